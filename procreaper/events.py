@@ -1,0 +1,186 @@
+"""What happens, what is wanted, what is decided and what is told: the words that all parts share.
+
+    facts     what happened, in the past tense; reported by the hands, stamped with the run they are about
+    requests  what somebody wants
+    actions   what the rules decide; carried out by the hands
+    notices   what the world is told; stamped with the wall time
+
+They are named tuples and not dataclasses because each frozen dataclass costs a millisecond at import, before the first
+child can start; a named tuple costs a sixth of that, and is as immutable.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class State(StrEnum):
+    """What a process is doing; the words of supervisord, Docker and the Go library reaper."""
+
+    PENDING = "pending"
+    STARTING = "starting"
+    RUNNING = "running"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    STOPPING = "stopping"
+    RESTARTING = "restarting"
+    STOPPED = "stopped"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Exit(NamedTuple):
+    """How a child ended: by an exit `code`, or by a `signal` number; exactly one of them is set."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    @classmethod
+    def of(cls, returncode: int) -> Exit:
+        """From the number that Python's subprocess gives, which is negative for a signal."""
+        return cls(signal=-returncode) if returncode < 0 else cls(code=returncode)
+
+    @property
+    def status(self) -> int:
+        """The shell's number for it: the code, or 128 plus the signal."""
+        if self.signal is not None:
+            return 128 + self.signal
+        return self.code if self.code is not None else 0
+
+    @property
+    def returncode(self) -> int:
+        """Python's number for it, which honcho prints: the code, or the negative signal."""
+        return -self.signal if self.signal is not None else self.status
+
+
+# Facts.
+
+
+class Spawned(NamedTuple):
+    """A child runs; always reported before its `ChildExited`."""
+
+    name: str
+    run: int
+    pid: int
+
+
+class SpawnFailed(NamedTuple):
+    """No child came of it. `permanent`: trying again cannot help; `code` is what a shell would have said (126, 127)."""
+
+    name: str
+    run: int
+    error: str
+    code: int
+    permanent: bool
+
+
+class ChildExited(NamedTuple):
+    """The child itself has been reaped; `leftovers`: others of its group are still alive."""
+
+    name: str
+    run: int
+    exit: Exit
+    leftovers: bool
+
+
+class GroupEnded(NamedTuple):
+    """After a `ChildExited` with leftovers: now the whole group is gone."""
+
+    name: str
+    run: int
+
+
+class Tick(NamedTuple):
+    """Nothing but time has passed; sent when a deadline is due."""
+
+
+Fact = Spawned | SpawnFailed | ChildExited | GroupEnded | Tick
+
+
+# Requests.
+
+
+class Start(NamedTuple):
+    """Have these run. What runs already is left alone."""
+
+    names: tuple[str, ...]
+
+
+class Stop(NamedTuple):
+    """Have these not run; what depends on them is left alone, and so is the app."""
+
+    names: tuple[str, ...]
+
+
+class Restart(NamedTuple):
+    """Have a new run of each of these, without back-off."""
+
+    names: tuple[str, ...]
+
+
+class Shutdown(NamedTuple):
+    """End the app with this exit code. A second one that is `insistent` (a signal, not a `quit`) means: kill now."""
+
+    code: int
+    insistent: bool = False
+
+
+Request = Start | Stop | Restart | Shutdown
+Event = Fact | Request
+
+
+# Actions.
+
+
+class Spawn(NamedTuple):
+    """Start run number `run` of a process."""
+
+    name: str
+    run: int
+
+
+class SendSignal(NamedTuple):
+    """Send a signal to the whole group of a run."""
+
+    name: str
+    run: int
+    pid: int
+    signal: int
+
+
+Action = Spawn | SendSignal
+
+
+# Notices. `time` is wall time in seconds since the epoch.
+
+
+class Output(NamedTuple):
+    """Bytes that a child wrote: whole lines, or, where `data` does not end one, a part that was flushed."""
+
+    time: float
+    name: str
+    data: bytes
+
+
+class Transition(NamedTuple):
+    """A process went from one state to another, or its run began or ended."""
+
+    time: float
+    name: str
+    before: State
+    state: State
+    reason: str
+    pid: int | None
+    exit: Exit | None
+
+
+class Message(NamedTuple):
+    """Something that procreaper itself has to say."""
+
+    time: float
+    text: str
+
+
+Notice = Output | Transition | Message
