@@ -164,16 +164,41 @@ class Output(NamedTuple):
     data: bytes
 
 
+class RunBegan(NamedTuple):
+    """A child of this process runs."""
+
+    time: float
+    name: str
+    pid: int
+
+
+class RunEnded(NamedTuple):
+    """The child is gone, though others of its group may not be; `pid` is None where it could not even be started."""
+
+    time: float
+    name: str
+    pid: int | None
+    exit: Exit
+    reason: str
+
+
+class SignalSent(NamedTuple):
+    """The whole group of this child was sent a signal."""
+
+    time: float
+    name: str
+    pid: int
+    signal: int
+
+
 class Transition(NamedTuple):
-    """A process went from one state to another, or its run began or ended."""
+    """A process went from one state to another, or stays in it for another reason."""
 
     time: float
     name: str
     before: State
     state: State
     reason: str
-    pid: int | None
-    exit: Exit | None
 
 
 class Message(NamedTuple):
@@ -183,4 +208,4 @@ class Message(NamedTuple):
     text: str
 
 
-Notice = Output | Transition | Message
+Notice = Output | RunBegan | RunEnded | SignalSent | Transition | Message

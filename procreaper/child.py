@@ -1,0 +1,332 @@
+"""One run of a process: spawn it, read what it writes, signal its group, report what happens to it.
+
+Rules: reports facts through `post` and output through `publish`; decides nothing about restarts. Everything happens in
+the loop's thread and nothing blocks.
+
+Theory of operation. The child leads a session, and so a group, of its own. Its standard output and error are one pipe,
+read by us and not by asyncio's transport, for two reasons: the end of the child is its wait status and not the end of
+the pipe, which a grandchild may hold open; and we pause reading (back-pressure) when `publish` says so.
+
+When the child has been reaped, exactly what the pipe holds at that moment is read before `ChildExited` is posted, so
+that its last words come before its obituary. Members of its group that are still there are polled for, because nobody
+tells us of the end of a grandchild. What comes through a held pipe later is still read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import signal
+import struct
+import sys
+import termios
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from subprocess import STDOUT
+
+from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Output, Spawned, SpawnFailed
+from procreaper.lines import Lines
+from procreaper.plan import Process
+
+# A pipe starts with 64 KiB on Linux; one that was found full is worth more memory, and bigger reads.
+SMALL_READ = 1 << 16
+BIG_READ = 1 << 20
+# What is held of an unfinished line is shown after this many seconds of quiet.
+QUIET = 0.1
+# How long the obituary waits for room while output is paused, in seconds.
+LAST_WORDS = 0.25
+# Seconds between two looks at a group that outlives its leader: at first, and at most.
+FIRST_LOOK, LAST_LOOK = 0.002, 0.05
+# The file descriptors that a spawn needs for itself, besides our pipe.
+SPAWN_DESCRIPTORS = 4
+
+# What the shell says of a program that cannot be run, for the errors for which trying again cannot help.
+PERMANENT = {errno.ENOENT: 127, errno.ENOTDIR: 127, errno.EACCES: 126, errno.ENOEXEC: 126, errno.E2BIG: 126}
+CANNOT_RUN = 126
+
+
+class Child(asyncio.SubprocessProtocol):
+    """One run of `process`. `publish` returns False when the child should be read no further until `resume`."""
+
+    def __init__(
+        self,
+        process: Process,
+        run: int,
+        *,
+        post: Callable[[Event], None],
+        publish: Callable[[Notice], bool],
+    ) -> None:
+        self._process = process
+        self._run = run
+        self._post = post
+        self._publish = publish
+        self._loop = asyncio.get_running_loop()
+        self._lines = Lines()
+        self._pipe: int | None = None
+        self._read_size = SMALL_READ
+        self._paused = False
+        self._last_read = 0.0
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._group: int | None = None
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._last_words_timer: asyncio.TimerHandle | None = None
+        self.ended = False
+
+    @property
+    def over(self) -> bool:
+        """Nothing more can come of this run: its group is gone and its pipe is closed."""
+        return self.ended and self._pipe is None
+
+    async def spawn(self) -> None:
+        """Start the child and report it; a failure is reported, not raised."""
+        writing = -1
+        try:
+            self._pipe, writing = _open_pipe()
+            await self._loop.subprocess_exec(
+                lambda: self,
+                *self._process.argv,
+                stdin=None,
+                stdout=writing,
+                stderr=STDOUT,
+                start_new_session=True,
+                cwd=self._process.cwd,
+                env=self._process.env,
+            )
+        except (OSError, ValueError) as error:
+            self._end_of_output()
+            self.ended = True
+            code = PERMANENT.get(error.errno or 0) if isinstance(error, OSError) else CANNOT_RUN
+            self._post(
+                SpawnFailed(
+                    self._process.name,
+                    self._run,
+                    error=_explain(error),
+                    code=CANNOT_RUN if code is None else code,
+                    permanent=code is not None,
+                )
+            )
+        finally:
+            if writing >= 0:
+                os.close(writing)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the whole group, unless it is known to be gone."""
+        if self._group is None:
+            return
+        # PermissionError: on macOS, a group of which only zombies are left; elsewhere, one that runs as another user.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._group, number)
+            if number != signal.SIGKILL:
+                # A stopped process would not see the signal; systemd does the same.
+                os.killpg(self._group, signal.SIGCONT)
+
+    def resume(self) -> None:
+        """There is room again: go on reading where a pause was asked for."""
+        if not self._paused:
+            return
+        self._paused = False
+        if self._pipe is not None:
+            self._loop.add_reader(self._pipe, self._read)
+        if self._last_words_timer is not None:
+            self._last_words_timer.cancel()
+            self._say_last_words()
+
+    def finish(self) -> None:
+        """Read what the pipe holds, room or not, and close it: the app has ended.
+
+        Somebody who left the group may hold the pipe open; what they write from now on is nobody's concern any more.
+        """
+        if self._pipe is not None:
+            self._read_exactly(_available(self._pipe))
+            self._end_of_output()
+
+    # asyncio.SubprocessProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not isinstance(transport, asyncio.SubprocessTransport):
+            raise TypeError(transport)
+        self._transport = transport
+        self._group = transport.get_pid()
+        self._post(Spawned(self._process.name, self._run, self._group))
+        if self._pipe is not None:
+            # Only now, so that the first output comes after the news of the start.
+            self._loop.add_reader(self._pipe, self._read)
+
+    def process_exited(self) -> None:
+        if self._paused:
+            self._last_words_timer = self._loop.call_later(LAST_WORDS, self._say_last_words)
+        else:
+            self._say_last_words()
+
+    # The output.
+
+    def _read(self) -> None:
+        if self._pipe is None:
+            return
+        try:
+            data = os.read(self._pipe, self._read_size)
+        except BlockingIOError:
+            return
+        except OSError:
+            # Linux reports the end of a pseudo-terminal as EIO; a pipe cannot fail so.
+            data = b""
+        if not data:
+            self._end_of_output()
+            return
+        if len(data) >= SMALL_READ and self._read_size == SMALL_READ:
+            self._read_size = BIG_READ
+            _enlarge(self._pipe)
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        whole = self._lines.feed(data)
+        if whole:
+            self._tell(whole)
+        if self._lines.unfinished:
+            self._last_read = self._loop.time()
+            if self._flush_timer is None:
+                self._flush_timer = self._loop.call_later(QUIET, self._flush_when_quiet)
+
+    def _tell(self, data: bytes) -> None:
+        if not self._publish(Output(time.time(), self._process.name, data)) and not self._paused:
+            self._paused = True
+            if self._pipe is not None:
+                self._loop.remove_reader(self._pipe)
+
+    def _flush_when_quiet(self) -> None:
+        self._flush_timer = None
+        if not self._lines.unfinished or self._lines.cut_by_a_buffer:
+            return
+        quiet_until = self._last_read + QUIET
+        if self._paused or self._loop.time() < quiet_until:
+            when = self._loop.time() + QUIET if self._paused else quiet_until
+            self._flush_timer = self._loop.call_at(when, self._flush_when_quiet)
+            return
+        self._tell(self._lines.flush())
+
+    def _read_exactly(self, size: int) -> None:
+        while size > 0 and self._pipe is not None:
+            try:
+                data = os.read(self._pipe, min(size, BIG_READ))
+            except OSError:
+                return
+            if not data:
+                return
+            size -= len(data)
+            self._take(data)
+
+    def _end_of_output(self) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+        if self._pipe is not None:
+            self._loop.remove_reader(self._pipe)
+            os.close(self._pipe)
+            self._pipe = None
+        if self._lines.unfinished:
+            self._tell(self._lines.flush())
+
+    # The end.
+
+    def _say_last_words(self) -> None:
+        self._last_words_timer = None
+        if self._pipe is not None and not self._paused:
+            self._read_exactly(_available(self._pipe))
+            if self._lines.unfinished:
+                self._tell(self._lines.flush())
+        self._report_end()
+
+    def _report_end(self) -> None:
+        transport = self._transport
+        if transport is None:
+            raise RuntimeError("the end of a child that was never reported")
+        returncode = transport.get_returncode()
+        leftovers = self._group is not None and group_lives(self._group)
+        transport.close()
+        self._post(ChildExited(self._process.name, self._run, Exit.of(returncode or 0), leftovers))
+        if leftovers:
+            self._look_timer = self._loop.call_later(FIRST_LOOK, self._look, FIRST_LOOK)
+        else:
+            self._group = None
+            self.ended = True
+
+    def _look(self, waited: float) -> None:
+        if self._group is not None and group_lives(self._group):
+            wait = min(waited * 2, LAST_LOOK)
+            self._look_timer = self._loop.call_later(wait, self._look, wait)
+            return
+        self._group = None
+        self.ended = True
+        self._post(GroupEnded(self._process.name, self._run))
+
+
+def group_lives(group: int) -> bool:
+    """Whether a process group has a member that is not a zombie."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # On macOS only zombies are left; on Linux somebody is there who is not ours to signal.
+        return sys.platform == "linux"
+    if sys.platform != "linux":
+        return True
+    return any(_is_living_member(pid, group) for pid in os.listdir("/proc") if pid.isdecimal())
+
+
+def _is_living_member(pid: str, group: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # "pid (name) state ppid pgrp ..."; the name may hold blanks and parentheses.
+            state, _, its_group = file.read().rpartition(b") ")[2].split(None, 3)[:3]
+    except OSError:
+        return False
+    return int(its_group) == group and state not in (b"Z", b"X")
+
+
+def _open_pipe() -> tuple[int, int]:
+    """A pipe whose reading end never blocks.
+
+    It also makes sure that a spawn will have the descriptors it needs: asyncio opens one after the child exists, and a
+    child whose end cannot be watched for would be lost.
+    """
+    reading, writing = os.pipe()
+    spare: list[int] = []
+    try:
+        for _ in range(SPAWN_DESCRIPTORS):
+            spare.append(os.dup(reading))  # noqa: PERF401 (a comprehension would lose those opened before the error)
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
+    finally:
+        for descriptor in spare:
+            os.close(descriptor)
+    os.set_blocking(reading, False)
+    return reading, writing
+
+
+def _enlarge(pipe: int) -> None:
+    if sys.platform == "linux":
+        # EPERM: this user's share of memory for pipes is used up; a small pipe is only slower.
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, BIG_READ)
+
+
+def _available(pipe: int) -> int:
+    """How many bytes can be read at this moment."""
+    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0])
+
+
+def _explain(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        if error.errno == errno.E2BIG:
+            return "its command or its environment is longer than the system allows"
+        text = error.strerror or str(error)
+        return f"{text.lower()}: {error.filename}" if error.filename else text.lower()
+    if "null byte" in str(error):
+        return "its command or its environment contains a NUL byte"
+    return str(error)

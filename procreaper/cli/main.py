@@ -1,0 +1,124 @@
+"""From the arguments to a command, and from an error to one message.
+
+Rules: the only place where an exception becomes text. No traceback reaches the user: an error of ours is told as such.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from procreaper import __version__
+from procreaper.cli import foreman
+from procreaper.cli.parser import build_parser
+from procreaper.cli.problems import complain, report
+from procreaper.config import Options
+from procreaper.errors import ProcreaperError
+from procreaper.formats import Style
+
+INTERNAL_ERROR = 70
+STDOUT = 1
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status."""
+    try:
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+    except ProcreaperError as error:
+        complain(str(error))
+        return error.exit_code
+    except SystemExit as end:
+        # argparse has printed its help, or its complaint.
+        return end.code if isinstance(end.code, int) else 1
+    except BrokenPipeError:
+        return 141
+    except OSError as error:
+        complain(f"procreaper: error: {error.strerror or error}")
+        return 1
+    except Exception as error:
+        complain(
+            f"procreaper: internal error: {_describe(error)}\n  hint: this is a bug of procreaper, please report it"
+        )
+        return INTERNAL_ERROR
+    return status
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    parser = build_parser()
+    given = parser.parse_args(arguments)
+    match given.command:
+        case "version":
+            print(f"procreaper {__version__}")
+            return 0
+        case "help":
+            task = getattr(given, "task", None)
+            parser.parse_args(["--help"] if task is None else [task, "--help"])
+        case "check":
+            from procreaper.cli.check import check
+
+            return check(_options(given))
+        case "run":
+            from procreaper.cli.run import run
+
+            return run(_options(given), given.argv)
+        case "start":
+            from procreaper.cli.start import start
+
+            options = _options(given)
+            return start(options, _style(given))
+    raise AssertionError(given.command)
+
+
+def _options(given: Namespace) -> Options:
+    """What was given, over what `.foreman` says."""
+    defaults, warnings = foreman.read_defaults()
+    report(warnings)
+    if defaults:
+        complain(f"procreaper: {foreman.PATH} sets {', '.join(sorted(defaults))}")
+    # honcho's and foreman's word for the same question: the one that was given wins over the file.
+    overruled = {"concurrency": "formation", "app_root": "root"}
+    for name, other in overruled.items():
+        if hasattr(given, name):
+            defaults.pop(other, None)
+    for name, value in defaults.items():
+        target = {"color": "colour"}.get(name, name)
+        if not hasattr(given, target):
+            setattr(given, target, value)
+    if hasattr(given, "root") and hasattr(given, "app_root"):
+        raise ProcreaperError("-d and --root cannot be used together", hint="--root also changes where processes run")
+    values = {field: getattr(given, field) for field in Options._fields if hasattr(given, field)}
+    return Options(**{**values, "names": tuple(values.get("names", ()))})
+
+
+def _style(given: Namespace) -> Style:
+    terminal = os.isatty(STDOUT)
+    colour = getattr(given, "colour", None)
+    return Style(
+        colour=_wants_colour(terminal) if colour is None else colour,
+        prefix=getattr(given, "prefix", True),
+        timestamps=getattr(given, "timestamp", True),
+        terminal=terminal,
+    )
+
+
+def _wants_colour(terminal: bool) -> bool:
+    """By no-color.org and force-color.org: a variable counts when it is not empty."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return os.environ["FORCE_COLOR"] != "0"
+    return terminal and os.environ.get("TERM") != "dumb"
+
+
+def _describe(error: BaseException) -> str:
+    """What an error of ours is and where, in one line."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = "" if place is None else f" ({os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno})"
+    return f"{type(error).__name__}: {error}{where}"

@@ -1,0 +1,122 @@
+"""`run`: one command in the environment of the application, in the foreground of this terminal.
+
+Rules: the command stays in our session and group, so that the terminal treats it as if it had been typed. Signals that
+the terminal sends reach it without us; those that were sent to us alone are passed on. It never outlives us.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+
+from procreaper.cli.problems import report
+from procreaper.config import Options, read_environment, read_project
+from procreaper.errors import ConfigError, ProcreaperError
+
+SHELL = "/bin/sh"
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+TYPED = (signal.SIGINT, signal.SIGQUIT)
+# siginfo's code for a signal that the kernel itself sent, as the terminal driver does to the whole foreground group.
+SI_KERNEL = 0x80
+
+
+def run(options: Options, argv: Sequence[str]) -> int:
+    """Run the command and return its exit status, 128+n for a signal.
+
+    Raises ConfigError for an unusable `.env` file, ProcreaperError where there is no such command.
+    """
+    if argv and argv[0] == "--":
+        argv = argv[1:]
+    if not argv:
+        raise ProcreaperError("no command was given", hint="for example `procreaper run env`", exit_code=2)
+    values, warnings = read_environment(options)
+    report(warnings)
+    environment = {**os.environ, **values}
+    program, command = _find(argv, environment, options)
+    if options.root is not None:
+        try:
+            os.chdir(options.root)
+        except OSError as error:
+            message = f"--root {options.root}: {(error.strerror or str(error)).lower()}"
+            raise ProcreaperError(message, hint="name an existing directory") from error
+    return _wait(_spawn(program, command, environment))
+
+
+def _find(argv: Sequence[str], environment: Mapping[str, str], options: Options) -> tuple[str, tuple[str, ...]]:
+    """The program and its arguments: what was named, else a Procfile's process, else a builtin of the shell."""
+    name = argv[0]
+    if (program := shutil.which(name, path=environment.get("PATH"))) is not None:
+        return os.path.abspath(program), tuple(argv)
+    if os.path.dirname(name):
+        if os.path.exists(name):
+            reason = "is a directory" if os.path.isdir(name) else "is not executable"
+            raise ProcreaperError(f"`{name}` {reason}", hint=f"try `chmod +x {name}`", exit_code=NOT_EXECUTABLE)
+        raise ProcreaperError(f"`{name}` does not exist", hint="correct the path", exit_code=NOT_FOUND)
+    if len(argv) == 1 and (entry := _process_command(name, options)) is not None:
+        return SHELL, ("sh", "-c", entry)
+    if _is_shell_builtin(name):
+        return SHELL, ("sh", "-c", '"$@"', "sh", *argv)
+    hint = "correct the name, or the PATH; a whole shell command needs `sh -c '...'`"
+    raise ProcreaperError(f"command not found: `{name}`", hint=hint, exit_code=NOT_FOUND)
+
+
+def _process_command(name: str, options: Options) -> str | None:
+    try:
+        project = read_project(options, os.environ)
+    except ConfigError:
+        return None
+    return next((entry.command for entry in project.procfile.entries if entry.name == name), None)
+
+
+def _is_shell_builtin(name: str) -> bool:
+    import subprocess
+
+    script = 'command -v "$1"'
+    return subprocess.run([SHELL, "-c", script, "sh", name], capture_output=True, check=False).returncode == 0
+
+
+def _spawn(program: str, argv: tuple[str, ...], environment: Mapping[str, str]) -> int:
+    # Blocked from before there is a child until we are gone, so that none of them can get lost.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*PASSED_ON, signal.SIGCHLD))
+    # Python ignores SIGPIPE, and a child would inherit that.
+    defaults = (signal.SIGPIPE,)
+    try:
+        try:
+            return os.posix_spawn(program, argv, environment, setsigmask=mask, setsigdef=defaults)
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            # A script without a first line that names its interpreter is the shell's.
+            script = ("sh", program, *argv[1:])
+            return os.posix_spawn(SHELL, script, environment, setsigmask=mask, setsigdef=defaults)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
+        hint = "look at the program, its arguments and the environment"
+        raise ProcreaperError(f"`{argv[0]}` cannot be run: {reason}", hint=hint, exit_code=NOT_EXECUTABLE) from error
+
+
+def _wait(pid: int) -> int:
+    while True:
+        number, from_terminal = _next_signal()
+        if number == signal.SIGCHLD:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                returncode = os.waitstatus_to_exitcode(status)
+                return returncode if returncode >= 0 else 128 - returncode
+        elif not (from_terminal and number in TYPED):
+            os.kill(pid, number)
+
+
+def _next_signal() -> tuple[int, bool]:
+    """The next signal for us, and whether the terminal sent it, to the command as well as to us."""
+    signals = (*PASSED_ON, signal.SIGCHLD)
+    if sys.platform == "linux":
+        information = signal.sigwaitinfo(signals)
+        return information.si_signo, information.si_code == SI_KERNEL
+    return signal.sigwait(signals), sys.stdin is not None and sys.stdin.isatty()

@@ -1,0 +1,102 @@
+"""`start`: run the application in this terminal until it ends.
+
+Rules: nothing heavy is imported before the files have been read, so that a mistake in them is answered at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from signal import Signals
+from typing import TYPE_CHECKING
+
+from procreaper.cli.problems import complain, report
+from procreaper.config import Configuration, Options, configure
+from procreaper.errors import Problem
+from procreaper.formats import Style, TextFormat
+
+if TYPE_CHECKING:
+    import asyncio
+
+STDOUT = 1
+# What a shell reports when a program ended because the reader of its output had gone (128 + SIGPIPE).
+READER_GONE = 141
+OUTPUT_LOST = 1
+
+
+def start(options: Options, style: Style) -> int:
+    """Run the application; the answer is the exit status. Raises ConfigError for anything wrong with the project."""
+    configuration = configure(options, os.environ)
+    report(configuration.warnings)
+    if not configuration.plan.processes:
+        complain("procreaper: nothing to start: every process type has a concurrency of 0")
+        return 0
+
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    _watch_children_by_descriptor(loop)
+    # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
+    return loop.run_until_complete(_supervise(configuration, style))
+
+
+async def _supervise(configuration: Configuration, style: Style) -> int:
+    import asyncio
+
+    from procreaper.events import Shutdown
+    from procreaper.output.hub import Hub
+    from procreaper.output.terminal import READER_GONE as GONE
+    from procreaper.output.terminal import Terminal
+    from procreaper.reaper import Reaper
+    from procreaper.signals import signals_as_requests
+
+    processes = configuration.plan.processes
+
+    def on_broken(error: OSError) -> None:
+        if error.errno in GONE:
+            reaper.post(Shutdown(READER_GONE))
+            return
+        reason = (error.strerror or str(error)).lower()
+        problem = Problem(f"standard output cannot be written: {reason}", hint="make room, or redirect it elsewhere")
+        complain(str(problem))
+        reaper.post(Shutdown(OUTPUT_LOST))
+
+    def on_signal(request: Shutdown) -> None:
+        if over.is_set():
+            terminal.abandon()
+        reaper.post(request)
+
+    over = asyncio.Event()
+    text = TextFormat(
+        [process.name for process in processes],
+        style,
+        clock=_time_of_day,
+        signal_name=lambda number: Signals(number).name,
+    )
+    terminal = Terminal(STDOUT, text, quiet=configuration.quiet, on_room=lambda: reaper.resume(), on_broken=on_broken)
+    reaper = Reaper(configuration.plan, publish=Hub([terminal]).publish)
+    signals_as_requests(on_signal, reaper.say)
+    code = await reaper.run()
+    over.set()
+    await terminal.drain(patience=max(process.ending.timeout for process in processes))
+    return code if code or not terminal.lost else OUTPUT_LOST
+
+
+def _time_of_day(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
+def _watch_children_by_descriptor(loop: asyncio.AbstractEventLoop) -> None:
+    """Before Python 3.12 asyncio waits for each child in a thread of its own, unless told otherwise."""
+    if sys.version_info >= (3, 12) or not hasattr(os, "pidfd_open"):
+        return
+    import asyncio
+
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return
+    watcher = asyncio.PidfdChildWatcher()
+    watcher.attach_loop(loop)
+    asyncio.set_child_watcher(watcher)

@@ -1,0 +1,141 @@
+r"""Notices as text, the way honcho prints them: ``HH:MM:SS web.1  | line``.
+
+Rules: pure; the clock comes in as a function. What a child wrote is never decoded or changed; prefixes are put between
+its lines. There is no work per line: one `replace` puts all prefixes of a chunk in place.
+
+Theory of operation. At any time one line may be *open*: flushed before its end came. The process that owns it goes on
+without a new prefix; whoever else has something to say ends it first. On a terminal a ``\r`` within a line (a progress
+bar) would overwrite the prefix, so there the prefix is printed again behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, assert_never
+
+from procreaper.events import Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
+
+SYSTEM = "system"
+# In honcho's order: cyan yellow green magenta red blue, then the same bold.
+COLOURS = tuple(f"{code}{weight}" for weight in ("", ";1") for code in (36, 33, 32, 35, 31, 34))
+RESET = b"\x1b[0m"
+# A carriage return that is followed by more of the same line.
+RETURN_WITHIN_LINE = re.compile(rb"\r(?=[^\r\n])")
+
+
+class Style(NamedTuple):
+    """What the prefix of a line looks like; `terminal`: the text goes to a screen, where a return moves the cursor."""
+
+    colour: bool = False
+    prefix: bool = True
+    timestamps: bool = True
+    terminal: bool = False
+
+
+class TextFormat:
+    """Renders notices one after the other; remembers the open line between them.
+
+    `names` are all processes, in the order in which they take their colours. `clock` gives the time of day as
+    ``HH:MM:SS`` for seconds since the epoch; `signal_name` gives ``SIGTERM`` for 15.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        style: Style,
+        *,
+        clock: Callable[[float], str],
+        signal_name: Callable[[int], str],
+    ) -> None:
+        names = tuple(names)
+        self._style = style
+        self._clock = clock
+        self._signal_name = signal_name
+        self._second = -1
+        self._time = b""
+        width = max(len(SYSTEM), *map(len, names)) if names else len(SYSTEM)
+        self._labels = {SYSTEM: self._label(SYSTEM, width, "")}
+        for index, name in enumerate(names):
+            self._labels[name] = self._label(name, width, COLOURS[index % len(COLOURS)])
+        self._prefixes: dict[str, bytes] = {}
+        self._open: str | None = None
+        self._returned = False
+
+    def render(self, notice: Notice) -> bytes:
+        """The bytes to print for a notice; none for one that only programs care about."""
+        match notice:
+            case Output(time=time, name=name, data=data):
+                return self._lines(time, name, data)
+            case RunBegan(time=time, name=name, pid=pid):
+                return self._say(time, f"{name} started (pid={pid})")
+            case RunEnded(time=time, name=name, pid=None, reason=reason):
+                return self._say(time, f"{name} could not be started: {reason}")
+            case RunEnded(time=time, name=name, exit=exit_):
+                return self._say(time, f"{name} stopped (rc={exit_.returncode})")
+            case SignalSent(time=time, name=name, pid=pid, signal=number):
+                return self._say(time, f"sending {self._signal_name(number)} to {name} (pid {pid})")
+            case Transition(time=time, name=name, before=State.STOPPING, state=State.STOPPING, reason=reason):
+                return self._say(time, f"{name}: {reason}")
+            case Transition():
+                return b""
+            case Message(time=time, text=text):
+                return self._say(time, text)
+            case _:
+                assert_never(notice)
+
+    def finish(self) -> bytes:
+        """What is to be printed last: the end of a line that is still open."""
+        return b"" if self._open is None else b"\n"
+
+    def _label(self, name: str, width: int, colour: str) -> tuple[bytes, bytes]:
+        """What stands before and behind the time of day."""
+        style = self._style
+        if not style.prefix:
+            return b"", b""
+        behind = f"{name.ljust(width)} | ".encode()
+        if style.timestamps:
+            behind = b" " + behind
+        if not style.colour:
+            return b"", behind
+        # The reset comes first: a colour that a child left on must not bleed into the next line, whoever wrote it.
+        if not colour:
+            return RESET, behind
+        return RESET + f"\x1b[{colour}m".encode(), behind + RESET
+
+    def _prefix(self, time: float, name: str) -> bytes:
+        second = int(time)
+        if second != self._second:
+            self._second = second
+            self._time = self._clock(time).encode() if self._style.prefix and self._style.timestamps else b""
+            self._prefixes.clear()
+        prefix = self._prefixes.get(name)
+        if prefix is None:
+            before, behind = self._labels[name]
+            prefix = self._prefixes[name] = before + self._time + behind
+        return prefix
+
+    def _say(self, time: float, text: str) -> bytes:
+        # A text may carry a file's name or a program's word: bytes that are not UTF-8 pass through here too.
+        return self._lines(time, SYSTEM, text.encode(errors="surrogateescape") + b"\n")
+
+    def _lines(self, time: float, name: str, data: bytes) -> bytes:
+        prefix = self._prefix(time, name)
+        goes_on = self._open == name
+        start = prefix
+        if goes_on:
+            # After a bare carriage return the cursor stands on the old prefix.
+            start = prefix if self._returned else b""
+        elif self._open is not None:
+            start = b"\n" + prefix
+        if self._style.terminal and b"\r" in data:
+            data = RETURN_WITHIN_LINE.sub(lambda _: b"\r" + prefix, data)
+        if data.endswith(b"\n"):
+            self._open = None
+            self._returned = False
+            if not prefix:
+                return start + data
+            return b"".join((start, data[:-1].replace(b"\n", b"\n" + prefix), b"\n"))
+        self._open = name
+        self._returned = self._style.terminal and data.endswith(b"\r")
+        return start + (data.replace(b"\n", b"\n" + prefix) if prefix else data)

@@ -1,0 +1,35 @@
+"""Signals of the command become requests.
+
+Rules: installed by the command line only, never by the library. A signal asks for the end of the app; a second one
+insists. The codes are the shell's, 128 plus the number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+from procreaper.events import Shutdown
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# They would end us by default, and leave everything running; foreman passes them on.
+IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
+
+
+def signals_as_requests(post: Callable[[Shutdown], None], say: Callable[[str], None]) -> None:
+    """From now on every ending signal is announced by `say` and posted as a `Shutdown`, in the running loop.
+
+    It stays so until the process ends: taken away earlier, a late Ctrl-C would find Python's own handler.
+    """
+    loop = asyncio.get_running_loop()
+
+    def request(number: signal.Signals) -> None:
+        say(f"{number.name} received")
+        post(Shutdown(128 + number, insistent=True))
+
+    for number in ENDING:
+        loop.add_signal_handler(number, request, number)
+    for number in IGNORED:
+        # A handler and not SIG_IGN, which the children would inherit.
+        loop.add_signal_handler(number, lambda: None)
