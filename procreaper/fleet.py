@@ -79,10 +79,10 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
     match event:
         case Spawned(name=name) | SpawnFailed(name=name) | ChildExited(name=name) | GroupEnded(name=name):
             names: Iterable[str] = (name,)
-        case Stop(names=names):
-            pass
+        case Stop(names=named):
+            names = dict.fromkeys(named)
         case Start(names=named) | Restart(names=named):
-            names = () if fleet.shutting_down else named
+            names = () if fleet.shutting_down else dict.fromkeys(named)
         case Tick():
             names = tuple(name for name, life in fleet.members.items() if life.due is not None and life.due <= now)
         case Shutdown():

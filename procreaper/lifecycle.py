@@ -221,7 +221,7 @@ def _start(life: Lifecycle) -> Step:
         return life._replace(wanted=True, state=State.PENDING, reason="about to start", retries=0, due=None), ()
     if life.state is State.STOPPING:
         # It starts again when the old group is gone, at once and whatever the verdict on that run was.
-        life = life._replace(asked_to_end=True, end=None)
+        life = life._replace(asked_to_end=True, end=None, retries=0)
     return life._replace(wanted=True), ()
 
 

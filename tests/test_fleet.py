@@ -1,0 +1,562 @@
+"""Between processes: who starts when, whose end ends the app, and with which exit code."""
+
+from __future__ import annotations
+
+import pytest
+
+from procreaper import fleet
+from procreaper.events import (
+    Action,
+    ChildExited,
+    Event,
+    Exit,
+    GroupEnded,
+    Restart,
+    SendSignal,
+    Shutdown,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    Start,
+    State,
+    Stop,
+    Tick,
+)
+from procreaper.fleet import LAUNCHES_AT_ONCE, LEFT_SOMETHING_BEHIND, Fleet
+from procreaper.lifecycle import OUT_OF_REACH_AFTER, Phase
+from procreaper.plan import Backoff, Ending, Plan, Process, When
+
+SIGKILL, SIGTERM = 9, 15
+INT, TERM = 130, 143
+TICK = Tick()
+
+
+def process(
+    name: str,
+    *,
+    restart: When = When.NEVER,
+    stop_all: When = When.ALWAYS,
+    max_retries: int | None = None,
+    success_codes: frozenset[int] = frozenset({0}),
+    timeout: float = 5.0,
+) -> Process:
+    return Process(
+        name,
+        "run",
+        restart=restart,
+        stop_all=stop_all,
+        max_retries=max_retries,
+        success_codes=success_codes,
+        backoff=Backoff(2.0, 30.0, 45.0),
+        ending=Ending(SIGTERM, timeout),
+    )
+
+
+class App:
+    """A fleet under test: keeps the state, the time and the actions of the last event."""
+
+    def __init__(self, *processes: Process) -> None:
+        self.fleet: Fleet = fleet.begin(Plan(processes))
+        self.now = 0.0
+        self.actions: tuple[Action, ...] = ()
+
+    def tell(self, event: Event) -> tuple[Action, ...]:
+        self.fleet, self.actions = fleet.step(self.fleet, event, self.now)
+        return self.actions
+
+    def start(self, *names: str) -> App:
+        """Start these, or all, and answer every spawn."""
+        self.tell(Start(names or tuple(self.fleet.members)))
+        while spawns := [action for action in self.actions if isinstance(action, Spawn)]:
+            following: list[Action] = []
+            for spawn in spawns:
+                following.extend(self.tell(Spawned(spawn.name, spawn.run, 100 + len(spawn.name) + spawn.run)))
+            self.actions = tuple(following)
+        return self
+
+    def spawned(self, name: str, pid: int = 1) -> tuple[Action, ...]:
+        return self.tell(Spawned(name, self.fleet.members[name].run, pid))
+
+    def exited(self, name: str, returncode: int, *, leftovers: bool = False) -> tuple[Action, ...]:
+        return self.tell(ChildExited(name, self.fleet.members[name].run, Exit.of(returncode), leftovers))
+
+    def group_ended(self, name: str) -> tuple[Action, ...]:
+        return self.tell(GroupEnded(name, self.fleet.members[name].run))
+
+    def tick(self, now: float) -> tuple[Action, ...]:
+        self.now = now
+        return self.tell(TICK)
+
+    def state(self, name: str) -> State:
+        return self.fleet.members[name].state
+
+    @property
+    def verdict(self) -> int | None:
+        """The exit code, once the app is finished."""
+        return self.fleet.exit_code if self.fleet.finished else None
+
+
+def signals(actions: tuple[Action, ...]) -> dict[str, int]:
+    """Who gets which signal; fails if there is any other action, or two for one process."""
+    sent: dict[str, int] = {}
+    for action in actions:
+        assert isinstance(action, SendSignal)
+        assert action.name not in sent
+        sent[action.name] = action.signal
+    return sent
+
+
+def spawns(actions: tuple[Action, ...]) -> list[str]:
+    """Who is launched, in order; fails if there is any other action."""
+    names = []
+    for action in actions:
+        assert isinstance(action, Spawn)
+        names.append(action.name)
+    return names
+
+
+class TestStarting:
+    def test_before_anything_is_asked_nothing_runs(self) -> None:
+        app = App(process("db"), process("web"))
+        assert list(app.fleet.members) == ["db", "web"]
+        assert [life.state for life in app.fleet.members.values()] == [State.STOPPED, State.STOPPED]
+        assert fleet.deadline(app.fleet) is None
+        assert not app.fleet.finished
+
+    def test_launches_follow_the_order_of_the_plan_and_not_of_the_request(self) -> None:
+        app = App(process("db"), process("web"), process("mail"))
+        assert spawns(app.tell(Start(("mail", "web", "db")))) == ["db", "web", "mail"]
+
+    def test_only_the_named_ones_start(self) -> None:
+        app = App(process("db"), process("web"), process("mail"))
+        assert spawns(app.tell(Start(("web",)))) == ["web"]
+
+    def test_only_a_few_launches_are_under_way_at_once(self) -> None:
+        names = tuple(f"web.{number}" for number in range(1, LAUNCHES_AT_ONCE + 4))
+        app = App(*map(process, names))
+        assert spawns(app.tell(Start(names))) == list(names[:LAUNCHES_AT_ONCE])
+        assert app.state(names[-1]) is State.PENDING
+        later = [*spawns(app.spawned("web.2")), *spawns(app.spawned("web.1")), *spawns(app.spawned("web.4"))]
+        assert later == list(names[LAUNCHES_AT_ONCE:])
+        assert spawns(app.spawned("web.3")) == []
+
+    def test_a_failed_spawn_makes_room_for_the_next_launch(self) -> None:
+        names = tuple(f"web.{number}" for number in range(1, LAUNCHES_AT_ONCE + 2))
+        app = App(*(process(name, stop_all=When.NEVER) for name in names))
+        app.tell(Start(names))
+        assert spawns(app.tell(SpawnFailed("web.1", 1, "no such file", 127, permanent=True))) == [names[-1]]
+
+    def test_a_child_that_is_asked_to_end_while_it_is_spawned_still_takes_up_room(self) -> None:
+        names = tuple(f"web.{number}" for number in range(1, LAUNCHES_AT_ONCE + 2))
+        app = App(*map(process, names))
+        app.tell(Start(names))
+        assert app.tell(Stop(("web.1",))) == ()
+        assert [type(action) for action in app.spawned("web.1")] == [SendSignal, Spawn]
+
+    def test_stop_of_a_process_that_waits_for_its_launch_means_that_it_never_starts(self) -> None:
+        names = tuple(f"web.{number}" for number in range(1, LAUNCHES_AT_ONCE + 2))
+        app = App(*map(process, names))
+        app.tell(Start(names))
+        assert app.tell(Stop((names[-1],))) == ()
+        assert all(app.spawned(name) == () for name in names[:-1])
+        assert app.state(names[-1]) is State.STOPPED
+
+    def test_retries_that_are_due_together_are_launched_in_order(self) -> None:
+        app = App(process("db", restart=When.ALWAYS), process("web", restart=When.ALWAYS)).start()
+        app.exited("web", 1)
+        app.exited("db", 1)
+        assert spawns(app.tick(2.0)) == ["db", "web"]
+
+    def test_one_request_reaches_all_it_names(self) -> None:
+        app = App(process("db"), process("web"), process("mail")).start()
+        assert signals(app.tell(Restart(("web", "db")))) == {"db": SIGTERM, "web": SIGTERM}
+        assert spawns(app.exited("db", 0)) == ["db"]
+
+    @pytest.mark.parametrize("request_", [Stop(("web", "web")), Restart(("web", "web"))], ids=["stop", "restart"])
+    def test_a_name_said_twice_counts_once(self, request_: Event) -> None:
+        app = App(process("web")).start()
+        assert list(app.tell(request_)) == [SendSignal("web", 1, app.fleet.members["web"].pid or 0, SIGTERM)]
+
+
+class TestUnknownNames:
+    @pytest.mark.parametrize(
+        "event",
+        [
+            Start(("ghost",)),
+            Stop(("ghost",)),
+            Restart(("ghost",)),
+            Start(()),
+            Spawned("ghost", 1, 1),
+            SpawnFailed("ghost", 1, "no memory", 126, permanent=True),
+            ChildExited("ghost", 1, Exit(code=1), leftovers=False),
+            GroupEnded("ghost", 1),
+        ],
+        ids=lambda event: type(event).__name__,
+    )
+    def test_an_unknown_name_changes_nothing(self, event: Event) -> None:
+        app = App(process("db"), process("web")).start("db")
+        before = app.fleet
+        assert app.tell(event) == ()
+        assert app.fleet == before
+
+    def test_the_known_ones_beside_an_unknown_name_are_served(self) -> None:
+        app = App(process("web"))
+        assert spawns(app.tell(Start(("ghost", "web")))) == ["web"]
+
+
+class TestDeadline:
+    def test_it_is_the_earliest_of_all(self) -> None:
+        app = App(process("db", timeout=9.0), process("web", timeout=3.0), process("mail")).start()
+        app.tell(Stop(("db",)))
+        assert fleet.deadline(app.fleet) == 9.0
+        app.tell(Stop(("web",)))
+        assert fleet.deadline(app.fleet) == 3.0
+        app.exited("web", 0)
+        assert fleet.deadline(app.fleet) == 9.0
+        app.exited("db", 0)
+        assert fleet.deadline(app.fleet) is None
+
+    def test_a_tick_serves_all_that_is_due_and_nothing_else(self) -> None:
+        app = App(process("db", timeout=9.0), process("web", timeout=3.0), process("mail", timeout=4.0)).start()
+        app.tell(Shutdown(0))
+        assert app.tick(2.9) == ()
+        assert signals(app.tick(4.0)) == {"web": SIGKILL, "mail": SIGKILL}
+        assert fleet.deadline(app.fleet) == 4.0 + OUT_OF_REACH_AFTER
+
+    def test_after_a_tick_nothing_is_due_any_more(self) -> None:
+        app = App(process("web", timeout=0.0)).start()
+        app.tell(Stop(("web",)))
+        assert fleet.deadline(app.fleet) == 0.0
+        assert signals(app.tick(0.0)) == {"web": SIGKILL}
+        assert fleet.deadline(app.fleet) == OUT_OF_REACH_AFTER
+        assert app.tick(OUT_OF_REACH_AFTER) == ()
+        assert fleet.deadline(app.fleet) is None
+
+
+class TestStopAll:
+    @pytest.mark.parametrize(
+        ("stop_all", "returncode", "stops"),
+        [
+            (When.ALWAYS, 0, True),
+            (When.ALWAYS, 1, True),
+            (When.ALWAYS, -SIGKILL, True),
+            (When.ON_FAILURE, 0, False),
+            (When.ON_FAILURE, 1, True),
+            (When.ON_FAILURE, -SIGKILL, True),
+            (When.NEVER, 0, False),
+            (When.NEVER, 1, False),
+            (When.NEVER, -SIGKILL, False),
+        ],
+    )
+    def test_the_end_of_one_process_ends_the_app_as_its_word_says(
+        self, stop_all: When, returncode: int, stops: bool
+    ) -> None:
+        app = App(process("db"), process("web", stop_all=stop_all), process("mail")).start()
+        assert signals(app.exited("web", returncode)) == ({"db": SIGTERM, "mail": SIGTERM} if stops else {})
+        assert app.fleet.shutting_down is stops
+        assert not app.fleet.finished
+
+    def test_a_retry_is_not_yet_the_end(self) -> None:
+        app = App(process("db"), process("web", restart=When.ON_FAILURE, max_retries=1)).start()
+        assert app.exited("web", 3) == ()
+        assert not app.fleet.shutting_down
+        app.tick(2.0)
+        app.spawned("web")
+        assert signals(app.exited("web", 4)) == {"db": SIGTERM}
+        app.exited("db", 0)
+        assert app.verdict == 4
+
+    def test_a_spawn_that_can_never_succeed_ends_the_app(self) -> None:
+        app = App(process("db"), process("web"))
+        app.start("db")
+        app.tell(Start(("web",)))
+        assert signals(app.tell(SpawnFailed("web", 1, "no such file", 127, permanent=True))) == {"db": SIGTERM}
+        app.exited("db", 0)
+        assert app.verdict == 127
+
+    def test_the_app_starts_to_end_while_the_leftovers_of_its_cause_still_live(self) -> None:
+        app = App(process("db"), process("web")).start()
+        assert signals(app.exited("web", 2, leftovers=True)) == {"web": SIGTERM, "db": SIGTERM}
+        app.exited("db", 0)
+        assert app.verdict is None
+        app.group_ended("web")
+        assert app.state("web") is State.FAILED
+        assert app.verdict == 2
+
+    def test_what_waits_is_stopped_and_what_is_being_spawned_is_signalled_later(self) -> None:
+        names = tuple(f"web.{number}" for number in range(1, LAUNCHES_AT_ONCE + 2))
+        app = App(process("db"), process("mail", restart=When.ALWAYS), *map(process, names)).start("db", "mail")
+        app.exited("mail", 1)
+        app.tell(Start(names))
+        assert app.exited("db", 1) == ()
+        assert [app.state(name) for name in ("db", "mail", names[0], names[-1])] == [
+            State.FAILED,
+            State.STOPPED,
+            State.STOPPING,
+            State.STOPPED,
+        ]
+        for name in names[:-1]:
+            assert signals(app.spawned(name)) == {name: SIGTERM}
+            assert app.verdict is None
+            app.exited(name, -SIGTERM)
+        assert app.verdict == 1
+
+    @pytest.mark.parametrize("request_", [Start(("web",)), Restart(("web", "db"))], ids=["start", "restart"])
+    def test_once_the_app_ends_nothing_starts_any_more(self, request_: Event) -> None:
+        app = App(process("db"), process("web")).start("db")
+        app.tell(Shutdown(0))
+        assert app.tell(request_) == ()
+        assert app.exited("db", 0) == ()
+        assert app.tell(request_) == ()
+        assert app.verdict == 0
+
+    def test_a_restart_under_way_is_given_up_when_the_app_ends(self) -> None:
+        app = App(process("web")).start()
+        app.tell(Restart(("web",)))
+        assert app.tell(Shutdown(0)) == ()
+        assert app.exited("web", -SIGTERM) == ()
+        assert (app.state("web"), app.verdict) == (State.STOPPED, 0)
+
+
+class TestStopByHand:
+    def test_it_stops_exactly_the_named_ones(self) -> None:
+        app = App(process("db"), process("web"), process("mail")).start()
+        assert signals(app.tell(Stop(("web", "mail")))) == {"web": SIGTERM, "mail": SIGTERM}
+        assert app.state("db") is State.RUNNING
+
+    @pytest.mark.parametrize("stop_all", When)
+    @pytest.mark.parametrize("returncode", [0, 1, -SIGTERM])
+    def test_it_never_ends_the_app_even_when_nothing_is_left_running(self, stop_all: When, returncode: int) -> None:
+        app = App(process("db", stop_all=stop_all), process("web", stop_all=stop_all)).start()
+        app.tell(Stop(("db", "web")))
+        assert app.exited("db", returncode) == ()
+        assert app.exited("web", returncode) == ()
+        assert not app.fleet.shutting_down
+        assert not app.fleet.finished
+        assert spawns(app.tell(Start(("web",)))) == ["web"]
+
+    def test_a_process_stopped_by_hand_keeps_the_app_when_the_others_end_by_themselves(self) -> None:
+        app = App(process("db", stop_all=When.NEVER), process("web", stop_all=When.NEVER)).start()
+        app.tell(Stop(("db",)))
+        app.exited("db", 0)
+        app.exited("web", 0)
+        assert not app.fleet.finished
+        app.tell(Shutdown(0))
+        assert app.verdict == 0
+
+    def test_a_restart_by_hand_never_ends_the_app(self) -> None:
+        app = App(process("web")).start()
+        app.tell(Restart(("web",)))
+        assert spawns(app.exited("web", 1)) == ["web"]
+        assert not app.fleet.shutting_down
+        assert app.fleet.first_failure is None
+
+
+class TestExitCode:
+    @pytest.mark.parametrize(
+        ("returncode", "code"), [(0, 0), (1, 1), (42, 42), (143, 143), (-SIGTERM, 143), (-SIGKILL, 137), (127, 127)]
+    )
+    def test_it_is_that_of_the_process_whose_end_stopped_the_app(self, returncode: int, code: int) -> None:
+        app = App(process("db"), process("web")).start()
+        app.exited("web", returncode)
+        app.exited("db", 7)
+        assert app.verdict == code
+
+    @pytest.mark.parametrize(("returncode", "success_code"), [(3, 3), (143, 143), (-SIGTERM, 143)])
+    def test_it_is_0_for_a_success_code(self, returncode: int, success_code: int) -> None:
+        app = App(process("web", success_codes=frozenset({0, success_code}))).start()
+        app.exited("web", returncode)
+        assert app.verdict == 0
+
+    @pytest.mark.parametrize(
+        ("ends", "code"),
+        [
+            ([("db", 0), ("web", 0), ("mail", 0)], 0),
+            ([("db", 0), ("web", 3), ("mail", 4)], 3),
+            ([("mail", 4), ("web", 3), ("db", 0)], 4),
+            ([("mail", -SIGKILL), ("web", 3), ("db", 0)], 137),
+        ],
+    )
+    def test_when_all_ended_by_themselves_it_is_that_of_the_first_that_failed(
+        self, ends: list[tuple[str, int]], code: int
+    ) -> None:
+        app = App(*(process(name, stop_all=When.NEVER) for name in ("db", "web", "mail"))).start()
+        for name, returncode in ends:
+            assert app.verdict is None
+            app.exited(name, returncode)
+        assert not app.fleet.shutting_down
+        assert app.verdict == code
+
+    def test_a_failure_that_a_retry_mended_does_not_count(self) -> None:
+        app = App(process("web", restart=When.ON_FAILURE, stop_all=When.NEVER)).start()
+        app.exited("web", 5)
+        app.tick(2.0)
+        app.spawned("web")
+        app.exited("web", 0)
+        assert app.verdict == 0
+
+    def test_a_failure_that_did_not_stop_the_app_does_not_hide_the_cause(self) -> None:
+        app = App(process("db", stop_all=When.NEVER), process("web")).start()
+        app.exited("db", 5)
+        app.exited("web", 0)
+        assert app.verdict == 0
+
+    @pytest.mark.parametrize("code", [INT, TERM])
+    def test_after_a_signal_it_is_that_of_the_signal_whatever_the_children_say(self, code: int) -> None:
+        app = App(process("db"), process("web")).start()
+        assert signals(app.tell(Shutdown(code, insistent=True))) == {"db": SIGTERM, "web": SIGTERM}
+        app.exited("db", 1)
+        app.exited("web", -SIGTERM)
+        assert app.verdict == code
+
+    def test_after_quit_it_is_0(self) -> None:
+        app = App(process("db", stop_all=When.NEVER), process("web")).start()
+        app.exited("db", 5)
+        app.tell(Shutdown(0))
+        app.exited("web", 1)
+        assert app.verdict == 0
+
+    def test_the_first_cause_wins_over_a_later_signal(self) -> None:
+        app = App(process("db"), process("web")).start()
+        app.exited("web", 3)
+        app.tell(Shutdown(INT, insistent=True))
+        app.tell(Shutdown(INT, insistent=True))
+        app.exited("db", -SIGKILL)
+        assert app.verdict == 3
+
+    def test_a_success_that_stopped_the_app_wins_over_a_later_signal(self) -> None:
+        app = App(process("db"), process("web")).start()
+        app.exited("web", 0)
+        app.tell(Shutdown(TERM, insistent=True))
+        app.exited("db", 0)
+        assert app.verdict == 0
+
+    def test_the_first_signal_wins_over_a_later_one_and_over_a_crash(self) -> None:
+        app = App(process("db"), process("web")).start()
+        app.tell(Shutdown(INT, insistent=True))
+        app.exited("web", 1)
+        app.tell(Shutdown(TERM, insistent=True))
+        app.exited("db", 1)
+        assert app.verdict == INT
+
+    def test_a_survivor_of_sigkill_lets_the_app_end_but_not_well(self) -> None:
+        app = App(process("db"), process("web")).start()
+        app.tell(Shutdown(0))
+        app.exited("web", 0)
+        assert signals(app.tick(5.0)) == {"db": SIGKILL}
+        assert app.verdict is None
+        app.tick(5.0 + OUT_OF_REACH_AFTER)
+        assert app.verdict == LEFT_SOMETHING_BEHIND == 1
+        assert app.fleet.members["db"].phase is Phase.ALIVE
+
+    def test_a_survivor_does_not_hide_the_first_cause(self) -> None:
+        app = App(process("db"), process("web")).start()
+        app.exited("web", 3)
+        app.tick(5.0)
+        app.tick(10.0)
+        assert app.verdict == 3
+
+    def test_a_survivor_that_dies_in_time_is_forgiven(self) -> None:
+        app = App(process("db"), process("web")).start()
+        app.tell(Shutdown(0))
+        app.tick(5.0)
+        app.tick(10.0)
+        app.exited("db", -SIGKILL)
+        app.exited("web", -SIGKILL)
+        assert app.verdict == 0
+
+    def test_a_survivor_keeps_an_app_that_is_not_asked_to_end(self) -> None:
+        app = App(process("web", stop_all=When.NEVER)).start()
+        app.exited("web", 0, leftovers=True)
+        app.tick(5.0)
+        app.tick(10.0)
+        assert app.fleet.members["web"].out_of_reach
+        assert not app.fleet.finished
+
+
+class TestShutdown:
+    def test_of_an_app_that_never_started_ends_at_once(self) -> None:
+        app = App(process("db"), process("web"))
+        assert app.tell(Shutdown(TERM, insistent=True)) == ()
+        assert app.verdict == TERM
+
+    def test_the_second_signal_kills_at_once(self) -> None:
+        app = App(process("db"), process("web")).start()
+        app.tell(Shutdown(INT, insistent=True))
+        app.exited("web", 0)
+        assert signals(app.tell(Shutdown(INT, insistent=True))) == {"db": SIGKILL}
+
+    def test_the_second_signal_kills_what_is_only_just_being_spawned(self) -> None:
+        app = App(process("web"))
+        app.tell(Start(("web",)))
+        app.tell(Shutdown(INT, insistent=True))
+        assert app.tell(Shutdown(INT, insistent=True)) == ()
+        assert signals(app.spawned("web")) == {"web": SIGKILL}
+
+    def test_a_third_signal_adds_nothing(self) -> None:
+        app = App(process("web")).start()
+        for _ in range(2):
+            app.tell(Shutdown(INT, insistent=True))
+        assert app.tell(Shutdown(INT, insistent=True)) == ()
+
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            (Shutdown(0), Shutdown(0)),
+            (Shutdown(0), Shutdown(INT, insistent=True)),
+            (Shutdown(INT, insistent=True), Shutdown(0)),
+        ],
+        ids=["quit, quit", "quit, signal", "signal, quit"],
+    )
+    def test_it_takes_two_signals_to_kill(self, first: Shutdown, second: Shutdown) -> None:
+        app = App(process("web")).start()
+        assert signals(app.tell(first)) == {"web": SIGTERM}
+        assert app.tell(second) == ()
+
+    def test_a_quit_between_two_signals_does_not_make_them_one(self) -> None:
+        app = App(process("web")).start()
+        app.tell(Shutdown(INT, insistent=True))
+        app.tell(Shutdown(0))
+        assert signals(app.tell(Shutdown(INT, insistent=True))) == {"web": SIGKILL}
+
+    def test_a_crash_that_ends_the_app_does_not_count_as_the_first_signal(self) -> None:
+        app = App(process("db"), process("web")).start()
+        app.exited("web", 1)
+        assert app.tell(Shutdown(INT, insistent=True)) == ()
+        assert signals(app.tell(Shutdown(INT, insistent=True))) == {"db": SIGKILL}
+
+    def test_what_is_being_stopped_already_is_not_signalled_twice(self) -> None:
+        app = App(process("db"), process("web")).start()
+        app.tell(Stop(("db",)))
+        assert signals(app.tell(Shutdown(0))) == {"web": SIGTERM}
+
+    def test_it_is_finished_only_when_every_group_is_gone(self) -> None:
+        app = App(process("db"), process("web")).start()
+        app.tell(Shutdown(0))
+        app.exited("db", 0)
+        app.exited("web", 0, leftovers=True)
+        assert app.verdict is None
+        app.group_ended("web")
+        assert app.verdict == 0
+
+
+class TestFinished:
+    def test_an_app_whose_processes_all_ended_by_themselves_is_finished(self) -> None:
+        app = App(process("db", stop_all=When.NEVER), process("web", stop_all=When.ON_FAILURE)).start()
+        app.exited("db", 1)
+        assert not app.fleet.finished
+        app.exited("web", 0)
+        assert app.fleet.finished
+
+    def test_a_retry_that_waits_keeps_the_app(self) -> None:
+        app = App(process("web", restart=When.ALWAYS, stop_all=When.NEVER)).start()
+        app.exited("web", 0)
+        assert app.state("web") is State.RESTARTING
+        assert not app.fleet.finished
+
+    def test_a_stale_fact_of_what_ended_changes_nothing(self) -> None:
+        app = App(process("db"), process("web", stop_all=When.NEVER)).start()
+        app.exited("web", 3)
+        before = app.fleet
+        assert app.exited("web", 4) == ()
+        assert app.fleet == before

@@ -1,0 +1,645 @@
+"""One process: tables and sequences over the pure rules; section by section what supervision promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from procreaper import lifecycle
+from procreaper.events import (
+    Action,
+    ChildExited,
+    Event,
+    Exit,
+    GroupEnded,
+    Restart,
+    SendSignal,
+    Shutdown,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    Start,
+    State,
+    Stop,
+    Tick,
+)
+from procreaper.lifecycle import OUT_OF_REACH_AFTER, Lifecycle, Phase
+from procreaper.plan import Backoff, Ending, Process, When
+
+SIGINT, SIGKILL, SIGTERM = 2, 9, 15
+PID = 4000
+
+START, STOP, RESTART, TICK = Start(("web",)), Stop(("web",)), Restart(("web",)), Tick()
+
+
+def web(
+    restart: When = When.NEVER,
+    *,
+    backoff: Backoff = Backoff(2.0, 30.0, 45.0),
+    max_retries: int | None = None,
+    success_codes: frozenset[int] = frozenset({0}),
+    ending: Ending = Ending(SIGTERM, 5.0),
+) -> Process:
+    return Process(
+        "web",
+        "run",
+        restart=restart,
+        backoff=backoff,
+        max_retries=max_retries,
+        success_codes=success_codes,
+        ending=ending,
+    )
+
+
+def step(life: Lifecycle, event: Event, now: float = 0.0) -> tuple[Lifecycle, list[Action]]:
+    """One step; a process that is pending afterwards is launched at once, as the fleet does."""
+    life, actions = lifecycle.step(life, event, now)
+    if life.state is State.PENDING:
+        life, launch = lifecycle.launch(life)
+        actions = (*actions, *launch)
+    return life, list(actions)
+
+
+def after(life: Lifecycle, *events: Event, now: float = 0.0) -> Lifecycle:
+    for event in events:
+        life, _ = step(life, event, now)
+    return life
+
+
+def pending(process: Process) -> Lifecycle:
+    return lifecycle.step(Lifecycle(process), START, 0.0)[0]
+
+
+def spawning(process: Process) -> Lifecycle:
+    return lifecycle.launch(pending(process))[0]
+
+
+def spawned(life: Lifecycle) -> Spawned:
+    return Spawned("web", life.run, PID + life.run)
+
+
+def alive(process: Process, *, now: float = 0.0) -> Lifecycle:
+    life = spawning(process)
+    return after(life, spawned(life), now=now)
+
+
+def exited(life: Lifecycle, returncode: int, *, leftovers: bool = False) -> ChildExited:
+    return ChildExited("web", life.run, Exit.of(returncode), leftovers)
+
+
+def failed_to_spawn(life: Lifecycle, *, permanent: bool) -> SpawnFailed:
+    return SpawnFailed("web", life.run, "no such file or directory", 127, permanent)
+
+
+def lingering(process: Process, returncode: int = 1) -> Lifecycle:
+    life = alive(process)
+    return after(life, exited(life, returncode, leftovers=True))
+
+
+def stopping(process: Process) -> Lifecycle:
+    return after(alive(process), STOP)
+
+
+def restarting(process: Process, *, now: float = 0.0) -> Lifecycle:
+    life = alive(process)
+    return after(life, exited(life, 1), now=now)
+
+
+def signals(actions: list[Action]) -> list[int]:
+    """The signals among the actions; whatever else there is fails the test."""
+    numbers = []
+    for action in actions:
+        assert isinstance(action, SendSignal)
+        numbers.append(action.signal)
+    return numbers
+
+
+def spawns(actions: list[Action]) -> list[int]:
+    """The runs that the actions begin; whatever else there is fails the test."""
+    runs = []
+    for action in actions:
+        assert isinstance(action, Spawn)
+        runs.append(action.run)
+    return runs
+
+
+class TestStarting:
+    def test_a_process_that_nobody_asked_for_does_nothing(self) -> None:
+        life = Lifecycle(web())
+        assert (life.state, life.phase, life.wanted, life.settled) == (State.STOPPED, Phase.NONE, False, True)
+        assert lifecycle.step(life, TICK, 1000.0) == (life, ())
+        assert lifecycle.deadline(life) is None
+
+    def test_start_makes_it_pending_until_the_fleet_launches_it(self) -> None:
+        life, actions = lifecycle.step(Lifecycle(web()), START, 0.0)
+        assert (life.state, life.wanted, actions) == (State.PENDING, True, ())
+
+    def test_launch_spawns_the_next_run(self) -> None:
+        life, actions = lifecycle.launch(pending(web()))
+        assert (life.state, life.phase, life.run, life.pid) == (State.STARTING, Phase.SPAWNING, 1, None)
+        assert spawns(list(actions)) == [1]
+
+    def test_spawned_makes_it_running(self) -> None:
+        life = alive(web(), now=7.0)
+        assert (life.state, life.phase, life.pid, life.up_since) == (State.RUNNING, Phase.ALIVE, PID + 1, 7.0)
+
+    @pytest.mark.parametrize("life", [pending(web()), spawning(web()), alive(web())], ids=lambda life: life.state)
+    def test_start_leaves_alone_what_starts_or_runs_already(self, life: Lifecycle) -> None:
+        assert lifecycle.step(life, START, 1.0) == (life, ())
+
+    @pytest.mark.parametrize("returncode", [0, 1])
+    def test_start_after_the_end_runs_it_again_with_its_retries_cleared(self, returncode: int) -> None:
+        life = alive(web())._replace(retries=3)
+        life, actions = step(after(life, exited(life, returncode)), START)
+        assert (life.state, life.run, life.retries, life.exit, life.end) == (State.STARTING, 2, 0, None, None)
+        assert spawns(actions) == [2]
+
+    def test_start_during_the_back_off_starts_at_once(self) -> None:
+        life, actions = step(restarting(web(When.ALWAYS)), START, 0.5)
+        assert (life.state, life.due, life.retries) == (State.STARTING, None, 0)
+        assert spawns(actions) == [2]
+
+
+class TestPolicy:
+    @pytest.mark.parametrize(
+        ("restart", "returncode", "state"),
+        [
+            (When.NEVER, 0, State.COMPLETED),
+            (When.NEVER, 1, State.FAILED),
+            (When.NEVER, 143, State.FAILED),
+            (When.NEVER, -SIGTERM, State.FAILED),
+            (When.NEVER, -SIGKILL, State.FAILED),
+            (When.ON_FAILURE, 0, State.COMPLETED),
+            (When.ON_FAILURE, 1, State.RESTARTING),
+            (When.ON_FAILURE, 143, State.RESTARTING),
+            (When.ON_FAILURE, -SIGTERM, State.RESTARTING),
+            (When.ON_FAILURE, -SIGKILL, State.RESTARTING),
+            (When.ALWAYS, 0, State.RESTARTING),
+            (When.ALWAYS, 1, State.RESTARTING),
+            (When.ALWAYS, -SIGTERM, State.RESTARTING),
+            *((restart, code, State.FAILED) for restart in When for code in (126, 127)),
+        ],
+    )
+    def test_end_of_a_run_by_itself_leads_to(self, restart: When, returncode: int, state: State) -> None:
+        life = alive(web(restart))
+        life, actions = step(life, exited(life, returncode))
+        assert (life.state, life.phase, life.pid, actions) == (state, Phase.NONE, None, [])
+        assert life.wanted is (state is State.RESTARTING)
+        assert life.exit == Exit.of(returncode)
+
+    @pytest.mark.parametrize("returncode", [143, -SIGTERM])
+    def test_minus_15_and_143_are_the_same_success_code(self, returncode: int) -> None:
+        life = alive(web(When.ON_FAILURE, success_codes=frozenset({0, 143})))
+        assert after(life, exited(life, returncode)).state is State.COMPLETED
+
+    def test_a_success_code_of_its_own_completes(self) -> None:
+        life = alive(web(When.ON_FAILURE, success_codes=frozenset({0, 3})))
+        assert after(life, exited(life, 3)).state is State.COMPLETED
+
+    def test_zero_that_is_no_success_code_is_a_failure(self) -> None:
+        life = alive(web(success_codes=frozenset({3})))
+        assert after(life, exited(life, 0)).state is State.FAILED
+
+    @pytest.mark.parametrize(
+        ("returncode", "reason"),
+        [
+            (0, "exited with code 0"),
+            (1, "exited with code 1"),
+            (126, "not executable (exit code 126)"),
+            (127, "command not found (exit code 127)"),
+            (-SIGKILL, "killed by signal 9"),
+        ],
+    )
+    def test_the_reason_says_how_it_ended(self, returncode: int, reason: str) -> None:
+        life = alive(web())
+        assert after(life, exited(life, returncode)).reason == reason
+
+    @pytest.mark.parametrize("restart", When)
+    def test_a_spawn_that_can_never_succeed_fails_at_once(self, restart: When) -> None:
+        life = spawning(web(restart))
+        life = after(life, failed_to_spawn(life, permanent=True))
+        assert (life.state, life.phase, life.wanted) == (State.FAILED, Phase.NONE, False)
+        assert (life.reason, life.exit) == ("no such file or directory", Exit(code=127))
+
+    @pytest.mark.parametrize(
+        ("restart", "state"),
+        [(When.NEVER, State.FAILED), (When.ON_FAILURE, State.RESTARTING), (When.ALWAYS, State.RESTARTING)],
+    )
+    def test_a_spawn_that_failed_for_now_follows_the_policy(self, restart: When, state: State) -> None:
+        life = spawning(web(restart))
+        life = after(life, failed_to_spawn(life, permanent=False))
+        assert (life.state, life.phase) == (state, Phase.NONE)
+        assert life.due == (2.0 if state is State.RESTARTING else None)
+
+
+class TestBackOff:
+    def test_the_waits_double_up_to_the_maximum(self) -> None:
+        life, now, waits = alive(web(When.ON_FAILURE)), 0.0, []
+        for _ in range(7):
+            life = after(life, exited(life, 1), now=now)
+            assert (life.state, life.wanted) == (State.RESTARTING, True)
+            assert life.due is not None
+            waits.append(life.due - now)
+            now = life.due
+            life = after(life, TICK, now=now)
+            life = after(life, spawned(life), now=now)
+        assert waits == [2, 4, 8, 16, 30, 30, 30]
+        assert (life.retries, life.restarts, life.run) == (7, 7, 8)
+
+    def test_a_clean_exit_under_always_waits_as_long_so_that_it_cannot_spin(self) -> None:
+        life = alive(web(When.ALWAYS))
+        life, actions = step(life, exited(life, 0), 10.0)
+        assert (life.state, life.due, actions) == (State.RESTARTING, 12.0, [])
+
+    def test_spawns_that_fail_for_now_wait_ever_longer(self) -> None:
+        life, now, waits = spawning(web(When.ALWAYS)), 0.0, []
+        for _ in range(4):
+            life = after(life, failed_to_spawn(life, permanent=False), now=now)
+            assert life.due is not None
+            waits.append(life.due - now)
+            now = life.due
+            life = after(life, TICK, now=now)
+        assert waits == [2, 4, 8, 16]
+
+    def test_it_starts_when_its_wait_is_over_and_not_before(self) -> None:
+        life = restarting(web(When.ALWAYS))
+        assert lifecycle.deadline(life) == 2.0
+        assert step(life, TICK, 1.999) == (life, [])
+        life, actions = step(life, TICK, 2.0)
+        assert (life.state, spawns(actions), lifecycle.deadline(life)) == (State.STARTING, [2], None)
+
+    def test_a_late_tick_starts_it_once(self) -> None:
+        life, actions = step(restarting(web(When.ALWAYS)), TICK, 1000.0)
+        assert spawns(actions) == [2]
+        assert step(life, TICK, 1000.0) == (life, [])
+
+    @pytest.mark.parametrize(("up", "retries", "wait"), [(44.9, 4, 16.0), (45.0, 1, 2.0), (500.0, 1, 2.0)])
+    def test_a_run_that_stayed_up_for_the_reset_time_clears_the_retries_and_the_wait(
+        self, up: float, retries: int, wait: float
+    ) -> None:
+        life = alive(web(When.ON_FAILURE), now=100.0)._replace(retries=3, restarts=3)
+        life = after(life, exited(life, 1), now=100.0 + up)
+        assert (life.retries, life.restarts) == (retries, 4)
+        assert life.due == 100.0 + up + wait
+
+    def test_the_reset_time_counts_from_being_up_and_not_from_the_launch(self) -> None:
+        life = spawning(web(When.ON_FAILURE))._replace(retries=3)
+        life = after(life, spawned(life), now=40.0)
+        assert after(life, exited(life, 1), now=50.0).retries == 4
+
+    def test_the_reason_names_the_cause_the_retry_and_the_wait(self) -> None:
+        life = restarting(web(When.ALWAYS, max_retries=5))
+        assert life.reason == "exited with code 1; retry 1/5 in 2.0 s"
+        assert restarting(web(When.ALWAYS)).reason == "exited with code 1; retry 1 in 2.0 s"
+
+    @pytest.mark.parametrize("most", [0, 1, 2, 5])
+    @pytest.mark.parametrize("returncode", [0, 1])
+    def test_after_max_retries_it_has_failed(self, most: int, returncode: int) -> None:
+        life, now = alive(web(When.ALWAYS, max_retries=most)), 0.0
+        runs = 1
+        while True:
+            life = after(life, exited(life, returncode), now=now)
+            if life.state is not State.RESTARTING:
+                break
+            assert life.due is not None
+            now = life.due
+            life = after(life, TICK, now=now)
+            life = after(life, spawned(life), now=now)
+            runs += 1
+        assert runs == most + 1
+        assert (life.state, life.wanted, life.due) == (State.FAILED, False, None)
+        assert life.reason == f"exited with code {returncode}; gave up after {most} retries"
+
+    def test_a_long_run_gives_all_retries_back(self) -> None:
+        life = alive(web(When.ON_FAILURE, max_retries=2))._replace(retries=2)
+        assert after(life, exited(life, 1), now=44.0).state is State.FAILED
+        assert after(life, exited(life, 1), now=45.0).state is State.RESTARTING
+
+
+class TestStop:
+    def test_stop_signals_the_group_and_waits(self) -> None:
+        life, actions = step(alive(web()), STOP, 10.0)
+        assert (life.state, life.wanted, lifecycle.deadline(life)) == (State.STOPPING, False, 15.0)
+        assert actions == [SendSignal("web", 1, PID + 1, SIGTERM)]
+
+    def test_stop_uses_the_signal_and_the_timeout_of_the_process(self) -> None:
+        life, actions = step(alive(web(ending=Ending(SIGINT, 60.0))), STOP, 10.0)
+        assert (signals(actions), life.due) == ([SIGINT], 70.0)
+
+    @pytest.mark.parametrize("restart", When)
+    @pytest.mark.parametrize("returncode", [0, 1, 127, 143, -SIGTERM, -SIGKILL])
+    def test_killed_on_request_is_stopped_whatever_the_policy_and_the_code(
+        self, restart: When, returncode: int
+    ) -> None:
+        life = stopping(web(restart))
+        life, actions = step(life, exited(life, returncode), 1.0)
+        assert (life.state, life.phase, life.due, actions) == (State.STOPPED, Phase.NONE, None, [])
+        assert (life.settled, life.end, life.exit) == (True, None, Exit.of(returncode))
+
+    def test_stop_while_pending_takes_effect_at_once(self) -> None:
+        life, actions = step(pending(web()), STOP)
+        assert (life.state, life.wanted, actions) == (State.STOPPED, False, [])
+
+    def test_stop_during_the_back_off_cancels_the_retry(self) -> None:
+        life, actions = step(restarting(web(When.ALWAYS)), STOP)
+        assert (life.state, life.due, actions) == (State.STOPPED, None, [])
+        assert step(life, TICK, 1000.0) == (life, [])
+
+    def test_stop_during_the_spawn_signals_the_child_as_soon_as_it_is_there(self) -> None:
+        life, actions = step(spawning(web(When.ALWAYS)), STOP, 1.0)
+        assert (life.state, life.phase, life.due, actions) == (State.STOPPING, Phase.SPAWNING, None, [])
+        life, actions = step(life, spawned(life), 2.0)
+        assert (life.state, signals(actions), life.due) == (State.STOPPING, [SIGTERM], 7.0)
+        assert after(life, exited(life, -SIGTERM)).state is State.STOPPED
+
+    @pytest.mark.parametrize("permanent", [True, False])
+    def test_stop_during_a_spawn_that_fails_is_stopped(self, permanent: bool) -> None:
+        life = after(spawning(web(When.ALWAYS)), STOP)
+        life, actions = step(life, failed_to_spawn(life, permanent=permanent))
+        assert (life.state, life.end, life.due, actions) == (State.STOPPED, None, None, [])
+
+    def test_stop_while_its_leftovers_end_cancels_the_retry(self) -> None:
+        life, actions = step(lingering(web(When.ALWAYS)), STOP, 1.0)
+        assert (life.wanted, actions) == (False, [])
+        life, actions = step(life, GroupEnded("web", 1), 2.0)
+        assert (life.state, life.due, actions) == (State.STOPPED, None, [])
+
+    def test_a_second_stop_neither_signals_again_nor_puts_off_the_kill(self) -> None:
+        life = stopping(web())
+        assert step(life, STOP, 4.0) == (life, [])
+
+    @pytest.mark.parametrize(("returncode", "state"), [(0, State.COMPLETED), (1, State.FAILED)])
+    def test_stop_leaves_the_verdict_of_what_ended_by_itself(self, returncode: int, state: State) -> None:
+        life = alive(web())
+        life = after(life, exited(life, returncode))
+        assert step(life, STOP) == (life, [])
+        assert life.state is state
+
+    def test_shutdown_stops_as_stop_does(self) -> None:
+        for life in (pending(web()), restarting(web(When.ALWAYS)), spawning(web()), alive(web()), lingering(web())):
+            assert step(life, Shutdown(0), 3.0) == step(life, STOP, 3.0)
+
+
+class TestEscalation:
+    def test_what_ignores_the_signal_is_killed_at_its_timeout_and_not_before(self) -> None:
+        life = stopping(web())
+        assert step(life, TICK, 4.999) == (life, [])
+        life, actions = step(life, TICK, 5.0)
+        assert actions == [SendSignal("web", 1, PID + 1, SIGKILL)]
+        assert (life.state, life.phase, life.due) == (State.STOPPING, Phase.ALIVE, 5.0 + OUT_OF_REACH_AFTER)
+        assert after(life, exited(life, -SIGKILL)).state is State.STOPPED
+
+    def test_a_survivor_of_the_kill_stays_stopping_and_is_reported(self) -> None:
+        life = after(stopping(web()), TICK, now=5.0)
+        life, actions = step(life, TICK, 5.0 + OUT_OF_REACH_AFTER)
+        assert (life.state, life.out_of_reach, life.reason) == (State.STOPPING, True, "still there after SIGKILL")
+        assert (actions, lifecycle.deadline(life)) == ([], None)
+
+    def test_a_survivor_gets_no_twin_until_it_is_gone(self) -> None:
+        life = after(stopping(web()), TICK, now=5.0)
+        life = after(life, TICK, now=10.0)
+        for request in (START, RESTART):
+            life, actions = step(life, request, 20.0)
+            assert (life.state, life.out_of_reach, actions) == (State.STOPPING, True, [])
+        life, actions = step(life, exited(life, -SIGKILL), 30.0)
+        assert (life.state, life.out_of_reach, spawns(actions)) == (State.STARTING, False, [2])
+
+    def test_a_survivor_that_dies_in_the_end_is_stopped(self) -> None:
+        life = after(after(stopping(web()), TICK, now=5.0), TICK, now=10.0)
+        life = after(life, exited(life, -SIGKILL))
+        assert (life.state, life.out_of_reach, life.settled) == (State.STOPPED, False, True)
+
+    def test_grandchildren_of_a_stopped_child_keep_it_stopping_and_are_killed_too(self) -> None:
+        life = stopping(web())
+        life, actions = step(life, exited(life, -SIGTERM, leftovers=True), 1.0)
+        assert (life.state, life.phase, life.due, actions) == (State.STOPPING, Phase.LINGERING, 5.0, [])
+        life, actions = step(life, TICK, 5.0)
+        assert actions == [SendSignal("web", 1, PID + 1, SIGKILL)]
+        assert after(life, GroupEnded("web", 1)).state is State.STOPPED
+
+    def test_kill_skips_the_polite_signal(self) -> None:
+        life, actions = lifecycle.kill(alive(web()), 1.0)
+        assert (life.state, life.wanted, signals(list(actions))) == (State.STOPPING, False, [SIGKILL])
+        assert life.due == 1.0 + OUT_OF_REACH_AFTER
+
+    def test_kill_does_not_wait_for_the_timeout_of_a_stop(self) -> None:
+        _, actions = lifecycle.kill(stopping(web()), 1.0)
+        assert signals(list(actions)) == [SIGKILL]
+
+    def test_kill_reaches_leftovers(self) -> None:
+        _, actions = lifecycle.kill(lingering(web()), 1.0)
+        assert signals(list(actions)) == [SIGKILL]
+
+    def test_kill_during_the_spawn_kills_the_child_as_soon_as_it_is_there(self) -> None:
+        life, actions = lifecycle.kill(spawning(web()), 1.0)
+        assert actions == ()
+        life, sent = step(life, spawned(life), 2.0)
+        assert (life.state, signals(sent), life.due) == (State.STOPPING, [SIGKILL], 2.0 + OUT_OF_REACH_AFTER)
+
+    def test_a_second_kill_adds_nothing(self) -> None:
+        life, _ = lifecycle.kill(alive(web()), 1.0)
+        assert lifecycle.kill(life, 2.0) == (life, ())
+
+    @pytest.mark.parametrize("life", [pending(web()), restarting(web(When.ALWAYS))], ids=lambda life: life.state)
+    def test_kill_of_what_has_no_child_stops_it(self, life: Lifecycle) -> None:
+        life, actions = lifecycle.kill(life, 1.0)
+        assert (life.state, life.due, actions) == (State.STOPPED, None, ())
+
+
+class TestLeftovers:
+    def test_leftovers_of_a_crash_are_asked_to_end(self) -> None:
+        life = alive(web(When.ALWAYS))
+        life, actions = step(life, exited(life, 1, leftovers=True), 10.0)
+        assert (life.state, life.phase, life.due) == (State.STOPPING, Phase.LINGERING, 15.0)
+        assert actions == [SendSignal("web", 1, PID + 1, SIGTERM)]
+        assert life.reason == "exited with code 1; ending what it left running"
+
+    def test_nothing_new_starts_before_the_leftovers_are_gone(self) -> None:
+        life = lingering(web(When.ALWAYS))
+        life, actions = step(life, TICK, 5.0)
+        assert signals(actions) == [SIGKILL]
+        life, actions = step(life, TICK, 10.0)
+        assert (actions, life.out_of_reach) == ([], True)
+        life, actions = step(life, GroupEnded("web", 1), 60.0)
+        assert (life.state, life.due, actions) == (State.RESTARTING, 62.0, [])
+        life, actions = step(life, TICK, 62.0)
+        assert spawns(actions) == [2]
+
+    @pytest.mark.parametrize(
+        ("restart", "returncode", "state"),
+        [
+            (When.NEVER, 0, State.COMPLETED),
+            (When.NEVER, 1, State.FAILED),
+            (When.ON_FAILURE, 0, State.COMPLETED),
+            (When.ON_FAILURE, 1, State.RESTARTING),
+            (When.ALWAYS, 0, State.RESTARTING),
+            (When.ALWAYS, 127, State.FAILED),
+        ],
+    )
+    def test_the_verdict_on_the_child_becomes_the_state_when_the_group_is_gone(
+        self, restart: When, returncode: int, state: State
+    ) -> None:
+        life = lingering(web(restart), returncode)
+        assert life.state is State.STOPPING
+        assert after(life, GroupEnded("web", 1)).state is state
+
+    def test_the_time_that_leftovers_take_is_no_time_of_being_up(self) -> None:
+        life = alive(web(When.ALWAYS))._replace(retries=3)
+        life = after(life, exited(life, 1, leftovers=True), now=1.0)
+        life = after(life, GroupEnded("web", 1), now=100.0)
+        assert (life.retries, life.due) == (4, 116.0)
+
+
+class TestRestart:
+    def test_restart_of_a_running_process_stops_it_and_starts_it_when_it_is_gone(self) -> None:
+        life, actions = step(alive(web()), RESTART, 1.0)
+        assert (life.state, life.wanted, signals(actions)) == (State.STOPPING, True, [SIGTERM])
+        life, actions = step(life, exited(life, -SIGTERM), 2.0)
+        assert (life.state, spawns(actions), life.restarts) == (State.STARTING, [2], 1)
+
+    def test_restart_waits_for_the_whole_group(self) -> None:
+        life = after(alive(web()), RESTART)
+        life, actions = step(life, exited(life, -SIGTERM, leftovers=True))
+        assert actions == []
+        life, actions = step(life, TICK, 5.0)
+        assert signals(actions) == [SIGKILL]
+        life, actions = step(life, GroupEnded("web", 1))
+        assert spawns(actions) == [2]
+
+    @pytest.mark.parametrize("returncode", [0, 1, 127, -SIGKILL])
+    @pytest.mark.parametrize("restart", When)
+    def test_restart_is_no_failure_and_skips_the_back_off_and_clears_the_retries(
+        self, restart: When, returncode: int
+    ) -> None:
+        life = after(alive(web(restart, max_retries=3))._replace(retries=3), RESTART)
+        life, actions = step(life, exited(life, returncode))
+        assert (life.state, life.retries, life.due, spawns(actions)) == (State.STARTING, 0, None, [2])
+
+    def test_restart_during_the_back_off_starts_at_once(self) -> None:
+        life, actions = step(restarting(web(When.ALWAYS))._replace(retries=4), RESTART, 0.5)
+        assert (life.state, life.due, life.retries, spawns(actions)) == (State.STARTING, None, 0, [2])
+
+    def test_restart_during_the_spawn_starts_again_after_that_run(self) -> None:
+        life, actions = step(spawning(web()), RESTART)
+        assert (life.state, actions) == (State.STOPPING, [])
+        life, actions = step(life, spawned(life))
+        assert signals(actions) == [SIGTERM]
+        life, actions = step(life, exited(life, -SIGTERM))
+        assert spawns(actions) == [2]
+
+    def test_restart_during_a_spawn_that_fails_starts_again(self) -> None:
+        life = after(spawning(web()), RESTART)
+        life, actions = step(life, failed_to_spawn(life, permanent=True))
+        assert (life.state, spawns(actions)) == (State.STARTING, [2])
+
+    @pytest.mark.parametrize("returncode", [0, 1])
+    def test_restart_of_what_has_ended_starts_it(self, returncode: int) -> None:
+        life = alive(web())
+        _, actions = step(after(life, exited(life, returncode)), RESTART)
+        assert spawns(actions) == [2]
+
+    def test_restart_of_what_was_stopped_starts_it(self) -> None:
+        life = stopping(web())
+        _, actions = step(after(life, exited(life, 0)), RESTART)
+        assert spawns(actions) == [2]
+
+    def test_restart_of_a_pending_process_clears_its_retries(self) -> None:
+        life, actions = lifecycle.step(pending(web())._replace(retries=2), RESTART, 0.0)
+        assert (life.state, life.retries, actions) == (State.PENDING, 0, ())
+
+    @pytest.mark.parametrize("returncode", [0, 1, 127])
+    def test_restart_while_its_leftovers_end_starts_it_when_they_are_gone(self, returncode: int) -> None:
+        life, actions = step(lingering(web(), returncode), RESTART, 1.0)
+        assert (life.state, actions) == (State.STOPPING, [])
+        life, actions = step(life, GroupEnded("web", 1), 2.0)
+        assert (life.state, spawns(actions)) == (State.STARTING, [2])
+
+    def test_restarts_join(self) -> None:
+        life = after(alive(web()), RESTART, RESTART, RESTART)
+        life, actions = step(life, exited(life, -SIGTERM))
+        assert spawns(actions) == [2]
+        life = after(life, spawned(life))
+        assert (life.state, life.run, life.restarts) == (State.RUNNING, 2, 1)
+
+    @pytest.mark.parametrize("request_", [START, RESTART], ids=["start", "restart"])
+    def test_start_while_stopping_is_a_restart_after_the_group_is_gone(self, request_: Event) -> None:
+        life, actions = step(stopping(web()), request_, 1.0)
+        assert (life.state, life.wanted, life.due, actions) == (State.STOPPING, True, 5.0, [])
+        life, actions = step(life, exited(life, -SIGTERM, leftovers=True), 2.0)
+        assert actions == []
+        life, actions = step(life, GroupEnded("web", 1), 3.0)
+        assert (life.state, spawns(actions)) == (State.STARTING, [2])
+
+    @pytest.mark.parametrize("request_", [START, RESTART], ids=["start", "restart"])
+    def test_start_while_stopping_clears_the_retries(self, request_: Event) -> None:
+        life = after(alive(web(When.ON_FAILURE, max_retries=2))._replace(retries=2), STOP, request_)
+        life = after(life, exited(life, -SIGTERM))
+        assert (life.state, life.retries) == (State.STARTING, 0)
+
+    @pytest.mark.parametrize(
+        "life",
+        [
+            pending(web()),
+            spawning(web()),
+            alive(web()),
+            stopping(web()),
+            lingering(web(When.ALWAYS)),
+            restarting(web(When.ALWAYS)),
+        ],
+        ids=["pending", "spawning", "alive", "stopping", "lingering", "restarting"],
+    )
+    def test_a_later_stop_beats_a_restart(self, life: Lifecycle) -> None:
+        life = lifecycle.step(lifecycle.step(life, RESTART, 0.0)[0], STOP, 0.0)[0]
+        assert life.wanted is False
+        for fact in (spawned(life), exited(life, 1, leftovers=True), GroupEnded("web", life.run), TICK):
+            life, actions = lifecycle.step(life, fact, 100.0)
+            assert not any(isinstance(action, Spawn) for action in actions)
+        assert (life.state, life.settled) == (State.STOPPED, True)
+
+    def test_a_later_restart_beats_a_stop(self) -> None:
+        life = after(alive(web()), RESTART, STOP, RESTART)
+        _, actions = step(life, exited(life, -SIGTERM))
+        assert spawns(actions) == [2]
+
+
+class TestStaleFacts:
+    @pytest.mark.parametrize(
+        "life",
+        [
+            pending(web())._replace(run=2),
+            spawning(web())._replace(run=2),
+            alive(web())._replace(run=2),
+            lingering(web())._replace(run=2),
+            stopping(web())._replace(run=2),
+            restarting(web(When.ALWAYS))._replace(run=2),
+        ],
+        ids=["pending", "spawning", "alive", "lingering", "stopping", "restarting"],
+    )
+    @pytest.mark.parametrize("run", [0, 1, 3])
+    def test_a_fact_of_another_run_changes_nothing(self, life: Lifecycle, run: int) -> None:
+        for fact in (
+            Spawned("web", run, 1),
+            SpawnFailed("web", run, "no memory", 126, permanent=True),
+            ChildExited("web", run, Exit(code=1), leftovers=False),
+            GroupEnded("web", run),
+        ):
+            assert lifecycle.step(life, fact, 1.0) == (life, ())
+
+    @pytest.mark.parametrize(
+        ("life", "impossible"),
+        [
+            (spawning(web()), "exited ended"),
+            (alive(web()), "spawned failed ended"),
+            (lingering(web()), "spawned failed exited"),
+            (restarting(web(When.ALWAYS)), "spawned failed exited ended"),
+        ],
+        ids=["spawning", "alive", "lingering", "restarting"],
+    )
+    def test_a_fact_out_of_turn_changes_nothing(self, life: Lifecycle, impossible: str) -> None:
+        facts: dict[str, Event] = {
+            "spawned": Spawned("web", 1, 1),
+            "failed": SpawnFailed("web", 1, "no memory", 126, permanent=True),
+            "exited": ChildExited("web", 1, Exit(code=1), leftovers=True),
+            "ended": GroupEnded("web", 1),
+        }
+        for word in impossible.split():
+            assert lifecycle.step(life, facts[word], 1.0) == (life, ())

@@ -1,0 +1,63 @@
+"""What is to run: the words and their numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from procreaper.plan import Backoff, Ending, Plan, Process, When
+
+
+@pytest.mark.parametrize(
+    ("when", "on_success", "on_failure"),
+    [(When.NEVER, False, False), (When.ON_FAILURE, False, True), (When.ALWAYS, True, True)],
+)
+def test_when_applies_to(when: When, on_success: bool, on_failure: bool) -> None:
+    assert (when.applies(success=True), when.applies(success=False)) == (on_success, on_failure)
+
+
+def test_when_is_written_as_in_the_files() -> None:
+    assert [str(when) for when in When] == ["never", "on-failure", "always"]
+    assert When("on-failure") is When.ON_FAILURE
+
+
+def test_back_off_doubles_up_to_its_maximum() -> None:
+    backoff = Backoff(initial=2.0, maximum=30.0)
+    assert [backoff.wait(retries) for retries in range(1, 8)] == [2, 4, 8, 16, 30, 30, 30]
+
+
+@pytest.mark.parametrize("retries", [61, 1024, 1025, 10**9])
+def test_back_off_stays_at_its_maximum_for_ever(retries: int) -> None:
+    assert Backoff(initial=0.001, maximum=30.0).wait(retries) == 30.0
+
+
+def test_back_off_of_nothing_is_no_wait_at_all() -> None:
+    assert Backoff(initial=0.0).wait(1) == Backoff(initial=0.0).wait(5000) == 0.0
+
+
+def test_back_off_never_waits_longer_than_the_maximum_even_at_first() -> None:
+    assert Backoff(initial=60.0, maximum=30.0).wait(1) == 30.0
+
+
+def test_a_string_runs_through_the_shell_and_a_tuple_does_not() -> None:
+    assert Process("web", "exec serve | tee log").argv == ("/bin/sh", "-c", "exec serve | tee log")
+    assert Process("web", ("serve", "--port", "80")).argv == ("serve", "--port", "80")
+
+
+def test_a_process_behaves_as_under_foreman_and_honcho_unless_told_otherwise() -> None:
+    process = Process("web", "serve")
+    assert (process.restart, process.stop_all) == (When.NEVER, When.ALWAYS)
+    assert (process.success_codes, process.ending) == (frozenset({0}), Ending(15, 5.0))
+    assert process.max_retries is None
+
+
+def test_a_process_cannot_be_changed() -> None:
+    process = Process("web", "serve")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        process.name = "db"  # type: ignore[misc]
+
+
+def test_a_plan_keeps_the_order_of_its_processes() -> None:
+    names = ("web", "db", "all", "a.2", "a.1")
+    assert [process.name for process in Plan(tuple(Process(name, "run") for name in names)).processes] == list(names)
