@@ -1,0 +1,214 @@
+"""What the README says is so: every console block is run, and what it shows is compared with what comes out."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GATE = ROOT / ".ci" / "run"
+PROGRAM = [sys.executable, "-m", "procreaper"]
+# For the whole life of the example; it takes three seconds where nothing is wrong.
+LIMIT = 60.0
+
+
+def fenced(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def sessions():
+    """Each console command with the lines that the README shows below it."""
+    for block in fenced("console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            yield command, output
+
+
+SETUPS = [command for command, _ in sessions() if "python3 -m venv" in command]
+RECORDINGS = [(command, output) for command, output in sessions() if command.startswith("procreaper start")]
+EXAMPLES = [
+    (command, output) for command, output in sessions() if command not in SETUPS and (command, output) not in RECORDINGS
+]
+
+
+def pattern(text):
+    """The lines of a text without what differs from run to run: times, dates, pids, ports."""
+    return [re.sub(r"\d+", "0", re.sub(r"/[A-Z][a-z]{2}/", "/Jan/", line)).rstrip() for line in text.splitlines()]
+
+
+def environment(**variables):
+    """The environment of these tests without what would change the output."""
+    unwanted = {"FORCE_COLOR", "GREETING", "PORT", "PROCFILE"}
+    return {name: value for name, value in os.environ.items() if name not in unwanted} | variables
+
+
+def base_port():
+    """A port that is free now, with room above it for the ports of the other process types."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        if port < 65_000:
+            return port
+
+
+def marked(marker):
+    """The pids of all processes that have inherited the marker; zombies have no environment, so they do not count."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"README_MARKER={marker}".encode() in variables:
+            yield int(entry.name)
+
+
+def session_of(pid):
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def test_two_commands_do_all_set_up():
+    assert SETUPS == [
+        "python3 -m venv .venv && .venv/bin/pip install --quiet . && .venv/bin/procreaper start -f Procfile.example",
+        "python3 -m venv .venv-test && .venv-test/bin/pip install --quiet '.[test]' && .venv-test/bin/pytest",
+    ]
+
+
+def test_no_other_block_installs_anything():
+    outside = README
+    for command in SETUPS:
+        assert outside.count(command) == 1
+        outside = outside.replace(command, "")
+    assert "pip install" not in outside
+
+
+@pytest.mark.skipif(not GATE.exists(), reason="this is not a checkout: there is no .ci/run")
+def test_the_gate_runs_the_test_command_of_the_readme():
+    gate = GATE.read_text(encoding="utf-8")
+    assert "pip install" not in gate
+    (extraction,) = re.findall(r"^commands=\$\((.*)\)$", gate, re.MULTILINE)
+    found = subprocess.run(["bash", "-c", extraction], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines() == [SETUPS[1]]
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """One life of the example, started by the README's first command and ended by Ctrl-C."""
+    directory = tmp_path_factory.mktemp("example")
+    shutil.copy(ROOT / "Procfile.example", directory)
+    _program, *arguments = shlex.split(SETUPS[0].rpartition(" && ")[2])
+    ((_, recording),) = RECORDINGS
+    before, interrupt, after = recording.partition("^C")
+    assert interrupt, "the recording in the README ends with ^C"
+    marker = uuid.uuid4().hex
+    overdue = threading.Event()
+    lines = []
+
+    def end():
+        program.kill()
+        for pid in marked(marker):
+            os.kill(pid, signal.SIGKILL)
+
+    def give_up():
+        overdue.set()
+        end()
+
+    with subprocess.Popen(
+        [*PROGRAM, *arguments, "-p", str(base_port())],
+        cwd=directory,
+        env=environment(README_MARKER=marker),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as program:
+        # The end of all who hold the pipe ends the reading below.
+        alarm = threading.Timer(LIMIT, give_up)
+        alarm.start()
+        try:
+            awaited = set(pattern(before))
+            for line in program.stdout:
+                lines.append(line)
+                awaited -= set(pattern(line))
+                if not awaited:
+                    break
+            program.send_signal(signal.SIGINT)
+            lines += program.stdout
+            code = program.wait()
+            left = [(pid, session_of(pid)) for pid in marked(marker)]
+        finally:
+            alarm.cancel()
+            end()
+    output = "".join(lines)
+    assert not overdue.is_set(), f"not over after {LIMIT} s:\n{output}"
+    return SimpleNamespace(output=output, code=code, left=left, before=before, after=after)
+
+
+def test_the_example_prints_what_the_readme_shows(example):
+    printed = pattern(example.output)
+    missing = [line for line in pattern(example.before + example.after) if line and line not in printed]
+    assert not missing, example.output
+
+
+def test_the_readme_shows_all_of_the_example(example):
+    for line in (
+        "web.1    | listening on",
+        "worker.1 | web says: hello",
+        "clock.1  | it is",
+        "web.1    | 127.0.0.1 - - [",
+    ):
+        assert line in example.before
+        assert line in example.output
+
+
+def test_ctrl_c_ends_the_example_with_130(example):
+    assert example.code == 130, example.output
+    assert "Traceback" not in example.output
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux shows the environment of processes in /proc"
+)
+def test_nothing_of_the_example_is_left(example):
+    children = {int(pid) for pid in re.findall(r"system +\| \S+ started \(pid=(\d+)\)", example.output)}
+    assert len(children) == 3, example.output
+    assert [pid for pid, session in example.left if session in children] == []
+
+
+@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[command for command, _ in EXAMPLES])
+def test_console_block_prints_what_the_readme_shows(command, shown, tmp_path):
+    (procfile,) = fenced("procfile")
+    (variables,) = fenced("ini")
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "Procfile").write_text(procfile, encoding="utf-8")
+    (project / ".env").write_text(variables, encoding="utf-8")
+    program = tmp_path / "procreaper"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    ran = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=project,
+        env=environment(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=LIMIT,
+        encoding="utf-8",
+    )
+    assert pattern(ran.stdout) == pattern(shown)
