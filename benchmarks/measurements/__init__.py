@@ -1,0 +1,21 @@
+"""Every measurement in a module of its own, in the order of the report; a new one needs an import and a line here.
+
+Still to come: `restart` (from a child's crash to the first byte of its replacement, less the back-off) and `watch`
+(from the saving of a file to the first byte of the replacement).
+"""
+
+from collections.abc import Callable, Mapping
+
+from measurement import Settings, Table
+
+from measurements import idle, latency, memory, output, stalled, start, stop
+
+MEASUREMENTS: Mapping[str, Callable[[Settings], list[Table]]] = {
+    "output": output.tables,
+    "latency": latency.tables,
+    "start": start.tables,
+    "memory": memory.tables,
+    "idle": idle.tables,
+    "stop": stop.tables,
+    "stalled": stalled.tables,
+}

@@ -1,0 +1,83 @@
+"""How much memory a manager takes under a flood that its reader takes away, and what a line costs it.
+
+Looking at the memory disturbs, so that these runs are others than those of the throughput. The processor time of a line
+is the figure that other work on the machine disturbs least.
+"""
+
+import os
+import select
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+import processes
+import producer
+from measurement import Case, Column, Sample, Settings, Table, show_memory, show_seconds
+from peers import Peer
+from session import Failed, Session
+
+PRODUCERS = 4
+LOOK_SECONDS = 0.1
+MOST_MEMORY = 3 << 30
+OWN, ALL, COST = "manager, peak", "with helpers, peak", "processor time for a million lines"
+
+
+@dataclass(frozen=True, slots=True)
+class Endured:
+    """What a flood of some seconds did to a manager."""
+
+    own: int
+    all: int
+    lines: int
+    processor: float
+
+
+def table(settings: Settings) -> Table:
+    """Return the table of memory and cost."""
+
+    def measure(peer: Peer) -> Sample:
+        with flooded(peer, settings.seconds) as session:
+            endured = endure(session, settings.seconds, reading=True)
+        if not endured.lines:
+            raise Failed("no line arrived")
+        cost = endured.processor / endured.lines * 1e6
+        return Sample({OWN: endured.own, ALL: endured.all, COST: cost})
+
+    columns = (Column(OWN, show_memory), Column(ALL, show_memory), Column(COST, show_seconds))
+    title = f"Under a flood of {PRODUCERS} producers into a pipe for {settings.seconds:g} s: memory (PSS) and cost"
+    return Table("output", title, columns, (Case("memory under a flood", (OWN, ALL, COST), measure),))
+
+
+def flooded(peer: Peer, seconds: float) -> Session:
+    """Return a session, not yet entered, whose producers write without end as soon as the gate opens."""
+    session = Session(peer)
+    for number in range(1, PRODUCERS + 1):
+        # The producers must outlast whatever is measured.
+        session.add_producer(f"p{number:02}", "flood", int(seconds) + 60)
+    return session
+
+
+def endure(session: Session, seconds: float, *, reading: bool) -> Endured:
+    """Open the gate and watch the manager for some seconds, while its output is read or the reader stalls."""
+    session.wait_ready()
+    family = session.family()
+    before = processes.usage(family)
+    own = everyone = lines = 0
+    start = look = session.open_gate()
+    poll = select.poll()
+    if reading and session.sink.reader is not None:
+        poll.register(session.sink.reader, select.POLLIN)
+    while (now := time.monotonic()) < start + seconds:
+        if now >= look:
+            if session.ended():
+                raise Failed(f"ended under the flood{session.last_words()}")
+            mine = processes.memory(family[:1])
+            own = max(own, mine)
+            everyone = max(everyone, mine + processes.memory(family[1:]))
+            if everyone > MOST_MEMORY:
+                raise Failed(f"more than {MOST_MEMORY >> 30} GiB of memory")
+            look = time.monotonic() + LOOK_SECONDS
+        if poll.poll(max(0.0, look - time.monotonic()) * 1000) and session.sink.reader is not None:
+            with suppress(BlockingIOError):
+                lines += os.read(session.sink.reader, 1 << 20).count(producer.MARK)
+    return Endured(own, everyone, lines, (processes.usage(family) - before).processor)

@@ -1,0 +1,42 @@
+"""How much memory a manager takes beside children that do nothing.
+
+The proportional set size (PSS) divides a page among those that share it: what other Python processes on the machine
+share with a manager in Python counts less for it. Helpers are processes of the manager that are not its children's.
+"""
+
+from functools import partial
+
+import processes
+from measurement import Case, Column, Sample, Settings, Table, show_memory
+from peers import Peer
+from session import Session
+
+COUNTS = (1, 100)
+SETTLE_SECONDS = 1.0
+
+
+def tables(settings: Settings) -> list[Table]:
+    """Return the table of one child and a hundred."""
+    del settings
+    cases = tuple(Case(f"{count} idle", (_own(count), _all(count)), partial(measure, count)) for count in COUNTS)
+    columns = tuple(Column(label, show_memory) for case in cases for label in case.columns)
+    return [Table("memory", "Memory (PSS) beside idle children", columns, cases)]
+
+
+def _own(count: int) -> str:
+    return f"{count}, manager"
+
+
+def _all(count: int) -> str:
+    return f"{count}, with helpers"
+
+
+def measure(count: int, peer: Peer) -> Sample:
+    """Take one sample."""
+    session = Session(peer)
+    session.add_sleepers(count)
+    with session:
+        session.wait_ready()
+        session.rest(SETTLE_SECONDS)
+        family = session.family()
+        return Sample({_own(count): processes.memory(family[:1]), _all(count): processes.memory(family)})

@@ -1,0 +1,100 @@
+"""The child of the benchmarks: writes numbered lines as fast as the pipe takes them, or one line every 20 ms.
+
+    producer.py DIRECTORY NAME lines COUNT      COUNT lines, then waits to be stopped
+    producer.py DIRECTORY NAME flood SECONDS    lines without end, for at most SECONDS
+    producer.py DIRECTORY NAME ticks COUNT      COUNT lines, one every 20 ms, each with the moment it was written
+
+DIRECTORY holds two named pipes. The producer builds its lines, says so with one byte in `ready`, and then waits until
+someone opens `gate`: neither the start of the interpreter nor the building of lines is part of any measurement.
+
+Every line is 100 bytes with its newline, and says who wrote it and the how-manieth it is: `@p01 000000123 xxxx.`
+A block of a thousand lines is a template in which `bytes.replace` puts the thousands: the work of building is C's.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+LINE_BYTES = 100
+MARK = b"@"
+DIGITS = 9
+BLOCK_LINES = 1000
+TICK_SECONDS = 0.02
+# Nobody who was forgotten may live for ever.
+LIFETIME_SECONDS = 900
+
+
+def line(name: str, number: int) -> bytes:
+    """Return one whole line with its newline."""
+    head = b"%s%s %09d " % (MARK, name.encode(), number)
+    return head + filling(name) + b"\n"
+
+
+def filling(name: str) -> bytes:
+    """Return what stands between the number and the newline; the dot at its end shows that the end is there."""
+    return b"x" * (LINE_BYTES - len(MARK) - len(name) - DIGITS - 4) + b"."
+
+
+def blocks(name: str, count: int) -> Iterator[bytes]:
+    """Yield `count` lines, numbered from 0, in blocks of a thousand."""
+    head = b"%s%s " % (MARK, name.encode())
+    template = b"".join(line(name, number) for number in range(BLOCK_LINES))
+    for thousands in range(count // BLOCK_LINES):
+        yield template.replace(head + b"000000", head + b"%06d" % thousands)
+    whole = count // BLOCK_LINES * BLOCK_LINES
+    yield b"".join(line(name, number) for number in range(whole, count))
+
+
+def write_all(data: bytes) -> None:
+    """Write to standard output; a pipe may take less than it was given where a signal came in between."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]
+
+
+def wait_at_gate(directory: str) -> None:
+    """Say that this producer is ready, and wait until the gate opens."""
+    ready = os.open(os.path.join(directory, "ready"), os.O_WRONLY)
+    os.write(ready, b".")
+    os.close(ready)
+    os.close(os.open(os.path.join(directory, "gate"), os.O_RDONLY))
+
+
+def write_lines(directory: str, name: str, count: int) -> None:
+    """Write a known number of lines, built beforehand."""
+    built = list(blocks(name, count))
+    wait_at_gate(directory)
+    for block in built:
+        write_all(block)
+
+
+def flood(directory: str, name: str, seconds: int) -> None:
+    """Write lines until the time is over; their numbers repeat, because nobody checks them."""
+    built = b"".join(blocks(name, 10 * BLOCK_LINES))
+    wait_at_gate(directory)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        write_all(built)
+
+
+def write_ticks(directory: str, name: str, count: int) -> None:
+    """Write one line every 20 ms with the time at which it was written; the times do not drift."""
+    wait_at_gate(directory)
+    start = time.monotonic()
+    for number in range(count):
+        time.sleep(max(0.0, start + number * TICK_SECONDS - time.monotonic()))
+        write_all(b"%s%s %09d %d.\n" % (MARK, name.encode(), number, time.monotonic_ns()))
+
+
+def main() -> None:
+    directory, name, kind, amount = sys.argv[1:]
+    signal.alarm(LIFETIME_SECONDS)
+    {"lines": write_lines, "flood": flood, "ticks": write_ticks}[kind](directory, name, int(amount))
+    # To end now would make every Procfile manager end the other producers, in the middle of their lines.
+    signal.pause()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Where the output of a manager goes: a pipe, a terminal or a file, each with a reader that knows when it arrived.
+
+A reader never judges what it reads: it keeps the bytes and the moment of the last one. Its memory is touched before
+the clock starts, because a page fault for every 4 KiB would be measured as if the manager were slow.
+"""
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import termios
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+READ_BYTES = 1 << 20
+QUIET_SECONDS = 0.2
+SILENCE_SECONDS = 5.0
+FILE_INTERVAL_SECONDS = 0.002
+ROWS, COLUMNS = 50, 200
+
+Finished = Callable[[bytearray, int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What arrived: the bytes up to `length`, and the monotonic time of the last of them in seconds."""
+
+    data: bytearray
+    length: int
+    last: float
+
+
+class Sink(Protocol):
+    """The far end of a manager's output."""
+
+    writer: int
+    reader: int | None
+
+    def collect(self, capacity: int, finished: Finished, limit: float) -> Collected:
+        """Read until nothing comes any more and `finished` agrees, or silence lasts, or the limit is over."""
+        ...
+
+    def close(self) -> None: ...
+
+
+_arena = bytearray()
+
+
+def arena(capacity: int) -> bytearray:
+    """Return memory of at least so many bytes with every page touched; the next caller gets the same."""
+    global _arena
+    if len(_arena) < capacity:
+        _arena = bytearray(capacity)
+        _arena[::4096] = b"\1" * len(range(0, capacity, 4096))
+    return _arena
+
+
+def collect_from(reader: int, capacity: int, finished: Finished, limit: float) -> Collected:
+    """Read a pipe or a terminal."""
+    data = arena(capacity)
+    view = memoryview(data)
+    length = 0
+    last = time.monotonic()
+    deadline = last + limit
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    while time.monotonic() < deadline and length < len(data):
+        try:
+            count = os.readv(reader, [view[length : length + READ_BYTES]])
+        except BlockingIOError:
+            if not poll.poll(QUIET_SECONDS * 1000) and (
+                finished(data, length) or time.monotonic() - last > SILENCE_SECONDS
+            ):
+                break
+            continue
+        except OSError:
+            # EIO: nobody holds the other side of the terminal any more.
+            break
+        if not count:
+            break
+        length += count
+        last = time.monotonic()
+    return Collected(data, length, last)
+
+
+def discard(sink: Sink) -> None:
+    """Throw away what has arrived so far, so that no manager waits for its reader."""
+    if sink.reader is None:
+        return
+    try:
+        while os.read(sink.reader, READ_BYTES):
+            pass
+    except OSError:
+        return
+
+
+class PipeSink:
+    """A pipe of the usual size."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+        os.set_blocking(self.reader, False)
+
+    def collect(self, capacity: int, finished: Finished, limit: float) -> Collected:
+        return collect_from(self.reader, capacity, finished, limit)
+
+    def close(self) -> None:
+        os.close(self.reader)
+
+
+class TerminalSink:
+    """A pseudo-terminal with its usual settings, so that every newline arrives as two bytes."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = pty.openpty()
+        fcntl.ioctl(self.writer, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        os.set_blocking(self.reader, False)
+
+    def collect(self, capacity: int, finished: Finished, limit: float) -> Collected:
+        return collect_from(self.reader, capacity, finished, limit)
+
+    def close(self) -> None:
+        os.close(self.reader)
+
+
+class FileSink:
+    """A file; it is read when it has stopped growing, and the moment is that of its last growth."""
+
+    reader = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+
+    def collect(self, capacity: int, finished: Finished, limit: float) -> Collected:
+        length = 0
+        last = checked = time.monotonic()
+        deadline = last + limit
+        data = bytearray()
+        while (now := time.monotonic()) < deadline:
+            size = self.path.stat().st_size
+            if size != length:
+                length, last = size, now
+            elif now - max(last, checked) > QUIET_SECONDS:
+                data = self.content(capacity, length)
+                if finished(data, length) or now - last > SILENCE_SECONDS:
+                    break
+                checked = time.monotonic()
+            time.sleep(FILE_INTERVAL_SECONDS)
+        return Collected(self.content(capacity, length), length, last)
+
+    def content(self, capacity: int, length: int) -> bytearray:
+        """Return the file so far."""
+        data = arena(max(capacity, length))
+        with self.path.open("rb") as file:
+            file.readinto(memoryview(data)[:length])
+        return data
+
+    def close(self) -> None:
+        self.path.unlink(missing_ok=True)
