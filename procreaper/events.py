@@ -92,11 +92,29 @@ class GroupEnded(NamedTuple):
     run: int
 
 
+class CheckFinished(NamedTuple):
+    """A health check has succeeded (`error` None), failed, or was `skipped` because the child is held by a debugger."""
+
+    name: str
+    run: int
+    error: str | None = None
+    skipped: bool = False
+
+
+class LogMatched(NamedTuple):
+    """The line of output that tells that this run is ready has come."""
+
+    name: str
+    run: int
+
+
 class Tick(NamedTuple):
     """Nothing but time has passed; sent when a deadline is due."""
 
 
-Fact = Spawned | SpawnFailed | ChildExited | GroupEnded | Tick
+# What is known of one run; a fact about another run than the current one is stale.
+RunFact = Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | LogMatched
+Fact = RunFact | Tick
 
 
 # Requests.
@@ -142,15 +160,46 @@ class Spawn(NamedTuple):
 
 
 class SendSignal(NamedTuple):
-    """Send a signal to the whole group of a run."""
+    """Send a signal to the whole group of a run, or with `only_main` to the child alone."""
 
     name: str
     run: int
     pid: int
     signal: int
+    only_main: bool = False
 
 
-Action = Spawn | SendSignal
+class RunStopCommand(NamedTuple):
+    """Run the command that asks this run to end, instead of a signal."""
+
+    name: str
+    run: int
+
+
+class RunCheck(NamedTuple):
+    """Check the health of a run, and report it as `CheckFinished`."""
+
+    name: str
+    run: int
+
+
+class CancelCheck(NamedTuple):
+    """The result of the check under way does not matter any more."""
+
+    name: str
+    run: int
+
+
+class RunHook(NamedTuple):
+    """Run a hook of a process; `exit_code` is that of the run that ended, `retries` counts from 1."""
+
+    name: str
+    command: str
+    exit_code: int | None
+    retries: int
+
+
+Action = Spawn | SendSignal | RunStopCommand | RunCheck | CancelCheck | RunHook
 
 
 # Notices. `time` is wall time in seconds since the epoch.
@@ -192,13 +241,20 @@ class SignalSent(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """A process went from one state to another, or stays in it for another reason."""
+    """A process went from one state to another, or stays in it for another reason.
+
+    `exit` is how the last run ended, None while one runs; `backoff` the wait in seconds of a process that is
+    `restarting`.
+    """
 
     time: float
     name: str
     before: State
     state: State
     reason: str
+    retries: int = 0
+    backoff: float | None = None
+    exit: Exit | None = None
 
 
 class Message(NamedTuple):

@@ -1,26 +1,36 @@
 """Between processes: who may start now, what the end of one means for the others, and how the app ends.
 
 Rules: pure, like `lifecycle`, of which this is the only caller. An event that names an unknown process changes nothing
-here; the owner refuses such requests before they come in. Once the app shuts down nothing starts any more.
+here; the owner refuses such requests before they come in. Once the app shuts down nothing starts any more. What depends
+on what is free of circles: whoever makes a plan sees to that (`plan.find_cycle`).
 
 Theory of operation. Every event goes to the processes that it is about; then the fleet draws the consequences of a run
-that ended for good, and *reconciles*: whatever is wanted, not running and may start is launched. Only a few launches
-are under way at once (`LAUNCHES_AT_ONCE`), so that a hundred processes cannot keep the loop from output and signals,
-and so that a stop in the first moments finds most of them not yet started.
+that ended for good, and *reconciles*:
+
+    restart    what has an edge that says so, to a dependency that begins anew
+    tell       a process that is to end is told so when nothing that depends on it is ending any more
+    launch     a process that is wanted and not running, when its dependencies are up; skip it, if they never will be
+
+So the order of stopping is planned nowhere: everything is marked as ending at once, and dependants happen to be told
+first. Only a few launches are under way at once (`LAUNCHES_AT_ONCE`), so that a hundred processes cannot keep the loop
+from output and signals, and so that a stop in the first moments finds most of them not yet started.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, assert_never
 
 from procreaper import lifecycle
 from procreaper.events import (
     Action,
+    CheckFinished,
     ChildExited,
     Event,
     GroupEnded,
+    LogMatched,
     Restart,
+    RunHook,
     Shutdown,
     Spawned,
     SpawnFailed,
@@ -30,17 +40,25 @@ from procreaper.events import (
     Tick,
 )
 from procreaper.lifecycle import ENDS, Lifecycle, Phase
-from procreaper.plan import Plan
+from procreaper.plan import Condition, Plan, reachable
 
 LAUNCHES_AT_ONCE = 4
 # An app that ended well but left something behind that SIGKILL could not reach did not end well.
 LEFT_SOMETHING_BEHIND = 1
+# Neither did one of which a part was not started because of another.
+SKIPPED_SOMETHING = 1
+
+Members = dict[str, Lifecycle]
 
 
 class Fleet(NamedTuple):
-    """The state of the app. `members` is never changed in place; a step that changes something makes a new one."""
+    """The state of the app. `members` is never changed in place; a step that changes something makes a new one.
 
-    members: dict[str, Lifecycle]
+    `dependants` has, for each process on which others depend, all that do so, directly or not.
+    """
+
+    members: Members
+    dependants: Mapping[str, tuple[str, ...]]
     shutting_down: bool = False
     insisted: bool = False
     code: int | None = None
@@ -50,12 +68,15 @@ class Fleet(NamedTuple):
     def finished(self) -> bool:
         """Nothing runs that could be ended, and either the app is to end or every process ended by itself.
 
-        A process that was stopped by hand keeps the app: only a `Shutdown` or `stop_all` ends that one.
+        A process that was stopped by hand keeps the app: only a `Shutdown` or `stop_all` ends that one. Those that
+        nobody ever wanted do not count.
         """
         lives = self.members.values()
         if self.shutting_down:
             return all(life.settled or life.out_of_reach for life in lives)
-        return all(life.settled and life.state in ENDS for life in lives)
+        return any(life.asked for life in lives) and all(
+            life.settled and (life.state in ENDS or not life.asked) for life in lives
+        )
 
     @property
     def exit_code(self) -> int:
@@ -71,39 +92,62 @@ Step = tuple[Fleet, tuple[Action, ...]]
 
 def begin(plan: Plan) -> Fleet:
     """The fleet before anything was asked of it."""
-    return Fleet({process.name: Lifecycle(process) for process in plan.processes})
+    above: dict[str, list[str]] = {}
+    for process in plan.processes:
+        for dependency in process.depends_on:
+            above.setdefault(dependency.name, []).append(process.name)
+    dependants = {name: tuple(reachable(direct, above)) for name, direct in above.items()}
+    return Fleet({process.name: Lifecycle(process) for process in plan.processes}, dependants)
 
 
 def step(fleet: Fleet, event: Event, now: float) -> Step:
     """Apply one event; everything that follows from it is in the answer."""
+    before = fleet.members
     match event:
-        case Spawned(name=name) | SpawnFailed(name=name) | ChildExited(name=name) | GroupEnded(name=name):
-            names: Iterable[str] = (name,)
         case Stop(names=named):
-            names = dict.fromkeys(named)
+            names: Iterable[str] = dict.fromkeys(named)
         case Start(names=named) | Restart(names=named):
             names = () if fleet.shutting_down else dict.fromkeys(named)
         case Tick():
-            names = tuple(name for name, life in fleet.members.items() if life.due is not None and life.due <= now)
+            names = [name for name in before if _is_due(before[name], now)]
         case Shutdown():
-            return _shut_down(fleet, event, now)
+            names = ()
+        case (
+            Spawned(name=name)
+            | SpawnFailed(name=name)
+            | ChildExited(name=name)
+            | GroupEnded(name=name)
+            | CheckFinished(name=name)
+            | LogMatched(name=name)
+        ):
+            names = (name,)
         case _:
             assert_never(event)
-    fleet, actions = _apply(fleet, names, event, now)
-    fleet, following = _conclude(fleet, names, now)
-    fleet, launches = _reconcile(fleet)
-    return fleet, (*actions, *following, *launches)
+    if isinstance(event, Shutdown):
+        fleet, actions = _shut_down(fleet, event, now)
+    else:
+        fleet, actions = _apply(fleet, names, event, now)
+        fleet, more = _conclude(fleet, names, now)
+        actions += more
+    fleet, following = _reconcile(fleet, before, now)
+    return fleet, (*actions, *following, *_hooks(before, fleet.members))
 
 
 def deadline(fleet: Fleet) -> float | None:
     """The earliest moment at which a `Tick` is due, or None."""
-    return min((life.due for life in fleet.members.values() if life.due is not None), default=None)
+    times = [lifecycle.deadline(life) for life in fleet.members.values()]
+    return min((time for time in times if time is not None), default=None)
+
+
+def _is_due(life: Lifecycle, now: float) -> bool:
+    due = lifecycle.deadline(life)
+    return due is not None and due <= now
 
 
 def _apply(fleet: Fleet, names: Iterable[str], event: Event, now: float) -> Step:
     members = fleet.members
     actions: list[Action] = []
-    changed: dict[str, Lifecycle] = {}
+    changed: Members = {}
     for name in names:
         if (life := members.get(name)) is not None:
             changed[name], more = lifecycle.step(life, event, now)
@@ -115,30 +159,159 @@ def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
     """Draw the consequences for the app of those runs that just ended for good by themselves."""
     for name in names:
         life = fleet.members.get(name)
-        if life is None or life.end is None or life.exit is None or fleet.shutting_down:
+        if life is None or life.end is None or life.exit is None or life.verdict is None or fleet.shutting_down:
             continue
         success = life.end is State.COMPLETED
+        code = 0 if success else life.verdict.status
         if not success and fleet.first_failure is None:
-            fleet = fleet._replace(first_failure=life.exit.status)
+            fleet = fleet._replace(first_failure=code)
         if life.process.stop_all.applies(success=success):
-            return _shut_down(fleet, Shutdown(0 if success else life.exit.status), now)
+            return _shut_down(fleet, Shutdown(code), now)
     return fleet, ()
 
 
-def _reconcile(fleet: Fleet) -> Step:
+def _reconcile(fleet: Fleet, before: Members, now: float) -> Step:
+    fleet, cancelled = _restart_dependants(fleet, before, now)
+    fleet, told = _tell(fleet, now)
+    fleet, launched = _launch(fleet)
+    return fleet, (*cancelled, *told, *launched)
+
+
+def _restart_dependants(fleet: Fleet, before: Members, now: float) -> Step:
+    """Whose edge says `restart` follows a dependency that was up and begins anew; so do its own dependants."""
+    if not fleet.dependants or fleet.shutting_down:
+        return fleet, ()
+    actions: tuple[Action, ...] = ()
+    while followers := [
+        life.process.name
+        for life in fleet.members.values()
+        if life.lives or life.phase is Phase.SPAWNING
+        if any(
+            dependency.restart
+            and _satisfies(before[dependency.name], dependency.condition)
+            and _begins_anew(fleet.members[dependency.name], dependency.condition)
+            for dependency in life.process.depends_on
+            if dependency.name in before
+        )
+        if not life.asked_to_end
+    ]:
+        fleet, more = _apply(fleet, followers, Restart(tuple(followers)), now)
+        actions += more
+    return fleet, actions
+
+
+def _tell(fleet: Fleet, now: float) -> Step:
+    """Tell those to end for whom nobody has to end first."""
+    actions: list[Action] = []
+    changed: Members = {}
+    for name, life in fleet.members.items():
+        if not life.untold:
+            continue
+        first = [other for other in fleet.dependants.get(name, ()) if _is_ending(fleet.members[other])]
+        if not first:
+            changed[name], more = lifecycle.tell_to_end(life, now)
+            actions.extend(more)
+        elif life.asked_to_end:
+            changed[name] = life._replace(reason=f"stops after {', '.join(first)}")
+    return (fleet._replace(members={**fleet.members, **changed}), tuple(actions)) if changed else (fleet, ())
+
+
+def _launch(fleet: Fleet) -> Step:
+    """Launch those whose time has come, a few at once."""
     if fleet.shutting_down:
         return fleet, ()
+    fleet = _skip(fleet)
     free = LAUNCHES_AT_ONCE - sum(life.phase is Phase.SPAWNING for life in fleet.members.values())
     actions: list[Action] = []
-    changed: dict[str, Lifecycle] = {}
+    changed: Members = {}
     for name, life in fleet.members.items():
-        if free <= 0:
-            break
-        if life.wanted and life.state is State.PENDING:
+        if not (life.wanted and life.state is State.PENDING):
+            continue
+        if waits_for := _waits_for(fleet.members, life):
+            changed[name] = life._replace(reason=f"waiting for {', '.join(waits_for)}")
+        elif free > 0:
             changed[name], more = lifecycle.launch(life)
             actions.extend(more)
             free -= 1
     return (fleet._replace(members={**fleet.members, **changed}), tuple(actions)) if changed else (fleet, ())
+
+
+def _skip(fleet: Fleet) -> Fleet:
+    """Give up those that never ran and whose dependencies will never be up; and then those that depend on them."""
+    while skipped := {
+        name: lifecycle.skip(life, f"{cause} {fleet.members[cause].state}: {fleet.members[cause].reason}")
+        for name, life in fleet.members.items()
+        if life.wanted and life.state is State.PENDING and not life.run
+        if (cause := _lost_cause(fleet.members, life)) is not None
+    }:
+        first_failure = SKIPPED_SOMETHING if fleet.first_failure is None else fleet.first_failure
+        fleet = fleet._replace(members={**fleet.members, **skipped}, first_failure=first_failure)
+    return fleet
+
+
+def _waits_for(members: Members, life: Lifecycle) -> list[str]:
+    """The dependencies that are not up yet. One that ended for good is not waited for by a process that ran before."""
+    waits = []
+    for dependency in life.process.depends_on:
+        other = members.get(dependency.name)
+        if other is None or _satisfies(other, dependency.condition) or (life.run and other.state in ENDS):
+            continue
+        waits.append(f"{dependency.name}, which is stopped" if other.state is State.STOPPED else dependency.name)
+    return waits
+
+
+def _lost_cause(members: Members, life: Lifecycle) -> str | None:
+    """The first dependency that has ended without ever being what is waited for."""
+    for dependency in life.process.depends_on:
+        other = members.get(dependency.name)
+        if other is not None and other.state in ENDS and not _satisfies(other, dependency.condition):
+            return dependency.name
+    return None
+
+
+def _satisfies(life: Lifecycle, condition: Condition) -> bool:
+    match condition:
+        case Condition.STARTED:
+            return life.lives or life.state is State.COMPLETED
+        case Condition.HEALTHY:
+            return life.state is State.HEALTHY
+        case Condition.COMPLETED:
+            return life.state is State.COMPLETED
+        case _:
+            assert_never(condition)
+
+
+def _begins_anew(life: Lifecycle, condition: Condition) -> bool:
+    """It is not what it was, and on its way to be so again; one that is only marked as unhealthy is not."""
+    return life.wanted and not _satisfies(life, condition) and life.state is not State.UNHEALTHY
+
+
+def _is_ending(life: Lifecycle) -> bool:
+    return life.state is State.STOPPING and not life.out_of_reach
+
+
+def _hooks(before: Members, after: Members) -> list[Action]:
+    """The hooks of those that came up, will be tried again, or have failed for good, in this step."""
+    actions: list[Action] = []
+    for name, life in after.items():
+        hooks = life.process.hooks
+        if hooks is None or life.state is before[name].state:
+            continue
+        match life.state:
+            case State.RUNNING | State.HEALTHY if before[name].state is State.STARTING and not life.process.oneshot:
+                command = hooks.on_ready
+            case State.COMPLETED if life.process.oneshot:
+                command = hooks.on_ready
+            case State.RESTARTING:
+                command = hooks.on_retry
+            case State.FAILED:
+                command = hooks.on_fail
+            case _:
+                command = None
+        if command is not None:
+            code = None if life.verdict is None else life.verdict.status
+            actions.append(RunHook(name, command, code, life.retries))
+    return actions
 
 
 def _shut_down(fleet: Fleet, request: Shutdown, now: float) -> Step:
@@ -152,7 +325,7 @@ def _shut_down(fleet: Fleet, request: Shutdown, now: float) -> Step:
         insisted=fleet.insisted or request.insistent,
         code=request.code if fleet.code is None else fleet.code,
     )
-    changed: dict[str, Lifecycle] = {}
+    changed: Members = {}
     actions: list[Action] = []
     for name, life in fleet.members.items():
         changed[name], more = lifecycle.kill(life, now) if kill else lifecycle.step(life, request, now)

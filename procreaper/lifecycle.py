@@ -11,23 +11,35 @@ operating-system processes are:
                         +--SpawnFailed--> NONE    (leftovers) --> LINGERING --GroupEnded
 
 A new run is launched only in phase NONE, so that there are never two children of one process. `wanted` is the intent:
-a process that is wanted again while it is still ending starts when the old group is gone. `end` is the verdict on a
-run that ended by itself and is not to be retried; it becomes the state when the group is gone. There is one deadline,
-`due`: the end of the back-off while `restarting`, the next escalation while `stopping`.
+a process that is wanted again while it is still ending starts when the old group is gone. A run ends in one of two
+ways. Somebody asks for it (`asked_to_end`), and then its exit means nothing. Or there is a `verdict`, what the run
+counts as: how it exited, or that it was not healthy; `end` is what it leads to if it is not to be retried, and becomes
+the state when the group is gone.
+
+In either case, what still lives of the group is `stopping`; `fleet`, which knows what has to stop before it, says with
+`tell_to_end` when it gets its signal. `due` is the end of the back-off while `restarting`, and the next escalation
+while `stopping`; the checkup has deadlines of its own.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple, assert_never
+from typing import NamedTuple
 
+from procreaper import checkup as health_rules
+from procreaper.checkup import Checkup
 from procreaper.events import (
     Action,
+    CancelCheck,
+    CheckFinished,
     ChildExited,
     Event,
     Exit,
     GroupEnded,
+    LogMatched,
     Restart,
+    RunCheck,
+    RunStopCommand,
     SendSignal,
     Shutdown,
     Spawn,
@@ -43,6 +55,8 @@ from procreaper.plan import Process, When
 SIGKILL = 9
 # What a shell says of a program that is not executable or not there: running it again cannot help.
 NOT_RUNNABLE = {126: "not executable", 127: "command not found"}
+# What a run counts as that was not healthy in time (the code of timeout(1)), or was not any more.
+NOT_IN_TIME, NOT_HEALTHY = Exit(code=124), Exit(code=1)
 # A group that is still there so long after SIGKILL (seconds) is out of reach: uninterruptible, or another user's.
 OUT_OF_REACH_AFTER = 5.0
 
@@ -59,20 +73,28 @@ class Phase(Enum):
 
 
 class Lifecycle(NamedTuple):
-    """All that is known of one process. `retries` counts in a row and resets; `restarts` only grows."""
+    """All that is known of one process. `retries` counts in a row and resets; `restarts` only grows.
+
+    `asked`: somebody wanted it once. `told`: the group has been asked to end; `killed`: it was sent SIGKILL;
+    `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that run counts as.
+    """
 
     process: Process
     state: State = State.STOPPED
     reason: str = "not started"
+    asked: bool = False
     wanted: bool = False
     phase: Phase = Phase.NONE
     run: int = 0
     pid: int | None = None
     exit: Exit | None = None
+    verdict: Exit | None = None
     end: State | None = None
     asked_to_end: bool = False
+    told: bool = False
     killed: bool = False
     out_of_reach: bool = False
+    checkup: Checkup | None = None
     up_since: float | None = None
     retries: int = 0
     restarts: int = 0
@@ -83,6 +105,16 @@ class Lifecycle(NamedTuple):
         """Nothing of it runs, and nothing will until somebody asks."""
         return self.phase is Phase.NONE and not self.wanted
 
+    @property
+    def lives(self) -> bool:
+        """A child of it runs and is not about to end."""
+        return self.phase is Phase.ALIVE and self.state is not State.STOPPING
+
+    @property
+    def untold(self) -> bool:
+        """What lives of its group is to end, but has not been asked to yet."""
+        return self.state is State.STOPPING and self.pid is not None and not self.told
+
 
 Step = tuple[Lifecycle, tuple[Action, ...]]
 
@@ -90,23 +122,25 @@ Step = tuple[Lifecycle, tuple[Action, ...]]
 def step(life: Lifecycle, event: Event, now: float) -> Step:
     """Apply one event that is about this process; the names in a request have been looked at already."""
     match event:
-        case Spawned() | SpawnFailed() | ChildExited() | GroupEnded():
-            return _learn(life, event, now) if event.run == life.run else (life, ())
         case Tick():
-            return _tick(life, now)
+            after, actions = _tick(life, now)
         case Start():
-            return _start(life)
+            after, actions = _start(life), ()
         case Restart():
-            return _restart(life, now)
+            after, actions = _restart(life), ()
         case Stop() | Shutdown():
-            return _stop(life, now)
+            after, actions = _stop(life), ()
         case _:
-            assert_never(event)
+            if event.run != life.run:
+                return life, ()
+            after, actions = _learn(life, event, now)
+    return after, (*_cancelled(life, after, event), *actions)
 
 
 def deadline(life: Lifecycle) -> float | None:
     """When a `Tick` is due, or None while only an event can change anything."""
-    return life.due
+    times = [life.due, None if life.checkup is None else life.checkup.deadline, _steady_from(life)]
+    return min((time for time in times if time is not None), default=None)
 
 
 def launch(life: Lifecycle) -> Step:
@@ -118,8 +152,10 @@ def launch(life: Lifecycle) -> Step:
         phase=Phase.SPAWNING,
         run=run,
         exit=None,
+        verdict=None,
         end=None,
         asked_to_end=False,
+        told=False,
         killed=False,
         out_of_reach=False,
         up_since=None,
@@ -128,53 +164,86 @@ def launch(life: Lifecycle) -> Step:
     return life, (Spawn(life.process.name, run),)
 
 
+def tell_to_end(life: Lifecycle, now: float) -> Step:
+    """Ask the group of an `untold` process to end."""
+    ending = life.process.ending
+    life = life._replace(told=True, due=now + ending.timeout)
+    if ending.command is not None:
+        return life, (RunStopCommand(life.process.name, life.run),)
+    return life, (_signal(life, ending.signal, only_main=ending.only_main and life.phase is Phase.ALIVE),)
+
+
 def kill(life: Lifecycle, now: float) -> Step:
     """End it now, whatever it was asked before."""
-    life, actions = _stop(life, now)
+    before, life = life, _stop(life)
+    cancelled = _cancelled(before, life, None)
     if life.phase is Phase.SPAWNING:
-        return life._replace(killed=True), actions
+        return life._replace(killed=True), cancelled
     if life.phase is Phase.NONE or life.killed:
-        return life, actions
-    return _kill(life, now)
+        return life, cancelled
+    life, actions = _kill(life, now)
+    return life, (*cancelled, *actions)
 
 
-def _learn(life: Lifecycle, fact: Spawned | SpawnFailed | ChildExited | GroupEnded, now: float) -> Step:
+def skip(life: Lifecycle, reason: str) -> Lifecycle:
+    """What it waits for will never be: it is not started."""
+    return life._replace(state=State.SKIPPED, reason=reason, wanted=False, end=State.SKIPPED)
+
+
+def _learn(
+    life: Lifecycle,
+    fact: Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | LogMatched,
+    now: float,
+) -> Step:
     match fact, life.phase:
         case Spawned(pid=pid), Phase.SPAWNING:
             life = life._replace(phase=Phase.ALIVE, pid=pid)
             if life.asked_to_end:
-                return _kill(life, now) if life.killed else _signal_to_end(life, now)
-            return life._replace(state=State.RUNNING, reason="running", up_since=now), ()
+                return _kill(life, now) if life.killed else (life, ())
+            if (health := life.process.health) is None:
+                return life._replace(state=State.RUNNING, reason="running", up_since=now), ()
+            return _examine(life, health_rules.begin(health, now), now)
         case SpawnFailed(), Phase.SPAWNING:
             life = life._replace(exit=Exit(code=fact.code))
             if not life.asked_to_end:
-                life = _judge(life, fact.error, retry_can_help=not fact.permanent, now=now)
+                life = _judge(life, Exit(code=fact.code), fact.error, retry_can_help=not fact.permanent, now=now)
             return _settle(life, now), ()
         case ChildExited(exit=exit_, leftovers=leftovers), Phase.ALIVE:
             life = life._replace(exit=exit_)
-            if not life.asked_to_end:
-                life = _judge(life, describe(exit_), retry_can_help=exit_.code not in NOT_RUNNABLE, now=now)
+            if life.state is not State.STOPPING:
+                life = _judge(life, exit_, describe(exit_), retry_can_help=exit_.code not in NOT_RUNNABLE, now=now)
             if not leftovers:
                 return _settle(life, now), ()
-            life = life._replace(phase=Phase.LINGERING)
-            if life.asked_to_end:
-                return life, ()
-            return _signal_to_end(life._replace(reason=f"{life.reason}; ending what it left running"), now)
+            if life.state is not State.STOPPING:
+                life = _stopping(life, f"{life.reason}; ending what it left running")
+            return life._replace(phase=Phase.LINGERING), ()
         case GroupEnded(), Phase.LINGERING:
             return _settle(life, now), ()
+        case ((CheckFinished() | LogMatched()), Phase.ALIVE):
+            health, checkup = life.process.health, life.checkup
+            if health is None or checkup is None:
+                return life, ()
+            if isinstance(fact, LogMatched):
+                return _examine(life, health_rules.log_matched(health, checkup, now), now)
+            if not checkup.checking:
+                return life, ()
+            if fact.skipped:
+                return _examine(life, health_rules.check_skipped(health, checkup, now), now)
+            return _examine(life, health_rules.check_finished(health, checkup, fact.error, now), now)
         case _:
             return life, ()
 
 
-def _judge(life: Lifecycle, cause: str, *, retry_can_help: bool, now: float) -> Lifecycle:
-    """Decide what a run that ended by itself leads to: an `end`, or one more retry."""
+def _judge(
+    life: Lifecycle, verdict: Exit, cause: str, *, now: float, healthy: bool = True, retry_can_help: bool = True
+) -> Lifecycle:
+    """Decide what a run that nobody asked to end leads to: an `end`, or one more retry."""
     process = life.process
-    exit_ = life.exit
-    success = exit_ is not None and exit_.status in process.success_codes
+    success = healthy and verdict.status in process.success_codes
     retries = life.retries
-    if life.up_since is not None and now - life.up_since >= process.backoff.reset:
+    if (steady_from := _steady_from(life)) is not None and now >= steady_from:
         retries = 0
-    life = life._replace(retries=retries, reason=cause)
+    life = life._replace(verdict=verdict, retries=retries, reason=cause)
     if success and process.restart is not When.ALWAYS:
         return life._replace(end=State.COMPLETED, wanted=False)
     if not success and not retry_can_help:
@@ -188,7 +257,7 @@ def _judge(life: Lifecycle, cause: str, *, retry_can_help: bool, now: float) -> 
 
 def _settle(life: Lifecycle, now: float) -> Lifecycle:
     """The run is over and nothing of it is left: move on to what its end, or the request, leads to."""
-    life = life._replace(phase=Phase.NONE, pid=None, up_since=None, due=None, out_of_reach=False)
+    life = life._replace(phase=Phase.NONE, pid=None, checkup=None, up_since=None, due=None, out_of_reach=False)
     if not life.wanted:
         if life.end is not None:
             return life._replace(state=life.end)
@@ -206,7 +275,46 @@ def _settle(life: Lifecycle, now: float) -> Lifecycle:
     )
 
 
+def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
+    """Draw the consequences of what is known of its health, and begin the next check if it is time."""
+    process, health = life.process, life.process.health
+    if health is None:
+        return life, ()
+    if not checkup.passed:
+        if checkup.limit is not None and now >= checkup.limit:
+            cause = f"not healthy within {health.start_timeout:g} s"
+            cause = f"{cause}: {checkup.error}" if checkup.error else cause
+            return _stopping(_judge(life, NOT_IN_TIME, cause, now=now, healthy=False)), ()
+        reason = "waiting for its health check" if checkup.log_seen else "waiting for its log line"
+        life = life._replace(reason=f"{reason}: {checkup.error}" if checkup.error else reason)
+    elif not checkup.failures:
+        if life.state is not State.HEALTHY:
+            life = life._replace(state=State.HEALTHY, up_since=now)
+        life = life._replace(reason="healthy")
+    elif checkup.failures >= health.retries:
+        if process.restart is not When.NEVER:
+            life = _judge(life, NOT_HEALTHY, f"unhealthy: {checkup.error}", now=now, healthy=False)
+            return _stopping(life), ()
+        life = life._replace(state=State.UNHEALTHY, reason=f"unhealthy: {checkup.error}", up_since=None)
+    else:
+        life = life._replace(reason=f"check failed ({checkup.failures}/{health.retries}): {checkup.error}")
+    if checkup.due is not None and now >= checkup.due and not checkup.checking:
+        return life._replace(checkup=health_rules.check_began(checkup)), (RunCheck(process.name, life.run),)
+    return life._replace(checkup=checkup), ()
+
+
+def _steady_from(life: Lifecycle) -> float | None:
+    """When a run has stayed up long enough for its retries to be forgotten; None where there are none."""
+    if not life.retries or life.up_since is None:
+        return None
+    return life.up_since + life.process.backoff.reset
+
+
 def _tick(life: Lifecycle, now: float) -> Step:
+    if (steady_from := _steady_from(life)) is not None and now >= steady_from:
+        life = life._replace(retries=0)
+    if life.checkup is not None:
+        return _examine(life, life.checkup, now)
     if life.due is None or now < life.due:
         return life, ()
     if life.state is State.RESTARTING:
@@ -216,51 +324,55 @@ def _tick(life: Lifecycle, now: float) -> Step:
     return life._replace(due=None, out_of_reach=True, reason="still there after SIGKILL"), ()
 
 
-def _start(life: Lifecycle) -> Step:
+def _start(life: Lifecycle) -> Lifecycle:
+    life = life._replace(asked=True)
     if life.phase is Phase.NONE and life.state is not State.PENDING:
-        return life._replace(wanted=True, state=State.PENDING, reason="about to start", retries=0, due=None), ()
+        return life._replace(wanted=True, state=State.PENDING, reason="about to start", retries=0, due=None)
     if life.state is State.STOPPING:
         # It starts again when the old group is gone, at once and whatever the verdict on that run was.
         life = life._replace(asked_to_end=True, end=None, retries=0)
-    return life._replace(wanted=True), ()
+    return life._replace(wanted=True)
 
 
-def _restart(life: Lifecycle, now: float) -> Step:
+def _restart(life: Lifecycle) -> Lifecycle:
     if life.phase is Phase.NONE or life.state is State.STOPPING:
         return _start(life._replace(retries=0))
-    life, actions = _stop(life._replace(retries=0), now)
-    return life._replace(wanted=True), actions
+    return _stop(life._replace(retries=0))._replace(wanted=True)
 
 
-def _stop(life: Lifecycle, now: float) -> Step:
+def _stop(life: Lifecycle) -> Lifecycle:
     life = life._replace(wanted=False)
     if life.phase is Phase.NONE:
         if life.state in (State.PENDING, State.RESTARTING):
             life = life._replace(state=State.STOPPED, reason="stopped", due=None)
-        return life, ()
+        return life
     if life.state is State.STOPPING:
-        return life, ()
-    if life.phase is Phase.SPAWNING:
-        # There is nobody to signal yet; `Spawned` will find that it was asked to end.
-        return life._replace(state=State.STOPPING, asked_to_end=True, reason="stopping"), ()
-    return _signal_to_end(life._replace(asked_to_end=True, reason="stopping"), now)
+        return life
+    return _stopping(life._replace(asked_to_end=True), "stopping")
 
 
-def _signal_to_end(life: Lifecycle, now: float) -> Step:
-    ending = life.process.ending
-    life = life._replace(state=State.STOPPING, due=now + ending.timeout)
-    return life, (_signal(life, ending.signal),)
+def _stopping(life: Lifecycle, reason: str | None = None) -> Lifecycle:
+    reason = life.reason if reason is None else reason
+    return life._replace(state=State.STOPPING, reason=reason, checkup=None, up_since=None)
+
+
+def _cancelled(before: Lifecycle, after: Lifecycle, event: Event | None) -> tuple[Action, ...]:
+    """The result of a check that is under way matters no more once the run ends."""
+    was_checking = before.checkup is not None and before.checkup.checking
+    if not was_checking or after.checkup is not None or isinstance(event, CheckFinished):
+        return ()
+    return (CancelCheck(before.process.name, before.run),)
 
 
 def _kill(life: Lifecycle, now: float) -> Step:
-    life = life._replace(killed=True, due=now + OUT_OF_REACH_AFTER)
+    life = life._replace(told=True, killed=True, due=now + OUT_OF_REACH_AFTER)
     return life, (_signal(life, SIGKILL),)
 
 
-def _signal(life: Lifecycle, number: int) -> SendSignal:
+def _signal(life: Lifecycle, number: int, *, only_main: bool = False) -> SendSignal:
     if life.pid is None:
         raise RuntimeError(f"{life.process.name} has no child to signal")
-    return SendSignal(life.process.name, life.run, life.pid, number)
+    return SendSignal(life.process.name, life.run, life.pid, number, only_main)
 
 
 def describe(exit_: Exit) -> str:

@@ -1,15 +1,20 @@
 """What is to run: processes and how each is supervised, as frozen values.
 
 Rules: words only. Nothing here reads a file, a clock or the environment; `config.py` does, and hands over a `Plan`.
-Durations are seconds throughout.
+Durations are seconds throughout. What may depend on what is said here too, because the command line and the library
+both have to refuse the same mistakes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    # Only annotations need it; a project without health checks does not pay for it at start.
+    from procreaper.checks import Health
 
 
 class When(StrEnum):
@@ -22,6 +27,22 @@ class When(StrEnum):
     def applies(self, *, success: bool) -> bool:
         """Whether this word says yes for an end that was, or was not, a success."""
         return self is When.ALWAYS or (self is When.ON_FAILURE and not success)
+
+
+class Condition(StrEnum):
+    """What a process waits for in a dependency; compose's conditions, without their `service_`."""
+
+    STARTED = "started"
+    HEALTHY = "healthy"
+    COMPLETED = "completed"
+
+
+class Dependency(NamedTuple):
+    """One edge: wait until process `name` is `condition`; `restart`: be restarted whenever it is restarted."""
+
+    name: str
+    condition: Condition = Condition.STARTED
+    restart: bool = False
 
 
 class Backoff(NamedTuple):
@@ -41,10 +62,24 @@ class Backoff(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """How a process is asked to end: `signal` to its whole group, and SIGKILL after `timeout` seconds."""
+    """How a process is asked to end: by `signal` to its whole group, and SIGKILL after `timeout` seconds.
+
+    With `only_main` the signal goes to the child alone, SIGKILL still to all. A `command` is run by the shell, in the
+    environment of the process, instead of the signal.
+    """
 
     signal: int = 15
     timeout: float = 5.0
+    command: str | None = None
+    only_main: bool = False
+
+
+class Hooks(NamedTuple):
+    """Shell commands that are run when a process is up, will be tried again, or has failed for good."""
+
+    on_ready: str | None = None
+    on_retry: str | None = None
+    on_fail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +88,7 @@ class Process:
 
     A `command` that is a string runs through ``/bin/sh -c``, a tuple runs without a shell. `env` is the whole
     environment of the child, or None for a copy of our own. `success_codes` are shell exit codes (128+n for a
-    signal). `max_retries` None means without limit.
+    signal). `max_retries` None means without limit. `oneshot`: it is up when it has completed.
     """
 
     name: str
@@ -61,20 +96,70 @@ class Process:
     env: Mapping[str, str] | None = None
     cwd: str | None = None
     quiet: bool = False
+    oneshot: bool = False
+    depends_on: tuple[Dependency, ...] = ()
     restart: When = When.NEVER
     backoff: Backoff = Backoff()
     max_retries: int | None = None
     success_codes: frozenset[int] = frozenset({0})
     stop_all: When = When.ALWAYS
+    health: Health | None = None
     ending: Ending = Ending()
+    hooks: Hooks | None = None
 
     @property
     def argv(self) -> tuple[str, ...]:
         """What is handed to the kernel."""
         return ("/bin/sh", "-c", self.command) if isinstance(self.command, str) else self.command
 
+    @property
+    def type(self) -> str:
+        """The process type: ``web`` for ``web.2``."""
+        kind, dot, number = self.name.rpartition(".")
+        return kind if dot and number.isdecimal() else self.name
+
+    @property
+    def up(self) -> Condition:
+        """What makes a process of this kind *up*: a oneshot completed, with a health check healthy, else started."""
+        if self.oneshot:
+            return Condition.COMPLETED
+        return Condition.STARTED if self.health is None else Condition.HEALTHY
+
 
 class Plan(NamedTuple):
-    """All processes of an app, in the order in which they start."""
+    """All processes of an app, in the order in which they start; `names` are those to start, None for all."""
 
     processes: tuple[Process, ...]
+    names: tuple[str, ...] | None = None
+
+
+def find_cycle(edges: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """A circle of names that depend on each other, the first name again at its end; empty where there is none."""
+    done: set[str] = set()
+    for start in edges:
+        path: list[str] = []
+        stack = [iter((start,))]
+        while stack:
+            name = next(stack[-1], None)
+            if name is None:
+                stack.pop()
+                if path:
+                    done.add(path.pop())
+            elif name in path:
+                return (*path[path.index(name) :], name)
+            elif name not in done:
+                path.append(name)
+                stack.append(iter(edges.get(name, ())))
+    return ()
+
+
+def reachable(names: Iterable[str], edges: Mapping[str, Iterable[str]]) -> dict[str, None]:
+    """These names and whatever can be reached from them, as an ordered set."""
+    found: dict[str, None] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop(0)
+        if name not in found:
+            found[name] = None
+            waiting.extend(edges.get(name, ()))
+    return found

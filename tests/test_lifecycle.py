@@ -56,6 +56,9 @@ def step(life: Lifecycle, event: Event, now: float = 0.0) -> tuple[Lifecycle, li
     if life.state is State.PENDING:
         life, launch = lifecycle.launch(life)
         actions = (*actions, *launch)
+    elif life.untold:
+        life, signal = lifecycle.tell_to_end(life, now)
+        actions = (*actions, *signal)
     return life, list(actions)
 
 

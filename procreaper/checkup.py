@@ -1,0 +1,74 @@
+"""The health of one run: when the next check is due, and what its result means.
+
+Rules: pure, like `lifecycle`, of which this is the part about health. Before the first success failures do not count
+and only the start timeout ends the waiting; afterwards a number of failures in a row means unhealthy. There is never
+more than one check at once: while one runs, none is due.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from procreaper.checks import Health
+
+
+class Checkup(NamedTuple):
+    """What is known of the health of one run.
+
+    `passed`: it was up once; `failures` in a row since then, `error` the last one. `due` is when the next check is,
+    `limit` when the start has taken too long; both None where there is none.
+    """
+
+    passed: bool = False
+    log_seen: bool = True
+    checking: bool = False
+    failures: int = 0
+    error: str = ""
+    due: float | None = None
+    limit: float | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        """When something is to be done, or None."""
+        if self.due is None or self.limit is None:
+            return self.limit if self.due is None else self.due
+        return min(self.due, self.limit)
+
+
+def begin(health: Health, now: float) -> Checkup:
+    """The child has just started."""
+    log_seen = health.log is None
+    return Checkup(log_seen=log_seen, due=now if log_seen else None, limit=now + health.start_timeout)
+
+
+def log_matched(health: Health, checkup: Checkup, now: float) -> Checkup:
+    """The line that was waited for has come; without a check besides, that is all there is to know."""
+    if checkup.log_seen:
+        return checkup
+    checkup = checkup._replace(log_seen=True)
+    if health.check is None:
+        return checkup._replace(passed=True, limit=None)
+    return checkup._replace(due=now)
+
+
+def check_began(checkup: Checkup) -> Checkup:
+    """A check is under way, so none is due."""
+    return checkup._replace(checking=True, due=None)
+
+
+def check_finished(health: Health, checkup: Checkup, error: str | None, now: float) -> Checkup:
+    """A check has succeeded, or failed with this error."""
+    checkup = checkup._replace(checking=False)
+    if error is None:
+        return checkup._replace(passed=True, failures=0, error="", due=now + health.interval, limit=None)
+    if not checkup.passed:
+        return checkup._replace(error=error, due=now + health.start_interval)
+    return checkup._replace(error=error, failures=checkup.failures + 1, due=now + health.interval)
+
+
+def check_skipped(health: Health, checkup: Checkup, now: float) -> Checkup:
+    """The child was held by a debugger or a stop signal: nothing is known, and the time does not count."""
+    wait = health.interval if checkup.passed else health.start_interval
+    limit = None if checkup.limit is None else max(checkup.limit, now + health.start_timeout)
+    return checkup._replace(checking=False, due=now + wait, limit=limit)
