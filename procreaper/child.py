@@ -113,9 +113,20 @@ class Child(asyncio.SubprocessProtocol):
             if writing >= 0:
                 os.close(writing)
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the whole group, unless it is known to be gone."""
+    @property
+    def held(self) -> bool:
+        """Whether it, or a descendant of it, is stopped or traced, as by Ctrl-Z or a debugger; only Linux tells."""
+        return self._group is not None and _is_held(self._group)
+
+    def signal(self, number: int, *, only_main: bool = False) -> None:
+        """Send a signal to the whole group, or to the child alone, unless it is known to be gone."""
         if self._group is None:
+            return
+        if only_main:
+            if self._transport is not None:
+                with suppress(ProcessLookupError, PermissionError):
+                    self._transport.send_signal(number)
+                    self._transport.send_signal(signal.SIGCONT)
             return
         # PermissionError: on macOS, a group of which only zombies are left; elsewhere, one that runs as another user.
         with suppress(ProcessLookupError, PermissionError):
@@ -285,6 +296,18 @@ def _is_living_member(pid: str, group: int) -> bool:
     except OSError:
         return False
     return int(its_group) == group and state not in (b"Z", b"X")
+
+
+def _is_held(pid: int) -> bool:
+    """Whether a process or one of its descendants is stopped (T) or traced (t)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state = file.read().rpartition(b") ")[2][:1]
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            children = [int(child) for child in file.read().split()]
+    except OSError:
+        return False
+    return state in (b"T", b"t") or any(_is_held(child) for child in children)
 
 
 def _open_pipe() -> tuple[int, int]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, assert_never
 
 from procreaper.events import Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
+from procreaper.lifecycle import ABOUT_TO_START, HEALTHY
 
 SYSTEM = "system"
 # In honcho's order: cyan yellow green magenta red blue, then the same bold.
@@ -75,10 +76,9 @@ class TextFormat:
                 return self._say(time, f"{name} stopped (rc={exit_.returncode})")
             case SignalSent(time=time, name=name, pid=pid, signal=number):
                 return self._say(time, f"sending {self._signal_name(number)} to {name} (pid {pid})")
-            case Transition(time=time, name=name, before=State.STOPPING, state=State.STOPPING, reason=reason):
-                return self._say(time, f"{name}: {reason}")
             case Transition():
-                return b""
+                text = describe(notice)
+                return self._say(notice.time, text) if text else b""
             case Message(time=time, text=text):
                 return self._say(time, text)
             case _:
@@ -139,3 +139,28 @@ class TextFormat:
         self._open = name
         self._returned = self._style.terminal and data.endswith(b"\r")
         return start + (data.replace(b"\n", b"\n" + prefix) if prefix else data)
+
+
+def describe(notice: Transition) -> str:
+    """What people are told of a transition; nothing of those that honcho knows too, which have lines of their own."""
+    name, reason, before = notice.name, notice.reason, notice.before
+    changed = notice.state is not before
+    match notice.state:
+        case State.PENDING if changed and reason != ABOUT_TO_START:
+            return f"{name}: {reason}"
+        case State.HEALTHY if changed:
+            return f"{name} is healthy"
+        case State.HEALTHY:
+            return f"{name}: {'healthy again' if reason == HEALTHY else reason}"
+        case State.UNHEALTHY if changed:
+            return f"{name} is {reason}"
+        case State.STOPPING if before in (State.STARTING, State.HEALTHY) and notice.exit is not None:
+            return f"{name}: {reason}"
+        case State.RESTARTING if changed:
+            return f"{name}: {reason}"
+        case State.FAILED if changed and notice.retries:
+            return f"{name}: {reason}"
+        case State.SKIPPED if changed:
+            return f"{name} skipped: {reason}"
+        case _:
+            return ""

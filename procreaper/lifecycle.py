@@ -60,6 +60,8 @@ NOT_IN_TIME, NOT_HEALTHY = Exit(code=124), Exit(code=1)
 # A group that is still there so long after SIGKILL (seconds) is out of reach: uninterruptible, or another user's.
 OUT_OF_REACH_AFTER = 5.0
 
+# Reasons that mean nothing but the state.
+ABOUT_TO_START, HEALTHY = "about to start", "healthy"
 ENDS = frozenset({State.COMPLETED, State.FAILED, State.SKIPPED})
 
 
@@ -263,7 +265,7 @@ def _settle(life: Lifecycle, now: float) -> Lifecycle:
             return life._replace(state=life.end)
         return life._replace(state=State.STOPPED, reason="stopped")
     if life.asked_to_end:
-        return life._replace(state=State.PENDING, reason="about to start", restarts=life.restarts + 1)
+        return life._replace(state=State.PENDING, reason=ABOUT_TO_START, restarts=life.restarts + 1)
     wait = life.process.backoff.wait(life.retries)
     limit = life.process.max_retries
     count = f"retry {life.retries}" if limit is None else f"retry {life.retries}/{limit}"
@@ -290,7 +292,7 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
     elif not checkup.failures:
         if life.state is not State.HEALTHY:
             life = life._replace(state=State.HEALTHY, up_since=now)
-        life = life._replace(reason="healthy")
+        life = life._replace(reason=HEALTHY)
     elif checkup.failures >= health.retries:
         if process.restart is not When.NEVER:
             life = _judge(life, NOT_HEALTHY, f"unhealthy: {checkup.error}", now=now, healthy=False)
@@ -318,7 +320,7 @@ def _tick(life: Lifecycle, now: float) -> Step:
     if life.due is None or now < life.due:
         return life, ()
     if life.state is State.RESTARTING:
-        return life._replace(state=State.PENDING, reason="about to start", due=None), ()
+        return life._replace(state=State.PENDING, reason=ABOUT_TO_START, due=None), ()
     if not life.killed:
         return _kill(life, now)
     return life._replace(due=None, out_of_reach=True, reason="still there after SIGKILL"), ()
@@ -327,7 +329,7 @@ def _tick(life: Lifecycle, now: float) -> Step:
 def _start(life: Lifecycle) -> Lifecycle:
     life = life._replace(asked=True)
     if life.phase is Phase.NONE and life.state is not State.PENDING:
-        return life._replace(wanted=True, state=State.PENDING, reason="about to start", retries=0, due=None)
+        return life._replace(wanted=True, state=State.PENDING, reason=ABOUT_TO_START, retries=0, due=None)
     if life.state is State.STOPPING:
         # It starts again when the old group is gone, at once and whatever the verdict on that run was.
         life = life._replace(asked_to_end=True, end=None, retries=0)

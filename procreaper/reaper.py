@@ -6,7 +6,8 @@ the monotonic clock that the rules are fed with.
 
 Theory of operation. The next deadline is derived from the fleet before every wait, so that no stale timer can exist. So
 is what is told, by comparing each process before and after a step. However the loop ends, `finally` kills
-every group that is left and waits for it.
+every group that is left and waits for it. Hooks and stop commands that are still under way at the end are given
+`LAST_COMMANDS` seconds.
 """
 
 from __future__ import annotations
@@ -17,38 +18,62 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from procreaper import fleet as rules
 from procreaper.child import Child
 from procreaper.events import (
     Action,
+    CancelCheck,
+    CheckFinished,
     Event,
+    LogMatched,
     Message,
     Notice,
+    Output,
     RunBegan,
+    RunCheck,
     RunEnded,
+    RunHook,
+    RunStopCommand,
     SendSignal,
     SignalSent,
     Spawn,
     Start,
+    State,
     Tick,
     Transition,
 )
-from procreaper.lifecycle import OUT_OF_REACH_AFTER, Lifecycle
-from procreaper.plan import Plan
+from procreaper.lifecycle import OUT_OF_REACH_AFTER, Lifecycle, describe
+from procreaper.plan import Plan, Process
+from procreaper.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# How long hooks and stop commands may go on once everything else has ended, in seconds.
+LAST_COMMANDS = 5.0
 
 
-class Reaper:
-    """Runs a plan. `publish` takes every notice; where it returns False, output pauses until `resume`."""
+class Owner:
+    """Runs a plan. `publish` takes every notice; where it returns False, output pauses until `resume`.
 
-    def __init__(self, plan: Plan, *, publish: Callable[[Notice], bool]) -> None:
+    With `stays` it goes on until it is told to shut down, even when every process has ended.
+    """
+
+    def __init__(self, plan: Plan, *, publish: Callable[[Notice], bool], stays: bool = False) -> None:
+        self._plan = plan
         self._fleet = rules.begin(plan)
         self._publish = publish
+        self._stays = stays
         self._inbox: deque[Event] = deque()
         self._arrived = asyncio.Event()
         # The runs of each process that can still say something, the current one last.
         self._children: dict[str, list[Child]] = {}
+        self._started: dict[str, float] = {}
+        self._checks: dict[str, asyncio.Task[None]] = {}
+        self._commands: set[asyncio.Task[None]] = set()
+        self._commands_until: float | None = None
         self._loop = asyncio.get_running_loop()
 
     def post(self, event: Event) -> None:
@@ -66,16 +91,22 @@ class Reaper:
         """Tell the world something in words."""
         self._publish(Message(time.time(), text))
 
+    def status(self) -> tuple[Status, ...]:
+        """What every process is doing at this moment."""
+        return tuple(self._status(life) for life in self._fleet.members.values())
+
     async def run(self) -> int:
-        """Start every process, supervise until the app has ended, and return its exit code."""
-        self.post(Start(tuple(self._fleet.members)))
+        """Start what the plan says, supervise until the app has ended, and return its exit code."""
+        self.post(Start(tuple(self._fleet.members) if self._plan.names is None else self._plan.names))
         async with asyncio.TaskGroup() as tasks:
             try:
-                while not self._fleet.finished:
+                while self._inbox or not self._over():
                     await self._wait()
                     while self._inbox:
                         self._step(self._inbox.popleft(), tasks)
             finally:
+                for task in (*self._checks.values(), *self._commands):
+                    task.cancel()
                 if not self._fleet.finished:
                     await self._kill_everything()
                 for children in self._children.values():
@@ -83,9 +114,18 @@ class Reaper:
                         child.finish()
         return self._fleet.exit_code
 
+    def _over(self) -> bool:
+        if not self._fleet.finished or (self._stays and not self._fleet.shutting_down):
+            return False
+        if not self._commands:
+            return True
+        if self._commands_until is None:
+            self._commands_until = self._loop.time() + LAST_COMMANDS
+        return self._loop.time() >= self._commands_until
+
     async def _wait(self) -> None:
-        due = rules.deadline(self._fleet)
-        timer = None if due is None else self._loop.call_at(due, self.post, Tick())
+        times = [time for time in (rules.deadline(self._fleet), self._commands_until) if time is not None]
+        timer = self._loop.call_at(min(times), self.post, Tick()) if times else None
         try:
             await self._arrived.wait()
         finally:
@@ -106,24 +146,132 @@ class Reaper:
         name = after.process.name
         now = time.time()
         if after.pid is not None and before.pid is None:
+            self._started[name] = now
             self._publish(RunBegan(now, name, after.pid))
         if after.exit is not None and before.exit is None:
             self._publish(RunEnded(now, name, before.pid, after.exit, after.reason))
+        if after.out_of_reach and not before.out_of_reach:
+            self.say(f"{name} is {after.reason}")
         if after.state is not before.state or after.reason != before.reason:
-            self._publish(Transition(now, name, before.state, after.state, after.reason))
+            backoff = after.process.backoff.wait(after.retries) if after.state is State.RESTARTING else None
+            notice = Transition(
+                now, name, before.state, after.state, after.reason, after.retries, backoff, after.verdict or after.exit
+            )
+            self._publish(notice)
 
     def _perform(self, action: Action, tasks: asyncio.TaskGroup) -> None:
         match action:
             case Spawn(name=name, run=run):
                 process = self._fleet.members[name].process
-                child = Child(process, run, post=self.post, publish=self._publish)
+                child = Child(process, run, post=self.post, publish=self._listening(process, run))
                 self._children[name] = [*(old for old in self._children.get(name, ()) if not old.over), child]
                 tasks.create_task(child.spawn(), name=f"spawn {name}")
-            case SendSignal(name=name, pid=pid, signal=number):
+            case SendSignal(name=name, pid=pid, signal=number, only_main=only_main):
                 self._publish(SignalSent(time.time(), name, pid, number))
-                self._children[name][-1].signal(number)
+                self._children[name][-1].signal(number, only_main=only_main)
+            case RunCheck(name=name, run=run):
+                check = self._check(self._fleet.members[name], run, self._checks.get(name))
+                self._checks[name] = tasks.create_task(check, name=f"check {name}")
+            case CancelCheck(name=name):
+                self._checks[name].cancel()
+            case RunStopCommand(name=name):
+                process = self._fleet.members[name].process
+                if process.ending.command is not None:
+                    self._begin_command("stop command", process, process.ending.command, {}, tasks)
+            case RunHook(name=name, command=command, exit_code=code, retries=retries):
+                variables = {"REAPER_NAME": name, "REAPER_RETRIES": str(retries)}
+                if code is not None:
+                    variables["REAPER_EXIT_CODE"] = str(code)
+                self._begin_command("hook", self._fleet.members[name].process, command, variables, tasks)
             case _:
                 assert_never(action)
+
+    def _status(self, life: Lifecycle) -> Status:
+        # Not at the top: a plain start never asks.
+        from datetime import UTC, datetime
+
+        name = life.process.name
+        return Status(
+            name=name,
+            state=life.state,
+            reason=life.reason,
+            pid=life.pid,
+            retries=life.retries,
+            restarts=life.restarts,
+            backoff=life.process.backoff.wait(life.retries) if life.retries else 0.0,
+            started_at=None if life.pid is None else datetime.fromtimestamp(self._started[name], UTC),
+            exit_code=None if life.exit is None else (life.verdict or life.exit).status,
+        )
+
+    # Health checks.
+
+    def _listening(self, process: Process, run: int) -> Callable[[Notice], bool]:
+        """`publish` for one run, which also looks for the line that tells that it is ready."""
+        if process.health is None or process.health.log is None:
+            return self._publish
+        from procreaper.health.log import LogWatcher
+
+        watchers = [LogWatcher(process.health.log.pattern)]
+
+        def publish(notice: Notice) -> bool:
+            if watchers and isinstance(notice, Output) and watchers[0].feed(notice.data):
+                watchers.clear()
+                self.post(LogMatched(process.name, run))
+            return self._publish(notice)
+
+        return publish
+
+    async def _check(self, life: Lifecycle, run: int, previous: asyncio.Task[None] | None) -> None:
+        from procreaper.checks import Target
+        from procreaper.command import execute
+        from procreaper.health import examine
+
+        process, health, pid = life.process, life.process.health, life.pid
+        if health is None or pid is None:
+            raise RuntimeError(f"{process.name} has nothing to check")
+        if previous is not None and not previous.done():
+            # One that was cancelled may still be ending its command.
+            await asyncio.wait([previous])
+        target = Target(process.name, pid, _environment(process), process.cwd)
+        error = await examine(health, target, execute=execute)
+        # Somebody looks at it with a debugger, or has stopped it: it cannot answer, and is not to be killed for that.
+        skipped = error is not None and self._children[process.name][-1].held
+        self.post(CheckFinished(process.name, run, error, skipped))
+
+    # Hooks and stop commands.
+
+    def _begin_command(
+        self, kind: str, process: Process, command: str, variables: dict[str, str], tasks: asyncio.TaskGroup
+    ) -> None:
+        running = self._run_command(kind, process, command, variables)
+        task = tasks.create_task(running, name=f"{kind} {process.name}")
+        self._commands.add(task)
+        task.add_done_callback(self._command_ended)
+
+    def _command_ended(self, task: asyncio.Task[None]) -> None:
+        self._commands.discard(task)
+        self._arrived.set()
+
+    async def _run_command(self, kind: str, process: Process, command: str, variables: dict[str, str]) -> None:
+        from procreaper.command import execute
+        from procreaper.lines import Lines
+
+        lines = Lines()
+
+        def take(data: bytes) -> None:
+            if whole := lines.feed(data):
+                self._publish(Output(time.time(), process.name, whole))
+
+        environment = {**_environment(process), **variables}
+        try:
+            end = await execute(("/bin/sh", "-c", command), env=environment, cwd=process.cwd, take=take)
+        except (OSError, ValueError) as error:
+            self.say(f"the {kind} of {process.name} could not be started: {error}")
+            return
+        if lines.unfinished:
+            self._publish(Output(time.time(), process.name, lines.flush() + b"\n"))
+        if end.status != 0:
+            self.say(f"the {kind} of {process.name} {describe(end)}")
 
     async def _kill_everything(self) -> None:
         """The way out after an error of our own, or a cancellation: nothing may be left, whatever the rules say."""
@@ -135,3 +283,11 @@ class Reaper:
                         child.signal(signal.SIGKILL)
                     self._arrived.clear()
                     await self._arrived.wait()
+
+
+def _environment(process: Process) -> Mapping[str, str]:
+    if process.env is not None:
+        return process.env
+    import os
+
+    return os.environ

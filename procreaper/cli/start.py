@@ -48,24 +48,24 @@ async def _supervise(configuration: Configuration, style: Style) -> int:
     from procreaper.output.hub import Hub
     from procreaper.output.terminal import READER_GONE as GONE
     from procreaper.output.terminal import Terminal
-    from procreaper.reaper import Reaper
+    from procreaper.reaper import Owner
     from procreaper.signals import signals_as_requests
 
     processes = configuration.plan.processes
 
     def on_broken(error: OSError) -> None:
         if error.errno in GONE:
-            reaper.post(Shutdown(READER_GONE))
+            owner.post(Shutdown(READER_GONE))
             return
         reason = (error.strerror or str(error)).lower()
         problem = Problem(f"standard output cannot be written: {reason}", hint="make room, or redirect it elsewhere")
         complain(str(problem))
-        reaper.post(Shutdown(OUTPUT_LOST))
+        owner.post(Shutdown(OUTPUT_LOST))
 
     def on_signal(request: Shutdown) -> None:
         if over.is_set():
             terminal.abandon()
-        reaper.post(request)
+        owner.post(request)
 
     over = asyncio.Event()
     text = TextFormat(
@@ -74,10 +74,10 @@ async def _supervise(configuration: Configuration, style: Style) -> int:
         clock=_time_of_day,
         signal_name=lambda number: Signals(number).name,
     )
-    terminal = Terminal(STDOUT, text, quiet=configuration.quiet, on_room=lambda: reaper.resume(), on_broken=on_broken)
-    reaper = Reaper(configuration.plan, publish=Hub([terminal]).publish)
-    signals_as_requests(on_signal, reaper.say)
-    code = await reaper.run()
+    terminal = Terminal(STDOUT, text, quiet=configuration.quiet, on_room=lambda: owner.resume(), on_broken=on_broken)
+    owner = Owner(configuration.plan, publish=Hub([terminal]).publish)
+    signals_as_requests(on_signal, owner.say)
+    code = await owner.run()
     over.set()
     await terminal.drain(patience=max(process.ending.timeout for process in processes))
     return code if code or not terminal.lost else OUTPUT_LOST

@@ -1,0 +1,43 @@
+"""What is known of a process at one moment, for people and programs.
+
+Rules: words only. A snapshot is a tuple of these, all of the same moment.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from procreaper.events import State
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class Status(NamedTuple):
+    """The state of one process.
+
+    `reason` is one phrase: why it is in that state. `retries` counts failures in a row and is forgotten after the
+    back-off's reset time; `restarts` counts every new run and only grows. `backoff` is the wait in seconds before the
+    latest retry, 0 where there is none. `started_at` is when the current run began (UTC), None where none runs;
+    `exit_code` how the last one ended (128+n for a signal), None while one runs or before the first.
+    """
+
+    name: str
+    state: State
+    reason: str
+    pid: int | None
+    retries: int
+    restarts: int
+    backoff: float
+    started_at: datetime | None
+    exit_code: int | None
+
+    @property
+    def up(self) -> bool:
+        """Whether it is as it should be: running, healthy, or completed."""
+        return self.state in (State.RUNNING, State.HEALTHY, State.COMPLETED)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it runs and nothing will until somebody asks."""
+        return self.state in (State.STOPPED, State.COMPLETED, State.FAILED, State.SKIPPED)
