@@ -1,3 +1,82 @@
-"""procreaper: a Procfile-compatible process manager that supervises, as a command and as a library."""
+"""procreaper: a Procfile-compatible process manager that supervises, as a command and as a library.
+
+Everything public is named in `__all__`, and is imported when it is first used: the command line needs none of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from procreaper.checks import ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, Target, TCPCheck
+    from procreaper.errors import (
+        ConfigError,
+        NotReadyError,
+        Problem,
+        ProcreaperError,
+        UnknownProcessError,
+        UsageError,
+    )
+    from procreaper.events import Exit, Message, Output, RunBegan, RunEnded, SignalSent, State, Transition
+    from procreaper.library import Process, Reaper
+    from procreaper.output.subscription import Dropped, Subscription
+    from procreaper.plan import Backoff, Condition, Hooks, When
+    from procreaper.status import Status
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Backoff",
+    "Condition",
+    "ConfigError",
+    "Dropped",
+    "ExecCheck",
+    "Exit",
+    "HTTPCheck",
+    "Health",
+    "HealthCheck",
+    "Hooks",
+    "LogCheck",
+    "Message",
+    "NotReadyError",
+    "Output",
+    "Problem",
+    "Process",
+    "ProcreaperError",
+    "Reaper",
+    "RunBegan",
+    "RunEnded",
+    "SignalSent",
+    "State",
+    "Status",
+    "Subscription",
+    "TCPCheck",
+    "Target",
+    "Transition",
+    "UnknownProcessError",
+    "UsageError",
+    "When",
+]
+
+_MODULES = {
+    "checks": ("ExecCheck", "HTTPCheck", "Health", "HealthCheck", "LogCheck", "TCPCheck", "Target"),
+    "errors": ("ConfigError", "NotReadyError", "Problem", "ProcreaperError", "UnknownProcessError", "UsageError"),
+    "events": ("Exit", "Message", "Output", "RunBegan", "RunEnded", "SignalSent", "State", "Transition"),
+    "library": ("Process", "Reaper"),
+    "output.subscription": ("Dropped", "Subscription"),
+    "plan": ("Backoff", "Condition", "Hooks", "When"),
+    "status": ("Status",),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _MODULES.items():
+        if name in names:
+            from importlib import import_module
+
+            return getattr(import_module(f"procreaper.{module}"), name)
+    raise AttributeError(f"module `procreaper` has no attribute `{name}`")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -3,6 +3,9 @@
     ProcreaperError            message, optional hint, exit_code
     +-- ConfigError            something in the files or on the command line; carries every problem found
     +-- OutputError            standard output cannot be written any more
+    +-- UsageError             the library was asked for what it cannot do at this moment
+    +-- UnknownProcessError    there is no process of this name; also a LookupError
+    +-- NotReadyError          a process that was waited for has ended, or cannot be stopped; carries its status
 
 A child's failure is never an exception: it is data (`events.Exit`).
 
@@ -13,7 +16,10 @@ to know our code. The texts follow click and cargo: ``Procfile:3: error: ...`` a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from procreaper.status import Status
 
 Level = Literal["error", "warning"]
 
@@ -74,3 +80,19 @@ class ConfigError(ProcreaperError):
 
 class OutputError(ProcreaperError):
     """What the children write can no longer be passed on (a full disk, a hung-up terminal, a reader gone)."""
+
+
+class UsageError(ProcreaperError):
+    """A call at a moment at which it means nothing: a reaper that does not run, or was already started."""
+
+
+class UnknownProcessError(ProcreaperError, LookupError):
+    """There is no process of this name."""
+
+
+class NotReadyError(ProcreaperError):
+    """A process did not get where it was expected to; `status` tells where it is instead."""
+
+    def __init__(self, message: str, status: Status) -> None:
+        super().__init__(message)
+        self.status = status

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, assert_never
+from typing import NamedTuple, Protocol, assert_never
 
 from procreaper.events import Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
 from procreaper.lifecycle import ABOUT_TO_START, HEALTHY
@@ -32,6 +32,16 @@ class Style(NamedTuple):
     prefix: bool = True
     timestamps: bool = True
     terminal: bool = False
+
+
+class Format(Protocol):
+    """What a sink needs to know of a format."""
+
+    def render(self, notice: Notice) -> bytes:
+        """The bytes to print for a notice."""
+
+    def finish(self) -> bytes:
+        """What is to be printed last."""
 
 
 class TextFormat:

@@ -62,7 +62,6 @@ class Owner:
     """
 
     def __init__(self, plan: Plan, *, publish: Callable[[Notice], bool], stays: bool = False) -> None:
-        self._plan = plan
         self._fleet = rules.begin(plan)
         self._publish = publish
         self._stays = stays
@@ -74,7 +73,9 @@ class Owner:
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._commands: set[asyncio.Task[None]] = set()
         self._commands_until: float | None = None
+        self._ended = False
         self._loop = asyncio.get_running_loop()
+        self.post(Start(tuple(self._fleet.members) if plan.names is None else plan.names))
 
     def post(self, event: Event) -> None:
         """Put a fact or a request into the inbox; to be called in the loop's thread."""
@@ -95,9 +96,13 @@ class Owner:
         """What every process is doing at this moment."""
         return tuple(self._status(life) for life in self._fleet.members.values())
 
+    async def settled(self) -> None:
+        """Wait until everything that was posted so far has been seen."""
+        while self._inbox and not self._ended:
+            await asyncio.sleep(0)
+
     async def run(self) -> int:
         """Start what the plan says, supervise until the app has ended, and return its exit code."""
-        self.post(Start(tuple(self._fleet.members) if self._plan.names is None else self._plan.names))
         async with asyncio.TaskGroup() as tasks:
             try:
                 while self._inbox or not self._over():
@@ -112,6 +117,7 @@ class Owner:
                 for children in self._children.values():
                     for child in children:
                         child.finish()
+                self._ended = True
         return self._fleet.exit_code
 
     def _over(self) -> bool:
@@ -149,7 +155,8 @@ class Owner:
             self._started[name] = now
             self._publish(RunBegan(now, name, after.pid))
         if after.exit is not None and before.exit is None:
-            self._publish(RunEnded(now, name, before.pid, after.exit, after.reason))
+            reason = after.reason if before.pid is None else describe(after.exit)
+            self._publish(RunEnded(now, name, before.pid, after.exit, reason))
         if after.out_of_reach and not before.out_of_reach:
             self.say(f"{name} is {after.reason}")
         if after.state is not before.state or after.reason != before.reason:
@@ -195,12 +202,14 @@ class Owner:
             name=name,
             state=life.state,
             reason=life.reason,
+            run=life.run,
             pid=life.pid,
             retries=life.retries,
             restarts=life.restarts,
             backoff=life.process.backoff.wait(life.retries) if life.retries else 0.0,
             started_at=None if life.pid is None else datetime.fromtimestamp(self._started[name], UTC),
             exit_code=None if life.exit is None else (life.verdict or life.exit).status,
+            out_of_reach=life.out_of_reach,
         )
 
     # Health checks.

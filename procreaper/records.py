@@ -35,89 +35,94 @@ class RecordFormat:
 
     def render(self, notice: Notice) -> bytes:
         """The bytes to print for a notice; none for one that says nothing new."""
-        return b"".join(_encode(record) for record in self._records(notice))
+        if isinstance(notice, Output):
+            return self._lines(notice.time, notice.name, notice.data)
+        before = b""
+        if isinstance(notice, RunBegan):
+            self._pids[notice.name] = notice.pid
+        elif isinstance(notice, RunEnded):
+            before = self._end_line(notice.name)
+        records = fields(notice, self._signal_name)
+        return before + b"".join(self._encode(notice.time, *record) for record in records)
 
     def finish(self) -> bytes:
         """What is to be printed last: the lines that never ended."""
-        return b"".join(_encode(record) for name in tuple(self._unfinished) for record in self._end_line(name))
+        return b"".join(self._end_line(name) for name in tuple(self._unfinished))
 
-    def _records(self, notice: Notice) -> Iterator[Record]:
-        match notice:
-            case Output(time=time, name=name, data=data):
-                yield from self._lines(time, name, data)
-            case RunBegan(time=time, name=name, pid=pid):
-                self._pids[name] = pid
-                yield self._record(time, "INFO", "process started", name, pid=pid)
-            case RunEnded(time=time, name=name, pid=None, reason=reason):
-                yield self._record(time, "ERROR", "process could not be started", name, error=reason)
-            case RunEnded(time=time, name=name, pid=pid, exit=exit_):
-                yield from self._end_line(name)
-                level = "WARN" if exit_.status else "INFO"
-                how: Record = {"exit_code": exit_.status}
-                if exit_.signal is not None:
-                    how["signal"] = self._signal_name(exit_.signal)
-                yield self._record(time, level, "process exited", name, pid=pid, **how)
-            case SignalSent(time=time, name=name, pid=pid, signal=number):
-                yield self._record(time, "INFO", "sending signal", name, pid=pid, signal=self._signal_name(number))
-            case Transition():
-                yield from self._transition(notice)
-            case Message(time=time, text=text):
-                yield self._record(time, "INFO", _printable(text), SYSTEM)
-            case _:
-                assert_never(notice)
-
-    def _transition(self, notice: Transition) -> Iterator[Record]:
-        time, name, reason = notice.time, notice.name, notice.reason
-        changed = notice.state is not notice.before
-        match notice.state:
-            case State.HEALTHY | State.RUNNING if changed:
-                yield self._record(time, "INFO", "process is ready", name)
-            case State.HEALTHY if reason != HEALTHY:
-                yield self._record(time, "WARN", "health check failed", name, reason=reason)
-            case State.UNHEALTHY if changed:
-                yield self._record(time, "WARN", "process is unhealthy", name, reason=reason)
-            case State.RESTARTING if changed:
-                backoff = duration(notice.backoff or 0.0)
-                yield self._record(
-                    time, "WARN", "restarting process", name, backoff=backoff, retries=notice.retries, reason=reason
-                )
-            case State.PENDING if changed and reason != ABOUT_TO_START:
-                yield self._record(time, "INFO", "waiting for dependencies", name, reason=reason)
-            case State.COMPLETED if changed:
-                yield self._record(time, "INFO", "process completed", name)
-            case State.FAILED if changed:
-                code = None if notice.exit is None else notice.exit.status
-                yield self._record(time, "ERROR", "process failed", name, exit_code=code, reason=reason)
-            case State.SKIPPED if changed:
-                yield self._record(time, "WARN", "process skipped", name, reason=reason)
-            case State.STOPPING if changed:
-                yield self._record(time, "INFO", "stopping process", name, reason=reason)
-            case _:
-                return
-
-    def _lines(self, time: float, name: str, data: bytes) -> Iterator[Record]:
+    def _lines(self, time: float, name: str, data: bytes) -> bytes:
         began, held = self._unfinished.pop(name, (time, b""))
         *lines, rest = (held + data).split(b"\n")
-        for line in lines:
-            yield self._line(began, name, line)
-            began = time
         if len(rest) > LONGEST_WAIT:
-            yield self._line(began, name, rest)
+            lines.append(rest)
         elif rest:
-            self._unfinished[name] = began, rest
+            self._unfinished[name] = (time if lines else began), rest
+        return b"".join(self._line(time if index else began, name, line) for index, line in enumerate(lines))
 
-    def _end_line(self, name: str) -> Iterator[Record]:
-        if name in self._unfinished:
-            time, data = self._unfinished.pop(name)
-            yield self._line(time, name, data)
+    def _end_line(self, name: str) -> bytes:
+        time, data = self._unfinished.pop(name, (0.0, b""))
+        return self._line(time, name, data) if data else b""
 
-    def _line(self, time: float, name: str, line: bytes) -> Record:
+    def _line(self, time: float, name: str, line: bytes) -> bytes:
         text = line.removesuffix(b"\r").decode(errors="replace")
-        return self._record(time, "INFO", text, name, pid=self._pids.get(name), stream="output")
+        return self._encode(time, "INFO", text, name, {"pid": self._pids.get(name), "stream": "output"})
 
-    def _record(self, time: float, level: str, message: str, name: str, **more: object) -> Record:
-        present = {key: value for key, value in more.items() if value is not None}
-        return {"time": self._timestamp(time), "level": level, "msg": message, "name": name, **present}
+    def _encode(self, time: float, level: str, message: str, name: str, more: Record) -> bytes:
+        record = {"time": self._timestamp(time), "level": level, "msg": message, "name": name, **more}
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def fields(notice: Notice, signal_name: Callable[[int], str]) -> Iterator[tuple[str, str, str, Record]]:
+    """Level, message, name and further fields of what a notice says, if it says anything that is worth a record."""
+    match notice:
+        case Output():
+            return
+        case RunBegan(name=name, pid=pid):
+            yield "INFO", "process started", name, {"pid": pid}
+        case RunEnded(name=name, pid=None, reason=reason):
+            yield "ERROR", "process could not be started", name, {"error": reason}
+        case RunEnded(name=name, pid=pid, exit=exit_):
+            more: Record = {"pid": pid, "exit_code": exit_.status}
+            if exit_.signal is not None:
+                more["signal"] = signal_name(exit_.signal)
+            yield "WARN" if exit_.status else "INFO", "process exited", name, more
+        case SignalSent(name=name, pid=pid, signal=number):
+            yield "INFO", "sending signal", name, {"pid": pid, "signal": signal_name(number)}
+        case Message(text=text):
+            # Bytes of a file's name that are not UTF-8 come as lone surrogates, which JSON cannot hold.
+            yield "INFO", text.encode(errors="surrogateescape").decode(errors="replace"), SYSTEM, {}
+        case Transition():
+            yield from _transition(notice)
+        case _:
+            assert_never(notice)
+
+
+def _transition(notice: Transition) -> Iterator[tuple[str, str, str, Record]]:
+    name, reason = notice.name, notice.reason
+    changed = notice.state is not notice.before
+    why: Record = {"reason": reason}
+    match notice.state:
+        case State.HEALTHY | State.RUNNING if changed:
+            yield "INFO", "process is ready", name, {}
+        case State.HEALTHY if reason != HEALTHY:
+            yield "WARN", "health check failed", name, why
+        case State.UNHEALTHY if changed:
+            yield "WARN", "process is unhealthy", name, why
+        case State.RESTARTING if changed:
+            more = {"backoff": duration(notice.backoff or 0.0), "retries": notice.retries}
+            yield "WARN", "restarting process", name, {**more, **why}
+        case State.PENDING if changed and reason != ABOUT_TO_START:
+            yield "INFO", "waiting for dependencies", name, why
+        case State.STOPPING if changed:
+            yield "INFO", "stopping process", name, why
+        case State.COMPLETED if changed:
+            yield "INFO", "process completed", name, {}
+        case State.FAILED if changed:
+            code: Record = {} if notice.exit is None else {"exit_code": notice.exit.status}
+            yield "ERROR", "process failed", name, {**code, **why}
+        case State.SKIPPED if changed:
+            yield "WARN", "process skipped", name, why
+        case _:
+            return
 
 
 def duration(seconds: float) -> str:
@@ -130,12 +135,3 @@ def duration(seconds: float) -> str:
         return f"{seconds * 1000:g}ms"
     minutes, rest = divmod(seconds, 60)
     return f"{rest:g}s" if not minutes else f"{minutes:.0f}m{rest:g}s"
-
-
-def _encode(record: Record) -> bytes:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _printable(text: str) -> str:
-    # A text may carry a file's name: bytes that are not UTF-8 came in as lone surrogates, which JSON cannot hold.
-    return text.encode(errors="surrogateescape").decode(errors="replace")

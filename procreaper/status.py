@@ -16,21 +16,24 @@ if TYPE_CHECKING:
 class Status(NamedTuple):
     """The state of one process.
 
-    `reason` is one phrase: why it is in that state. `retries` counts failures in a row and is forgotten after the
-    back-off's reset time; `restarts` counts every new run and only grows. `backoff` is the wait in seconds before the
-    latest retry, 0 where there is none. `started_at` is when the current run began (UTC), None where none runs;
-    `exit_code` how the last one ended (128+n for a signal), None while one runs or before the first.
+    `reason` is one phrase: why it is in that state. `run` counts its runs from 1. `retries` counts failures in a row
+    and is forgotten after the back-off's reset time; `restarts` counts every new run and only grows. `backoff` is the
+    wait in seconds before the latest retry, 0 where there is none. `started_at` is when the current run began (UTC),
+    None where none runs; `exit_code` how the last one ended (128+n for a signal), None while one runs or before the
+    first. `out_of_reach`: it is still there after SIGKILL.
     """
 
     name: str
     state: State
     reason: str
+    run: int
     pid: int | None
     retries: int
     restarts: int
     backoff: float
     started_at: datetime | None
     exit_code: int | None
+    out_of_reach: bool = False
 
     @property
     def up(self) -> bool:

@@ -19,17 +19,25 @@ class Sink(Protocol):
 
 
 class Hub:
-    """Passes every notice to every sink."""
+    """Passes every notice to every sink, in the order in which they were added."""
 
-    def __init__(self, sinks: Iterable[Sink]) -> None:
-        self._publish = tuple(sink.accept for sink in sinks)
+    def __init__(self, sinks: Iterable[Sink] = ()) -> None:
+        self._sinks = tuple(sinks)
 
     def publish(self, notice: Notice) -> bool:
         """Tell all sinks; False where one of them asks for a pause."""
         room = True
-        for accept in self._publish:
-            room &= accept(notice)
+        for sink in self._sinks:
+            room &= sink.accept(notice)
         return room
+
+    def add(self, sink: Sink) -> None:
+        """From the next notice on, tell this one too."""
+        self._sinks = (*self._sinks, sink)
+
+    def remove(self, sink: Sink) -> None:
+        """Tell this one no more; one that is not there is no error."""
+        self._sinks = tuple(other for other in self._sinks if other is not sink)
 
 
 Publish = Callable[[Notice], bool]

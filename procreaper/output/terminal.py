@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from procreaper.events import Notice, Output
-from procreaper.formats import TextFormat
+from procreaper.formats import Format
 
 HIGH = 1 << 20
 LOW = 1 << 18
@@ -33,7 +33,7 @@ READER_GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno
 
 
 class Terminal:
-    """Writes notices to `fd` as text.
+    """Writes notices to `fd`, as `text` renders them.
 
     `quiet` names the processes whose output is not shown. `on_room()` and `on_broken(error)` are called in the loop
     that was running when the terminal was made.
@@ -42,7 +42,7 @@ class Terminal:
     def __init__(
         self,
         fd: int,
-        text: TextFormat,
+        text: Format,
         *,
         quiet: Collection[str] = (),
         on_room: Callable[[], None],

@@ -1,0 +1,402 @@
+"""The library: supervise processes from within a Python program.
+
+Rules: touches no signal handler, no root logger and no global, and waits for no process but its own; works in the loop
+of any thread. Nothing here decides about processes: it posts requests to the owner and waits for what becomes of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from signal import Signals
+from typing import TYPE_CHECKING, Literal
+
+from procreaper import plan
+from procreaper.checks import Check, Health, LogCheck
+from procreaper.errors import NotReadyError, UnknownProcessError, UsageError
+from procreaper.events import Event, Notice, Output, Restart, Shutdown, Start, Stop, Transition
+from procreaper.output.hub import Hub
+from procreaper.output.log import Log
+from procreaper.output.subscription import Subscription
+from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, When, find_cycle
+from procreaper.reaper import Owner
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from procreaper.blocking import BlockingReaper
+    from procreaper.status import Status
+
+Word = Literal["never", "on-failure", "always"]
+
+
+class Process(plan.Process):
+    """A process to supervise.
+
+    `command` is a list of arguments, or a string for ``/bin/sh -c``. `env` is added to the environment of this program
+    (a None unsets); `cwd` defaults to its current directory.
+
+    `restart` is ``never`` (the default), ``on-failure`` (a non-zero exit, or a signal that nobody here sent) or
+    ``always``. `backoff` is the first wait in seconds, default 1; it doubles up to 30 s and starts again once the
+    process has been up for 45 s; a `Backoff` sets all three. After `max_retries` failures in a row (default: no limit)
+    it is `failed`. A program that cannot be run fails at once. `success_codes` default to 0; 128+n means a signal.
+
+    `health` is a check, or a `Health` with its times. `depends_on` names processes that have to be up before: a
+    oneshot completed, with a health check healthy, else started; a mapping says which ``condition`` for each.
+
+    To stop it, `stop_signal` goes to its whole group, and SIGKILL after `stop_timeout` seconds (5). `stop_all` says
+    whether its end for good ends everything, default ``never``. With `autostart` False it waits for `Reaper.start`.
+
+    Raises ValueError for a value that makes no sense.
+
+    >>> Process("redis", ["redis-server"], restart="always", backoff=2.0).restart
+    <When.ALWAYS: 'always'>
+    """
+
+    __slots__ = ("autostart", "conditions")
+
+    autostart: bool
+    conditions: Mapping[str, Condition | None]
+
+    def __init__(
+        self,
+        name: str,
+        command: str | Sequence[str],
+        *,
+        env: Mapping[str, str | None] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        restart: Word | When = When.NEVER,
+        backoff: float | Backoff = Backoff(),
+        max_retries: int | None = None,
+        success_codes: Iterable[int] = (0,),
+        health: Check | LogCheck | Health | None = None,
+        depends_on: Iterable[str] | Mapping[str, Literal["started", "healthy", "completed"] | Condition] = (),
+        oneshot: bool = False,
+        autostart: bool = True,
+        stop_signal: str | int = Signals.SIGTERM,
+        stop_timeout: float = 5.0,
+        stop_all: Word | When = When.NEVER,
+        hooks: Hooks | None = None,
+    ) -> None:
+        if not name or not name.isprintable():
+            raise ValueError(f"{name!r} is not a name for a process")
+        if not command:
+            raise ValueError(f"{name}: the command is empty")
+        if max_retries is not None and max_retries < 0:
+            raise ValueError(f"{name}: max_retries is {max_retries}; it counts from 0")
+        if oneshot and health is not None:
+            raise ValueError(f"{name}: a oneshot is up when it has completed, so it has no health check")
+        if not isinstance(backoff, Backoff):
+            backoff = Backoff(float(backoff))
+        if min(backoff) < 0 or stop_timeout < 0:
+            raise ValueError(f"{name}: a duration is negative")
+        super().__init__(
+            name,
+            command if isinstance(command, str) else tuple(os.fspath(word) for word in command),
+            env=None if env is None else _merged(os.environ, env),
+            cwd=None if cwd is None else os.fspath(cwd),
+            oneshot=oneshot,
+            restart=When(restart),
+            backoff=backoff,
+            max_retries=max_retries,
+            success_codes=frozenset(success_codes),
+            stop_all=When(stop_all),
+            health=_health(health),
+            ending=Ending(_signal_number(name, stop_signal), float(stop_timeout)),
+            hooks=hooks,
+        )
+        named = depends_on if isinstance(depends_on, Mapping) else dict.fromkeys(depends_on)
+        object.__setattr__(self, "autostart", autostart)
+        object.__setattr__(
+            self, "conditions", {other: None if word is None else Condition(word) for other, word in named.items()}
+        )
+
+
+class Reaper:
+    """Supervises processes for as long as its block lasts.
+
+    ``async with Reaper([...]) as reaper:`` runs them in this loop; ``with Reaper([...]) as reaper:`` in a thread of its
+    own, and what is awaited below blocks there. Entering starts everything and does not wait for it (`ready` does);
+    leaving it, also by an exception or a cancellation, stops everything in order and waits until nothing is left.
+    Supervision is logged by the `procreaper` logger; `on_output(name, data)` gets what the processes write, in whole
+    lines, in the thread of the loop, and must not block.
+
+    Raises ValueError for a name given twice, an unknown dependency, or a circle of dependencies.
+    """
+
+    def __init__(
+        self, processes: Iterable[plan.Process] = (), *, on_output: Callable[[str, bytes], None] | None = None
+    ) -> None:
+        self._processes: list[plan.Process] = []
+        self._names: tuple[str, ...] | None = None
+        self._on_output = on_output
+        self._owner: Owner | None = None
+        self._running: asyncio.Task[int] | None = None
+        self._hub = Hub()
+        self._subscriptions: set[Subscription] = set()
+        self._transition = asyncio.Event()
+        self._blocking: BlockingReaper | None = None
+        for process in processes:
+            self.add(process)
+
+    @classmethod
+    def from_procfile(
+        cls,
+        path: str | os.PathLike[str] = "Procfile",
+        *,
+        names: Iterable[str] = (),
+        env: str | None = None,
+        config: str | os.PathLike[str] | None = None,
+        concurrency: Mapping[str, int] | None = None,
+        port: int | None = None,
+        on_output: Callable[[str, bytes], None] | None = None,
+    ) -> Reaper:
+        """The processes of a Procfile, with the ``.env`` and ``.reaper.toml`` beside it, as `procreaper start` does.
+
+        `names` are the process types to start (default: all), `env` the environment files separated by commas, `config`
+        another file than ``.reaper.toml``. No process ends the others (`stop_all` is ``never``). Raises ConfigError
+        with every problem found.
+        """
+        from procreaper.config import Options, configure
+
+        directory, name = os.path.split(os.path.abspath(path))
+        counts = None if concurrency is None else ",".join(f"{key}={count}" for key, count in concurrency.items())
+        options = Options(
+            app_root=directory,
+            procfile=name,
+            env=env,
+            config=None if config is None else os.fspath(config),
+            concurrency=counts,
+            port=None if port is None else str(port),
+            names=tuple(names),
+        )
+        configured = configure(options, os.environ).plan
+        reaper = cls((replace(process, stop_all=When.NEVER) for process in configured.processes), on_output=on_output)
+        reaper._names = configured.names
+        return reaper
+
+    def add(self, process: plan.Process) -> None:
+        """Supervise this one too. Raises ValueError for a name given twice, UsageError once the reaper runs."""
+        if self._owner is not None:
+            raise UsageError("this reaper runs already", hint="add processes before entering its block")
+        if any(other.name == process.name for other in self._processes):
+            raise ValueError(f"two processes are named `{process.name}`")
+        self._processes.append(process)
+
+    def status(self) -> tuple[Status, ...]:
+        """What every process is doing, all at the same moment. Also tells after the end. Raises UsageError before."""
+        return self._started.status()
+
+    async def ready(self, *names: str, timeout: float | None = None) -> None:
+        """Wait until these processes (default: all that start by themselves) are up.
+
+        Up means completed for a oneshot, healthy with a health check, else running. Raises NotReadyError when one of
+        them has ended instead, TimeoutError after `timeout` seconds, UnknownProcessError. Cancelling changes nothing.
+        """
+        wanted = names or self._wanted
+        async with asyncio.timeout(timeout):
+            for name in self._known(wanted):
+                await self._until(name, _has_come_up)
+
+    async def start(self, *names: str) -> None:
+        """Start these and wait until they are up; raises as `ready`. What runs already is left alone."""
+        self._request(Start(self._known(names)))
+        await self.ready(*names)
+
+    async def stop(self, *names: str) -> None:
+        """Stop these and wait until nothing of them is left; others go on, also those that depend on them.
+
+        Raises NotReadyError for one that even SIGKILL does not end, UnknownProcessError. Cancelling changes nothing.
+        """
+        self._request(Stop(self._known(names)))
+        for name in names:
+            await self._until(name, _has_ended)
+
+    async def restart(self, *names: str) -> None:
+        """Stop these, start a new run of each, without back-off, and wait until they are up; raises as `ready`."""
+        before = {status.name: status.run for status in self.status()}
+        self._request(Restart(self._known(names)))
+        for name in names:
+            await self._until(name, lambda status: status.run > before[status.name] and _has_come_up(status))
+
+    async def wait(self, *names: str) -> tuple[Status, ...]:
+        """Wait until these (default: all that start by themselves) have ended for good, and return their status."""
+        known = self._known(names or self._wanted)
+        return tuple([await self._until(name, lambda status: status.ended) for name in known])
+
+    def subscribe(self) -> Subscription:
+        """Follow everything that happens: `snapshot` is the state now, iterating gives every notice from now on.
+
+        ``async for notice in subscription``; it ends with the reaper. A follower that is too slow loses notices and is
+        told how many (`Dropped`); it never holds up a process. Raises UsageError while the reaper does not run.
+        """
+        subscription = Subscription(self._started.status(), self._unsubscribe)
+        self._subscriptions.add(subscription)
+        self._hub.add(subscription)
+        return subscription
+
+    async def __aenter__(self) -> Reaper:
+        self._begin()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
+    def __enter__(self) -> BlockingReaper:
+        from procreaper.blocking import BlockingReaper
+
+        self._blocking = BlockingReaper(self)
+        self._blocking.begin()
+        return self._blocking
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._blocking is not None:
+            self._blocking.end()
+
+    def accept(self, notice: Notice) -> bool:
+        """Take a notice from the hub: what is waited for may have come."""
+        if isinstance(notice, Transition):
+            self._transition.set()
+            self._transition = asyncio.Event()
+        elif isinstance(notice, Output) and self._on_output is not None:
+            try:
+                self._on_output(notice.name, notice.data)
+            except Exception:
+                # The error is the application's; supervision goes on.
+                logging.getLogger("procreaper").exception("on_output failed for %s", notice.name)
+        return True
+
+    @property
+    def _started(self) -> Owner:
+        if self._owner is None:
+            raise UsageError("this reaper does not run", hint="enter it first: `async with` or `with`")
+        return self._owner
+
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        return tuple(process.name for process in self._processes) if self._names is None else self._names
+
+    def _begin(self) -> None:
+        if self._owner is not None:
+            raise UsageError("this reaper was started already", hint="make a new one")
+        resolved = _resolve(self._processes)
+        if self._names is None and any(not getattr(process, "autostart", True) for process in self._processes):
+            self._names = tuple(process.name for process in self._processes if getattr(process, "autostart", True))
+        for sink in (self, Log()):
+            self._hub.add(sink)
+        self._owner = Owner(Plan(resolved, self._names), publish=self._hub.publish, stays=True)
+        self._running = asyncio.get_running_loop().create_task(self._owner.run(), name="procreaper")
+        self._running.add_done_callback(self._has_ended)
+
+    async def _end(self) -> None:
+        """Stop everything and wait; a cancellation meanwhile makes it quick and is passed on at the end."""
+        running = self._running
+        if running is None:
+            return
+        self._started.post(Shutdown(0, insistent=True))
+        cancelled: asyncio.CancelledError | None = None
+        while not running.done():
+            try:
+                await asyncio.wait([running])
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._started.post(Shutdown(0, insistent=True))
+        if cancelled is not None:
+            raise cancelled
+        running.result()
+
+    def _has_ended(self, _: asyncio.Task[int]) -> None:
+        for subscription in tuple(self._subscriptions):
+            subscription.close()
+        self._transition.set()
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        self._subscriptions.discard(subscription)
+        self._hub.remove(subscription)
+
+    def _request(self, request: Event) -> None:
+        if self._running is None or self._running.done():
+            raise UsageError("this reaper does not run", hint="enter it first: `async with` or `with`")
+        self._started.post(request)
+
+    def _known(self, names: Iterable[str]) -> tuple[str, ...]:
+        names = tuple(names)
+        known = [process.name for process in self._processes]
+        for name in names:
+            if name not in known:
+                hint = f"there is {', '.join(f'`{other}`' for other in known)}"
+                raise UnknownProcessError(f"there is no process `{name}`", hint=hint)
+        return names
+
+    async def _until(self, name: str, reached: Callable[[Status], bool]) -> Status:
+        # What was posted just now has to have been seen before the state tells anything.
+        await self._started.settled()
+        while True:
+            transition = self._transition
+            status = next(status for status in self.status() if status.name == name)
+            if reached(status):
+                return status
+            if self._running is None or self._running.done():
+                raise NotReadyError(f"the reaper ended before `{name}` got there", status)
+            await transition.wait()
+
+
+def _has_come_up(status: Status) -> bool:
+    if status.ended and not status.up:
+        raise NotReadyError(f"`{status.name}` is {status.state}: {status.reason}", status)
+    return status.up
+
+
+def _has_ended(status: Status) -> bool:
+    if status.out_of_reach:
+        raise NotReadyError(f"`{status.name}` cannot be stopped: it is {status.reason}", status)
+    return status.ended
+
+
+def _resolve(processes: Sequence[plan.Process]) -> tuple[plan.Process, ...]:
+    """The processes with their dependencies as edges. Raises ValueError for an unknown one, or a circle."""
+    by_name = {process.name: process for process in processes}
+    resolved = []
+    for process in processes:
+        if not isinstance(process, Process):
+            resolved.append(process)
+            continue
+        edges = []
+        for name, condition in process.conditions.items():
+            if name not in by_name:
+                raise ValueError(f"`{process.name}` depends on `{name}`, which is not there")
+            edges.append(Dependency(name, by_name[name].up if condition is None else condition))
+        resolved.append(_with_edges(process, tuple(edges)))
+    circle = find_cycle({process.name: [edge.name for edge in process.depends_on] for process in resolved})
+    if circle:
+        raise ValueError(f"processes depend on each other: {' -> '.join(circle)}")
+    return tuple(resolved)
+
+
+def _with_edges(process: plan.Process, edges: tuple[Dependency, ...]) -> plan.Process:
+    """The same process with other dependencies."""
+    values = {name: getattr(process, name) for name in plan.Process.__slots__}
+    return plan.Process(**{**values, "depends_on": edges})
+
+
+def _health(health: Check | LogCheck | Health | None) -> Health | None:
+    if health is None or isinstance(health, Health):
+        return health
+    return Health(log=health) if isinstance(health, LogCheck) else Health(check=health)
+
+
+def _signal_number(name: str, signal: str | int) -> int:
+    try:
+        return int(Signals[signal] if isinstance(signal, str) else Signals(signal))
+    except (KeyError, ValueError):
+        raise ValueError(f"{name}: there is no signal {signal!r}") from None
+
+
+def _merged(ours: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    merged: dict[str, str | None] = {**ours, **changes}
+    return {key: value for key, value in merged.items() if value is not None}
