@@ -29,8 +29,7 @@ _PROTECTED = {ord(separator): f"{_MARK}{index}" for index, separator in enumerat
 _QUOTED = r'"(?:[^"\\]|\\.)*"|' + r"'[^']*'"
 _VALUE_IN_QUOTES = rf"""(?=["'])((?:{_QUOTED}|[^ \t"'\\#])*)[ \t]*(?:#.*)?"""
 _UP_TO_COMMENT = rf"(?:{_QUOTED}|\\.|[^#]|(?<![ \t])#)*"
-_ASSIGNMENT = r"[ \t]*(export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=(.*)"
-_COLON = r"[ \t]*([A-Za-z_][A-Za-z0-9_]*)[ \t]*:(.*)"
+_ASSIGNMENT = r"[ \t]*(export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*([=:])(.*)"
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 _LOSSES = {" ": "blanks", "\t": "blanks", '"': "quotes", "'": "quotes", "\\": "backslashes"}
 _NO_SPELLING = r"in quotes `\n` is a line end and `\t` a tab; to keep them, set the variable outside this file"
@@ -257,7 +256,7 @@ def _complaint(line: str, found: dict[str, str]) -> _Complaint | None:
     if in_quotes is not None:
         if value == re.sub(_QUOTED, _unquoted, in_quotes[1]):
             return None
-        return rf"in {_label(name)} `\n` or `\t` is not kept, whatever the quotes", _NO_SPELLING
+        return rf"`\n` or `\t` in {_label(name)} is not kept, whatever the quotes", _NO_SPELLING
     written = _as_written(text)
     if value not in (written, re.sub(r"\\([ \t\"'#$\\])", r"\1", written)):
         return f"{_label(name)} {_change(written)}", _spelling(f"{prefix}=", written)
@@ -279,17 +278,15 @@ def _unquoted(match: re.Match[str]) -> str:
 def _why_dropped(line: str) -> _Complaint:
     match = re.fullmatch(_ASSIGNMENT, line)
     if match is not None:
-        export, name, text = match.groups()
+        export, name, separator, text = match.groups()
+        if export or separator == ":":
+            step, rest = _first_step(match)
+            cause = "`export`" if export else "the colon after it"
+            return f"`{name}` is ignored because of {cause}", _and(step, _hint(rest))
         written = _as_written(text)
-        if export:
-            return f"`{name}` is ignored because of `export`", _mended("remove `export`", f"{name}={text}")
         if not written:
             return f"`{name}` has no value and is ignored", f'for an empty value write {name}=""'
         return f"`{name}` is ignored, its value is read as a comment", _spelling(f"{name}=", written)
-    match = re.fullmatch(_COLON, line)
-    if match is not None:
-        message = f"`{match[1]}` is ignored because of the colon after it"
-        return message, _mended("write `=` instead of the colon", f"{match[1]}={match[2]}")
     name, equals, _ = line.partition("=")
     if not equals:
         return "line ignored: no `=`", "write NAME=value, or `#` before a comment"
@@ -302,10 +299,25 @@ def _why_dropped(line: str) -> _Complaint:
     return message, "use only letters a-z, digits and `_` in names, and no digit first"
 
 
-def _mended(step: str, line: str) -> str:
-    """The hint `step`, and what `line`, which is the line after that step, needs besides."""
-    complaint = _complaint(line, _read(line))
-    return step if complaint is None else f"{step}, and {complaint[1]}"
+def _first_step(assignment: re.Match[str]) -> tuple[str, str]:
+    """What makes an assignment of another tool one of ours, and the line after that."""
+    export, name, separator, text = assignment.groups()
+    if export:
+        return "remove `export`", f"{name}{separator}{text}"
+    return ("write `=` instead of the colon" if separator == ":" else ""), f"{name}={text}"
+
+
+def _hint(line: str) -> str:
+    """What would make honcho read the line as it is meant; nothing where it does."""
+    try:
+        complaint = _complaint(line, _read(line))
+    except ValueError as failure:
+        complaint = _why_unreadable(line, failure)
+    return "" if complaint is None else complaint[1]
+
+
+def _and(step: str, hint: str) -> str:
+    return ", and ".join(filter(None, (step, hint)))
 
 
 def _change(written: str) -> str:
@@ -338,33 +350,35 @@ def _value(line: str) -> str | None:
         return None
 
 
-def _why_unreadable(line: str, failure: ValueError, end: int) -> _Complaint:
+def _why_unreadable(line: str, failure: ValueError, end: int = 0) -> _Complaint:
+    """What is wrong in a line that honcho cannot read; `end` is the line that closes its quote, if one does."""
     match = re.fullmatch(_ASSIGNMENT, line)
     if match is None:
         message = "line cannot be read: a quote is not closed, or a backslash is at its end"
         return message, "write NAME=value, or `#` before a comment"
-    export, name, text = match.groups()
+    step, rest = _first_step(match)
+    if step:
+        message, hint = _why_unreadable(rest, failure, end)
+        return message, _and(step, hint)
+    name, text = match[2], match[4]
     if end:
         message = f"the quote that opens the value of `{name}` is closed only in line {end}"
         return message, r"write the value in one line, with `\n` for each line end"
     cause = "a backslash at the end of" if "escaped" in str(failure) else "a quote that is not closed in"
+    message = f"{cause} the value of `{name}`"
     written = _as_written(text)
     quote, rest = written[:1], written[1:]
     if quote not in ('"', "'"):
-        hint = _spelling(f"{name}=", written)
-    elif rest.endswith(quote):
-        hint = _spelling(f"{name}=", rest[:-1])
-    elif _value(f"{name}={written}{quote}") is not None:
-        hint = f"end the value with `{quote}`, as it begins"
-    else:
-        hint = _spelling(f"{name}=", rest)
-    return f"{cause} the value of `{name}`", f"remove `export`, and {hint}" if export else hint
+        return message, _spelling(f"{name}=", written)
+    if not rest.endswith(quote) and _value(f"{name}={written}{quote}") is not None:
+        return message, f"end the value with `{quote}`, as it begins"
+    return message, _spelling(f"{name}=", rest.removesuffix(quote))
 
 
 def _end_of_value(lines: list[str], number: int) -> int:
     """The line that closes the quote which opens the value in line `number`; 0 if it is not a value of many lines."""
     match = re.fullmatch(_ASSIGNMENT, lines[number - 1])
-    text = match[3].strip(" \t") if match else ""
+    text = match[4].strip(" \t") if match else ""
     quote = text[:1]
     if quote not in ("'", '"') or quote in _without_escapes(text[1:], quote):
         return 0

@@ -175,7 +175,7 @@ def test_every_problem_has_a_place_in_the_file_and_a_hint(text: str) -> None:
 
 @given(st.lists(st.one_of(st.text("ab:# .", max_size=6), st.from_regex(r"[a-f]:[ ]?[^\s].*", fullmatch=True))))
 def test_a_procfile_without_errors_means_what_honcho_says(lines: list[str]) -> None:
-    assume(all(len(line.splitlines()) <= 1 for line in lines))
+    assume(all("\n".join(line.splitlines()) == line for line in lines))
     found = procfile("\n".join(lines))
     assume(all(problem.level == "warning" for problem in found.problems))
     theirs = honcho.environ.parse_procfile("\n".join(lines))
@@ -229,7 +229,7 @@ def test_the_last_line_wins_and_is_the_one_recorded() -> None:
 
 
 @pytest.mark.parametrize("separator", [*ODD_SEPARATORS, "\ue000", "\ue0001"])
-@pytest.mark.parametrize("form", ["{}", "a{}b", '"a {} b"', "'{}'"])
+@pytest.mark.parametrize("form", ["{}b", "a{}b", '"a {} b"', "'{}'"])
 def test_nothing_but_a_line_feed_ends_a_line_of_an_environment(form: str, separator: str) -> None:
     found = environment(f"A={form.format(separator)}\nB=c")
     assert found.values == {"A": form.format(separator).strip("\"'"), "B": "c"}
@@ -247,7 +247,7 @@ def test_nothing_but_a_line_feed_ends_a_line_of_an_environment(form: str, separa
         (r"A=C:\path", "C:path", "`A` loses its backslashes", 'A="..."'),
         (r"A=\\server\x", r"\serverx", "`A` loses its backslashes", "A='...'"),
         ("""A=say "it's" now""", "sayit'snow", "`A` loses its blanks and quotes", "a backslash before each"),
-        ('A="b" c', "bc", "`A` loses its blanks", "A='...'"),
+        ('A="b" c', "bc", "`A` loses its quotes and blanks", "A='...'"),
         (r"A=C:\new", "C:new", "`A` loses its backslashes", "outside this file"),
         (r"A='C:\new'", "C:\new", r"`\n` or `\t` in `A` is not kept", "outside this file"),
         (r'A="C:\\temp"', "C:\temp", r"`\n` or `\t` in `A` is not kept", "outside this file"),
@@ -276,6 +276,7 @@ def test_a_value_that_honcho_changes_is_a_warning(line: str, value: str, message
         ("A", "no `=`", "NAME=value"),
         ("}", "no `=`", "NAME=value"),
         ("FOO: bar", "`FOO` is ignored because of the colon", "write `=` instead of the colon"),
+        ("export FOO: bar", "because of `export`", "remove `export`, and write `=` instead of the colon"),
         ("FOO: b c", "`FOO` is ignored because of the colon", 'put the value in double quotes: FOO="..."'),
         ("1A=x", "`1` cannot begin a name", "use only"),
         ("MY-VAR=x", "`-` cannot stand in a name", "use only"),
@@ -303,6 +304,7 @@ def test_a_line_that_honcho_drops_is_a_warning(line: str, message: str, hint: st
         ("X='it's'", "a quote that is not closed", 'X="..."'),
         (r'X="C:\dir\"', "a quote that is not closed", "X='...'"),
         ("X=b\\", "a backslash at the end of the value of `X`", "X='...'"),
+        ("X: it's", "a quote that is not closed", 'instead of the colon, and put the value in double quotes: X="..."'),
         ("it's", "line cannot be read", "NAME=value"),
         ("A=b\0c", "a NUL byte in `A`", "remove it"),
         (r"A\==b", "a `=` in the name", "NAME=value"),
@@ -368,7 +370,9 @@ def test_every_hint_that_offers_a_spelling_works(start: str, value: str, more: s
         if "outside this file" in hint or "second `=`" in problem.message:
             continue
         mended = environment(mend(line, hint))
-        assert mended.values == {"A": value}, (line, hint)
+        # Without quotes, a backslash before a special character may be meant as in the shell.
+        escaped = "quotes" not in hint and re.sub(r"\\([ \t\"'#$\\])", r"\1", value)
+        assert mended.values in ({"A": value}, {"A": escaped}), (line, hint)
         assert mended.problems == ()
 
 
@@ -393,7 +397,7 @@ def test_a_hint_to_close_the_quote_works() -> None:
 @given(st.text("AB1=: #'\"\\nt{\r\x0c", max_size=12))
 def test_no_quotes_keep_a_value_that_is_said_to_have_no_spelling(value: str) -> None:
     if any("outside this file" in str(problem.hint) for problem in environment(f"A={value}").problems):
-        assert re.search(r"\\+[nt]", value)
+        assert re.search(r"\\+['\"]*[nt]", value)
 
 
 @given(st.text("Ω'\"\\ #=:nt", max_size=12), st.sampled_from(["TOKEN=", "export TOKEN=", "TOKEN:", "TO-KEN: x=", ""]))
