@@ -13,10 +13,13 @@ from typing import NamedTuple
 
 from procreaper.errors import ConfigError, Problem
 from procreaper.plan import Ending, Plan, Process
-from procreaper.procfile import Entry, Environment, Procfile, expand, parse_environment, parse_procfile
+from procreaper.procfile import Entry, Environment, Instance, Procfile, expand, parse_environment, parse_procfile
 
 DEFAULT_PORT = 5000
 HIGHEST_PORT = 65535
+PORT_HINT = f"a port is a number from 0 to {HIGHEST_PORT}, for example 5000"
+# Of one type: what is clearly a slip would otherwise fill the memory before anything is started.
+MOST_PROCESSES = 10000
 
 
 class Options(NamedTuple):
@@ -62,7 +65,9 @@ def read_project(options: Options, own_environment: Mapping[str, str]) -> Projec
     is_foremans = options.root is not None and options.procfile is not None
     path = path if is_foremans else os.path.join(_directory(options), path)
     procfile = _read_procfile(os.path.normpath(path))
-    problems = (*procfile.problems, *(problem for environment in environments for problem in environment.problems))
+    problems = [*procfile.problems, *(problem for environment in environments for problem in environment.problems)]
+    if options.port is None:
+        problems += _wrong_port(environments)
     return Project(procfile, values, refuse_errors(problems))
 
 
@@ -87,6 +92,7 @@ def configure(options: Options, own_environment: Mapping[str, str]) -> Configura
     instances = expand(entries, concurrency=concurrency, environment=project.environment, quiet=quiet, port=port)
     names = {*known, *(instance.name for instance in instances)}
     problems += [_unknown(f"-q: there is no process `{name}`", name, known) for name in quiet if name not in names]
+    problems += _ports_beyond(instances)
     warnings = refuse_errors(problems)
     processes = tuple(
         Process(
@@ -120,7 +126,7 @@ def _read_environment(path: str) -> Environment:
     try:
         with open(path, "rb") as file:
             return parse_environment(file.read(), path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         hint = "create it, or correct the name after -e"
         problem = Problem("does not exist, so nothing is taken from it", path, hint=hint, level="warning")
     except IsADirectoryError:
@@ -141,7 +147,7 @@ def _read_procfile(path: str) -> Procfile:
     try:
         with open(path, "rb") as file:
             return parse_procfile(file.read(), path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         hint = "create it with a line such as `web: python3 -m http.server $PORT`, or name another with -f or -d"
         problem = Problem("Procfile does not exist or is not a file", path, hint=hint)
     except IsADirectoryError:
@@ -184,7 +190,10 @@ def _counts(flag: str, text: str, known: Sequence[str], problems: list[Problem])
     counts: dict[str, int] = {}
     for item in filter(None, map(str.strip, text.split(","))):
         name, equals, number = (part.strip() for part in item.partition("="))
-        if name not in known:
+        if not name:
+            hint = f"for example `{flag} {known[0] if known else 'web'}=2`"
+            problems.append(Problem(f"{flag} {item}: a process type is missing", hint=hint))
+        elif name not in known:
             if name == "all" and equals and flag == "-c":
                 problems.append(
                     Problem(f"-c {item}: there is no process type `all`", hint="`-m all=N` sets every type")
@@ -192,34 +201,57 @@ def _counts(flag: str, text: str, known: Sequence[str], problems: list[Problem])
             else:
                 problems.append(_unknown(f"{flag} {item}: there is no process type `{name}`", name, known))
         elif not (number.isascii() and number.isdecimal()):
-            what = f"`{number}` is not a number of processes" if equals else "a number of processes is missing"
+            what = f"`{number}` is not a number of processes" if number else "a number of processes is missing"
             problems.append(
                 Problem(f"{flag} {item}: {what}", hint=f"for example `{flag} {name}=2`, or `{name}=0` for none")
             )
+        elif len(number.lstrip("0")) > len(str(MOST_PROCESSES)) or int(number) > MOST_PROCESSES:
+            message = f"{flag} {item}: at most {MOST_PROCESSES} processes of one type can be started"
+            problems.append(Problem(message, hint="name a smaller number"))
         else:
             counts[name] = int(number)
     return counts
 
 
 def _port(options: Options, project: Project, own_environment: Mapping[str, str], problems: list[Problem]) -> int:
-    sources = (
-        ("-p", options.port),
-        ("PORT in the .env file", project.environment.get("PORT")),
-        ("PORT in the environment", own_environment.get("PORT")),
-    )
+    sources = (("-p", options.port), ("PORT in the environment", own_environment.get("PORT")))
+    from_file = project.environment.get("PORT")
+    if options.port is None and from_file is not None:
+        # It was looked at when the file was read.
+        return int(from_file)
     for place, text in sources:
-        if text is None:
-            continue
-        try:
-            port = int(text)
-        except ValueError:
-            port = -1
-        if 0 <= port <= HIGHEST_PORT:
-            return port
-        message = f"invalid value for port: '{text}' ({place})"
-        problems.append(Problem(message, hint=f"a port is a number from 0 to {HIGHEST_PORT}, for example `-p 5000`"))
-        break
+        if text is not None:
+            if _is_port(text):
+                return int(text)
+            problems.append(Problem(f"invalid value for port: '{text}' ({place})", hint=PORT_HINT))
+            break
     return DEFAULT_PORT
+
+
+def _is_port(text: str) -> bool:
+    try:
+        return 0 <= int(text) <= HIGHEST_PORT
+    except ValueError:
+        return False
+
+
+def _wrong_port(environments: Sequence[Environment]) -> list[Problem]:
+    for environment in reversed(environments):
+        text = environment.values.get("PORT")
+        if text is not None:
+            line = environment.lines["PORT"]
+            problem = Problem(f"invalid value for port: '{text}'", environment.path, line, PORT_HINT)
+            return [] if _is_port(text) else [problem]
+    return []
+
+
+def _ports_beyond(instances: Sequence[Instance]) -> list[Problem]:
+    """A warning, as honcho hands out such numbers, and not every process listens to its PORT."""
+    for instance in instances:
+        if int(instance.env["PORT"]) > HIGHEST_PORT:
+            message = f"PORT of `{instance.name}` is {instance.env['PORT']}, but ports end at {HIGHEST_PORT}"
+            return [Problem(message, hint="begin lower with `-p`, or run fewer processes", level="warning")]
+    return []
 
 
 def _timeout(options: Options, problems: list[Problem]) -> float:

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from procreaper.config import Configuration, Options, configure, read_environment, read_project
+from procreaper.errors import ConfigError, Problem
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("Procfile").write_text("web: run web\nworker: run worker\n")
+    return tmp_path
+
+
+def configured(environment: dict[str, str] | None = None, **options: object) -> Configuration:
+    return configure(Options(**options), environment or {})  # type: ignore[arg-type]
+
+
+def ports(found: Configuration) -> dict[str, str]:
+    return {process.name: (process.env or {})["PORT"] for process in found.plan.processes}
+
+
+def refused(environment: dict[str, str] | None = None, **options: object) -> Problem:
+    with pytest.raises(ConfigError) as caught:
+        configured(environment, **options)
+    [problem] = (problem for problem in caught.value.problems if problem.level == "error")
+    assert problem.hint
+    return problem
+
+
+# Where the files are.
+
+
+def test_the_files_are_looked_for_in_the_app_root_and_children_stay_where_we_are(directory: Path) -> None:
+    Path("sub").mkdir()
+    Path("sub/Procfile").write_text("sub: a\n")
+    Path("sub/.env").write_text("A=sub\n")
+    [process] = configured(app_root="sub").plan.processes
+    assert (process.name, process.cwd, process.env and process.env["A"]) == ("sub.1", None, "sub")
+    [process] = configured(root="sub").plan.processes
+    assert (process.name, process.cwd, process.env and process.env["A"]) == ("sub.1", "sub", "sub")
+
+
+def test_with_root_the_files_that_are_named_are_relative_to_the_current_directory() -> None:
+    Path("sub").mkdir()
+    Path("sub/Procfile").write_text("sub: a\n")
+    Path("one.env").write_text("A=one\n")
+    processes = configured(root="sub", procfile="Procfile", env="one.env").plan.processes
+    assert [process.name for process in processes] == ["web.1", "worker.1"]
+    assert processes[0].env is not None
+    assert processes[0].env["A"] == "one"
+
+
+def test_the_variable_procfile_comes_from_the_env_file_first() -> None:
+    Path("other").write_text("other: a\n")
+    Path("third").write_text("third: a\n")
+    ours = {"PROCFILE": "third"}
+    assert read_project(Options(), ours).procfile.path == "third"
+    Path(".env").write_text("PROCFILE=other\n")
+    assert read_project(Options(), ours).procfile.path == "other"
+    assert read_project(Options(procfile="Procfile"), ours).procfile.path == "Procfile"
+
+
+@pytest.mark.parametrize("path", ["nope", "nope/Procfile", "Procfile/Procfile", "."])
+def test_a_procfile_that_is_no_file_is_an_error_with_its_path(path: str) -> None:
+    problem = refused(procfile=path)
+    assert problem.path == path
+    assert "Procfile does not exist or is not a file" in problem.message
+
+
+@pytest.mark.parametrize("path", ["nope", "Procfile/.env"])
+def test_an_environment_file_that_is_named_and_missing_is_a_warning(path: str) -> None:
+    values, [warning] = read_environment(Options(env=path))
+    assert (values, warning.level, warning.path) == ({}, "warning", path)
+
+
+def test_a_directory_called_env_is_ignored_with_a_warning() -> None:
+    Path(".env").mkdir()
+    values, [warning] = read_environment(Options())
+    assert (values, warning.level, warning.path) == ({}, "warning", ".env")
+
+
+def test_later_environment_files_win_and_blanks_around_their_names_do_not_matter() -> None:
+    Path("a").write_text("A=a\nB=a\n")
+    Path("b").write_text("B=b\n")
+    assert read_environment(Options(env="a , b,")) == ({"A": "a", "B": "b"}, ())
+
+
+# The first port.
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "ours", "port"),
+    [
+        ("1000", "2000", "3000", "1000"),
+        (None, "2000", "3000", "2000"),
+        (None, None, "3000", "3000"),
+        (None, None, None, "5000"),
+        ("0", None, None, "0"),
+        ("65535", None, None, "65535"),
+        # What does not count is not looked at.
+        ("1000", "abc", "abc", "1000"),
+        (None, "2000", "abc", "2000"),
+    ],
+)
+def test_the_command_line_beats_the_env_file_which_beats_our_environment(
+    option: str | None, file: str | None, ours: str | None, port: str
+) -> None:
+    if file is not None:
+        Path(".env").write_text(f"PORT={file}\n")
+    found = configured({} if ours is None else {"PORT": ours}, port=option, names=("web",))
+    assert ports(found) == {"web.1": port}
+
+
+@pytest.mark.parametrize("value", ["x", "", "-1", "65536", "9" * 5000])
+def test_what_is_no_port_is_refused_and_its_place_named(value: str) -> None:
+    assert refused(port=value).message == f"invalid value for port: '{value}' (-p)"
+    assert refused({"PORT": value}).message == f"invalid value for port: '{value}' (PORT in the environment)"
+
+
+def test_what_is_no_port_in_an_env_file_is_an_error_there_for_check_too() -> None:
+    Path("a").write_text("PORT=5000\n")
+    Path("b").write_text("\nPORT=abc\n")
+    assert refused(env="a,b").place == "b:2"
+    with pytest.raises(ConfigError):
+        read_project(Options(env="a,b"), {})
+    assert ports(configured(env="b,a", names=("web",))) == {"web.1": "5000"}
+
+
+def test_ports_beyond_the_last_one_are_told_once() -> None:
+    found = configured(port="65534", concurrency="web=4")
+    assert ports(found)["web.3"] == "65536"
+    [warning] = found.warnings
+    assert warning.level == "warning"
+    assert "`web.3` is 65536" in warning.message
+
+
+# How many of each.
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"concurrency": "web=2"}, ["web.1", "web.2", "worker.1"]),
+        ({"concurrency": " web = 2 , worker=0,"}, ["web.1", "web.2"]),
+        ({"concurrency": "web=00002,worker=0"}, ["web.1", "web.2"]),
+        ({"concurrency": "web=0", "names": ("web",)}, []),
+        ({"formation": "web=2"}, ["web.1", "web.2"]),
+        ({"formation": "all=2,web=0"}, ["worker.1", "worker.2"]),
+        ({"names": ("worker", "web", "worker")}, ["worker.1", "web.1"]),
+    ],
+)
+def test_types_that_are_not_named_run_once_under_c_and_not_at_all_under_m(
+    options: dict[str, object], names: list[str]
+) -> None:
+    assert [process.name for process in configured(**options).plan.processes] == names
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("web=x", "-c web=x: `x` is not a number of processes", "`-c web=2`"),
+        ("web=-1", "-c web=-1: `-1` is not a number of processes", "`-c web=2`"),
+        ("web=", "-c web=: a number of processes is missing", "`-c web=2`"),
+        ("web", "-c web: a number of processes is missing", "`-c web=2`"),
+        ("wbe=2", "-c wbe=2: there is no process type `wbe`", "did you mean `web`?"),
+        ("all=2", "-c all=2: there is no process type `all`", "`-m all=N`"),
+        ("=2", "-c =2: a process type is missing", "`-c web=2`"),
+        ("web=10001", "-c web=10001: at most 10000 processes of one type can be started", "smaller"),
+        ("web=999999999999", "at most 10000 processes", "smaller"),
+        (f"web={'9' * 5000}", "at most 10000 processes", "smaller"),
+    ],
+)
+def test_a_formation_that_means_nothing_is_refused(text: str, message: str, hint: str) -> None:
+    problem = refused(concurrency=text)
+    assert message in problem.message
+    assert hint in str(problem.hint)
+
+
+def test_both_formations_at_once_are_refused() -> None:
+    assert "-c and -m" in refused(concurrency="web=1", formation="web=1").message
+
+
+# Names, quiet ones and the timeout.
+
+
+def test_names_that_do_not_exist_are_all_told() -> None:
+    with pytest.raises(ConfigError) as caught:
+        configured(names=("nope", "web", "wrker"), quiet="zzz", timeout="x", port="y")
+    assert len(caught.value.problems) == 5
+    assert "Process type 'nope' does not exist in Procfile" in str(caught.value)
+    assert "did you mean `worker`?" in str(caught.value)
+
+
+def test_quiet_names_types_and_processes() -> None:
+    found = configured(concurrency="web=2", quiet="web.2, worker ,")
+    assert found.quiet == {"web.2", "worker.1"}
+    assert refused(quiet="web.3").message == "-q: there is no process `web.3`"
+
+
+@pytest.mark.parametrize("value", ["x", "", "-1", "nan", "inf", "1e400"])
+def test_what_is_no_timeout_is_refused(value: str) -> None:
+    assert f"-t {value}:" in refused(timeout=value).message
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("0", 0.0), ("2.5", 2.5), (None, 5.0)])
+def test_the_timeout_is_in_seconds(value: str | None, seconds: float) -> None:
+    assert {process.ending.timeout for process in configured(timeout=value).plan.processes} == {seconds}
+
+
+# The children's environment.
+
+
+def test_a_child_gets_our_environment_then_the_files_then_its_own_names() -> None:
+    Path(".env").write_text("A=file\nPS=evil\nHONCHO_PROCESS_NAME=evil\n")
+    [process] = configured({"A": "ours", "B": "ours", "PS": "ours"}, names=("web",)).plan.processes
+    assert process.env == {"A": "file", "B": "ours", "PORT": "5000", "PS": "web.1", "HONCHO_PROCESS_NAME": "web.1"}
