@@ -6,6 +6,8 @@ here; anything else is an error that names the line, never a guess.
 
 from __future__ import annotations
 
+import re
+
 from procreaper.config import refuse_errors
 from procreaper.errors import Problem
 
@@ -15,8 +17,9 @@ KNOWN = ("color", "env", "formation", "port", "procfile", "root", "timeout", "ti
 IGNORED = ("app", "log", "run", "template", "user")
 FLAGS = ("color", "timestamp")
 TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")
-# What begins a list, a mapping or a block in YAML.
-SYNTAX = "[{&*!|>-"
+NUMBERS = {"port": r"[0-9]{1,5}", "timeout": r"[0-9]+(\.[0-9]+)?"}
+# A plain value must not begin with what begins a list, a mapping, a block or a null in YAML.
+LINE = r"""([A-Za-z_-]+)[ \t]*:[ \t]+(?:"([^"\\]*)"|'([^']*)'|([^\s"'\[{&*!|>%@`~#-].*?))(?:[ \t]+#.*)?"""
 REMEDY = "give this option on the command line instead"
 
 
@@ -25,7 +28,8 @@ def read_defaults() -> tuple[dict[str, str | bool], tuple[Problem, ...]]:
     try:
         with open(PATH, encoding="utf-8-sig") as file:
             lines = file.read().split("\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
+        # foreman does not mind a directory of this name either.
         return {}, ()
     except OSError as error:
         message = f"cannot be read: {(error.strerror or str(error)).lower()}"
@@ -41,23 +45,20 @@ def read_defaults() -> tuple[dict[str, str | bool], tuple[Problem, ...]]:
 
 
 def _read_line(line: str, number: int, defaults: dict[str, str | bool], problems: list[Problem]) -> None:
-    key, colon, value = (part.strip() for part in line.partition(":"))
-    if value[:1] in ("'", '"') and value.count(value[0]) == 2 and value.endswith(value[0]):
-        value = value[1:-1]
-    elif value[:1] not in ("'", '"'):
-        value = value.partition(" #")[0].rstrip()
-    else:
-        value = ""
-    if not colon or not value or line[:1].isspace() or value[0] in SYNTAX:
+    match = re.fullmatch(LINE, line.rstrip())
+    if match is None:
         problems.append(Problem("only flat `key: value` lines are understood here", PATH, number, hint=REMEDY))
-    elif key in IGNORED:
         return
-    elif key not in KNOWN:
+    key, value = match[1], next(filter(None, match.groups()[1:]), "")
+    if key in IGNORED:
+        return
+    if key not in KNOWN:
         hint = f"known are {', '.join(KNOWN)}"
         problems.append(Problem(f"`{key}` is not an option of foreman; ignored", PATH, number, hint, "warning"))
-    elif key not in FLAGS:
-        defaults[key] = value
-    elif value.lower() in TRUE + FALSE:
-        defaults[key] = value.lower() in TRUE
-    else:
+    elif key in FLAGS and value.lower() not in TRUE + FALSE:
         problems.append(Problem(f"`{key}` is true or false, not `{value}`", PATH, number, hint=f"write `{key}: true`"))
+    elif key in NUMBERS and not re.fullmatch(NUMBERS[key], value):
+        example = f"write `{key}: {5000 if key == 'port' else 5}`"
+        problems.append(Problem(f"`{key}` is a number, not `{value}`", PATH, number, hint=example))
+    else:
+        defaults[key] = value.lower() in TRUE if key in FLAGS else value
