@@ -11,6 +11,9 @@ def main() -> None:
     """Run the command line and end the process with its exit status."""
     # Until the command installs its own handling, Ctrl-C simply ends us: nothing runs yet, and no traceback is printed.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if not sys.flags.dev_mode:
+        # What is collected after an error, such as half an event loop, would add its traceback to our message.
+        sys.unraisablehook = lambda _: None
     _open_standard_streams()
     from procreaper.cli.main import execute
 
@@ -21,12 +24,17 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Put /dev/null where a standard stream is closed; else the next file opened would become our output."""
-    for descriptor in (0, 1, 2):
+    """Put /dev/null where a standard stream is closed, for our children too.
+
+    Otherwise the next file that somebody opens would become the standard output.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
 
 
 if __name__ == "__main__":

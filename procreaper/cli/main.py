@@ -6,56 +6,54 @@ Rules: the only place where an exception becomes text. No traceback reaches the 
 from __future__ import annotations
 
 import os
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
 from procreaper import __version__
 from procreaper.cli import foreman
-from procreaper.cli.parser import build_parser
-from procreaper.cli.problems import complain, report
+from procreaper.cli.parser import parse
+from procreaper.cli.problems import complain, report, say
 from procreaper.config import Options
 from procreaper.errors import ProcreaperError
 from procreaper.formats import Style
 
 INTERNAL_ERROR = 70
 STDOUT = 1
+READER_GONE = 141
 
 
 def execute(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
     try:
-        status = _dispatch(arguments)
-        sys.stdout.flush()
+        return _dispatch(arguments)
     except ProcreaperError as error:
         complain(str(error))
         return error.exit_code
-    except SystemExit as end:
-        # argparse has printed its help, or its complaint.
-        return end.code if isinstance(end.code, int) else 1
     except BrokenPipeError:
-        return 141
+        return READER_GONE
     except OSError as error:
-        complain(f"procreaper: error: {error.strerror or error}")
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        complain(f"procreaper: error: {place}{(error.strerror or str(error)).lower()}")
         return 1
     except Exception as error:
         complain(
             f"procreaper: internal error: {_describe(error)}\n  hint: this is a bug of procreaper, please report it"
         )
         return INTERNAL_ERROR
-    return status
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
-    parser = build_parser()
-    given = parser.parse_args(arguments)
+    try:
+        given = parse(arguments)
+    except SystemExit:
+        # argparse has printed its help, or the version.
+        return 0
     match given.command:
         case "version":
-            print(f"procreaper {__version__}")
+            say(f"procreaper {__version__}")
             return 0
         case "help":
-            task = getattr(given, "task", None)
-            parser.parse_args(["--help"] if task is None else [task, "--help"])
+            return _help(getattr(given, "task", None))
         case "check":
             from procreaper.cli.check import check
 
@@ -70,6 +68,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
             options = _options(given)
             return start(options, _style(given))
     raise AssertionError(given.command)
+
+
+def _help(task: str | None) -> int:
+    return _dispatch(["--help"] if task is None else [task, "--help"])
 
 
 def _options(given: Namespace) -> Options:

@@ -1,24 +1,72 @@
 """The words of the command line: honcho's, foreman's where honcho has none, and ours.
 
 Rules: knows the flags and nothing of what they do. Common flags may stand before or after the command; the later wins,
-which is why none of them has a default here.
+which is why none of them has a default here. A flag of honcho may be abbreviated as far as honcho allows it, whatever
+flags there are besides.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 from procreaper import __version__
+from procreaper.cli.problems import say
+from procreaper.errors import ProcreaperError
 
 DESCRIPTION = "Run the processes of a Procfile, and supervise them"
 FORMATION = "TYPE=N,TYPE=N"
+HONCHOS = frozenset({"--app-root", "--concurrency", "--env", "--no-colour", "--no-prefix", "--port", "--procfile"})
+USAGE_ERROR = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what argparse would print and exit with, and abbreviates by honcho's flags first."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _wrong(message, f"`{self.prog} --help` lists the options")
+
+    def _print_message(self, message: str, file: object = None) -> None:  # noqa: ARG002
+        # Only help and version are left; argparse would swallow the error where they cannot be written.
+        say(message.removesuffix("\n"))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        # The commands are the only choice there is.
+        if action.choices is not None and value not in action.choices:
+            raise _wrong(f"there is no command `{value}`", _suggestion(value, action.choices))
+
+    def _get_option_tuples(self, option_string: str) -> list[tuple[argparse.Action, str, str | None]]:
+        found = super()._get_option_tuples(option_string)
+        of_honcho = [option for option in found if option[1] in HONCHOS]
+        # Two spellings of one flag are no ambiguity.
+        return of_honcho or list({id(option[0]): option for option in found}.values())
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """What was given, and no more than that. Raises ProcreaperError for what cannot be understood."""
+    given, left = build_parser().parse_known_args(arguments)
+    command = getattr(given, "command", None)
+    if command == "start" and not any(word.startswith("-") and word != "--" for word in left):
+        # argparse takes the names in one piece only, and leaves the second of `start web -p 8000 -- worker`.
+        given.names = [*given.names, *(word for word in left if word != "--")]
+    elif left:
+        what = "option" if left[0].startswith("-") else "argument"
+        of = "" if command is None else f" of `{command}`"
+        program = " ".join(filter(None, ("procreaper", "help", command)))
+        raise _wrong(f"there is no {what} `{left[0]}`{of}", f"`{program}` lists the options")
+    if command is None:
+        raise _wrong(
+            "no command was given", "`procreaper start` runs the Procfile, `procreaper help` lists the commands"
+        )
+    return given
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; what was not given is not in its namespace."""
-    parser = argparse.ArgumentParser("procreaper", description=DESCRIPTION, argument_default=argparse.SUPPRESS)
+    parser = _Parser("procreaper", description=DESCRIPTION, argument_default=argparse.SUPPRESS)
     _add_common(parser)
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
 
     def command(name: str, text: str, *, common: bool = True) -> argparse.ArgumentParser:
         its_parser = commands.add_parser(
@@ -50,7 +98,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-prefix", action="store_false", dest="prefix", help="print the bare lines")
     parser.add_argument("--timestamp", action="store_true", help="begin every line with the time of day (default)")
     parser.add_argument("--no-timestamp", action="store_false", dest="timestamp", help="print no time of day")
-    parser.add_argument("-v", "--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("-v", "--version", action="version", version=f"procreaper {__version__}")
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
@@ -66,3 +114,17 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
         "-t", "--timeout", metavar="SECONDS", help="from SIGTERM to SIGKILL when processes are stopped (default: 5)"
     )
     parser.add_argument("names", nargs="*", metavar="TYPE", default=[], help="the types to start (default: all)")
+
+
+def _wrong(message: str, hint: str) -> ProcreaperError:
+    return ProcreaperError(message, hint=hint, exit_code=USAGE_ERROR)
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    # Not at the top: a start without mistakes does not need it.
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, known, 1)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return f"there is {', '.join(f'`{name}`' for name in known)}; their own options stand after them"

@@ -1,11 +1,11 @@
-"""Problems on standard error."""
+"""What the commands themselves print: problems on standard error, answers on standard output."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
 
-from procreaper.errors import Problem
+from procreaper.errors import OutputError, Problem
 
 
 def report(problems: Iterable[Problem]) -> None:
@@ -22,3 +22,15 @@ def complain(text: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         return
+
+
+def say(text: str) -> None:
+    """Print an answer on standard output. Raises OutputError where it is lost, BrokenPipeError where nobody reads."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        hint = "make room, or redirect it elsewhere"
+        raise OutputError(f"standard output cannot be written: {reason}", hint=hint) from error

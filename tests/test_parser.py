@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from procreaper import __version__
+from procreaper.cli.parser import build_parser, parse
+from procreaper.errors import OutputError, ProcreaperError
+
+
+def given(line: str) -> dict[str, object]:
+    return vars(parse(line.split()))
+
+
+def refused(line: str) -> ProcreaperError:
+    with pytest.raises(ProcreaperError) as caught:
+        parse(line.split())
+    assert caught.value.exit_code == 2
+    assert caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "line", ["-e a -d b -f c start", "start -e a -d b -f c", "-e a start -d b -f c", "-ea -db -fc start"]
+)
+def test_common_flags_stand_before_or_after_the_command(line: str) -> None:
+    assert given(line) == {"command": "start", "env": "a", "app_root": "b", "procfile": "c", "names": []}
+
+
+def test_the_flag_after_the_command_wins() -> None:
+    assert given("-f a --color start -f b --no-color")["procfile"] == "b"
+    assert given("-f a --color start -f b --no-color")["colour"] is False
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("start", []),
+        ("start web worker", ["web", "worker"]),
+        ("start -- web worker", ["web", "worker"]),
+        ("start -p 1 -- web", ["web"]),
+        ("start web -p 1 worker", ["web", "worker"]),
+        ("start web -p 1 -- worker", ["web", "worker"]),
+    ],
+)
+def test_names_stand_anywhere_after_start(line: str, names: list[str]) -> None:
+    assert given(line)["names"] == names
+
+
+@pytest.mark.parametrize(
+    ("flag", "name", "value"),
+    [
+        ("--c web=2", "concurrency", "web=2"),
+        ("--co web=2", "concurrency", "web=2"),
+        ("--no-c", "colour", False),
+        ("--no-p", "prefix", False),
+        ("--pro a", "procfile", "a"),
+        ("--po 1", "port", "1"),
+        ("--e a", "env", "a"),
+        ("--a a", "app_root", "a"),
+        ("--q a", "quiet", "a"),
+        ("--col", "colour", True),
+    ],
+)
+def test_a_flag_of_honcho_may_be_abbreviated_as_far_as_there(flag: str, name: str, value: object) -> None:
+    assert given(f"start {flag}") == {"command": "start", name: value, "names": []}
+
+
+def test_what_honcho_finds_ambiguous_is_refused() -> None:
+    assert "ambiguous" in refused("start --p 1").message
+
+
+@pytest.mark.parametrize(
+    ("line", "argv"),
+    [
+        ("run ls -l --color -- x", ["ls", "-l", "--color", "--", "x"]),
+        ("run -e a ls -e b", ["ls", "-e", "b"]),
+        ("run -- ls -l", ["--", "ls", "-l"]),
+    ],
+)
+def test_everything_from_the_command_of_run_on_is_its_own(line: str, argv: list[str]) -> None:
+    assert given(line)["argv"] in (argv, argv[argv[0] == "--" :])
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("", "no command was given", "`procreaper help`"),
+        ("-f a", "no command was given", "`procreaper help`"),
+        ("strat", "there is no command `strat`", "did you mean `start`?"),
+        ("zzz", "there is no command `zzz`", "there is `check`, `help`"),
+        ("-p 1 start", "there is no command `1`", "their own options stand after them"),
+        ("--nope", "there is no option `--nope`", "`procreaper help`"),
+        ("--nope start", "there is no option `--nope` of `start`", "`procreaper help start`"),
+        ("start --nope web", "there is no option `--nope` of `start`", "`procreaper help start`"),
+        ("check web", "there is no argument `web` of `check`", "`procreaper help check`"),
+        ("start -p", "argument -p/--port: expected one argument", "`procreaper start --help`"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(line: str, message: str, hint: str) -> None:
+    error = refused(line)
+    assert error.message == message
+    assert hint in str(error.hint)
+
+
+@pytest.mark.parametrize("line", ["-v", "--version", "start -v", "run --version"])
+def test_the_version_is_the_programs(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(line.split())
+    assert capsys.readouterr().out == f"procreaper {__version__}\n"
+
+
+def test_a_help_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(OutputError, match="standard output cannot be written: no space left on device"):
+        parse(["--help"])
+
+
+def test_every_flag_of_honcho_is_there() -> None:
+    theirs = "-h --help -e --env -d --app-root --no-colour --no-prefix -f --procfile -v --version"
+    assert set(theirs.split()) <= build_parser()._option_string_actions.keys()
