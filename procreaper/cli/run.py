@@ -55,8 +55,11 @@ def _find(argv: Sequence[str], environment: Mapping[str, str], options: Options)
         return os.path.abspath(program), tuple(argv)
     if os.path.dirname(name):
         if os.path.exists(name):
-            reason = "is a directory" if os.path.isdir(name) else "is not executable"
-            raise ProcreaperError(f"`{name}` {reason}", hint=f"try `chmod +x {name}`", exit_code=NOT_EXECUTABLE)
+            if os.path.isdir(name):
+                hint = "name a program in it"
+                raise ProcreaperError(f"`{name}` is a directory", hint=hint, exit_code=NOT_EXECUTABLE)
+            hint = f"try `chmod +x {name}`"
+            raise ProcreaperError(f"`{name}` is not executable", hint=hint, exit_code=NOT_EXECUTABLE)
         raise ProcreaperError(f"`{name}` does not exist", hint="correct the path", exit_code=NOT_FOUND)
     if len(argv) == 1 and (entry := _process_command(name, options)) is not None:
         return SHELL, ("sh", "-c", entry)
@@ -77,7 +80,7 @@ def _process_command(name: str, options: Options) -> str | None:
 def _is_shell_builtin(name: str) -> bool:
     import subprocess
 
-    script = 'command -v "$1"'
+    script = 'command -v -- "$1"'
     return subprocess.run([SHELL, "-c", script, "sh", name], capture_output=True, check=False).returncode == 0
 
 
