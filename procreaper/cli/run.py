@@ -17,6 +17,7 @@ from procreaper.cli.problems import report
 from procreaper.config import Options, read_environment, read_project
 from procreaper.errors import ConfigError, ProcreaperError
 
+STDIN = 0
 SHELL = "/bin/sh"
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -105,15 +106,25 @@ def _spawn(program: str, argv: tuple[str, ...], environment: Mapping[str, str]) 
 
 
 def _wait(pid: int) -> int:
+    interactive = os.isatty(STDIN)
     while True:
         number, from_terminal = _next_signal()
-        if number == signal.SIGCHLD:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                returncode = os.waitstatus_to_exitcode(status)
-                return returncode if returncode >= 0 else 128 - returncode
-        elif not (from_terminal and number in TYPED):
-            os.kill(pid, number)
+        if number != signal.SIGCHLD:
+            if not (from_terminal and number in TYPED):
+                os.kill(pid, number)
+            continue
+        changed, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+        while interactive and changed and os.WIFSTOPPED(status):
+            # It suspended itself, as `:suspend` of an editor does. The shell gives the terminal back to those who type
+            # only if we stop as well; where no shell is there to continue us, the kernel ignores this signal.
+            os.kill(os.getpid(), signal.SIGTSTP)
+            changed, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+            if not changed:
+                # `fg` continues our group, which a shell among the commands has left.
+                os.kill(pid, signal.SIGCONT)
+        if changed and (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
+            returncode = os.waitstatus_to_exitcode(status)
+            return returncode if returncode >= 0 else 128 - returncode
 
 
 def _next_signal() -> tuple[int, bool]:
@@ -122,4 +133,4 @@ def _next_signal() -> tuple[int, bool]:
     if sys.platform == "linux":
         information = signal.sigwaitinfo(signals)
         return information.si_signo, information.si_code == SI_KERNEL
-    return signal.sigwait(signals), sys.stdin is not None and sys.stdin.isatty()
+    return signal.sigwait(signals), os.isatty(STDIN)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from procreaper.cli.run import run
+from procreaper.config import Options
+from procreaper.errors import ProcreaperError
+
+LIMIT = 30
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(*argv: str, **options: str) -> ProcreaperError:
+    with pytest.raises(ProcreaperError) as caught:
+        run(Options(**options), argv)  # type: ignore[arg-type]
+    assert caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        ((), 2, "no command was given"),
+        (("--",), 2, "no command was given"),
+        (("no-such-program",), 127, "command not found: `no-such-program`"),
+        (("echo $HOME",), 127, "command not found: `echo $HOME`"),
+        (("",), 127, "command not found: ``"),
+        (("--", "--", "x"), 127, "command not found: `--`"),
+        (("./nope",), 127, "`./nope` does not exist"),
+        (("./file",), 126, "`./file` is not executable"),
+        (("./sub",), 126, "`./sub` is a directory"),
+        (("true", "a\0b"), 126, "`true` cannot be run: embedded null byte"),
+        (("true", "x" * 2_000_000), 126, "`true` cannot be run: argument list too long"),
+    ],
+)
+def test_what_cannot_be_run_has_the_shells_exit_code(argv: tuple[str, ...], code: int, message: str) -> None:
+    Path("file").touch()
+    Path("sub").mkdir()
+    error = refused(*argv)
+    assert (error.exit_code, error.message) == (code, message)
+
+
+def test_the_hint_for_a_directory_is_not_to_make_it_executable() -> None:
+    Path("sub").mkdir()
+    assert "chmod" not in str(refused("./sub").hint)
+
+
+def test_a_root_that_is_no_directory_is_named() -> None:
+    assert refused("true", root="nope").message == "--root nope: no such file or directory"
+
+
+def test_a_command_that_suspends_itself_suspends_us_until_the_shell_continues_us() -> None:
+    ours, theirs = pty.openpty()
+    script = "kill -TSTP $$; echo resumed; exit 4"
+    command = [sys.executable, "-m", "procreaper", "run", "sh", "-c", script]
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, process_group=0) as process:
+        try:
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+            os.killpg(process.pid, signal.SIGCONT)
+            assert process.communicate(timeout=LIMIT) == (b"resumed\n", None)
+            assert process.returncode == 4
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            os.close(ours)
+            os.close(theirs)
