@@ -10,7 +10,9 @@ import sys
 def main() -> None:
     """Run the command line and end the process with its exit status."""
     # Until the command installs its own handling, Ctrl-C simply ends us: nothing runs yet, and no traceback is printed.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Where it is ignored (in the background of a script) it stays so, for the command of `run` too.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if not sys.flags.dev_mode:
         # What is collected after an error, such as half an event loop, would add its traceback to our message.
         sys.unraisablehook = lambda _: None

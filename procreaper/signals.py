@@ -13,6 +13,8 @@ from collections.abc import Callable
 from procreaper.events import Shutdown
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# What stays ignored where it is: `nohup` asks for that, and a shell for its background.
+OPTIONAL = (signal.SIGHUP, signal.SIGQUIT)
 # They would end us by default, and leave everything running; foreman passes them on.
 IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 
@@ -29,6 +31,8 @@ def signals_as_requests(post: Callable[[Shutdown], None], say: Callable[[str], N
         post(Shutdown(128 + number, insistent=True))
 
     for number in ENDING:
+        if number in OPTIONAL and signal.getsignal(number) is signal.SIG_IGN:
+            continue
         loop.add_signal_handler(number, request, number)
     for number in IGNORED:
         # A handler and not SIG_IGN, which the children would inherit.

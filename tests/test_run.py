@@ -61,6 +61,13 @@ def test_a_root_that_is_no_directory_is_named() -> None:
     assert refused("true", root="nope").message == "--root nope: no such file or directory"
 
 
+def test_an_interrupt_that_the_background_of_a_script_ignores_stays_ignored_in_the_command() -> None:
+    command = [sys.executable, "-m", "procreaper", "run", "sh", "-c", "kill -INT $$; echo alive"]
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
+    result = subprocess.run(ignoring, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
+    assert (result.returncode, result.stdout) == (0, b"alive\n")
+
+
 def test_a_command_that_suspends_itself_suspends_us_until_the_shell_continues_us() -> None:
     ours, theirs = pty.openpty()
     script = "kill -TSTP $$; echo resumed; exit 4"

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import asyncio, os, signal, sys
+from procreaper.signals import signals_as_requests
+
+ignored, *sent = (getattr(signal, name) for name in sys.argv[1:])
+signal.signal(ignored, signal.SIG_IGN)
+
+async def main():
+    asked = asyncio.Event()
+    signals_as_requests(lambda request: (print(request.code), asked.set()), print)
+    for number in sent:
+        os.kill(os.getpid(), number)
+    await asked.wait()
+
+asyncio.run(main())
+"""
+
+
+def told(*names: str) -> list[str]:
+    command = [sys.executable, "-c", PROGRAM, *names]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGINT", "130"), ("SIGTERM", "143"), ("SIGHUP", "129"), ("SIGQUIT", "131")]
+)
+def test_an_ending_signal_asks_for_the_end_with_the_shells_exit_code(name: str, code: str) -> None:
+    assert told("SIGCHLD", name) == [f"{name} received", code]
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGQUIT"])
+def test_a_signal_that_nohup_or_a_shell_had_ignored_stays_so(name: str) -> None:
+    assert told(name, name, "SIGTERM") == ["SIGTERM received", "143"]
+
+
+def test_an_interrupt_is_heeded_even_where_it_was_ignored_as_by_honcho() -> None:
+    assert told("SIGINT", "SIGINT") == ["SIGINT received", "130"]
