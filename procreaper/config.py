@@ -63,8 +63,7 @@ def read_project(options: Options, own_environment: Mapping[str, str]) -> Projec
     values = _merge(environments)
     path = options.procfile or values.get("PROCFILE") or own_environment.get("PROCFILE") or "Procfile"
     is_foremans = options.root is not None and options.procfile is not None
-    path = path if is_foremans else os.path.join(_directory(options), path)
-    procfile = _read_procfile(os.path.normpath(path))
+    procfile = _read_procfile(path if is_foremans else _join(_directory(options), path))
     problems = [*procfile.problems, *(problem for environment in environments for problem in environment.problems)]
     if options.port is None:
         problems += _wrong_port(environments)
@@ -112,14 +111,19 @@ def _directory(options: Options) -> str:
     return options.root or options.app_root or "."
 
 
+def _join(directory: str, path: str) -> str:
+    # Not normalised: `link/..` is where the link leads to.
+    return path if directory == "." else os.path.join(directory, path)
+
+
 def _read_environments(options: Options) -> list[Environment]:
     if options.env is None:
         # The default file need not exist.
-        path = os.path.normpath(os.path.join(_directory(options), ".env"))
+        path = _join(_directory(options), ".env")
         return [_read_environment(path)] if os.path.lexists(path) else []
     base = "." if options.root is not None else _directory(options)
     names = [name.strip() for name in options.env.split(",")]
-    return [_read_environment(os.path.normpath(os.path.join(base, name))) for name in names if name]
+    return [_read_environment(_join(base, name)) for name in names if name]
 
 
 def _read_environment(path: str) -> Environment:

@@ -64,6 +64,17 @@ def test_the_variable_procfile_comes_from_the_env_file_first() -> None:
     assert read_project(Options(procfile="Procfile"), ours).procfile.path == "Procfile"
 
 
+def test_the_way_back_from_a_link_leads_to_where_it_points() -> None:
+    Path("other/deep").mkdir(parents=True)
+    Path("other/Procfile").write_text("other: a\n")
+    Path("other/.env").write_text("A=other\n")
+    Path("link").symlink_to("other/deep")
+    for options in (Options(app_root="link/.."), Options(procfile="link/../Procfile", env="link/../.env")):
+        project = read_project(options, {})
+        assert [entry.name for entry in project.procfile.entries] == ["other"]
+        assert project.environment == {"A": "other"}
+
+
 @pytest.mark.parametrize("path", ["nope", "nope/Procfile", "Procfile/Procfile", "."])
 def test_a_procfile_that_is_no_file_is_an_error_with_its_path(path: str) -> None:
     problem = refused(procfile=path)
