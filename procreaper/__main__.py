@@ -13,6 +13,8 @@ def main() -> None:
     # Where it is ignored (in the background of a script) it stays so, for the command of `run` too.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Where it is ignored, the kernel forgets how a child ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if not sys.flags.dev_mode:
         # What is collected after an error, such as half an event loop, would add its traceback to our message.
         sys.unraisablehook = lambda _: None

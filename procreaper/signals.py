@@ -30,6 +30,8 @@ def signals_as_requests(post: Callable[[Shutdown], None], say: Callable[[str], N
         say(f"{number.name} received")
         post(Shutdown(128 + number, insistent=True))
 
+    # Who started us may have blocked them, and our children would inherit that too.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     for number in ENDING:
         if number in OPTIONAL and signal.getsignal(number) is signal.SIG_IGN:
             continue

@@ -61,6 +61,15 @@ def test_a_root_that_is_no_directory_is_named() -> None:
     assert refused("true", root="nope").message == "--root nope: no such file or directory"
 
 
+def test_the_exit_code_is_known_even_where_the_end_of_children_is_ignored() -> None:
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-m", "procreaper", "run", "sh", "-c", "exit 4"]
+    ignoring = [sys.executable, "-c", program, *command]
+    assert subprocess.run(ignoring, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False).returncode == 4
+
+
 def test_an_interrupt_that_the_background_of_a_script_ignores_stays_ignored_in_the_command() -> None:
     command = [sys.executable, "-m", "procreaper", "run", "sh", "-c", "kill -INT $$; echo alive"]
     ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]

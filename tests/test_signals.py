@@ -11,6 +11,7 @@ from procreaper.signals import signals_as_requests
 
 ignored, *sent = (getattr(signal, name) for name in sys.argv[1:])
 signal.signal(ignored, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, sent)
 
 async def main():
     asked = asyncio.Event()
@@ -31,7 +32,7 @@ def told(*names: str) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "code"), [("SIGINT", "130"), ("SIGTERM", "143"), ("SIGHUP", "129"), ("SIGQUIT", "131")]
 )
-def test_an_ending_signal_asks_for_the_end_with_the_shells_exit_code(name: str, code: str) -> None:
+def test_an_ending_signal_even_a_blocked_one_asks_for_the_end_with_the_shells_exit_code(name: str, code: str) -> None:
     assert told("SIGCHLD", name) == [f"{name} received", code]
 
 
