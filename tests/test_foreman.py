@@ -100,6 +100,7 @@ def test_an_option_that_foreman_has_not_is_a_warning_with_its_line() -> None:
         " port: 1",
         "port: 'a",
         "port: |",
+        "root: a\0b",
     ],
 )
 def test_what_is_not_flat_is_an_error_that_names_the_line(line: str) -> None:

@@ -19,7 +19,7 @@ FLAGS = ("color", "timestamp")
 TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")
 NUMBERS = {"port": r"[0-9]{1,5}", "timeout": r"[0-9]+(\.[0-9]+)?"}
 # A plain value must not begin with what begins a list, a mapping, a block or a null in YAML.
-LINE = r"""([A-Za-z_-]+)[ \t]*:[ \t]+(?:"([^"\\]*)"|'([^']*)'|([^\s"'\[{&*!|>%@`~#-].*?))(?:[ \t]+#.*)?"""
+LINE = r"""(?!.*\0)([A-Za-z_-]+)[ \t]*:[ \t]+(?:"([^"\\]*)"|'([^']*)'|([^\s"'\[{&*!|>%@`~#-].*?))(?:[ \t]+#.*)?"""
 REMEDY = "give this option on the command line instead"
 
 
