@@ -1,0 +1,81 @@
+"""Open a TCP connection, IPv4 first.
+
+Rules: nothing blocks the loop. A literal address and `localhost` need no thread; other names are resolved in one of the
+loop's. Whoever calls limits the whole with `asyncio.timeout`; the `timeout` here is shared out between the addresses,
+so that one that swallows packets cannot keep the others from being tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+
+from procreaper.health.reasons import UnhealthyError, no_answer, of_system
+
+# What says that there is no way to an address, and nothing of what is there: the failure of another says more.
+NO_WAY = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+IPv4 = tuple[str, int]
+IPv6 = tuple[str, int, int, int]
+Address = tuple[socket.AddressFamily, IPv4 | IPv6]
+
+
+async def check(endpoint: tuple[str, int], timeout: float) -> None:
+    """Return if a connection can be opened, raise UnhealthyError if not."""
+    (await connect(*endpoint, timeout)).close()
+
+
+async def connect(host: str, port: int, timeout: float) -> socket.socket:
+    """Return a connected socket that does not block; raise UnhealthyError if the host gives none in time."""
+    loop = asyncio.get_running_loop()
+    limit = loop.time() + timeout
+    addresses = await resolve(host, port)
+    failures: list[OSError] = []
+    for position, address in enumerate(addresses):
+        now = loop.time()
+        try:
+            async with asyncio.timeout_at(now + (limit - now) / (len(addresses) - position)):
+                return await _connect(*address)
+        except OSError as error:
+            failures.append(error)
+    cause = next((failure for failure in failures if failure.errno not in NO_WAY), failures[0])
+    raise UnhealthyError(no_answer(timeout) if isinstance(cause, TimeoutError) else of_system(cause)) from cause
+
+
+async def resolve(host: str, port: int) -> list[Address]:
+    """Return the addresses of a host, IPv4 before IPv6; raise UnhealthyError if it has none."""
+    if host.lower() == "localhost":
+        return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
+    try:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise UnhealthyError(f"`{host}` has no address: {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        raise UnhealthyError(f"`{host}` is not a host name") from error
+    addresses: list[Address] = []
+    for wanted in (socket.AF_INET, socket.AF_INET6):
+        for family, _, _, _, address in found:
+            if family == wanted and isinstance(address[0], str):
+                addresses.append((family, address))
+    if not addresses:
+        raise UnhealthyError(f"`{host}` has no address")
+    return addresses
+
+
+async def _connect(family: socket.AddressFamily, address: IPv4 | IPv6) -> socket.socket:
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, address)
+        if connection.getsockname() == connection.getpeername():
+            # Where nobody listens on a port that the system gives to clients, it may by chance give it to this one,
+            # and a socket that calls itself is answered.
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
