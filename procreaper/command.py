@@ -12,6 +12,7 @@ remembered until there is a pid, and nothing but SIGKILL happens after it.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import signal
@@ -19,13 +20,15 @@ import struct
 import termios
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from subprocess import DEVNULL, STDOUT
+from subprocess import DEVNULL, STDOUT, TimeoutExpired
 
 from procreaper.events import Exit
 
 READ_SIZE = 1 << 16
 # How long a killed command is waited for, in seconds: one that the kernel cannot end must not hold its caller.
 END_TIMEOUT = 2.0
+# The same in seconds for one whose end asyncio cannot watch for, and which therefore blocks the loop.
+UNWATCHED_TIMEOUT = 0.5
 
 
 async def execute(
@@ -65,7 +68,6 @@ class _Command(asyncio.SubprocessProtocol):
         self._pipe = pipe
         self._take = take
         self._transport: asyncio.SubprocessTransport | None = None
-        self._given_up = False
         self._exited = asyncio.Event()
         # Set when there is nothing more to wait for: the command has exited, or `take` has raised this error.
         self._over = asyncio.Event()
@@ -93,11 +95,14 @@ class _Command(asyncio.SubprocessProtocol):
                 cancelled = True
         try:
             spawning.result()
-        except BaseException:
-            # asyncio may find that it cannot watch for the end of a command that runs already.
-            self._given_up = True
+        except BaseException as error:
             if self._transport is not None:
-                self.connection_made(self._transport)
+                self._abandon(self._transport)
+            if cancelled:
+                raise asyncio.CancelledError from error
+            if isinstance(error, RuntimeError):
+                # No thread for the wait, where asyncio needs one.
+                raise OSError(errno.EAGAIN, str(error)) from error
             raise
         return cancelled
 
@@ -129,9 +134,6 @@ class _Command(asyncio.SubprocessProtocol):
         if not isinstance(transport, asyncio.SubprocessTransport):
             raise TypeError(transport)
         self._transport = transport
-        if self._given_up:
-            self._kill()
-            transport.close()
 
     def process_exited(self) -> None:
         self._exited.set()
@@ -160,6 +162,15 @@ class _Command(asyncio.SubprocessProtocol):
         if data:
             self._take(data)
         return len(data)
+
+    def _abandon(self, transport: asyncio.SubprocessTransport) -> None:
+        """End a command that was started, but of whose end asyncio will not tell us."""
+        self._kill()
+        process = transport.get_extra_info("subprocess")
+        if process is not None:
+            with suppress(TimeoutExpired):
+                process.wait(UNWATCHED_TIMEOUT)
+        transport.close()
 
     def _kill(self) -> None:
         # PermissionError: on macOS, a group of which only zombies are left; elsewhere, one that runs as another user.

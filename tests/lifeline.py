@@ -1,0 +1,45 @@
+"""Tells when a command and everything it has started are gone, without asking again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from pathlib import Path
+
+
+class Lifeline:
+    """A FIFO that a shell command opens with `hold`, and all its descendants then hold open."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "lifeline"
+        os.mkfifo(self._path)
+        # Open for writing too, so that reading waits for the first holder instead of ending.
+        self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK)
+        self.hold = f"exec 9>{shlex.quote(str(self._path))}; echo held >&9;"
+
+    async def held(self) -> None:
+        """Wait until the command runs."""
+        loop = asyncio.get_running_loop()
+        readable = loop.create_future()
+        loop.add_reader(self._fd, lambda: readable.done() or readable.set_result(None))
+        try:
+            await readable
+        finally:
+            loop.remove_reader(self._fd)
+        assert os.read(self._fd, 100) == b"held\n"
+
+    def wait_until_released(self) -> None:
+        """Return when nobody holds it any more; never, if somebody lives on."""
+        fd = os.open(self._path, os.O_RDONLY)
+        self.close()
+        try:
+            while os.read(fd, 100):
+                pass
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
