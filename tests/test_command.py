@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import os
 import subprocess
 import sys
@@ -14,25 +13,19 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from lifeline import Lifeline
+from leftovers import Lifeline, nothing_is_left
 
 from procreaper.command import READ_SIZE, execute
 from procreaper.events import Exit
 
 # What lives so long would be found by the tests.
 FOR_EVER = "sleep 1000"
-DESCRIPTORS = Path("/dev/fd")
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
-    gc.collect()
-    before = len(os.listdir(DESCRIPTORS))
-    yield
-    gc.collect()
-    assert len(os.listdir(DESCRIPTORS)) == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    with nothing_is_left():
+        yield
 
 
 @pytest.fixture

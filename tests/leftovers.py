@@ -1,15 +1,36 @@
-"""Tells when a command and everything it has started are gone, without asking again and again."""
+"""What a test leaves behind: file descriptors, child processes, and processes that nobody is a parent of."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
+@contextmanager
+def nothing_is_left() -> Iterator[None]:
+    """Afterwards there must be as many descriptors as before, and no child, not even a zombie."""
+    gc.collect()
+    before = len(os.listdir("/dev/fd"))
+    yield
+    gc.collect()
+    assert len(os.listdir("/dev/fd")) == before
+    try:
+        child = os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return
+    raise AssertionError(f"a child is left: {child}")
+
+
 class Lifeline:
-    """A FIFO that a shell command opens with `hold`, and all its descendants then hold open."""
+    """A FIFO that a shell command opens with `hold`, and all its descendants then hold open.
+
+    Its end tells that they are all gone, without asking again and again.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "lifeline"

@@ -1,0 +1,131 @@
+"""Peers for the health checks: small servers in threads, each misbehaving in a way of its own."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+LOCALHOST = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+# Between two bytes of a peer that drips, in seconds.
+DRIP = 0.01
+
+Serve = Callable[[socket.socket], object]
+
+
+@contextmanager
+def peer(serve: Serve, *, family: socket.AddressFamily = socket.AF_INET) -> Iterator[int]:
+    """Have `serve` called in a thread with every connection; give the port. All threads have ended afterwards."""
+    ending = threading.Event()
+    threads: list[threading.Thread] = []
+    connections: list[socket.socket] = []
+
+    def serve_one(connection: socket.socket) -> None:
+        # What the client does to the connection is not what is tested.
+        with suppress(OSError):
+            serve(connection)
+        connection.close()
+
+    def accept() -> None:
+        while True:
+            connection, _ = listener.accept()
+            if ending.is_set():
+                connection.close()
+                return
+            connections.append(connection)
+            threads.append(threading.Thread(target=serve_one, args=(connection,)))
+            threads[-1].start()
+
+    with socket.create_server((LOCALHOST[family], 0), family=family) as listener:
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            ending.set()
+            socket.create_connection(listener.getsockname()[:2]).close()
+            accepting.join()
+            for connection in connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
+
+
+def read_request(connection: socket.socket) -> bytes:
+    request = b""
+    while not request.endswith(b"\r\n\r\n") and (data := connection.recv(65536)):
+        request += data
+    return request
+
+
+def until_gone(connection: socket.socket) -> None:
+    """Wait until the client has closed the connection."""
+    with suppress(ConnectionResetError):
+        while connection.recv(65536):
+            pass
+
+
+def answers(answer: bytes) -> Serve:
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(answer)
+
+    return serve
+
+
+def answers_and_stays(answer: bytes) -> Serve:
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(answer)
+        until_gone(connection)
+
+    return serve
+
+
+def repeats(beginning: bytes, data: bytes, *, pause: float = 0.0) -> Serve:
+    """Sends `data` again and again until the client goes away."""
+
+    def serve(connection: socket.socket) -> None:
+        never = threading.Event()
+        connection.sendall(beginning)
+        while True:
+            connection.sendall(data)
+            never.wait(pause)
+
+    return serve
+
+
+def drips(beginning: bytes, byte: bytes = b"x") -> Serve:
+    return repeats(beginning, byte, pause=DRIP)
+
+
+def resets(connection: socket.socket) -> None:
+    read_request(connection)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def closes_at_once(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_WR)
+    until_gone(connection)
+
+
+@contextmanager
+def full_listener(family: socket.AddressFamily = socket.AF_INET) -> Iterator[int]:
+    """A port where packets get no answer: its queue of connections is full, and nobody accepts."""
+    with socket.create_server((LOCALHOST[family], 0), family=family, backlog=0) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address[:2]), socket.socket(family) as one_more:
+            one_more.setblocking(False)
+            one_more.connect_ex(address)
+            yield address[1]
+
+
+def has_ipv6() -> bool:
+    """Whether this machine can listen on its own IPv6 address."""
+    try:
+        socket.create_server((LOCALHOST[socket.AF_INET6], 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,196 @@
+"""The TCP check: both address families, names, peers that do not answer, and nothing left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, NoReturn
+
+import pytest
+from checking import LONG, SHORT, examine, examine_here
+from leftovers import nothing_is_left
+from peers import LOCALHOST, full_listener, has_ipv6, peer, until_gone
+
+from procreaper.checks import TCPCheck
+
+with_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux does a full listener swallow packets")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    with nothing_is_left():
+        yield
+
+
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    """A port where nobody listens: taken, so that nobody else begins to."""
+    with ExitStack() as stack:
+        taken = stack.enter_context(socket.socket())
+        taken.bind((LOCALHOST[socket.AF_INET], 0))
+        port = int(taken.getsockname()[1])
+        if has_ipv6():
+            also_taken = stack.enter_context(socket.socket(socket.AF_INET6))
+            also_taken.bind((LOCALHOST[socket.AF_INET6], port))
+        yield port
+
+
+@pytest.fixture
+def no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("a thread was asked to resolve a name")
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    async def getaddrinfo(loop: object, host: str, port: int, **_: object) -> list[Any]:
+        return [entry for numeric in hosts for entry in socket.getaddrinfo(numeric, port, type=socket.SOCK_STREAM)]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.usefixtures("no_resolver")
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LocalHost", ""])
+def test_a_listener_is_healthy_without_a_resolver(host: str) -> None:
+    with peer(until_gone) as port:
+        assert examine(TCPCheck(f"{host}:{port}")) is None
+
+
+@with_ipv6
+@pytest.mark.usefixtures("no_resolver")
+@pytest.mark.parametrize("host", ["[::1]", "localhost"])
+def test_a_listener_that_has_only_ipv6_is_healthy(host: str) -> None:
+    with peer(until_gone, family=socket.AF_INET6) as port, socket.socket() as taken:
+        taken.bind((LOCALHOST[socket.AF_INET], port))
+        assert examine(TCPCheck(f"{host}:{port}")) is None
+
+
+@with_ipv6
+@on_linux
+def test_an_address_that_swallows_packets_does_not_keep_the_next_from_being_tried() -> None:
+    with full_listener() as port, socket.create_server(("::1", port), family=socket.AF_INET6):
+        assert examine(TCPCheck(f"localhost:{port}"), timeout=4.0) is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_where_nobody_listens_the_connection_is_refused(host: str, unused_port: int) -> None:
+    assert examine(TCPCheck(f"{host}:{unused_port}")) == "connection refused"
+
+
+@on_linux
+def test_without_an_answer_it_ends_after_the_timeout() -> None:
+    with full_listener() as port:
+        assert examine(TCPCheck(f"127.0.0.1:{port}"), timeout=SHORT) == "no answer within 0.2 s"
+
+
+def test_ipv4_is_tried_first_whatever_the_resolver_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "::1", "127.0.0.1")
+    tried: list[str] = []
+
+    async def sock_connect(loop: object, connection: socket.socket, address: tuple[str, int]) -> NoReturn:
+        tried.append(address[0])
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", sock_connect)
+    examine(TCPCheck("db.example:5432"))
+    assert tried == ["127.0.0.1", "::1"]
+
+
+def test_a_name_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.1")
+    with peer(until_gone) as port:
+        assert examine(TCPCheck(f"db.example:{port}")) is None
+
+
+def test_a_name_that_is_not_known_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    assert examine(TCPCheck("db.example:1")) == "`db.example` has no address: name or service not known"
+
+
+@pytest.mark.parametrize("host", ["x" * 70, "a..b", "\udcff"])
+def test_what_cannot_be_a_name_is_the_reason(host: str) -> None:
+    assert examine(TCPCheck(f"{host}:1")) == f"`{host}` is not a host name"
+
+
+def test_a_resolver_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = threading.Event()
+    real = socket.getaddrinfo
+
+    def getaddrinfo(*arguments: Any, flags: int = 0, **more: Any) -> Any:
+        if flags & socket.AI_NUMERICHOST:
+            return real(*arguments, flags=flags, **more)
+        hanging.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+    async def main() -> str | None:
+        try:
+            return await examine_here(TCPCheck("db.example:1"), timeout=SHORT)
+        finally:
+            hanging.set()
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert asyncio.run(main()) == "no answer within 0.2 s"
+
+
+def test_the_failure_that_says_most_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sock_connect(loop: object, connection: socket.socket, address: tuple[str, int]) -> NoReturn:
+        code = errno.ENETUNREACH if connection.family == socket.AF_INET else errno.ECONNREFUSED
+        raise OSError(code, "Connect call failed")
+
+    resolve_to(monkeypatch, "127.0.0.1", "::1")
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", sock_connect)
+    assert examine(TCPCheck("db.example:1")) == "connection refused"
+
+
+def test_a_socket_connected_to_itself_is_not_a_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A client may be given the very port that it connects to; then TCP connects it to itself.
+    real = asyncio.SelectorEventLoop.sock_connect
+
+    async def sock_connect(loop: Any, connection: socket.socket, address: tuple[str, int]) -> None:
+        connection.bind(address)
+        await real(loop, connection, address)
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", sock_connect)
+    assert examine(TCPCheck(f"127.0.0.1:{port}")) == "connection refused"
+
+
+def test_the_connection_is_closed_when_the_check_is_over() -> None:
+    gone = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        until_gone(connection)
+        gone.set()
+
+    async def main() -> None:
+        assert await examine_here(TCPCheck(f":{port}")) is None
+        assert await asyncio.to_thread(gone.wait, LONG)
+
+    with peer(serve) as port:
+        asyncio.run(main())
+
+
+@on_linux
+def test_cancelled_while_it_connects_it_leaves_nothing() -> None:
+    async def main() -> None:
+        with full_listener() as port:
+            check = asyncio.create_task(examine_here(TCPCheck(f"127.0.0.1:{port}")))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            check.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await check
+
+    asyncio.run(main())
