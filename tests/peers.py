@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import threading
@@ -16,7 +17,7 @@ Serve = Callable[[socket.socket], object]
 
 
 @contextmanager
-def peer(serve: Serve, *, family: socket.AddressFamily = socket.AF_INET) -> Iterator[int]:
+def peer(serve: Serve, listener: socket.socket | None = None) -> Iterator[int]:
     """Have `serve` called in a thread with every connection; give the port. All threads have ended afterwards."""
     ending = threading.Event()
     threads: list[threading.Thread] = []
@@ -38,7 +39,8 @@ def peer(serve: Serve, *, family: socket.AddressFamily = socket.AF_INET) -> Iter
             threads.append(threading.Thread(target=serve_one, args=(connection,)))
             threads[-1].start()
 
-    with socket.create_server((LOCALHOST[family], 0), family=family) as listener:
+    with listener or bound(socket.AF_INET) as listener:
+        listener.listen()
         accepting = threading.Thread(target=accept)
         accepting.start()
         try:
@@ -103,6 +105,10 @@ def drips(beginning: bytes, byte: bytes = b"x") -> Serve:
 
 def resets(connection: socket.socket) -> None:
     read_request(connection)
+    resets_at_once(connection)
+
+
+def resets_at_once(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -112,20 +118,44 @@ def closes_at_once(connection: socket.socket) -> None:
 
 
 @contextmanager
-def full_listener(family: socket.AddressFamily = socket.AF_INET) -> Iterator[int]:
+def full_listener(listener: socket.socket | None = None) -> Iterator[int]:
     """A port where packets get no answer: its queue of connections is full, and nobody accepts."""
-    with socket.create_server((LOCALHOST[family], 0), family=family, backlog=0) as listener:
+    with listener or bound(socket.AF_INET) as listener:
+        listener.listen(0)
         address = listener.getsockname()
-        with socket.create_connection(address[:2]), socket.socket(family) as one_more:
+        with socket.create_connection(address), socket.socket() as one_more:
             one_more.setblocking(False)
             one_more.connect_ex(address)
             yield address[1]
 
 
+def bound(family: socket.AddressFamily, port: int = 0) -> socket.socket:
+    """A socket that has a port but does not listen: nobody else can, and a connection is refused."""
+    taken = socket.socket(family)
+    try:
+        taken.bind((LOCALHOST[family], port))
+    except OSError:
+        taken.close()
+        raise
+    return taken
+
+
+def bound_twice() -> tuple[socket.socket, socket.socket]:
+    """The same with IPv4 and IPv6 on one port."""
+    while True:
+        ipv4 = bound(socket.AF_INET)
+        try:
+            return ipv4, bound(socket.AF_INET6, ipv4.getsockname()[1])
+        except OSError as error:
+            ipv4.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+
+
 def has_ipv6() -> bool:
     """Whether this machine can listen on its own IPv6 address."""
     try:
-        socket.create_server((LOCALHOST[socket.AF_INET6], 0), family=socket.AF_INET6).close()
+        bound(socket.AF_INET6).close()
     except OSError:
         return False
     return True

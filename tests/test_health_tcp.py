@@ -8,13 +8,12 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any, NoReturn
 
 import pytest
 from checking import LONG, SHORT, examine, examine_here
 from leftovers import nothing_is_left
-from peers import LOCALHOST, full_listener, has_ipv6, peer, until_gone
+from peers import bound, bound_twice, full_listener, has_ipv6, peer, until_gone
 
 from procreaper.checks import TCPCheck
 
@@ -29,16 +28,12 @@ def _nothing_is_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def unused_port() -> Iterator[int]:
+def unused_port(_nothing_is_left: None) -> Iterator[int]:
     """A port where nobody listens: taken, so that nobody else begins to."""
-    with ExitStack() as stack:
-        taken = stack.enter_context(socket.socket())
-        taken.bind((LOCALHOST[socket.AF_INET], 0))
-        port = int(taken.getsockname()[1])
-        if has_ipv6():
-            also_taken = stack.enter_context(socket.socket(socket.AF_INET6))
-            also_taken.bind((LOCALHOST[socket.AF_INET6], port))
-        yield port
+    taken = bound_twice() if has_ipv6() else (bound(socket.AF_INET),)
+    yield taken[0].getsockname()[1]
+    for each in taken:
+        each.close()
 
 
 @pytest.fixture
@@ -67,15 +62,16 @@ def test_a_listener_is_healthy_without_a_resolver(host: str) -> None:
 @pytest.mark.usefixtures("no_resolver")
 @pytest.mark.parametrize("host", ["[::1]", "localhost"])
 def test_a_listener_that_has_only_ipv6_is_healthy(host: str) -> None:
-    with peer(until_gone, family=socket.AF_INET6) as port, socket.socket() as taken:
-        taken.bind((LOCALHOST[socket.AF_INET], port))
+    refusing, listening = bound_twice()
+    with refusing, peer(until_gone, listening) as port:
         assert examine(TCPCheck(f"{host}:{port}")) is None
 
 
 @with_ipv6
 @on_linux
 def test_an_address_that_swallows_packets_does_not_keep_the_next_from_being_tried() -> None:
-    with full_listener() as port, socket.create_server(("::1", port), family=socket.AF_INET6):
+    full, listening = bound_twice()
+    with full_listener(full), peer(until_gone, listening) as port:
         assert examine(TCPCheck(f"localhost:{port}"), timeout=4.0) is None
 
 
@@ -157,14 +153,16 @@ def test_a_socket_connected_to_itself_is_not_a_listener(monkeypatch: pytest.Monk
     real = asyncio.SelectorEventLoop.sock_connect
 
     async def sock_connect(loop: Any, connection: socket.socket, address: tuple[str, int]) -> None:
+        # The port was kept for it by another socket, so that nobody else could take it.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         connection.bind(address)
         await real(loop, connection, address)
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", sock_connect)
-    assert examine(TCPCheck(f"127.0.0.1:{port}")) == "connection refused"
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind(("127.0.0.1", 0))
+        assert examine(TCPCheck(f"127.0.0.1:{kept.getsockname()[1]}")) == "connection refused"
 
 
 def test_the_connection_is_closed_when_the_check_is_over() -> None:

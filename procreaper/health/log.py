@@ -21,7 +21,7 @@ from procreaper.health.escapes import without_escapes
 # An unfinished line longer than this is searched and then shortened to half of it. In bytes.
 LONGEST_LINE = 1 << 16
 # An unfinished line of up to so many bytes is searched with every piece that comes.
-SHORT_LINE = 1 << 12
+SHORT_LINE = 1 << 10
 # How often each byte of a longer one is searched on average, at most.
 SEARCHES = 8
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeGuard
 
+from procreaper.health.reasons import of_error
+
 if TYPE_CHECKING:
     from procreaper.checks import HealthCheck
 
@@ -33,12 +35,12 @@ def load(url: str) -> HealthCheck:
     source = f"the health check `{found[0].name}` ({found[0].value})"
     try:
         make = found[0].load()
-    except Exception as error:
-        raise ValueError(f"{source} cannot be imported: {_words(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{source} cannot be imported: {of_error(error)}") from error
     try:
         check = make(url)
-    except Exception as error:
-        raise ValueError(f"{source} does not accept `{url}`: {_words(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{source} does not accept `{url}`: {of_error(error)}") from error
     if not _is_check(check):
         raise ValueError(f"{source} gives something without an async method `check`: {type(check).__name__}")
     return check
@@ -48,7 +50,3 @@ def _is_check(thing: object) -> TypeGuard[HealthCheck]:
     import inspect
 
     return inspect.iscoroutinefunction(getattr(thing, "check", None))
-
-
-def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__

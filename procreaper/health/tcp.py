@@ -71,7 +71,7 @@ async def _connect(family: socket.AddressFamily, address: IPv4 | IPv6) -> socket
     try:
         connection.setblocking(False)
         await asyncio.get_running_loop().sock_connect(connection, address)
-        if connection.getsockname() == connection.getpeername():
+        if connection.getsockname()[:2] == address[:2]:
             # Where nobody listens on a port that the system gives to clients, it may by chance give it to this one,
             # and a socket that calls itself is answered.
             raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")

@@ -15,6 +15,8 @@ from typing import Protocol
 from procreaper.health.reasons import UnhealthyError
 
 READ_SIZE = 1 << 16
+# What OpenSSL says of a first record that is none, up to version 3.1 and from 3.2 on.
+NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 
 
 class Connection(Protocol):
@@ -93,8 +95,9 @@ def _context() -> ssl.SSLContext:
 
 def _explain(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        message = error.verify_message.rstrip(".")
-        return f"its certificate is not valid: {message[:1].lower()}{message[1:]}"
+        return f"its certificate is not valid: {error.verify_message.rstrip('.')}"
     if isinstance(error, ssl.SSLEOFError):
         return "closed the connection without an answer"
+    if error.reason in NOT_TLS:
+        return "answered something that is not TLS"
     return f"TLS failed: {(error.reason or str(error)).replace('_', ' ').lower()}"
