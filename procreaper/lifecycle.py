@@ -61,7 +61,7 @@ NOT_IN_TIME, NOT_HEALTHY = Exit(code=124), Exit(code=1)
 OUT_OF_REACH_AFTER = 5.0
 
 # Reasons that mean nothing but the state.
-ABOUT_TO_START, HEALTHY = "about to start", "healthy"
+ABOUT_TO_START, HEALTHY, STOPPING = "about to start", "healthy", "stopping"
 ENDS = frozenset({State.COMPLETED, State.FAILED, State.SKIPPED})
 
 
@@ -78,7 +78,7 @@ class Lifecycle(NamedTuple):
     """All that is known of one process. `retries` counts in a row and resets; `restarts` only grows.
 
     `asked`: somebody wanted it once. `told`: the group has been asked to end; `killed`: it was sent SIGKILL;
-    `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that run counts as.
+    `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that run counts as, `cause` why, in words.
     """
 
     process: Process
@@ -91,6 +91,7 @@ class Lifecycle(NamedTuple):
     pid: int | None = None
     exit: Exit | None = None
     verdict: Exit | None = None
+    cause: str = ""
     end: State | None = None
     asked_to_end: bool = False
     told: bool = False
@@ -169,7 +170,9 @@ def launch(life: Lifecycle) -> Step:
 def tell_to_end(life: Lifecycle, now: float) -> Step:
     """Ask the group of an `untold` process to end."""
     ending = life.process.ending
-    life = life._replace(told=True, due=now + ending.timeout)
+    # Whoever was asked may have been waiting for its dependants until now, and have said so.
+    reason = STOPPING if life.asked_to_end else life.reason
+    life = life._replace(told=True, due=now + ending.timeout, reason=reason)
     if ending.command is not None:
         return life, (RunStopCommand(life.process.name, life.run),)
     return life, (_signal(life, ending.signal, only_main=ending.only_main and life.phase is Phase.ALIVE),)
@@ -217,7 +220,7 @@ def _learn(
             if not leftovers:
                 return _settle(life, now), ()
             if life.state is not State.STOPPING:
-                life = _stopping(life, f"{life.reason}; ending what it left running")
+                life = _stopping(life, f"{life.cause}; ending what it left running")
             return life._replace(phase=Phase.LINGERING), ()
         case GroupEnded(), Phase.LINGERING:
             return _settle(life, now), ()
@@ -245,7 +248,7 @@ def _judge(
     retries = life.retries
     if (steady_from := _steady_from(life)) is not None and now >= steady_from:
         retries = 0
-    life = life._replace(verdict=verdict, retries=retries, reason=cause)
+    life = life._replace(verdict=verdict, retries=retries, cause=cause)
     if success and process.restart is not When.ALWAYS:
         return life._replace(end=State.COMPLETED, wanted=False)
     if not success and not retry_can_help:
@@ -253,7 +256,8 @@ def _judge(
     if not process.restart.applies(success=success):
         return life._replace(end=State.FAILED, wanted=False)
     if process.max_retries is not None and retries >= process.max_retries:
-        return life._replace(end=State.FAILED, wanted=False, reason=f"{cause}; gave up after {retries} retries")
+        cause = f"{cause}; gave up after {retries} {'retry' if retries == 1 else 'retries'}"
+        return life._replace(end=State.FAILED, wanted=False, cause=cause)
     return life._replace(retries=retries + 1)
 
 
@@ -262,7 +266,7 @@ def _settle(life: Lifecycle, now: float) -> Lifecycle:
     life = life._replace(phase=Phase.NONE, pid=None, checkup=None, up_since=None, due=None, out_of_reach=False)
     if not life.wanted:
         if life.end is not None:
-            return life._replace(state=life.end)
+            return life._replace(state=life.end, reason=life.cause)
         return life._replace(state=State.STOPPED, reason="stopped")
     if life.asked_to_end:
         return life._replace(state=State.PENDING, reason=ABOUT_TO_START, restarts=life.restarts + 1)
@@ -271,7 +275,7 @@ def _settle(life: Lifecycle, now: float) -> Lifecycle:
     count = f"retry {life.retries}" if limit is None else f"retry {life.retries}/{limit}"
     return life._replace(
         state=State.RESTARTING,
-        reason=f"{life.reason}; {count} in {wait:.1f} s",
+        reason=f"{life.cause}; {count} in {wait:.1f} s",
         restarts=life.restarts + 1,
         due=now + wait,
     )
@@ -286,7 +290,8 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
         if checkup.limit is not None and now >= checkup.limit:
             cause = f"not healthy within {health.start_timeout:g} s"
             cause = f"{cause}: {checkup.error}" if checkup.error else cause
-            return _stopping(_judge(life, NOT_IN_TIME, cause, now=now, healthy=False)), ()
+            life = _judge(life, NOT_IN_TIME, cause, now=now, healthy=False)
+            return _stopping(life, life.cause), ()
         reason = "waiting for its health check" if checkup.log_seen else "waiting for its log line"
         life = life._replace(reason=f"{reason}: {checkup.error}" if checkup.error else reason)
     elif not checkup.failures:
@@ -296,7 +301,7 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
     elif checkup.failures >= health.retries:
         if process.restart is not When.NEVER:
             life = _judge(life, NOT_HEALTHY, f"unhealthy: {checkup.error}", now=now, healthy=False)
-            return _stopping(life), ()
+            return _stopping(life, life.cause), ()
         life = life._replace(state=State.UNHEALTHY, reason=f"unhealthy: {checkup.error}", up_since=None)
     else:
         life = life._replace(reason=f"check failed ({checkup.failures}/{health.retries}): {checkup.error}")
@@ -350,11 +355,10 @@ def _stop(life: Lifecycle) -> Lifecycle:
         return life
     if life.state is State.STOPPING:
         return life
-    return _stopping(life._replace(asked_to_end=True), "stopping")
+    return _stopping(life._replace(asked_to_end=True), STOPPING)
 
 
-def _stopping(life: Lifecycle, reason: str | None = None) -> Lifecycle:
-    reason = life.reason if reason is None else reason
+def _stopping(life: Lifecycle, reason: str) -> Lifecycle:
     return life._replace(state=State.STOPPING, reason=reason, checkup=None, up_since=None)
 
 

@@ -310,7 +310,7 @@ class TestBackOff:
             runs += 1
         assert runs == most + 1
         assert (life.state, life.wanted, life.due) == (State.FAILED, False, None)
-        assert life.reason == f"exited with code {returncode}; gave up after {most} retries"
+        assert life.reason == f"exited with code {returncode}; gave up after {most} {'retry' if most == 1 else 'retries'}"
 
     def test_a_long_run_gives_all_retries_back(self) -> None:
         life = alive(web(When.ON_FAILURE, max_retries=2))._replace(retries=2)
@@ -484,6 +484,19 @@ class TestLeftovers:
         life = lingering(web(restart), returncode)
         assert life.state is State.STOPPING
         assert after(life, GroupEnded("web", 1)).state is state
+
+    @pytest.mark.parametrize(
+        ("restart", "reason"),
+        [(When.NEVER, "exited with code 1"), (When.ALWAYS, "exited with code 1; retry 1 in 2.0 s")],
+    )
+    @pytest.mark.parametrize("ticks", [(), (5.0,), (5.0, 10.0)], ids=["obedient", "killed", "out of reach"])
+    def test_when_they_are_gone_the_reason_is_how_the_child_ended(
+        self, restart: When, reason: str, ticks: tuple[float, ...]
+    ) -> None:
+        life = lingering(web(restart))
+        for now in ticks:
+            life = after(life, TICK, now=now)
+        assert after(life, GroupEnded("web", 1), now=11.0).reason == reason
 
     def test_the_time_that_leftovers_take_is_no_time_of_being_up(self) -> None:
         life = alive(web(When.ALWAYS))._replace(retries=3)
