@@ -78,7 +78,7 @@ class Lifecycle(NamedTuple):
     """All that is known of one process. `retries` counts in a row and resets; `restarts` only grows.
 
     `asked`: somebody wanted it once. `told`: the group has been asked to end; `killed`: it was sent SIGKILL;
-    `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that run counts as, `cause` why, in words.
+    `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that run counts as, `cause` in words.
     """
 
     process: Process

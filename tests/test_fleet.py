@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from app import SIGKILL, SIGTERM, App, process, signals, spawns
 
 from procreaper import fleet
 from procreaper.events import (
-    Action,
     ChildExited,
     Event,
     Exit,
@@ -20,99 +20,12 @@ from procreaper.events import (
     Start,
     State,
     Stop,
-    Tick,
 )
-from procreaper.fleet import LAUNCHES_AT_ONCE, LEFT_SOMETHING_BEHIND, Fleet
+from procreaper.fleet import LAUNCHES_AT_ONCE, LEFT_SOMETHING_BEHIND
 from procreaper.lifecycle import OUT_OF_REACH_AFTER, Phase
-from procreaper.plan import Backoff, Ending, Plan, Process, When
+from procreaper.plan import When
 
-SIGKILL, SIGTERM = 9, 15
 INT, TERM = 130, 143
-TICK = Tick()
-
-
-def process(
-    name: str,
-    *,
-    restart: When = When.NEVER,
-    stop_all: When = When.ALWAYS,
-    max_retries: int | None = None,
-    success_codes: frozenset[int] = frozenset({0}),
-    timeout: float = 5.0,
-) -> Process:
-    return Process(
-        name,
-        "run",
-        restart=restart,
-        stop_all=stop_all,
-        max_retries=max_retries,
-        success_codes=success_codes,
-        backoff=Backoff(2.0, 30.0, 45.0),
-        ending=Ending(SIGTERM, timeout),
-    )
-
-
-class App:
-    """A fleet under test: keeps the state, the time and the actions of the last event."""
-
-    def __init__(self, *processes: Process) -> None:
-        self.fleet: Fleet = fleet.begin(Plan(processes))
-        self.now = 0.0
-        self.actions: tuple[Action, ...] = ()
-
-    def tell(self, event: Event) -> tuple[Action, ...]:
-        self.fleet, self.actions = fleet.step(self.fleet, event, self.now)
-        return self.actions
-
-    def start(self, *names: str) -> App:
-        """Start these, or all, and answer every spawn."""
-        self.tell(Start(names or tuple(self.fleet.members)))
-        while spawns := [action for action in self.actions if isinstance(action, Spawn)]:
-            following: list[Action] = []
-            for spawn in spawns:
-                following.extend(self.tell(Spawned(spawn.name, spawn.run, 100 + len(spawn.name) + spawn.run)))
-            self.actions = tuple(following)
-        return self
-
-    def spawned(self, name: str, pid: int = 1) -> tuple[Action, ...]:
-        return self.tell(Spawned(name, self.fleet.members[name].run, pid))
-
-    def exited(self, name: str, returncode: int, *, leftovers: bool = False) -> tuple[Action, ...]:
-        return self.tell(ChildExited(name, self.fleet.members[name].run, Exit.of(returncode), leftovers))
-
-    def group_ended(self, name: str) -> tuple[Action, ...]:
-        return self.tell(GroupEnded(name, self.fleet.members[name].run))
-
-    def tick(self, now: float) -> tuple[Action, ...]:
-        self.now = now
-        return self.tell(TICK)
-
-    def state(self, name: str) -> State:
-        return self.fleet.members[name].state
-
-    @property
-    def verdict(self) -> int | None:
-        """The exit code, once the app is finished."""
-        return self.fleet.exit_code if self.fleet.finished else None
-
-
-def signals(actions: tuple[Action, ...]) -> dict[str, int]:
-    """Who gets which signal; fails if there is any other action, or two for one process."""
-    sent: dict[str, int] = {}
-    for action in actions:
-        assert isinstance(action, SendSignal)
-        assert action.name not in sent
-        sent[action.name] = action.signal
-    return sent
-
-
-def spawns(actions: tuple[Action, ...]) -> list[str]:
-    """Who is launched, in order; fails if there is any other action."""
-    names = []
-    for action in actions:
-        assert isinstance(action, Spawn)
-        names.append(action.name)
-    return names
 
 
 class TestStarting:

@@ -310,7 +310,9 @@ class TestBackOff:
             runs += 1
         assert runs == most + 1
         assert (life.state, life.wanted, life.due) == (State.FAILED, False, None)
-        assert life.reason == f"exited with code {returncode}; gave up after {most} {'retry' if most == 1 else 'retries'}"
+        assert (
+            life.reason == f"exited with code {returncode}; gave up after {most} {'retry' if most == 1 else 'retries'}"
+        )
 
     def test_a_long_run_gives_all_retries_back(self) -> None:
         life = alive(web(When.ON_FAILURE, max_retries=2))._replace(retries=2)
