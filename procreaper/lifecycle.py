@@ -211,7 +211,8 @@ def _learn(
         case SpawnFailed(), Phase.SPAWNING:
             life = life._replace(exit=Exit(code=fact.code))
             if not life.asked_to_end:
-                life = _judge(life, Exit(code=fact.code), fact.error, retry_can_help=not fact.permanent, now=now)
+                verdict, hope = Exit(code=fact.code), not fact.permanent
+                life = _judge(life, verdict, fact.error, retry_can_help=hope, ran_well=False, now=now)
             return _settle(life, now), ()
         case ChildExited(exit=exit_, leftovers=leftovers), Phase.ALIVE:
             life = life._replace(exit=exit_)
@@ -240,11 +241,11 @@ def _learn(
 
 
 def _judge(
-    life: Lifecycle, verdict: Exit, cause: str, *, now: float, healthy: bool = True, retry_can_help: bool = True
+    life: Lifecycle, verdict: Exit, cause: str, *, now: float, ran_well: bool = True, retry_can_help: bool = True
 ) -> Lifecycle:
     """Decide what a run that nobody asked to end leads to: an `end`, or one more retry."""
     process = life.process
-    success = healthy and verdict.status in process.success_codes
+    success = ran_well and verdict.status in process.success_codes
     retries = life.retries
     if (steady_from := _steady_from(life)) is not None and now >= steady_from:
         retries = 0
@@ -290,7 +291,7 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
         if checkup.limit is not None and now >= checkup.limit:
             cause = f"not healthy within {health.start_timeout:g} s"
             cause = f"{cause}: {checkup.error}" if checkup.error else cause
-            life = _judge(life, NOT_IN_TIME, cause, now=now, healthy=False)
+            life = _judge(life, NOT_IN_TIME, cause, now=now, ran_well=False)
             return _stopping(life, life.cause), ()
         reason = "waiting for its health check" if checkup.log_seen else "waiting for its log line"
         life = life._replace(reason=f"{reason}: {checkup.error}" if checkup.error else reason)
@@ -300,7 +301,7 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
         life = life._replace(reason=HEALTHY)
     elif checkup.failures >= health.retries:
         if process.restart is not When.NEVER:
-            life = _judge(life, NOT_HEALTHY, f"unhealthy: {checkup.error}", now=now, healthy=False)
+            life = _judge(life, NOT_HEALTHY, f"unhealthy: {checkup.error}", now=now, ran_well=False)
             return _stopping(life, life.cause), ()
         life = life._replace(state=State.UNHEALTHY, reason=f"unhealthy: {checkup.error}", up_since=None)
     else:

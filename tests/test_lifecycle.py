@@ -223,6 +223,11 @@ class TestPolicy:
         assert (life.state, life.phase, life.wanted) == (State.FAILED, Phase.NONE, False)
         assert (life.reason, life.exit) == ("no such file or directory", Exit(code=127))
 
+    @pytest.mark.parametrize("restart", When)
+    def test_a_spawn_that_failed_is_no_success_whatever_the_success_codes(self, restart: When) -> None:
+        life = spawning(web(restart, success_codes=frozenset({0, 127})))
+        assert after(life, failed_to_spawn(life, permanent=True)).state is State.FAILED
+
     @pytest.mark.parametrize(
         ("restart", "state"),
         [(When.NEVER, State.FAILED), (When.ON_FAILURE, State.RESTARTING), (When.ALWAYS, State.RESTARTING)],
