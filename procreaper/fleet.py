@@ -21,7 +21,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, assert_never
 
-from procreaper import lifecycle
+from procreaper import dependencies, lifecycle
+from procreaper.dependencies import Members
 from procreaper.events import (
     Action,
     CheckFinished,
@@ -39,16 +40,14 @@ from procreaper.events import (
     Stop,
     Tick,
 )
-from procreaper.lifecycle import ENDS, Lifecycle, Phase
-from procreaper.plan import Condition, Plan, reachable
+from procreaper.life import ENDS, Lifecycle, Phase
+from procreaper.plan import Plan, reachable
 
 LAUNCHES_AT_ONCE = 4
 # An app that ended well but left something behind that SIGKILL could not reach did not end well.
 LEFT_SOMETHING_BEHIND = 1
 # Neither did one of which a part was not started because of another.
 SKIPPED_SOMETHING = 1
-
-Members = dict[str, Lifecycle]
 
 
 class Fleet(NamedTuple):
@@ -182,19 +181,7 @@ def _restart_dependants(fleet: Fleet, before: Members, now: float) -> Step:
     if not fleet.dependants or fleet.shutting_down:
         return fleet, ()
     actions: tuple[Action, ...] = ()
-    while followers := [
-        life.process.name
-        for life in fleet.members.values()
-        if life.lives or life.phase is Phase.SPAWNING
-        if any(
-            dependency.restart
-            and _satisfies(before[dependency.name], dependency.condition)
-            and _begins_anew(fleet.members[dependency.name], dependency.condition)
-            for dependency in life.process.depends_on
-            if dependency.name in before
-        )
-        if not life.asked_to_end
-    ]:
+    while followers := dependencies.followers(before, fleet.members):
         fleet, more = _apply(fleet, followers, Restart(tuple(followers)), now)
         actions += more
     return fleet, actions
@@ -220,70 +207,22 @@ def _launch(fleet: Fleet) -> Step:
     """Launch those whose time has come, a few at once."""
     if fleet.shutting_down:
         return fleet, ()
-    fleet = _skip(fleet)
+    if skipped := dependencies.lost(fleet.members):
+        first_failure = SKIPPED_SOMETHING if fleet.first_failure is None else fleet.first_failure
+        fleet = fleet._replace(members={**fleet.members, **skipped}, first_failure=first_failure)
     free = LAUNCHES_AT_ONCE - sum(life.phase is Phase.SPAWNING for life in fleet.members.values())
     actions: list[Action] = []
     changed: Members = {}
     for name, life in fleet.members.items():
         if not (life.wanted and life.state is State.PENDING):
             continue
-        if waits_for := _waits_for(fleet.members, life):
+        if waits_for := dependencies.missing(fleet.members, life):
             changed[name] = life._replace(reason=f"waiting for {', '.join(waits_for)}")
         elif free > 0:
             changed[name], more = lifecycle.launch(life)
             actions.extend(more)
             free -= 1
     return (fleet._replace(members={**fleet.members, **changed}), tuple(actions)) if changed else (fleet, ())
-
-
-def _skip(fleet: Fleet) -> Fleet:
-    """Give up those that never ran and whose dependencies will never be up; and then those that depend on them."""
-    while skipped := {
-        name: lifecycle.skip(life, f"{cause} {fleet.members[cause].state}: {fleet.members[cause].reason}")
-        for name, life in fleet.members.items()
-        if life.wanted and life.state is State.PENDING and not life.run
-        if (cause := _lost_cause(fleet.members, life)) is not None
-    }:
-        first_failure = SKIPPED_SOMETHING if fleet.first_failure is None else fleet.first_failure
-        fleet = fleet._replace(members={**fleet.members, **skipped}, first_failure=first_failure)
-    return fleet
-
-
-def _waits_for(members: Members, life: Lifecycle) -> list[str]:
-    """The dependencies that are not up yet. One that ended for good is not waited for by a process that ran before."""
-    waits = []
-    for dependency in life.process.depends_on:
-        other = members.get(dependency.name)
-        if other is None or _satisfies(other, dependency.condition) or (life.run and other.state in ENDS):
-            continue
-        waits.append(f"{dependency.name}, which is stopped" if other.state is State.STOPPED else dependency.name)
-    return waits
-
-
-def _lost_cause(members: Members, life: Lifecycle) -> str | None:
-    """The first dependency that has ended without ever being what is waited for."""
-    for dependency in life.process.depends_on:
-        other = members.get(dependency.name)
-        if other is not None and other.state in ENDS and not _satisfies(other, dependency.condition):
-            return dependency.name
-    return None
-
-
-def _satisfies(life: Lifecycle, condition: Condition) -> bool:
-    match condition:
-        case Condition.STARTED:
-            return life.lives or life.state is State.COMPLETED
-        case Condition.HEALTHY:
-            return life.state is State.HEALTHY
-        case Condition.COMPLETED:
-            return life.state is State.COMPLETED
-        case _:
-            assert_never(condition)
-
-
-def _begins_anew(life: Lifecycle, condition: Condition) -> bool:
-    """It is not what it was, and on its way to be so again; one that is only marked as unhealthy is not."""
-    return life.wanted and not _satisfies(life, condition) and life.state is not State.UNHEALTHY
 
 
 def _is_ending(life: Lifecycle) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, assert_never
 
 from procreaper.events import Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
-from procreaper.lifecycle import ABOUT_TO_START, HEALTHY
+from procreaper.life import ABOUT_TO_START, HEALTHY
 
 SYSTEM = "system"
 # In honcho's order: cyan yellow green magenta red blue, then the same bold.

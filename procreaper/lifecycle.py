@@ -3,18 +3,11 @@
 Rules: pure. `now` is any clock that never goes back, in seconds; nothing is read from the world. A fact of another run
 than the current one is stale and changes nothing.
 
-Theory of operation. Two things are kept apart: the *state*, a word for people, and the *phase*, where the run's
-operating-system processes are:
-
-    NONE --launch--> SPAWNING --Spawned--> ALIVE --ChildExited--> NONE
-                        |                    |                     ^
-                        +--SpawnFailed--> NONE    (leftovers) --> LINGERING --GroupEnded
-
-A new run is launched only in phase NONE, so that there are never two children of one process. `wanted` is the intent:
-a process that is wanted again while it is still ending starts when the old group is gone. A run ends in one of two
-ways. Somebody asks for it (`asked_to_end`), and then its exit means nothing. Or there is a `verdict`, what the run
-counts as: how it exited, or that it was not healthy; `end` is what it leads to if it is not to be retried, and becomes
-the state when the group is gone.
+Theory of operation. A new run is launched only in phase NONE (`life`), so that there are never two children of one
+process. `wanted` is the intent: a process that is wanted again while it is still ending starts when the old group is
+gone. A run ends in one of two ways. Somebody asks for it (`asked_to_end`), and then its exit means nothing. Or there is
+a `verdict`, what the run counts as: how it exited, or that it was not healthy; `end` is what it leads to if it is not
+to be retried, and becomes the state when the group is gone (`policy`).
 
 In either case, what still lives of the group is `stopping`; `fleet`, which knows what has to stop before it, says with
 `tell_to_end` when it gets its signal. `due` is the end of the back-off while `restarting`, and the next escalation
@@ -22,9 +15,6 @@ while `stopping`; the checkup has deadlines of its own.
 """
 
 from __future__ import annotations
-
-from enum import Enum
-from typing import NamedTuple
 
 from procreaper import checkup as health_rules
 from procreaper.checkup import Checkup
@@ -50,74 +40,13 @@ from procreaper.events import (
     Stop,
     Tick,
 )
-from procreaper.plan import Process, When
+from procreaper.life import ABOUT_TO_START, HEALTHY, STOPPING, Lifecycle, Phase
+from procreaper.plan import When
+from procreaper.policy import NOT_HEALTHY, NOT_IN_TIME, NOT_RUNNABLE, describe, judge, settle
 
 SIGKILL = 9
-# What a shell says of a program that is not executable or not there: running it again cannot help.
-NOT_RUNNABLE = {126: "not executable", 127: "command not found"}
-# What a run counts as that was not healthy in time (the code of timeout(1)), or was not any more.
-NOT_IN_TIME, NOT_HEALTHY = Exit(code=124), Exit(code=1)
 # A group that is still there so long after SIGKILL (seconds) is out of reach: uninterruptible, or another user's.
 OUT_OF_REACH_AFTER = 5.0
-
-# Reasons that mean nothing but the state.
-ABOUT_TO_START, HEALTHY, STOPPING = "about to start", "healthy", "stopping"
-ENDS = frozenset({State.COMPLETED, State.FAILED, State.SKIPPED})
-
-
-class Phase(Enum):
-    """Where the operating-system processes of the current run are."""
-
-    NONE = "none"
-    SPAWNING = "spawning"
-    ALIVE = "alive"
-    LINGERING = "lingering"
-
-
-class Lifecycle(NamedTuple):
-    """All that is known of one process. `retries` counts in a row and resets; `restarts` only grows.
-
-    `asked`: somebody wanted it once. `told`: the group has been asked to end; `killed`: it was sent SIGKILL;
-    `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that run counts as, `cause` in words.
-    """
-
-    process: Process
-    state: State = State.STOPPED
-    reason: str = "not started"
-    asked: bool = False
-    wanted: bool = False
-    phase: Phase = Phase.NONE
-    run: int = 0
-    pid: int | None = None
-    exit: Exit | None = None
-    verdict: Exit | None = None
-    cause: str = ""
-    end: State | None = None
-    asked_to_end: bool = False
-    told: bool = False
-    killed: bool = False
-    out_of_reach: bool = False
-    checkup: Checkup | None = None
-    up_since: float | None = None
-    retries: int = 0
-    restarts: int = 0
-    due: float | None = None
-
-    @property
-    def settled(self) -> bool:
-        """Nothing of it runs, and nothing will until somebody asks."""
-        return self.phase is Phase.NONE and not self.wanted
-
-    @property
-    def lives(self) -> bool:
-        """A child of it runs and is not about to end."""
-        return self.phase is Phase.ALIVE and self.state is not State.STOPPING
-
-    @property
-    def untold(self) -> bool:
-        """What lives of its group is to end, but has not been asked to yet."""
-        return self.state is State.STOPPING and self.pid is not None and not self.told
-
 
 Step = tuple[Lifecycle, tuple[Action, ...]]
 
@@ -142,7 +71,7 @@ def step(life: Lifecycle, event: Event, now: float) -> Step:
 
 def deadline(life: Lifecycle) -> float | None:
     """When a `Tick` is due, or None while only an event can change anything."""
-    times = [life.due, None if life.checkup is None else life.checkup.deadline, _steady_from(life)]
+    times = [life.due, None if life.checkup is None else life.checkup.deadline, life.steady_from]
     return min((time for time in times if time is not None), default=None)
 
 
@@ -212,19 +141,19 @@ def _learn(
             life = life._replace(exit=Exit(code=fact.code))
             if not life.asked_to_end:
                 verdict, hope = Exit(code=fact.code), not fact.permanent
-                life = _judge(life, verdict, fact.error, retry_can_help=hope, ran_well=False, now=now)
-            return _settle(life, now), ()
+                life = judge(life, verdict, fact.error, retry_can_help=hope, ran_well=False, now=now)
+            return settle(life, now), ()
         case ChildExited(exit=exit_, leftovers=leftovers), Phase.ALIVE:
             life = life._replace(exit=exit_)
             if life.state is not State.STOPPING:
-                life = _judge(life, exit_, describe(exit_), retry_can_help=exit_.code not in NOT_RUNNABLE, now=now)
+                life = judge(life, exit_, describe(exit_), retry_can_help=exit_.code not in NOT_RUNNABLE, now=now)
             if not leftovers:
-                return _settle(life, now), ()
+                return settle(life, now), ()
             if life.state is not State.STOPPING:
                 life = _stopping(life, f"{life.cause}; ending what it left running")
             return life._replace(phase=Phase.LINGERING), ()
         case GroupEnded(), Phase.LINGERING:
-            return _settle(life, now), ()
+            return settle(life, now), ()
         case ((CheckFinished() | LogMatched()), Phase.ALIVE):
             health, checkup = life.process.health, life.checkup
             if health is None or checkup is None:
@@ -240,48 +169,6 @@ def _learn(
             return life, ()
 
 
-def _judge(
-    life: Lifecycle, verdict: Exit, cause: str, *, now: float, ran_well: bool = True, retry_can_help: bool = True
-) -> Lifecycle:
-    """Decide what a run that nobody asked to end leads to: an `end`, or one more retry."""
-    process = life.process
-    success = ran_well and verdict.status in process.success_codes
-    retries = life.retries
-    if (steady_from := _steady_from(life)) is not None and now >= steady_from:
-        retries = 0
-    life = life._replace(verdict=verdict, retries=retries, cause=cause)
-    if success and process.restart is not When.ALWAYS:
-        return life._replace(end=State.COMPLETED, wanted=False)
-    if not success and not retry_can_help:
-        return life._replace(end=State.FAILED, wanted=False)
-    if not process.restart.applies(success=success):
-        return life._replace(end=State.FAILED, wanted=False)
-    if process.max_retries is not None and retries >= process.max_retries:
-        cause = f"{cause}; gave up after {retries} {'retry' if retries == 1 else 'retries'}"
-        return life._replace(end=State.FAILED, wanted=False, cause=cause)
-    return life._replace(retries=retries + 1)
-
-
-def _settle(life: Lifecycle, now: float) -> Lifecycle:
-    """The run is over and nothing of it is left: move on to what its end, or the request, leads to."""
-    life = life._replace(phase=Phase.NONE, pid=None, checkup=None, up_since=None, due=None, out_of_reach=False)
-    if not life.wanted:
-        if life.end is not None:
-            return life._replace(state=life.end, reason=life.cause)
-        return life._replace(state=State.STOPPED, reason="stopped")
-    if life.asked_to_end:
-        return life._replace(state=State.PENDING, reason=ABOUT_TO_START, restarts=life.restarts + 1)
-    wait = life.process.backoff.wait(life.retries)
-    limit = life.process.max_retries
-    count = f"retry {life.retries}" if limit is None else f"retry {life.retries}/{limit}"
-    return life._replace(
-        state=State.RESTARTING,
-        reason=f"{life.cause}; {count} in {wait:.1f} s",
-        restarts=life.restarts + 1,
-        due=now + wait,
-    )
-
-
 def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
     """Draw the consequences of what is known of its health, and begin the next check if it is time."""
     process, health = life.process, life.process.health
@@ -291,7 +178,7 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
         if checkup.limit is not None and now >= checkup.limit:
             cause = f"not healthy within {health.start_timeout:g} s"
             cause = f"{cause}: {checkup.error}" if checkup.error else cause
-            life = _judge(life, NOT_IN_TIME, cause, now=now, ran_well=False)
+            life = judge(life, NOT_IN_TIME, cause, now=now, ran_well=False)
             return _stopping(life, life.cause), ()
         reason = "waiting for its health check" if checkup.log_seen else "waiting for its log line"
         life = life._replace(reason=f"{reason}: {checkup.error}" if checkup.error else reason)
@@ -301,7 +188,7 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
         life = life._replace(reason=HEALTHY)
     elif checkup.failures >= health.retries:
         if process.restart is not When.NEVER:
-            life = _judge(life, NOT_HEALTHY, f"unhealthy: {checkup.error}", now=now, ran_well=False)
+            life = judge(life, NOT_HEALTHY, f"unhealthy: {checkup.error}", now=now, ran_well=False)
             return _stopping(life, life.cause), ()
         life = life._replace(state=State.UNHEALTHY, reason=f"unhealthy: {checkup.error}", up_since=None)
     else:
@@ -311,15 +198,8 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
     return life._replace(checkup=checkup), ()
 
 
-def _steady_from(life: Lifecycle) -> float | None:
-    """When a run has stayed up long enough for its retries to be forgotten; None where there are none."""
-    if not life.retries or life.up_since is None:
-        return None
-    return life.up_since + life.process.backoff.reset
-
-
 def _tick(life: Lifecycle, now: float) -> Step:
-    if (steady_from := _steady_from(life)) is not None and now >= steady_from:
+    if (steady_from := life.steady_from) is not None and now >= steady_from:
         life = life._replace(retries=0)
     if life.checkup is not None:
         return _examine(life, life.checkup, now)
@@ -380,12 +260,3 @@ def _signal(life: Lifecycle, number: int, *, only_main: bool = False) -> SendSig
     if life.pid is None:
         raise RuntimeError(f"{life.process.name} has no child to signal")
     return SendSignal(life.process.name, life.run, life.pid, number, only_main)
-
-
-def describe(exit_: Exit) -> str:
-    """One phrase for people: ``exited with code 1``, ``killed by signal 9``."""
-    if exit_.signal is not None:
-        return f"killed by signal {exit_.signal}"
-    if exit_.code in NOT_RUNNABLE:
-        return f"{NOT_RUNNABLE[exit_.code]} (exit code {exit_.code})"
-    return f"exited with code {exit_.code}"

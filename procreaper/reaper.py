@@ -44,8 +44,10 @@ from procreaper.events import (
     Tick,
     Transition,
 )
-from procreaper.lifecycle import OUT_OF_REACH_AFTER, Lifecycle, describe
+from procreaper.life import Lifecycle
+from procreaper.lifecycle import OUT_OF_REACH_AFTER
 from procreaper.plan import Plan, Process
+from procreaper.policy import describe
 from procreaper.status import Status
 
 if TYPE_CHECKING:

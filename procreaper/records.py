@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import assert_never
 
 from procreaper.events import Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
-from procreaper.lifecycle import ABOUT_TO_START, HEALTHY
+from procreaper.life import ABOUT_TO_START, HEALTHY
 
 SYSTEM = "procreaper"
 # Part of a line beyond this many bytes becomes a record of its own.

@@ -22,7 +22,8 @@ from procreaper.events import (
     Stop,
 )
 from procreaper.fleet import LAUNCHES_AT_ONCE, LEFT_SOMETHING_BEHIND
-from procreaper.lifecycle import OUT_OF_REACH_AFTER, Phase
+from procreaper.life import Phase
+from procreaper.lifecycle import OUT_OF_REACH_AFTER
 from procreaper.plan import When
 
 INT, TERM = 130, 143

@@ -34,8 +34,10 @@ from procreaper.events import (
     Tick,
 )
 from procreaper.fleet import LAUNCHES_AT_ONCE, Fleet
-from procreaper.lifecycle import NOT_RUNNABLE, OUT_OF_REACH_AFTER, Lifecycle, Phase
+from procreaper.life import Lifecycle, Phase
+from procreaper.lifecycle import OUT_OF_REACH_AFTER
 from procreaper.plan import Backoff, Ending, Plan, Process, When
+from procreaper.policy import NOT_RUNNABLE
 
 HISTORIES_PER_PLAN = 3000
 # Every so many histories each step is taken twice, to see that it comes out the same.

@@ -22,7 +22,8 @@ from procreaper.events import (
     Stop,
     Tick,
 )
-from procreaper.lifecycle import OUT_OF_REACH_AFTER, Lifecycle, Phase
+from procreaper.life import Lifecycle, Phase
+from procreaper.lifecycle import OUT_OF_REACH_AFTER
 from procreaper.plan import Backoff, Ending, Process, When
 
 SIGINT, SIGKILL, SIGTERM = 2, 9, 15

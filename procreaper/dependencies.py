@@ -1,0 +1,83 @@
+"""Dependencies: what a process waits for, when it waits in vain, and whom a restart carries with it.
+
+Rules: pure questions about the members of a fleet, which draws the consequences. A dependency on a process that is not
+among them is no dependency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from procreaper import lifecycle
+from procreaper.events import State
+from procreaper.life import ENDS, Lifecycle, Phase
+from procreaper.plan import Condition
+
+Members = dict[str, Lifecycle]
+
+
+def missing(members: Members, life: Lifecycle) -> list[str]:
+    """The dependencies that are not up yet. One that ended for good is not waited for by a process that ran before."""
+    waits = []
+    for dependency in life.process.depends_on:
+        other = members.get(dependency.name)
+        if other is None or _satisfies(other, dependency.condition) or (life.run and other.state in ENDS):
+            continue
+        waits.append(f"{dependency.name}, which is stopped" if other.state is State.STOPPED else dependency.name)
+    return waits
+
+
+def lost(members: Members) -> Members:
+    """Those that never ran and whose dependencies will never be up, and those that depend on them: all as skipped."""
+    skipped: Members = {}
+    while more := {
+        name: lifecycle.skip(life, f"{cause.process.name} {cause.state}: {cause.reason}")
+        for name, life in members.items()
+        if life.state is State.PENDING and not life.run and name not in skipped
+        if (cause := _lost_cause(members, skipped, life)) is not None
+    }:
+        skipped |= more
+    return skipped
+
+
+def followers(before: Members, after: Members) -> list[str]:
+    """Whose edge says `restart`, to a dependency that was up before and begins anew."""
+    return [
+        name
+        for name, life in after.items()
+        if (life.lives or life.phase is Phase.SPAWNING) and not life.asked_to_end
+        if any(
+            dependency.restart
+            and _satisfies(before[dependency.name], dependency.condition)
+            and _begins_anew(after[dependency.name], dependency.condition)
+            for dependency in life.process.depends_on
+            if dependency.name in before
+        )
+    ]
+
+
+def _lost_cause(members: Members, skipped: Mapping[str, Lifecycle], life: Lifecycle) -> Lifecycle | None:
+    """The first dependency that has ended without ever being what is waited for."""
+    for dependency in life.process.depends_on:
+        other = skipped.get(dependency.name) or members.get(dependency.name)
+        if other is not None and other.state in ENDS and not _satisfies(other, dependency.condition):
+            return other
+    return None
+
+
+def _satisfies(life: Lifecycle, condition: Condition) -> bool:
+    match condition:
+        case Condition.STARTED:
+            return life.lives or life.state is State.COMPLETED
+        case Condition.HEALTHY:
+            return life.state is State.HEALTHY
+        case Condition.COMPLETED:
+            return life.state is State.COMPLETED
+        case _:
+            assert_never(condition)
+
+
+def _begins_anew(life: Lifecycle, condition: Condition) -> bool:
+    """It is not what it was, and on its way to be so again; one that is only marked as unhealthy is not."""
+    return life.wanted and not _satisfies(life, condition) and life.state is not State.UNHEALTHY

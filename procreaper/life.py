@@ -1,0 +1,83 @@
+"""What is known of one process: a frozen value, which `lifecycle` changes and everything else reads.
+
+Rules: pure. Two things are kept apart here: the *state*, a word for people, and the *phase*, where the run's
+operating-system processes are:
+
+    NONE --launch--> SPAWNING --Spawned--> ALIVE --ChildExited--> NONE
+                        |                    |                     ^
+                        +--SpawnFailed--> NONE    (leftovers) --> LINGERING --GroupEnded
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from procreaper.checkup import Checkup
+from procreaper.events import Exit, State
+from procreaper.plan import Process
+
+# Reasons that mean nothing but the state.
+ABOUT_TO_START, HEALTHY, STOPPING = "about to start", "healthy", "stopping"
+ENDS = frozenset({State.COMPLETED, State.FAILED, State.SKIPPED})
+
+
+class Phase(Enum):
+    """Where the operating-system processes of the current run are."""
+
+    NONE = "none"
+    SPAWNING = "spawning"
+    ALIVE = "alive"
+    LINGERING = "lingering"
+
+
+class Lifecycle(NamedTuple):
+    """All that is known of one process. `retries` counts in a row and resets; `restarts` only grows.
+
+    `asked`: somebody wanted it once. `told`: the group has been asked to end; `killed`: it was sent SIGKILL;
+    `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that run counts as, `cause` in words.
+    """
+
+    process: Process
+    state: State = State.STOPPED
+    reason: str = "not started"
+    asked: bool = False
+    wanted: bool = False
+    phase: Phase = Phase.NONE
+    run: int = 0
+    pid: int | None = None
+    exit: Exit | None = None
+    verdict: Exit | None = None
+    cause: str = ""
+    end: State | None = None
+    asked_to_end: bool = False
+    told: bool = False
+    killed: bool = False
+    out_of_reach: bool = False
+    checkup: Checkup | None = None
+    up_since: float | None = None
+    retries: int = 0
+    restarts: int = 0
+    due: float | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Nothing of it runs, and nothing will until somebody asks."""
+        return self.phase is Phase.NONE and not self.wanted
+
+    @property
+    def lives(self) -> bool:
+        """A child of it runs and is not about to end."""
+        return self.phase is Phase.ALIVE and self.state is not State.STOPPING
+
+    @property
+    def untold(self) -> bool:
+        """What lives of its group is to end, but has not been asked to yet."""
+        return self.state is State.STOPPING and self.pid is not None and not self.told
+
+    @property
+    def steady_from(self) -> float | None:
+        """When this run has stayed up long enough for its retries to be forgotten; None where there are none."""
+        if not self.retries or self.up_since is None:
+            return None
+        return self.up_since + self.process.backoff.reset
