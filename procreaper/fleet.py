@@ -155,18 +155,23 @@ def _apply(fleet: Fleet, names: Iterable[str], event: Event, now: float) -> Step
 
 
 def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
-    """Draw the consequences for the app of those runs that just ended for good by themselves."""
+    """Draw the consequences of those runs that just ended for good by themselves: for dependants, then for the app."""
+    if fleet.shutting_down:
+        return fleet, ()
+    causes: list[int] = []
     for name in names:
         life = fleet.members.get(name)
-        if life is None or life.end is None or life.exit is None or life.verdict is None or fleet.shutting_down:
+        if life is None or life.end is None or life.exit is None or life.verdict is None:
             continue
-        success = life.end is State.COMPLETED
-        code = 0 if success else life.verdict.status
-        if not success and fleet.first_failure is None:
+        code = 0 if life.succeeded else life.verdict.status
+        if code and fleet.first_failure is None:
             fleet = fleet._replace(first_failure=code)
-        if life.process.stop_all.applies(success=success):
-            return _shut_down(fleet, Shutdown(code), now)
-    return fleet, ()
+        if life.process.stop_all.applies(success=life.end is State.COMPLETED):
+            causes.append(code)
+    if skipped := dependencies.lost(fleet.members):
+        first_failure = SKIPPED_SOMETHING if fleet.first_failure is None else fleet.first_failure
+        fleet = fleet._replace(members={**fleet.members, **skipped}, first_failure=first_failure)
+    return _shut_down(fleet, Shutdown(causes[0]), now) if causes else (fleet, ())
 
 
 def _reconcile(fleet: Fleet, before: Members, now: float) -> Step:
@@ -207,9 +212,6 @@ def _launch(fleet: Fleet) -> Step:
     """Launch those whose time has come, a few at once."""
     if fleet.shutting_down:
         return fleet, ()
-    if skipped := dependencies.lost(fleet.members):
-        first_failure = SKIPPED_SOMETHING if fleet.first_failure is None else fleet.first_failure
-        fleet = fleet._replace(members={**fleet.members, **skipped}, first_failure=first_failure)
     free = LAUNCHES_AT_ONCE - sum(life.phase is Phase.SPAWNING for life in fleet.members.values())
     actions: list[Action] = []
     changed: Members = {}

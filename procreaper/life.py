@@ -35,7 +35,8 @@ class Lifecycle(NamedTuple):
     """All that is known of one process. `retries` counts in a row and resets; `restarts` only grows.
 
     `asked`: somebody wanted it once. `told`: the group has been asked to end; `killed`: it was sent SIGKILL;
-    `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that run counts as, `cause` in words.
+    `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that run counts as, `cause` in words;
+    `succeeded`: that was a success, though under `always` it may have been one too many.
     """
 
     process: Process
@@ -49,6 +50,7 @@ class Lifecycle(NamedTuple):
     exit: Exit | None = None
     verdict: Exit | None = None
     cause: str = ""
+    succeeded: bool = False
     end: State | None = None
     asked_to_end: bool = False
     told: bool = False

@@ -85,6 +85,8 @@ def launch(life: Lifecycle) -> Step:
         run=run,
         exit=None,
         verdict=None,
+        cause="",
+        succeeded=False,
         end=None,
         asked_to_end=False,
         told=False,

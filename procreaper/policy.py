@@ -29,7 +29,7 @@ def judge(
     retries = life.retries
     if (steady_from := life.steady_from) is not None and now >= steady_from:
         retries = 0
-    life = life._replace(verdict=verdict, retries=retries, cause=cause)
+    life = life._replace(verdict=verdict, retries=retries, cause=cause, succeeded=success)
     if success and process.restart is not When.ALWAYS:
         return life._replace(end=State.COMPLETED, wanted=False)
     if not success and not retry_can_help:

@@ -12,6 +12,7 @@ from procreaper.events import (
     Exit,
     GroupEnded,
     LogMatched,
+    Restart,
     RunCheck,
     SendSignal,
     Spawn,
@@ -19,6 +20,7 @@ from procreaper.events import (
     SpawnFailed,
     Start,
     State,
+    Stop,
     Tick,
 )
 from procreaper.fleet import Fleet
@@ -100,6 +102,12 @@ class App:
                 following.extend(self.tell(Spawned(launch.name, launch.run, 100 + len(launch.name) + launch.run)))
             self.actions = tuple(following)
         return self
+
+    def stop(self, *names: str) -> tuple[Action, ...]:
+        return self.tell(Stop(names))
+
+    def restart(self, *names: str) -> tuple[Action, ...]:
+        return self.tell(Restart(names))
 
     def spawned(self, name: str, pid: int = 1) -> tuple[Action, ...]:
         return self.tell(Spawned(name, self.run(name), pid))

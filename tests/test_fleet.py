@@ -301,6 +301,31 @@ class TestExitCode:
         assert not app.fleet.shutting_down
         assert app.verdict == code
 
+    @pytest.mark.parametrize(
+        ("returncode", "success_codes", "code"),
+        [(0, {0}, 0), (143, {0, 143}, 0), (-SIGTERM, {0, 143}, 0), (0, {143}, 0), (1, {0}, 1)],
+    )
+    def test_after_one_retry_too_many_it_is_0_only_for_a_success_code(
+        self, returncode: int, success_codes: set[int], code: int
+    ) -> None:
+        web = process("web", restart=When.ALWAYS, max_retries=1, success_codes=frozenset(success_codes))
+        app = App(web).start()
+        app.exited("web", returncode)
+        app.tick(2.0)
+        app.answer()
+        app.exited("web", returncode)
+        assert (app.state("web"), app.verdict) == (State.FAILED, code)
+
+    def test_one_success_too_many_does_not_hide_a_later_failure(self) -> None:
+        web = process("web", restart=When.ALWAYS, max_retries=1, stop_all=When.NEVER)
+        app = App(web, process("db", stop_all=When.NEVER)).start()
+        app.exited("web", 0)
+        app.tick(2.0)
+        app.answer()
+        app.exited("web", 0)
+        app.exited("db", 3)
+        assert app.verdict == 3
+
     def test_a_failure_that_a_retry_mended_does_not_count(self) -> None:
         app = App(process("web", restart=When.ON_FAILURE, stop_all=When.NEVER)).start()
         app.exited("web", 5)
