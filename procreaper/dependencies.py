@@ -24,7 +24,7 @@ def missing(members: Members, life: Lifecycle) -> list[str]:
         other = members.get(dependency.name)
         if other is None or _satisfies(other, dependency.condition) or (life.run and other.state in ENDS):
             continue
-        waits.append(f"{dependency.name}, which is stopped" if other.state is State.STOPPED else dependency.name)
+        waits.append(f"{dependency.name}, which is {other.reason}" if other.settled else dependency.name)
     return waits
 
 
@@ -49,8 +49,9 @@ def followers(before: Members, after: Members) -> list[str]:
         if (life.lives or life.phase is Phase.SPAWNING) and not life.asked_to_end
         if any(
             dependency.restart
-            and _satisfies(before[dependency.name], dependency.condition)
-            and _begins_anew(after[dependency.name], dependency.condition)
+            and _came_up(before[dependency.name], dependency.condition)
+            and after[dependency.name].wanted
+            and not _came_up(after[dependency.name], dependency.condition)
             for dependency in life.process.depends_on
             if dependency.name in before
         )
@@ -78,6 +79,6 @@ def _satisfies(life: Lifecycle, condition: Condition) -> bool:
             assert_never(condition)
 
 
-def _begins_anew(life: Lifecycle, condition: Condition) -> bool:
-    """It is not what it was, and on its way to be so again; one that is only marked as unhealthy is not."""
-    return life.wanted and not _satisfies(life, condition) and life.state is not State.UNHEALTHY
+def _came_up(life: Lifecycle, condition: Condition) -> bool:
+    """Its current run is, or once was, what is waited for: one that is only marked as unhealthy goes on."""
+    return _satisfies(life, condition) or (condition is Condition.HEALTHY and life.state is State.UNHEALTHY)

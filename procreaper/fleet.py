@@ -40,7 +40,7 @@ from procreaper.events import (
     Stop,
     Tick,
 )
-from procreaper.life import ENDS, Lifecycle, Phase
+from procreaper.life import ABOUT_TO_START, ENDS, Lifecycle, Phase
 from procreaper.plan import Plan, reachable
 
 LAUNCHES_AT_ONCE = 4
@@ -218,12 +218,15 @@ def _launch(fleet: Fleet) -> Step:
     for name, life in fleet.members.items():
         if not (life.wanted and life.state is State.PENDING):
             continue
-        if waits_for := dependencies.missing(fleet.members, life):
-            changed[name] = life._replace(reason=f"waiting for {', '.join(waits_for)}")
-        elif free > 0:
+        waits_for = dependencies.missing(fleet.members, life)
+        if not waits_for and free > 0:
             changed[name], more = lifecycle.launch(life)
             actions.extend(more)
             free -= 1
+            continue
+        reason = f"waiting for {', '.join(waits_for)}" if waits_for else ABOUT_TO_START
+        if reason != life.reason:
+            changed[name] = life._replace(reason=reason)
     return (fleet._replace(members={**fleet.members, **changed}), tuple(actions)) if changed else (fleet, ())
 
 
