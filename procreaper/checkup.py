@@ -7,10 +7,25 @@ more than one check at once: while one runs, none is due.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from procreaper.checks import Health
+
+
+# The reason that means nothing but the state.
+HEALTHY = "healthy"
+
+
+class Finding(Enum):
+    """What is known of the health of a run comes to this."""
+
+    WAITING = "not up yet"
+    LATE = "not up in time"
+    HEALTHY = "healthy"
+    DOUBTFUL = "was healthy, and the last check failed"
+    UNHEALTHY = "was healthy, and too many checks failed"
 
 
 class Checkup(NamedTuple):
@@ -72,3 +87,18 @@ def check_skipped(health: Health, checkup: Checkup, now: float) -> Checkup:
     wait = health.interval if checkup.passed else health.start_interval
     limit = None if checkup.limit is None else max(checkup.limit, now + health.start_timeout)
     return checkup._replace(checking=False, due=now + wait, limit=limit)
+
+
+def find(health: Health, checkup: Checkup, now: float) -> tuple[Finding, str]:
+    """What all this comes to, and the reason in words."""
+    because = f": {checkup.error}" if checkup.error else ""
+    if not checkup.passed:
+        if checkup.limit is not None and now >= checkup.limit:
+            return Finding.LATE, f"not healthy within {health.start_timeout:g} s{because}"
+        what = "health check" if checkup.log_seen else "log line"
+        return Finding.WAITING, f"waiting for its {what}{because}"
+    if not checkup.failures:
+        return Finding.HEALTHY, HEALTHY
+    if checkup.failures < health.retries:
+        return Finding.DOUBTFUL, f"check failed ({checkup.failures}/{health.retries}){because}"
+    return Finding.UNHEALTHY, f"unhealthy{because}"

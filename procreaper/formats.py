@@ -14,8 +14,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, assert_never
 
+from procreaper.checkup import HEALTHY
 from procreaper.events import Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
-from procreaper.life import ABOUT_TO_START, HEALTHY
+from procreaper.life import ABOUT_TO_START
 
 SYSTEM = "system"
 # In honcho's order: cyan yellow green magenta red blue, then the same bold.

@@ -18,7 +18,7 @@ from procreaper.events import Exit, State
 from procreaper.plan import Process
 
 # Reasons that mean nothing but the state.
-ABOUT_TO_START, HEALTHY, STOPPING = "about to start", "healthy", "stopping"
+ABOUT_TO_START, STOPPING = "about to start", "stopping"
 ENDS = frozenset({State.COMPLETED, State.FAILED, State.SKIPPED})
 
 

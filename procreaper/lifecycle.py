@@ -16,8 +16,10 @@ while `stopping`; the checkup has deadlines of its own.
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from procreaper import checkup as health_rules
-from procreaper.checkup import Checkup
+from procreaper.checkup import Checkup, Finding
 from procreaper.events import (
     Action,
     CancelCheck,
@@ -40,7 +42,7 @@ from procreaper.events import (
     Stop,
     Tick,
 )
-from procreaper.life import ABOUT_TO_START, HEALTHY, STOPPING, Lifecycle, Phase
+from procreaper.life import ABOUT_TO_START, STOPPING, Lifecycle, Phase
 from procreaper.plan import When
 from procreaper.policy import NOT_HEALTHY, NOT_IN_TIME, NOT_RUNNABLE, describe, judge, settle
 
@@ -176,28 +178,26 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
     process, health = life.process, life.process.health
     if health is None:
         return life, ()
-    if not checkup.passed:
-        if checkup.limit is not None and now >= checkup.limit:
-            cause = f"not healthy within {health.start_timeout:g} s"
-            cause = f"{cause}: {checkup.error}" if checkup.error else cause
-            life = judge(life, NOT_IN_TIME, cause, now=now, ran_well=False)
+    finding, reason = health_rules.find(health, checkup, now)
+    match finding:
+        case Finding.LATE:
+            life = judge(life, NOT_IN_TIME, reason, now=now, ran_well=False)
             return _stopping(life, life.cause), ()
-        reason = "waiting for its health check" if checkup.log_seen else "waiting for its log line"
-        life = life._replace(reason=f"{reason}: {checkup.error}" if checkup.error else reason)
-    elif not checkup.failures:
-        if life.state is not State.HEALTHY:
+        case Finding.UNHEALTHY if process.restart is not When.NEVER:
+            life = judge(life, NOT_HEALTHY, reason, now=now, ran_well=False)
+            return _stopping(life, life.cause), ()
+        case Finding.UNHEALTHY:
+            life = life._replace(state=State.UNHEALTHY, up_since=None)
+        case Finding.HEALTHY if life.state is not State.HEALTHY:
             life = life._replace(state=State.HEALTHY, up_since=now)
-        life = life._replace(reason=HEALTHY)
-    elif checkup.failures >= health.retries:
-        if process.restart is not When.NEVER:
-            life = judge(life, NOT_HEALTHY, f"unhealthy: {checkup.error}", now=now, ran_well=False)
-            return _stopping(life, life.cause), ()
-        life = life._replace(state=State.UNHEALTHY, reason=f"unhealthy: {checkup.error}", up_since=None)
-    else:
-        life = life._replace(reason=f"check failed ({checkup.failures}/{health.retries}): {checkup.error}")
+        case Finding.HEALTHY | Finding.WAITING | Finding.DOUBTFUL:
+            pass
+        case _:
+            assert_never(finding)
     if checkup.due is not None and now >= checkup.due and not checkup.checking:
-        return life._replace(checkup=health_rules.check_began(checkup)), (RunCheck(process.name, life.run),)
-    return life._replace(checkup=checkup), ()
+        life = life._replace(reason=reason, checkup=health_rules.check_began(checkup))
+        return life, (RunCheck(process.name, life.run),)
+    return life._replace(reason=reason, checkup=checkup), ()
 
 
 def _tick(life: Lifecycle, now: float) -> Step:

@@ -11,8 +11,9 @@ import json
 from collections.abc import Callable, Iterator
 from typing import assert_never
 
+from procreaper.checkup import HEALTHY
 from procreaper.events import Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
-from procreaper.life import ABOUT_TO_START, HEALTHY
+from procreaper.life import ABOUT_TO_START
 
 SYSTEM = "procreaper"
 # Part of a line beyond this many bytes becomes a record of its own.
