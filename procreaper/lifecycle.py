@@ -106,9 +106,12 @@ def tell_to_end(life: Lifecycle, now: float) -> Step:
     # Whoever was asked may have been waiting for its dependants until now, and have said so.
     reason = STOPPING if life.asked_to_end else life.reason
     life = life._replace(told=True, due=now + ending.timeout, reason=reason)
+    if life.phase is Phase.LINGERING:
+        # Only the child knows what a stop command is about.
+        return life, (_signal(life, ending.signal),)
     if ending.command is not None:
         return life, (RunStopCommand(life.process.name, life.run),)
-    return life, (_signal(life, ending.signal, only_main=ending.only_main and life.phase is Phase.ALIVE),)
+    return life, (_signal(life, ending.signal, only_main=ending.only_main),)
 
 
 def kill(life: Lifecycle, now: float) -> Step:
@@ -217,7 +220,7 @@ def _tick(life: Lifecycle, now: float) -> Step:
 def _start(life: Lifecycle) -> Lifecycle:
     life = life._replace(asked=True)
     if life.phase is Phase.NONE and life.state is not State.PENDING:
-        return life._replace(wanted=True, state=State.PENDING, reason=ABOUT_TO_START, retries=0, due=None)
+        return life._replace(wanted=True, state=State.PENDING, reason=ABOUT_TO_START, end=None, retries=0, due=None)
     if life.state is State.STOPPING:
         # It starts again when the old group is gone, at once and whatever the verdict on that run was.
         life = life._replace(asked_to_end=True, end=None, retries=0)

@@ -3,127 +3,45 @@
 from __future__ import annotations
 
 import pytest
+from app import SIGINT, SIGKILL, SIGTERM, TICK
+from one import (
+    PID,
+    RESTART,
+    START,
+    STOP,
+    after,
+    alive,
+    exited,
+    failed_to_spawn,
+    lingering,
+    pending,
+    restarting,
+    signals,
+    spawned,
+    spawning,
+    spawns,
+    step,
+    stopping,
+    web,
+)
 
 from procreaper import lifecycle
 from procreaper.events import (
-    Action,
     ChildExited,
     Event,
     Exit,
     GroupEnded,
-    Restart,
+    RunStopCommand,
     SendSignal,
     Shutdown,
     Spawn,
     Spawned,
     SpawnFailed,
-    Start,
     State,
-    Stop,
-    Tick,
 )
 from procreaper.life import Lifecycle, Phase
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.plan import Backoff, Ending, Process, When
-
-SIGINT, SIGKILL, SIGTERM = 2, 9, 15
-PID = 4000
-
-START, STOP, RESTART, TICK = Start(("web",)), Stop(("web",)), Restart(("web",)), Tick()
-
-
-def web(
-    restart: When = When.NEVER,
-    *,
-    backoff: Backoff = Backoff(2.0, 30.0, 45.0),
-    max_retries: int | None = None,
-    success_codes: frozenset[int] = frozenset({0}),
-    ending: Ending = Ending(SIGTERM, 5.0),
-) -> Process:
-    return Process(
-        "web",
-        "run",
-        restart=restart,
-        backoff=backoff,
-        max_retries=max_retries,
-        success_codes=success_codes,
-        ending=ending,
-    )
-
-
-def step(life: Lifecycle, event: Event, now: float = 0.0) -> tuple[Lifecycle, list[Action]]:
-    """One step; a process that is pending afterwards is launched at once, as the fleet does."""
-    life, actions = lifecycle.step(life, event, now)
-    if life.state is State.PENDING:
-        life, launch = lifecycle.launch(life)
-        actions = (*actions, *launch)
-    elif life.untold:
-        life, signal = lifecycle.tell_to_end(life, now)
-        actions = (*actions, *signal)
-    return life, list(actions)
-
-
-def after(life: Lifecycle, *events: Event, now: float = 0.0) -> Lifecycle:
-    for event in events:
-        life, _ = step(life, event, now)
-    return life
-
-
-def pending(process: Process) -> Lifecycle:
-    return lifecycle.step(Lifecycle(process), START, 0.0)[0]
-
-
-def spawning(process: Process) -> Lifecycle:
-    return lifecycle.launch(pending(process))[0]
-
-
-def spawned(life: Lifecycle) -> Spawned:
-    return Spawned("web", life.run, PID + life.run)
-
-
-def alive(process: Process, *, now: float = 0.0) -> Lifecycle:
-    life = spawning(process)
-    return after(life, spawned(life), now=now)
-
-
-def exited(life: Lifecycle, returncode: int, *, leftovers: bool = False) -> ChildExited:
-    return ChildExited("web", life.run, Exit.of(returncode), leftovers)
-
-
-def failed_to_spawn(life: Lifecycle, *, permanent: bool) -> SpawnFailed:
-    return SpawnFailed("web", life.run, "no such file or directory", 127, permanent)
-
-
-def lingering(process: Process, returncode: int = 1) -> Lifecycle:
-    life = alive(process)
-    return after(life, exited(life, returncode, leftovers=True))
-
-
-def stopping(process: Process) -> Lifecycle:
-    return after(alive(process), STOP)
-
-
-def restarting(process: Process, *, now: float = 0.0) -> Lifecycle:
-    life = alive(process)
-    return after(life, exited(life, 1), now=now)
-
-
-def signals(actions: list[Action]) -> list[int]:
-    """The signals among the actions; whatever else there is fails the test."""
-    numbers = []
-    for action in actions:
-        assert isinstance(action, SendSignal)
-        numbers.append(action.signal)
-    return numbers
-
-
-def spawns(actions: list[Action]) -> list[int]:
-    """The runs that the actions begin; whatever else there is fails the test."""
-    runs = []
-    for action in actions:
-        assert isinstance(action, Spawn)
-        runs.append(action.run)
-    return runs
+from procreaper.plan import Ending, When
 
 
 class TestStarting:
@@ -289,6 +207,18 @@ class TestBackOff:
         life = after(life, exited(life, 1), now=100.0 + up)
         assert (life.retries, life.restarts) == (retries, 4)
         assert life.due == 100.0 + up + wait
+
+    def test_at_the_reset_time_the_retries_are_cleared_before_the_eyes_of_all(self) -> None:
+        life = alive(web(When.ON_FAILURE), now=100.0)._replace(retries=3)
+        assert lifecycle.deadline(life) == 145.0
+        assert after(life, TICK, now=144.9).retries == 3
+        life, actions = step(life, TICK, 145.0)
+        assert (life.state, life.retries, actions, lifecycle.deadline(life)) == (State.RUNNING, 0, [], None)
+        life = after(life, exited(life, 1), now=146.0)
+        assert (life.retries, life.due) == (1, 148.0)
+
+    def test_a_run_that_never_failed_has_nothing_to_clear_and_wakes_nobody(self) -> None:
+        assert lifecycle.deadline(alive(web(When.ON_FAILURE))) is None
 
     def test_the_reset_time_counts_from_being_up_and_not_from_the_launch(self) -> None:
         life = spawning(web(When.ON_FAILURE))._replace(retries=3)
@@ -623,6 +553,47 @@ class TestRestart:
         life = after(alive(web()), RESTART, STOP, RESTART)
         _, actions = step(life, exited(life, -SIGTERM))
         assert spawns(actions) == [2]
+
+
+class TestStopCommand:
+    ENDING = Ending(SIGINT, 3.0, command="ask it nicely")
+
+    def test_it_is_run_instead_of_the_signal_and_the_kill_still_follows(self) -> None:
+        life, actions = step(alive(web(ending=self.ENDING)), STOP, 1.0)
+        assert (life.state, life.due, actions) == (State.STOPPING, 4.0, [RunStopCommand("web", 1)])
+        assert step(life, STOP, 2.0) == (life, [])
+        _, actions = step(life, TICK, 4.0)
+        assert actions == [SendSignal("web", 1, PID + 1, SIGKILL)]
+
+    def test_a_child_that_obeys_it_is_stopped(self) -> None:
+        life = after(alive(web(When.ALWAYS, ending=self.ENDING)), STOP)
+        assert after(life, exited(life, 3)).state is State.STOPPED
+
+    def test_it_is_not_run_for_leftovers_which_get_the_signal(self) -> None:
+        life = alive(web(ending=self.ENDING))
+        _, actions = step(life, exited(life, 1, leftovers=True))
+        assert actions == [SendSignal("web", 1, PID + 1, SIGINT)]
+
+    def test_the_second_signal_does_not_wait_for_it(self) -> None:
+        life = after(alive(web(ending=self.ENDING)), STOP)
+        assert lifecycle.kill(life, 1.0)[1] == (SendSignal("web", 1, PID + 1, SIGKILL),)
+
+
+class TestOnlyMain:
+    ENDING = Ending(SIGTERM, 5.0, only_main=True)
+
+    def test_the_signal_goes_to_the_child_alone_and_the_kill_to_all(self) -> None:
+        life, actions = step(alive(web(ending=self.ENDING)), STOP)
+        assert actions == [SendSignal("web", 1, PID + 1, SIGTERM, only_main=True)]
+        life, actions = step(life, exited(life, 0, leftovers=True), 1.0)
+        assert (life.state, life.due, actions) == (State.STOPPING, 5.0, [])
+        _, actions = step(life, TICK, 5.0)
+        assert actions == [SendSignal("web", 1, PID + 1, SIGKILL)]
+
+    def test_leftovers_of_a_crash_have_no_main_and_are_all_told(self) -> None:
+        life = alive(web(ending=self.ENDING))
+        _, actions = step(life, exited(life, 1, leftovers=True))
+        assert actions == [SendSignal("web", 1, PID + 1, SIGTERM)]
 
 
 class TestStaleFacts:
