@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from app import SIGKILL, SIGTERM, App, process, signals, spawns
+from app import HEALTH, SIGKILL, SIGTERM, App, healthy, process, signals, spawns
 
 from procreaper import fleet
 from procreaper.events import (
@@ -12,6 +12,7 @@ from procreaper.events import (
     Exit,
     GroupEnded,
     Restart,
+    RunHook,
     SendSignal,
     Shutdown,
     Spawn,
@@ -24,7 +25,7 @@ from procreaper.events import (
 from procreaper.fleet import LAUNCHES_AT_ONCE, LEFT_SOMETHING_BEHIND
 from procreaper.life import Phase
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.plan import When
+from procreaper.plan import Hooks, When
 
 INT, TERM = 130, 143
 
@@ -499,3 +500,175 @@ class TestFinished:
         before = app.fleet
         assert app.exited("web", 4) == ()
         assert app.fleet == before
+
+    def test_a_process_that_was_never_asked_for_does_not_keep_the_app(self) -> None:
+        app = App(process("web", stop_all=When.NEVER), process("console")).start("web")
+        app.exited("web", 0)
+        assert app.verdict == 0
+        assert app.reason("console") == "not started"
+
+    def test_one_that_was_asked_for_later_does(self) -> None:
+        app = App(process("web", stop_all=When.NEVER), process("console")).start("web")
+        app.start("console")
+        app.exited("web", 0)
+        assert app.verdict is None
+        app.exited("console", 0)
+        assert app.verdict == 0
+
+    def test_an_app_of_which_nothing_was_asked_for_waits_to_be_told(self) -> None:
+        app = App(process("console"))
+        app.tell(Start(()))
+        assert not app.fleet.finished
+        app.tell(Shutdown(0))
+        assert app.verdict == 0
+
+    def test_stop_of_what_was_never_asked_for_does_not_make_it_keep_the_app(self) -> None:
+        app = App(process("web", stop_all=When.NEVER), process("console")).start("web")
+        app.stop("console")
+        app.exited("web", 0)
+        assert app.verdict == 0
+
+
+class TestHealthAndTheApp:
+    def test_a_start_that_takes_too_long_ends_the_app_with_124(self) -> None:
+        app = App(process("db"), process("web", health=HEALTH)).start()
+        app.checked("web", "refused")
+        app.now = 60.0
+        app.tick(60.0)
+        assert app.states == {"db": "running", "web": "stopping"}
+        assert signals(app.exited("web", 0)) == {"db": SIGTERM}
+        app.exited("db", 0)
+        assert app.verdict == 124
+
+    def test_unhealthy_once_too_often_ends_it_with_1_whatever_the_child_says(self) -> None:
+        app = App(process("web", health=HEALTH, restart=When.ON_FAILURE, max_retries=0)).start()
+        app.checked("web")
+        for number in range(1, 4):
+            app.tick(10.0 * number)
+            app.checked("web", "refused")
+        app.exited("web", 0)
+        assert (app.state("web"), app.verdict) == (State.FAILED, 1)
+
+
+class TestOneshot:
+    def test_it_may_end_well_without_ending_the_app(self) -> None:
+        app = App(process("setup", oneshot=True, stop_all=When.ON_FAILURE), process("web")).start()
+        assert app.exited("setup", 0) == ()
+        assert app.states == {"setup": "completed", "web": "running"}
+
+    def test_its_failure_ends_the_app(self) -> None:
+        app = App(process("setup", oneshot=True, stop_all=When.ON_FAILURE), process("web")).start()
+        assert signals(app.exited("setup", 4)) == {"web": SIGTERM}
+        app.exited("web", 0)
+        assert app.verdict == 4
+
+
+HOOKS = Hooks("it is up", "once more", "it failed")
+
+
+class TestHooks:
+    def hooks(self, app: App) -> list[tuple[str, int | None, int]]:
+        """The hooks that the last event runs: command, exit code and retries."""
+        return [
+            (action.command, action.exit_code, action.retries)
+            for action in app.actions
+            if isinstance(action, RunHook) and action.name == "web"
+        ]
+
+    def test_up_for_a_process_without_a_check_is_started(self) -> None:
+        app = App(process("web", hooks=HOOKS))
+        app.tell(Start(("web",)))
+        assert self.hooks(app) == []
+        app.spawned("web")
+        assert self.hooks(app) == [("it is up", None, 0)]
+
+    def test_up_for_one_with_a_check_is_healthy_and_that_once_a_run(self) -> None:
+        app = App(process("web", hooks=HOOKS, health=HEALTH))
+        app.tell(Start(("web",)))
+        app.spawned("web")
+        assert self.hooks(app) == []
+        app.checked("web")
+        assert self.hooks(app) == [("it is up", None, 0)]
+        for number in range(1, 4):
+            app.tick(10.0 * number)
+            app.checked("web", "refused")
+            assert self.hooks(app) == []
+        assert app.state("web") is State.UNHEALTHY
+        app.tick(40.0)
+        app.checked("web")
+        assert (app.state("web"), self.hooks(app)) == (State.HEALTHY, [])
+
+    def test_up_for_a_oneshot_is_completed(self) -> None:
+        app = App(process("web", hooks=HOOKS, oneshot=True, health=HEALTH)).start()
+        app.checked("web")
+        assert self.hooks(app) == []
+        app.exited("web", 0)
+        assert self.hooks(app) == [("it is up", 0, 0)]
+
+    def test_each_retry_is_announced_and_the_first_is_number_1(self) -> None:
+        app = App(process("web", hooks=HOOKS, restart=When.ON_FAILURE, max_retries=2)).start()
+        app.exited("web", 3)
+        assert self.hooks(app) == [("once more", 3, 1)]
+        app.tick(2.0)
+        app.answer()
+        app.exited("web", -SIGKILL)
+        assert self.hooks(app) == [("once more", 137, 2)]
+        app.tick(6.0)
+        app.spawned("web")
+        assert self.hooks(app) == [("it is up", None, 2)]
+        app.exited("web", 5)
+        assert self.hooks(app) == [("it failed", 5, 2)]
+
+    def test_a_retry_of_a_failed_spawn_too(self) -> None:
+        app = App(process("web", hooks=HOOKS, restart=When.ALWAYS))
+        app.tell(Start(("web",)))
+        app.not_spawned("web", permanent=False)
+        assert self.hooks(app) == [("once more", 127, 1)]
+
+    @pytest.mark.parametrize("leftovers", [False, True])
+    def test_failed_is_announced_when_nothing_of_it_is_left(self, leftovers: bool) -> None:
+        app = App(process("web", hooks=HOOKS, stop_all=When.NEVER)).start()
+        app.exited("web", 1, leftovers=leftovers)
+        if leftovers:
+            assert self.hooks(app) == []
+            app.group_ended("web")
+        assert self.hooks(app) == [("it failed", 1, 0)]
+
+    def test_a_start_that_took_too_long_is_announced_with_its_code(self) -> None:
+        app = App(process("web", hooks=HOOKS, health=HEALTH)).start()
+        app.tick(60.0)
+        app.exited("web", -SIGTERM)
+        assert self.hooks(app) == [("it failed", 124, 0)]
+
+    def test_what_somebody_asked_for_is_no_retry_and_no_failure(self) -> None:
+        app = App(process("web", hooks=HOOKS, restart=When.ALWAYS)).start()
+        app.restart("web")
+        app.exited("web", 1)
+        assert self.hooks(app) == []
+        app.spawned("web")
+        assert self.hooks(app) == [("it is up", None, 0)]
+        app.stop("web")
+        app.exited("web", 1)
+        assert self.hooks(app) == []
+
+    def test_a_retry_that_the_end_of_the_app_prevents_is_not_announced(self) -> None:
+        app = App(process("web", hooks=HOOKS, restart=When.ALWAYS), process("db")).start()
+        app.exited("web", 1, leftovers=True)
+        app.exited("db", 0)
+        app.group_ended("web")
+        assert (app.state("web"), self.hooks(app)) == (State.STOPPED, [])
+
+    def test_skipped_is_no_failure_of_its_own(self) -> None:
+        app = App(process("db", health=HEALTH), process("web", healthy("db"), hooks=HOOKS)).start()
+        app.exited("db", 1)
+        assert (app.state("web"), self.hooks(app)) == (State.SKIPPED, [])
+
+    def test_a_hook_that_is_not_there_is_not_run(self) -> None:
+        app = App(process("web", hooks=Hooks(on_fail="it failed"), restart=When.ON_FAILURE, max_retries=1)).start()
+        assert self.hooks(app) == []
+        app.exited("web", 1)
+        assert self.hooks(app) == []
+        app.tick(2.0)
+        app.answer()
+        app.exited("web", 1)
+        assert self.hooks(app) == [("it failed", 1, 1)]

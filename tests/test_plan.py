@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from procreaper.plan import Backoff, Ending, Plan, Process, When
+from procreaper.checks import Health, LogCheck
+from procreaper.plan import Backoff, Condition, Dependency, Ending, Plan, Process, When, find_cycle, reachable
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,58 @@ def test_a_process_cannot_be_changed() -> None:
 def test_a_plan_keeps_the_order_of_its_processes() -> None:
     names = ("web", "db", "all", "a.2", "a.1")
     assert [process.name for process in Plan(tuple(Process(name, "run") for name in names)).processes] == list(names)
+
+
+@pytest.mark.parametrize(
+    ("oneshot", "checked", "condition"),
+    [
+        (False, False, Condition.STARTED),
+        (False, True, Condition.HEALTHY),
+        (True, False, Condition.COMPLETED),
+        (True, True, Condition.COMPLETED),
+    ],
+)
+def test_up_is_what_its_kind_says(oneshot: bool, checked: bool, condition: Condition) -> None:
+    health = Health(log=LogCheck("ready")) if checked else None
+    assert Process("web", "serve", oneshot=oneshot, health=health).up is condition
+
+
+def test_a_dependency_waits_for_the_start_and_does_not_follow_restarts_unless_told_otherwise() -> None:
+    assert Dependency("db") == Dependency("db", Condition.STARTED, restart=False)
+    assert [str(condition) for condition in Condition] == ["started", "healthy", "completed"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("web.2", "web"), ("web", "web"), ("web.x", "web.x")])
+def test_the_type_is_the_name_without_its_number(name: str, kind: str) -> None:
+    assert Process(name, "serve").type == kind
+
+
+@pytest.mark.parametrize(
+    ("edges", "cycle"),
+    [
+        ({}, ()),
+        ({"web": ["db"], "db": []}, ()),
+        ({"web": ["db", "api"], "api": ["db"]}, ()),
+        ({"web": ["web"]}, ("web", "web")),
+        ({"web": ["db"], "db": ["web"]}, ("web", "db", "web")),
+        ({"web": ["api"], "api": ["db"], "db": ["mail", "api"]}, ("api", "db", "api")),
+        ({"web": ["ghost"]}, ()),
+    ],
+    ids=["nothing", "chain", "triangle", "itself", "pair", "behind a tail", "unknown"],
+)
+def test_a_circle_is_found_and_named(edges: dict[str, list[str]], cycle: tuple[str, ...]) -> None:
+    assert find_cycle(edges) == cycle
+
+
+def test_a_ladder_of_diamonds_is_searched_in_no_time() -> None:
+    """Every way through it would be 2 to the power of 200."""
+    edges = {f"{side}{number}": [f"a{number + 1}", f"b{number + 1}"] for number in range(200) for side in "ab"}
+    assert find_cycle(edges) == ()
+    assert len(reachable(["a0"], edges)) == 401
+
+
+def test_what_can_be_reached_comes_once_and_in_order() -> None:
+    edges = {"web": ["api", "db"], "api": ["db"], "db": ["disk"]}
+    assert list(reachable(["web"], edges)) == ["web", "api", "db", "disk"]
+    assert list(reachable(["db", "web"], edges)) == ["db", "web", "disk", "api"]
+    assert list(reachable([], edges)) == []
