@@ -88,8 +88,8 @@ def _is_shell_builtin(name: str) -> bool:
 def _spawn(program: str, argv: tuple[str, ...], environment: Mapping[str, str]) -> int:
     # Blocked from before there is a child until we are gone, so that none of them can get lost.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*PASSED_ON, signal.SIGCHLD))
-    # Python ignores SIGPIPE, and a child would inherit that.
-    defaults = (signal.SIGPIPE,)
+    # Python ignores them, and a child would inherit that.
+    defaults = (signal.SIGPIPE, signal.SIGXFSZ)
     try:
         try:
             return os.posix_spawn(program, argv, environment, setsigmask=mask, setsigdef=defaults)

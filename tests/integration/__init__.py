@@ -1,0 +1,1 @@
+"""The program as a whole: real children, real sessions, real signals."""

@@ -1,0 +1,176 @@
+"""`run`: one command in the environment of the application, as if it had been typed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from .driver import PYTHON, Project
+
+SHOW = 'echo "$ANIMAL"'
+
+
+@pytest.fixture
+def zoo(project: Project) -> Project:
+    """A project with a variable and two process types; `echo` is also a program."""
+    project.write(".env", "ANIMAL=eland\n")
+    project.procfile(web=f"{SHOW}; exit 3", echo="echo from the Procfile")
+    return project
+
+
+def test_a_command_has_the_environment_of_the_application(zoo: Project) -> None:
+    result = zoo.run("run", "sh", "-c", SHOW)
+    assert (result.code, result.out, result.err) == (0, "eland\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out"),
+    [
+        (("run", "echo", "-e", "-f", "--port", "x"), "-f --port x\n"),
+        (("run", "--", "echo", "--", "x"), "-- x\n"),
+        (("-e", "other", "run", "sh", "-c", SHOW), "okapi\n"),
+        (("run", "-e", "other", "sh", "-c", SHOW), "okapi\n"),
+        (("run", "echo", "a  b", "$ANIMAL"), "a  b $ANIMAL\n"),
+    ],
+)
+def test_what_follows_the_command_is_its_own(zoo: Project, arguments: tuple[str, ...], out: str) -> None:
+    zoo.write("other", "ANIMAL=okapi\n")
+    zoo.write("bin/echo", '#!/bin/sh\n[ "$1" = -e ] && shift\nprintf "%s\\n" "$*"\n').chmod(0o755)
+    path = f"{zoo.path}/bin{os.pathsep}{os.environ['PATH']}"
+    result = zoo.run(*arguments, env={"PATH": path})
+    assert (result.code, result.out) == (0, out)
+
+
+def test_a_process_of_the_procfile_is_run_where_there_is_no_such_program(zoo: Project) -> None:
+    result = zoo.run("run", "web")
+    assert (result.code, result.out) == (3, "eland\n")
+    assert zoo.run("run", "echo").out == "\n"
+
+
+def test_a_builtin_of_the_shell_is_run_too(zoo: Project) -> None:
+    assert zoo.run("run", "umask", "-S").out.startswith("u=")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("true",), 0),
+        (("sh", "-c", "exit 42"), 42),
+        (("sh", "-c", "kill -INT $$"), 130),
+        (("sh", "-c", "kill -KILL $$"), 137),
+        (("no-such-program-anywhere",), 127),
+        (("./no-such-program",), 127),
+        (("./Procfile",), 126),
+        (("./sub",), 126),
+        ((), 2),
+    ],
+)
+def test_the_exit_code_is_the_shells(zoo: Project, command: tuple[str, ...], code: int) -> None:
+    (zoo.path / "sub").mkdir()
+    result = zoo.run("run", *command)
+    assert result.code == code
+    assert ("hint: " in result.err) is (code in (2, 126, 127))
+
+
+def test_a_script_without_an_interpreter_line_is_the_shells(zoo: Project) -> None:
+    zoo.write("script", "echo $ANIMAL $1\n").chmod(0o755)
+    assert zoo.run("run", "./script", "x").out == "eland x\n"
+
+
+# Prints the name of each signal; ends at the first that is not among its arguments.
+CATCH = """
+import signal, sys
+def caught(number, frame):
+    print(signal.Signals(number).name, flush=True)
+    if signal.Signals(number).name not in sys.argv:
+        sys.exit(7)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
+    signal.signal(number, caught)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_reaches_the_command_and_its_answer_counts(zoo: Project, number: signal.Signals) -> None:
+    command = zoo.python("catch", CATCH)
+    program = zoo.begin("run", "sh", "-c", f"exec {command} SIGUSR1")
+    program.wait_for("ready")
+    program.send(signal.SIGUSR1)
+    program.wait_for("SIGUSR1")
+    result = program.stop(number)
+    assert (result.code, result.out) == (7, f"ready\nSIGUSR1\n{number.name}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_catches_nothing_ends_by_the_signal(zoo: Project, number: signal.Signals) -> None:
+    program = zoo.begin("run", "sh", "-c", "echo ready; exec sleep 600")
+    program.wait_for("ready")
+    assert program.stop(number).code == 128 + number
+
+
+def test_what_is_typed_reaches_the_command_once(zoo: Project) -> None:
+    command = zoo.python("catch", CATCH)
+    program = zoo.begin("run", "sh", "-c", f"exec {command} SIGINT SIGUSR1", terminal=True)
+    program.wait_for("ready")
+    program.type("\x03")
+    program.wait_for("SIGINT")
+    # A second delivery of the first one would come before this.
+    program.send(signal.SIGUSR1)
+    program.wait_for("SIGUSR1")
+    program.type("\x1c")
+    result = program.end()
+    assert result.code == 7
+    assert result.out.count("SIGINT") == result.out.count("SIGQUIT") == 1
+
+
+def test_the_command_is_in_the_foreground_of_the_terminal(zoo: Project) -> None:
+    look = "import os, sys; print(os.isatty(0), os.isatty(1), os.tcgetpgrp(0) == os.getpgrp(), input(), flush=True)"
+    program = zoo.begin("run", "sh", "-c", f"exec {PYTHON} -c '{look}'", terminal=True)
+    program.type("typed\n")
+    program.wait_for("True True True typed")
+    assert program.end().code == 0
+
+
+def test_standard_input_is_the_commands(zoo: Project) -> None:
+    program = zoo.begin("run", "cat", stdin=subprocess.PIPE)
+    program.type("hello\n")
+    program.wait_for("hello")
+    program.close_input()
+    assert program.end().code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_at_once_leaves_nothing_running(zoo: Project, number: signal.Signals) -> None:
+    program = zoo.begin("run", "sleep", "600")
+    assert program.stop(number).code in (-number, 128 + number)
+
+
+def test_a_program_of_the_files_path_is_found(zoo: Project) -> None:
+    zoo.write("bin/okapi", "#!/bin/sh\necho here\n").chmod(0o755)
+    zoo.write(".env", f"PATH={zoo.path}/bin:{os.environ['PATH']}\n")
+    assert zoo.run("run", "okapi").out == "here\n"
+
+
+def test_the_root_is_where_the_command_runs(zoo: Project) -> None:
+    (zoo.path / "sub").mkdir()
+    assert zoo.run("run", "--root", "sub", "pwd").out == f"{zoo.path / 'sub'}\n"
+    result = zoo.run("run", "--root", "nowhere", "pwd")
+    assert result.code == 1
+    assert "--root nowhere" in result.err
+
+
+def test_an_error_in_the_file_is_told_and_nothing_is_run(zoo: Project) -> None:
+    zoo.write(".env", "GOOD=1\nBAD=it's\n")
+    result = zoo.run("run", "echo", "wrong")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(".env:2: error: ")
+
+
+def test_a_broken_procfile_does_not_concern_a_program(zoo: Project) -> None:
+    zoo.write("Procfile", b"\xff\n")
+    assert zoo.run("run", "echo", "hello").out == "hello\n"
