@@ -1,0 +1,46 @@
+"""`check`: look at everything, start nothing, say it where honcho says it."""
+
+from __future__ import annotations
+
+import pytest
+
+from .driver import Project
+
+
+def test_a_valid_procfile_is_honchos_line_on_standard_error(project: Project) -> None:
+    project.procfile(web="touch started", worker="touch started")
+    result = project.run("check")
+    assert (result.code, result.out, result.err) == (0, "", "Valid procfile detected (web, worker)\n")
+    assert not (project.path / "started").exists()
+
+
+def test_every_problem_of_every_file_is_told_at_once(project: Project) -> None:
+    project.write("Procfile", "web: one\nweb: two\nno process\nempty:\n")
+    project.write(".env", "A=it's\nB=b c\n")
+    result = project.run("check")
+    assert result.code == 1
+    places = [line.split(" ")[0] for line in result.err.splitlines() if not line.startswith("  hint: ")]
+    assert sorted(places) == [".env:1:", ".env:2:", "Procfile:2:", "Procfile:3:", "Procfile:4:"]
+    assert result.err.count("  hint: ") == len(places)
+
+
+def test_warnings_are_told_and_are_no_failure(project: Project) -> None:
+    project.write("Procfile", "web: one\nno process\n")
+    result = project.run("check")
+    assert result.code == 0
+    assert result.err.startswith("Procfile:2: warning: ")
+    assert result.err.endswith("Valid procfile detected (web)\n")
+
+
+@pytest.mark.parametrize("arguments", [("-d", "sub"), ("-f", "sub/Procfile"), ("--root", "sub")])
+def test_the_files_that_were_named_are_checked(project: Project, arguments: tuple[str, ...]) -> None:
+    project.procfile(wrong="true")
+    project.write("sub/Procfile", "right: true\n")
+    assert project.run("check", *arguments).err == "Valid procfile detected (right)\n"
+
+
+def test_what_names_no_process_is_no_valid_procfile(project: Project) -> None:
+    project.write("Procfile", "# nothing yet\n")
+    result = project.run("check")
+    assert result.code == 1
+    assert "no process is defined" in result.err
