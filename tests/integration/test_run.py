@@ -80,18 +80,17 @@ def test_a_script_without_an_interpreter_line_is_the_shells(zoo: Project) -> Non
     assert zoo.run("run", "./script", "x").out == "eland x\n"
 
 
-# Prints the name of each signal; ends at the first that is not among its arguments.
+# Prints the name of each signal; ends at the first that is not among its arguments. Nothing can be lost: they wait.
 CATCH = """
 import signal, sys
-def caught(number, frame):
-    print(signal.Signals(number).name, flush=True)
-    if signal.Signals(number).name not in sys.argv:
-        sys.exit(7)
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
-    signal.signal(number, caught)
-print("ready", flush=True)
-while True:
-    signal.pause()
+signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+name = "ready"
+while name == "ready" or name in sys.argv:
+    print(name, flush=True)
+    name = signal.Signals(signal.sigwait(signals)).name
+print(name)
+sys.exit(7)
 """
 
 
