@@ -23,6 +23,8 @@ STDOUT = 1
 # What a shell reports when a program ended because the reader of its output had gone (128 + SIGPIPE).
 READER_GONE = 141
 OUTPUT_LOST = 1
+# So many seconds a reader may rest before what it has not read is given up, at least.
+PATIENCE = 5.0
 
 
 def start(options: Options, style: Style) -> int:
@@ -79,7 +81,7 @@ async def _supervise(configuration: Configuration, style: Style) -> int:
     signals_as_requests(on_signal, owner.say)
     code = await owner.run()
     over.set()
-    await terminal.drain(patience=max(process.ending.timeout for process in processes))
+    await terminal.drain(patience=max(PATIENCE, *(process.ending.timeout for process in processes)))
     return code if code or not terminal.lost else OUTPUT_LOST
 
 

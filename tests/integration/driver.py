@@ -17,6 +17,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -187,6 +188,14 @@ class Program:
         self._wait(lambda: len(expression.findall(self.out)) >= count, f"{count} times {pattern!r}")
         return expression.findall(self.out)
 
+    def insist(self, number: signal.Signals) -> Result:
+        """Send a signal again and again, as somebody impatient does, until the program has ended."""
+        while self._process.returncode is None:
+            self.send(number)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.05)
+        return self.end()
+
     def wait_for_error(self, text: str) -> None:
         """Wait until a text was printed on standard error."""
         self._wait(lambda: text in self.err, repr(text))
@@ -194,7 +203,7 @@ class Program:
     def end(self, *, traceback: bool = False) -> Result:
         """Wait for the end of the program, and of all that it prints.
 
-        `traceback`: it may be one, because Python itself prints it for a Ctrl-C while it is not yet running any program.
+        `traceback`: there may be one, since Python itself prints it for a Ctrl-C before any program of its runs.
         """
         # The end of its output comes first; `wait` with a limit looks for the end of a process by polling.
         self._wait(lambda: self._err.ended and (self._out is None or self._out.ended), "end of its output")

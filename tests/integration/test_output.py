@@ -1,0 +1,237 @@
+"""What children write comes out: every byte, in whole lines, in order, whoever reads it and however slowly."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from .driver import Project
+
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="looks into /proc or at /dev/full, which only Linux has"
+)
+MEBIBYTE = 1 << 20
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"progress 10%\rprogress 20%",
+        b"with a carriage return\r",
+        b"form\x0cfeed, vertical\x0btab, \x1c\x1d\x1e",
+        "next line \x85, line separator \u2028, paragraph separator \u2029".encode(),
+        b"nul \0 byte",
+        b"no \xff\xfe\xc3 utf-8",
+        b"\x1b[31mred without an end",
+        b"",
+        b"x" * 300_000,
+    ],
+)
+def test_bytes_come_out_as_they_came_in(project: Project, line: bytes) -> None:
+    project.write("line", line + b"\n")
+    project.procfile(web="cat line")
+    program = project.begin("start", "--no-timestamp")
+    program.end()
+    assert program.data.split(b"\n")[1:-2] == [b"web.1  | " + line]
+
+
+@pytest.mark.parametrize("end", ["exit 5", "kill -KILL $$"])
+def test_the_last_words_come_before_the_obituary(project: Project, end: str) -> None:
+    project.procfile(web=f"seq 2000; printf unfinished; {end}")
+    result = project.run("start")
+    assert result.lines("web.1") == [*map(str, range(1, 2001)), "unfinished"]
+    assert re.search(r"\| unfinished\n\S+ system \| web\.1 stopped \(rc=-?\d\)\n\Z", result.out)
+
+
+def test_a_line_is_not_mixed_with_that_of_another_process(project: Project) -> None:
+    project.procfile(
+        half="printf 'one '; read answer; echo two; cat > /dev/null",
+        other="cat fifo; exec sleep 600",
+    )
+    os.mkfifo(project.path / "fifo")
+    program = project.begin("start", "--no-timestamp", stdin=subprocess.PIPE)
+    program.wait_for(r"half\.1  \| one \Z")
+    (project.path / "fifo").write_text("between\n")
+    program.wait_for(r"between\n")
+    program.type("\n")
+    program.wait_for(r"half\.1  \| two\n")
+    program.stop()
+    assert "half.1  | one \nother.1 | between\nhalf.1  | two\n" in program.out
+
+
+def test_a_million_lines_of_four_producers_are_whole_and_in_order(project: Project) -> None:
+    each = 250_000
+    producers = [f"p{number}" for number in range(4)]
+    for name in producers:
+        os.mkfifo(project.path / name)
+    # The end of the gate ends the app, and it ends when each of the others has written everything.
+    project.procfile(
+        **{name: f"seq {each}; : > {name}; exec sleep 600" for name in producers}, gate=f"cat {' '.join(producers)}"
+    )
+    with open(project.path / "out", "wb") as file:
+        result = project.begin("start", "--no-timestamp", stdout=file.fileno()).end()
+    assert result.code == 0
+    printed: dict[bytes, list[bytes]] = defaultdict(list)
+    for line in (project.path / "out").read_bytes().splitlines():
+        name, _, rest = line.partition(b" | ")
+        printed[name].append(rest)
+    expected = [str(number).encode() for number in range(1, each + 1)]
+    assert all(printed[f"{name}.1  ".encode()] == expected for name in producers)
+
+
+# Writes until nobody takes anything for half a second, says how much that was, and goes on until it is ended.
+FLOOD = """
+import os, select
+os.set_blocking(1, False)
+line, written, poll = b"x" * 99 + b"\\n", 0, select.poll()
+poll.register(1, select.POLLOUT)
+while poll.poll(500) and written < 1 << 28:
+    written += os.write(1, line * 40)
+with open("fifo", "w") as fifo:
+    fifo.write(f"{written}\\n")
+os.set_blocking(1, True)
+while True:
+    os.write(1, line)
+"""
+
+
+@linux_only
+def test_a_reader_that_stalls_holds_up_the_writer_and_not_the_supervision(project: Project) -> None:
+    os.mkfifo(project.path / "fifo")
+    project.procfile(
+        flood=f"exec {project.python('flood', FLOOD)}", web="trap 'echo TERM > fifo; exit' TERM; read x < never"
+    )
+    os.mkfifo(project.path / "never")
+    program = project.begin("start", "--no-timestamp", read=False)
+    with open(project.path / "fifo") as fifo:
+        written = int(fifo.readline())
+    status = Path(f"/proc/{program.pid}/status").read_text()
+    program.send(signal.SIGTERM)
+    with open(project.path / "fifo") as fifo:
+        assert fifo.read() == "TERM\n"
+    # Nobody has read a byte until now, and nothing that was taken is lost.
+    program.read()
+    result = program.end()
+    assert result.code == 143
+    assert written < 8 * MEBIBYTE
+    assert len(result.lines("flood.1")) >= written // 100
+    assert set(result.lines("flood.1")) == {"x" * 99}
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    assert int(peak) < 64 * 1024
+
+
+def test_an_insistent_end_does_not_wait_for_a_reader_that_stalls(project: Project) -> None:
+    os.mkfifo(project.path / "fifo")
+    project.procfile(flood=f"exec {project.python('flood', FLOOD)}")
+    program = project.begin("start", "-t", "500", read=False)
+    with open(project.path / "fifo") as fifo:
+        fifo.readline()
+    # The end of the children is announced nowhere else than in what nobody reads.
+    assert program.insist(signal.SIGINT).code == 130
+
+
+@pytest.mark.parametrize("timeout", ["0", "5"])
+def test_what_was_written_comes_out_although_the_reader_is_slow(project: Project, timeout: str) -> None:
+    project.procfile(web="seq 300000")
+    slow = "import os, sys\nwhile data := os.read(0, 4096): os.write(1, data)"
+    command = ("sh", "-c", f'"$@" | {sys.executable} -S -c "{slow}"', "sh")
+    result = project.run("start", "-t", timeout, wrapper=command)
+    assert len(result.lines("web.1")) == 300_000
+    assert result.lines("system")[-1] == "web.1 stopped (rc=0)"
+
+
+def test_a_reader_that_goes_away_ends_the_app(project: Project) -> None:
+    project.procfile(web="trap '' PIPE; echo ready; exec yes", other="exec sleep 600")
+    program = project.begin("start")
+    program.wait_for("ready")
+    program.leave()
+    result = program.end()
+    assert (result.code, result.err) == (128 + signal.SIGPIPE, "")
+
+
+def test_the_first_line_can_be_taken_with_head(project: Project) -> None:
+    project.procfile(web="exec yes")
+    result = project.run("start", wrapper=("sh", "-c", '{ "$@"; echo "code $?" >&2; } | head -1', "sh"))
+    assert result.out.count("\n") == 1
+    assert result.err == "code 141\n"
+
+
+@linux_only
+def test_a_full_disk_ends_the_app_and_is_told(project: Project) -> None:
+    project.procfile(web="echo hello; exec sleep 600")
+    with open("/dev/full", "wb") as full:
+        result = project.begin("start", stdout=full.fileno()).end()
+    assert result.code == 1
+    assert result.err.startswith(
+        "procreaper: error: standard output cannot be written: no space left on device\n  hint: "
+    )
+
+
+def test_standard_output_may_be_non_blocking(project: Project) -> None:
+    project.procfile(web="seq 300000")
+    unblock = "import os, sys; os.set_blocking(1, False); os.execv(sys.argv[1], sys.argv[1:])"
+    result = project.run("start", wrapper=(sys.executable, "-S", "-c", unblock))
+    assert result.code == 0
+    assert len(result.lines("web.1")) == 300_000
+
+
+def test_the_end_of_its_output_is_not_the_end_of_a_process(project: Project) -> None:
+    os.mkfifo(project.path / "fifo")
+    project.procfile(web="echo last; exec > /dev/null 2>&1; cat fifo; exit 3")
+    program = project.begin("start")
+    program.wait_for("last")
+    (project.path / "fifo").write_text("unseen")
+    result = program.end()
+    assert (result.code, result.lines("web.1")) == (3, ["last"])
+    assert result.lines("system")[-1] == "web.1 stopped (rc=3)"
+
+
+# A terminal.
+
+
+def test_a_terminal_gets_colours(project: Project) -> None:
+    project.procfile(web="echo hello", worker="sleep 600", clock="sleep 600")
+    program = project.begin("start", terminal=True)
+    program.wait_for("web.1 stopped")
+    assert program.end().code == 0
+    assert re.search(r"^\x1b\[0m\x1b\[36m\d\d:\d\d:\d\d web\.1    \| \x1b\[0mhello$", program.out, re.MULTILINE)
+    assert re.search(r"^\x1b\[0m\d\d:\d\d:\d\d system   \| web\.1 started \(pid=\d+\)$", program.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"), [(("--no-color",), {}), ((), {"NO_COLOR": "1"}), ((), {"TERM": "dumb"})]
+)
+def test_a_terminal_gets_no_colours_where_none_are_wanted(
+    project: Project, arguments: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    project.procfile(web="echo hello")
+    assert "\x1b" not in project.begin("start", *arguments, env=environment, terminal=True).end().out
+
+
+def test_on_a_terminal_a_progress_bar_keeps_its_prefix(project: Project) -> None:
+    project.write("bar", "10%\r20%\r\n")
+    project.procfile(web="cat bar")
+    result = project.begin("start", "--no-color", "--no-timestamp", terminal=True).end()
+    assert "\nweb.1  | 10%\rweb.1  | 20%\r\n" in result.out
+
+
+def test_a_terminal_that_is_closed_ends_the_app(project: Project) -> None:
+    project.procfile(web="echo ready; exec yes", other="exec sleep 600")
+    program = project.begin("start", terminal=True)
+    program.wait_for("ready")
+    program.leave()
+    # Either the signal or the failure to write comes first.
+    assert program.end().code in (128 + signal.SIGHUP, 128 + signal.SIGPIPE)
+
+
+def test_a_warning_that_nobody_reads_does_not_matter(project: Project) -> None:
+    project.write("Procfile", "web: echo hello\nno process\n")
+    result = project.run("start", wrapper=("sh", "-c", '{ exec "$@" 2>&1 >&3 | :; } 3>&1', "sh"))
+    assert result.lines("web.1") == ["hello"]
