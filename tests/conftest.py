@@ -2,56 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-MARKER = "PROCREAPER_TEST"
-
-
-def marked(marker: str) -> list[int]:
-    """The pids of all processes that inherited the marker; a zombie has no environment, so it does not count."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            variables = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if f"{MARKER}={marker}".encode() in variables:
-            found.append(int(entry.name))
-    return found
-
-
-def described(pid: int) -> str:
-    """A pid and its command line, for the message of a test that failed."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        command = "gone by now"
-    return f"{pid} ({command.strip()})"
-
-
-class Survivors:
-    """All processes that this test, or a process of this test, has started and that are alive."""
-
-    def __init__(self, marker: str) -> None:
-        self._marker = marker
-
-    def find(self) -> list[str]:
-        return [described(pid) for pid in marked(self._marker)]
-
-    def kill(self) -> None:
-        """End those that a test let escape on purpose, and those of a test that failed."""
-        while pids := marked(self._marker):
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+from survivors import MARKER, Survivors
 
 
 @pytest.fixture

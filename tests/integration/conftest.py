@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from survivors import Survivors
 
 from .driver import Project
-
-if TYPE_CHECKING:
-    from ..conftest import Survivors
 
 
 @pytest.fixture
