@@ -1,0 +1,251 @@
+"""The architecture is the one that the design draws: who may import whom, and who owns what."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import procreaper
+
+PACKAGE = Path(procreaper.__file__).parent
+
+# Every module of the package, those that are planned too. A name that ends in `.*` stands for the members of a family.
+LAYERS = {
+    "procreaper": "face",
+    "procreaper.__main__": "face",
+    "procreaper.errors": "word",
+    "procreaper.plan": "word",
+    "procreaper.events": "word",
+    "procreaper.lifecycle": "rule",
+    "procreaper.fleet": "rule",
+    "procreaper.lines": "rule",
+    "procreaper.formats": "rule",
+    "procreaper.procfile": "rule",
+    "procreaper.config": "hand",
+    "procreaper.child": "hand",
+    "procreaper.signals": "hand",
+    "procreaper.watch": "hand",
+    "procreaper.orphans": "hand",
+    "procreaper.health.*": "hand",
+    "procreaper.output.*": "hand",
+    "procreaper.control": "word",
+    "procreaper.control.protocol": "word",
+    "procreaper.control.server": "hand",
+    "procreaper.control.client": "face",
+    "procreaper.export.*": "face",
+    "procreaper.reaper": "owner",
+    "procreaper.cli.*": "face",
+}
+MAY_IMPORT = {
+    "word": {"word"},
+    "rule": {"word", "rule"},
+    "hand": {"word", "rule"},
+    "owner": {"word", "rule", "hand"},
+    "face": {"word", "rule", "hand", "owner", "face"},
+}
+# What the world is reached by, or waited for: not for words and rules.
+IMPURE = frozenset(
+    {"asyncio", "os", "time", "subprocess", "socket", "threading", "random", "logging"}
+    | {"concurrent", "contextvars", "io", "multiprocessing", "pathlib", "queue", "sched", "secrets", "select"}
+    | {"selectors", "shutil", "signal", "sys", "tempfile", "uuid"}
+)
+IMPURE_BUILTINS = frozenset({"open", "print", "input", "breakpoint", "exec", "eval"})
+ONLY_IN = {
+    "honcho": ("procreaper.procfile", "procreaper.export"),
+    "watchfiles": ("procreaper.watch",),
+    "colorama": ("procreaper.output.terminal",),
+}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def layer_of(module: str) -> str | None:
+    """The layer of a module; of a family also where only the family is in the table."""
+    families = (name for name in (module, module.rpartition(".")[0]) if f"{name}.*" in LAYERS)
+    return LAYERS.get(module) or next((LAYERS[f"{name}.*"] for name in families), None)
+
+
+def are_one_family(module: str, other: str) -> bool:
+    """Whether they are a family and its member, or two members: what they have in common is theirs alone."""
+    family = module if f"{module}.*" in LAYERS else module.rpartition(".")[0]
+    return f"{family}.*" in LAYERS and (other == family or other.startswith(f"{family}."))
+
+
+def imported(module: str, tree: ast.Module) -> Iterator[str]:
+    """All that is imported anywhere in a module, as full names of modules as far as they are ours."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}:{node.lineno}: imports are absolute"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield str(node.module) if layer_of(full) is None else full
+
+
+def called(tree: ast.Module) -> Iterator[str]:
+    """The last names of all that is called: `step` for `rules.step(...)`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Attribute):
+                yield node.func.attr
+            elif isinstance(node.func, ast.Name):
+                yield node.func.id
+
+
+def assigned(tree: ast.Module) -> Iterator[str]:
+    """The names of all attributes that are assigned."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+            yield node.attr
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What in this module breaks a rule of the design, section 3."""
+    layer = layer_of(module)
+    if layer is None:
+        return ["is in no layer: put it into the table, and into the design"]
+    tree = ast.parse(source)
+    found = []
+    for name in imported(module, tree):
+        top = name.partition(".")[0]
+        if top == "procreaper":
+            its_layer = layer_of(name)
+            if name == "procreaper":
+                # The version and nothing else; the public library is for others.
+                if layer != "face":
+                    found.append(f"imports the public face {name}")
+            elif its_layer is None:
+                found.append(f"imports {name}, which is in no layer")
+            elif module == "procreaper.control.client" and its_layer != "word":
+                found.append(f"imports {name}, which is a {its_layer}: the client speaks the protocol only")
+            elif its_layer not in MAY_IMPORT[layer] and not are_one_family(module, name):
+                found.append(f"is a {layer} and imports {name}, which is a {its_layer}")
+        elif layer in ("word", "rule") and top in IMPURE:
+            found.append(f"is a {layer} and imports {name}")
+        elif top in ONLY_IN and not module.startswith(ONLY_IN[top]):
+            found.append(f"imports {top}, which only {' and '.join(ONLY_IN[top])} may")
+        elif name.startswith("honcho.command"):
+            found.append("imports honcho.command, which configures logging when it is imported")
+    calls = set(called(tree))
+    if layer in ("word", "rule"):
+        found += [f"is a {layer} and calls {name}()" for name in sorted(calls & IMPURE_BUILTINS)]
+    if layer != "owner":
+        tasks = {"TaskGroup", "create_task", "ensure_future", "run_coroutine_threadsafe"}
+        found += [f"calls {name}, and only the owner has tasks" for name in sorted(calls & tasks)]
+        if "_fleet" in assigned(tree):
+            found.append("assigns the fleet, which only the owner does")
+        if layer not in ("word", "rule") and "step" in calls:
+            found.append("calls the rules, which only the owner does")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_keeps_the_rules(module: str) -> None:
+    assert violations(module, MODULES[module].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "complaint"),
+    [
+        ("procreaper.utils", "", "is in no layer"),
+        ("procreaper.plan", "from procreaper.lifecycle import step", "is a word and imports procreaper.lifecycle"),
+        ("procreaper.plan", "from procreaper import fleet", "is a word and imports procreaper.fleet"),
+        ("procreaper.fleet", "import time", "is a rule and imports time"),
+        ("procreaper.fleet", "def step():\n    from os.path import join", "is a rule and imports os.path"),
+        ("procreaper.fleet", "import concurrent.futures", "is a rule and imports concurrent.futures"),
+        ("procreaper.lines", "print('debug')", "is a rule and calls print()"),
+        ("procreaper.procfile", "open('Procfile')", "is a rule and calls open()"),
+        ("procreaper.child", "from procreaper.config import configure", "is a hand and imports procreaper.config"),
+        ("procreaper.child", "from procreaper.output.hub import Hub", "is a hand and imports procreaper.output.hub"),
+        ("procreaper.output.file", "import procreaper.child", "is a hand and imports procreaper.child"),
+        ("procreaper.health.tcp", "from procreaper import reaper", "is a hand and imports procreaper.reaper"),
+        ("procreaper.reaper", "from procreaper.cli import start", "is a owner and imports procreaper.cli"),
+        ("procreaper.child", "from procreaper import Process", "imports the public face"),
+        ("procreaper.control.client", "from procreaper.config import Options", "the client speaks the protocol only"),
+        ("procreaper.control.server", "from procreaper.control.client import ask", "is a hand and imports"),
+        ("procreaper.config", "from honcho import environ", "imports honcho"),
+        ("procreaper.procfile", "import honcho.command", "imports honcho.command"),
+        ("procreaper.export.systemd", "from honcho.command import main", "imports honcho.command"),
+        ("procreaper.config", "import watchfiles", "imports watchfiles"),
+        ("procreaper.cli.main", "import colorama", "imports colorama"),
+        ("procreaper.cli.start", "reaper._fleet = None", "assigns the fleet"),
+        ("procreaper.cli.start", "fleet, actions = rules.step(fleet, event, now)", "calls the rules"),
+        ("procreaper.child", "loop.create_task(read())", "only the owner has tasks"),
+        ("procreaper.health.http", "async with asyncio.TaskGroup() as tasks: ...", "only the owner has tasks"),
+    ],
+)
+def test_a_broken_rule_is_found(module: str, source: str, complaint: str) -> None:
+    assert [text for text in violations(module, source) if complaint in text]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("procreaper.fleet", "from procreaper.lifecycle import step\nimport re"),
+        ("procreaper.output.terminal", "import colorama\nfrom procreaper.output.hub import Sink"),
+        ("procreaper.health", "from procreaper.health import tcp"),
+        ("procreaper.control.client", "from procreaper.control import protocol"),
+        ("procreaper.export.runit", "from honcho.export.runit import Export"),
+        ("procreaper.cli.main", "from procreaper import __version__\nfrom procreaper.reaper import Reaper"),
+    ],
+)
+def test_what_the_rules_allow_is_not_complained_about(module: str, source: str) -> None:
+    assert violations(module, source) == []
+
+
+# What a process costs that only starts and checks. asyncio itself imports logging, socket, ssl and subprocess.
+HEAVY = (
+    *("anyio", "argcomplete", "colorama", "honcho.command", "honcho.export", "honcho.manager", "importlib.metadata"),
+    *("http", "jinja2", "json", "msgspec", "multiprocessing", "pathlib", "difflib", "tempfile", "tomllib"),
+    *("unittest", "urllib.request", "uuid", "watchfiles", "xml", "zipfile"),
+)
+LATER = ("asyncio", "logging", "socket", "subprocess", "threading", "procreaper.reaper", "procreaper.output")
+PROBE = """
+import sys
+from procreaper.cli.main import execute
+before = set(sys.modules) - {name for name in sys.modules if name.startswith("procreaper")}
+status = execute(sys.argv[1:])
+print("status", status, *sorted(sys.modules), file=sys.stderr)
+"""
+
+
+def loaded(directory: Path, *arguments: str) -> tuple[str, set[str]]:
+    """The exit status of a command line, and all modules that were imported for it."""
+    ran = subprocess.run(
+        [sys.executable, "-I", "-c", PROBE, *arguments], cwd=directory, capture_output=True, text=True, check=True
+    )
+    _, status, *names = ran.stderr.splitlines()[-1].split()
+    return status, set(names)
+
+
+def test_a_start_imports_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text("web: echo hello\n")
+    (tmp_path / ".env").write_text("A=1\n")
+    status, names = loaded(tmp_path, "start")
+    assert status == "0"
+    assert "procreaper.reaper" in names
+    assert [name for name in HEAVY if name in names] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"), [(("check",), "0"), (("version",), "0"), (("start", "-p", "x"), "1"), (("help",), "0")]
+)
+def test_what_starts_nothing_does_not_import_what_starts_something(
+    tmp_path: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    (tmp_path / "Procfile").write_text("web: echo hello\n")
+    status, names = loaded(tmp_path, *arguments)
+    assert status == expected
+    assert [name for name in (*HEAVY, *LATER) if name in names] == []
