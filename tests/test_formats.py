@@ -1,0 +1,170 @@
+"""Notices as text: honcho's layout, every byte of a child, and one open line at most."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from procreaper.events import Exit, Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
+from procreaper.formats import COLOURS, Style, TextFormat
+
+PLAIN = Style(timestamps=False)
+BARE = Style(prefix=False)
+SCREEN = Style(timestamps=False, terminal=True)
+
+
+def text_format(*names: str, style: Style = PLAIN) -> TextFormat:
+    def clock(seconds: float) -> str:
+        return f"00:00:{int(seconds):02}"
+
+    return TextFormat(names, style, clock=clock, signal_name=lambda number: {9: "SIGKILL", 15: "SIGTERM"}[number])
+
+
+def rendered(text: TextFormat, *notices: Notice) -> bytes:
+    return b"".join(map(text.render, notices)) + text.finish()
+
+
+def said(name: str, data: bytes, time: float = 0.0) -> Output:
+    return Output(time, name, data)
+
+
+@pytest.mark.parametrize(
+    ("notice", "line"),
+    [
+        (said("web.1", b"hello\n"), b"web.1  | hello\n"),
+        (RunBegan(0.0, "web.1", 42), b"system | web.1 started (pid=42)\n"),
+        (RunEnded(0.0, "web.1", 42, Exit(code=0), "exited"), b"system | web.1 stopped (rc=0)\n"),
+        (RunEnded(0.0, "web.1", 42, Exit(signal=15), "killed"), b"system | web.1 stopped (rc=-15)\n"),
+        (
+            RunEnded(0.0, "web.1", None, Exit(code=127), "no such file"),
+            b"system | web.1 could not be started: no such file\n",
+        ),
+        (SignalSent(0.0, "web.1", 42, 9), b"system | sending SIGKILL to web.1 (pid 42)\n"),
+        (Message(0.0, "SIGINT received"), b"system | SIGINT received\n"),
+        (Message(0.0, "a\nb"), b"system | a\nsystem | b\n"),
+        # A file's name may be any bytes.
+        (Message(0.0, "\udcff is no text"), b"system | \xff is no text\n"),
+        (
+            Transition(0.0, "web.1", State.STOPPING, State.STOPPING, "still there after SIGKILL"),
+            b"system | web.1: still there after SIGKILL\n",
+        ),
+        (Transition(0.0, "web.1", State.STARTING, State.RUNNING, "running"), b""),
+    ],
+)
+def test_every_notice_has_the_words_of_honcho(notice: Notice, line: bytes) -> None:
+    assert rendered(text_format("web.1"), notice) == line
+
+
+@pytest.mark.parametrize(
+    ("style", "line"),
+    [
+        (Style(), b"00:00:07 web.1  | hello\n"),
+        (Style(colour=True), b"\x1b[0m\x1b[36m00:00:07 web.1  | \x1b[0mhello\n"),
+        (Style(colour=True, timestamps=False), b"\x1b[0m\x1b[36mweb.1  | \x1b[0mhello\n"),
+        (Style(timestamps=False), b"web.1  | hello\n"),
+        (Style(prefix=False), b"hello\n"),
+        (Style(prefix=False, colour=True), b"hello\n"),
+    ],
+)
+def test_the_style_decides_what_stands_before_a_line(style: Style, line: bytes) -> None:
+    assert rendered(text_format("web.1", style=style), said("web.1", b"hello\n", 7.9)) == line
+
+
+def test_the_time_is_that_of_the_notice_also_within_a_flow() -> None:
+    text = text_format("web.1", "db.1", style=Style())
+    out = rendered(
+        text, said("web.1", b"a\n", 1.1), said("db.1", b"b\n", 1.9), said("web.1", b"c\n", 2.0), said("web.1", b"d\n")
+    )
+    assert [line[:8] for line in out.splitlines()] == [b"00:00:01", b"00:00:01", b"00:00:02", b"00:00:00"]
+
+
+def test_each_process_has_the_colour_that_honcho_gives_it() -> None:
+    names = [f"p.{number}" for number in range(14)]
+    text = text_format(*names, style=Style(colour=True, timestamps=False))
+    colours = [re.findall(rb"\[([\d;]+)m", text.render(said(name, b"x\n")))[1].decode() for name in names]
+    assert colours == [
+        *["36", "33", "32", "35", "31", "34", "36;1", "33;1", "32;1", "35;1", "31;1", "34;1", "36", "33"]
+    ]
+    assert len(set(COLOURS)) == len(COLOURS) == 12
+
+
+def test_the_systems_own_lines_have_no_colour() -> None:
+    text = text_format("web.1", style=Style(colour=True, timestamps=False))
+    assert rendered(text, Message(0.0, "hello")) == b"\x1b[0msystem | hello\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "width"), [(("a.1",), 6), (("frontend.10", "a.1"), 11), ((), 6), (("é.1",), 6)], ids=str
+)
+def test_all_prefixes_are_as_wide_as_the_longest(names: tuple[str, ...], width: int) -> None:
+    text = text_format(*names)
+    for notice in (Message(0.0, "x"), *(said(name, b"x\n") for name in names)):
+        assert rendered(text, notice).decode().index(" | ") == width
+
+
+@pytest.mark.parametrize(
+    ("style", "notices", "out"),
+    [
+        # A line that was flushed goes on without a new prefix.
+        (PLAIN, [said("a.1", b"one "), said("a.1", b"two\n")], b"a.1    | one two\n"),
+        (PLAIN, [said("a.1", b"one "), said("a.1", b"two\nthree\n")], b"a.1    | one two\na.1    | three\n"),
+        # Whoever else has something to say ends it.
+        (
+            PLAIN,
+            [said("a.1", b"half"), said("b.1", b"whole\n"), said("a.1", b" rest\n")],
+            b"a.1    | half\nb.1    | whole\na.1    |  rest\n",
+        ),
+        (PLAIN, [said("a.1", b"half"), said("b.1", b"other half")], b"a.1    | half\nb.1    | other half\n"),
+        (PLAIN, [said("a.1", b"half"), Message(0.0, "news")], b"a.1    | half\nsystem | news\n"),
+        # What is still open at the end is ended.
+        (PLAIN, [said("a.1", b"half")], b"a.1    | half\n"),
+        (PLAIN, [said("a.1", b"one\nhalf"), said("a.1", b"\n")], b"a.1    | one\na.1    | half\n"),
+        # What says nothing ends nothing.
+        (
+            PLAIN,
+            [
+                said("a.1", b"half"),
+                Transition(0.0, "b.1", State.STARTING, State.RUNNING, "running"),
+                said("a.1", b" rest\n"),
+            ],
+            b"a.1    | half rest\n",
+        ),
+        (BARE, [said("a.1", b"one "), said("a.1", b"two\n"), said("b.1", b"\n")], b"one two\n\n"),
+        (BARE, [said("a.1", b"half"), said("b.1", b"x\n")], b"half\nx\n"),
+        # Empty lines are lines.
+        (PLAIN, [said("a.1", b"\n\n")], b"a.1    | \na.1    | \n"),
+        # In a file a return is a byte like any other.
+        (PLAIN, [said("a.1", b"1%\r2%\r\n")], b"a.1    | 1%\r2%\r\n"),
+        # On a screen it goes back to the beginning, where the prefix is.
+        (SCREEN, [said("a.1", b"1%\r2%\n")], b"a.1    | 1%\ra.1    | 2%\n"),
+        (
+            SCREEN,
+            [said("a.1", b"1%\r"), said("a.1", b"2%\r"), said("a.1", b"3%\n")],
+            b"a.1    | 1%\ra.1    | 2%\ra.1    | 3%\n",
+        ),
+        (SCREEN, [said("a.1", b"1%\r"), said("a.1", b"\n")], b"a.1    | 1%\ra.1    | \n"),
+        (SCREEN, [said("a.1", b"one\r\ntwo\r\r\n")], b"a.1    | one\r\na.1    | two\r\r\n"),
+        (SCREEN, [said("a.1", b"1%\r"), said("b.1", b"x\n")], b"a.1    | 1%\r\nb.1    | x\n"),
+    ],
+)
+def test_at_most_one_line_is_open_at_a_time(style: Style, notices: list[Notice], out: bytes) -> None:
+    assert rendered(text_format("a.1", "b.1", style=style), *notices) == out
+
+
+pieces = st.lists(st.tuples(st.sampled_from(["a.1", "b.1"]), st.text("xy\r\n", min_size=1, max_size=6)), max_size=12)
+
+
+@given(pieces, st.booleans())
+def test_no_byte_of_a_process_is_lost_or_moved_to_another(said_by: list[tuple[str, str]], colour: bool) -> None:
+    style = Style(colour=colour, timestamps=False)
+    out = rendered(text_format("a.1", "b.1", style=style), *(said(name, data.encode()) for name, data in said_by))
+    lines = re.sub(rb"\x1b\[[\d;]*m", b"", out).split(b"\n")
+    assert lines.pop() == b""
+    for name in ("a.1", "b.1"):
+        its = [line.partition(b" | ")[2] for line in lines if line.startswith(name.encode())]
+        # The line ends are ours where a line was interrupted.
+        assert b"".join(its).decode() == "".join(data for who, data in said_by if who == name).replace("\n", "")
+    assert all(line.startswith((b"a.1    | ", b"b.1    | ")) for line in lines)
