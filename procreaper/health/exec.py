@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from procreaper.health.escapes import readable
 from procreaper.health.reasons import UnhealthyError, of_system
-from procreaper.lifecycle import NOT_RUNNABLE, describe
+from procreaper.policy import NOT_RUNNABLE, describe
 
 if TYPE_CHECKING:
     from procreaper.checks import ExecCheck, Target
