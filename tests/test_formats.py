@@ -47,10 +47,6 @@ def said(name: str, data: bytes, time: float = 0.0) -> Output:
         (Message(0.0, "a\nb"), b"system | a\nsystem | b\n"),
         # A file's name may be any bytes.
         (Message(0.0, "\udcff is no text"), b"system | \xff is no text\n"),
-        (
-            Transition(0.0, "web.1", State.STOPPING, State.STOPPING, "still there after SIGKILL"),
-            b"system | web.1: still there after SIGKILL\n",
-        ),
         (Transition(0.0, "web.1", State.STARTING, State.RUNNING, "running"), b""),
     ],
 )

@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Protocol
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-import procreaper
+from procreaper import __version__
 from procreaper.health.reasons import UnhealthyError, of_system
 from procreaper.health.tcp import connect
 
@@ -71,7 +71,7 @@ def request(parts: SplitResult) -> bytes:
     lines = [
         f"GET {path}{query} HTTP/1.1",
         f"Host: {_host_header(unquote(parts.hostname or ''), parts.port, parts.scheme)}",
-        f"User-Agent: procreaper/{procreaper.__version__}",
+        f"User-Agent: procreaper/{__version__}",
         "Accept: */*",
         "Connection: close",
     ]
