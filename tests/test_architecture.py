@@ -70,7 +70,7 @@ ONLY_IN = {
     "watchfiles": ("procreaper.watch",),
     "colorama": ("procreaper.output.terminal",),
 }
-# Their tasks do not live on: the owner itself, in the loop of the library's user or in that of a thread; and a spawn that
+# Their tasks do not live on: the owner itself, in the loop of the library's user or of a thread; and a spawn that
 # a cancellation must not interrupt.
 AWAITS_ITS_OWN = ("procreaper.library", "procreaper.blocking", "procreaper.command")
 
