@@ -51,7 +51,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One way to take a sample: it gives figures for `columns`, and may raise `session.Failed`."""
+    """One way to take a sample: it gives figures for `columns`, and may raise `session.SampleError`."""
 
     label: str
     columns: tuple[str, ...]

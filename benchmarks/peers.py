@@ -58,7 +58,7 @@ def from_ecosystem(directory: Path, commands: Commands) -> list[str]:
 
 
 def from_shell(directory: Path, commands: Commands) -> list[str]:
-    """Run every command into a `cat` of its own: no prefix, no whole lines, no supervision, the limit of the machine."""
+    """Run every command into a `cat` of its own: no prefix, no whole lines, no supervision."""
     lines = [f"({command}) | cat &\n" for command in commands.values()]
     (directory / "limit.sh").write_text("".join([*lines, "wait\n"]))
     return ["limit.sh"]

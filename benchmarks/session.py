@@ -23,16 +23,16 @@ PRODUCER = Path(__file__).with_name("producer.py")
 READY_SECONDS = 20.0
 
 
-class Failed(Exception):
+class SampleError(Exception):
     """A manager did not do in this run what the measurement needs."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `Failed` in whatever is being waited for when the time is over."""
+    """Raise `SampleError` in whatever is being waited for when the time is over."""
 
-    def over(number: int, frame: FrameType | None) -> None:
-        raise Failed(f"no end within {seconds:g} s")
+    def over(_number: int, _frame: FrameType | None) -> None:
+        raise SampleError(f"no end within {seconds:g} s")
 
     previous = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -145,7 +145,7 @@ class Session:
         poll.register(self._ready, select.POLLIN)
         while count < len(missing):
             if time.monotonic() > deadline or self.ended():
-                raise Failed(f"{count} of {len(missing)} children came up{self.last_words()}")
+                raise SampleError(f"{count} of {len(missing)} children came up{self.last_words()}")
             discard(self.sink)
             if poll.poll(50):
                 with suppress(BlockingIOError):
@@ -153,6 +153,15 @@ class Session:
                     said = os.read(self._ready, 65536)
                     count += said.count(b"benchmark-ready") or said.count(b".")
         discard(self.sink)
+
+    def rest(self, seconds: float) -> None:
+        """Let the manager settle, and read meanwhile what it still has to say."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self.ended():
+                raise SampleError(f"ended by itself{self.last_words()}")
+            discard(self.sink)
+            time.sleep(min(0.05, left))
 
     def open_gate(self) -> float:
         """Let the producers begin, and return the monotonic time."""

@@ -35,12 +35,18 @@ class Collected:
 
 
 class Sink(Protocol):
-    """The far end of a manager's output."""
+    """The far end of a manager's output; `reader` is None where it can only be looked at from outside."""
 
     writer: int
-    reader: int | None
 
-    def collect(self, capacity: int, finished: Finished, limit: float) -> Collected:
+    @property
+    def reader(self) -> int | None: ...
+
+    def prepare(self, capacity: int) -> None:
+        """Have memory for so many bytes ready before the clock starts."""
+        ...
+
+    def collect(self, finished: Finished, limit: float) -> Collected:
         """Read until nothing comes any more and `finished` agrees, or silence lasts, or the limit is over."""
         ...
 
@@ -59,9 +65,8 @@ def arena(capacity: int) -> bytearray:
     return _arena
 
 
-def collect_from(reader: int, capacity: int, finished: Finished, limit: float) -> Collected:
+def collect_from(reader: int, data: bytearray, finished: Finished, limit: float) -> Collected:
     """Read a pipe or a terminal."""
-    data = arena(capacity)
     view = memoryview(data)
     length = 0
     last = time.monotonic()
@@ -98,45 +103,52 @@ def discard(sink: Sink) -> None:
         return
 
 
-class PipeSink:
+class _Stream:
+    """What a pipe and a terminal have in common."""
+
+    def __init__(self, reader: int, writer: int) -> None:
+        self.reader, self.writer = reader, writer
+        self._data = bytearray()
+        os.set_blocking(reader, False)
+
+    def prepare(self, capacity: int) -> None:
+        self._data = arena(capacity)
+
+    def collect(self, finished: Finished, limit: float) -> Collected:
+        return collect_from(self.reader, self._data, finished, limit)
+
+    def close(self) -> None:
+        os.close(self.reader)
+
+
+class PipeSink(_Stream):
     """A pipe of the usual size."""
 
     def __init__(self) -> None:
-        self.reader, self.writer = os.pipe()
-        os.set_blocking(self.reader, False)
-
-    def collect(self, capacity: int, finished: Finished, limit: float) -> Collected:
-        return collect_from(self.reader, capacity, finished, limit)
-
-    def close(self) -> None:
-        os.close(self.reader)
+        super().__init__(*os.pipe())
 
 
-class TerminalSink:
+class TerminalSink(_Stream):
     """A pseudo-terminal with its usual settings, so that every newline arrives as two bytes."""
 
     def __init__(self) -> None:
-        self.reader, self.writer = pty.openpty()
+        super().__init__(*pty.openpty())
         fcntl.ioctl(self.writer, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        os.set_blocking(self.reader, False)
-
-    def collect(self, capacity: int, finished: Finished, limit: float) -> Collected:
-        return collect_from(self.reader, capacity, finished, limit)
-
-    def close(self) -> None:
-        os.close(self.reader)
 
 
 class FileSink:
     """A file; it is read when it has stopped growing, and the moment is that of its last growth."""
 
-    reader = None
+    reader: None = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
-    def collect(self, capacity: int, finished: Finished, limit: float) -> Collected:
+    def prepare(self, capacity: int) -> None:
+        arena(capacity)
+
+    def collect(self, finished: Finished, limit: float) -> Collected:
         length = 0
         last = checked = time.monotonic()
         deadline = last + limit
@@ -146,16 +158,15 @@ class FileSink:
             if size != length:
                 length, last = size, now
             elif now - max(last, checked) > QUIET_SECONDS:
-                data = self.content(capacity, length)
+                data = self._content(length)
                 if finished(data, length) or now - last > SILENCE_SECONDS:
                     break
                 checked = time.monotonic()
             time.sleep(FILE_INTERVAL_SECONDS)
-        return Collected(self.content(capacity, length), length, last)
+        return Collected(self._content(length), length, last)
 
-    def content(self, capacity: int, length: int) -> bytearray:
-        """Return the file so far."""
-        data = arena(max(capacity, length))
+    def _content(self, length: int) -> bytearray:
+        data = arena(length)
         with self.path.open("rb") as file:
             file.readinto(memoryview(data)[:length])
         return data

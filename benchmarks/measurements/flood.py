@@ -14,7 +14,7 @@ import processes
 import producer
 from measurement import Case, Column, Sample, Settings, Table, show_memory, show_seconds
 from peers import Peer
-from session import Failed, Session
+from session import SampleError, Session
 
 PRODUCERS = 4
 LOOK_SECONDS = 0.1
@@ -39,7 +39,7 @@ def table(settings: Settings) -> Table:
         with flooded(peer, settings.seconds) as session:
             endured = endure(session, settings.seconds, reading=True)
         if not endured.lines:
-            raise Failed("no line arrived")
+            raise SampleError("no line arrived")
         cost = endured.processor / endured.lines * 1e6
         return Sample({OWN: endured.own, ALL: endured.all, COST: cost})
 
@@ -70,12 +70,12 @@ def endure(session: Session, seconds: float, *, reading: bool) -> Endured:
     while (now := time.monotonic()) < start + seconds:
         if now >= look:
             if session.ended():
-                raise Failed(f"ended under the flood{session.last_words()}")
+                raise SampleError(f"ended under the flood{session.last_words()}")
             mine = processes.memory(family[:1])
             own = max(own, mine)
             everyone = max(everyone, mine + processes.memory(family[1:]))
             if everyone > MOST_MEMORY:
-                raise Failed(f"more than {MOST_MEMORY >> 30} GiB of memory")
+                raise SampleError(f"more than {MOST_MEMORY >> 30} GiB of memory")
             look = time.monotonic() + LOOK_SECONDS
         if poll.poll(max(0.0, look - time.monotonic()) * 1000) and session.sink.reader is not None:
             with suppress(BlockingIOError):

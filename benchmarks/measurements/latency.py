@@ -11,7 +11,7 @@ import time
 
 from measurement import Case, Column, Sample, Settings, Table, show_seconds
 from peers import Peer
-from session import Failed, Session
+from session import SampleError, Session
 from sinks import READ_BYTES
 
 TICKER, FLOOD = "tick", "p01"
@@ -53,7 +53,7 @@ def _measure(peer: Peer, situation: str, ticks: int, *, beside_flood: bool) -> S
     arrived = sorted(delay for number, delay in delays.items() if number >= SKIPPED)
     missing = ticks - SKIPPED - len(arrived)
     if not arrived:
-        raise Failed("no line arrived")
+        raise SampleError("no line arrived")
     arrived += [WAIT_SECONDS] * missing
     values = {_label(part, situation): arrived[(len(arrived) - 1) * part // 100] for part in PERCENTILES}
     note = f"{missing} of {len(arrived)} lines had not arrived after {WAIT_SECONDS:g} s and count as that long"
@@ -65,7 +65,7 @@ def read_ticks(session: Session, ticks: int, deadline: float) -> dict[int, float
     mark = f"@{TICKER} ".encode()
     reader = session.sink.reader
     if reader is None:
-        raise Failed("there is no pipe to read")
+        raise SampleError("there is no pipe to read")
     poll = select.poll()
     poll.register(reader, select.POLLIN)
     delays: dict[int, float] = {}

@@ -11,7 +11,7 @@ from functools import partial
 import verification
 from measurement import Case, Column, Sample, Settings, Table, show_rate
 from peers import Peer
-from session import Failed, Session
+from session import SampleError, Session
 
 from measurements import flood
 
@@ -63,7 +63,7 @@ class Throughput:
             self.lines[peer.name] = self._fitting(peer)
         seconds, verdict, total = self._run(peer, self.lines[peer.name])
         if not verdict.whole:
-            raise Failed("no whole line arrived")
+            raise SampleError("no whole line arrived")
         faults = str(verdict)
         notes = {self.column: f"of {total:,} lines: {faults}"} if faults else {}
         return Sample({self.column: verdict.whole / seconds}, notes)
@@ -73,7 +73,7 @@ class Throughput:
         while True:
             seconds, verdict, _ = self._run(peer, lines)
             if not verdict.whole:
-                raise Failed("no whole line arrived")
+                raise SampleError("no whole line arrived")
             if lines == self.settings.most_lines or seconds >= FIRST_SECONDS:
                 wanted = int(verdict.whole / seconds * self.settings.seconds)
                 return min(self.settings.most_lines, max(FIRST_LINES, wanted))

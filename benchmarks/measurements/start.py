@@ -11,7 +11,7 @@ from functools import partial
 
 from measurement import Case, Column, Sample, Settings, Table, show_seconds
 from peers import Peer
-from session import Failed, Session
+from session import SampleError, Session
 
 WORDS = b"benchmark-ready"
 LIMIT_SECONDS = 30.0
@@ -46,7 +46,7 @@ def wait_for_words(session: Session, count: int) -> tuple[float, float]:
     """Return the seconds from the spawn to the words of the first child, and to those of the last."""
     reader = session.sink.reader
     if reader is None:
-        raise Failed("there is no pipe to read")
+        raise SampleError("there is no pipe to read")
     poll = select.poll()
     poll.register(reader, select.POLLIN)
     read = b""
@@ -66,4 +66,4 @@ def wait_for_words(session: Session, count: int) -> tuple[float, float]:
             first = now - session.spawned
         if found >= count:
             return first, now - session.spawned
-    raise Failed(f"{read.count(WORDS)} of {count} children printed their words{session.last_words()}")
+    raise SampleError(f"{read.count(WORDS)} of {count} children printed their words{session.last_words()}")

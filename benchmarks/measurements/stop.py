@@ -8,7 +8,7 @@ import time
 import processes
 from measurement import Case, Column, Sample, Settings, Table, show_seconds
 from peers import Peer
-from session import Failed, Session
+from session import SampleError, Session
 
 CHILDREN = 100
 SETTLE_SECONDS = 0.5
@@ -33,7 +33,7 @@ def measure(peer: Peer) -> Sample:
         session.rest(SETTLE_SECONDS)
         seconds = session.terminate(LIMIT_SECONDS)
         if seconds is None:
-            raise Failed(f"did not end within {LIMIT_SECONDS:g} s of SIGTERM")
+            raise SampleError(f"did not end within {LIMIT_SECONDS:g} s of SIGTERM")
         time.sleep(MOURNING_SECONDS)
         left = processes.children_alive()
     return Sample({STOP: seconds}, {STOP: f"left {left} of {CHILDREN} children running"} if left else {})
