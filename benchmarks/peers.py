@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,20 +88,23 @@ class Peer:
         """Return the version as the program tells it, in one short line."""
         if not self.version_arguments:
             return ""
+        command = [*self.program, *self.version_arguments]
         try:
-            answer = subprocess.run(
-                [*self.program, *self.version_arguments], capture_output=True, text=True, timeout=20, check=False
-            )
+            with tempfile.TemporaryDirectory() as directory:
+                environment = self.environment(Path(directory))
+                answer = subprocess.run(
+                    command, env=environment, capture_output=True, text=True, timeout=20, check=False
+                )
         except (OSError, subprocess.TimeoutExpired):
-            return "unknown version"
+            return "of unknown version"
         lines = (answer.stdout or answer.stderr).strip().splitlines()
-        return lines[0].removeprefix(self.name).strip() if lines else "unknown version"
+        return lines[0].removeprefix(self.name).strip() if lines else "of unknown version"
 
 
 ONLY_SCREEN = "draws a screen and prints no lines"
 NO_SUPERVISION = "a shell, not a manager"
 PEERS = (
-    Peer("procreaper", ("procreaper",), from_procfile("start")),
+    Peer("procreaper", ("procreaper",), from_procfile("start"), version_arguments=("version",)),
     Peer("honcho", ("honcho",), from_procfile("start")),
     Peer("foreman", ("foreman",), from_procfile("start")),
     Peer("nf", ("nf",), from_procfile("start")),

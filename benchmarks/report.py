@@ -1,0 +1,108 @@
+"""The results as markdown: a table for each measurement, medians, ratios, spreads and notes.
+
+It knows neither processes nor clocks; what it says of the machine is told to it.
+"""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from measurement import Column, Sample, Table
+from peers import REFERENCE, Peer
+
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+NOTHING = "-"
+
+
+class Figure(NamedTuple):
+    """The place of a figure in the report."""
+
+    title: str
+    peer: str
+    column: str
+
+
+@dataclass(slots=True)
+class Results:
+    """What the runs have given so far: the values of each figure in their order, and what is to be said of them."""
+
+    values: dict[Figure, list[float]] = field(default_factory=lambda: defaultdict(list))
+    notes: dict[Figure, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+
+    def add(self, table: Table, peer: Peer, sample: Sample) -> None:
+        """Keep the figures of one run."""
+        for column, value in sample.values.items():
+            self.values[Figure(table.title, peer.name, column)].append(value)
+        for column, note in sample.notes.items():
+            self.note(Figure(table.title, peer.name, column), note)
+
+    def note(self, figure: Figure, note: str) -> None:
+        """Keep what is to be said of a figure, and how often."""
+        notes = self.notes[figure]
+        notes[note] = notes.get(note, 0) + 1
+
+    def median(self, figure: Figure) -> float | None:
+        """Return the median of a figure, if there is one."""
+        values = self.values.get(figure)
+        return statistics.median(values) if values else None
+
+
+def render(tables: Sequence[Table], peers: Sequence[Peer], results: Results) -> str:
+    """Return all tables, one below the other."""
+    return "\n\n".join(_table(table, peers, results) for table in tables) + "\n"
+
+
+def _table(table: Table, peers: Sequence[Peer], results: Results) -> str:
+    notes: list[str] = []
+    rows = [
+        [peer.name, *(_cell(table, peer, column, results, notes) for column in table.columns)]
+        for peer in peers
+        if table.measurement not in peer.unfit
+    ]
+    head = ["", *(column.label for column in table.columns)]
+    lines = [f"### {table.title}", "", *_grid(head, rows)]
+    absent = [f"{peer.name} ({peer.unfit[table.measurement]})" for peer in peers if table.measurement in peer.unfit]
+    if absent:
+        notes.append(f"Not measured: {', '.join(absent)}.")
+    if notes:
+        lines += ["", "<br>\n".join(notes)]
+    return "\n".join(lines)
+
+
+def _grid(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Return the lines of a table, aligned for those who read it as plain text."""
+    widths = [max(map(len, cells)) for cells in zip(head, *rows, strict=True)]
+    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in (head, *rows)]
+    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
+    return [lines[0], rule, *lines[1:]]
+
+
+def _cell(table: Table, peer: Peer, column: Column, results: Results, notes: list[str]) -> str:
+    """Return the median, the ratio to the reference, the spread, and the numbers of the notes, which are added."""
+    figure = Figure(table.title, peer.name, column.label)
+    marks = ""
+    for note, count in results.notes.get(figure, {}).items():
+        times = f" (in {count} runs)" if count > 1 else ""
+        number = str(len(notes) + 1).translate(SUPERSCRIPTS)
+        notes.append(f"{number} {peer.name}: {note}{times}")
+        marks += f" {number}"
+    median = results.median(figure)
+    if median is None:
+        return NOTHING + marks
+    parts = [column.show(median)]
+    reference = results.median(figure._replace(peer=REFERENCE))
+    if reference and peer.name != REFERENCE:
+        parts.append(f"{show_ratio(median / reference)} x")
+    values = results.values[figure]
+    if len(values) > 1:
+        parts.append(f"{column.show(min(values))} - {column.show(max(values))}")
+    return " · ".join(parts) + marks
+
+
+def show_ratio(ratio: float) -> str:
+    """Show a ratio with two digits that mean something."""
+    if ratio >= 10:
+        return f"{ratio:.0f}"
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}"
