@@ -20,7 +20,7 @@ class Settings:
     @property
     def seconds(self) -> float:
         """How long a run under load should take."""
-        return 0.5 if self.quick else 3.0
+        return 0.5 if self.quick else 1.0
 
     @property
     def most_lines(self) -> int:
@@ -29,8 +29,8 @@ class Settings:
 
     @property
     def stall(self) -> float:
-        """For how many seconds the reader stalls."""
-        return 2.0 if self.quick else 5.0
+        """How long memory is watched under a flood, and for how long a reader stalls."""
+        return 2.0 if self.quick else 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One way to take a sample: it gives figures for `columns`, and may raise `session.SampleError`."""
+    """One way to take a sample: it gives figures for `columns`, and may raise `session.SampleError`.
+
+    `repeat` is how many samples a run takes, where they are short and vary.
+    """
 
     label: str
     columns: tuple[str, ...]
     measure: Callable[[Peer], Sample]
     limit: float = 60.0
+    repeat: int = 1
 
 
 @dataclass(frozen=True, slots=True)

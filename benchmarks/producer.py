@@ -1,8 +1,8 @@
-"""The child of the benchmarks: writes numbered lines as fast as the pipe takes them, or one line every 20 ms.
+"""The child of the benchmarks: writes numbered lines as fast as the pipe takes them, or one line every 10 ms.
 
     producer.py DIRECTORY NAME lines COUNT      COUNT lines, then waits to be stopped
     producer.py DIRECTORY NAME flood SECONDS    lines without end, for at most SECONDS
-    producer.py DIRECTORY NAME ticks COUNT      COUNT lines, one every 20 ms, each with the moment it was written
+    producer.py DIRECTORY NAME ticks COUNT      COUNT lines, one every 10 ms, each with the moment it was written
 
 DIRECTORY holds two named pipes. The producer builds its lines, says so with one byte in `ready`, and then waits until
 someone opens `gate`: neither the start of the interpreter nor the building of lines is part of any measurement.
@@ -21,7 +21,7 @@ LINE_BYTES = 100
 MARK = b"@"
 DIGITS = 9
 BLOCK_LINES = 1000
-TICK_SECONDS = 0.02
+TICK_SECONDS = 0.01
 # Nobody who was forgotten may live for ever.
 LIFETIME_SECONDS = 900
 
@@ -80,7 +80,7 @@ def flood(directory: str, name: str, seconds: int) -> None:
 
 
 def write_ticks(directory: str, name: str, count: int) -> None:
-    """Write one line every 20 ms with the time at which it was written; the times do not drift."""
+    """Write one line every 10 ms with the time at which it was written; the times do not drift."""
     wait_at_gate(directory)
     start = time.monotonic()
     for number in range(count):

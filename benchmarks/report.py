@@ -80,17 +80,17 @@ def _grid(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _cell(table: Table, peer: Peer, column: Column, results: Results, notes: list[str]) -> str:
-    """Return the median, the ratio to the reference, the spread, and the numbers of the notes, which are added."""
+    """Return the median, the ratio to the reference, the spread, and the number of its note, which is added."""
     figure = Figure(table.title, peer.name, column.label)
-    marks = ""
-    for note, count in results.notes.get(figure, {}).items():
-        times = f" (in {count} runs)" if count > 1 else ""
+    mark = ""
+    if said := results.notes.get(figure):
         number = str(len(notes) + 1).translate(SUPERSCRIPTS)
-        notes.append(f"{number} {peer.name}: {note}{times}")
-        marks += f" {number}"
+        times = (f"{note} ({count} times)" if count > 1 else note for note, count in said.items())
+        notes.append(f"{number} {peer.name}: {'; '.join(times)}.")
+        mark = f" {number}"
     median = results.median(figure)
     if median is None:
-        return NOTHING + marks
+        return NOTHING + mark
     parts = [column.show(median)]
     reference = results.median(figure._replace(peer=REFERENCE))
     if reference and peer.name != REFERENCE:
@@ -98,11 +98,11 @@ def _cell(table: Table, peer: Peer, column: Column, results: Results, notes: lis
     values = results.values[figure]
     if len(values) > 1:
         parts.append(f"{column.show(min(values))} - {column.show(max(values))}")
-    return " · ".join(parts) + marks
+    return " · ".join(parts) + mark
 
 
 def show_ratio(ratio: float) -> str:
-    """Show a ratio with two digits that mean something."""
+    """Show a ratio with the digits that mean something."""
     if ratio >= 10:
         return f"{ratio:.0f}"
-    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}"
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.1g}"

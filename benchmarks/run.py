@@ -118,7 +118,7 @@ def measure(tables: Sequence[Table], peers: Sequence[Peer], settings: Settings) 
         for case in table.cases:
             watch = machine.Watch()
             failures = dict.fromkeys((peer.name for peer in peers if table.measurement not in peer.unfit), 0)
-            for _ in range(settings.runs):
+            for _ in range(settings.runs * case.repeat):
                 for peer in peers:
                     if failures.get(peer.name, MOST_FAILURES) < MOST_FAILURES:
                         failures[peer.name] += not take(case, table, peer, results)

@@ -4,7 +4,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import producer
 
@@ -14,7 +14,7 @@ AFTER_A_LINE = rb"(?:\x1b\[[0-9;]*m)*\r*$"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of the lines; everything but `whole` should be 0."""
+    """What became of the lines; everything but `whole` should be 0. A damaged line is not also lost."""
 
     whole: int
     lost: int = 0
@@ -52,7 +52,7 @@ def verify(data: bytearray, length: int, counts: Mapping[str, int], *, keeps_lin
     verdict = Verdict(whole=0, damaged=marks - matched)
     for name, count in counts.items():
         verdict = _sum(verdict, _judge(numbers[name.encode()], count))
-    return verdict
+    return replace(verdict, lost=max(0, verdict.lost - verdict.damaged))
 
 
 def _pattern(counts: Mapping[str, int], *, prefixes: bool) -> re.Pattern[bytes]:

@@ -1,7 +1,6 @@
-"""How much memory a manager takes under a flood that its reader takes away, and what a line costs it.
+"""How much memory a manager takes under a flood that its reader takes away.
 
-Looking at the memory disturbs, so that these runs are others than those of the throughput. The processor time of a line
-is the figure that other work on the machine disturbs least.
+Looking at the memory disturbs, so that these runs are others than those of the throughput.
 """
 
 import os
@@ -12,14 +11,14 @@ from dataclasses import dataclass
 
 import processes
 import producer
-from measurement import Case, Column, Sample, Settings, Table, show_memory, show_seconds
+from measurement import Case, Column, Sample, Settings, Table, show_memory
 from peers import Peer
 from session import SampleError, Session
 
 PRODUCERS = 4
 LOOK_SECONDS = 0.1
 MOST_MEMORY = 3 << 30
-OWN, ALL, COST = "manager, peak", "with helpers, peak", "processor time for a million lines"
+OWN, ALL = "manager, peak", "with helpers, peak"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +28,21 @@ class Endured:
     own: int
     all: int
     lines: int
-    processor: float
 
 
 def table(settings: Settings) -> Table:
-    """Return the table of memory and cost."""
+    """Return the table of memory."""
 
     def measure(peer: Peer) -> Sample:
-        with flooded(peer, settings.seconds) as session:
-            endured = endure(session, settings.seconds, reading=True)
+        with flooded(peer, settings.stall) as session:
+            endured = endure(session, settings.stall, reading=True)
         if not endured.lines:
             raise SampleError("no line arrived")
-        cost = endured.processor / endured.lines * 1e6
-        return Sample({OWN: endured.own, ALL: endured.all, COST: cost})
+        return Sample({OWN: endured.own, ALL: endured.all})
 
-    columns = (Column(OWN, show_memory), Column(ALL, show_memory), Column(COST, show_seconds))
-    title = f"Under a flood of {PRODUCERS} producers into a pipe for {settings.seconds:g} s: memory (PSS) and cost"
-    return Table("output", title, columns, (Case("memory under a flood", (OWN, ALL, COST), measure),))
+    columns = (Column(OWN, show_memory), Column(ALL, show_memory))
+    title = f"Memory (PSS) under a flood of {PRODUCERS} producers into a pipe for {settings.stall:g} s"
+    return Table("output", title, columns, (Case("memory under a flood", (OWN, ALL), measure),))
 
 
 def flooded(peer: Peer, seconds: float) -> Session:
@@ -61,7 +58,6 @@ def endure(session: Session, seconds: float, *, reading: bool) -> Endured:
     """Open the gate and watch the manager for some seconds, while its output is read or the reader stalls."""
     session.wait_ready()
     family = session.family()
-    before = processes.usage(family)
     own = everyone = lines = 0
     start = look = session.open_gate()
     poll = select.poll()
@@ -80,4 +76,4 @@ def endure(session: Session, seconds: float, *, reading: bool) -> Endured:
         if poll.poll(max(0.0, look - time.monotonic()) * 1000) and session.sink.reader is not None:
             with suppress(BlockingIOError):
                 lines += os.read(session.sink.reader, 1 << 20).count(producer.MARK)
-    return Endured(own, everyone, lines, (processes.usage(family) - before).processor)
+    return Endured(own, everyone, lines)

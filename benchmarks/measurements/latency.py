@@ -1,6 +1,6 @@
 """How long a line takes from the child that writes it to the reader of the manager's output.
 
-A child writes a line every 20 ms with the monotonic time at which it does; that clock is the same in all processes, so
+A child writes a line every 10 ms with the monotonic time at which it does; that clock is the same in all processes, so
 the reader subtracts. Once alone, once beside a child that floods, whose lines the reader throws away at once. On two
 cores the flood, the manager, the reader and the ticking child compete: the row of `cat` says what the machine allows.
 """
@@ -11,12 +11,13 @@ import time
 
 from measurement import Case, Column, Sample, Settings, Table, show_seconds
 from peers import Peer
+from producer import TICK_SECONDS
 from session import SampleError, Session
 from sinks import READ_BYTES
 
 TICKER, FLOOD = "tick", "p01"
 SKIPPED = 10
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 5.0
 PERCENTILES = (50, 99)
 
 
@@ -48,7 +49,7 @@ def _measure(peer: Peer, situation: str, ticks: int, *, beside_flood: bool) -> S
     with session:
         session.wait_ready()
         start = session.open_gate()
-        delays = read_ticks(session, ticks, start + ticks * 0.02 + WAIT_SECONDS)
+        delays = read_ticks(session, ticks, start + ticks * TICK_SECONDS + WAIT_SECONDS)
     # The first ones meet a flood that is still beginning.
     arrived = sorted(delay for number, delay in delays.items() if number >= SKIPPED)
     missing = ticks - SKIPPED - len(arrived)

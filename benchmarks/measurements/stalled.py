@@ -16,7 +16,7 @@ from session import Session
 
 from measurements import flood
 
-TERM_SECONDS = 15.0
+TERM_SECONDS = 8.0
 COLLECT_SECONDS = 40.0
 CAPACITY_PER_LINE = 220
 OWN, ALL = "manager, peak", "with helpers, peak"
@@ -49,7 +49,7 @@ def _terminate(settings: Settings, peer: Peer) -> Sample:
 
 def _read_on(settings: Settings, peer: Peer) -> Sample:
     # More than any buffer should hold, little enough for a slow manager to be done within the limit.
-    counts = {f"p{number:02}": 10_000 if settings.quick else 50_000 for number in range(1, flood.PRODUCERS + 1)}
+    counts = {f"p{number:02}": 10_000 if settings.quick else 25_000 for number in range(1, flood.PRODUCERS + 1)}
     total = sum(counts.values())
     session = Session(peer)
     for name, count in counts.items():

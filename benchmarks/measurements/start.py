@@ -15,6 +15,7 @@ from session import SampleError, Session
 
 WORDS = b"benchmark-ready"
 LIMIT_SECONDS = 30.0
+REPEAT = 3
 FIRST = "100 processes, the first"
 
 
@@ -22,7 +23,12 @@ def tables(settings: Settings) -> list[Table]:
     """Return the table of one, ten and a hundred processes."""
     counts = (1, 100) if settings.quick else (1, 10, 100)
     cases = tuple(
-        Case(_label(count), (FIRST, _label(count)) if count == 100 else (_label(count),), partial(measure, count))
+        Case(
+            _label(count),
+            (FIRST, _label(count)) if count == 100 else (_label(count),),
+            partial(measure, count),
+            repeat=REPEAT,
+        )
         for count in counts
     )
     columns = tuple(Column(label, show_seconds) for case in cases for label in case.columns)
