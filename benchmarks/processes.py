@@ -38,7 +38,7 @@ def become_subreaper() -> None:
 
 def descendants(root: int) -> list[int]:
     """Return every living descendant of a process, zombies not counted."""
-    children: dict[int, list[int]] = {}
+    below: dict[int, list[int]] = {}
     zombies = set()
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -46,15 +46,15 @@ def descendants(root: int) -> list[int]:
         with suppress(OSError):
             # The name of the program stands in parentheses and may itself hold blanks and parentheses.
             state, parent = Path("/proc", entry, "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:2]
-            children.setdefault(int(parent), []).append(int(entry))
+            below.setdefault(int(parent), []).append(int(entry))
             if state in "ZX":
                 zombies.add(int(entry))
     found: list[int] = []
     waiting = [root]
     while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
+        more = below.get(waiting.pop(), [])
+        found += more
+        waiting += more
     return [process for process in found if process not in zombies]
 
 
@@ -74,9 +74,9 @@ def helpers(manager: int) -> list[int]:
     return sorted(process for process in below if not is_child(process))
 
 
-def children_alive() -> int:
-    """Count the children, their shells included, that are alive, whoever their parent is."""
-    return sum(map(is_child, descendants(os.getpid())))
+def children() -> list[int]:
+    """Return the children, their shells included, that are alive, whoever their parent is."""
+    return [process for process in descendants(os.getpid()) if is_child(process)]
 
 
 def memory(processes: Iterable[int]) -> int:

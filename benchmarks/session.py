@@ -10,7 +10,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from sinks import FileSink, PipeSink, Sink, TerminalSink, discard
 
 PRODUCER = Path(__file__).with_name("producer.py")
 READY_SECONDS = 20.0
+MOURNING_SECONDS = 0.3
 
 
 class SampleError(Exception):
@@ -41,6 +43,15 @@ def time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What SIGTERM led to: the seconds until the manager and the last child had ended, None where they had not."""
+
+    manager: float | None
+    children: float | None
+    left: int
 
 
 class Session:
@@ -173,29 +184,44 @@ class Session:
         """Tell whether the manager is gone."""
         return self.process.poll() is not None
 
-    def terminate(self, limit: float, *, reading: bool = True) -> float | None:
-        """Send SIGTERM to the manager; return the seconds until it has ended, or None if it has not."""
-        descriptor = os.pidfd_open(self.manager)
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        reader = self.sink.reader
-        if reading and reader is not None:
-            poll.register(reader, select.POLLIN)
-        try:
+    def terminate(self, limit: float, *, reading: bool = True) -> Ended:
+        """Send SIGTERM to the manager, and wait until it and its children have ended, or the limit is over.
+
+        When the manager is gone, its children get `MOURNING_SECONDS` more.
+        """
+        children = processes.children()
+        with ExitStack() as stack:
+            poll = select.poll()
+            waiting: dict[int, int] = {}
+            for process in (self.manager, *children):
+                with suppress(ProcessLookupError):
+                    descriptor = os.pidfd_open(process)
+                    stack.callback(os.close, descriptor)
+                    waiting[descriptor] = process
+                    poll.register(descriptor, select.POLLIN)
+            if reading and self.sink.reader is not None:
+                poll.register(self.sink.reader, select.POLLIN)
             start = time.monotonic()
             os.kill(self.manager, signal.SIGTERM)
-            while (left := start + limit - time.monotonic()) > 0:
-                events = poll.poll(left * 1000)
-                now = time.monotonic()
-                for ready, event in events:
-                    if ready == descriptor:
-                        return now - start
+            deadline = start + limit
+            manager: float | None = None
+            last_child = 0.0
+            while waiting and (left := deadline - time.monotonic()) > 0:
+                for ready, event in poll.poll(left * 1000):
+                    now = time.monotonic()
+                    if ready in waiting:
+                        poll.unregister(ready)
+                        if waiting.pop(ready) != self.manager:
+                            last_child = now - start
+                            continue
+                        manager = now - start
+                        deadline = min(deadline, now + MOURNING_SECONDS)
+                        continue
                     discard(self.sink)
                     if event & select.POLLHUP:
                         poll.unregister(ready)
-            return None
-        finally:
-            os.close(descriptor)
+            left_behind = sum(process != self.manager for process in waiting.values())
+        return Ended(manager, None if left_behind else last_child, left_behind)
 
     def last_words(self) -> str:
         """Return the last line of what the manager wrote to standard error, as the end of a sentence."""
