@@ -30,7 +30,7 @@ class Settings:
     @property
     def stall(self) -> float:
         """How long memory is watched under a flood, and for how long a reader stalls."""
-        return 2.0 if self.quick else 3.0
+        return 1.0 if self.quick else 2.0
 
 
 @dataclass(frozen=True, slots=True)

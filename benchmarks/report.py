@@ -3,9 +3,11 @@
 It knows neither processes nor clocks; what it says of the machine is told to it.
 """
 
+import itertools
+import re
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ from peers import REFERENCE, Peer
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 NOTHING = "-"
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 
 class Figure(NamedTuple):
@@ -85,8 +88,7 @@ def _cell(table: Table, peer: Peer, column: Column, results: Results, notes: lis
     mark = ""
     if said := results.notes.get(figure):
         number = str(len(notes) + 1).translate(SUPERSCRIPTS)
-        times = (f"{note} ({count} times)" if count > 1 else note for note, count in said.items())
-        notes.append(f"{number} {peer.name}: {'; '.join(times)}.")
+        notes.append(f"{number} {peer.name}: {'; '.join(summarise(said))}.")
         mark = f" {number}"
     median = results.median(figure)
     if median is None:
@@ -99,6 +101,26 @@ def _cell(table: Table, peer: Peer, column: Column, results: Results, notes: lis
     if len(values) > 1:
         parts.append(f"{column.show(min(values))} - {column.show(max(values))}")
     return " · ".join(parts) + mark
+
+
+def summarise(said: Mapping[str, int]) -> list[str]:
+    """Return one note for all that differ only in their numbers, with the range of those, and how often it was said."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for note in said:
+        alike[NUMBER.sub("#", note)].append(note)
+    summary = []
+    for notes in alike.values():
+        ranges = [_range(numbers) for numbers in zip(*map(NUMBER.findall, notes), strict=True)]
+        between = NUMBER.split(notes[0])
+        note = "".join(itertools.chain(*itertools.zip_longest(between, ranges, fillvalue="")))
+        times = sum(said[one] for one in notes)
+        summary.append(f"{note} ({times} times)" if times > 1 else note)
+    return summary
+
+
+def _range(numbers: Sequence[str]) -> str:
+    ordered = sorted(set(numbers), key=lambda number: float(number.replace(",", "")))
+    return ordered[0] if len(ordered) == 1 else f"{ordered[0]} - {ordered[-1]}"
 
 
 def show_ratio(ratio: float) -> str:

@@ -8,8 +8,8 @@ from peers import Peer
 from session import Session
 
 CHILDREN = 10
-SETTLE_SECONDS = 1.5
-SECONDS = 3.0
+SETTLE_SECONDS = 1.0
+SECONDS = 2.0
 OWN, ALL = "wake-ups a second, manager", "wake-ups a second, with helpers"
 TIME = "processor time, with helpers"
 

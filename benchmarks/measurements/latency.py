@@ -25,7 +25,7 @@ def tables(settings: Settings) -> list[Table]:
     """Return the table with the percentiles of both situations."""
     situations = ("idle", "beside a flood")
     columns = tuple(Column(_label(part, name), show_seconds) for name in situations for part in PERCENTILES)
-    ticks = SKIPPED + (50 if settings.quick else 200)
+    ticks = SKIPPED + (50 if settings.quick else 150)
 
     def case(situation: str) -> Case:
         def measure(peer: Peer) -> Sample:

@@ -12,7 +12,7 @@ from peers import Peer
 from session import Session
 
 COUNTS = (1, 100)
-SETTLE_SECONDS = 1.0
+SETTLE_SECONDS = 0.5
 
 
 def tables(settings: Settings) -> list[Table]:

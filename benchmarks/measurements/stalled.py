@@ -15,7 +15,7 @@ from session import Session
 
 from measurements import flood
 
-TERM_SECONDS = 8.0
+TERM_SECONDS = 7.0
 COLLECT_SECONDS = 40.0
 CAPACITY_PER_LINE = 220
 OWN, ALL = "manager, peak", "with helpers, peak"
