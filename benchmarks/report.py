@@ -127,4 +127,4 @@ def show_ratio(ratio: float) -> str:
     """Show a ratio with the digits that mean something."""
     if ratio >= 10:
         return f"{ratio:.0f}"
-    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.1g}"
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}" if ratio >= 0.095 else f"{ratio:.1g}"
