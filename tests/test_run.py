@@ -70,6 +70,13 @@ def test_the_exit_code_is_known_even_where_the_end_of_children_is_ignored() -> N
     assert subprocess.run(ignoring, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False).returncode == 4
 
 
+@pytest.mark.parametrize("name", ["PIPE", "XFSZ"])
+def test_a_signal_that_python_ignores_ends_the_command(name: str) -> None:
+    command = [sys.executable, "-m", "procreaper", "run", "sh", "-c", f"kill -{name} $$"]
+    code = 128 + signal.Signals[f"SIG{name}"]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False).returncode == code
+
+
 def test_an_interrupt_that_the_background_of_a_script_ignores_stays_ignored_in_the_command() -> None:
     command = [sys.executable, "-m", "procreaper", "run", "sh", "-c", "kill -INT $$; echo alive"]
     ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
