@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from procreaper.errors import ConfigError, Problem
@@ -73,8 +74,11 @@ def read_project(options: Options, own_environment: Mapping[str, str]) -> Projec
 def read_environment(options: Options) -> tuple[dict[str, str], tuple[Problem, ...]]:
     """What the `.env` files add to our environment, and the warnings. Raises ConfigError if one cannot be used."""
     environments = _read_environments(options)
-    problems = refuse_errors([problem for environment in environments for problem in environment.problems])
-    return _merge(environments), problems
+    problems = [problem for environment in environments for problem in environment.problems]
+    if options.app_root is not None and not os.path.isdir(options.app_root):
+        message = f"-d {options.app_root}: this is not a directory, so nothing is taken from it"
+        problems.append(Problem(message, hint="name an existing directory", level="warning"))
+    return _merge(environments), refuse_errors(problems)
 
 
 def configure(options: Options, own_environment: Mapping[str, str]) -> Configuration:
@@ -152,14 +156,22 @@ def _read_procfile(path: str) -> Procfile:
         with open(path, "rb") as file:
             return parse_procfile(file.read(), path)
     except (FileNotFoundError, NotADirectoryError):
-        hint = "create it with a line such as `web: python3 -m http.server $PORT`, or name another with -f or -d"
-        problem = Problem("Procfile does not exist or is not a file", path, hint=hint)
+        problem = Problem("Procfile does not exist or is not a file", path, hint=_instead_of(path))
     except IsADirectoryError:
         hint = "name a file with -f, or the directory that it is in with -d"
         problem = Problem("Procfile does not exist or is not a file: this is a directory", path, hint=hint)
     except OSError as error:
         problem = _unreadable(path, error)
     return Procfile(path, (), (problem,))
+
+
+def _instead_of(path: str) -> str:
+    """What to do about a Procfile that is missing: often there is one of a longer name, such as Procfile.dev."""
+    with suppress(OSError):
+        names = sorted(os.listdir(os.path.dirname(path) or "."))
+        if others := [name for name in names if name.lower().startswith("procfile") and name != os.path.basename(path)]:
+            return f"there is `{'`, `'.join(others)}`; name it with -f"
+    return "create it with a line such as `web: python3 -m http.server $PORT`, or name another with -f or -d"
 
 
 def _select(procfile: Procfile, names: Sequence[str], problems: list[Problem]) -> list[Entry]:

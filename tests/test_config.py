@@ -82,6 +82,21 @@ def test_a_procfile_that_is_no_file_is_an_error_with_its_path(path: str) -> None
     assert "Procfile does not exist or is not a file" in problem.message
 
 
+def test_where_there_is_a_procfile_of_another_name_it_is_proposed() -> None:
+    Path("Procfile").rename("Procfile.dev")
+    assert refused().hint == "there is `Procfile.dev`; name it with -f"
+    Path("Procfile.dev").unlink()
+    assert "create it with a line such as" in str(refused().hint)
+
+
+def test_an_app_root_that_does_not_exist_is_a_warning_of_run() -> None:
+    _, [warning] = read_environment(Options(app_root="nope"))
+    assert (warning.level, warning.message) == (
+        "warning",
+        "-d nope: this is not a directory, so nothing is taken from it",
+    )
+
+
 @pytest.mark.parametrize("path", ["nope", "Procfile/.env"])
 def test_an_environment_file_that_is_named_and_missing_is_a_warning(path: str) -> None:
     values, [warning] = read_environment(Options(env=path))

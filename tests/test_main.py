@@ -50,7 +50,11 @@ def test_the_defaults_of_foreman_give_way_to_the_command_line(
     assert (first.port, first.formation, first.root) == ("1", "web=2", "sub")
     assert (second.port, second.formation, second.concurrency) == ("2", None, "web=1")
     assert (second.root, second.app_root) == (None, ".")
-    assert ".foreman sets formation, port, root" in capsys.readouterr().err
+    # What is overruled, or means nothing to the command, is not told.
+    assert capsys.readouterr().err == "procreaper: .foreman sets formation, port, root\n"
+    Path(".foreman").write_text("port: 1\nprocfile: Procfile\n")
+    assert execute(["check"]) == 0
+    assert "procreaper: .foreman sets procfile\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

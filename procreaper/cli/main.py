@@ -78,17 +78,20 @@ def _options(given: Namespace) -> Options:
     """What was given, over what `.foreman` says."""
     defaults, warnings = foreman.read_defaults()
     report(warnings)
-    if defaults:
-        complain(f"procreaper: {foreman.PATH} sets {', '.join(sorted(defaults))}")
     # honcho's and foreman's word for the same question: the one that was given wins over the file.
     overruled = {"concurrency": "formation", "app_root": "root"}
     for name, other in overruled.items():
         if hasattr(given, name):
             defaults.pop(other, None)
+    taken = []
     for name, value in defaults.items():
         target = {"color": "colour"}.get(name, name)
         if not hasattr(given, target):
             setattr(given, target, value)
+            if given.command == "start" or name in ("env", "procfile", "root"):
+                taken.append(name)
+    if taken:
+        complain(f"procreaper: {foreman.PATH} sets {', '.join(sorted(taken))}")
     if hasattr(given, "root") and hasattr(given, "app_root"):
         raise ProcreaperError("-d and --root cannot be used together", hint="--root also changes where processes run")
     values = {field: getattr(given, field) for field in Options._fields if hasattr(given, field)}
