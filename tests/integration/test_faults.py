@@ -131,7 +131,7 @@ def test_a_wrong_port_says_where_it_was_set(project: Project, file: str, environ
     project.write(".env", file)
     result = project.run("start", env=environment)
     assert result.code == 1
-    assert ("PORT in the .env file" if file else "PORT in the environment") in result.err
+    assert (".env:1: error: " if file else "PORT in the environment") in result.err
 
 
 def test_every_mistake_is_told_at_once(project: Project) -> None:
