@@ -69,6 +69,7 @@ class Owner:
         self._stays = stays
         self._inbox: deque[Event] = deque()
         self._arrived = asyncio.Event()
+        self._error: Exception | None = None
         # The runs of each process that can still say something, the current one last.
         self._children: dict[str, list[Child]] = {}
         self._started: dict[str, float] = {}
@@ -109,6 +110,8 @@ class Owner:
             try:
                 while self._inbox or not self._over():
                     await self._wait()
+                    if self._error is not None:
+                        raise self._error
                     while self._inbox:
                         self._step(self._inbox.popleft(), tasks)
             finally:
@@ -195,6 +198,15 @@ class Owner:
             case _:
                 assert_never(action)
 
+    def _pass_on(self, notice: Notice) -> bool:
+        """Publish what a child says. It does so in a callback of the loop, where an error of ours would end nothing."""
+        try:
+            return self._publish(notice)
+        except Exception as error:
+            self._error = error
+            self._arrived.set()
+            return False
+
     def _status(self, life: Lifecycle) -> Status:
         # Not at the top: a plain start never asks.
         from datetime import UTC, datetime
@@ -219,7 +231,7 @@ class Owner:
     def _listening(self, process: Process, run: int) -> Callable[[Notice], bool]:
         """`publish` for one run, which also looks for the line that tells that it is ready."""
         if process.health is None or process.health.log is None:
-            return self._publish
+            return self._pass_on
         from procreaper.health.log import LogWatcher
 
         watchers = [LogWatcher(process.health.log.pattern)]
@@ -228,7 +240,7 @@ class Owner:
             if watchers and isinstance(notice, Output) and watchers[0].feed(notice.data):
                 watchers.clear()
                 self.post(LogMatched(process.name, run))
-            return self._publish(notice)
+            return self._pass_on(notice)
 
         return publish
 
@@ -271,7 +283,7 @@ class Owner:
 
         def take(data: bytes) -> None:
             if whole := lines.feed(data):
-                self._publish(Output(time.time(), process.name, whole))
+                self._pass_on(Output(time.time(), process.name, whole))
 
         environment = {**_environment(process), **variables}
         try:

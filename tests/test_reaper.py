@@ -1,0 +1,301 @@
+"""The owner, with real children: it carries out what the rules decide, and nothing outlives it, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+from loops import LIMIT, in_loop, until
+from survivors import Survivors
+
+from procreaper.child import group_lives
+from procreaper.events import (
+    Message,
+    Notice,
+    Output,
+    Restart,
+    RunBegan,
+    RunEnded,
+    Shutdown,
+    SignalSent,
+    Start,
+    State,
+    Stop,
+    Transition,
+)
+from procreaper.plan import Backoff, Ending, Plan, Process, When
+from procreaper.reaper import Owner
+
+Kind = TypeVar("Kind", bound=Notice)
+STAY = "echo ready; exec sleep 600"
+# Neither SIGTERM nor the end of its leader ends it.
+STUBBORN = "trap '' TERM INT HUP; (echo ready; while :; do sleep 600; done) & wait"
+
+
+class App:
+    """An owner, and all that it has told."""
+
+    def __init__(self, *processes: Process, told: Callable[[Notice], bool] | None = None) -> None:
+        self.notices: list[Notice] = []
+        self._told = told
+        self._changed = asyncio.Event()
+        self.owner = Owner(Plan(processes), publish=self._publish)
+
+    def _publish(self, notice: Notice) -> bool:
+        self.notices.append(notice)
+        self._changed.set()
+        return True if self._told is None else self._told(notice)
+
+    def all(self, kind: type[Kind], name: str | None = None) -> list[Kind]:
+        kinds = [notice for notice in self.notices if isinstance(notice, kind)]
+        return [notice for notice in kinds if name is None or getattr(notice, "name", None) == name]
+
+    def output(self, name: str) -> bytes:
+        return b"".join(notice.data for notice in self.all(Output, name))
+
+    def states(self, name: str) -> list[State]:
+        return [notice.state for notice in self.all(Transition, name)]
+
+    async def sees(self, happened: Callable[[], bool]) -> None:
+        await until(happened, self._changed)
+
+    async def is_ready(self, count: int = 1) -> None:
+        """Wait until so many children have said so."""
+        await self.sees(lambda: sum(notice.data.count(b"ready\n") for notice in self.all(Output)) >= count)
+
+
+def process(name: str, command: str, **options: object) -> Process:
+    return Process(name, command, **options)  # type: ignore[arg-type]
+
+
+@in_loop
+async def test_a_run_is_told_from_its_start_to_its_end(survivors: Survivors) -> None:
+    app = App(process("web", "echo hello; exit 3"))
+    assert await app.owner.run() == 3
+    began, ended = app.all(RunBegan)[0], app.all(RunEnded)[0]
+    assert (began.pid, ended.exit.code, ended.reason) == (ended.pid, 3, "exited with code 3")
+    assert app.states("web") == [State.STARTING, State.RUNNING, State.FAILED]
+    order = [type(notice) for notice in app.notices if not isinstance(notice, Transition)]
+    assert order == [RunBegan, Output, RunEnded]
+
+
+@in_loop
+async def test_an_app_of_nothing_is_over_at_once() -> None:
+    assert await App().owner.run() == 0
+
+
+@in_loop
+async def test_what_cannot_be_started_is_told_with_its_reason(survivors: Survivors) -> None:
+    app = App(Process("web", ("/no/such/program",)))
+    assert await app.owner.run() == 127
+    assert [(notice.pid, notice.reason) for notice in app.all(RunEnded)] == [
+        (None, "no such file or directory: /no/such/program")
+    ]
+
+
+@in_loop
+async def test_a_shutdown_ends_all_and_the_code_is_its_own(survivors: Survivors) -> None:
+    app = App(process("web", STAY), process("db", STAY))
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready(2)
+    app.owner.post(Shutdown(130))
+    assert await running == 130
+    assert [(notice.name, notice.signal) for notice in app.all(SignalSent)] == [("web", 15), ("db", 15)]
+
+
+@in_loop
+async def test_a_process_that_fails_is_restarted_until_its_retries_are_used_up(survivors: Survivors) -> None:
+    backoff = Backoff(initial=0.001, maximum=0.001)
+    app = App(process("web", "echo run; exit 4", restart=When.ON_FAILURE, max_retries=2, backoff=backoff))
+    assert await app.owner.run() == 4
+    assert app.output("web") == b"run\n" * 3
+    assert app.states("web").count(State.RESTARTING) == 2
+    assert app.states("web")[-1] is State.FAILED
+
+
+@in_loop
+async def test_who_is_stopped_by_hand_keeps_the_app_and_can_be_started_again(survivors: Survivors) -> None:
+    app = App(process("web", STAY))
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready()
+    app.owner.post(Stop(("web",)))
+    await app.sees(lambda: app.states("web")[-1] is State.STOPPED)
+    app.owner.post(Start(("web",)))
+    await app.is_ready(2)
+    app.owner.post(Restart(("web",)))
+    await app.is_ready(3)
+    assert not running.done()
+    app.owner.post(Shutdown(0))
+    assert await running == 0
+    assert len(app.all(RunBegan)) == 3
+
+
+@in_loop
+async def test_a_second_run_starts_only_when_the_whole_group_of_the_first_is_gone(survivors: Survivors) -> None:
+    app = App(process("web", STUBBORN, ending=Ending(timeout=0.05)))
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready()
+    first = app.all(RunBegan)[0].pid
+    app.owner.post(Restart(("web",)))
+    await app.sees(lambda: len(app.all(RunBegan)) == 2)
+    assert not group_lives(first)
+    app.owner.post(Shutdown(0))
+    await running
+
+
+@in_loop
+async def test_what_it_says_is_a_message() -> None:
+    app = App()
+    app.owner.say("hello")
+    assert [notice.text for notice in app.all(Message)] == ["hello"]
+
+
+@in_loop
+async def test_output_that_was_paused_goes_on_after_resume(survivors: Survivors) -> None:
+    room = False
+    app = App(process("web", "seq 200000"), told=lambda notice: room)
+    running = asyncio.create_task(app.owner.run())
+    await app.sees(lambda: bool(app.all(Output)))
+    room = True
+    app.owner.resume()
+    assert await running == 0
+    assert app.output("web").count(b"\n") == 200_000
+
+
+# However it ends.
+
+
+@in_loop
+async def test_a_cancellation_ends_every_group(survivors: Survivors) -> None:
+    app = App(process("web", STUBBORN), process("db", STAY))
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready(2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert survivors.find() == []
+
+
+@pytest.mark.parametrize("turns", range(12))
+@in_loop
+async def test_a_cancellation_at_any_moment_of_the_start_leaves_nothing(turns: int, survivors: Survivors) -> None:
+    app = App(*(process(f"web.{number}", STAY) for number in range(8)))
+    running = asyncio.create_task(app.owner.run())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    before = asyncio.get_running_loop().time()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert survivors.find() == []
+    # It did not give up after the time that SIGKILL is granted.
+    assert asyncio.get_running_loop().time() - before < 4
+
+
+class OurBugError(Exception):
+    """What no rule foresees."""
+
+
+@pytest.mark.parametrize("kind", [Transition, RunBegan, Output, RunEnded])
+@in_loop
+async def test_an_error_of_ours_ends_every_group_and_comes_out(kind: type[Notice], survivors: Survivors) -> None:
+    def told(notice: Notice) -> bool:
+        if isinstance(notice, kind) and notice.name == "web":
+            raise OurBugError
+        return True
+
+    app = App(process("db", STUBBORN), process("web", "echo ready; exit 3"), process("worker", STUBBORN), told=told)
+    with pytest.raises(ExceptionGroup) as caught:
+        await app.owner.run()
+    assert caught.group_contains(OurBugError)
+    assert survivors.find() == []
+
+
+@in_loop
+async def test_an_error_of_the_rules_ends_every_group_and_comes_out(
+    survivors: Survivors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from procreaper import fleet
+
+    app = App(process("web", STUBBORN), process("db", STUBBORN))
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready(2)
+
+    def broken(*_: object) -> None:
+        raise OurBugError
+
+    monkeypatch.setattr(fleet, "step", broken)
+    app.owner.post(Stop(("web",)))
+    with pytest.raises(ExceptionGroup) as caught:
+        await running
+    assert caught.group_contains(OurBugError)
+    assert survivors.find() == []
+
+
+@in_loop
+async def test_an_error_of_a_spawn_ends_every_group_and_comes_out(survivors: Survivors) -> None:
+    # No word for the kernel; the plan is made by others, and nobody has looked.
+    app = App(process("db", STUBBORN), Process("web", ("true",), env={"A": 1}))  # type: ignore[dict-item]
+    with pytest.raises(ExceptionGroup) as caught:
+        await app.owner.run()
+    assert caught.group_contains(TypeError)
+    assert survivors.find() == []
+
+
+# A guest in somebody else's program.
+
+
+@in_loop
+async def test_it_touches_no_signal_handler_and_no_logger(survivors: Survivors) -> None:
+    def state() -> list[object]:
+        numbers = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+        return [[signal.getsignal(number) for number in numbers], logging.getLogger().handlers[:], sys.excepthook]
+
+    app = App(process("web", STAY))
+    before = state()
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready()
+    assert state() == before
+    app.owner.post(Shutdown(0))
+    await running
+    assert state() == before
+
+
+@in_loop
+async def test_it_leaves_the_children_of_others_alone(survivors: Survivors) -> None:
+    with subprocess.Popen(["sh", "-c", "read x; exit 9"], stdin=subprocess.PIPE) as theirs:
+        app = App(process("web", "exit 3"), process("db", STAY))
+        assert theirs.stdin is not None
+        theirs.stdin.close()
+        assert await app.owner.run() == 3
+        assert await asyncio.to_thread(theirs.wait, LIMIT) == 9
+
+
+def test_it_works_in_any_thread(survivors: Survivors) -> None:
+    codes: list[int] = []
+
+    async def main() -> None:
+        app = App(process("web", "echo hello; exit 3"), process("db", STAY))
+        codes.append(await app.owner.run())
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    thread.join(LIMIT)
+    assert codes == [3]
+
+
+@in_loop
+async def test_two_apps_in_one_loop_do_not_meet(survivors: Survivors) -> None:
+    one, other = App(process("web", "exit 3"), process("db", STAY)), App(process("web", STAY))
+    running = asyncio.create_task(other.owner.run())
+    await other.is_ready()
+    assert await one.owner.run() == 3
+    other.owner.post(Shutdown(5))
+    assert await running == 5
