@@ -78,7 +78,11 @@ class HTTPCheck:
     status: Collection[int] = ()
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
+        try:
+            parts = urlsplit(self.url)
+        except ValueError:
+            # A bracket that is not closed, or does not hold an IPv6 address.
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"`{self.url}` is not a URL such as http://127.0.0.1:8000/healthz")
         try:

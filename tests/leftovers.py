@@ -13,12 +13,13 @@ from pathlib import Path
 
 @contextmanager
 def nothing_is_left() -> Iterator[None]:
-    """Afterwards there must be as many descriptors as before, and no child, not even a zombie."""
-    gc.collect()
+    """Afterwards there must be no more descriptors than before, and no child, not even a zombie."""
     before = len(os.listdir("/dev/fd"))
     yield
-    gc.collect()
-    assert len(os.listdir("/dev/fd")) == before
+    if len(os.listdir("/dev/fd")) > before:
+        # What only a cycle keeps open is told of by a ResourceWarning, which is an error.
+        gc.collect()
+    assert len(os.listdir("/dev/fd")) <= before
     try:
         child = os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 import subprocess
@@ -72,6 +73,12 @@ def asked(url: str) -> bytes:
         assert examine(HTTPCheck(url.replace("PORT", str(port)))) is None
     (request,) = requests
     return request.replace(b"%d" % port, b"PORT")
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://[x]/", "http:///", "ftp://host/", "", "http://host:0/"])
+def test_what_is_not_a_url_is_an_error_that_says_so(url: str) -> None:
+    with pytest.raises(ValueError, match="^`" + re.escape(url) + "` (is not a URL such as|has a port that is not)"):
+        HTTPCheck(url)
 
 
 # What is asked.

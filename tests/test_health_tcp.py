@@ -7,7 +7,7 @@ import errno
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -38,17 +38,32 @@ def unused_port(_nothing_is_left: None) -> Iterator[int]:
 
 @pytest.fixture
 def no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
-    def getaddrinfo(*_: object, **__: object) -> NoReturn:
+    def getaddrinfo(host: str, port: int) -> NoReturn:
         raise AssertionError("a thread was asked to resolve a name")
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    patch_resolver(monkeypatch, getaddrinfo)
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
-    async def getaddrinfo(loop: object, host: str, port: int, **_: object) -> list[Any]:
-        return [entry for numeric in hosts for entry in socket.getaddrinfo(numeric, port, type=socket.SOCK_STREAM)]
+    def getaddrinfo(host: str, port: int) -> list[Any]:
+        return [entry for numeric in hosts for entry in socket.getaddrinfo(numeric, port, flags=socket.AI_NUMERICHOST)]
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    patch_resolver(monkeypatch, getaddrinfo)
+
+
+def patch_resolver(monkeypatch: pytest.MonkeyPatch, resolve: Callable[[str, int], list[Any]]) -> None:
+    """Have `resolve` called in the thread that would have asked the system for a name."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, port: int, *arguments: Any, flags: int = 0, **more: Any) -> list[Any]:
+        try:
+            return real(host, port, *arguments, flags=flags | socket.AI_NUMERICHOST, **more)
+        except socket.gaierror:
+            if flags & socket.AI_NUMERICHOST:
+                raise
+        return resolve(host, port)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 @pytest.mark.usefixtures("no_resolver")
@@ -106,10 +121,10 @@ def test_a_name_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_name_that_is_not_known_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def getaddrinfo(*_: object, **__: object) -> NoReturn:
+    def getaddrinfo(host: str, port: int) -> NoReturn:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    patch_resolver(monkeypatch, getaddrinfo)
     assert examine(TCPCheck("db.example:1")) == "`db.example` has no address: name or service not known"
 
 
@@ -118,24 +133,44 @@ def test_what_cannot_be_a_name_is_the_reason(host: str) -> None:
     assert examine(TCPCheck(f"{host}:1")) == f"`{host}` is not a host name"
 
 
-def test_a_resolver_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    hanging = threading.Event()
-    real = socket.getaddrinfo
+def test_a_resolver_that_hangs_is_not_waited_for_not_even_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering = threading.Event()
+    threads: list[threading.Thread] = []
 
-    def getaddrinfo(*arguments: Any, flags: int = 0, **more: Any) -> Any:
-        if flags & socket.AI_NUMERICHOST:
-            return real(*arguments, flags=flags, **more)
-        hanging.wait()
+    def getaddrinfo(host: str, port: int) -> NoReturn:
+        threads.append(threading.current_thread())
+        answering.wait()
         raise socket.gaierror(socket.EAI_AGAIN, "try again")
 
-    async def main() -> str | None:
-        try:
-            return await examine_here(TCPCheck("db.example:1"), timeout=SHORT)
-        finally:
-            hanging.set()
+    patch_resolver(monkeypatch, getaddrinfo)
+    # Were the loop to wait for the thread, this would not end; and its late answer must not be an error.
+    assert examine(TCPCheck("db.example:1"), timeout=SHORT) == "no answer within 0.2 s"
+    answering.set()
+    threads[0].join()
 
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    assert asyncio.run(main()) == "no answer within 0.2 s"
+
+def test_an_answer_of_the_resolver_that_comes_too_late_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def getaddrinfo(host: str, port: int) -> list[Any]:
+        threads.append(threading.current_thread())
+        answering.wait()
+        return []
+
+    async def main() -> None:
+        assert await examine_here(TCPCheck("db.example:1"), timeout=SHORT) == "no answer within 0.2 s"
+        answering.set()
+        await asyncio.to_thread(threads[0].join)
+        await asyncio.sleep(0)
+
+    patch_resolver(monkeypatch, getaddrinfo)
+    asyncio.run(main())
+
+
+def test_a_name_without_an_address_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    patch_resolver(monkeypatch, lambda host, port: [])
+    assert examine(TCPCheck("db.example:1")) == "`db.example` has no address"
 
 
 def test_the_failure_that_says_most_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,8 @@ class Plain:
         await self._loop.sock_sendall(self._socket, data)
 
     async def receive(self) -> bytes:
+        # Where there is always something to read, the loop would not be given a turn.
+        await asyncio.sleep(0)
         return await self._loop.sock_recv(self._socket, READ_SIZE)
 
 

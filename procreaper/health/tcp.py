@@ -1,8 +1,8 @@
 """Open a TCP connection, IPv4 first.
 
-Rules: nothing blocks the loop. A literal address and `localhost` need no thread; other names are resolved in one of the
-loop's. Whoever calls limits the whole with `asyncio.timeout`; the `timeout` here is shared out between the addresses,
-so that one that swallows packets cannot keep the others from being tried.
+Rules: nothing blocks the loop. A literal address and `localhost` need no thread; other names are resolved in one.
+Whoever calls limits the whole with `asyncio.timeout`; the `timeout` here is shared out between the addresses, so that
+one that swallows packets cannot keep the others from being tried.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 from procreaper.health.reasons import UnhealthyError, no_answer, of_system
 
@@ -49,21 +52,55 @@ async def resolve(host: str, port: int) -> list[Address]:
         return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
     try:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+            addresses = _look_up(host, port, socket.AI_NUMERICHOST)
         except socket.gaierror:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = await _in_a_thread(lambda: _look_up(host, port), f"resolve {host}")
     except socket.gaierror as error:
         raise UnhealthyError(f"`{host}` has no address: {(error.strerror or str(error)).lower()}") from error
     except ValueError as error:
         raise UnhealthyError(f"`{host}` is not a host name") from error
+    if not addresses:
+        raise UnhealthyError(f"`{host}` has no address")
+    return addresses
+
+
+def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     addresses: list[Address] = []
     for wanted in (socket.AF_INET, socket.AF_INET6):
         for family, _, _, _, address in found:
             if family == wanted and isinstance(address[0], str):
                 addresses.append((family, address))
-    if not addresses:
-        raise UnhealthyError(f"`{host}` has no address")
-    return addresses
+    # /etc/hosts may have a line twice.
+    return list(dict.fromkeys(addresses))
+
+
+async def _in_a_thread(work: Callable[[], list[Address]], name: str) -> list[Address]:
+    """As `asyncio.to_thread`, but nobody waits for this thread: a loop that ends waits for its own, however long."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[list[Address]] = loop.create_future()
+
+    def tell(result: list[Address], failure: Exception | None) -> None:
+        if outcome.done():
+            return
+        if failure is None:
+            outcome.set_result(result)
+        else:
+            outcome.set_exception(failure)
+
+    def run() -> None:
+        result: list[Address] = []
+        failure = None
+        try:
+            result = work()
+        except Exception as error:
+            failure = error
+        # RuntimeError: the loop is closed by now.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(tell, result, failure)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await outcome
 
 
 async def _connect(family: socket.AddressFamily, address: IPv4 | IPv6) -> socket.socket:

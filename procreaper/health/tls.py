@@ -33,7 +33,10 @@ class Connection(Protocol):
 
 async def secure(connection: Connection, host: str) -> Secured:
     """Agree with the peer on keys, and verify that it is `host`; raise UnhealthyError if it cannot be shown to be."""
-    secured = Secured(connection, host, await asyncio.to_thread(_context))
+    if not _context.cache_info().currsize:
+        # Reading the system's certificates takes tens of milliseconds.
+        await asyncio.to_thread(_context)
+    secured = Secured(connection, host, _context())
     await secured.shake_hands()
     return secured
 
@@ -89,7 +92,6 @@ class Secured:
 
 @cache
 def _context() -> ssl.SSLContext:
-    # Reading the system's certificates takes tens of milliseconds; therefore once, and in a thread.
     return ssl.create_default_context()
 
 
