@@ -15,7 +15,7 @@ from typing import NoReturn
 import pytest
 from leftovers import Lifeline, nothing_is_left
 
-from procreaper.command import READ_SIZE, execute
+from procreaper.command import READ_SIZE, _Command, execute
 from procreaper.events import Exit
 
 # What lives so long would be found by the tests.
@@ -82,6 +82,31 @@ def test_its_last_words_are_taken_before_it_returns() -> None:
 
 def test_one_that_closes_its_output_and_goes_on_is_waited_for() -> None:
     assert shell("exec >&- 2>&-; exit 3") == (Exit(code=3), b"")
+
+
+def test_the_end_of_its_output_is_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        script = f"exec >&- 2>&-; exec {FOR_EVER}"
+        command = asyncio.create_task(execute(("/bin/sh", "-c", script), env=None, cwd=None, take=len))
+        await ended.wait()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        command.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await command
+
+    def take_once(command: _Command, size: int) -> int:
+        reads.append(real(command, size))
+        if reads[-1] == 0:
+            ended.set()
+        return reads[-1]
+
+    ended = asyncio.Event()
+    reads: list[int] = []
+    real = _Command._take_once
+    monkeypatch.setattr(_Command, "_take_once", take_once)
+    asyncio.run(main())
+    assert reads == [0]
 
 
 def test_a_background_process_neither_delays_it_nor_outlives_it(lifeline: Lifeline) -> None:

@@ -111,6 +111,14 @@ def test_in_a_line_longer_than_what_is_held_it_is_found(before: int, piece: int)
     assert watch("y$", *(data[i : i + piece] for i in range(0, len(data), piece)))
 
 
+def test_where_a_line_was_shortened_is_not_where_it_begins() -> None:
+    # Half of what is held is kept; it begins with the word.
+    data = b"x" * LONGEST_LINE + b"ready".ljust(LONGEST_LINE // 2, b"y")
+    assert not watch("^ready", data, b"y")
+    assert not watch("^ready", data, b"y\n")
+    assert watch("^ready", data, b"y\nready\n")
+
+
 def test_a_long_line_without_end_is_searched_again_after_some_more_pieces() -> None:
     watcher = LogWatcher("ready")
     assert not any(watcher.feed(b"x") for _ in range(50_000))
