@@ -103,9 +103,7 @@ def launch(life: Lifecycle) -> Step:
 def tell_to_end(life: Lifecycle, now: float) -> Step:
     """Ask the group of an `untold` process to end."""
     ending = life.process.ending
-    # Whoever was asked may have been waiting for its dependants until now, and have said so.
-    reason = STOPPING if life.asked_to_end else life.reason
-    life = life._replace(told=True, due=now + ending.timeout, reason=reason)
+    life = life._replace(told=True, due=now + ending.timeout, reason=_told(life))
     if life.phase is Phase.LINGERING:
         # Only the child knows what a stop command is about.
         return life, (_signal(life, ending.signal),)
@@ -257,8 +255,13 @@ def _cancelled(before: Lifecycle, after: Lifecycle, event: Event | None) -> tupl
 
 
 def _kill(life: Lifecycle, now: float) -> Step:
-    life = life._replace(told=True, killed=True, due=now + OUT_OF_REACH_AFTER)
+    life = life._replace(told=True, killed=True, due=now + OUT_OF_REACH_AFTER, reason=_told(life))
     return life, (_signal(life, SIGKILL),)
+
+
+def _told(life: Lifecycle) -> str:
+    """The reason from now on: what was asked to end may have waited for its dependants, and have said so."""
+    return STOPPING if life.asked_to_end else life.reason
 
 
 def _signal(life: Lifecycle, number: int, *, only_main: bool = False) -> SendSignal:

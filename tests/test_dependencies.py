@@ -445,6 +445,7 @@ class TestStopping:
         app = App(process("db"), process("web", "db")).start()
         app.tell(Shutdown(130, insistent=True))
         assert signals(app.tell(Shutdown(130, insistent=True))) == {"db": SIGKILL, "web": SIGKILL}
+        assert app.reason("db") == "stopping"
 
     def test_stop_by_hand_leaves_dependants_and_the_app_alone(self) -> None:
         app = App(process("db"), process("web", "db"), process("api", following("db"))).start()

@@ -1,0 +1,573 @@
+"""The books of a history: what somebody who sees only the events must expect, and what must always be true.
+
+They know nothing of the rules but their words. Each page is about one process, and follows its run by what was asked
+and reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from world import SIGKILL, STOP_COMMAND, World
+
+from procreaper import fleet as rules
+from procreaper.events import (
+    Action,
+    CancelCheck,
+    CheckFinished,
+    ChildExited,
+    Event,
+    GroupEnded,
+    LogMatched,
+    Restart,
+    RunCheck,
+    RunHook,
+    RunStopCommand,
+    SendSignal,
+    Shutdown,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    Start,
+    State,
+    Stop,
+    Tick,
+)
+from procreaper.fleet import LAUNCHES_AT_ONCE, Fleet
+from procreaper.life import Lifecycle, Phase
+from procreaper.plan import Condition, Process, When
+
+COMPLETED, FAILED, HEALTHY, PENDING, RESTARTING, RUNNING, SKIPPED, STARTING, STOPPED, STOPPING, UNHEALTHY = (
+    State.COMPLETED,
+    State.FAILED,
+    State.HEALTHY,
+    State.PENDING,
+    State.RESTARTING,
+    State.RUNNING,
+    State.SKIPPED,
+    State.STARTING,
+    State.STOPPED,
+    State.STOPPING,
+    State.UNHEALTHY,
+)
+NONE, SPAWNING, ALIVE, LINGERING = Phase.NONE, Phase.SPAWNING, Phase.ALIVE, Phase.LINGERING
+
+EXITED = ("exited with ", "killed by ", "command not found", "not executable")
+# Each situation there may be, and how its reason may begin.
+SITUATIONS: dict[tuple[State, Phase], tuple[str, ...]] = {
+    (PENDING, NONE): ("waiting for ", "about to start"),
+    (STARTING, SPAWNING): ("starting",),
+    (STARTING, ALIVE): ("waiting for its ",),
+    (RUNNING, ALIVE): ("running",),
+    (HEALTHY, ALIVE): ("healthy", "check failed ("),
+    (UNHEALTHY, ALIVE): ("unhealthy: ",),
+    (STOPPING, SPAWNING): ("stopping",),
+    (STOPPING, ALIVE): ("stopping", "stops after ", "unhealthy: ", "not healthy within ", "still there after SIGKILL"),
+    (STOPPING, LINGERING): ("stopping", "stops after ", "unhealthy: ", "not healthy ", "still there", *EXITED),
+    (RESTARTING, NONE): ("not healthy ", "unhealthy: ", "no such luck;", *EXITED),
+    (STOPPED, NONE): ("stopped", "not started"),
+    (COMPLETED, NONE): EXITED,
+    (FAILED, NONE): ("not healthy ", "unhealthy: ", "no such luck", *EXITED),
+    (SKIPPED, NONE): ("one ", "two ", "three ", "four ", "five "),
+}
+WANTED = frozenset({PENDING, STARTING, RUNNING, HEALTHY, UNHEALTHY, RESTARTING})
+WITH_PID = frozenset({ALIVE, LINGERING})
+ENDS = frozenset({COMPLETED, FAILED, SKIPPED})
+UP = {
+    Condition.STARTED: frozenset({STARTING, RUNNING, HEALTHY, UNHEALTHY, COMPLETED}),
+    Condition.HEALTHY: frozenset({HEALTHY}),
+    Condition.COMPLETED: frozenset({COMPLETED}),
+}
+
+
+class Page:
+    """What is known of one process from outside."""
+
+    __slots__ = (
+        "again",
+        "allowed",
+        "asked",
+        "code",
+        "ending",
+        "failures",
+        "last_check",
+        "limit",
+        "log_seen",
+        "outcome",
+        "passed",
+        "process",
+        "ready",
+        "retries",
+        "retry_at",
+        "up_at",
+    )
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        # May it run? Is its next launch one that somebody asked for? Is the present run to end, and then?
+        self.allowed = self.asked = self.ending = self.again = False
+        # What the last run that ended by itself led to, what it counts as, and the earliest moment of its retry.
+        self.outcome: State | None = None
+        self.code = 0
+        self.retries = 0
+        self.retry_at = 0.0
+        # The present run: since when it is up, and what the checks said.
+        self.up_at: float | None = None
+        self.passed = self.log_seen = self.ready = False
+        self.failures = 0
+        self.limit: float | None = None
+        self.last_check: float | None = None
+
+    def begin_run(self, now: float) -> None:
+        health = self.process.health
+        self.passed = False
+        self.log_seen = health is None or health.log is None
+        self.failures = 0
+        self.limit = None if health is None else now + health.start_timeout
+        self.up_at = now if health is None else None
+        self.last_check = None
+
+    def clear_retries(self, now: float) -> None:
+        if self.up_at is not None and now >= self.up_at + self.process.backoff.reset:
+            self.retries = 0
+
+    def judge(self, code: int, now: float, *, well: bool = True, hope: bool = True) -> None:
+        """A run has ended by itself, or is given up: what it leads to."""
+        process = self.process
+        success = well and code in process.success_codes
+        self.clear_retries(now)
+        self.ending, self.again, self.up_at, self.limit = True, False, None, None
+        self.code = 0 if success else code
+        if success and process.restart is not When.ALWAYS:
+            self.outcome = COMPLETED
+        elif not (
+            (success or hope)
+            and process.restart.applies(success=success)
+            and (process.max_retries is None or self.retries < process.max_retries)
+        ):
+            self.outcome = FAILED
+        else:
+            self.outcome = RESTARTING
+            self.retries += 1
+
+    def ask_to_end(self, *, again: bool) -> None:
+        self.ending, self.again, self.outcome, self.up_at, self.limit = True, again, None, None, None
+
+
+class Books:
+    """All pages, and what is true of the app."""
+
+    def __init__(self, processes: Iterable[Process], world: World) -> None:
+        self.world = world
+        self.pages = {process.name: Page(process) for process in processes}
+        self.dependants = {name: self._dependants(name) for name in self.pages}
+        self.followers = [name for name, page in self.pages.items() if any(e.restart for e in page.process.depends_on)]
+        self.insisted = 0
+        self.first_failure = 0
+        self.ended_by: type[Event] | None = None
+        self.situations: set[tuple[State, Phase]] = set()
+
+    def _dependants(self, name: str) -> set[str]:
+        direct = {
+            other for other, page in self.pages.items() if any(edge.name == name for edge in page.process.depends_on)
+        }
+        return direct.union(*(self._dependants(other) for other in direct))
+
+    # What is expected, before the rules are asked.
+
+    def note(self, event: Event, before: Mapping[str, Lifecycle], now: float, *, over: bool) -> None:
+        match event:
+            case Tick():
+                for name, page in self.pages.items():
+                    if page.retries:
+                        page.clear_retries(now)
+                    if page.limit is not None and now >= page.limit and not page.passed:
+                        assert before[name].state is STARTING
+                        page.judge(124, now, well=False)
+            case Start(names=names) | Restart(names=names):
+                if not over:
+                    for name in dict.fromkeys(names):
+                        if name in self.pages:
+                            self._ask(self.pages[name], before[name], restart=isinstance(event, Restart))
+            case Stop(names=names):
+                for name in names:
+                    if name in self.pages:
+                        self._stop(self.pages[name], before[name])
+            case Shutdown(insistent=insistent):
+                self.insisted += insistent
+                self._stop_all(before)
+            case Spawned(name=name):
+                page = self.pages[name]
+                page.begin_run(now)
+                if page.ending:
+                    page.up_at = page.limit = None
+            case SpawnFailed(name=name, code=code, permanent=permanent):
+                page = self.pages[name]
+                if not page.ending:
+                    page.judge(code, now, well=False, hope=not permanent)
+            case ChildExited(name=name, exit=exit_):
+                page = self.pages[name]
+                if not page.ending:
+                    page.judge(exit_.status, now, hope=exit_.code not in (126, 127))
+            case CheckFinished() | LogMatched():
+                page = self.pages[event.name]
+                if not page.ending:
+                    self._learn(page, event, now)
+
+    def _ask(self, page: Page, life: Lifecycle, *, restart: bool) -> None:
+        page.allowed = True
+        if life.phase is NONE:
+            if restart or life.state is not PENDING:
+                page.retries = 0
+                page.asked = True
+        elif page.ending:
+            page.retries, page.again, page.outcome, page.asked = 0, True, None, True
+        elif restart:
+            page.retries, page.asked = 0, True
+            page.ask_to_end(again=True)
+
+    def _stop(self, page: Page, life: Lifecycle) -> None:
+        page.allowed = page.asked = False
+        if life.phase is NONE:
+            return
+        if not page.ending:
+            page.ask_to_end(again=False)
+        page.again = False
+        if page.outcome is RESTARTING:
+            page.outcome = None
+
+    def _stop_all(self, before: Mapping[str, Lifecycle]) -> None:
+        for name, page in self.pages.items():
+            self._stop(page, before[name])
+
+    def _learn(self, page: Page, event: CheckFinished | LogMatched, now: float) -> None:
+        health = page.process.health
+        assert health is not None
+        succeeded = False
+        if isinstance(event, LogMatched):
+            page.log_seen = True
+            succeeded = health.check is None
+        else:
+            page.last_check = now
+            if event.skipped:
+                if page.limit is not None:
+                    page.limit = max(page.limit, now + health.start_timeout)
+            else:
+                succeeded = event.error is None
+        if succeeded:
+            if not page.passed or page.failures >= health.retries:
+                page.up_at = now
+            page.passed, page.failures, page.limit = True, 0, None
+        elif page.limit is not None and now >= page.limit:
+            page.judge(124, now, well=False)
+        elif page.passed and isinstance(event, CheckFinished) and not event.skipped:
+            page.failures += 1
+            if page.failures >= health.retries:
+                if page.process.restart is not When.NEVER:
+                    page.judge(1, now, well=False)
+                page.up_at = None
+
+    # What must be true, when they have answered.
+
+    def check(
+        self, before: Fleet, event: Event, after: Fleet, actions: tuple[Action, ...], now: float, *, stale: bool = False
+    ) -> None:
+        old, new = before.members, after.members
+        changed = [name for name, life in new.items() if life is not old[name]]
+        if stale:
+            assert not actions, "a stale fact had consequences"
+            assert all(new[name] == old[name] for name in changed), "a stale fact changed something"
+            return
+        if not after.shutting_down:
+            self._check_following(old, new)
+        for name in changed:
+            if new[name].asked_to_end and not old[name].asked_to_end and not after.shutting_down:
+                self._check_follower(name, event, old, new)
+        if isinstance(event, ChildExited | GroupEnded | SpawnFailed):
+            self._check_end(event, old, new, now)
+        self._check_app(before, event, after)
+        for action in actions:
+            self._check_action(action, after, now)
+            self.world.perform(action, now)
+        for name in changed:
+            self._check_change(name, old[name], new[name], actions)
+        self._check_members(after)
+        if isinstance(event, Tick):
+            due = rules.deadline(after)
+            if due is not None and due <= now:
+                told = {action.name for action in actions if isinstance(action, SendSignal | RunStopCommand)}
+                assert any(new[name].process.ending.timeout == 0.0 for name in told), "a tick left its deadline behind"
+
+    def _follows(self, name: str, old: Mapping[str, Lifecycle], new: Mapping[str, Lifecycle]) -> bool:
+        return any(
+            edge.restart
+            and _had_come_up(old[edge.name], edge.condition)
+            and new[edge.name].wanted
+            and not _had_come_up(new[edge.name], edge.condition)
+            for edge in self.pages[name].process.depends_on
+        )
+
+    def _check_following(self, old: Mapping[str, Lifecycle], new: Mapping[str, Lifecycle]) -> None:
+        for name in self.followers:
+            life = new[name]
+            if not life.asked_to_end and (life.lives or life.phase is SPAWNING):
+                assert not self._follows(name, old, new), "did not follow a restart"
+
+    def _check_follower(
+        self, name: str, event: Event, old: Mapping[str, Lifecycle], new: Mapping[str, Lifecycle]
+    ) -> None:
+        if self.pages[name].ending:
+            return
+        assert self._follows(name, old, new), "asked to end, and nobody asked"
+        self._ask(self.pages[name], old[name], restart=True)
+
+    def _check_end(
+        self,
+        event: ChildExited | GroupEnded | SpawnFailed,
+        old: Mapping[str, Lifecycle],
+        new: Mapping[str, Lifecycle],
+        now: float,
+    ) -> None:
+        name = event.name
+        page, life = self.pages[name], new[name]
+        if isinstance(event, ChildExited) and event.leftovers:
+            assert (life.state, life.phase) == (STOPPING, LINGERING)
+            return
+        outcome, page.ending = page.outcome, False
+        if outcome in ENDS:
+            assert life.state is outcome, "not its verdict"
+        elif not page.allowed:
+            assert life.state is STOPPED, "ended on request, and not stopped"
+        elif page.again:
+            assert life.state in (PENDING, STARTING), "wanted again, and not about to start"
+        else:
+            assert life.state is outcome is RESTARTING, "not its verdict"
+        if life.state is RESTARTING:
+            wait = page.process.backoff.wait(page.retries)
+            page.retry_at = now + wait
+            assert life.due == page.retry_at, "not the wait of the back-off"
+            count = page.retries if page.process.max_retries is None else f"{page.retries}/{page.process.max_retries}"
+            assert life.reason.endswith(f"; retry {count} in {wait:.1f} s"), "not the reason of a retry"
+
+    def _check_app(self, before: Fleet, event: Event, after: Fleet) -> None:
+        if before.shutting_down:
+            assert after.shutting_down, "the shutdown was forgotten"
+            assert after.code == before.code, "a later cause hid the first"
+            return
+        if isinstance(event, ChildExited | SpawnFailed) and (page := self.pages[event.name]).outcome in (
+            COMPLETED,
+            FAILED,
+        ):
+            self.first_failure = self.first_failure or page.code
+            ends = page.process.stop_all.applies(success=page.outcome is COMPLETED)
+            assert after.shutting_down is ends, "stop_all was not obeyed"
+            if ends:
+                assert after.code == page.code, "not the exit code of the cause"
+                self._stop_all(before.members)
+        else:
+            assert after.shutting_down is isinstance(event, Shutdown), "the app ends without a cause"
+            assert not isinstance(event, Shutdown) or after.code == event.code, "not the exit code that was asked for"
+        if after.shutting_down:
+            self.ended_by = type(event)
+        for name, life in after.members.items():
+            if life.state is SKIPPED and before.members[name].state is not SKIPPED:
+                self.first_failure = self.first_failure or 1
+                self.pages[name].allowed = self.pages[name].asked = False
+
+    def _check_action(self, action: Action, after: Fleet, now: float) -> None:
+        match action:
+            case Spawn():
+                self._check_spawn(action, after, now)
+            case SendSignal() | RunStopCommand():
+                self._check_telling(action, after, now)
+            case RunCheck(name=name, run=run):
+                page, living = self.pages[name], self.world.living.get(name)
+                health = page.process.health
+                assert name not in self.world.checks, "two checks at once"
+                assert living is not None, "a check of what does not live"
+                assert (living[0], living[1].phase) == (run, ALIVE), "a check of what does not live"
+                assert not page.ending, "a check of what is to end"
+                assert health is not None, "a check that there is not"
+                assert health.check is not None, "a check that there is not"
+                assert page.log_seen, "a check before the log line"
+                if page.last_check is not None:
+                    wait = health.interval if page.passed else health.start_interval
+                    assert now >= page.last_check + wait, "a check too early"
+            case CancelCheck(name=name, run=run):
+                assert self.world.checks.get(name) == run, "cancelled what is not under way"
+                assert self.pages[name].ending or name not in self.world.living, "cancelled for no reason"
+            case RunHook():
+                pass
+
+    def _check_spawn(self, action: Spawn, after: Fleet, now: float) -> None:
+        name, page = action.name, self.pages[action.name]
+        assert name not in self.world.living, "a twin: the group of the last run is still there"
+        assert all(other.name != name for other in self.world.spawning), "a twin: two launches at once"
+        assert not after.shutting_down, "a launch while the app ends"
+        assert page.allowed, "a launch after a stop"
+        for edge in page.process.depends_on:
+            other = after.members[edge.name]
+            assert _is_up(other, edge.condition) or (action.run > 1 and other.state in ENDS), (
+                f"launched before {edge.name} was up"
+            )
+        if not page.asked:
+            assert page.outcome is RESTARTING, "a launch that nobody asked for"
+            assert now >= page.retry_at, "a retry without its wait"
+        page.asked, page.ending, page.again, page.ready, page.outcome = False, False, False, False, None
+
+    def _check_telling(self, action: SendSignal | RunStopCommand, after: Fleet, now: float) -> None:
+        name = action.name
+        group = self.world.groups.get((name, action.run))
+        assert group is not None, "a signal to a run that has no child"
+        assert group.phase is not NONE, "a signal to a group that is known to be gone"
+        ending = self.pages[name].process.ending
+        number = STOP_COMMAND if isinstance(action, RunStopCommand) else action.signal
+        if isinstance(action, SendSignal):
+            assert action.pid == group.pid, "a signal to somebody else"
+        if not group.told and not (number == SIGKILL and self.insisted > 1):
+            command = ending.command is not None and group.phase is ALIVE
+            assert number == (STOP_COMMAND if command else ending.signal), "not asked to end as it wants to be"
+            if isinstance(action, SendSignal):
+                assert action.only_main is (ending.only_main and group.phase is ALIVE), "not to whom it should go"
+            first = [other for other in self.dependants[name] if _ends_and_can_be_reached(after.members[other])]
+            assert not first, f"told to end before {first}"
+            return
+        assert number == SIGKILL, "a second signal that is not the escalation"
+        assert isinstance(action, SendSignal)
+        assert not action.only_main, "a kill that is not for all"
+        if group.told:
+            assert len(group.told) == 1, "a third signal"
+            assert self.insisted > 1 or now >= group.told[0][1] + ending.timeout, "killed before its time"
+
+    def _check_change(self, name: str, old: Lifecycle, new: Lifecycle, actions: tuple[Action, ...]) -> None:
+        check_life(new)
+        self.situations.add((new.state, new.phase))
+        page = self.pages[name]
+        assert new.run == old.run + (new.phase is SPAWNING and old.run != new.run), "the runs are not counted"
+        assert new.restarts >= old.restarts, "the restarts went back"
+        assert new.retries == page.retries, "the retries are not counted"
+        if new.phase is ALIVE and new.state is not STOPPING:
+            health = page.process.health
+            if health is None:
+                expected = RUNNING
+            elif not page.passed:
+                expected = STARTING
+            else:
+                expected = UNHEALTHY if page.failures >= health.retries else HEALTHY
+            assert new.state is expected, "not what the checks say"
+        if new.state is SKIPPED and old.state is not SKIPPED:
+            assert not new.run, "skipped, and ran before"
+        if page.process.hooks is not None:
+            self._check_hooks(name, old, new, actions)
+
+    def _check_hooks(self, name: str, old: Lifecycle, new: Lifecycle, actions: tuple[Action, ...]) -> None:
+        page, expected = self.pages[name], ""
+        if new.state is not old.state:
+            if new.state is RESTARTING:
+                expected = "once more"
+            elif new.state is FAILED:
+                expected = "failed"
+            elif new.state is (COMPLETED if page.process.oneshot else HEALTHY if page.process.health else RUNNING):
+                expected = "" if page.ready else "is up"
+                page.ready = True
+        run = [action.command for action in actions if isinstance(action, RunHook) and action.name == name]
+        assert run == ([expected] if expected else []), "not the hook of this moment"
+
+    def _check_members(self, after: Fleet) -> None:
+        world, members = self.world, after.members
+        launching = {launch.name: launch.run for launch in world.spawning}
+        assert len(launching) <= LAUNCHES_AT_ONCE, "too many launches at once"
+        for name, life in members.items():
+            page, state = self.pages[name], life.state
+            if name in launching:
+                assert (life.run, life.phase) == (launching[name], SPAWNING), "a launch was forgotten"
+            elif name in world.living:
+                run, group = world.living[name]
+                assert (life.run, life.pid, life.phase) == (run, group.pid, group.phase), "not the run that lives"
+                if state is STOPPING:
+                    self._check_stopping(name, life, members)
+                else:
+                    assert not group.told, "told to end, and not stopping"
+            else:
+                assert life.phase is NONE, "waits for what is known to be gone"
+            assert page.allowed or not life.wanted, "wanted, and nobody wants it"
+            if state is PENDING:
+                self._check_pending(life, members, len(launching))
+            if not after.shutting_down and page.process.depends_on:
+                self._check_edges(life, members)
+        if after.finished:
+            self._check_finished(after)
+
+    def _check_stopping(self, name: str, life: Lifecycle, members: Mapping[str, Lifecycle]) -> None:
+        told = self.world.living[name][1].told
+        first = [other for other in self.dependants[name] if _ends_and_can_be_reached(members[other])]
+        assert told or first, "stopping, and nobody told the child"
+        if not told and life.asked_to_end:
+            assert sorted(life.reason.removeprefix("stops after ").split(", ")) == sorted(first), "waits for others"
+        assert not told or not life.reason.startswith("stops after"), "told already, and said to wait"
+
+    def _check_pending(self, life: Lifecycle, members: Mapping[str, Lifecycle], launching: int) -> None:
+        missing = []
+        for edge in life.process.depends_on:
+            other = members[edge.name]
+            if not _is_up(other, edge.condition):
+                assert life.run or other.state not in ENDS, "waits for a lost cause"
+                if other.state not in ENDS:
+                    missing.append(edge.name + (f", which is {other.reason}" if other.state is STOPPED else ""))
+        if missing:
+            assert life.reason == f"waiting for {', '.join(missing)}", "does not wait for what it says"
+        else:
+            assert launching == LAUNCHES_AT_ONCE, "pending, and waits for nothing"
+            assert life.reason == "about to start", "does not wait for what it says"
+
+    def _check_edges(self, life: Lifecycle, members: Mapping[str, Lifecycle]) -> None:
+        if life.state is SKIPPED:
+            causes = [edge for edge in life.process.depends_on if members[edge.name].state in ENDS]
+            # The cause may have been started again by hand since.
+            assert not causes or life.reason.split()[0] in {edge.name for edge in life.process.depends_on}
+
+    def _check_finished(self, after: Fleet) -> None:
+        assert not self.world.spawning, "finished during a launch"
+        assert not self.world.checks, "finished during a check"
+        for name in self.world.living:
+            assert after.members[name].out_of_reach, "finished, and something still lives"
+            assert after.exit_code != 0, "something was left behind, and the exit code says that all is well"
+        if not after.shutting_down:
+            assert after.exit_code == self.first_failure, "not the exit code of the first failure"
+
+
+def check_life(life: Lifecycle) -> None:
+    """Hold one process to what its words mean."""
+    state, phase = life.state, life.phase
+    reasons = SITUATIONS.get((state, phase))
+    assert reasons is not None, f"no such situation: {state}, {phase}"
+    assert life.reason.startswith(reasons), f"{state}, and the reason is `{life.reason}`"
+    assert (life.pid is not None) == (phase in WITH_PID), "a pid without a child, or none with one"
+    if state is not STOPPING:
+        assert life.wanted == (state in WANTED), "not what is wanted"
+    if state is RESTARTING:
+        assert life.due is not None, "restarting, and waits for nothing"
+    elif state is STOPPING and life.told:
+        assert (life.due is None) == life.out_of_reach, "stopping, and nothing will ever be done about it"
+    else:
+        assert life.due is None, "a deadline for nothing"
+    if life.out_of_reach:
+        assert state is STOPPING, "out of reach, and no more talk of stopping"
+        assert life.killed, "out of reach without having been killed"
+    assert (life.checkup is not None) == (phase is ALIVE and state is not STOPPING and bool(life.process.health))
+    if state in (COMPLETED, FAILED):
+        assert life.end is state, "an end without a verdict"
+        assert "still there" not in life.reason
+        assert "left running" not in life.reason
+
+
+def _is_up(life: Lifecycle, condition: Condition) -> bool:
+    return life.state in UP[condition] and life.phase is not SPAWNING
+
+
+def _had_come_up(life: Lifecycle, condition: Condition) -> bool:
+    return _is_up(life, condition) or (condition is Condition.HEALTHY and life.state is UNHEALTHY)
+
+
+def _ends_and_can_be_reached(life: Lifecycle) -> bool:
+    return life.state is STOPPING and not life.out_of_reach

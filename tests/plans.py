@@ -1,0 +1,65 @@
+"""Random plans: every policy, every kind of health, every kind of edge, and the extremes of all numbers."""
+
+from __future__ import annotations
+
+from random import Random
+
+from app import CHECK, LOG, SIGINT, SIGKILL, SIGTERM
+
+from procreaper.checks import Health
+from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Process, When
+
+WORDS = tuple(When)
+CONDITIONS = tuple(Condition)
+BACKOFFS = (Backoff(2.0, 30.0, 45.0), Backoff(2.0, 30.0, 45.0), Backoff(0.5, 1.0, 5.0), Backoff(0.0, 0.0, 0.0))
+ENDINGS = (
+    Ending(SIGTERM, 5.0),
+    Ending(SIGTERM, 5.0),
+    Ending(SIGINT, 2.0),
+    Ending(SIGKILL, 0.0),
+    Ending(SIGTERM, 0.0),
+    Ending(SIGTERM, 3.0, command="ask nicely"),
+    Ending(SIGTERM, 5.0, only_main=True),
+)
+HEALTHS = (
+    Health(check=CHECK, interval=10.0, retries=3, start_interval=0.5, start_timeout=60.0),
+    Health(check=CHECK, interval=1.0, retries=1, start_interval=0.5, start_timeout=2.0),
+    Health(check=CHECK, interval=2.0, retries=2, start_interval=5.0, start_timeout=3.0),
+    Health(log=LOG, start_timeout=5.0),
+    Health(check=CHECK, log=LOG, interval=3.0, retries=2, start_timeout=7.0),
+)
+HOOKS = Hooks("is up", "once more", "failed")
+
+
+def random_plan(random: Random) -> tuple[Process, ...]:
+    """A few processes; more than are launched at once in a few plans."""
+    names = ["one", "two", "three", "four", "five", "six"][: random.choice((1, 2, 2, 3, 3, 3, 4, 6))]
+    processes: list[Process] = []
+    dense = random.random()
+    calm = random.random() < 0.5
+    for name in names:
+        edges = [_random_edge(other, random) for other in processes if random.random() < dense]
+        health = random.choice(HEALTHS) if random.random() < 0.45 else None
+        process = Process(
+            name,
+            "run",
+            oneshot=random.random() < 0.15,
+            depends_on=tuple(edges),
+            restart=random.choice(WORDS),
+            backoff=random.choice(BACKOFFS),
+            max_retries=random.choice((None, None, 0, 1, 2)),
+            success_codes=frozenset(random.choice(((0,), (0,), (0, 143), (1, 124, 127)))),
+            stop_all=When.NEVER if calm or random.random() < 0.5 else random.choice(WORDS),
+            health=health,
+            ending=random.choice(ENDINGS),
+            hooks=HOOKS if random.random() < 0.3 else None,
+        )
+        processes.append(process)
+    random.shuffle(processes)
+    return tuple(processes)
+
+
+def _random_edge(to: Process, random: Random) -> Dependency:
+    """As a rule it waits until the other is up by its kind; now and then for something that may never be."""
+    condition = to.up if random.random() < 0.75 else random.choice(CONDITIONS)
+    return Dependency(to.name, condition, restart=random.random() < 0.4)
