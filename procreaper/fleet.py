@@ -126,6 +126,9 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
         fleet, actions = _shut_down(fleet, event, now)
     else:
         fleet, actions = _apply(fleet, names, event, now)
+        if fleet.members is before:
+            # Whatever could follow has followed already.
+            return fleet, actions
         fleet, more = _conclude(fleet, names, now)
         actions += more
     fleet, following = _reconcile(fleet, before, now)
@@ -144,14 +147,19 @@ def _is_due(life: Lifecycle, now: float) -> bool:
 
 
 def _apply(fleet: Fleet, names: Iterable[str], event: Event, now: float) -> Step:
-    members = fleet.members
     actions: list[Action] = []
     changed: Members = {}
     for name in names:
-        if (life := members.get(name)) is not None:
-            changed[name], more = lifecycle.step(life, event, now)
+        if (before := fleet.members.get(name)) is not None:
+            after, more = lifecycle.step(before, event, now)
             actions.extend(more)
-    return fleet._replace(members={**members, **changed}), tuple(actions)
+            if after is not before:
+                changed[name] = after
+    return _changed(fleet, changed), tuple(actions)
+
+
+def _changed(fleet: Fleet, changed: Members) -> Fleet:
+    return fleet._replace(members={**fleet.members, **changed}) if changed else fleet
 
 
 def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
@@ -205,7 +213,7 @@ def _tell(fleet: Fleet, now: float) -> Step:
             actions.extend(more)
         elif life.asked_to_end:
             changed[name] = life._replace(reason=f"stops after {', '.join(first)}")
-    return (fleet._replace(members={**fleet.members, **changed}), tuple(actions)) if changed else (fleet, ())
+    return _changed(fleet, changed), tuple(actions)
 
 
 def _launch(fleet: Fleet) -> Step:
@@ -227,7 +235,7 @@ def _launch(fleet: Fleet) -> Step:
         reason = f"waiting for {', '.join(waits_for)}" if waits_for else ABOUT_TO_START
         if reason != life.reason:
             changed[name] = life._replace(reason=reason)
-    return (fleet._replace(members={**fleet.members, **changed}), tuple(actions)) if changed else (fleet, ())
+    return _changed(fleet, changed), tuple(actions)
 
 
 def _is_ending(life: Lifecycle) -> bool:

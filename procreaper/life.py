@@ -19,7 +19,7 @@ from procreaper.plan import Process
 
 # Reasons that mean nothing but the state.
 ABOUT_TO_START, STOPPING = "about to start", "stopping"
-ENDS = frozenset({State.COMPLETED, State.FAILED, State.SKIPPED})
+ENDS = (State.COMPLETED, State.FAILED, State.SKIPPED)
 
 
 class Phase(Enum):

@@ -6,7 +6,7 @@ and reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from world import SIGKILL, STOP_COMMAND, World
 
@@ -35,7 +35,7 @@ from procreaper.events import (
 )
 from procreaper.fleet import LAUNCHES_AT_ONCE, Fleet
 from procreaper.life import Lifecycle, Phase
-from procreaper.plan import Condition, Process, When
+from procreaper.plan import Condition, Process, When, reachable
 
 COMPLETED, FAILED, HEALTHY, PENDING, RESTARTING, RUNNING, SKIPPED, STARTING, STOPPED, STOPPING, UNHEALTHY = (
     State.COMPLETED,
@@ -70,13 +70,13 @@ SITUATIONS: dict[tuple[State, Phase], tuple[str, ...]] = {
     (FAILED, NONE): ("not healthy ", "unhealthy: ", "no such luck", *EXITED),
     (SKIPPED, NONE): ("one ", "two ", "three ", "four ", "five "),
 }
-WANTED = frozenset({PENDING, STARTING, RUNNING, HEALTHY, UNHEALTHY, RESTARTING})
-WITH_PID = frozenset({ALIVE, LINGERING})
-ENDS = frozenset({COMPLETED, FAILED, SKIPPED})
+WANTED = (PENDING, STARTING, RUNNING, HEALTHY, UNHEALTHY, RESTARTING)
+WITH_PID = (ALIVE, LINGERING)
+ENDS = (COMPLETED, FAILED, SKIPPED)
 UP = {
-    Condition.STARTED: frozenset({STARTING, RUNNING, HEALTHY, UNHEALTHY, COMPLETED}),
-    Condition.HEALTHY: frozenset({HEALTHY}),
-    Condition.COMPLETED: frozenset({COMPLETED}),
+    Condition.STARTED: (STARTING, RUNNING, HEALTHY, UNHEALTHY, COMPLETED),
+    Condition.HEALTHY: (HEALTHY,),
+    Condition.COMPLETED: (COMPLETED,),
 }
 
 
@@ -157,21 +157,17 @@ class Page:
 class Books:
     """All pages, and what is true of the app."""
 
-    def __init__(self, processes: Iterable[Process], world: World) -> None:
+    def __init__(self, processes: tuple[Process, ...], world: World) -> None:
         self.world = world
         self.pages = {process.name: Page(process) for process in processes}
-        self.dependants = {name: self._dependants(name) for name in self.pages}
+        edges = {process.name: [edge.name for edge in process.depends_on] for process in processes}
+        needs = {name: reachable(direct, edges) for name, direct in edges.items()}
+        self.dependants = {name: [other for other in needs if name in needs[other]] for name in needs}
         self.followers = [name for name, page in self.pages.items() if any(e.restart for e in page.process.depends_on)]
         self.insisted = 0
         self.first_failure = 0
         self.ended_by: type[Event] | None = None
         self.situations: set[tuple[State, Phase]] = set()
-
-    def _dependants(self, name: str) -> set[str]:
-        direct = {
-            other for other, page in self.pages.items() if any(edge.name == name for edge in page.process.depends_on)
-        }
-        return direct.union(*(self._dependants(other) for other in direct))
 
     # What is expected, before the rules are asked.
 
