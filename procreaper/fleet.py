@@ -73,9 +73,7 @@ class Fleet(NamedTuple):
         lives = self.members.values()
         if self.shutting_down:
             return all(life.settled or life.out_of_reach for life in lives)
-        return any(life.asked for life in lives) and all(
-            life.settled and (life.state in ENDS or not life.asked) for life in lives
-        )
+        return all(life.settled and (life.state in ENDS or not life.asked) for life in lives)
 
     @property
     def exit_code(self) -> int:

@@ -36,7 +36,7 @@ class TestStarting:
         assert list(app.fleet.members) == ["db", "web"]
         assert [life.state for life in app.fleet.members.values()] == [State.STOPPED, State.STOPPED]
         assert fleet.deadline(app.fleet) is None
-        assert not app.fleet.finished
+        assert app.fleet.finished, "what nobody wants keeps no app"
 
     def test_launches_follow_the_order_of_the_plan_and_not_of_the_request(self) -> None:
         app = App(process("db"), process("web"), process("mail"))
