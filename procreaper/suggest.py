@@ -1,0 +1,26 @@
+"""What somebody may have meant who wrote a name that there is not.
+
+Rules: pure; only ever needed for a mistake, so `difflib` is imported when it comes to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def enumerate_words(words: Iterable[str], conjunction: str = "or") -> str:
+    """`a`, `b` or `c`, each in backticks."""
+    *first, last = [f"`{word}`" for word in words]
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
+
+
+def did_you_mean(name: str, known: Iterable[str], *, otherwise: bool = True) -> str | None:
+    """A hint: the known name that is nearest, or else (unless not `otherwise`) which there are."""
+    from difflib import get_close_matches
+
+    known = list(dict.fromkeys(known))
+    by_lower_case = {item.lower(): item for item in known}
+    close = get_close_matches(name.lower(), by_lower_case, 1)
+    if close:
+        return f"did you mean `{by_lower_case[close[0]]}`?"
+    return f"there is {enumerate_words(known, 'and')}" if known and otherwise else None
