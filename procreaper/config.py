@@ -1,118 +1,273 @@
 """From the command line, the environment and the project's files to a `Plan`, or to every problem at once.
 
 Rules: the only module that reads the project's files. It prints nothing and starts nothing. Precedence, highest first:
-command line (or the defaults for it in `.foreman`), `.env` files, our own environment, Procfile, built-in defaults.
+command line (or the defaults for it in `.foreman`), `.env` files, our own environment, `.reaper.toml`, Procfile,
+built-in defaults. What only a project with a `.reaper.toml` needs is imported only where there is one.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from procreaper.choices import Options, check_port, check_ports, choose
 from procreaper.errors import ConfigError, Problem
-from procreaper.plan import Ending, Plan, Process
-from procreaper.procfile import Entry, Environment, Instance, Procfile, expand, parse_environment, parse_procfile
+from procreaper.plan import Plan
+from procreaper.planning import ProcessType, Surroundings, make_plan
+from procreaper.procfile import NO_PROCESS, Environment, Procfile, parse_environment, parse_procfile
 
-DEFAULT_PORT = 5000
-HIGHEST_PORT = 65535
-PORT_HINT = f"a port is a number from 0 to {HIGHEST_PORT}, for example 5000"
-# Of one type: what is clearly a slip would otherwise fill the memory before anything is started.
-MOST_PROCESSES = 10000
+if TYPE_CHECKING:
+    from procreaper.checks import HealthCheck
+    from procreaper.instances import LoadCheck
+    from procreaper.layers import Layers
+    from procreaper.settings import Settings
 
+__all__ = [
+    "Configuration",
+    "Options",
+    "Project",
+    "configure",
+    "examine",
+    "read_environment",
+    "read_project",
+    "refuse_errors",
+]
 
-class Options(NamedTuple):
-    """What the command line says, as it was typed; None where it says nothing.
-
-    `app_root` is honcho's `-d`: where the files are looked for. `root` is foreman's: also where the children run, while
-    `procfile` and `env` are then relative to the current directory. `names` are the process types to start.
-    """
-
-    app_root: str | None = None
-    root: str | None = None
-    procfile: str | None = None
-    env: str | None = None
-    port: str | None = None
-    concurrency: str | None = None
-    formation: str | None = None
-    quiet: str | None = None
-    timeout: str | None = None
-    names: tuple[str, ...] = ()
+SETTINGS = ".reaper.toml"
 
 
 class Project(NamedTuple):
-    """The project's files, read; `environment` is what the `.env` files add to ours."""
+    """The project's files, read; `environment` is what the `.env` files add to ours.
+
+    `types` are all process types: those of the Procfile, then those that only `.reaper.toml` has. `is_usable` is False
+    where so much is missing that what else is found wrong would mostly be due to that.
+    """
 
     procfile: Procfile
     environment: dict[str, str]
     problems: tuple[Problem, ...]
+    types: tuple[ProcessType, ...] = ()
+    settings: Settings | None = None
+    is_usable: bool = True
 
 
 class Configuration(NamedTuple):
-    """What `start` needs: the plan, the quiet ones in it, and the warnings."""
+    """What `start` needs: the plan, the quiet ones in it, the warnings, and what the output looks like.
+
+    `log_format` is ``text`` or ``json``; `http` is where to serve status and metrics, as it was written, or None.
+    """
 
     plan: Plan
     quiet: frozenset[str]
     warnings: tuple[Problem, ...]
+    log_format: str = "text"
+    timestamps: bool = True
+    http: str | None = None
 
 
 def read_project(options: Options, own_environment: Mapping[str, str]) -> Project:
-    """Read and check the Procfile and the `.env` files. Raises ConfigError if one of them cannot be used."""
-    environments = _read_environments(options)
-    values = _merge(environments)
-    path = options.procfile or values.get("PROCFILE") or own_environment.get("PROCFILE") or "Procfile"
-    is_foremans = options.root is not None and options.procfile is not None
-    procfile = _read_procfile(path if is_foremans else _join(_directory(options), path))
-    problems = [*procfile.problems, *(problem for environment in environments for problem in environment.problems)]
-    if options.port is None:
-        problems += _wrong_port(environments)
-    return Project(procfile, values, refuse_errors(problems))
+    """Read and check the project's files. Raises ConfigError if one of them cannot be used."""
+    project = _read_project(options, own_environment)
+    refuse_errors(project.problems)
+    return project
 
 
-def read_environment(options: Options) -> tuple[dict[str, str], tuple[Problem, ...]]:
+def read_environment(
+    options: Options, own_environment: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], tuple[Problem, ...]]:
     """What the `.env` files add to our environment, and the warnings. Raises ConfigError if one cannot be used."""
-    environments = _read_environments(options)
-    problems = [problem for environment in environments for problem in environment.problems]
+    settings = _read_settings(options)
+    environments = _read_environments(options, settings, own_environment or {})
+    problems = () if settings is None else settings.problems
+    found = [*problems, *(problem for environment in environments for problem in environment.problems)]
     if options.app_root is not None and not os.path.isdir(options.app_root):
         message = f"-d {options.app_root}: this is not a directory, so nothing is taken from it"
-        problems.append(Problem(message, hint="name an existing directory", level="warning"))
-    return _merge(environments), refuse_errors(problems)
+        found.append(Problem(message, hint="name an existing directory", level="warning"))
+    return _merge(environments), refuse_errors(found)
 
 
-def configure(options: Options, own_environment: Mapping[str, str]) -> Configuration:
-    """Everything that `start` has to know. Raises ConfigError with every problem found, warnings included."""
-    project = read_project(options, own_environment)
+def configure(
+    options: Options, own_environment: Mapping[str, str], load_check: LoadCheck | None = None
+) -> Configuration:
+    """Everything that `start` has to know. Raises ConfigError with every problem found, warnings included.
+
+    `load_check` makes the health check for a URL whose scheme is that of an installed package.
+    """
+    _, configuration = examine(options, own_environment, load_check)
+    refuse_errors(configuration.warnings)
+    return configuration
+
+
+def examine(
+    options: Options, own_environment: Mapping[str, str], load_check: LoadCheck | None = None
+) -> tuple[Project, Configuration]:
+    """The project, and what `start` would do. Every problem is among the `warnings`; with an error, do not use it."""
+    project = _read_project(options, own_environment)
+    if not project.is_usable:
+        return project, Configuration(Plan(()), frozenset(), project.problems)
     problems = list(project.problems)
-    entries = _select(project.procfile, options.names, problems)
-    known = [entry.name for entry in project.procfile.entries]
-    concurrency = _concurrency(options, known, problems)
-    port = _port(options, project, own_environment, problems)
-    timeout = _timeout(options, problems)
-    directory = _working_directory(options, problems)
-    quiet = [name.strip() for name in (options.quiet or "").split(",") if name.strip()]
-    instances = expand(entries, concurrency=concurrency, environment=project.environment, quiet=quiet, port=port)
-    names = {*known, *(instance.name for instance in instances)}
-    problems += [_unknown(f"-q: there is no process `{name}`", name, known) for name in quiet if name not in names]
-    problems += _ports_beyond(instances)
-    warnings = refuse_errors(problems)
-    processes = tuple(
-        Process(
-            instance.name,
-            instance.command,
-            env={**own_environment, **instance.env},
-            cwd=directory,
-            quiet=instance.quiet,
-            ending=Ending(timeout=timeout),
-        )
-        for instance in instances
+    choices, mistakes = choose(options, _concurrency(project), project.environment, own_environment)
+    problems += mistakes
+    surroundings = Surroundings(
+        environment=own_environment,
+        added=project.environment,
+        procfile=project.procfile.path,
+        cwd=_working_directory(options, problems),
+        root=_directory(options),
     )
-    return Configuration(Plan(processes), frozenset(item.name for item in instances if item.quiet), warnings)
+    plan, mistakes = make_plan(project.types, choices, surroundings, project.settings, load_check or _no_checks)
+    problems += sorted(mistakes, key=lambda problem: problem.line or 0)
+    problems += check_ports((process.name, (process.env or {})["PORT"]) for process in plan.processes)
+    quiet = frozenset(process.name for process in plan.processes if process.quiet)
+    return project, _with_output(Configuration(plan, quiet, tuple(problems)), options, project.settings)
+
+
+def refuse_errors(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """The problems, if they are warnings only; otherwise raises ConfigError with all of them."""
+    if any(problem.level == "error" for problem in problems):
+        raise ConfigError(problems)
+    return tuple(problems)
+
+
+def _read_project(options: Options, own_environment: Mapping[str, str]) -> Project:
+    settings = _read_settings(options)
+    environments = _read_environments(options, settings, own_environment)
+    values = _merge(environments)
+    path = options.procfile or values.get("PROCFILE") or own_environment.get("PROCFILE")
+    procfile = _read_procfile(_locate(options, path or "Procfile", is_given=options.procfile is not None))
+    if settings is not None and path is None and _brings_processes(settings):
+        procfile = _optional(procfile)
+    problems = [*procfile.problems, *(problem for environment in environments for problem in environment.problems)]
+    if options.port is None:
+        problems += check_port(environments)
+    is_usable = all(problem.level == "warning" for problem in procfile.problems)
+    if settings is None:
+        types = [ProcessType(entry.name, entry.command, entry.line) for entry in procfile.entries]
+    else:
+        is_usable = is_usable and () not in settings.broken
+        types, mistakes = _supervised(procfile, settings, options, {**own_environment, **values}, is_usable=is_usable)
+        mistakes += settings.problems
+        problems += sorted(mistakes, key=lambda problem: problem.line or 0)
+    return Project(procfile, values, tuple(problems), tuple(types), settings, is_usable)
+
+
+def _read_settings(options: Options) -> Settings | None:
+    """The settings; None where there are none, which is as good as any."""
+    path = _locate(options, options.config or SETTINGS, is_given=options.config is not None)
+    if options.config is None and not os.path.lexists(path):
+        return None
+    from procreaper.settings import parse_settings, unusable
+
+    try:
+        with open(path, "rb") as file:
+            return parse_settings(file.read(), path)
+    except (FileNotFoundError, NotADirectoryError):
+        return unusable(Problem("does not exist", path, hint="create it, or name another file with --config"))
+    except OSError as error:
+        return unusable(_unreadable(path, error, "--config"))
+
+
+def _supervised(
+    procfile: Procfile, settings: Settings, options: Options, environment: Mapping[str, str], *, is_usable: bool
+) -> tuple[list[ProcessType], list[Problem]]:
+    """The process types of both files, each with its settings, and what is wrong with those."""
+    from signal import Signals
+
+    from procreaper.spelling import spell
+    from procreaper.suggest import did_you_mean
+    from procreaper.supervision import supervise
+
+    entries = {entry.name: (entry.command, entry.line) for entry in procfile.entries}
+    signals = {name: int(number) for name, number in Signals.__members__.items()}
+    types: list[ProcessType] = []
+    problems: list[Problem] = []
+    for name in dict.fromkeys((*entries, *settings.document.process)):
+        command, line = entries.get(name, ("", 0))
+        supervision, mistakes = supervise(name, command, settings, signals)
+        if not supervision.template.command:
+            keys = ("process", name)
+            if is_usable and not settings.is_broken((*keys, "command")):
+                message = f"there is no process type `{name}` in {procfile.path}, and `{spell(keys)}` has no `command`"
+                close = did_you_mean(name, entries, otherwise=False)
+                hint = "correct the name, or give it a `command`" if close is None else close
+                problems.append(settings.problem(keys, message, hint))
+            continue
+        problems += mistakes
+        layers = supervision.layers
+        directory = supervision.template.cwd
+        if directory is not None and not os.path.isdir(os.path.join(_directory(options), directory)):
+            message = f"`{spell(layers.keys('cwd'))}` is `{directory}`, which is not a directory"
+            problems.append(settings.problem(layers.keys("cwd"), message, "create it, or correct the path"))
+        added = _read_env_files(layers, settings, options, environment, problems)
+        types.append(ProcessType(name, supervision.template.command, line, supervision, added))
+    return types, list(dict.fromkeys(problems))
+
+
+def _read_env_files(
+    layers: Layers, settings: Settings, options: Options, environment: Mapping[str, str], problems: list[Problem]
+) -> dict[str, str] | None:
+    """What the `env_file` of a process adds; None where one cannot be used."""
+    paths = layers.get("env_file")
+    if not paths:
+        return {} if not settings.is_broken(layers.keys("env_file")) else None
+    values: dict[str, str] = {}
+    is_complete = True
+    for index, path in enumerate([paths] if isinstance(paths, str) else paths):
+        place = _join(_directory(options), path)
+        found = _read_environment(place, settings, {**environment, **values})
+        if found.path in (problem.path for problem in found.problems if problem.line is None):
+            keys = layers.keys("env_file", index)
+            reason = found.problems[0].message.partition(",")[0]
+            message = f"the environment file `{path}` of `{layers.name}` {reason}"
+            problems.append(settings.problem(keys, message, "create it, or correct the path", value=path))
+            is_complete = False
+        else:
+            problems += found.problems
+            is_complete = is_complete and all(problem.level == "warning" for problem in found.problems)
+        values.update(found.values)
+    return values if is_complete else None
+
+
+def _brings_processes(settings: Settings) -> bool:
+    """Whether there is something to run even without a Procfile."""
+    return any(bool(process.command) for process in settings.document.process.values())
+
+
+def _optional(procfile: Procfile) -> Procfile:
+    """The Procfile, where it need not exist nor define anything."""
+    if not os.path.lexists(procfile.path):
+        return procfile._replace(problems=())
+    return procfile._replace(problems=tuple(item for item in procfile.problems if item.message != NO_PROCESS))
+
+
+def _concurrency(project: Project) -> dict[str, int]:
+    return {item.name: 1 if item.supervision is None else item.supervision.concurrency for item in project.types}
+
+
+def _with_output(configuration: Configuration, options: Options, settings: Settings | None) -> Configuration:
+    timestamps, log_format, http = options.timestamp, options.log_format, None
+    if settings is not None:
+        output, control = settings.document.output, settings.document.control
+        if output:
+            log_format = log_format or output.format or None
+            timestamps = output.timestamps is not False if timestamps is None else timestamps
+        http = (control.http or None) if control else None
+    return configuration._replace(log_format=log_format or "text", timestamps=timestamps is not False, http=http)
+
+
+def _no_checks(url: str) -> HealthCheck:
+    raise ValueError(f"`{url}` is not a URL that can be checked here")
 
 
 def _directory(options: Options) -> str:
     return options.root or options.app_root or "."
+
+
+def _locate(options: Options, path: str, *, is_given: bool) -> str:
+    """Where a file is: in the application root; with foreman's `--root`, one that was given is where we are."""
+    return _join("." if options.root is not None and is_given else _directory(options), path)
 
 
 def _join(directory: str, path: str) -> str:
@@ -120,20 +275,28 @@ def _join(directory: str, path: str) -> str:
     return path if directory == "." else os.path.join(directory, path)
 
 
-def _read_environments(options: Options) -> list[Environment]:
-    if options.env is None:
+def _read_environments(
+    options: Options, settings: Settings | None, own_environment: Mapping[str, str]
+) -> list[Environment]:
+    names = None if options.env is None else [name.strip() for name in options.env.split(",") if name.strip()]
+    if names is None and settings is not None and settings.document.env and settings.document.env.files:
+        files = settings.document.env.files
+        names = [files] if isinstance(files, str) else files
+    if names is None:
         # The default file need not exist.
-        path = _join(_directory(options), ".env")
-        return [_read_environment(path)] if os.path.lexists(path) else []
-    base = "." if options.root is not None else _directory(options)
-    names = [name.strip() for name in options.env.split(",")]
-    return [_read_environment(_join(base, name)) for name in names if name]
+        names = [".env"] if os.path.lexists(_locate(options, ".env", is_given=False)) else []
+    found: list[Environment] = []
+    for name in names:
+        path = _locate(options, name, is_given=options.env is not None)
+        found.append(_read_environment(path, settings, {**own_environment, **_merge(found)}))
+    return found
 
 
-def _read_environment(path: str) -> Environment:
+def _read_environment(path: str, settings: Settings | None, environment: Mapping[str, str]) -> Environment:
+    """One file; `environment` is what it may refer to, in the dialect that has references."""
     try:
         with open(path, "rb") as file:
-            return parse_environment(file.read(), path)
+            raw = file.read()
     except (FileNotFoundError, NotADirectoryError):
         hint = "create it, or correct the name after -e"
         problem = Problem("does not exist, so nothing is taken from it", path, hint=hint, level="warning")
@@ -144,6 +307,12 @@ def _read_environment(path: str) -> Environment:
         )
     except OSError as error:
         problem = _unreadable(path, error)
+    else:
+        if settings is not None and settings.document.env and settings.document.env.parser == "dotenv":
+            from procreaper.dotenv import parse_dotenv
+
+            return parse_dotenv(raw, path, environment)
+        return parse_environment(raw, path)
     return Environment(path, {}, {}, (problem,))
 
 
@@ -174,138 +343,13 @@ def _instead_of(path: str) -> str:
     return "create it with a line such as `web: python3 -m http.server $PORT`, or name another with -f or -d"
 
 
-def _select(procfile: Procfile, names: Sequence[str], problems: list[Problem]) -> list[Entry]:
-    """The entries that were asked for, in the order of the question, as honcho does; all where nothing was asked."""
-    by_name = {entry.name: entry for entry in procfile.entries}
-    if not names:
-        return list(procfile.entries)
-    known = list(by_name)
-    problems += [
-        _unknown(f"Process type '{name}' does not exist in {procfile.path}", name, known)
-        for name in names
-        if name not in known
-    ]
-    return [by_name[name] for name in dict.fromkeys(names) if name in by_name]
-
-
-def _concurrency(options: Options, known: Sequence[str], problems: list[Problem]) -> dict[str, int]:
-    if options.concurrency is not None and options.formation is not None:
-        problems.append(
-            Problem(
-                "-c and -m cannot be used together", hint="-c leaves other types at 1, -m sets them to 0; choose one"
-            )
-        )
-    if options.formation is not None:
-        counts = _counts("-m", options.formation, [*known, "all"], problems)
-        others = counts.pop("all", 0)
-        return {name: counts.get(name, others) for name in known}
-    return _counts("-c", options.concurrency or "", known, problems)
-
-
-def _counts(flag: str, text: str, known: Sequence[str], problems: list[Problem]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for item in filter(None, map(str.strip, text.split(","))):
-        name, equals, number = (part.strip() for part in item.partition("="))
-        if not name:
-            hint = f"for example `{flag} {known[0] if known else 'web'}=2`"
-            problems.append(Problem(f"{flag} {item}: a process type is missing", hint=hint))
-        elif name not in known:
-            if name == "all" and equals and flag == "-c":
-                problems.append(
-                    Problem(f"-c {item}: there is no process type `all`", hint="`-m all=N` sets every type")
-                )
-            else:
-                problems.append(_unknown(f"{flag} {item}: there is no process type `{name}`", name, known))
-        elif not (number.isascii() and number.isdecimal()):
-            what = f"`{number}` is not a number of processes" if number else "a number of processes is missing"
-            problems.append(
-                Problem(f"{flag} {item}: {what}", hint=f"for example `{flag} {name}=2`, or `{name}=0` for none")
-            )
-        elif len(number.lstrip("0")) > len(str(MOST_PROCESSES)) or int(number) > MOST_PROCESSES:
-            message = f"{flag} {item}: at most {MOST_PROCESSES} processes of one type can be started"
-            problems.append(Problem(message, hint="name a smaller number"))
-        else:
-            counts[name] = int(number)
-    return counts
-
-
-def _port(options: Options, project: Project, own_environment: Mapping[str, str], problems: list[Problem]) -> int:
-    sources = (("-p", options.port), ("PORT in the environment", own_environment.get("PORT")))
-    from_file = project.environment.get("PORT")
-    if options.port is None and from_file is not None:
-        # It was looked at when the file was read.
-        return int(from_file)
-    for place, text in sources:
-        if text is not None:
-            if _is_port(text):
-                return int(text)
-            problems.append(Problem(f"invalid value for port: '{text}' ({place})", hint=PORT_HINT))
-            break
-    return DEFAULT_PORT
-
-
-def _is_port(text: str) -> bool:
-    try:
-        return 0 <= int(text) <= HIGHEST_PORT
-    except ValueError:
-        return False
-
-
-def _wrong_port(environments: Sequence[Environment]) -> list[Problem]:
-    for environment in reversed(environments):
-        text = environment.values.get("PORT")
-        if text is not None:
-            line = environment.lines["PORT"]
-            problem = Problem(f"invalid value for port: '{text}'", environment.path, line, PORT_HINT)
-            return [] if _is_port(text) else [problem]
-    return []
-
-
-def _ports_beyond(instances: Sequence[Instance]) -> list[Problem]:
-    """A warning, as honcho hands out such numbers, and not every process listens to its PORT."""
-    for instance in instances:
-        if int(instance.env["PORT"]) > HIGHEST_PORT:
-            message = f"PORT of `{instance.name}` is {instance.env['PORT']}, but ports end at {HIGHEST_PORT}"
-            return [Problem(message, hint="begin lower with `-p`, or run fewer processes", level="warning")]
-    return []
-
-
-def _timeout(options: Options, problems: list[Problem]) -> float:
-    if options.timeout is None:
-        return Ending().timeout
-    try:
-        timeout = float(options.timeout)
-    except ValueError:
-        timeout = math.nan
-    if timeout >= 0 and math.isfinite(timeout):
-        return timeout
-    message = f"-t {options.timeout}: this is not a number of seconds"
-    problems.append(Problem(message, hint="for example `-t 10`; after this time SIGKILL follows SIGTERM"))
-    return Ending().timeout
-
-
 def _working_directory(options: Options, problems: list[Problem]) -> str | None:
     if options.root is not None and not os.path.isdir(options.root):
         problems.append(Problem(f"--root {options.root}: this is not a directory", hint="name an existing directory"))
     return options.root
 
 
-def _unknown(message: str, name: str, known: Sequence[str]) -> Problem:
-    # Not at the top: a start without mistakes does not need it.
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, known, 1)
-    hint = f"did you mean `{close[0]}`?" if close else f"there is {', '.join(f'`{item}`' for item in known)}"
-    return Problem(message, hint=hint if known else None)
-
-
-def _unreadable(path: str, error: OSError) -> Problem:
+def _unreadable(path: str, error: OSError, option: str | None = None) -> Problem:
     reason = (error.strerror or str(error)).lower()
-    return Problem(f"cannot be read: {reason}", path, hint="look at its permissions, or name another file")
-
-
-def refuse_errors(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    """The problems, if they are warnings only; otherwise raises ConfigError with all of them."""
-    if any(problem.level == "error" for problem in problems):
-        raise ConfigError(problems)
-    return tuple(problems)
+    where = "name another file" if option is None else f"name another file with {option}"
+    return Problem(f"cannot be read: {reason}", path, hint=f"look at its permissions, or {where}")

@@ -34,6 +34,8 @@ _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 _LOSSES = {" ": "blanks", "\t": "blanks", '"': "quotes", "'": "quotes", "\\": "backslashes"}
 _NO_SPELLING = r"in quotes `\n` is a line end and `\t` a tab; to keep them, set the variable outside this file"
 
+NO_PROCESS = "no process is defined"
+
 # A message and a hint.
 _Complaint = tuple[str, str]
 
@@ -82,7 +84,7 @@ def parse_procfile(raw: bytes, path: str) -> Procfile:
     >>> parse_procfile(b"web: python app.py\n", "Procfile").entries
     (Entry(name='web', command='python app.py', line=1),)
     """
-    lines, problems = _decode(raw, path)
+    lines, problems = decode(raw, path)
     entries: dict[str, Entry] = {}
     for number, line in enumerate(lines, 1):
         if _is_blank_or_comment(line):
@@ -101,7 +103,7 @@ def parse_procfile(raw: bytes, path: str) -> Procfile:
             message = f"the backslash at the end of `{entry.name}` does not join the next line to it"
             problems.append(Problem(message, path, number, "write the whole command in one line", "warning"))
     if not entries and all(problem.level == "warning" for problem in problems):
-        problems.append(Problem("no process is defined", path, None, "add a line such as `web: command`"))
+        problems.append(Problem(NO_PROCESS, path, None, "add a line such as `web: command`"))
     return Procfile(path, tuple(entries.values()), tuple(problems))
 
 
@@ -115,7 +117,7 @@ def parse_environment(raw: bytes, path: str) -> Environment:
     >>> parse_environment(b"A=b c\n", ".env").values
     {'A': 'bc'}
     """
-    lines, problems = _decode(raw, path)
+    lines, problems = decode(raw, path)
     values: dict[str, str] = {}
     places: dict[str, int] = {}
     skipped_to = 0
@@ -173,7 +175,8 @@ def expand(
     )
 
 
-def _decode(raw: bytes, path: str) -> tuple[list[str], list[Problem]]:
+def decode(raw: bytes, path: str) -> tuple[list[str], list[Problem]]:
+    """The lines of a file in UTF-8, without a BOM; no lines, and why, where it is not in UTF-8."""
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
         lines = re.split(r"\r?\n", raw.decode())

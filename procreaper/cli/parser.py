@@ -17,6 +17,7 @@ from procreaper.errors import ProcreaperError
 
 DESCRIPTION = "Run the processes of a Procfile, and supervise them"
 FORMATION = "TYPE=N,TYPE=N"
+NAMES = "NAME,NAME"
 HONCHOS = frozenset({"--app-root", "--concurrency", "--env", "--no-colour", "--no-prefix", "--port", "--procfile"})
 USAGE_ERROR = 2
 
@@ -40,7 +41,9 @@ class _Parser(argparse.ArgumentParser):
         found = super()._get_option_tuples(option_string)
         of_honcho = [option for option in found if option[1] in HONCHOS]
         # Two spellings of one flag are no ambiguity.
-        return of_honcho or list({id(option[0]): option for option in found}.values())
+        found = of_honcho or list({id(option[0]): option for option in found}.values())
+        # argparse looks at the flags of a command here too, before it hands them on: what they are is not known yet.
+        return found if len(found) == 1 or self._subparsers is None else []
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -76,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
             _add_common(its_parser)
         return its_parser
 
-    command("check", "validate the Procfile and the environment files")
+    command("check", "validate the Procfile, the environment files and the settings")
     help_ = command("help", "describe the commands, or one of them", common=False)
     help_.add_argument("task", nargs="?", metavar="COMMAND", help="the command to describe")
     run = command("run", "run one command in the environment of the application")
@@ -93,6 +96,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", metavar="DIR", help="as -d, and the processes run in this directory")
     parser.add_argument("-f", "--procfile", metavar="FILE", help="path of the Procfile (default: Procfile)")
+    parser.add_argument("--config", metavar="FILE", help="path of the settings (default: .reaper.toml)")
     parser.add_argument("--color", "--colour", action="store_true", dest="colour", help="print in colour")
     parser.add_argument("--no-color", "--no-colour", action="store_false", dest="colour", help="never print in colour")
     parser.add_argument("--no-prefix", action="store_false", dest="prefix", help="print the bare lines")
@@ -109,11 +113,20 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", "--formation", metavar=FORMATION, help="as -c, but none of those not named; `all` names every type"
     )
-    parser.add_argument("-q", "--quiet", metavar="NAME,NAME", help="processes whose output is not shown")
+    parser.add_argument("-q", "--quiet", metavar=NAMES, help="processes whose output is not shown")
     parser.add_argument(
         "-t", "--timeout", metavar="SECONDS", help="from SIGTERM to SIGKILL when processes are stopped (default: 5)"
     )
-    parser.add_argument("names", nargs="*", metavar="TYPE", default=[], help="the types to start (default: all)")
+    parser.add_argument(
+        "-r", "--restart", metavar=NAMES, help="restart these whenever they end, with a back-off; `all` names every one"
+    )
+    parser.add_argument(
+        "--can-die", metavar=NAMES, help="their end does not end the application; `all` names every one"
+    )
+    parser.add_argument("-x", "--exclude", metavar=NAMES, help="do not start these, and do not wait for them")
+    parser.add_argument("--no-deps", action="store_true", help="start just what is named, without what that depends on")
+    parser.add_argument("--log-format", metavar="FORMAT", help="what is printed: text (default) or json")
+    parser.add_argument("names", nargs="*", metavar="NAME", default=[], help="what to start (default: all)")
 
 
 def _wrong(message: str, hint: str) -> ProcreaperError:

@@ -12,7 +12,8 @@ from signal import Signals
 from typing import TYPE_CHECKING
 
 from procreaper.cli.problems import complain, report
-from procreaper.config import Configuration, Options, configure
+from procreaper.cli.project import configured
+from procreaper.config import Configuration, Options
 from procreaper.errors import Problem
 from procreaper.formats import Style, TextFormat
 
@@ -29,11 +30,18 @@ PATIENCE = 5.0
 
 def start(options: Options, style: Style) -> int:
     """Run the application; the answer is the exit status. Raises ConfigError for anything wrong with the project."""
-    configuration = configure(options, os.environ)
+    configuration = configured(options)
     report(configuration.warnings)
-    if not configuration.plan.processes:
-        complain("procreaper: nothing to start: every process type has a concurrency of 0")
+    plan = configuration.plan
+    if not plan.processes or plan.names == ():
+        why = (
+            "nothing is named, and nothing starts by itself"
+            if plan.processes
+            else "every process type has a concurrency of 0"
+        )
+        complain(f"procreaper: nothing to start: {why}")
         return 0
+    style = style._replace(timestamps=configuration.timestamps)
 
     import asyncio
 

@@ -1,0 +1,178 @@
+"""What the command line says, as it was typed, and what that asks for.
+
+Rules: pure. A mistake is a problem that quotes the option; the rest is looked at all the same. Whether a name exists is
+for `planning` to say, which knows the groups; only `-c` and `-m` take nothing but process types.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from procreaper.errors import Problem
+from procreaper.planning import Choices
+from procreaper.procfile import Environment
+from procreaper.suggest import did_you_mean
+
+DEFAULT_PORT = 5000
+HIGHEST_PORT = 65535
+PORT_HINT = f"a port is a number from 0 to {HIGHEST_PORT}, for example 5000"
+LOG_FORMATS = ("text", "json")
+# Of one type: what is clearly a slip would otherwise fill the memory before anything is started.
+MOST_PROCESSES = 10000
+
+
+class Options(NamedTuple):
+    """What the command line says, as it was typed; None where it says nothing.
+
+    `app_root` is honcho's `-d`: where the files are looked for. `root` is foreman's: also where the children run, while
+    `procfile`, `env` and `config` are then relative to the current directory. `names` are the process types to start.
+    """
+
+    app_root: str | None = None
+    root: str | None = None
+    procfile: str | None = None
+    env: str | None = None
+    port: str | None = None
+    concurrency: str | None = None
+    formation: str | None = None
+    quiet: str | None = None
+    timeout: str | None = None
+    names: tuple[str, ...] = ()
+    config: str | None = None
+    restart: str | None = None
+    can_die: str | None = None
+    exclude: str | None = None
+    no_deps: bool = False
+    log_format: str | None = None
+    timestamp: bool | None = None
+
+
+def choose(
+    options: Options, concurrency: Mapping[str, int], added: Mapping[str, str], own: Mapping[str, str]
+) -> tuple[Choices, list[Problem]]:
+    """What the options ask for. `concurrency` has every process type, with what the files say.
+
+    `added` is what the `.env` files add to `own`, the environment that we were given.
+    """
+    problems: list[Problem] = []
+    choices = Choices(
+        counts=_concurrency(options, concurrency, problems),
+        names=options.names,
+        port=_port(options, added, own, problems),
+        timeout=_timeout(options, problems),
+        quiet=_names(options.quiet),
+        restart=_names(options.restart),
+        can_die=_names(options.can_die),
+        exclude=_names(options.exclude),
+        no_deps=options.no_deps,
+    )
+    if options.log_format not in (None, *LOG_FORMATS):
+        message = f"--log-format {options.log_format}: there is no such format"
+        problems.append(Problem(message, hint=did_you_mean(str(options.log_format), LOG_FORMATS)))
+    return choices, problems
+
+
+def check_port(environments: Sequence[Environment]) -> list[Problem]:
+    """The problem with the PORT of the `.env` files, if there is one and it is none."""
+    for environment in reversed(environments):
+        text = environment.values.get("PORT")
+        if text is not None:
+            line = environment.lines["PORT"]
+            problem = Problem(f"invalid value for port: '{text}'", environment.path, line, PORT_HINT)
+            return [] if _is_port(text) else [problem]
+    return []
+
+
+def check_ports(ports: Iterable[tuple[str, str]]) -> list[Problem]:
+    """A warning for the first PORT that is none: honcho hands out such numbers, and not every process uses its own."""
+    for name, port in ports:
+        if int(port) > HIGHEST_PORT:
+            message = f"PORT of `{name}` is {port}, but ports end at {HIGHEST_PORT}"
+            return [Problem(message, hint="begin lower with `-p`, or run fewer processes", level="warning")]
+    return []
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def _concurrency(options: Options, from_files: Mapping[str, int], problems: list[Problem]) -> dict[str, int]:
+    if options.concurrency is not None and options.formation is not None:
+        problems.append(
+            Problem(
+                "-c and -m cannot be used together", hint="-c leaves other types at 1, -m sets them to 0; choose one"
+            )
+        )
+    known = list(from_files)
+    if options.formation is not None:
+        counts = _counts("-m", options.formation, [*known, "all"], problems)
+        others = counts.pop("all", 0)
+        return {name: counts.get(name, others) for name in known}
+    return {**from_files, **_counts("-c", options.concurrency or "", known, problems)}
+
+
+def _counts(flag: str, text: str, known: Sequence[str], problems: list[Problem]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for item in filter(None, map(str.strip, text.split(","))):
+        name, equals, number = (part.strip() for part in item.partition("="))
+        if not name:
+            hint = f"for example `{flag} {known[0] if known else 'web'}=2`"
+            problems.append(Problem(f"{flag} {item}: a process type is missing", hint=hint))
+        elif name not in known:
+            if name == "all" and equals and flag == "-c":
+                problems.append(
+                    Problem(f"-c {item}: there is no process type `all`", hint="`-m all=N` sets every type")
+                )
+            else:
+                problems.append(_unknown_type(f"{flag} {item}: there is no process type `{name}`", name, known))
+        elif not (number.isascii() and number.isdecimal()):
+            what = f"`{number}` is not a number of processes" if number else "a number of processes is missing"
+            problems.append(
+                Problem(f"{flag} {item}: {what}", hint=f"for example `{flag} {name}=2`, or `{name}=0` for none")
+            )
+        elif len(number.lstrip("0")) > len(str(MOST_PROCESSES)) or int(number) > MOST_PROCESSES:
+            message = f"{flag} {item}: at most {MOST_PROCESSES} processes of one type can be started"
+            problems.append(Problem(message, hint="name a smaller number"))
+        else:
+            counts[name] = int(number)
+    return counts
+
+
+def _unknown_type(message: str, name: str, known: Sequence[str]) -> Problem:
+    return Problem(message, hint=did_you_mean(name, known))
+
+
+def _port(options: Options, added: Mapping[str, str], own: Mapping[str, str], problems: list[Problem]) -> int:
+    if options.port is None and "PORT" in added:
+        # It was looked at when the file was read.
+        return int(added["PORT"]) if _is_port(added["PORT"]) else DEFAULT_PORT
+    for place, text in (("-p", options.port), ("PORT in the environment", own.get("PORT"))):
+        if text is not None:
+            if _is_port(text):
+                return int(text)
+            problems.append(Problem(f"invalid value for port: '{text}' ({place})", hint=PORT_HINT))
+            break
+    return DEFAULT_PORT
+
+
+def _is_port(text: str) -> bool:
+    try:
+        return 0 <= int(text) <= HIGHEST_PORT
+    except ValueError:
+        return False
+
+
+def _timeout(options: Options, problems: list[Problem]) -> float | None:
+    if options.timeout is None:
+        return None
+    try:
+        timeout = float(options.timeout)
+    except ValueError:
+        timeout = math.nan
+    if timeout >= 0 and math.isfinite(timeout):
+        return timeout
+    message = f"-t {options.timeout}: this is not a number of seconds"
+    problems.append(Problem(message, hint="for example `-t 10`; after this time SIGKILL follows SIGTERM"))
+    return None

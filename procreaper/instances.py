@@ -1,0 +1,146 @@
+"""What differs from one instance of a process type to the next: its environment, and what is checked in it.
+
+Rules: pure. Everything may use `$PORT` and the rest of the environment of the process; what is not set is an error now,
+and not a check that fails later. Imported only where there is a `.reaper.toml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from procreaper.checks import Check, ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, TCPCheck
+from procreaper.durations import parse_duration
+from procreaper.errors import Problem, ProcreaperError
+from procreaper.layers import Layers
+from procreaper.places import Keys
+from procreaper.settings import Settings
+from procreaper.spelling import quote, spell
+from procreaper.suggest import enumerate_words
+from procreaper.supervision import KINDS
+from procreaper.variables import UnsetVariableError, substitute
+
+# They tell a process who it is; nothing can override them.
+OURS = ("PORT", "PS", "HONCHO_PROCESS_NAME")
+DURATIONS = ("interval", "timeout", "start_interval", "start_timeout")
+LoadCheck = Callable[[str], HealthCheck]
+
+
+class Instance:
+    """Makes the environment and the health check of one process, and collects what cannot be used.
+
+    `environment` is all that comes before the `env` of the settings, the names included. `is_complete` is False where a
+    file that belongs to it could not be read: then nothing is said of variables that are not set.
+    """
+
+    def __init__(
+        self, layers: Layers, settings: Settings, environment: Mapping[str, str], *, is_complete: bool = True
+    ) -> None:
+        self._layers = layers
+        self._settings = settings
+        self._is_complete = is_complete
+        self.environment = dict(environment)
+        self.problems: list[Problem] = []
+        self._add_variables()
+        if not isinstance(layers.log.file, UnsetType):
+            self._substitute(layers.log.file, layers.keys("log", "file"))
+
+    def health(self, load_check: LoadCheck) -> Health | None:
+        """What is checked; None where it cannot be used, or where there is nothing."""
+        health, keys = self._layers.health, self._layers.keys
+        check: Check | None = None
+        log: LogCheck | None = None
+        count = len(self.problems)
+        kind = next((kind for kind in KINDS if getattr(health, kind) is not UNSET), None)
+        if kind is not None:
+            check = self._check(kind, getattr(health, kind), keys("health", kind), load_check)
+        if not isinstance(health.log, UnsetType):
+            try:
+                log = LogCheck(health.log)
+            except ValueError as error:
+                self._complain(keys("health", "log"), str(error), r"escape what is meant literally: `\(`, `\[`, `\.`")
+        if len(self.problems) > count or (check is None and log is None):
+            return None
+        durations: dict[str, float] = {}
+        for name in DURATIONS:
+            value = getattr(health, name)
+            if value is not UNSET:
+                durations[name] = parse_duration(value)
+        if 0 in durations.values():
+            # Said already of the process type.
+            return None
+        made = Health(check=check, log=log, **durations)  # type: ignore[arg-type]
+        return made if isinstance(health.retries, UnsetType) else replace(made, retries=health.retries)
+
+    def _check(self, kind: str, value: Any, keys: Keys, load_check: LoadCheck) -> Check | None:
+        if kind == "exec":
+            try:
+                return ExecCheck(value if isinstance(value, str) else tuple(value))
+            except ValueError as error:
+                self._complain(keys, f"`{spell(keys)}`: {error}", 'for example `exec = "pg_isready -q"`')
+                return None
+        text = self._substitute(value, keys)
+        if text is None:
+            return None
+        try:
+            if kind == "http":
+                status = self._layers.health.status
+                codes = () if isinstance(status, UnsetType) else (status,) if isinstance(status, int) else tuple(status)
+                return HTTPCheck(text, codes)
+            if kind == "tcp":
+                return TCPCheck(text.removeprefix("tcp://"))
+            return load_check(text)
+        except (ValueError, ProcreaperError) as error:
+            if isinstance(error, ProcreaperError):
+                message, hint = error.message, error.hint
+            else:
+                message, hint = str(error), None
+            self._complain(keys, f"`{spell(keys)}`: {message}", hint or _example(kind, text))
+            return None
+
+    def _add_variables(self) -> None:
+        for name, value in self._layers.env.items():
+            keys = self._layers.keys("env", name)
+            if name in OURS:
+                message = f"`{spell(keys)}` cannot be set: procreaper gives each process its own"
+                hint = "the first port is that of `-p`, or of PORT in a .env file" if name == "PORT" else "remove it"
+                self._complain(keys, message, hint)
+            elif not name or "=" in name:
+                self._complain(keys, f"`{spell(keys)}`: {quote(name)} cannot be the name of a variable", "correct it")
+            elif value is False:
+                self.environment.pop(name, None)
+            else:
+                text = self._substitute(value, keys) if isinstance(value, str) else _as_text(value)
+                # Also one that cannot be used is set, so that it is not said of its users that it is not.
+                self.environment[name] = text or ""
+
+    def _substitute(self, text: str, keys: Keys) -> str | None:
+        try:
+            return substitute(text, self.environment)
+        except UnsetVariableError as error:
+            if self._is_complete and not self._settings.is_broken((*keys[:-1], error.name)):
+                hint = "set it in a .env file or in `env`; for a dollar sign write `$$`"
+                if error.name in self._layers.env:
+                    hint = f"write it after `{error.name}` in `env`, and set that to something else than `false`"
+                self._complain(keys, f"`{spell(keys)}` uses `${error.name}`, which is not set", hint)
+        except ValueError as error:
+            self._complain(keys, f"`{spell(keys)}`: {error}", "for a dollar sign write `$$`")
+        return None
+
+    def _complain(self, keys: Keys, message: str, hint: str | None) -> None:
+        self.problems.append(self._settings.problem(keys, message, hint))
+
+
+def _as_text(value: float) -> str:
+    return "true" if value is True else str(value)
+
+
+def _example(kind: str, text: str) -> str:
+    if kind == "http" and "://" not in text:
+        kinds = enumerate_words(["http://127.0.0.1:$PORT/healthz", f"tcp://{text if ':' in text else 'host:port'}"])
+        return f"write a URL: {kinds}; a command is `{{ exec = ... }}`"
+    examples = {"http": "http://127.0.0.1:$PORT/healthz", "tcp": "127.0.0.1:$PORT"}
+    return f"for example {quote(examples[kind])}" if kind in examples else "correct the URL"

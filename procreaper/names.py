@@ -1,0 +1,108 @@
+"""What a name stands for: a process type, one of its instances such as ``web.1``, or a group of `.reaper.toml`.
+
+Rules: pure. One reading for every place where a name can be given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from procreaper.errors import Problem
+from procreaper.plan import Process, find_cycle
+from procreaper.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from procreaper.settings import Settings
+
+
+class Member(NamedTuple):
+    """All instances of a process type, or the one with this number."""
+
+    type: str
+    number: int | None = None
+
+    def covers(self, process: Process) -> bool:
+        """Whether this process is meant."""
+        return process.type == self.type and self.number in (None, int(process.name.rpartition(".")[2]))
+
+
+class Names:
+    """The names of a project: its process types, with the number of instances of each, and its groups."""
+
+    def __init__(self, counts: Mapping[str, int], groups: Mapping[str, Sequence[str]]) -> None:
+        self.counts = counts
+        self.groups = groups
+
+    def find(self, name: str) -> tuple[Member, ...] | None:
+        """What the name stands for; None if there is no such name. An instance need not be one that runs."""
+        found: dict[Member, None] = {}
+        waiting, seen = [name], set()
+        while waiting:
+            item = waiting.pop(0)
+            kind, _, number = item.rpartition(".")
+            if item in self.counts:
+                found[Member(item)] = None
+            elif item in self.groups:
+                # One that is a member of itself is told of elsewhere.
+                waiting = [*(self.groups[item] if item not in seen else ()), *waiting]
+                seen.add(item)
+            elif kind in self.counts and number.isascii() and number.isdecimal() and number[0] != "0":
+                found[Member(kind, int(number))] = None
+            elif item == name:
+                return None
+        return tuple(found)
+
+    def exists(self, member: Member) -> bool:
+        """Whether there is at least one process that it means."""
+        return self.counts[member.type] >= (member.number or 1)
+
+    def suggest(self, name: str) -> str | None:
+        """What may have been meant by an unknown name."""
+        return did_you_mean(name, (*self.counts, *self.groups))
+
+    def find_all(self, option: str, names: Iterable[str], problems: list[Problem]) -> list[Member]:
+        """What the names after an option stand for; a problem for each that there is not."""
+        members: list[Member] = []
+        for name in names:
+            found = self.find(name)
+            if found is None or (name not in self.groups and not all(map(self._is_possible, found))):
+                problems.append(Problem(f"{option}: there is no process `{name}`", hint=self.suggest(name)))
+            else:
+                members += found
+        return members
+
+    def _is_possible(self, member: Member) -> bool:
+        return member.number is None or self.exists(member)
+
+
+def check_groups(settings: Settings, types: Iterable[str]) -> list[Problem]:
+    """Everything that is wrong in the groups."""
+    groups = settings.document.groups
+    names = Names(dict.fromkeys(types, 1), groups)
+    problems = []
+    for group, members in groups.items():
+        keys = ("groups", group)
+        if group in names.counts:
+            message = f"the group `{group}` has the name of a process type"
+            problems.append(settings.problem(keys, message, "rename the group"))
+        if group == "all":
+            problems.append(
+                settings.problem(keys, "a group cannot be called `all`, which means every process", "rename it")
+            )
+        for member in members:
+            if names.find(member) is None:
+                message = f"`{member}` in the group `{group}` does not exist"
+                problems.append(settings.problem(keys, message, names.suggest(member), value=member))
+    edges = {group: [member for member in members if member in groups] for group, members in groups.items()}
+    while cycle := find_cycle(edges):
+        problems.append(
+            settings.problem(
+                ("groups", cycle[0]),
+                f"the group `{cycle[0]}` contains itself: {' -> '.join(cycle)}",
+                "remove one of them from the other",
+                value=cycle[1],
+            )
+        )
+        edges[cycle[-2]] = [member for member in edges[cycle[-2]] if member != cycle[-1]]
+    return problems

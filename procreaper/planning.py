@@ -1,0 +1,348 @@
+"""From the process types, and what is wanted of them, to a plan.
+
+Rules: pure. Which types are in the plan, and in which order, decides about their ports, 100 a type as honcho counts:
+
+    nothing named      all types of the files in their order, also those that do not start (`autostart`, `-x`)
+    some named         those, in the order in which they were named, as honcho does
+    ... that need      these and those, in the order of the files: they stand to each other as in a whole start
+        others
+
+What waits for a process that is left out (`-x`, `--no-deps`) does not wait for it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from procreaper.errors import Problem
+from procreaper.names import Member, Names, check_groups
+from procreaper.plan import Condition, Dependency, Plan, Process, When, find_cycle, reachable
+from procreaper.procfile import Entry, Instance, expand
+
+if TYPE_CHECKING:
+    from procreaper.instances import LoadCheck
+    from procreaper.settings import Settings
+    from procreaper.supervision import Need, Supervision
+
+ALL = "all"
+
+
+class ProcessType(NamedTuple):
+    """A process type of the files; `supervision` is None where there is no `.reaper.toml`.
+
+    `file_environment` is what its `env_file` adds, None where one could not be read.
+    """
+
+    name: str
+    command: str | tuple[str, ...]
+    line: int
+    supervision: Supervision | None = None
+    file_environment: Mapping[str, str] | None = {}
+
+
+class Choices(NamedTuple):
+    """What the command line asks for. `counts` has every type; `timeout` None leaves it to the settings."""
+
+    counts: Mapping[str, int]
+    names: tuple[str, ...] = ()
+    port: int = 5000
+    timeout: float | None = None
+    quiet: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+    can_die: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    no_deps: bool = False
+
+
+class Surroundings(NamedTuple):
+    """What the project is in: the environment that we were given, and what the `.env` files add to it.
+
+    `cwd` is where processes run unless they say, None for where we are; `root` what their own `cwd` is relative to.
+    `procfile` is only quoted.
+    """
+
+    environment: Mapping[str, str]
+    added: Mapping[str, str]
+    procfile: str = "Procfile"
+    cwd: str | None = None
+    root: str = "."
+
+
+def make_plan(
+    types: Sequence[ProcessType],
+    choices: Choices,
+    surroundings: Surroundings,
+    settings: Settings | None = None,
+    load_check: LoadCheck | None = None,
+) -> tuple[Plan, list[Problem]]:
+    """The plan, and everything that is wrong with it; with an error among that, the plan is of no use.
+
+    `load_check` makes the health check for a URL whose scheme is not one of ours.
+    """
+    planner = _Planner(types, choices, surroundings, settings, load_check)
+    plan = planner.plan()
+    return plan, list(dict.fromkeys(planner.problems))
+
+
+class _Planner:
+    def __init__(
+        self,
+        types: Sequence[ProcessType],
+        choices: Choices,
+        surroundings: Surroundings,
+        settings: Settings | None,
+        load_check: LoadCheck | None,
+    ) -> None:
+        self._types = {kind.name: kind for kind in types}
+        self._choices = choices
+        self._surroundings = surroundings
+        self._settings = settings
+        self._load_check = load_check
+        self._names = Names(choices.counts, {} if settings is None else settings.document.groups)
+        self.problems: list[Problem] = []
+
+    def plan(self) -> Plan:
+        choices, names = self._choices, self._names
+        if self._settings is not None:
+            self.problems += check_groups(self._settings, self._types)
+        named = self._named()
+        excluded = names.find_all("-x", choices.exclude, self.problems)
+        self._quiet = names.find_all("-q", choices.quiet, self.problems)
+        self._can_die = self._flagged("--can-die", choices.can_die)
+        self._restart = self._flagged("-r", choices.restart)
+        needs = self._needs()
+        processes = self._processes(self._chosen(named, excluded, needs))
+        return self._connect(processes, named, excluded, needs)
+
+    def _named(self) -> list[Member]:
+        """What is to be started by name; as with honcho, a name is one of a type, or else of a group."""
+        members: list[Member] = []
+        for name in self._choices.names:
+            if name in self._names.counts or name in self._names.groups:
+                members += self._names.find(name) or ()
+            else:
+                message = f"Process type '{name}' does not exist in {self._surroundings.procfile}"
+                self.problems.append(Problem(message, hint=self._names.suggest(name)))
+        return members
+
+    def _flagged(self, option: str, given: Iterable[str]) -> list[Member]:
+        """The members that an option names; `all` stands for every type, for `-r` less the oneshots."""
+        given = [name for name in given if name]
+        members = self._names.find_all(option, (name for name in given if name != ALL), self.problems)
+        if option == "-r":
+            for member in members:
+                if self._template(member.type).oneshot:
+                    message = f"-r: `{member.type}` is a oneshot, so it cannot be restarted always"
+                    self.problems.append(Problem(message, hint="leave it out"))
+        if ALL in given:
+            members += [Member(name) for name in self._types if option != "-r" or not self._template(name).oneshot]
+        return members
+
+    def _template(self, name: str) -> Process:
+        supervision = self._types[name].supervision
+        return Process(name, "") if supervision is None else supervision.template
+
+    # Dependencies, between types.
+
+    def _needs(self) -> dict[str, list[tuple[Need, tuple[Member, ...]]]]:
+        """What each type depends on, without what cannot be."""
+        needs: dict[str, list[tuple[Need, tuple[Member, ...]]]] = {}
+        for kind in self._types.values():
+            if kind.supervision is None or self._settings is None:
+                continue
+            for need in kind.supervision.needs:
+                members = self._names.find(need.name)
+                if members is None:
+                    message = f"`{kind.name}` depends on `{need.name}`, which does not exist"
+                    self._complain(need, message, self._names.suggest(need.name))
+                    continue
+                if any(member.type == kind.name for member in members):
+                    # What all depend on does not depend on itself.
+                    if need.keys[0] != "defaults":
+                        through = "" if need.name == kind.name else f" through `{need.name}`"
+                        self._complain(need, f"`{kind.name}` depends on itself{through}", "remove it from `depends_on`")
+                    members = tuple(member for member in members if member.type != kind.name)
+                for member in members:
+                    self._check_condition(kind.name, need, member)
+                needs.setdefault(kind.name, []).append((need, members))
+        self._refuse_cycles(needs)
+        return needs
+
+    def _check_condition(self, name: str, need: Need, member: Member) -> None:
+        supervision = self._types[member.type].supervision
+        has_health = None if supervision is None else supervision.has_health
+        if need.condition is Condition.HEALTHY and has_health is False:
+            message = f"`{name}` waits until `{member.type}` is healthy, but that has no health check"
+            self._complain(need, message, f"add `health` to `{member.type}`, or wait until it is `started`")
+        by_flag = any(flagged.type == member.type for flagged in self._restart)
+        if need.condition is Condition.COMPLETED and (by_flag or self._template(member.type).restart is When.ALWAYS):
+            why = " by -r" if by_flag else ""
+            message = f"`{name}` waits until `{member.type}` is completed, but that is always restarted{why}"
+            self._complain(need, message, "wait until it is `started` or `healthy`, or restart it `on-failure`")
+
+    def _refuse_cycles(self, needs: Mapping[str, list[tuple[Need, tuple[Member, ...]]]]) -> None:
+        edges = {name: [member.type for _, members in found for member in members] for name, found in needs.items()}
+        while cycle := find_cycle(edges):
+            first, second = cycle[:2]
+            need = next(need for need, members in needs[first] if any(member.type == second for member in members))
+            hint = "remove one of these dependencies: each waits for the next, so none can start"
+            self._complain(need, f"dependencies in a circle: {' -> '.join(cycle)}", hint)
+            edges[first] = [name for name in edges[first] if name != second]
+
+    def _complain(self, need: Need, message: str, hint: str | None) -> None:
+        if self._settings is not None:
+            self.problems.append(self._settings.problem(need.keys, message, hint, value=need.name))
+
+    # Processes.
+
+    def _chosen(
+        self,
+        named: Sequence[Member],
+        excluded: Sequence[Member],
+        needs: Mapping[str, list[tuple[Need, tuple[Member, ...]]]],
+    ) -> list[ProcessType]:
+        """The types in the plan, in the order that gives them their ports."""
+        if not self._choices.names:
+            return list(self._types.values())
+        wanted = dict.fromkeys(member.type for member in named)
+        if not self._choices.no_deps:
+            without = {member.type for member in excluded if member.number is None}
+            edges = {
+                name: [member.type for _, members in found for member in members if member.type not in without]
+                for name, found in needs.items()
+            }
+            needed = reachable(wanted, edges)
+            if len(needed) > len(wanted):
+                return [kind for name, kind in self._types.items() if name in needed]
+        return [self._types[name] for name in wanted]
+
+    def _processes(self, kinds: Sequence[ProcessType]) -> list[Process]:
+        by_name = {kind.name: kind for kind in kinds}
+        # A list is no command for honcho, which only passes it on.
+        entries = [Entry(kind.name, "", kind.line) for kind in kinds]
+        instances = expand(
+            entries,
+            concurrency=self._choices.counts,
+            environment=self._surroundings.added,
+            quiet=(),
+            port=self._choices.port,
+        )
+        return [self._process(by_name[instance.type], instance) for instance in instances]
+
+    def _process(self, kind: ProcessType, instance: Instance) -> Process:
+        surroundings, supervision = self._surroundings, kind.supervision
+        environment = {**surroundings.environment, **instance.env}
+        if supervision is None or self._settings is None or self._load_check is None:
+            process = Process(instance.name, kind.command, env=environment, cwd=surroundings.cwd)
+        else:
+            from procreaper.instances import OURS
+            from procreaper.instances import Instance as Realised
+
+            environment.update(kind.file_environment or {})
+            environment.update({name: instance.env[name] for name in OURS})
+            realised = Realised(
+                supervision.layers, self._settings, environment, is_complete=kind.file_environment is not None
+            )
+            health = realised.health(self._load_check) if supervision.has_health else None
+            self.problems += realised.problems
+            cwd = supervision.template.cwd
+            process = replace(
+                supervision.template,
+                name=instance.name,
+                env=realised.environment,
+                cwd=surroundings.cwd if cwd is None else self._under_root(cwd),
+                health=health,
+            )
+        return self._with_flags(process)
+
+    def _under_root(self, path: str) -> str:
+        # Not normalised: `link/..` is where the link leads to.
+        return path if self._surroundings.root == "." else posixpath.join(self._surroundings.root, path)
+
+    def _with_flags(self, process: Process) -> Process:
+        timeout = self._choices.timeout
+        return replace(
+            process,
+            quiet=any(member.covers(process) for member in self._quiet),
+            restart=When.ALWAYS if any(member.covers(process) for member in self._restart) else process.restart,
+            stop_all=When.NEVER if any(member.covers(process) for member in self._can_die) else process.stop_all,
+            ending=process.ending if timeout is None else process.ending._replace(timeout=timeout),
+        )
+
+    def _connect(
+        self,
+        processes: Sequence[Process],
+        named: Sequence[Member],
+        excluded: Sequence[Member],
+        needs: Mapping[str, list[tuple[Need, tuple[Member, ...]]]],
+    ) -> Plan:
+        """Dependencies between processes, and which of them start."""
+        left_out = {process.name for process in processes if any(member.covers(process) for member in excluded)}
+        if self._choices.names:
+            wanted = [process.name for process in processes if any(member.covers(process) for member in named)]
+        else:
+            wanted = [process.name for process in processes if self._starts_by_itself(process.type)]
+        wanted = [name for name in wanted if name not in left_out]
+        without = left_out
+        if self._choices.no_deps:
+            without = {process.name for process in processes} - set(wanted)
+        by_type: dict[str, list[Process]] = {}
+        for process in processes:
+            by_type.setdefault(process.type, []).append(process)
+        dependencies = {
+            process.name: _dependencies(needs.get(process.type, ()), by_type, without) for process in processes
+        }
+        edges = {name: [edge.name for edge in found] for name, found in dependencies.items()}
+        started = reachable(wanted, edges)
+        self._refuse_missing(dict.fromkeys(item.type for item in processes if item.name in started), excluded, needs)
+        connected = tuple(
+            replace(process, depends_on=dependencies[process.name]) if dependencies[process.name] else process
+            for process in processes
+        )
+        names = tuple(process.name for process in processes if process.name in started)
+        return Plan(connected, names if len(names) < len(processes) else None)
+
+    def _starts_by_itself(self, name: str) -> bool:
+        supervision = self._types[name].supervision
+        return supervision is None or supervision.autostart
+
+    def _refuse_missing(
+        self,
+        started: Iterable[str],
+        excluded: Sequence[Member],
+        needs: Mapping[str, list[tuple[Need, tuple[Member, ...]]]],
+    ) -> None:
+        """What starts and depends on something of which there is none would wait for ever."""
+        if self._choices.no_deps:
+            return
+        for name in started:
+            for need, members in needs.get(name, ()):
+                missing = [member for member in members if not self._names.exists(member)]
+                missing = [
+                    member
+                    for member in missing
+                    if not any(out.type == member.type and out.number in (None, member.number) for out in excluded)
+                ]
+                if not missing or (need.name in self._names.groups and len(missing) < len(members)):
+                    continue
+                count = self._names.counts[missing[0].type]
+                message = f"`{name}` depends on `{need.name}`, but the concurrency of `{missing[0].type}` is {count}"
+                hint = f"run more of it, or start without it: `-x {need.name}`" if count == 0 else "run more of it"
+                self._complain(need, message, hint)
+
+
+def _dependencies(
+    needs: Iterable[tuple[Need, tuple[Member, ...]]], by_type: Mapping[str, Sequence[Process]], without: Iterable[str]
+) -> tuple[Dependency, ...]:
+    """The edges of one process; where several entries mean the same process, the first says what is waited for."""
+    found: dict[str, Dependency] = {}
+    for need, members in needs:
+        for member in members:
+            for process in by_type.get(member.type, ()):
+                if member.covers(process) and process.name not in without:
+                    condition = process.up if need.condition is None else need.condition
+                    found.setdefault(process.name, Dependency(process.name, condition, need.restart))
+    return tuple(found.values())

@@ -1,0 +1,609 @@
+"""From a Procfile, a `.reaper.toml` and the command line to a plan, and every mistake on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_schema import FULL, MINIMAL
+
+from procreaper.checks import ExecCheck, Health, HTTPCheck, LogCheck, Target, TCPCheck
+from procreaper.config import Configuration, Options, configure
+from procreaper.errors import ConfigError, Problem
+from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Process, When
+
+PROCFILE = "web: run web\nworker: run worker\ndb: run db\n"
+OURS = {"PATH": "/bin", "HOME": "/home/me"}
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("Procfile").write_text(PROCFILE)
+    return tmp_path
+
+
+class Redis:
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def check(self, target: Target) -> None: ...
+
+
+def load_check(url: str) -> Redis:
+    if not url.startswith("redis://"):
+        raise ValueError(f"no package checks `{url}`")
+    return Redis(url)
+
+
+def configured(settings: str | None = None, **options: object) -> Configuration:
+    if settings is not None:
+        Path(".reaper.toml").write_text(settings)
+    return configure(Options(**options), OURS, load_check)  # type: ignore[arg-type]
+
+
+def plan(settings: str | None = None, **options: object) -> dict[str, Process]:
+    return {process.name: process for process in configured(settings, **options).plan.processes}
+
+
+def one(fields: str) -> Process:
+    """The process `web` with these settings."""
+    return plan(f"[process.web]\n{fields}\n")["web.1"]
+
+
+def started(settings: str | None = None, **options: object) -> list[str]:
+    found = configured(settings, **options).plan
+    return [process.name for process in found.processes] if found.names is None else list(found.names)
+
+
+def ports(settings: str | None = None, **options: object) -> dict[str, str]:
+    return {name: (process.env or {})["PORT"] for name, process in plan(settings, **options).items()}
+
+
+def refused(settings: str | None = None, **options: object) -> list[Problem]:
+    with pytest.raises(ConfigError) as caught:
+        configured(settings, **options)
+    return [problem for problem in caught.value.problems if problem.level == "error"]
+
+
+def refusal(settings: str | None = None, **options: object) -> Problem:
+    [problem] = refused(settings, **options)
+    assert problem.hint
+    return problem
+
+
+# Without settings nothing changes.
+
+
+@pytest.mark.parametrize("settings", [None, "", "[output]\n"])
+def test_without_settings_the_plan_is_honchos(settings: str | None) -> None:
+    found = configured(settings, concurrency="web=2", timeout="3")
+    assert found.plan.names is None
+    assert found.plan.processes[0] == Process(
+        "web.1",
+        "run web",
+        env={**OURS, "PORT": "5000", "PS": "web.1", "HONCHO_PROCESS_NAME": "web.1"},
+        ending=Ending(timeout=3.0),
+    )
+    assert ports(settings, names=("worker", "web")) == {"worker.1": "5000", "web.1": "5100"}
+    assert (found.log_format, found.timestamps, found.http) == ("text", True, None)
+
+
+def test_the_settings_are_looked_for_beside_the_procfile() -> None:
+    Path("sub").mkdir()
+    Path("sub/Procfile").write_text("web: x\n")
+    Path("sub/.reaper.toml").write_text("[process.web]\nrestart = 'always'\n")
+    assert plan(app_root="sub")["web.1"].restart is When.ALWAYS
+    assert plan(root="sub")["web.1"].restart is When.ALWAYS
+    assert plan(procfile="sub/Procfile")["web.1"].restart is When.NEVER
+    assert plan(config="sub/.reaper.toml")["web.1"].restart is When.ALWAYS
+    assert refusal(config="nope.toml").path == "nope.toml"
+    Path("other.toml").write_text("[process.web]\nrestart = 'on-failure'\n")
+    assert plan(root="sub", config="other.toml")["web.1"].restart is When.ON_FAILURE
+
+
+@pytest.mark.parametrize("content", [None, b"\xff", b"[", b"\xef\xbb\xbf[x"])
+def test_settings_that_cannot_be_read_are_one_error(content: bytes | None) -> None:
+    if content is None:
+        Path(".reaper.toml").mkdir()
+    else:
+        Path(".reaper.toml").write_bytes(content)
+    assert refusal().path == ".reaper.toml"
+
+
+# One process type.
+
+
+def test_the_minimal_example_of_the_reference() -> None:
+    Path("Procfile").write_text("web: a\nredis: b\n")
+    found = plan(MINIMAL)
+    assert found["web.1"].restart is When.ON_FAILURE
+    assert found["web.1"].health == Health(check=HTTPCheck("http://127.0.0.1:5000/healthz"))
+    assert found["web.1"].depends_on == (Dependency("redis.1", Condition.HEALTHY),)
+    assert found["redis.1"].health == Health(check=TCPCheck("127.0.0.1:6379"))
+
+
+def test_the_full_example_of_the_reference() -> None:
+    Path("Procfile").write_text("web: a\nworker: b\nmigrate: c\ncss: d\ntunnel: e\n")
+    found = plan(FULL)
+    assert list(found) == ["web.1", "worker.1", "worker.2", "migrate.1", "css.1", "tunnel.1", "db.1"]
+    db = found["db.1"]
+    assert (db.command, db.ending, (db.env or {})["PORT"]) == ("postgres -D ./data", Ending(2, 30.0), "5500")
+    assert db.health == Health(
+        check=ExecCheck("pg_isready -q"), log=LogCheck("ready to accept connections"), start_timeout=120.0
+    )
+    migrate = found["migrate.1"]
+    assert (migrate.oneshot, migrate.restart, migrate.stop_all) == (True, When.NEVER, When.ON_FAILURE)
+    assert migrate.depends_on == (Dependency("db.1", Condition.HEALTHY),)
+    web = found["web.1"]
+    assert web.depends_on == (
+        Dependency("db.1", Condition.HEALTHY, restart=True),
+        Dependency("migrate.1", Condition.COMPLETED),
+    )
+    assert (web.restart, web.stop_all) == (When.ON_FAILURE, When.NEVER)
+    worker = found["worker.2"]
+    assert (worker.restart, worker.max_retries, worker.backoff) == (When.ALWAYS, 10, Backoff(2.0, 30.0, 45.0))
+    assert worker.success_codes == {0, 143}
+    assert (worker.env or {})["LOG_LEVEL"] == "debug"
+    assert worker.hooks == Hooks(on_fail='notify-send "$REAPER_NAME died ($REAPER_EXIT_CODE)"')
+
+
+@pytest.mark.parametrize(
+    ("fields", "attribute", "value"),
+    [
+        ("command = 'other'", "command", "other"),
+        ("command = ['other', '$HOME']", "command", ("other", "$HOME")),
+        ("restart = 'no'", "restart", When.NEVER),
+        ("restart = 'on-failure:3'", "max_retries", 3),
+        ("restart = 'on-failure:3'\nmax_retries = 3", "max_retries", 3),
+        ("restart = 'always'\nmax_retries = 2", "max_retries", 2),
+        ("success_codes = [0, 'SIGINT', 'TERM', 3]", "success_codes", frozenset({0, 130, 143, 3})),
+        ("backoff = 2", "backoff", Backoff(2.0, 30.0, 45.0)),
+        ("backoff = '1m'", "backoff", Backoff(60.0, 60.0, 45.0)),
+        ("backoff = { max = '2s' }", "backoff", Backoff(1.0, 2.0, 45.0)),
+        ("oneshot = true", "stop_all", When.ON_FAILURE),
+        ("watch = ['app']", "stop_all", When.NEVER),
+        ("watch = { paths = ['app'] }\noneshot = true", "stop_all", When.NEVER),
+        ("watch = []", "stop_all", When.ALWAYS),
+        ("watch = ['app']\nstop_all = 'always'", "stop_all", When.ALWAYS),
+        ("stop = 'INT'", "ending", Ending(2)),
+        ("stop = { timeout = 0 }", "ending", Ending(15, 0.0)),
+        ("stop = { command = 'bye', timeout = '1m' }", "ending", Ending(15, 60.0, "bye")),
+        ("stop = { signal = 'SIGQUIT', only_main = true }", "ending", Ending(3, 5.0, None, only_main=True)),
+        ("hooks = { on_ready = 'a', on_retry = 'b' }", "hooks", Hooks("a", "b")),
+        ("hooks = {}", "hooks", None),
+        ("cwd = 'sub/..'", "cwd", "sub/.."),
+        ("cwd = '/'", "cwd", "/"),
+        ("health = 'https://localhost/x'", "health", Health(check=HTTPCheck("https://localhost/x"))),
+        ("health = 'tcp://[::1]:$PORT/'", "health", Health(check=TCPCheck("[::1]:5000"))),
+        ("health = { tcp = ':${PORT}' }", "health", Health(check=TCPCheck(":5000"))),
+        ("health = { exec = ['a', '$PORT'] }", "health", Health(check=ExecCheck(("a", "$PORT")))),
+        ("health = { log = 'up$' }", "health", Health(log=LogCheck("up$"))),
+        (
+            "health = { http = 'http://a', status = 204, retries = 1, timeout = 2, start_interval = '1s' }",
+            "health",
+            Health(check=HTTPCheck("http://a", (204,)), retries=1, timeout=2.0, start_interval=1.0),
+        ),
+        (
+            "health = { http = 'http://a', status = [200, 204] }",
+            "health",
+            Health(check=HTTPCheck("http://a", (200, 204))),
+        ),
+    ],
+)
+def test_a_field_becomes_a_word_of_the_plan(fields: str, attribute: str, value: object) -> None:
+    Path("sub").mkdir()
+    assert getattr(one(fields), attribute) == value
+
+
+@pytest.mark.parametrize("health", ["'redis://db:$PORT'", "{ check = 'redis://db:$PORT' }"])
+def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
+    found = one(f"health = {health}").health
+    assert found is not None
+    assert isinstance(found.check, Redis)
+    assert found.check.url == "redis://db:5000"
+
+
+@pytest.mark.parametrize(
+    ("fields", "line", "message", "hint"),
+    [
+        ("restart = 'on-failure:3'\nmax_retries = 4", 3, "`process.web.max_retries` is 4, but", "say it once"),
+        ("max_retries = 4", 2, "has no effect, because `web` is never restarted", 'restart = "on-failure"'),
+        ("oneshot = true\nrestart = 'always'", 3, "`web` is a oneshot, so it cannot be restarted always", "on-failure"),
+        ("oneshot = true\nhealth = 'tcp://a:1'", 3, "is a oneshot", "remove `health` or `oneshot`"),
+        ("stop = 'SIGTREM'", 2, '`process.web.stop` must be the name of a signal, not "SIGTREM"', "`SIGTERM`"),
+        ("success_codes = [\n0,\n'SIGFOO']", 4, "`process.web.success_codes[1]` must be", ""),
+        ("stop = { signal = 'INT', command = 'x' }", 2, "cannot be both", "remove"),
+        ("backoff = 0", 2, "`process.web.backoff` must be more than 0", ""),
+        ("backoff = { initial = '10s', max = '5s' }", 2, "`process.web.backoff.max` is less than `initial`", ""),
+        ("detached = true", 2, "`web` is detached, so its output needs a file", 'log = "log/web.log"'),
+        ("cwd = 'nope'", 2, "`process.web.cwd` is `nope`, which is not a directory", "create it"),
+        ("env_file = 'nope'", 2, "the environment file `nope` of `web` does not exist", "create it"),
+        ("env_file = [\n'Procfile',\n'..']", 4, "the environment file `..` of `web` is a directory", ""),
+        ("command = ' '", 2, "the command of `web` is empty", ""),
+        ("env = { PORT = 1 }", 2, "`process.web.env.PORT` cannot be set", "-p"),
+        ("env = { PS = 'x' }", 2, "`process.web.env.PS` cannot be set", ""),
+        ("env = { 'A=B' = 'x' }", 2, "cannot be the name of a variable", ""),
+        ("env = { A = '$NOPE' }", 2, "`process.web.env.A` uses `$NOPE`, which is not set", "`$$`"),
+        ("env = { A = '$B', B = 'x' }", 2, "`process.web.env.A` uses `$B`, which is not set", "write it after `B`"),
+        ("env = { A = '100$' }", 2, "`process.web.env.A`: `$` stands before no name", "`$$`"),
+        ("health = {}", 2, "`process.web.health` does not say what is checked", "`http`"),
+        ("health = { interval = '5s' }", 2, "does not say what is checked", ""),
+        ("health = { http = 'http://a', tcp = 'a:1' }", 2, "cannot be used together with `http`", "choose one"),
+        ("health = { tcp = 'a:1', status = 200 }", 2, "`process.web.health.status` is for `http` only", ""),
+        ("health = { tcp = 'a:1', interval = 0 }", 2, "`process.web.health.interval` must be more than 0", ""),
+        ("health = { log = '(' }", 2, "is not a regular expression", "escape"),
+        ("health = { exec = ' ' }", 2, "the command of a check is empty", ""),
+        ("health = 'localhost:80'", 2, "`localhost:80` is not a URL", "tcp://localhost:80"),
+        ("health = 'ftp://x'", 2, "no package checks `ftp://x`", ""),
+        ("health = 'tcp://localhost'", 2, "`localhost` has no port", "127.0.0.1:$PORT"),
+        ("health = 'tcp://localhost:70000'", 2, "`70000` is not a port", ""),
+        ("health = 'http://localhost:70000/'", 2, "has a port that is not a number", ""),
+        ("health = 'http://localhost:$NOPE/'", 2, "`process.web.health` uses `$NOPE`, which is not set", ""),
+        ("log = '$NOPE.log'", 2, "`process.web.log` uses `$NOPE`, which is not set", ""),
+        ("depends_on = ['web']", 2, "`web` depends on itself", "remove it"),
+        ("depends_on = ['web.1']", 2, "`web` depends on itself through `web.1`", "remove it"),
+        ("depends_on = [\n'db',\n'wroker']", 4, "`web` depends on `wroker`, which does not exist", "`worker`"),
+        ("depends_on = ['db.2']", 2, "depends on `db.2`, but the concurrency of `db` is 1", "run more of it"),
+        ("depends_on = { db = 'healthy' }", 2, "but that has no health check", "add `health` to `db`"),
+    ],
+)
+def test_what_contradicts_itself_is_an_error_with_its_line(fields: str, line: int, message: str, hint: str) -> None:
+    problem = refusal(f"[process.web]\n{fields}\n")
+    assert (problem.path, problem.line) == (".reaper.toml", line)
+    assert message in problem.message
+    assert hint in str(problem.hint)
+
+
+def test_a_mistake_is_told_once_for_all_instances() -> None:
+    assert refusal("[process.web]\nhealth = 'http://$NOPE/'\n", concurrency="web=3").line == 2
+
+
+def test_what_follows_from_a_mistake_only_is_not_told() -> None:
+    settings = "[process.db]\nhealth = { htpp = 'http://a' }\n[process.web]\ndepends_on = { db = 'healthy' }\n"
+    assert refusal(settings).line == 2
+    assert refusal("[process.web]\nrestart = 'on-failur'\nmax_retries = 3\n").line == 2
+    assert refusal("[process.web]\nenv_file = 'nope'\nenv = { A = '$B' }\n").line == 2
+    assert refusal("[process.web]\nenv = { A = [], B = '$A' }\n").line == 2
+    assert refusal("[process.new]\ncommand = 5\n").line == 2
+    Path("Procfile").unlink()
+    assert refusal("[process.web]\noneshot = true\n", names=("web",), quiet="x").path == "Procfile"
+
+
+def test_mistakes_of_all_files_are_told_at_once() -> None:
+    Path(".env").write_text("X=it's\n")
+    settings = "[process.web]\nrestart = 'x'\n[process.wbe]\noneshot = true\n[process.db]\ndepends_on = ['nope']\n"
+    assert [problem.place for problem in refused(settings, port="x", quiet="y")] == [
+        ".env:1",
+        ".reaper.toml:2",
+        ".reaper.toml:3",
+        "procreaper",
+        "procreaper",
+        ".reaper.toml:6",
+    ]
+
+
+# Defaults.
+
+
+def test_defaults_stand_under_what_a_process_says_itself() -> None:
+    found = plan(
+        "[defaults]\nrestart = 'on-failure'\nbackoff = '2s'\nenv = { A = 1, B = 2 }\n"
+        "stop = { signal = 'INT', timeout = 1 }\n"
+        "health = { interval = 3, tcp = 'a:1' }\ncommand = 'echo'\nmax_retries = 4\n"
+        "[process.web]\nrestart = 'never'\nstop = 'QUIT'\nenv = { B = '$A', C = true }\nhealth = 'http://a'\n"
+        "[process.worker]\nbackoff = { max = 5 }\noneshot = true\n"
+        "[process.new]\n"
+    )
+    web, worker, new = found["web.1"], found["worker.1"], found["new.1"]
+    assert (web.restart, web.max_retries, web.command) == (When.NEVER, None, "run web")
+    assert (web.ending, worker.ending) == (Ending(3, 1.0), Ending(2, 1.0))
+    assert web.health == Health(check=HTTPCheck("http://a"), interval=3.0)
+    assert web.env is not None
+    assert {name: web.env[name] for name in "ABC"} == {"A": "1", "B": "1", "C": "true"}
+    assert (worker.backoff, worker.health, worker.restart) == (Backoff(2.0, 5.0, 45.0), None, When.ON_FAILURE)
+    assert (new.command, new.health, new.max_retries) == ("echo", Health(check=TCPCheck("a:1"), interval=3.0), 4)
+
+
+def test_a_mistake_in_the_defaults_is_told_once_and_there() -> None:
+    assert refusal("[defaults]\nstop = 'SIGFOO'\n").line == 2
+    assert (
+        refusal("[defaults]\nhealth = { http = 'http://$NOPE' }\n[process.web]\nhealth = { interval = 1 }\n").line == 2
+    )
+    problem = refusal("[defaults]\nrestart = 'always'\n[process.web]\noneshot = true\n")
+    assert (problem.line, problem.hint) == (2, 'write `restart = "on-failure"` under `[process.web]`')
+
+
+def test_what_all_depend_on_does_not_depend_on_itself() -> None:
+    found = plan("[defaults]\ndepends_on = ['db']\n")
+    assert found["web.1"].depends_on == (Dependency("db.1"),)
+    assert found["db.1"].depends_on == ()
+
+
+# Process types.
+
+
+def test_a_type_of_its_own_comes_after_those_of_the_procfile() -> None:
+    settings = "[process.new]\ncommand = 'new'\n[process.web]\noneshot = true\n[process.other]\ncommand = ['o']\n"
+    assert ports(settings) == {"web.1": "5000", "worker.1": "5100", "db.1": "5200", "new.1": "5300", "other.1": "5400"}
+    assert ports(settings, names=("new",)) == {"new.1": "5000"}
+
+
+def test_a_type_that_is_nowhere_else_needs_a_command() -> None:
+    problem = refusal("[process.wbe]\noneshot = true\n")
+    assert problem.message == "there is no process type `wbe` in Procfile, and `process.wbe` has no `command`"
+    assert problem.hint == "did you mean `web`?"
+    assert "give it a `command`" in str(refusal("[process.zzz]\n").hint)
+
+
+def test_with_types_of_its_own_there_need_not_be_a_procfile(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = "[process.new]\ncommand = 'new'\n"
+    Path("Procfile").write_text("# none\n")
+    assert list(plan(settings)) == ["new.1"]
+    Path("Procfile").unlink()
+    assert list(plan(settings)) == ["new.1"]
+    assert refusal(procfile="Procfile").path == "Procfile"
+    assert refusal("[process.new]\noneshot = true\n").path == "Procfile"
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, ["web.1", "web.2", "web.3", "worker.1"]),
+        ({"concurrency": "web=1"}, ["web.1", "worker.1"]),
+        ({"concurrency": "db=1"}, ["web.1", "web.2", "web.3", "worker.1", "db.1"]),
+        ({"formation": "worker=1"}, ["worker.1"]),
+        ({"formation": "all=1"}, ["web.1", "worker.1", "db.1"]),
+    ],
+)
+def test_the_command_line_beats_the_concurrency_of_the_file(options: dict[str, object], names: list[str]) -> None:
+    assert list(plan("[process.web]\nconcurrency = 3\n[process.db]\nconcurrency = 0\n", **options)) == names
+
+
+# The environment.
+
+
+def test_the_environment_is_built_up_in_the_order_of_the_reference() -> None:
+    Path(".env").write_text("A=dotenv\nB=dotenv\nC=dotenv\nHOME=dotenv\n")
+    Path("one").write_text("B=one\nC=one\nPORT=1\nPS=evil\n")
+    Path("two").write_text("C=two\n")
+    env = one("env_file = ['one', 'two']\nenv = { C = '$C+', D = '${PORT}', E = 'a$$b', PATH = false, F = 1.5 }").env
+    assert env == {
+        "HOME": "dotenv",
+        "A": "dotenv",
+        "B": "one",
+        "C": "two+",
+        "D": "5000",
+        "E": "a$b",
+        "F": "1.5",
+        "PORT": "5000",
+        "PS": "web.1",
+        "HONCHO_PROCESS_NAME": "web.1",
+    }
+
+
+def test_paths_are_relative_to_the_application_root() -> None:
+    Path("app/sub").mkdir(parents=True)
+    Path("app/Procfile").write_text("web: x\n")
+    Path("app/e").write_text("A=e\n")
+    Path("app/.reaper.toml").write_text("[process.web]\ncwd = 'sub'\nenv_file = 'e'\n")
+    for options in ({"app_root": "app"}, {"root": "app"}):
+        web = plan(**options)["web.1"]
+        assert (web.cwd, (web.env or {})["A"]) == ("app/sub", "e")
+
+
+def test_the_files_of_the_environment_can_be_named_in_the_settings() -> None:
+    Path("a").write_text("A=a\n")
+    Path("b").write_text("A=b\nPORT=7000\n")
+    assert ports("[env]\nfiles = ['a', 'b']\n")["web.1"] == "7000"
+    assert (plan("[env]\nfiles = 'a'\n")["web.1"].env or {})["A"] == "a"
+    assert (plan(env="b")["web.1"].env or {})["A"] == "b"
+    [warning] = configured("[env]\nfiles = ['nope']\n").warnings
+    assert (warning.path, warning.level) == ("nope", "warning")
+
+
+# Groups.
+
+
+def test_a_group_stands_wherever_a_name_does() -> None:
+    settings = "[groups]\nback = ['worker', 'db']\nall-of-it = ['back', 'web']\n"
+    assert started(settings, names=("back",)) == ["worker.1", "db.1"]
+    assert started(settings, exclude="back") == ["web.1"]
+    assert configured(settings, quiet="back").quiet == {"worker.1", "db.1"}
+    assert {p.name for p in plan(settings, restart="back").values() if p.restart is When.ALWAYS} == {"worker.1", "db.1"}
+    assert {p.name for p in plan(settings, can_die="all-of-it").values() if p.stop_all is When.NEVER} == {
+        "web.1",
+        "worker.1",
+        "db.1",
+    }
+    found = plan(settings + "[process.web]\ndepends_on = ['back']\n")
+    assert [edge.name for edge in found["web.1"].depends_on] == ["worker.1", "db.1"]
+
+
+def test_a_group_may_hold_instances() -> None:
+    settings = "[groups]\nsome = ['web.2', 'db']\n[process.web]\nconcurrency = 2\n"
+    assert started(settings, names=("some",)) == ["web.2", "db.1"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "line", "message"),
+    [
+        ("web = ['db']", 2, "the group `web` has the name of a process type"),
+        ("a = ['db',\n'wbe']", 3, "`wbe` in the group `a` does not exist"),
+        ("a = ['a']", 2, "the group `a` contains itself: a -> a"),
+        ("a = ['b']\nb = ['c']\nc = ['a', 'web']", 2, "the group `a` contains itself: a -> b -> c -> a"),
+        ("all = ['db']", 2, "a group cannot be called `all`"),
+    ],
+)
+def test_a_group_that_cannot_be_is_an_error(groups: str, line: int, message: str) -> None:
+    problem = refusal(f"[groups]\n{groups}\n")
+    assert (problem.line, problem.message[: len(message)]) == (line, message)
+
+
+# Dependencies.
+
+
+def test_a_dependency_waits_until_it_is_up_by_its_kind() -> None:
+    settings = (
+        "[process.web]\ndepends_on = ['worker', 'db', 'job']\n[process.db]\nhealth = 'tcp://a:1'\n"
+        "[process.job]\ncommand = 'x'\noneshot = true\n"
+    )
+    assert plan(settings)["web.1"].depends_on == (
+        Dependency("worker.1", Condition.STARTED),
+        Dependency("db.1", Condition.HEALTHY),
+        Dependency("job.1", Condition.COMPLETED),
+    )
+
+
+def test_a_type_stands_for_all_of_its_instances() -> None:
+    settings = "[process.web]\ndepends_on = ['db']\n[process.worker]\ndepends_on = { 'db.2' = 'started' }\n"
+    found = plan(settings, concurrency="db=2,web=2")
+    assert found["web.2"].depends_on == (Dependency("db.1"), Dependency("db.2"))
+    assert found["worker.1"].depends_on == (Dependency("db.2"),)
+
+
+def test_a_circle_is_shown_where_it_begins() -> None:
+    settings = (
+        "[process.web]\ndepends_on = ['worker']\n[process.worker]\ndepends_on = ['db']\n"
+        "[process.db]\ndepends_on = ['web']\n"
+    )
+    problem = refusal(settings)
+    assert (problem.line, problem.message) == (2, "dependencies in a circle: web -> worker -> db -> web")
+
+
+def test_two_circles_are_both_shown() -> None:
+    settings = (
+        "[process.web]\ndepends_on = ['db']\n[process.db]\ndepends_on = ['web']\n"
+        "[process.a]\ncommand = 'a'\ndepends_on = ['b']\n[process.b]\ncommand = 'b'\ndepends_on = ['a']\n"
+    )
+    assert [problem.message.rpartition(": ")[2] for problem in refused(settings)] == ["web -> db -> web", "a -> b -> a"]
+
+
+def test_a_process_that_is_always_restarted_never_completes() -> None:
+    settings = "[process.web]\ndepends_on = { db = 'completed' }\n[process.db]\nrestart = 'WHEN'\n"
+    assert "`db` is completed, but that is always restarted" in refusal(settings.replace("WHEN", "always")).message
+    assert "restarted by -r" in refusal(settings.replace("WHEN", "never"), restart="all").message
+    found = plan(settings.replace("WHEN", "on-failure"))
+    assert found["web.1"].depends_on == (Dependency("db.1", Condition.COMPLETED),)
+
+
+def test_what_starts_cannot_wait_for_what_there_is_none_of() -> None:
+    settings = "[process.web]\ndepends_on = ['db']\n"
+    problem = refusal(settings, concurrency="db=0")
+    assert (problem.line, problem.message) == (2, "`web` depends on `db`, but the concurrency of `db` is 0")
+    assert "-x db" in str(problem.hint)
+    assert started(settings, concurrency="db=0", exclude="db") == ["web.1", "worker.1"]
+    assert started(settings, concurrency="db=0", no_deps=True) == ["web.1", "worker.1"]
+    assert started(settings, concurrency="db=0,web=0") == ["worker.1"]
+    assert started(settings, concurrency="db=0", names=("worker",)) == ["worker.1"]
+
+
+def test_a_group_is_waited_for_as_far_as_there_is_any_of_it() -> None:
+    settings = "[groups]\nback = ['worker', 'db']\n[process.web]\ndepends_on = ['back']\n"
+    assert [edge.name for edge in plan(settings, concurrency="db=0")["web.1"].depends_on] == ["worker.1"]
+    assert "the concurrency of `worker` is 0" in refusal(settings, concurrency="db=0,worker=0").message
+
+
+# What starts.
+
+CHAIN = (
+    "[process.web]\ndepends_on = ['worker']\n[process.worker]\ndepends_on = ['db']\n[process.db]\nautostart = false\n"
+)
+
+
+def test_naming_a_process_starts_what_it_needs_in_the_order_of_the_files() -> None:
+    assert started(CHAIN, names=("worker",)) == ["worker.1", "db.1"]
+    assert ports(names=("worker",)) == {"worker.1": "5000", "db.1": "5100"}
+    assert ports(names=("worker", "web")) == {"web.1": "5000", "worker.1": "5100", "db.1": "5200"}
+    assert ports(names=("db", "worker")) == {"db.1": "5000", "worker.1": "5100"}
+
+
+def test_without_dependencies_only_what_is_named_starts_and_waits_for_nothing() -> None:
+    found = plan(CHAIN, names=("web", "worker"), no_deps=True)
+    assert list(found) == ["web.1", "worker.1"]
+    assert found["web.1"].depends_on == (Dependency("worker.1"),)
+    assert found["worker.1"].depends_on == ()
+
+
+def test_what_does_not_start_by_itself_starts_when_it_is_needed_or_named() -> None:
+    settings = "[process.db]\nautostart = false\n"
+    assert started(settings) == ["web.1", "worker.1"]
+    assert ports(settings) == {"web.1": "5000", "worker.1": "5100", "db.1": "5200"}
+    assert started(settings, names=("db",)) == ["db.1"]
+    assert started(CHAIN) == ["web.1", "worker.1", "db.1"]
+    assert started(CHAIN, no_deps=True) == ["web.1", "worker.1"]
+
+
+def test_what_is_excluded_does_not_start_and_nobody_waits_for_it() -> None:
+    found = configured(CHAIN, exclude="worker")
+    assert found.plan.names == ("web.1",)
+    assert [process.depends_on for process in found.plan.processes] == [(), (Dependency("db.1"),), ()]
+    assert started(CHAIN, names=("web",), exclude="worker") == ["web.1"]
+    assert started(concurrency="web=2", exclude="web.2,db") == ["web.1", "worker.1"]
+    Path(".reaper.toml").unlink()
+    assert started(exclude="web") == ["worker.1", "db.1"]
+
+
+# Flags.
+
+
+def test_restart_by_flag_is_always_and_leaves_oneshots_alone() -> None:
+    settings = "[process.db]\noneshot = true\n[process.web]\nrestart = 'on-failure'\nmax_retries = 3\n"
+    assert [process.restart for process in plan(settings, restart="all").values()] == [
+        When.ALWAYS,
+        When.ALWAYS,
+        When.NEVER,
+    ]
+    assert plan(restart="web")["web.1"].max_retries == 3
+    assert refusal(restart="db").message == "-r: `db` is a oneshot, so it cannot be restarted always"
+    assert [process.restart for process in plan("", restart="web, worker,").values()] == [
+        When.ALWAYS,
+        When.ALWAYS,
+        When.NEVER,
+    ]
+
+
+def test_can_die_leaves_the_app_running() -> None:
+    assert [process.stop_all for process in plan(can_die="worker").values()] == [When.ALWAYS, When.NEVER, When.ALWAYS]
+    assert {process.stop_all for process in plan(can_die="all").values()} == {When.NEVER}
+
+
+def test_the_timeout_that_was_given_beats_every_other() -> None:
+    settings = "[process.web]\nstop = { signal = 'INT', timeout = '30s' }\n"
+    assert [process.ending for process in plan(settings, timeout="1").values()] == [
+        Ending(2, 1.0),
+        Ending(15, 1.0),
+        Ending(15, 1.0),
+    ]
+    assert plan(settings)["web.1"].ending == Ending(2, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("option", "flag"), [("quiet", "-q"), ("restart", "-r"), ("can_die", "--can-die"), ("exclude", "-x")]
+)
+def test_a_name_that_there_is_not_is_told_for_each_option(option: str, flag: str) -> None:
+    problem = refusal("", **{option: "web,wroker"})
+    assert (problem.message, problem.hint) == (f"{flag}: there is no process `wroker`", "did you mean `worker`?")
+    assert refusal("", **{option: "web.2"}).message == f"{flag}: there is no process `web.2`"
+
+
+def test_an_instance_cannot_be_named_at_start_as_with_honcho() -> None:
+    assert refusal("", names=("web.1",)).message == "Process type 'web.1' does not exist in Procfile"
+
+
+@pytest.mark.parametrize(
+    ("options", "log_format", "timestamps"),
+    [
+        ({}, "json", False),
+        ({"log_format": "text"}, "text", False),
+        ({"timestamp": True}, "json", True),
+    ],
+)
+def test_flags_beat_the_settings_of_the_output(options: dict[str, object], log_format: str, timestamps: bool) -> None:
+    settings = "[output]\nformat = 'json'\ntimestamps = false\n[control]\nhttp = '127.0.0.1:9464'\n"
+    found = configured(settings, **options)
+    assert (found.log_format, found.timestamps, found.http) == (log_format, timestamps, "127.0.0.1:9464")
+
+
+def test_a_format_that_there_is_not_is_refused() -> None:
+    assert refusal(log_format="jsn").hint == "did you mean `json`?"
