@@ -204,7 +204,8 @@ def test_console_block_prints_what_the_readme_shows(command, shown, tmp_path):
     ran = subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=project,
-        env=environment(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}"),
+        # `check` tells of ports that are in use; by whom else is nothing that the README could show.
+        env=environment(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}", PORT=str(base_port())),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

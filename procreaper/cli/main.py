@@ -57,11 +57,16 @@ def _dispatch(arguments: Sequence[str]) -> int:
         case "check":
             from procreaper.cli.check import check
 
-            return check(_options(given))
+            strict, format_ = getattr(given, "strict", False), getattr(given, "format", "text")
+            return check(_options(given), strict=strict, format_=format_)
         case "run":
             from procreaper.cli.run import run
 
             return run(_options(given), given.argv)
+        case "schema":
+            from procreaper.cli.schema import print_schema
+
+            return print_schema()
         case "start":
             from procreaper.cli.start import start
 

@@ -79,12 +79,15 @@ def build_parser() -> argparse.ArgumentParser:
             _add_common(its_parser)
         return its_parser
 
-    command("check", "validate the Procfile, the environment files and the settings")
+    check = command("check", "validate the Procfile, the environment files and the settings")
+    check.add_argument("--strict", action="store_true", help="fail for warnings too")
+    check.add_argument("--format", metavar="FORMAT", help="how problems are told: text (default), json or github")
     help_ = command("help", "describe the commands, or one of them", common=False)
     help_.add_argument("task", nargs="?", metavar="COMMAND", help="the command to describe")
     run = command("run", "run one command in the environment of the application")
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command, with its arguments")
     _add_start(command("start", "start the application, or some of its process types"))
+    command("schema", "print the JSON Schema of .reaper.toml", common=False)
     command("version", "print the version", common=False)
     return parser
 

@@ -25,7 +25,7 @@ def test_every_problem_of_every_file_is_told_at_once(project: Project) -> None:
 
 
 def test_warnings_are_told_and_are_no_failure(project: Project) -> None:
-    project.write("Procfile", "web: one\nno process\n")
+    project.write("Procfile", "web: sleep 1\nno process\n")
     result = project.run("check")
     assert result.code == 0
     assert result.err.startswith("Procfile:2: warning: ")

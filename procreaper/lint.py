@@ -1,0 +1,115 @@
+"""What is not wrong with a project, but will hardly work here: for `check` only, as warnings.
+
+Rules: pure; whoever calls says how the world is looked at. On the safe side: a warning that is not true is worse than
+one that is missing.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from procreaper.errors import Problem
+from procreaper.plan import Process
+from procreaper.planning import ProcessType
+from procreaper.shell import program_of, variables_of
+
+if TYPE_CHECKING:
+    from procreaper.settings import Settings
+
+HIGHEST_PORT = 65535
+# Every process has a port; to try a thousand of them would take too long.
+MOST_PORTS = 100
+
+
+class Look(NamedTuple):
+    """How the world is looked at: is this program found along a PATH, is this port taken, is there such a path."""
+
+    finds_program: Callable[[str, str], bool]
+    is_taken: Callable[[int], bool]
+    exists: Callable[[str], bool]
+
+
+class Linter:
+    """Collects what `check` warns of. `procfile` and `settings` give the places, `root` is the application root."""
+
+    def __init__(self, look: Look, procfile: str, settings: Settings | None, root: str) -> None:
+        self._look = look
+        self._procfile = procfile
+        self._settings = settings
+        self._root = root
+        self.problems: list[Problem] = []
+
+    def lint(self, types: Iterable[ProcessType], processes: Iterable[Process]) -> None:
+        """Look at all process types, and at those processes of theirs that would run."""
+        by_type: dict[str, list[Process]] = {}
+        for process in processes:
+            by_type.setdefault(process.type, []).append(process)
+        ports = 0
+        for kind in types:
+            if kind.supervision is not None:
+                self._lint_watch(kind)
+            for process in by_type.get(kind.name, ())[:1]:
+                self._lint_command(kind, process)
+            for process in by_type.get(kind.name, ()):
+                ports += 1
+                if ports <= MOST_PORTS:
+                    self._lint_port(kind, process)
+
+    def _warn(self, kind: ProcessType, message: str, hint: str) -> None:
+        """A warning at the place of the command."""
+        layers = None if kind.supervision is None else kind.supervision.layers
+        if self._settings is not None and layers is not None and (layers.is_own("command") or not kind.line):
+            self.problems.append(self._settings.problem(layers.keys("command"), message, hint, "warning"))
+        else:
+            self.problems.append(Problem(message, self._procfile, kind.line, hint, "warning"))
+
+    def _lint_command(self, kind: ProcessType, process: Process) -> None:
+        environment: Mapping[str, str] = process.env or {}
+        command = process.command
+        program = program_of(command) if isinstance(command, str) else command[0]
+        if program is not None and not self._is_found(program, environment.get("PATH"), process.cwd):
+            hint = "install it, or correct the name or the PATH"
+            self._warn(kind, f"the program `{program}` of `{kind.name}` is not found", hint)
+        if not isinstance(command, str):
+            for argument in command:
+                match = re.fullmatch(r"\$\{?([A-Za-z_]\w*)\}?", argument, re.ASCII)
+                if match is not None and match[1] in environment:
+                    message = f"`{argument}` in the command of `{kind.name}` is passed on as it stands"
+                    self._warn(kind, message, "no shell reads a command that is a list; write it as a string")
+            return
+        for name in variables_of(command):
+            if name not in environment:
+                hint = f"set it in a .env file, or write `${{{name}:-}}` if it may be empty"
+                self._warn(kind, f"`{kind.name}` uses `${name}`, which is not set", hint)
+
+    def _is_found(self, program: str, path: str | None, cwd: str | None) -> bool:
+        if "/" in program:
+            # What a relative path means depends on what the command did before.
+            return not program.startswith("/") or self._look.exists(program)
+        if path is None:
+            return True
+        directories = [posixpath.join(cwd or ".", directory) for directory in path.split(":")]
+        return self._look.finds_program(program, ":".join(directories))
+
+    def _lint_port(self, kind: ProcessType, process: Process) -> None:
+        port = int((process.env or {}).get("PORT", "0"))
+        if 0 < port <= HIGHEST_PORT and self._look.is_taken(port):
+            message = f"port {port}, the PORT of `{process.name}`, is in use"
+            self._warn(kind, message, "end what uses it, or choose another base port with `-p`")
+
+    def _lint_watch(self, kind: ProcessType) -> None:
+        if kind.supervision is None or self._settings is None:
+            return
+        layers = kind.supervision.layers
+        for index, path in enumerate(layers.watch.paths or ()):
+            fixed = re.split(r"[*?\[{]", path, maxsplit=1)[0]
+            if fixed != path:
+                fixed = posixpath.dirname(fixed)
+            if fixed and not self._look.exists(posixpath.join(self._root, fixed)):
+                keys = (*layers.keys("watch", "paths"), index)
+                message = f"`{path}`, which `{kind.name}` watches, does not exist"
+                hint = "create it, or correct the path"
+                self.problems.append(self._settings.problem(keys, message, hint, "warning", path))

@@ -1,0 +1,218 @@
+"""`check`: every problem of all files, and what will hardly work here."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from procreaper.cli.check import github_command
+from procreaper.cli.main import execute
+from procreaper.errors import Problem
+from procreaper.lint import Linter, Look
+from procreaper.lookup import finds_program, is_taken
+from procreaper.plan import Process
+from procreaper.planning import ProcessType
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    # Whatever else runs on this machine, these ports are not what the tests are about.
+    monkeypatch.setenv("PORT", "0")
+    Path("Procfile").write_text("web: sleep 1\nworker: sleep 2\n")
+    return tmp_path
+
+
+def lint(command: str | tuple[str, ...], **environment: str) -> list[Problem]:
+    """The warnings for one command, where `known` is the only program, 5000 is taken and only `/there` exists."""
+    look = Look(lambda name, path: name == "known" and path == "/bin", lambda port: port == 5000, "/there".__eq__)
+    linter = Linter(look, "Procfile", None, ".")
+    process = Process("web.1", command, env={"PATH": "/bin", "PORT": "0", **environment})
+    linter.lint([ProcessType("web", command, 3)], [process])
+    assert {(problem.path, problem.line, problem.level) for problem in linter.problems} <= {("Procfile", 3, "warning")}
+    assert all(problem.hint for problem in linter.problems)
+    return linter.problems
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("unknown x", "the program `unknown` of `web` is not found"),
+        (("unknown", "x"), "the program `unknown` of `web` is not found"),
+        ("/nowhere/x", "the program `/nowhere/x` of `web` is not found"),
+        ("known $NOPE", "`web` uses `$NOPE`, which is not set"),
+        (("known", "$PORT"), "`$PORT` in the command of `web` is passed on as it stands"),
+    ],
+)
+def test_what_will_hardly_work_is_a_warning(command: str | tuple[str, ...], message: str) -> None:
+    [problem] = lint(command)
+    assert problem.message == message
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "known",
+        "/there x",
+        "./nowhere",
+        ("known", "$NOPE", "a$PORT"),
+        ("bin/x",),
+        "known $PORT $PATH",
+        "cd x && unknown",
+    ],
+)
+def test_what_may_well_work_is_no_warning(command: str | tuple[str, ...]) -> None:
+    assert lint(command) == []
+
+
+def test_a_port_that_is_taken_is_a_warning() -> None:
+    [problem] = lint("known", PORT="5000")
+    assert problem.message == "port 5000, the PORT of `web.1`, is in use"
+    assert lint("known", PORT="5001") == lint("known", PORT="70000") == []
+
+
+def test_a_port_is_taken_while_somebody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert is_taken(port)
+    assert not is_taken(port)
+    assert not is_taken(1)
+
+
+def test_a_program_is_found_along_a_path() -> None:
+    Path("bin").mkdir()
+    Path("bin/mine").write_text("#!/bin/sh\n")
+    assert not finds_program("mine", "nowhere:bin")
+    Path("bin/mine").chmod(0o755)
+    assert finds_program("mine", "nowhere:bin")
+    assert not finds_program("mine", "")
+
+
+def test_a_project_without_problems_is_told_in_honchos_words(capfd: pytest.CaptureFixture[str]) -> None:
+    Path(".reaper.toml").write_text("[process.new]\ncommand = 'sleep 3'\n[process.web]\ndepends_on = ['new']\n")
+    assert execute(["check", "--strict"]) == 0
+    assert capfd.readouterr() == ("", "Valid procfile detected (web, worker, new)\n")
+
+
+def test_problems_of_all_files_are_told_by_file_and_line(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("Procfile").write_text("web: no-such-program\nnonsense\nworker: sleep $NOPE\n")
+    Path(".env").write_text("A=b c\n")
+    Path(".reaper.toml").write_text("[process.web]\nrestart = 'x'\nwatch = [\n'*',\n'nope/*',\n'nope']\n")
+    assert execute(["check"]) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert [line.partition(": ")[0] for line in err.splitlines() if not line.startswith("  hint")] == [
+        "Procfile:1",
+        "Procfile:2",
+        "Procfile:3",
+        ".env:1",
+        ".reaper.toml:2",
+        ".reaper.toml:5",
+        ".reaper.toml:6",
+    ]
+
+
+def test_a_command_of_the_settings_is_looked_at_there(capfd: pytest.CaptureFixture[str]) -> None:
+    Path(".reaper.toml").write_text("[process.web]\noneshot = true\ncommand = 'no-such-program'\n")
+    assert execute(["check"]) == 0
+    assert ".reaper.toml:3: warning: the program `no-such-program` of `web` is not found" in capfd.readouterr().err
+
+
+def test_a_program_may_come_from_the_path_of_the_process(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("node_modules").mkdir()
+    Path("node_modules/tool").write_text("#!/bin/sh\n")
+    Path("node_modules/tool").chmod(0o755)
+    Path("Procfile").write_text("web: tool\n")
+    Path(".reaper.toml").write_text("[process.web]\nenv = { PATH = 'node_modules:$PATH' }\n")
+    assert execute(["check", "--strict"]) == 0
+
+
+def test_warnings_alone_fail_only_when_strict(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("Procfile").write_text("web: no-such-program\n")
+    assert execute(["check"]) == 0
+    assert "Valid procfile detected (web)" in capfd.readouterr().err
+    assert execute(["check", "--strict"]) == 1
+    assert "Valid procfile" not in capfd.readouterr().err
+
+
+def test_start_says_nothing_of_what_will_hardly_work(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("Procfile").write_text("web: sh -c 'exit $NOPE'; no-such-program\n")
+    assert execute(["start", "-c", "web=0"]) == 0
+    assert "no-such-program" not in capfd.readouterr().err
+
+
+def test_problems_as_json_are_one_array(capfd: pytest.CaptureFixture[str]) -> None:
+    assert execute(["check", "--format", "json"]) == 0
+    assert capfd.readouterr().out == "[]\n"
+    Path(".reaper.toml").write_text("[process.web]\nrestart = 'on-failur'\n")
+    assert execute(["check", "--format", "json"]) == 1
+    out, err = capfd.readouterr()
+    assert json.loads(out) == [
+        {
+            "path": ".reaper.toml",
+            "line": 2,
+            "level": "error",
+            "message": '`process.web.restart` must be `never`, `on-failure` or `always`, not "on-failur"',
+            "hint": "did you mean `on-failure`?",
+        }
+    ]
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("problem", "command"),
+    [
+        (Problem("bad", "Procfile", 3, "mend it"), "::error file=Procfile,line=3::bad%0Ahint: mend it"),
+        (Problem("100%\r\n", "a,b:c", level="warning"), "::warning file=a%2Cb%3Ac::100%25%0D%0A"),
+        (Problem("a: b, c"), "::error::a: b, c"),
+    ],
+)
+def test_a_problem_as_a_command_of_github_is_escaped(problem: Problem, command: str) -> None:
+    assert github_command(problem) == command
+
+
+def test_problems_for_github_stand_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("Procfile").write_text("web\n")
+    assert execute(["check", "--format=github"]) == 1
+    out, err = capfd.readouterr()
+    assert [line.partition("::line")[0][:30] for line in out.splitlines()] == [
+        "::error file=Procfile::no proc",
+        "::warning file=Procfile,line=1",
+    ]
+    assert err == ""
+
+
+def test_a_format_that_there_is_not_is_a_wrong_usage(capfd: pytest.CaptureFixture[str]) -> None:
+    assert execute(["check", "--format", "jsno"]) == 2
+    assert "did you mean `json`?" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["directory", "latin", "empty", "bom", "deep", "long"])
+def test_no_settings_whatever_lead_to_a_traceback(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    path = Path(".reaper.toml")
+    match kind:
+        case "directory":
+            path.mkdir()
+        case "latin":
+            path.write_bytes(b"# \xe9\n")
+        case "empty":
+            path.touch()
+        case "bom":
+            path.write_bytes(b"\xef\xbb\xbf[output]\n")
+        case "deep":
+            path.write_text("a = " + "[" * 100_000)
+        case "long":
+            path.write_text("# comment\n" * 500_000 + "x = 1\n")
+    status = execute(["check"])
+    err = capfd.readouterr().err
+    assert status == (0 if kind in ("empty", "bom") else 1)
+    assert "internal error" not in err
+    assert err.startswith("Valid" if status == 0 else ".reaper.toml")
+
+
+def test_the_schema_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    assert execute(["schema"]) == 0
+    assert json.loads(capfd.readouterr().out)["title"] == ".reaper.toml"
