@@ -109,6 +109,12 @@ class Child(asyncio.SubprocessProtocol):
                     permanent=code is not None,
                 )
             )
+        except BaseException:
+            # A cancellation, or an error of ours; asyncio has ended and reaped what it may have started.
+            if self._transport is None:
+                self._end_of_output()
+                self.ended = True
+            raise
         finally:
             if writing >= 0:
                 os.close(writing)

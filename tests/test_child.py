@@ -146,6 +146,17 @@ async def test_what_may_be_started_later_is_told_as_such(number: int, monkeypatc
 
 
 @in_loop
+async def test_an_error_of_ours_comes_out_and_nothing_is_left_to_wait_for() -> None:
+    before = len(os.listdir("/dev/fd"))
+    run = Observer("true", env={"A": 1})  # type: ignore[dict-item]
+    with pytest.raises(TypeError):
+        await run.child.spawn()
+    assert run.events == []
+    assert run.child.over
+    assert len(os.listdir("/dev/fd")) == before
+
+
+@in_loop
 async def test_a_lack_of_descriptors_starts_nothing_and_leaves_none_open() -> None:
     run = Observer("true")
     before = len(os.listdir("/dev/fd"))

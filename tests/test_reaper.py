@@ -87,11 +87,6 @@ async def test_a_run_is_told_from_its_start_to_its_end(survivors: Survivors) -> 
 
 
 @in_loop
-async def test_an_app_of_nothing_is_over_at_once() -> None:
-    assert await App().owner.run() == 0
-
-
-@in_loop
 async def test_what_cannot_be_started_is_told_with_its_reason(survivors: Survivors) -> None:
     app = App(Process("web", ("/no/such/program",)))
     assert await app.owner.run() == 127
