@@ -72,4 +72,7 @@ def wait_for_words(session: Session, count: int) -> tuple[float, float]:
             first = now - session.spawned
         if found >= count:
             return first, now - session.spawned
-    raise SampleError(f"{read.count(WORDS)} of {count} children printed their words{session.last_words()}")
+    # A manager that gave up says why in a line that is not about a child's words.
+    other = [line for line in read.decode("utf-8", "replace").splitlines() if WORDS.decode() not in line]
+    reason = session.last_words() or "".join(f"; its first stop: {line}" for line in other if "stopped" in line)[:200]
+    raise SampleError(f"{read.count(WORDS)} of {count} children printed their words{reason}")
