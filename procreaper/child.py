@@ -49,7 +49,10 @@ CANNOT_RUN = 126
 
 
 class Child(asyncio.SubprocessProtocol):
-    """One run of `process`. `publish` returns False when the child should be read no further until `resume`."""
+    """One run of `process`. `publish` returns False when the child should be read no further until `resume`.
+
+    `has_room` tells whether it may be read now; `read_at` is when it last was, in seconds of the loop's clock.
+    """
 
     def __init__(
         self,
@@ -58,17 +61,19 @@ class Child(asyncio.SubprocessProtocol):
         *,
         post: Callable[[Event], None],
         publish: Callable[[Notice], bool],
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._process = process
         self._run = run
         self._post = post
         self._publish = publish
+        self._has_room = has_room
         self._loop = asyncio.get_running_loop()
         self._lines = Lines()
         self._pipe: int | None = None
         self._read_size = SMALL_READ
         self._paused = False
-        self._last_read = 0.0
+        self.read_at = 0.0
         self._flush_timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._group: int | None = None
@@ -184,6 +189,11 @@ class Child(asyncio.SubprocessProtocol):
     def _read(self) -> None:
         if self._pipe is None:
             return
+        if not self._has_room():
+            # Others have filled the output in this round; a hundred big reads more would be a hundred megabytes.
+            self._pause()
+            return
+        self.read_at = self._loop.time()
         try:
             data = os.read(self._pipe, self._read_size)
         except BlockingIOError:
@@ -203,22 +213,23 @@ class Child(asyncio.SubprocessProtocol):
         whole = self._lines.feed(data)
         if whole:
             self._tell(whole)
-        if self._lines.unfinished:
-            self._last_read = self._loop.time()
-            if self._flush_timer is None:
-                self._flush_timer = self._loop.call_later(QUIET, self._flush_when_quiet)
+        if self._lines.unfinished and self._flush_timer is None:
+            self._flush_timer = self._loop.call_later(QUIET, self._flush_when_quiet)
 
     def _tell(self, data: bytes) -> None:
-        if not self._publish(Output(time.time(), self._process.name, data)) and not self._paused:
-            self._paused = True
-            if self._pipe is not None:
-                self._loop.remove_reader(self._pipe)
+        if not self._publish(Output(time.time(), self._process.name, data)):
+            self._pause()
+
+    def _pause(self) -> None:
+        self._paused = True
+        if self._pipe is not None:
+            self._loop.remove_reader(self._pipe)
 
     def _flush_when_quiet(self) -> None:
         self._flush_timer = None
         if not self._lines.unfinished or self._lines.cut_by_a_buffer:
             return
-        quiet_until = self._last_read + QUIET
+        quiet_until = self.read_at + QUIET
         if self._paused or self._loop.time() < quiet_until:
             when = self._loop.time() + QUIET if self._paused else quiet_until
             self._flush_timer = self._loop.call_at(when, self._flush_when_quiet)

@@ -222,13 +222,17 @@ class RunBegan(NamedTuple):
 
 
 class RunEnded(NamedTuple):
-    """The child is gone, though others of its group may not be; `pid` is None where it could not even be started."""
+    """The child is gone, though others of its group may not be; `pid` is None where it could not even be started.
+
+    `asked`: somebody wanted it to end.
+    """
 
     time: float
     name: str
     pid: int | None
     exit: Exit
     reason: str
+    asked: bool = False
 
 
 class SignalSent(NamedTuple):

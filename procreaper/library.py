@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from signal import Signals
 from typing import TYPE_CHECKING, Literal
 
@@ -56,13 +55,11 @@ class Process(plan.Process):
     <When.ALWAYS: 'always'>
     """
 
-    __slots__ = ("autostart", "conditions")
-
     autostart: bool
     conditions: Mapping[str, Condition | None]
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         name: str,
         command: str | Sequence[str],
         *,
@@ -80,7 +77,7 @@ class Process(plan.Process):
         stop_timeout: float = 5.0,
         stop_all: Word | When = When.NEVER,
         hooks: Hooks | None = None,
-    ) -> None:
+    ) -> Process:
         if not name or not name.isprintable():
             raise ValueError(f"{name!r} is not a name for a process")
         if not command:
@@ -93,7 +90,8 @@ class Process(plan.Process):
             backoff = Backoff(float(backoff))
         if min(backoff) < 0 or stop_timeout < 0:
             raise ValueError(f"{name}: a duration is negative")
-        super().__init__(
+        process = super().__new__(
+            cls,
             name,
             command if isinstance(command, str) else tuple(os.fspath(word) for word in command),
             env=None if env is None else _merged(os.environ, env),
@@ -109,10 +107,9 @@ class Process(plan.Process):
             hooks=hooks,
         )
         named = depends_on if isinstance(depends_on, Mapping) else dict.fromkeys(depends_on)
-        object.__setattr__(self, "autostart", autostart)
-        object.__setattr__(
-            self, "conditions", {other: None if word is None else Condition(word) for other, word in named.items()}
-        )
+        process.autostart = autostart
+        process.conditions = {other: None if word is None else Condition(word) for other, word in named.items()}
+        return process
 
 
 class Reaper:
@@ -174,7 +171,7 @@ class Reaper:
             names=tuple(names),
         )
         configured = configure(options, os.environ).plan
-        reaper = cls((replace(process, stop_all=When.NEVER) for process in configured.processes), on_output=on_output)
+        reaper = cls((process._replace(stop_all=When.NEVER) for process in configured.processes), on_output=on_output)
         reaper._names = configured.names
         return reaper
 
@@ -371,17 +368,11 @@ def _resolve(processes: Sequence[plan.Process]) -> tuple[plan.Process, ...]:
             if name not in by_name:
                 raise ValueError(f"`{process.name}` depends on `{name}`, which is not there")
             edges.append(Dependency(name, by_name[name].up if condition is None else condition))
-        resolved.append(_with_edges(process, tuple(edges)))
+        resolved.append(plan.Process(*process)._replace(depends_on=tuple(edges)))
     circle = find_cycle({process.name: [edge.name for edge in process.depends_on] for process in resolved})
     if circle:
         raise ValueError(f"processes depend on each other: {' -> '.join(circle)}")
     return tuple(resolved)
-
-
-def _with_edges(process: plan.Process, edges: tuple[Dependency, ...]) -> plan.Process:
-    """The same process with other dependencies."""
-    values = {name: getattr(process, name) for name in plan.Process.__slots__}
-    return plan.Process(**{**values, "depends_on": edges})
 
 
 def _health(health: Check | LogCheck | Health | None) -> Health | None:

@@ -8,7 +8,6 @@ both have to refuse the same mistakes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -82,8 +81,7 @@ class Hooks(NamedTuple):
     on_fail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """One process: what to run, and how it is supervised.
 
     A `command` that is a string runs through ``/bin/sh -c``, a tuple runs without a shell. `env` is the whole

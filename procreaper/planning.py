@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.errors import Problem
@@ -249,8 +248,7 @@ class _Planner:
             health = realised.health(self._load_check) if supervision.has_health else None
             self.problems += realised.problems
             cwd = supervision.template.cwd
-            process = replace(
-                supervision.template,
+            process = supervision.template._replace(
                 name=instance.name,
                 env=realised.environment,
                 cwd=surroundings.cwd if cwd is None else self._under_root(cwd),
@@ -264,8 +262,7 @@ class _Planner:
 
     def _with_flags(self, process: Process) -> Process:
         timeout = self._choices.timeout
-        return replace(
-            process,
+        return process._replace(
             quiet=any(member.covers(process) for member in self._quiet),
             restart=When.ALWAYS if any(member.covers(process) for member in self._restart) else process.restart,
             stop_all=When.NEVER if any(member.covers(process) for member in self._can_die) else process.stop_all,
@@ -299,7 +296,7 @@ class _Planner:
         started = reachable(wanted, edges)
         self._refuse_missing(dict.fromkeys(item.type for item in processes if item.name in started), excluded, needs)
         connected = tuple(
-            replace(process, depends_on=dependencies[process.name]) if dependencies[process.name] else process
+            process._replace(depends_on=dependencies[process.name]) if dependencies[process.name] else process
             for process in processes
         )
         names = tuple(process.name for process in processes if process.name in started)

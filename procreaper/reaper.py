@@ -76,6 +76,7 @@ class Owner:
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._commands: set[asyncio.Task[None]] = set()
         self._commands_until: float | None = None
+        self._room = True
         self._ended = False
         self._loop = asyncio.get_running_loop()
         self.post(Start(tuple(self._fleet.members) if plan.names is None else plan.names))
@@ -87,9 +88,11 @@ class Owner:
 
     def resume(self) -> None:
         """There is room for output again."""
-        for children in self._children.values():
-            for child in children:
-                child.resume()
+        self._room = True
+        # Whoever was read last waits longest: a few fast writers must not keep all others from being read.
+        children = [child for children in self._children.values() for child in children]
+        for child in sorted(children, key=lambda child: child.read_at):
+            child.resume()
 
     def say(self, text: str) -> None:
         """Tell the world something in words."""
@@ -147,9 +150,10 @@ class Owner:
     def _step(self, event: Event, tasks: asyncio.TaskGroup) -> None:
         before = self._fleet.members
         self._fleet, actions = rules.step(self._fleet, event, self._loop.time())
-        for name, life in self._fleet.members.items():
-            if life is not before[name]:
-                self._tell_difference(before[name], life)
+        changed = [name for name, life in self._fleet.members.items() if life is not before[name]]
+        # The cause before what follows from it.
+        for name in sorted(changed, key=lambda name: name != getattr(event, "name", None)):
+            self._tell_difference(before[name], self._fleet.members[name])
         for action in actions:
             self._perform(action, tasks)
 
@@ -161,7 +165,7 @@ class Owner:
             self._publish(RunBegan(now, name, after.pid))
         if after.exit is not None and before.exit is None:
             reason = after.reason if before.pid is None else describe(after.exit)
-            self._publish(RunEnded(now, name, before.pid, after.exit, reason))
+            self._publish(RunEnded(now, name, before.pid, after.exit, reason, after.asked_to_end))
         if after.out_of_reach and not before.out_of_reach:
             self.say(f"{name} is {after.reason}")
         if after.state is not before.state or after.reason != before.reason:
@@ -175,7 +179,13 @@ class Owner:
         match action:
             case Spawn(name=name, run=run):
                 process = self._fleet.members[name].process
-                child = Child(process, run, post=self.post, publish=self._listening(process, run))
+                child = Child(
+                    process,
+                    run,
+                    post=self.post,
+                    publish=self._listening(process, run),
+                    has_room=lambda: self._room or process.quiet,
+                )
                 self._children[name] = [*(old for old in self._children.get(name, ()) if not old.over), child]
                 tasks.create_task(child.spawn(), name=f"spawn {name}")
             case SendSignal(name=name, pid=pid, signal=number, only_main=only_main):

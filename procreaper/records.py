@@ -81,11 +81,11 @@ def fields(notice: Notice, signal_name: Callable[[int], str]) -> Iterator[tuple[
             yield "INFO", "process started", name, {"pid": pid}
         case RunEnded(name=name, pid=None, reason=reason):
             yield "ERROR", "process could not be started", name, {"error": reason}
-        case RunEnded(name=name, pid=pid, exit=exit_):
+        case RunEnded(name=name, pid=pid, exit=exit_, asked=asked):
             more: Record = {"pid": pid, "exit_code": exit_.status}
             if exit_.signal is not None:
                 more["signal"] = signal_name(exit_.signal)
-            yield "WARN" if exit_.status else "INFO", "process exited", name, more
+            yield "WARN" if exit_.status and not asked else "INFO", "process exited", name, more
         case SignalSent(name=name, pid=pid, signal=number):
             yield "INFO", "sending signal", name, {"pid": pid, "signal": signal_name(number)}
         case Message(text=text):

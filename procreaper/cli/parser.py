@@ -8,7 +8,7 @@ flags there are besides.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NoReturn
 
 from procreaper import __version__
@@ -48,7 +48,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """What was given, and no more than that. Raises ProcreaperError for what cannot be understood."""
-    given, left = build_parser().parse_known_args(arguments)
+    given, left = build_parser(arguments).parse_known_args(arguments)
     command = getattr(given, "command", None)
     if command == "start" and not any(word.startswith("-") and word != "--" for word in left):
         # argparse takes the names in one piece only, and leaves the second of `start web -p 8000 -- worker`.
@@ -65,30 +65,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return given
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; what was not given is not in its namespace."""
+def build_parser(words: Collection[str]) -> argparse.ArgumentParser:
+    """The parser of a command line; what was not given is not in its namespace.
+
+    A command that is not among the `words` is known by its name only: to make all its options takes a millisecond.
+    """
     parser = _Parser("procreaper", description=DESCRIPTION, argument_default=argparse.SUPPRESS)
     _add_common(parser)
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    # Without `prog` argparse formats a usage, and imports what it needs for that.
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", prog="procreaper")
 
-    def command(name: str, text: str, *, common: bool = True) -> argparse.ArgumentParser:
+    for name, (text, *additions) in COMMANDS.items():
         its_parser = commands.add_parser(
             name, help=text, description=text[:1].upper() + text[1:], argument_default=argparse.SUPPRESS
         )
-        if common:
-            _add_common(its_parser)
-        return its_parser
-
-    check = command("check", "validate the Procfile, the environment files and the settings")
-    check.add_argument("--strict", action="store_true", help="fail for warnings too")
-    check.add_argument("--format", metavar="FORMAT", help="how problems are told: text (default), json or github")
-    help_ = command("help", "describe the commands, or one of them", common=False)
-    help_.add_argument("task", nargs="?", metavar="COMMAND", help="the command to describe")
-    run = command("run", "run one command in the environment of the application")
-    run.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command, with its arguments")
-    _add_start(command("start", "start the application, or some of its process types"))
-    command("schema", "print the JSON Schema of .reaper.toml", common=False)
-    command("version", "print the version", common=False)
+        if name in words:
+            for add in additions:
+                add(its_parser)
     return parser
 
 
@@ -106,6 +99,19 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timestamp", action="store_true", help="begin every line with the time of day (default)")
     parser.add_argument("--no-timestamp", action="store_false", dest="timestamp", help="print no time of day")
     parser.add_argument("-v", "--version", action="version", version=f"procreaper {__version__}")
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strict", action="store_true", help="fail for warnings too")
+    parser.add_argument("--format", metavar="FORMAT", help="how problems are told: text (default), json or github")
+
+
+def _add_help(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", nargs="?", metavar="COMMAND", help="the command to describe")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command, with its arguments")
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
@@ -130,6 +136,17 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-deps", action="store_true", help="start just what is named, without what that depends on")
     parser.add_argument("--log-format", metavar="FORMAT", help="what is printed: text (default) or json")
     parser.add_argument("names", nargs="*", metavar="NAME", default=[], help="what to start (default: all)")
+
+
+# What each command does, and what adds its options.
+COMMANDS: dict[str, tuple[Any, ...]] = {
+    "check": ("validate the Procfile, the environment files and the settings", _add_common, _add_check),
+    "help": ("describe the commands, or one of them", _add_help),
+    "run": ("run one command in the environment of the application", _add_common, _add_run),
+    "start": ("start the application, or some of its process types", _add_common, _add_start),
+    "schema": ("print the JSON Schema of .reaper.toml",),
+    "version": ("print the version",),
+}
 
 
 def _wrong(message: str, hint: str) -> ProcreaperError:
