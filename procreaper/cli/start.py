@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from signal import Signals
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from procreaper.cli.problems import complain, report
 from procreaper.cli.project import configured
@@ -78,14 +78,32 @@ async def _supervise(configuration: Configuration, style: Style) -> int:
             terminal.abandon()
         owner.post(request)
 
+    def on_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception") or RuntimeError(context["message"])
+        if "handle" not in context:
+            # A connection that failed, for one: asyncio would log it with its traceback, and goes on.
+            owner.say(f"{context['message']}: {error}")
+            return
+        # A callback of ours raised it; what it was to do stays undone, so nothing can be relied upon any more.
+        errors.append(error)
+        if len(errors) == 1 and supervising is not None:
+            supervising.cancel()
+
+    errors: list[BaseException] = []
+    supervising = asyncio.current_task()
+    asyncio.get_running_loop().set_exception_handler(on_loop_error)
     over = asyncio.Event()
     text = _format(configuration, style)
     terminal = Terminal(STDOUT, text, quiet=configuration.quiet, on_room=lambda: owner.resume(), on_broken=on_broken)
     owner = Owner(configuration.plan, publish=Hub([terminal]).publish)
     signals_as_requests(on_signal, owner.say)
-    code = await owner.run()
-    over.set()
-    await terminal.drain(patience=max(PATIENCE, *(process.ending.timeout for process in processes)))
+    try:
+        code = await owner.run()
+    except asyncio.CancelledError:
+        raise errors[0] from None
+    finally:
+        over.set()
+        await terminal.drain(patience=max(PATIENCE, *(process.ending.timeout for process in processes)))
     return code if code or not terminal.lost else OUTPUT_LOST
 
 
