@@ -42,6 +42,13 @@ def test_bytes_come_out_as_they_came_in(project: Project, line: bytes) -> None:
     assert program.data.split(b"\n")[1:-2] == [b"web.1  | " + line]
 
 
+def test_a_line_without_an_end_comes_out_whole(project: Project) -> None:
+    project.procfile(web="head -c 30000000 /dev/zero | tr '\\000' x")
+    program = project.begin("start", "--no-timestamp")
+    program.end()
+    assert program.data.split(b"\n")[1] == b"web.1  | " + b"x" * 30_000_000
+
+
 @pytest.mark.parametrize("end", ["exit 5", "kill -KILL $$"])
 def test_the_last_words_come_before_the_obituary(project: Project, end: str) -> None:
     project.procfile(web=f"seq 2000; printf unfinished; {end}")

@@ -235,6 +235,20 @@ def test_standard_input_is_inherited(project: Project) -> None:
     assert program.end().lines("web.1") == ["answer: forty-two"]
 
 
+def test_standard_input_is_inherited_from_a_terminal(project: Project) -> None:
+    project.procfile(web='echo ready; read answer; echo "answer: $answer"')
+    program = project.begin("start", "--no-color", terminal=True)
+    program.wait_for("ready")
+    program.type("forty-two\n")
+    assert program.end().lines("web.1")[-1] == "answer: forty-two"
+
+
+def test_a_child_is_a_child_of_ours_and_of_nobody_between(project: Project) -> None:
+    project.procfile(web="echo $PPID")
+    program = project.begin("start")
+    assert program.end().lines("web.1") == [str(program.pid)]
+
+
 def test_types_with_a_concurrency_of_nothing_are_told_and_nothing_runs(project: Project) -> None:
     project.procfile(web="echo wrong")
     result = project.run("start", "-c", "web=0")

@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from survivors import Survivors
@@ -172,6 +174,9 @@ def test_two_hundred_processes_start_print_and_stop(project: Project) -> None:
     project.procfile(web="echo ready; exec sleep 600")
     program = project.begin("start", "-c", "web=200")
     program.wait_for("ready$", count=200)
+    if sys.platform == "linux":
+        # The loop's and the writer's; none for each child.
+        assert "\nThreads:\t2\n" in Path(f"/proc/{program.pid}/status").read_text()
     result = program.stop()
     assert result.code == 143
     assert len(re.findall(r"^\S+ web\.\d+ +\| ready$", result.out, re.MULTILINE)) == 200
