@@ -16,7 +16,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
-    Path("Procfile").write_text("web: run web\n")
+    Path("Procfile").write_text("web: sleep 1\n")
     return tmp_path
 
 

@@ -607,3 +607,12 @@ def test_flags_beat_the_settings_of_the_output(options: dict[str, object], log_f
 
 def test_a_format_that_there_is_not_is_refused() -> None:
     assert refusal(log_format="jsn").hint == "did you mean `json`?"
+
+
+def test_python_dotenv_reads_all_environment_files_where_it_is_asked_to() -> None:
+    Path(".env").write_text("export A=b c\nHOST=${HOME}\n")
+    Path("more").write_text("B=${A}!\n")
+    settings = "[env]\nparser = 'dotenv'\n[process.web]\nenv_file = 'more'\n"
+    found = plan(settings)["web.1"].env or {}
+    assert (found["A"], found["B"], found["HOST"]) == ("b c", "b c!", "/home/me")
+    assert configured(settings).warnings == ()
