@@ -188,14 +188,14 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
             life = judge(life, NOT_HEALTHY, reason, now=now, ran_well=False)
             return _stopping(life, life.cause), ()
         case Finding.UNHEALTHY:
-            life = life._replace(state=State.UNHEALTHY, up_since=None)
+            life = life._replace(state=State.UNHEALTHY)
         case Finding.HEALTHY if life.state is not State.HEALTHY:
             life = life._replace(state=State.HEALTHY, up_since=now)
         case Finding.HEALTHY | Finding.WAITING | Finding.DOUBTFUL:
             pass
         case _:
             assert_never(finding)
-    if checkup.due is not None and now >= checkup.due and not checkup.checking:
+    if checkup.due is not None and now >= checkup.due:
         life = life._replace(reason=reason, checkup=health_rules.check_began(checkup))
         return life, (RunCheck(process.name, life.run),)
     return life._replace(reason=reason, checkup=checkup), ()

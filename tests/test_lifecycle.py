@@ -507,6 +507,11 @@ class TestRestart:
         life, actions = step(life, GroupEnded("web", 1), 2.0)
         assert (life.state, spawns(actions)) == (State.STARTING, [2])
 
+    @pytest.mark.parametrize("request_", [START, RESTART], ids=["start", "restart"])
+    def test_a_stop_after_that_means_stopped_and_no_longer_what_it_had_come_to(self, request_: Event) -> None:
+        life = after(lingering(web()), request_, STOP)
+        assert after(life, GroupEnded("web", 1)).state is State.STOPPED
+
     def test_restarts_join(self) -> None:
         life = after(alive(web()), RESTART, RESTART, RESTART)
         life, actions = step(life, exited(life, -SIGTERM))
