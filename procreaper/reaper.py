@@ -46,13 +46,19 @@ from procreaper.events import (
 )
 from procreaper.life import Lifecycle
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.plan import Plan, Process
+from procreaper.plan import Condition, Plan, Process
 from procreaper.policy import describe
 from procreaper.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# The states in which a process is up, by what makes one of its kind so.
+UP = {
+    Condition.COMPLETED: (State.COMPLETED,),
+    Condition.HEALTHY: (State.HEALTHY,),
+    Condition.STARTED: (State.RUNNING,),
+}
 # How long hooks and stop commands may go on once everything else has ended, in seconds.
 LAST_COMMANDS = 5.0
 
@@ -233,6 +239,7 @@ class Owner:
             backoff=life.process.backoff.wait(life.retries) if life.retries else 0.0,
             started_at=None if life.pid is None else datetime.fromtimestamp(self._started[name], UTC),
             exit_code=None if life.exit is None else (life.verdict or life.exit).status,
+            up=life.state is State.COMPLETED or life.state in UP[life.process.up],
             out_of_reach=life.out_of_reach,
         )
 

@@ -20,7 +20,8 @@ class Status(NamedTuple):
     and is forgotten after the back-off's reset time; `restarts` counts every new run and only grows. `backoff` is the
     wait in seconds before the latest retry, 0 where there is none. `started_at` is when the current run began (UTC),
     None where none runs; `exit_code` how the last one ended (128+n for a signal), None while one runs or before the
-    first. `out_of_reach`: it is still there after SIGKILL.
+    first. `up`: it is as it should be, that is completed (a oneshot, or one that has ended well), healthy if it
+    has a health check, else running. `out_of_reach`: it is still there after SIGKILL.
     """
 
     name: str
@@ -33,12 +34,8 @@ class Status(NamedTuple):
     backoff: float
     started_at: datetime | None
     exit_code: int | None
+    up: bool
     out_of_reach: bool = False
-
-    @property
-    def up(self) -> bool:
-        """Whether it is as it should be: running, healthy, or completed."""
-        return self.state in (State.RUNNING, State.HEALTHY, State.COMPLETED)
 
     @property
     def ended(self) -> bool:

@@ -108,7 +108,8 @@ def test_the_gate_runs_the_test_command_of_the_readme():
 def example(tmp_path_factory):
     """One life of the example, started by the README's first command and ended by Ctrl-C."""
     directory = tmp_path_factory.mktemp("example")
-    shutil.copy(ROOT / "Procfile.example", directory)
+    for name in ("Procfile.example", ".reaper.toml"):
+        shutil.copy(ROOT / name, directory)
     _program, *arguments = shlex.split(SETUPS[0].rpartition(" && ")[2])
     ((_, recording),) = RECORDINGS
     before, interrupt, after = recording.partition("^C")
@@ -194,10 +195,12 @@ def test_nothing_of_the_example_is_left(example):
 def test_console_block_prints_what_the_readme_shows(command, shown, tmp_path):
     (procfile,) = fenced("procfile")
     (variables,) = fenced("ini")
+    (settings,) = fenced("toml")
     project = tmp_path / "project"
     project.mkdir()
     (project / "Procfile").write_text(procfile, encoding="utf-8")
     (project / ".env").write_text(variables, encoding="utf-8")
+    (project / ".reaper.toml").write_text(settings, encoding="utf-8")
     program = tmp_path / "procreaper"
     program.write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n', encoding="utf-8")
     program.chmod(0o755)
@@ -213,3 +216,34 @@ def test_console_block_prints_what_the_readme_shows(command, shown, tmp_path):
         encoding="utf-8",
     )
     assert pattern(ran.stdout) == pattern(shown)
+
+
+def python_blocks():
+    """Each Python block of the README and of the page about the library, with the output that follows it, if any."""
+    for path in (ROOT / "README.md", ROOT / "docs" / "library.md"):
+        text = path.read_text(encoding="utf-8")
+        for number, match in enumerate(
+            re.finditer(
+                r"^```python\n(.*?)^```\n(?:\nIt prints\n\n```text\n(.*?)^```\n)?", text, re.DOTALL | re.MULTILINE
+            ),
+            1,
+        ):
+            yield pytest.param(match[1], match[2], id=f"{path.name}-{number}")
+
+
+@pytest.mark.parametrize(("block", "shown"), list(python_blocks()))
+def test_python_block_runs_and_prints_what_the_page_shows(block, shown, tmp_path):
+    if "redis-server" in block and shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIMIT,
+        encoding="utf-8",
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    if shown is not None:
+        assert ran.stdout == shown
