@@ -89,6 +89,7 @@ class Page:
         "asked",
         "code",
         "ending",
+        "ever_asked",
         "failures",
         "last_check",
         "limit",
@@ -105,7 +106,7 @@ class Page:
     def __init__(self, process: Process) -> None:
         self.process = process
         # May it run? Is its next launch one that somebody asked for? Is the present run to end, and then?
-        self.allowed = self.asked = self.ending = self.again = False
+        self.allowed = self.asked = self.ever_asked = self.ending = self.again = False
         # What the last run that ended by itself led to, what it counts as, and the earliest moment of its retry.
         self.outcome: State | None = None
         self.code = 0
@@ -211,7 +212,7 @@ class Books:
                     self._learn(page, event, now)
 
     def _ask(self, page: Page, life: Lifecycle, *, restart: bool) -> None:
-        page.allowed = True
+        page.allowed = page.ever_asked = True
         if life.phase is NONE:
             if restart or life.state is not PENDING:
                 page.retries = 0
@@ -287,6 +288,8 @@ class Books:
             self.world.perform(action, now)
         for name in changed:
             self._check_change(name, old[name], new[name], actions)
+            if new[name].state is SKIPPED and old[name].state is not SKIPPED:
+                self._check_skipped(new[name], new)
         self._check_members(after)
         if isinstance(event, Tick):
             due = rules.deadline(after)
@@ -451,8 +454,6 @@ class Books:
             else:
                 expected = UNHEALTHY if page.failures >= health.retries else HEALTHY
             assert new.state is expected, "not what the checks say"
-        if new.state is SKIPPED and old.state is not SKIPPED:
-            assert not new.run, "skipped, and ran before"
         if page.process.hooks is not None:
             self._check_hooks(name, old, new, actions)
 
@@ -489,8 +490,11 @@ class Books:
             assert page.allowed or not life.wanted, "wanted, and nobody wants it"
             if state is PENDING:
                 self._check_pending(life, members, len(launching))
-            if not after.shutting_down and page.process.depends_on:
-                self._check_edges(life, members)
+        if after.shutting_down:
+            assert after.finished == all(life.phase is NONE or life.out_of_reach for life in members.values())
+        else:
+            asked = [members[name].state for name, page in self.pages.items() if page.ever_asked]
+            assert after.finished == all(state in ENDS for state in asked), "finished, or not?"
         if after.finished:
             self._check_finished(after)
 
@@ -516,11 +520,15 @@ class Books:
             assert launching == LAUNCHES_AT_ONCE, "pending, and waits for nothing"
             assert life.reason == "about to start", "does not wait for what it says"
 
-    def _check_edges(self, life: Lifecycle, members: Mapping[str, Lifecycle]) -> None:
-        if life.state is SKIPPED:
-            causes = [edge for edge in life.process.depends_on if members[edge.name].state in ENDS]
-            # The cause may have been started again by hand since.
-            assert not causes or life.reason.split()[0] in {edge.name for edge in life.process.depends_on}
+    def _check_skipped(self, life: Lifecycle, members: Mapping[str, Lifecycle]) -> None:
+        assert not life.run, "skipped, and ran before"
+        causes = [
+            f"{edge.name} {members[edge.name].state}: {members[edge.name].reason}"
+            for edge in life.process.depends_on
+            if members[edge.name].state in ENDS and not _is_up(members[edge.name], edge.condition)
+        ]
+        assert causes, "skipped without a cause"
+        assert life.reason in causes, "skipped, and names another cause"
 
     def _check_finished(self, after: Fleet) -> None:
         assert not self.world.spawning, "finished during a launch"
