@@ -156,6 +156,9 @@ def _learn(
                 return settle(life, now), ()
             if life.state is not State.STOPPING:
                 life = _stopping(life, f"{life.cause}; ending what it left running")
+            elif life.told and not life.killed and life.process.ending.command is not None:
+                # The command has asked the child; now its leftovers are told, as systemd does after ExecStop.
+                return life._replace(phase=Phase.LINGERING), (_signal(life, life.process.ending.signal),)
             return life._replace(phase=Phase.LINGERING), ()
         case GroupEnded(), Phase.LINGERING:
             return settle(life, now), ()

@@ -432,11 +432,15 @@ class Books:
             first = [other for other in self.dependants[name] if _ends_and_can_be_reached(after.members[other])]
             assert not first, f"told to end before {first}"
             return
-        assert number == SIGKILL, "a second signal that is not the escalation"
         assert isinstance(action, SendSignal)
-        assert not action.only_main, "a kill that is not for all"
+        assert not action.only_main, "a second signal that is not for all"
+        asked_by_command = bool(group.told) and group.told[0][0] == STOP_COMMAND
+        if asked_by_command and len(group.told) == 1 and group.phase is LINGERING and number == ending.signal:
+            # The child has done as the command asked; now its leftovers are told.
+            return
+        assert number == SIGKILL, "a second signal that is not the escalation"
         if group.told:
-            assert len(group.told) == 1, "a third signal"
+            assert len(group.told) == 1 + (asked_by_command and group.told[-1][0] != STOP_COMMAND), "a third signal"
             assert self.insisted > 1 or now >= group.told[0][1] + ending.timeout, "killed before its time"
 
     def _check_change(self, name: str, old: Lifecycle, new: Lifecycle, actions: tuple[Action, ...]) -> None:

@@ -583,6 +583,13 @@ class TestStopCommand:
         life = after(alive(web(ending=self.ENDING)), STOP)
         assert lifecycle.kill(life, 1.0)[1] == (SendSignal("web", 1, PID + 1, SIGKILL),)
 
+    def test_leftovers_of_a_child_that_did_as_asked_are_told_by_signal_in_the_time_that_is_left(self) -> None:
+        life, _ = step(alive(web(ending=self.ENDING)), STOP, 1.0)
+        due = life.due
+        life, actions = step(life, exited(life, 0, leftovers=True), 2.0)
+        assert actions == [SendSignal("web", 1, PID + 1, self.ENDING.signal)]
+        assert (life.state, life.due) == (State.STOPPING, due)
+
 
 class TestOnlyMain:
     ENDING = Ending(SIGTERM, 5.0, only_main=True)
