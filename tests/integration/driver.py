@@ -33,6 +33,21 @@ ON_TERMINAL = (
 )
 
 
+# A program that prints the name of each signal and ends, with 7, at the first that is not among its arguments. A shell
+# would lose a signal that arrives just before it waits for something; here they wait for the program.
+CATCH = """
+import signal, sys
+signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+name = "ready"
+while name == "ready" or name in sys.argv:
+    print(name, flush=True)
+    name = signal.Signals(signal.sigwait(signals)).name
+print(name)
+sys.exit(7)
+"""
+
+
 class Result(NamedTuple):
     """How one run of the program ended, and all that it printed."""
 

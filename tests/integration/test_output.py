@@ -109,20 +109,29 @@ while True:
 """
 
 
+# Tells through a pipe of its own that it is there, and by which signal it was asked to end.
+TOLD = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+with open("told", "w") as told:
+    print("ready", file=told, flush=True)
+    print(signal.Signals(signal.sigwait({signal.SIGTERM})).name, file=told)
+"""
+
+
 @linux_only
 def test_a_reader_that_stalls_holds_up_the_writer_and_not_the_supervision(project: Project) -> None:
-    os.mkfifo(project.path / "fifo")
-    project.procfile(
-        flood=f"exec {project.python('flood', FLOOD)}", web="trap 'echo TERM > fifo; exit' TERM; read x < never"
-    )
-    os.mkfifo(project.path / "never")
+    for name in ("fifo", "told"):
+        os.mkfifo(project.path / name)
+    project.procfile(flood=f"exec {project.python('flood', FLOOD)}", web=f"exec {project.python('obedient', TOLD)}")
     program = project.begin("start", "--no-timestamp", read=False)
-    with open(project.path / "fifo") as fifo:
-        written = int(fifo.readline())
-    status = Path(f"/proc/{program.pid}/status").read_text()
-    program.send(signal.SIGTERM)
-    with open(project.path / "fifo") as fifo:
-        assert fifo.read() == "TERM\n"
+    with open(project.path / "told") as told:
+        assert told.readline() == "ready\n"
+        with open(project.path / "fifo") as fifo:
+            written = int(fifo.readline())
+        status = Path(f"/proc/{program.pid}/status").read_text()
+        program.send(signal.SIGTERM)
+        assert told.readline() == "SIGTERM\n"
     # Nobody has read a byte until now, and nothing that was taken is lost.
     program.read()
     result = program.end()

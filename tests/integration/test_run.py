@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from .driver import PYTHON, Project
+from .driver import CATCH, PYTHON, Project
 
 SHOW = 'echo "$ANIMAL"'
 
@@ -78,20 +78,6 @@ def test_the_exit_code_is_the_shells(zoo: Project, command: tuple[str, ...], cod
 def test_a_script_without_an_interpreter_line_is_the_shells(zoo: Project) -> None:
     zoo.write("script", "echo $ANIMAL $1\n").chmod(0o755)
     assert zoo.run("run", "./script", "x").out == "eland x\n"
-
-
-# Prints the name of each signal; ends at the first that is not among its arguments. Nothing can be lost: they wait.
-CATCH = """
-import signal, sys
-signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1}
-signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-name = "ready"
-while name == "ready" or name in sys.argv:
-    print(name, flush=True)
-    name = signal.Signals(signal.sigwait(signals)).name
-print(name)
-sys.exit(7)
-"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
