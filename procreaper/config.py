@@ -16,7 +16,7 @@ from procreaper.choices import Options, check_port, check_ports, choose
 from procreaper.errors import ConfigError, Problem
 from procreaper.plan import Plan
 from procreaper.planning import ProcessType, Surroundings, make_plan
-from procreaper.procfile import NO_PROCESS, Environment, Procfile, parse_environment, parse_procfile
+from procreaper.procfile import NO_PROCESS, OURS, Environment, Procfile, parse_environment, parse_procfile
 
 if TYPE_CHECKING:
     from procreaper.checks import HealthCheck
@@ -225,6 +225,13 @@ def _read_env_files(
             is_complete = False
         else:
             problems += found.problems
+            problems += [
+                Problem(
+                    f"`{name}` has no effect here", place, found.lines[name], "each process gets its own", "warning"
+                )
+                for name in OURS
+                if name in found.values
+            ]
             is_complete = is_complete and all(problem.level == "warning" for problem in found.problems)
         values.update(found.values)
     return values if is_complete else None

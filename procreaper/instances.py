@@ -17,14 +17,13 @@ from procreaper.durations import parse_duration
 from procreaper.errors import Problem, ProcreaperError
 from procreaper.layers import Layers
 from procreaper.places import Keys
+from procreaper.procfile import OURS
 from procreaper.settings import Settings
 from procreaper.spelling import quote, spell
 from procreaper.suggest import enumerate_words
 from procreaper.supervision import KINDS
 from procreaper.variables import UnsetVariableError, substitute
 
-# They tell a process who it is; nothing can override them.
-OURS = ("PORT", "PS", "HONCHO_PROCESS_NAME")
 DURATIONS = ("interval", "timeout", "start_interval", "start_timeout")
 LoadCheck = Callable[[str], HealthCheck]
 
@@ -98,6 +97,8 @@ class Instance:
                 message, hint = error.message, error.hint
             else:
                 message, hint = str(error), None
+            # The environment may hold secrets, so what was written is shown and not what it became.
+            message = message.replace(text, value)
             self._complain(keys, f"`{spell(keys)}`: {message}", hint or _example(kind, text))
             return None
 

@@ -5,6 +5,7 @@ Rules: pure. One reading for every place where a name can be given.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,7 +48,7 @@ class Names:
                 # One that is a member of itself is told of elsewhere.
                 waiting = [*(self.groups[item] if item not in seen else ()), *waiting]
                 seen.add(item)
-            elif kind in self.counts and number.isascii() and number.isdecimal() and number[0] != "0":
+            elif kind in self.counts and re.fullmatch("[1-9][0-9]{0,8}", number):
                 found[Member(kind, int(number))] = None
             elif item == name:
                 return None

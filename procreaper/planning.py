@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from procreaper.errors import Problem
 from procreaper.names import Member, Names, check_groups
 from procreaper.plan import Condition, Dependency, Plan, Process, When, find_cycle, reachable
-from procreaper.procfile import Entry, Instance, expand
+from procreaper.procfile import OURS, Entry, Instance, expand
 
 if TYPE_CHECKING:
     from procreaper.instances import LoadCheck
@@ -155,7 +155,8 @@ class _Planner:
             for need in kind.supervision.needs:
                 members = self._names.find(need.name)
                 if members is None:
-                    message = f"`{kind.name}` depends on `{need.name}`, which does not exist"
+                    who = "every process" if need.keys[0] == "defaults" else f"`{kind.name}`"
+                    message = f"{who} depends on `{need.name}`, which does not exist"
                     self._complain(need, message, self._names.suggest(need.name))
                     continue
                 if any(member.type == kind.name for member in members):
@@ -237,7 +238,6 @@ class _Planner:
         if supervision is None or self._settings is None or self._load_check is None:
             process = Process(instance.name, kind.command, env=environment, cwd=surroundings.cwd)
         else:
-            from procreaper.instances import OURS
             from procreaper.instances import Instance as Realised
 
             environment.update(kind.file_environment or {})

@@ -34,6 +34,8 @@ _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 _LOSSES = {" ": "blanks", "\t": "blanks", '"': "quotes", "'": "quotes", "\\": "backslashes"}
 _NO_SPELLING = r"in quotes `\n` is a line end and `\t` a tab; to keep them, set the variable outside this file"
 
+# They tell a process who it is; nothing can override them.
+OURS = ("PORT", "PS", "HONCHO_PROCESS_NAME")
 NO_PROCESS = "no process is defined"
 
 # A message and a hint.
@@ -155,11 +157,10 @@ def expand(
     A type that `concurrency` does not list runs once; one at 0 keeps its hundred ports. `quiet` has names of types or
     of instances. `environment` cannot override ``PORT``, ``HONCHO_PROCESS_NAME`` and ``PS`` (foreman's name for it).
     """
-    ours = {"PORT", "HONCHO_PROCESS_NAME", "PS"}
     instances = expand_processes(
         {entry.name: entry.command for entry in entries},
         concurrency=concurrency,
-        env={name: value for name, value in environment.items() if name not in ours},
+        env={name: value for name, value in environment.items() if name not in OURS},
         quiet=quiet,
         port=port,
     )

@@ -20,6 +20,8 @@ from procreaper.durations import EXAMPLES, HINT, LONGEST
 from procreaper.durations import PATTERN as DURATION
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
+# Of one type: more is a slip that would fill the memory before anything is started.
+MOST_PROCESSES = 10000
 # In Python `$` would also match before a line feed at the end.
 NAME = r"^[A-Za-z0-9_-]+$(?!\n)"
 SIZE = r"^[0-9]+(\.[0-9]+)? ?([kKMGT]i?)?B$(?!\n)"
@@ -280,7 +282,7 @@ class ProcessSettings(Struct, forbid_unknown_fields=True):
         ),
     ] = UNSET
     concurrency: Annotated[
-        Annotated[int, Meta(ge=0)] | UnsetType,
+        Annotated[int, Meta(ge=0, le=MOST_PROCESSES)] | UnsetType,
         Meta(
             description="How many processes of this type are run; `-c` and `-m` beat it.",
             extra_json_schema={"default": 1},

@@ -244,6 +244,8 @@ def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
         ("depends_on = ['web']", 2, "`web` depends on itself", "remove it"),
         ("depends_on = ['web.1']", 2, "`web` depends on itself through `web.1`", "remove it"),
         ("depends_on = [\n'db',\n'wroker']", 4, "`web` depends on `wroker`, which does not exist", "`worker`"),
+        (f"depends_on = ['db.{'9' * 5000}']", 2, "which does not exist", ""),
+        ("concurrency = 10001", 2, "a whole number from 0 to 10000", ""),
         ("depends_on = ['db.2']", 2, "depends on `db.2`, but the concurrency of `db` is 1", "run more of it"),
         ("depends_on = { db = 'healthy' }", 2, "but that has no health check", "add `health` to `db`"),
     ],
@@ -312,6 +314,23 @@ def test_a_mistake_in_the_defaults_is_told_once_and_there() -> None:
     )
     problem = refusal("[defaults]\nrestart = 'always'\n[process.web]\noneshot = true\n")
     assert (problem.line, problem.hint) == (2, 'write `restart = "on-failure"` under `[process.web]`')
+
+
+def test_what_was_substituted_is_not_shown() -> None:
+    Path(".env").write_text("SECRET=hunter2\n")
+    for health in ("{ http = '$SECRET' }", "{ check = 'x://$SECRET' }", "{ tcp = '$SECRET' }"):
+        problem = refusal(f"[process.web]\nhealth = {health}\n")
+        assert "hunter2" not in str(problem)
+
+
+def test_a_port_in_a_file_of_one_process_is_told_to_be_without_effect() -> None:
+    Path("mine").write_text("A=1\nPORT=1\n")
+    [warning] = configured("[process.web]\nenv_file = 'mine'\n").warnings
+    assert (warning.place, warning.message) == ("mine:2", "`PORT` has no effect here")
+
+
+def test_what_all_depend_on_must_exist() -> None:
+    assert refusal("[defaults]\ndepends_on = ['nope']\n").message.startswith("every process depends on `nope`")
 
 
 def test_what_all_depend_on_does_not_depend_on_itself() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -36,7 +37,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
         argv = argv[1:]
     if not argv:
         raise ProcreaperError("no command was given", hint="for example `procreaper run env`", exit_code=2)
-    values, warnings = read_environment(options)
+    values, warnings = read_environment(options, os.environ)
     report(warnings)
     environment = {**os.environ, **values}
     program, command = _find(argv, environment, options)
@@ -75,7 +76,8 @@ def _process_command(name: str, options: Options) -> str | None:
         project = read_project(options, os.environ)
     except ConfigError:
         return None
-    return next((entry.command for entry in project.procfile.entries if entry.name == name), None)
+    command = next((kind.command for kind in project.types if kind.name == name), None)
+    return command if command is None or isinstance(command, str) else shlex.join(command)
 
 
 def _is_shell_builtin(name: str) -> bool:
