@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from test_schema import FULL, MINIMAL
 
 from procreaper.checks import ExecCheck, Health, HTTPCheck, LogCheck, Target, TCPCheck
 from procreaper.config import Configuration, Options, configure
 from procreaper.errors import ConfigError, Problem
-from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Process, When
+from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, Process, When, find_cycle
 
 PROCFILE = "web: run web\nworker: run worker\ndb: run db\n"
 OURS = {"PATH": "/bin", "HOME": "/home/me"}
@@ -635,3 +637,139 @@ def test_python_dotenv_reads_all_environment_files_where_it_is_asked_to() -> Non
     found = plan(settings)["web.1"].env or {}
     assert (found["A"], found["B"], found["HOST"]) == ("b c", "b c!", "/home/me")
     assert configured(settings).warnings == ()
+
+
+# Nothing whatever makes it raise anything else.
+
+FIELDS = {
+    "command": ["'x'", "['x', '$PORT']", "' '"],
+    "cwd": ["'.'", "'nope'"],
+    "env": ["{ A = '$PORT', B = '$A$A' }", "{ A = '$B' }", "{ PORT = 1, PATH = false }", "{ A = '${', '' = 1 }"],
+    "env_file": ["'Procfile'", "['nope', '.']"],
+    "concurrency": ["0", "2"],
+    "autostart": ["true", "false"],
+    "oneshot": ["true", "false"],
+    "depends_on": [
+        *("['web']", "['db', 'new']", "['group']", "['db.1', 'db.2']", "['nope']", "[]"),
+        *("{ db = 'healthy' }", "{ new = { condition = 'completed', restart = true }, worker = {} }"),
+    ],
+    "restart": ["'never'", "'on-failure'", "'always'", "'on-failure:2'", "'no'"],
+    "max_retries": ["1", "2"],
+    "success_codes": ["[0, 'SIGTERM']", "['SIGNOPE']", "[]"],
+    "backoff": ["0", "'5m'", "{ initial = 9, max = 3 }", "{ reset = '1h' }"],
+    "stop_all": ["'never'", "'always'"],
+    "health": [
+        "'http://$A'",
+        "'tcp://x:$PORT'",
+        "'x://y'",
+        "{}",
+        "{ log = '[' }",
+        "{ exec = 'x', log = 'y', interval = 0 }",
+    ],
+    "stop": ["'SIGINT'", "'NOPE'", "{ command = 'x', signal = 'INT' }", "{ timeout = 0 }"],
+    "watch": ["['x']", "{ run = 'x' }", "{ paths = [] }"],
+    "log": ["'$A.log'", "{ max_files = 0 }"],
+    "pty": ["true", "'auto'"],
+    "detached": ["true", "false"],
+    "hooks": ["{ on_fail = 'x' }", "{}"],
+}
+TABLES = st.fixed_dictionaries({}, optional={field: st.sampled_from(values) for field, values in FIELDS.items()})
+GROUPS = st.sampled_from(["['db', 'new']", "['group']", "['other']", "['nope', 'web.1']", "[]"])
+NAMES = st.sampled_from(["web", "db", "new", "group", "other", "nope", "web.1", "web.2", "all", "", ","])
+DOCUMENTS = st.tuples(
+    st.dictionaries(
+        st.sampled_from(["defaults", *(f"process.{name}" for name in ("web", "db", "new", "odd"))]), TABLES
+    ),
+    st.dictionaries(st.sampled_from(["group", "other", "db"]), GROUPS),
+)
+CHOICES = st.fixed_dictionaries(
+    {},
+    optional={
+        "names": st.lists(NAMES, max_size=2).map(tuple),
+        **{option: st.lists(NAMES, max_size=2).map(",".join) for option in ("quiet", "restart", "can_die", "exclude")},
+        "no_deps": st.booleans(),
+        "concurrency": st.sampled_from(["db=0", "web=2,db=2"]),
+        "formation": st.sampled_from(["all=1", "web=1"]),
+        "timeout": st.just("1"),
+    },
+)
+
+
+def written(tables: dict[str, dict[str, str]], groups: dict[str, str]) -> str:
+    lines = [f"[{table}]\n" + "\n".join(map(" = ".join, fields.items())) for table, fields in tables.items()]
+    return "\n".join([*lines, "[groups]", *map(" = ".join, groups.items())])
+
+
+def check_soundness(plan: Plan) -> None:
+    by_name = {process.name: process for process in plan.processes}
+    started_names = set(by_name) if plan.names is None else set(plan.names)
+    assert started_names <= set(by_name)
+    assert find_cycle({name: [edge.name for edge in process.depends_on] for name, process in by_name.items()}) == ()
+    for process in plan.processes:
+        for edge in process.depends_on:
+            # Whatever starts finds that started which it waits for.
+            assert edge.name in (started_names if process.name in started_names else by_name)
+            assert edge.condition is not Condition.HEALTHY or by_name[edge.name].health is not None
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(DOCUMENTS, CHOICES)
+def test_any_settings_give_a_sound_plan_or_problems_with_a_place(
+    document: tuple[dict[str, dict[str, str]], dict[str, str]], options: dict[str, object]
+) -> None:
+    try:
+        found = configured(written(*document), **options)
+    except ConfigError as error:
+        for problem in error.problems:
+            assert (problem.path is None) == (problem.line is None) or problem.path == "Procfile"
+    else:
+        check_soundness(found.plan)
+
+
+SOUND = {
+    "concurrency": ["1", "2"],
+    "autostart": ["true", "false"],
+    "restart": ["'never'", "'on-failure'"],
+    "health": ["'tcp://x:$PORT'", "{ log = 'up' }"],
+    "watch": ["['x']"],
+    "stop": ["'SIGINT'"],
+}
+NEEDS = {
+    "web": ["['db']", "['new', 'worker']", "['group']", "{ db = { restart = true }, 'worker.1' = 'started' }"],
+    "worker": ["['db', 'new']", "['new.1']"],
+    "db": ["['new']"],
+    "new": ["[]"],
+}
+SOUND_TABLES = st.fixed_dictionaries(
+    {
+        f"process.{name}": st.fixed_dictionaries(
+            {"command": st.just("'x'")},
+            optional={
+                "depends_on": st.sampled_from(needs),
+                **{field: st.sampled_from(values) for field, values in SOUND.items()},
+            },
+        )
+        for name, needs in NEEDS.items()
+    }
+)
+KNOWN = st.lists(st.sampled_from(["web", "worker", "db", "new", "group"]), max_size=2)
+SOUND_CHOICES = st.fixed_dictionaries(
+    {},
+    optional={
+        "names": KNOWN.map(tuple),
+        **{option: KNOWN.map(",".join) for option in ("quiet", "restart", "can_die", "exclude")},
+        "no_deps": st.booleans(),
+    },
+)
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(SOUND_TABLES, SOUND_CHOICES)
+def test_settings_without_a_mistake_give_a_sound_plan(
+    tables: dict[str, dict[str, str]], options: dict[str, object]
+) -> None:
+    found = configured(written(tables, {"group": "['db', 'new']"}), **options)
+    check_soundness(found.plan)
+    assert found.warnings == ()
+    if not options.get("names"):
+        assert {process.type for process in found.plan.processes} == set(NEEDS)
