@@ -81,6 +81,23 @@ class Hooks(NamedTuple):
     on_fail: str | None = None
 
 
+class Watch(NamedTuple):
+    """What files a process is restarted for. `paths` are paths and patterns as written, from `root` (absolute).
+
+    With `gitignore`, what git ignores is ignored. The restart waits for `debounce` seconds of quiet. `poll` None: as
+    the platform needs. `run`: a command that must succeed before the restart; `signal`: sent instead of it.
+    """
+
+    root: str
+    paths: tuple[str, ...]
+    ignore: tuple[str, ...] = ()
+    gitignore: bool = True
+    debounce: float = 0.05
+    poll: bool | None = None
+    run: str | None = None
+    signal: int | None = None
+
+
 class Process(NamedTuple):
     """One process: what to run, and how it is supervised.
 

@@ -1,0 +1,277 @@
+"""Which processes a changed file affects."""
+
+from __future__ import annotations
+
+import posixpath
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from procreaper.plan import Watch
+from procreaper.watching import IGNORED, Matcher
+
+ROOT = "/srv/project"
+
+
+def matcher_of(*paths: str, ignore: tuple[str, ...] = (), gitignore: bool = True, **texts: str) -> Matcher:
+    matcher = Matcher({"web": Watch(ROOT, paths, ignore, gitignore)})
+    for directory, text in texts.items():
+        matcher.learn(posixpath.normpath(f"{ROOT}/{directory.replace('root', '.')}"), text)
+    return matcher
+
+
+def affected(matcher: Matcher, *paths: str) -> list[str]:
+    """Those of these paths, relative to the root, that affect the process."""
+    absolute = [posixpath.normpath(posixpath.join(ROOT, path)) for path in paths]
+    return sorted(matcher.affected(absolute).get("web", ()), key=paths.index)
+
+
+@pytest.mark.parametrize(
+    ("written", "affecting", "other"),
+    [
+        ("app", ["app", "app/main.py", "app/a/b/c"], ["main.py", "application/x", "lib/app/x"]),
+        ("app/", ["app/main.py"], ["x/app/y"]),
+        ("./app", ["app/main.py"], ["main.py"]),
+        ("app/main.py", ["app/main.py"], ["app/other.py", "main.py"]),
+        (".", ["main.py", "a/b/c"], []),
+        ("", ["main.py", "a/b/c"], []),
+        ("*.py", ["main.py", "a/b/main.py", "dir.py/x"], ["main.pyx", "a/py"]),
+        ("*", ["main.py", "a/b"], []),
+        ("./*.py", ["main.py"], ["a/main.py"]),
+        ("config/*.toml", ["config/a.toml", "config/dir.toml/x"], ["config/a/b.toml", "a.toml", "x/config/a.toml"]),
+        ("config/**", ["config/a", "config/a/b"], ["other/a"]),
+        ("**/*.toml", ["a.toml", "a/b/c.toml"], ["a.txt"]),
+        ("packages/*/src", ["packages/a/src/x/y", "packages/b/src"], ["packages/src/x", "packages/a/test/x"]),
+        ("packages/**/src/*.c", ["packages/src/x.c", "packages/a/b/src/x.c"], ["packages/a/x.c", "src/x.c"]),
+        ("test_?.py", ["test_a.py", "a/test_b.py"], ["test_ab.py"]),
+        ("[ab].py", ["a.py", "x/b.py"], ["c.py"]),
+        ("*.{py,html}", ["a.py", "x/b.html"], ["a.js"]),
+        ("{app,lib}/*.{py,so}", ["app/a.py", "lib/b.so"], ["app/x/a.py", "bin/a.py"]),
+        ("a{b,{c,d}e}", ["ab", "ace", "ade/x"], ["a", "abe", "x/ab"]),
+        ("a{b}c", ["a{b}c"], ["abc"]),
+        ("\\{a,b}", ["{a,b}"], ["a", "b"]),
+        ("pages/\\[id\\].js", ["pages/[id].js"], ["pages/i.js"]),
+        ("sources*/", ["sources1/x", "a/sources/y"], ["sources1"]),
+        ("été", ["été/x"], ["ete/x"]),
+    ],
+)
+def test_paths(written: str, affecting: list[str], other: list[str]) -> None:
+    assert affected(matcher_of(written), *affecting, *other) == affecting
+
+
+@pytest.mark.parametrize(
+    ("written", "affecting", "other"),
+    [
+        ("../lib", ["/srv/lib/a.py", "/srv/lib"], ["/srv/libs/a.py", "/srv/project/lib/a.py"]),
+        ("../lib/*.py", ["/srv/lib/a.py"], ["/srv/lib/x/a.py"]),
+        ("/etc/app", ["/etc/app/x/y"], ["/etc/apps"]),
+        ("/etc/*.conf", ["/etc/a.conf"], ["/etc/x/a.conf", "/a.conf"]),
+        ("//etc/app", ["/etc/app/x"], []),
+        ("/", ["/x", "/a/b"], []),
+        ("/*.conf", ["/a.conf"], ["/etc/a.conf"]),
+    ],
+)
+def test_paths_outside_of_the_root(written: str, affecting: list[str], other: list[str]) -> None:
+    found = matcher_of(written).affected([*affecting, *other]).get("web", ())
+    assert [posixpath.normpath(posixpath.join(ROOT, path)) for path in found] == affecting
+
+
+def test_paths_are_shown_from_the_root() -> None:
+    matcher = matcher_of("../lib", ".", "/etc")
+    found = matcher.affected(["/srv/lib/a.py", f"{ROOT}/b/c.py", "/etc/x", f"{ROOT}/caf\udce9"])
+    assert found == {"web": ("../lib/a.py", "b/c.py", "../../etc/x", "caf\N{REPLACEMENT CHARACTER}")}
+
+
+def test_each_process_is_told_what_concerns_it() -> None:
+    watches = {
+        "web.1": Watch(ROOT, ("app",)),
+        "web.2": Watch(ROOT, ("app",), debounce=1.0),
+        "worker": Watch(ROOT, ("app/jobs", "lib")),
+        "css": Watch(ROOT, ("styles",)),
+        "deaf": Watch(ROOT, ()),
+    }
+    found = Matcher(watches).affected([f"{ROOT}/app/web.py", f"{ROOT}/app/jobs/a.py", "/elsewhere"])
+    assert found == {
+        "web.1": ("app/web.py", "app/jobs/a.py"),
+        "web.2": ("app/web.py", "app/jobs/a.py"),
+        "worker": ("app/jobs/a.py",),
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".git/index",
+        "sub/.git",
+        ".venv/lib/x.py",
+        "a/node_modules/b/c.js",
+        "__pycache__/a.pyc",
+        ".main.py.swp",
+        "main.py~",
+        "4913",
+        ".#main.py",
+        "#main.py#",
+        "main.py___jb_tmp___",
+        ".DS_Store",
+    ],
+)
+def test_what_nobody_wants(path: str) -> None:
+    assert affected(matcher_of("."), path, "main.py") == ["main.py"]
+    assert affected(matcher_of("*"), path, "main.py") == ["main.py"]
+
+
+@pytest.mark.parametrize("path", ["main.tmp", ".env", ".github/x", "git/x", "cache/x", "environment/venv.py", "a~b"])
+def test_what_somebody_may_want(path: str) -> None:
+    assert affected(matcher_of("."), path) == [path]
+
+
+def test_ignore() -> None:
+    matcher = matcher_of(".", ignore=("*_test.py", "fixtures", "/build", "docs/*.html", "./x", "*.{a,b}"))
+    ignored = ["a_test.py", "p/b_test.py", "fixtures/x", "p/fixtures/y", "build/x", "docs/a.html", "x", "a.a", "p/b.b"]
+    watched = ["a.py", "p/build/x", "docs/p/a.html", "p/x", "a.c"]
+    assert affected(matcher, *ignored, *watched) == watched
+
+
+def test_ignore_with_exceptions() -> None:
+    matcher = matcher_of(".", ignore=("*.txt", "!keep.txt", "!.cache"))
+    assert affected(matcher, "a.txt", "keep.txt", ".cache/x", ".git/x") == ["keep.txt", ".cache/x"]
+
+
+def test_ignore_outside_of_the_root() -> None:
+    matcher = matcher_of("../lib", "/etc/app", ignore=("*.md", "../lib/gen", "/etc/app/*.bak", f"{ROOT}/x"))
+    ignored = ["../lib/a.md", "../lib/gen/a", "/etc/app/a.bak", "/etc/app/a.md"]
+    watched = ["../lib/a", "../lib/x/gen", "../../etc/app/x"]
+    assert affected(matcher, *ignored, *watched) == watched
+
+
+def test_gitignore() -> None:
+    matcher = matcher_of(".", root="*.log\n/dist\n", app="!keep.log\n")
+    watched = ["app/keep.log", "app/dist/x"]
+    assert affected(matcher, "a.log", "dist/x", "app/a.log", *watched) == watched
+
+
+def test_gitignore_can_be_left_alone() -> None:
+    matcher = matcher_of(".", gitignore=False, root="*.log\n")
+    assert not matcher.uses_ignore_files
+    assert affected(matcher, "a.log", ".git/x") == ["a.log"]
+
+
+def test_ignore_beats_gitignore() -> None:
+    matcher = matcher_of(".", ignore=("!dist",), root="dist\n!.venv\n")
+    assert affected(matcher, "dist/x", ".venv/x") == ["dist/x"]
+
+
+def test_gitignore_above_the_root() -> None:
+    matcher = matcher_of(".")
+    matcher.learn("/srv", "*.log\n/project/gen\n")
+    assert affected(matcher, "a.log", "gen/x", "x/gen") == ["x/gen"]
+
+
+def test_gitignore_read_anew() -> None:
+    matcher = matcher_of(".", root="out")
+    assert affected(matcher, "out/x", "in/x") == ["in/x"]
+    matcher.learn(ROOT, "in")
+    assert affected(matcher, "out/x", "in/x") == ["out/x"]
+
+
+def test_what_is_named_is_watched_whatever_covers_it() -> None:
+    text = "dist/\n.env\n*.map\n"
+    matcher = matcher_of("dist", ".env", "node_modules/mine/*.js", ignore=("generated", ".env"), root=text)
+    ignored = ["dist/x.map", "dist/generated/x", "dist/__pycache__/x", "node_modules/other/a.js", "x/.env"]
+    watched = ["dist/x.js", ".env", "node_modules/mine/a.js"]
+    assert affected(matcher, *ignored, *watched) == watched
+
+
+def test_root_that_is_ignored_from_above() -> None:
+    matcher = matcher_of(".")
+    matcher.learn("/srv", "project\n")
+    matcher.learn("/", "srv\n")
+    assert affected(matcher, "a/b") == ["a/b"]
+
+
+def test_what_matches_no_entry_of_its_own_may_match_another() -> None:
+    matcher = matcher_of("node_modules/mine", ".")
+    assert affected(matcher, "node_modules/mine/x", "node_modules/other", "y") == ["node_modules/mine/x", "y"]
+
+
+def test_our_own_logs() -> None:
+    matcher = Matcher({"web": Watch(ROOT, (".", "log/web.log"))}, logs=[f"{ROOT}/log/web.log"])
+    paths = ["log/web.log", "log/web.log.1", "log/web.logs", "web.log"]
+    assert affected(matcher, *paths) == ["log/web.logs", "web.log"]
+
+
+def test_bases() -> None:
+    assert matcher_of("app", "*.py", "config/*.toml", "../lib", "app").bases == (
+        f"{ROOT}/app",
+        ROOT,
+        f"{ROOT}/config",
+        "/srv/lib",
+    )
+    assert matcher_of("/").bases == ("/",)
+
+
+@pytest.mark.parametrize(
+    ("written", "entered", "left"),
+    [
+        ("app", ["", "app", "app/a/b"], ["lib", "app/node_modules", "app/a/.git"]),
+        ("*.py", ["", "a/b"], [".git", "a/.venv"]),
+        ("packages/*/src", ["", "packages", "packages/a", "packages/a/src/x"], ["packages/a/test", "lib"]),
+        ("packages/*/src/**/x", ["packages/a/src/b/c"], ["packages/a/b/src"]),
+        ("config/*.toml", ["config", "config/a.toml/x"], ["config/a"]),
+        ("**/x", ["", "a/b"], []),
+        ("app/main.py", ["app"], ["app/x", "lib"]),
+        ("../lib", ["..", "../lib/a"], ["", "a"]),
+    ],
+)
+def test_enters(written: str, entered: list[str], left: list[str]) -> None:
+    matcher = matcher_of(written)
+    paths = [*entered, *left]
+    assert [path for path in paths if matcher.enters(posixpath.normpath(f"{ROOT}/{path}"))] == entered
+    assert matcher.enters("/")
+
+
+def test_of_interest() -> None:
+    matcher = matcher_of("app/*.py", "../../x.conf")
+    assert matcher.of_interest(f"{ROOT}/app", ["a.py", "b.txt", "c.py~"]) == {"a.py"}
+    assert matcher.of_interest("/", ["x.conf", "y.conf"]) == {"x.conf"}
+
+
+def test_very_deep_path() -> None:
+    deep = "d/" * 2000 + "x"
+    assert affected(matcher_of("."), deep) == [deep]
+
+
+PATHS = st.lists(st.sampled_from(["a", "b", "*", "**", "a*", ".git", "?", "..", "."]), min_size=1, max_size=4).map(
+    "/".join
+)
+FILES = st.lists(st.sampled_from(["a", "b", "ab", ".git"]), min_size=1, max_size=4).map("/".join)
+
+
+@given(
+    paths=st.lists(PATHS, max_size=3), ignore=st.lists(PATHS, max_size=2), text=st.lists(PATHS, max_size=2), file=FILES
+)
+def test_every_watched_file_is_found_by_entering(
+    paths: list[str], ignore: list[str], text: list[str], file: str
+) -> None:
+    matcher = matcher_of(*paths, ignore=tuple(ignore), root="\n".join(text))
+    directory, _, name = f"{ROOT}/{file}".rpartition("/")
+    interesting = matcher.of_interest(directory, [name])
+    assert bool(interesting) == bool(affected(matcher, file))
+    if interesting:
+        while directory:
+            assert matcher.enters(directory)
+            directory = posixpath.dirname(directory).rstrip("/")
+
+
+def test_ten_thousand_changes_for_ten_processes() -> None:
+    paths = [f"{ROOT}/src/package{number % 100}/module{number}.py" for number in range(10_000)]
+    watches = {f"process{number}": Watch(ROOT, ("src", f"more{number}"), ("*_test.py",)) for number in range(10)}
+    matcher = Matcher(watches)
+    matcher.learn(ROOT, "\n".join([*IGNORED, *(f"*.t{number}" for number in range(50)), "/a/b", "/c/*.d"]))
+    began = time.process_time()
+    found = matcher.affected(paths)
+    # About 0.1 s; the limit leaves room for a machine that has other things to do.
+    assert time.process_time() - began < 2
+    assert [len(paths) for paths in found.values()] == [10_000] * 10
