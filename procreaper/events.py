@@ -12,7 +12,10 @@ child can start; a named tuple costs a sixth of that, and is as immutable.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class State(StrEnum):
@@ -106,6 +109,12 @@ class LogMatched(NamedTuple):
 
     name: str
     run: int
+
+
+class FilesChanged(NamedTuple):
+    """Files were written, appeared or vanished: for each process that watches any, their paths from its root."""
+
+    changes: Mapping[str, tuple[str, ...]]
 
 
 class Tick(NamedTuple):

@@ -1,0 +1,253 @@
+"""Watches files: one watcher for a whole project, whatever number of processes are restarted for them.
+
+Rules: posts what changed, for whom; decides nothing about restarts. `watching.py` says what is of interest. All of it
+happens in a thread of its own, which ends with the coroutine that began it. Only this module imports watchfiles.
+
+Theory of operation. What the system reports is a *hint* where to look; the truth is what `tree.py` knows of the files.
+It looks at everything
+
+    at first              in order to know the files and the directories
+    when directories      appear, vanish or are replaced, or an ignore file changes; then the watcher is made anew, and
+                          once more afterwards, for what a directory was filled with before it was watched
+    after a flood         because watchfiles can lose what comes while it hands over what came before
+    at every interval     where nothing is reported (polling)
+
+On Linux each directory of interest is watched by itself. To watch a tree would cost a kernel watch for every directory
+in it, ignored ones too: a second and 50,000 watches where a big node_modules lies beside a thousand directories that
+take 25 ms. On macOS a tree costs no more than a directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from procreaper.events import FilesChanged
+from procreaper.plan import Watch
+from procreaper.watch.tree import Tree, is_within, read
+from procreaper.watching import Matcher
+
+if TYPE_CHECKING:
+    from watchfiles._rust_notify import RustNotify
+
+# watchfiles looks at what was reported every `STEP` ms, and hands it over when nothing was added in the next step, or
+# after `GROUP` ms. 4 ms are half a percent of a processor while nothing happens.
+STEP = 4
+GROUP = 50
+# So many hints at once are a flood; everything is looked at when it has been quiet for `CALM` ms.
+FLOOD = 32
+CALM = 250
+# Seconds between two looks while polling; more where one takes long, so that they take a twentieth of the time at most.
+POLL_INTERVAL = 0.3
+POLL_SHARE = 20
+# After watchfiles has failed, in seconds: a name that it cannot take may be written to all the time.
+RECOVERY = 0.25
+# So often may a directory have vanished before it could be watched.
+MAX_REFUSALS = 10
+
+REMEDY = "raise the limits fs.inotify.max_user_watches and max_user_instances (sysctl), or watch less"
+# File systems of Windows as seen from its Linux, where nothing is reported.
+SILENT = ("9p", "drvfs")
+
+
+async def watch(
+    watches: Mapping[str, Watch],
+    *,
+    post: Callable[[FilesChanged], None],
+    say: Callable[[str], None],
+    logs: Collection[str] = (),
+) -> None:
+    """Post what changes among the files that processes are restarted for, until cancelled.
+
+    Both functions are called in the loop's thread. `logs` are the files that we write, absolute; they are no reason for
+    a restart. What changes after this call counts, also while the watching is still being prepared. What cannot be
+    watched is said and polled for. Cancelling it returns when the thread has ended, which takes some milliseconds.
+    """
+    ways: dict[bool, dict[str, Watch]] = {}
+    for name, one in watches.items():
+        polled = _needs_polling(one.root) if one.poll is None else one.poll
+        ways.setdefault(polled, {})[name] = one
+    async with asyncio.TaskGroup() as tasks:
+        for polled, some in ways.items():
+            watcher = _Watcher(some, logs, polling=polled, post=post, say=say)
+            tasks.create_task(watcher.run(), name="watch files")
+
+
+class _Watcher:
+    """The thread, and its ties to the loop."""
+
+    def __init__(
+        self,
+        watches: Mapping[str, Watch],
+        logs: Collection[str],
+        *,
+        polling: bool,
+        post: Callable[[FilesChanged], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._polling = polling
+        self._post = post
+        self._say = say
+        self._loop = asyncio.get_running_loop()
+        self._stop = threading.Event()
+        self._matcher = Matcher(watches, logs=logs)
+        self._tree = Tree(self._matcher, {one.root for one in watches.values()}, self._stop)
+        self._notify: RustNotify | None = None
+        # The directories that are watched, None where that has to be arranged anew.
+        self._armed: set[str] | None = None
+        self._refused = 0
+
+    async def run(self) -> None:
+        ended: asyncio.Future[None] = self._loop.create_future()
+        thread = threading.Thread(target=self._work, args=(ended,), name="procreaper watch", daemon=True)
+        thread.start()
+        try:
+            await asyncio.shield(ended)
+        finally:
+            self._stop.set()
+            while not ended.done():
+                # A cancellation now asks for what is being done.
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([ended])
+            thread.join()
+            # What went wrong after a cancellation interests nobody, but asyncio would complain.
+            ended.exception()
+
+    # From here on in the thread.
+
+    def _work(self, ended: asyncio.Future[None]) -> None:
+        error: Exception | None = None
+        try:
+            self._watch()
+        except Exception as problem:
+            error = problem
+        finally:
+            if self._notify is not None:
+                self._notify.close()
+            self._call(lambda: ended.set_exception(error) if error else ended.set_result(None))
+
+    def _call(self, function: Callable[[], None]) -> None:
+        # RuntimeError: the loop is closed, and nobody waits any more.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function)
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            began = time.monotonic()
+            self._report(self._tree.look())
+            if self._polling:
+                self._stop.wait(max(POLL_INTERVAL, POLL_SHARE * (time.monotonic() - began)))
+            elif self._armed != self._tree.real.keys():
+                self._arm()
+            else:
+                self._follow()
+
+    def _report(self, paths: Collection[str]) -> None:
+        changes = self._matcher.affected(paths)
+        if changes and not self._stop.is_set():
+            self._call(lambda: self._post(FilesChanged(changes)))
+
+    def _arm(self) -> None:
+        """Watch the directories that are of interest now."""
+        if self._notify is not None:
+            self._notify.close()
+            self._notify = None
+        self._armed = set(self._tree.real)
+        directories = [directory for directory in self._armed if _is_utf_8(directory)]
+        try:
+            from watchfiles._rust_notify import RustNotify
+
+            recursive = sys.platform == "darwin"
+            # Not to be told of permissions: watchfiles would then not tell of limits that are reached either.
+            self._notify = RustNotify(
+                _topmost(directories) if recursive else directories, False, False, 0, recursive, False
+            )
+            self._refused = 0
+        except (FileNotFoundError, PermissionError) as error:
+            # One of them has just vanished; the next look knows.
+            self._armed = None
+            self._refused += 1
+            if self._refused > MAX_REFUSALS:
+                self._poll_instead(error)
+        except (ImportError, OSError, RuntimeError) as error:
+            self._poll_instead(error)
+
+    def _poll_instead(self, error: Exception) -> None:
+        self._polling = True
+        text = (
+            f"file changes are not reported by the system ({_explain(error)}), so procreaper looks for them itself,"
+            f" every {POLL_INTERVAL} s at best; {REMEDY}"
+        )
+        self._call(lambda: self._say(text))
+
+    def _follow(self) -> None:
+        """Look where the hints say, until it has to be looked at everything."""
+        if self._notify is None:
+            raise RuntimeError("nothing is watched")
+        flood = False
+        while True:
+            try:
+                hints = self._notify.watch(GROUP, STEP, CALM if flood else 0, self._stop)
+            except RuntimeError:
+                # A name that is not UTF-8; what else was reported is lost, and watchfiles never forgets the error.
+                self._armed = None
+                self._stop.wait(RECOVERY)
+                return
+            if isinstance(hints, str):
+                return
+            found = self._tree.look_at(hints)
+            self._report(found.changed)
+            if found.replaced:
+                self._armed = None
+            if found.replaced or found.unclear:
+                return
+            flood = flood or len(found.changed) >= FLOOD
+
+
+def _needs_polling(root: str) -> bool:
+    """Whether nothing is reported of what happens there: the file system of Windows, seen from its Linux.
+
+    watchfiles polls on all of WSL; the file system of that Linux itself does report. Its environment variable counts.
+    """
+    forced = os.environ.get("WATCHFILES_FORCE_POLLING")
+    if forced:
+        return forced.lower() not in ("false", "disable", "disabled")
+    if "microsoft" not in platform.release().lower():
+        return False
+    mounts = [line.split(" ") for line in read("/proc/self/mounts").splitlines()]
+    root = os.path.realpath(root)
+    around = [(len(fields[1]), fields[2]) for fields in mounts if len(fields) > 2 and is_within(root, fields[1])]
+    return bool(around) and max(around)[1] in SILENT
+
+
+def _explain(error: Exception) -> str:
+    text = str(error)
+    if "watch limit" in text:
+        return "the limit of watched directories is reached"
+    if "Too many open files" in text:
+        return "too many watchers or open files"
+    return text
+
+
+def _is_utf_8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _topmost(directories: Iterable[str]) -> list[str]:
+    """Those that lie in none of the others."""
+    found: list[str] = []
+    for directory in sorted(directories, key=lambda path: path.split("/")):
+        if not found or not is_within(directory, found[-1]):
+            found.append(directory)
+    return found

@@ -1,0 +1,565 @@
+"""What is posted when real files change.
+
+Nothing is waited for by time. That something is *not* posted shows in that the change after it is posted alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from procreaper.events import FilesChanged
+from procreaper.plan import Watch
+from procreaper.watch import watch
+
+LIMIT = 60.0
+
+
+class Watching:
+    """A watch under way, and what it posts."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.said: list[str] = []
+        self.posted: asyncio.Queue[FilesChanged] = asyncio.Queue()
+        self._marks = 0
+
+    def write(self, path: str, text: str = "") -> None:
+        """All at once: a file that is emptied and then written may change twice."""
+        target, draft = self.root / path, self.root / "ignored/draft"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.parent.mkdir(exist_ok=True)
+        draft.write_text(text)
+        draft.replace(target)
+
+    async def next(self) -> set[str]:
+        """The paths that come next, whatever process they are for."""
+        changes = (await self.posted.get()).changes
+        return {path for paths in changes.values() for path in paths}
+
+    async def until(self, *wanted: str) -> set[str]:
+        """Everything that comes until all of these have come."""
+        seen: set[str] = set()
+        while not seen.issuperset(wanted):
+            seen |= await self.next()
+        return seen
+
+    async def settled(self) -> set[str]:
+        """Everything that was not taken yet, up to a change that is made now."""
+        seen: set[str] = set()
+        # What a new directory holds is found after what was reported together with it, so one mark is not enough.
+        for _ in range(2):
+            self._marks += 1
+            mark = f"mark{self._marks}"
+            self.write(mark)
+            seen |= await self.until(mark)
+        return {path for path in seen if not path.startswith("mark")}
+
+
+Scenario = Callable[[Watching], Awaitable[None]]
+
+
+def run(root: Path, scenario: Scenario, *paths: str, poll: bool | None = None, logs: tuple[str, ...] = ()) -> Watching:
+    """Play a scenario while `paths` and `mark*` are watched, from when the watching has begun."""
+    watching = Watching(root)
+    before = threading.active_count()
+
+    async def main() -> None:
+        watches = {"web": Watch(str(root), (*paths, "mark*"), ("ignored",), poll=poll)}
+        async with asyncio.timeout(LIMIT):
+            task = asyncio.create_task(
+                watch(watches, post=watching.posted.put_nowait, say=watching.said.append, logs=logs)
+            )
+            while watching.posted.empty() and not task.done():
+                # A change in the very first moments may come too early.
+                watching.write("mark0")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        watching.posted.put_nowait(await watching.posted.get())
+            await watching.settled()
+            try:
+                await scenario(watching)
+            finally:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    asyncio.run(main())
+    assert threading.active_count() == before
+    return watching
+
+
+@pytest.fixture(params=[False, True], ids=["events", "polling"])
+def poll(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def test_write_make_and_remove(tmp_path: Path, poll: bool) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/old.py").write_text("1")
+
+    async def scenario(watching: Watching) -> None:
+        watching.write("app/old.py", "2")
+        assert await watching.next() == {"app/old.py"}
+        watching.write("app/new.py")
+        assert await watching.next() == {"app/new.py"}
+        (tmp_path / "app/old.py").unlink()
+        assert await watching.next() == {"app/old.py"}
+
+    assert run(tmp_path, scenario, "app", poll=poll).said == []
+
+
+def save_in_place(path: Path) -> None:
+    path.write_text("new")
+
+
+def save_atomically(path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("new")
+    temporary.replace(path)
+
+
+def save_like_vim(path: Path) -> None:
+    probe = path.with_name("4913")
+    probe.write_text("")
+    probe.unlink()
+    path.rename(path.with_name(path.name + "~"))
+    path.write_text("new")
+    path.chmod(0o644)
+    path.with_name(path.name + "~").unlink()
+
+
+def save_like_emacs(path: Path) -> None:
+    lock = path.with_name(f".#{path.name}")
+    lock.symlink_to("somebody@somewhere.1:2")
+    shutil.copy(path, path.with_name(path.name + "~"))
+    path.write_text("new")
+    lock.unlink()
+
+
+def save_by_deleting(path: Path) -> None:
+    path.unlink()
+    path.write_text("new")
+
+
+SAVES = [save_in_place, save_atomically, save_like_vim, save_like_emacs, save_by_deleting]
+
+
+@pytest.mark.parametrize("save", SAVES)
+@pytest.mark.parametrize("named", ["app", "app/main.py", "*.py"])
+def test_saves(tmp_path: Path, save: Callable[[Path], None], named: str) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/main.py").write_text("old")
+
+    async def scenario(watching: Watching) -> None:
+        for _ in range(3):
+            save(tmp_path / "app/main.py")
+            # An editor's temporary file may be seen where all of a directory is watched.
+            assert await watching.until("app/main.py") - {"app/.main.py.tmp"} == {"app/main.py"}
+            await watching.settled()
+
+    run(tmp_path, scenario, named)
+
+
+def test_new_directory_with_files(tmp_path: Path, poll: bool) -> None:
+    async def scenario(watching: Watching) -> None:
+        names = {f"app/a/b/c{number}/x.py" for number in range(20)}
+        for name in names:
+            watching.write(name)
+        assert await watching.until(*names) == names
+        watching.write("app/a/b/c7/y.py")
+        assert await watching.next() == {"app/a/b/c7/y.py"}
+
+    run(tmp_path, scenario, "app", poll=poll)
+
+
+def test_directory_moved_in_and_out(tmp_path: Path, poll: bool) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "outside/deep").mkdir(parents=True)
+    (tmp_path / "outside/deep/x.py").write_text("")
+
+    async def scenario(watching: Watching) -> None:
+        (tmp_path / "outside").rename(tmp_path / "app/inside")
+        assert await watching.next() == {"app/inside/deep/x.py"}
+        await watching.settled()
+        (tmp_path / "app/inside").rename(tmp_path / "app/moved")
+        assert await watching.until("app/inside/deep/x.py", "app/moved/deep/x.py")
+        await watching.settled()
+        watching.write("app/moved/deep/x.py", "changed")
+        assert await watching.next() == {"app/moved/deep/x.py"}
+        (tmp_path / "app/moved").rename(tmp_path / "outside")
+        assert await watching.next() == {"app/moved/deep/x.py"}
+
+    run(tmp_path, scenario, "app", poll=poll)
+
+
+def test_deleted_and_made_again(tmp_path: Path, poll: bool) -> None:
+    (tmp_path / "app/sub").mkdir(parents=True)
+    (tmp_path / "app/sub/x.py").write_text("")
+
+    async def scenario(watching: Watching) -> None:
+        for _ in range(3):
+            shutil.rmtree(tmp_path / "app")
+            assert await watching.next() == {"app/sub/x.py"}
+            watching.write("app/sub/x.py")
+            assert await watching.next() == {"app/sub/x.py"}
+            # At once, so that it may get the number of the old one.
+            shutil.rmtree(tmp_path / "app")
+            watching.write("app/sub/x.py", "again")
+            await watching.until("app/sub/x.py")
+            await watching.settled()
+
+    run(tmp_path, scenario, "app", poll=poll)
+
+
+def test_path_that_does_not_exist_yet(tmp_path: Path, poll: bool) -> None:
+    async def scenario(watching: Watching) -> None:
+        watching.write("later/else.txt")
+        watching.write("later/then/x.py")
+        assert await watching.next() == {"later/then/x.py"}
+        watching.write("later/config.toml")
+        assert await watching.next() == {"later/config.toml"}
+
+    run(tmp_path, scenario, "later/then", "later/config.toml", poll=poll)
+
+
+def test_outside_of_the_root(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "project").mkdir()
+
+    async def scenario(watching: Watching) -> None:
+        watching.write("../lib/x.py")
+        assert await watching.next() == {"../lib/x.py"}
+
+    run(tmp_path / "project", scenario, "../lib")
+
+
+def test_permissions_and_reading_are_no_change(tmp_path: Path) -> None:
+    path = tmp_path / "main.py"
+    path.write_text("x")
+
+    async def scenario(watching: Watching) -> None:
+        path.chmod(0o600)
+        path.read_text()
+        os.utime(tmp_path)
+        os.link(path, tmp_path / "other.name")
+        assert await watching.settled() == set()
+        path.touch()
+        assert await watching.next() == {"main.py"}
+
+    run(tmp_path, scenario, "*.py")
+
+
+def test_what_is_no_file_is_no_change(tmp_path: Path, poll: bool) -> None:
+    async def scenario(watching: Watching) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "nowhere").symlink_to("missing")
+        assert await watching.settled() == set()
+
+    run(tmp_path, scenario, ".", poll=poll)
+
+
+def test_ignored_is_silent(tmp_path: Path, poll: bool) -> None:
+    (tmp_path / ".gitignore").write_text("/dist/\n*.log\n")
+    for directory in (".git", "node_modules/x", "dist", "ignored", "src"):
+        (tmp_path / directory).mkdir(parents=True)
+    log = tmp_path / "log/web.txt"
+    log.parent.mkdir()
+
+    async def scenario(watching: Watching) -> None:
+        for path in (
+            ".git/index",
+            "node_modules/x/y.js",
+            "dist/x",
+            "ignored/x",
+            "src/a.log",
+            "src/x.py~",
+            "log/web.txt",
+        ):
+            watching.write(path)
+        for directory in ("node_modules/z", "src/__pycache__", "src/node_modules/a", "log/ignored"):
+            watching.write(f"{directory}/x")
+        assert await watching.settled() == set()
+        watching.write("src/x.py")
+        assert await watching.next() == {"src/x.py"}
+
+    run(tmp_path, scenario, ".", poll=poll, logs=(str(log),))
+
+
+def test_ignored_directories_are_not_watched(tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("counts what Linux says is watched")
+    for number in range(200):
+        (tmp_path / f"node_modules/package{number}/lib").mkdir(parents=True)
+    (tmp_path / "app").mkdir()
+
+    async def scenario(watching: Watching) -> None:
+        assert await asyncio.to_thread(count_watches) == 2
+
+    run(tmp_path, scenario, ".")
+
+
+def count_watches() -> int:
+    count = 0
+    for file in Path("/proc/self/fdinfo").iterdir():
+        # The descriptor with which the directory is read is gone by now.
+        with suppress(OSError):
+            count += sum(line.startswith("inotify") for line in file.read_text().splitlines())
+    return count
+
+
+def test_ignore_file_is_read_anew(tmp_path: Path, poll: bool) -> None:
+    for name in ("a/one", "a/two"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "x").write_text("")
+    (tmp_path / "a/.gitignore").write_text("one\n")
+
+    async def scenario(watching: Watching) -> None:
+        watching.write("a/one/x", "1")
+        watching.write("a/two/x", "1")
+        assert await watching.next() == {"a/two/x"}
+        watching.write("a/.gitignore", "two\n")
+        # What was there all the time is no change only because it is not ignored any more.
+        assert await watching.until("a/.gitignore") == {"a/.gitignore"}
+        assert await watching.settled() == set()
+        watching.write("a/two/x", "22")
+        watching.write("a/one/x", "22")
+        assert await watching.next() == {"a/one/x"}
+        (tmp_path / "a/.gitignore").unlink()
+        assert await watching.until("a/.gitignore") == {"a/.gitignore"}
+        await watching.settled()
+        watching.write("a/two/x", "333")
+        assert await watching.next() == {"a/two/x"}
+
+    run(tmp_path, scenario, "a", poll=poll)
+
+
+def test_ignore_files_of_the_repository_above(tmp_path: Path) -> None:
+    root = tmp_path / "backend"
+    root.mkdir()
+    (tmp_path / ".git/info").mkdir(parents=True)
+    (tmp_path / ".git/info/exclude").write_text("*.private\n*.log\n")
+    (tmp_path / ".gitignore").write_text("*.gen\n!keep.log\n")
+
+    async def scenario(watching: Watching) -> None:
+        for name in ("a.private", "a.log", "a.gen"):
+            watching.write(name)
+        assert await watching.settled() == set()
+        watching.write("keep.log")
+        assert await watching.next() == {"keep.log"}
+        (tmp_path / ".gitignore").write_text("")
+        while await watching.settled() != {"b.gen"}:
+            watching.write("b.gen", f"{watching.posted.qsize()}")
+
+    run(root, scenario, ".")
+
+
+def test_exclude_file_of_a_work_tree(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    (tmp_path / "main/.git/info").mkdir(parents=True)
+    (tmp_path / "main/.git/info/exclude").write_text("*.private\n")
+    (tmp_path / "main/.git/worktrees/tree").mkdir(parents=True)
+    (tmp_path / "main/.git/worktrees/tree/commondir").write_text("../..\n")
+    (root / ".git").write_text(f"gitdir: {tmp_path}/main/.git/worktrees/tree\n")
+
+    async def scenario(watching: Watching) -> None:
+        watching.write("a.private")
+        assert await watching.settled() == set()
+
+    run(root, scenario, ".")
+
+
+def test_branch_switch(tmp_path: Path) -> None:
+    names = {f"app/package{number % 50}/module{number}.py" for number in range(2000)}
+    for name in list(names)[:1000]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("old")
+
+    async def scenario(watching: Watching) -> None:
+        def switch() -> None:
+            for name in names:
+                watching.write(name, "new")
+
+        await asyncio.to_thread(switch)
+        seen: set[str] = set()
+        posts = 0
+        while seen != names:
+            seen |= await watching.next()
+            posts += 1
+        # Ten or so; the more, the longer it takes to write them.
+        assert posts < 200
+
+    run(tmp_path, scenario, "app")
+
+
+def test_each_process_is_told_once(tmp_path: Path) -> None:
+    posted: list[FilesChanged] = []
+    watches = {
+        "web.1": Watch(str(tmp_path), ("app",)),
+        "web.2": Watch(str(tmp_path), ("app",)),
+        "polled": Watch(str(tmp_path), ("lib",), poll=True),
+        "deaf": Watch(str(tmp_path), ()),
+    }
+
+    async def main() -> None:
+        names: set[str] = set()
+        changed = asyncio.Event()
+
+        def post(event: FilesChanged) -> None:
+            posted.append(event)
+            names.update(event.changes)
+            changed.set()
+
+        async with asyncio.timeout(LIMIT):
+            task = asyncio.create_task(watch(watches, post=post, say=pytest.fail))
+            for directory in ("app", "lib"):
+                (tmp_path / directory).mkdir()
+            while names != {"web.1", "web.2", "polled"}:
+                changed.clear()
+                for directory in ("app", "lib"):
+                    (tmp_path / directory / "x.py").write_text(str(len(posted)))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await changed.wait()
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    assert all(
+        event.changes in ({"web.1": ("app/x.py",), "web.2": ("app/x.py",)}, {"polled": ("lib/x.py",)})
+        for event in posted
+    )
+
+
+def test_symbolic_links(tmp_path: Path, poll: bool) -> None:
+    root = tmp_path / "project"
+    (root / "app").mkdir(parents=True)
+    for release in ("one", "two"):
+        (tmp_path / release).mkdir()
+        (tmp_path / release / "x.py").write_text(release)
+    (root / "current").symlink_to("../one")
+    (root / "app/linked").symlink_to("../../one")
+    (root / "app/loop").symlink_to("..")
+    (root / "settings.toml").symlink_to("../one/settings.toml")
+    (tmp_path / "one/settings.toml").write_text("")
+
+    async def scenario(watching: Watching) -> None:
+        watching.write("../one/x.py", "changed")
+        both = {"current/x.py", "app/linked/x.py"}
+        assert await watching.until(*both) == both
+        watching.write("../one/settings.toml", "changed")
+        assert "settings.toml" in await watching.until("settings.toml")
+        await watching.settled()
+        (root / "next").symlink_to("../two")
+        (root / "next").replace(root / "current")
+        assert "current/x.py" in await watching.until("current/x.py")
+        await watching.settled()
+        watching.write("../two/x.py", "changed")
+        assert await watching.next() == {"current/x.py"}
+
+    run(root, scenario, "current", "app", "settings.toml", poll=poll)
+
+
+def test_names_that_are_not_utf_8(tmp_path: Path, poll: bool) -> None:
+    async def scenario(watching: Watching) -> None:
+        with open(os.fsencode(tmp_path) + b"/caf\xe9", "w") as file:
+            file.write("x")
+        watching.write("good", "y")
+        wanted = {"caf\N{REPLACEMENT CHARACTER}", "good"}
+        assert await watching.until(*wanted) == wanted
+        os.mkdir(os.fsencode(tmp_path) + b"/dir\xe9")
+        with open(os.fsencode(tmp_path) + b"/dir\xe9/x", "w") as file:
+            file.write("x")
+        await watching.settled()
+        watching.write("good", "z")
+        assert "good" in await watching.until("good")
+
+    if sys.platform == "darwin":
+        pytest.skip("macOS has no such names")
+    run(tmp_path, scenario, ".", poll=poll)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("OS file watch limit reached. about [...]"), "limit of watched directories is reached"),
+        (RuntimeError("Error creating recommended watcher: Too many open files (os error 24)"), "too many watchers"),
+        (FileNotFoundError("gone"), "gone"),
+    ],
+)
+def test_limits_lead_to_polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("watchfiles._rust_notify.RustNotify", refuse)
+
+    async def scenario(watching: Watching) -> None:
+        watching.write("app/x.py")
+        assert await watching.next() == {"app/x.py"}
+
+    (text,) = run(tmp_path, scenario, "app").said
+    assert said in text
+    assert "max_user_watches" in text
+
+
+def test_changes_before_it_is_ready_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old.py").write_text("")
+
+    async def main() -> dict[str, tuple[str, ...]]:
+        posted: asyncio.Queue[FilesChanged] = asyncio.Queue()
+        async with asyncio.timeout(LIMIT):
+            task = asyncio.create_task(
+                watch({"web": Watch(str(tmp_path), (".",))}, post=posted.put_nowait, say=pytest.fail)
+            )
+            await asyncio.sleep(0)
+            # The clock of the file system may be behind ours by some milliseconds.
+            while posted.empty():
+                (tmp_path / "new.py").write_text("")
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        return dict(posted.get_nowait().changes)
+
+    assert asyncio.run(main()) == {"web": ("new.py",)}
+
+
+def test_cancelled_at_once(tmp_path: Path) -> None:
+    before = threading.active_count()
+
+    async def main(turns: int) -> None:
+        task = asyncio.create_task(watch({"web": Watch(str(tmp_path), (".",))}, post=pytest.fail, say=pytest.fail))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    for turns in range(6):
+        asyncio.run(main(turns))
+        assert threading.active_count() == before
+
+
+def test_an_error_of_ours_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("procreaper.watch.tree.Tree.look", lambda self: 1 // 0)
+    before = threading.active_count()
+
+    async def main() -> None:
+        async with asyncio.timeout(LIMIT):
+            await watch({"web": Watch(str(tmp_path), (".",))}, post=pytest.fail, say=pytest.fail)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        asyncio.run(main())
+    assert isinstance(caught.value.exceptions[0], ZeroDivisionError)
+    assert threading.active_count() == before
