@@ -64,6 +64,10 @@ class Watching:
         return {path for path in seen if not path.startswith("mark")}
 
 
+def unexpected(what: object) -> None:
+    pytest.fail(f"unexpected: {what}")
+
+
 Scenario = Callable[[Watching], Awaitable[None]]
 
 
@@ -74,23 +78,20 @@ def run(root: Path, scenario: Scenario, *paths: str, poll: bool | None = None, l
 
     async def main() -> None:
         watches = {"web": Watch(str(root), (*paths, "mark*"), ("ignored",), poll=poll)}
-        async with asyncio.timeout(LIMIT):
-            task = asyncio.create_task(
+        # In a group, so that an end of the watching is the end of the test.
+        async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(
                 watch(watches, post=watching.posted.put_nowait, say=watching.said.append, logs=logs)
             )
-            while watching.posted.empty() and not task.done():
+            while watching.posted.empty():
                 # A change in the very first moments may come too early.
                 watching.write("mark0")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(0.05):
                         watching.posted.put_nowait(await watching.posted.get())
             await watching.settled()
-            try:
-                await scenario(watching)
-            finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            await scenario(watching)
+            task.cancel()
 
     asyncio.run(main())
     assert threading.active_count() == before
@@ -421,7 +422,7 @@ def test_each_process_is_told_once(tmp_path: Path) -> None:
             changed.set()
 
         async with asyncio.timeout(LIMIT):
-            task = asyncio.create_task(watch(watches, post=post, say=pytest.fail))
+            task = asyncio.create_task(watch(watches, post=post, say=unexpected))
             for directory in ("app", "lib"):
                 (tmp_path / directory).mkdir()
             while names != {"web.1", "web.2", "polled"}:
@@ -493,9 +494,13 @@ def test_names_that_are_not_utf_8(tmp_path: Path, poll: bool) -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (OSError("OS file watch limit reached. about [...]"), "limit of watched directories is reached"),
-        (RuntimeError("Error creating recommended watcher: Too many open files (os error 24)"), "too many watchers"),
-        (FileNotFoundError("gone"), "gone"),
+        (OSError("OS file watch limit reached. about [...]"), "fs.inotify.max_user_watches"),
+        (
+            RuntimeError("Error creating recommended watcher: Too many open files (os error 24)"),
+            "fs.inotify.max_user_instances",
+        ),
+        (FileNotFoundError("gone"), "does not report changed files (gone)"),
+        (ImportError("no watchfiles"), "(no watchfiles)"),
     ],
 )
 def test_limits_lead_to_polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
@@ -510,7 +515,6 @@ def test_limits_lead_to_polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
     (text,) = run(tmp_path, scenario, "app").said
     assert said in text
-    assert "max_user_watches" in text
 
 
 def test_changes_before_it_is_ready_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -520,7 +524,7 @@ def test_changes_before_it_is_ready_count(tmp_path: Path, monkeypatch: pytest.Mo
         posted: asyncio.Queue[FilesChanged] = asyncio.Queue()
         async with asyncio.timeout(LIMIT):
             task = asyncio.create_task(
-                watch({"web": Watch(str(tmp_path), (".",))}, post=posted.put_nowait, say=pytest.fail)
+                watch({"web": Watch(str(tmp_path), (".",))}, post=posted.put_nowait, say=unexpected)
             )
             await asyncio.sleep(0)
             # The clock of the file system may be behind ours by some milliseconds.
@@ -539,7 +543,7 @@ def test_cancelled_at_once(tmp_path: Path) -> None:
     before = threading.active_count()
 
     async def main(turns: int) -> None:
-        task = asyncio.create_task(watch({"web": Watch(str(tmp_path), (".",))}, post=pytest.fail, say=pytest.fail))
+        task = asyncio.create_task(watch({"web": Watch(str(tmp_path), (".",))}, post=unexpected, say=unexpected))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
@@ -557,7 +561,7 @@ def test_an_error_of_ours_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     async def main() -> None:
         async with asyncio.timeout(LIMIT):
-            await watch({"web": Watch(str(tmp_path), (".",))}, post=pytest.fail, say=pytest.fail)
+            await watch({"web": Watch(str(tmp_path), (".",))}, post=unexpected, say=unexpected)
 
     with pytest.raises(ExceptionGroup) as caught:
         asyncio.run(main())

@@ -52,7 +52,6 @@ RECOVERY = 0.25
 # So often may a directory have vanished before it could be watched.
 MAX_REFUSALS = 10
 
-REMEDY = "raise the limits fs.inotify.max_user_watches and max_user_instances (sysctl), or watch less"
 # File systems of Windows as seen from its Linux, where nothing is reported.
 SILENT = ("9p", "drvfs")
 
@@ -181,10 +180,7 @@ class _Watcher:
 
     def _poll_instead(self, error: Exception) -> None:
         self._polling = True
-        text = (
-            f"file changes are not reported by the system ({_explain(error)}), so procreaper looks for them itself,"
-            f" every {POLL_INTERVAL} s at best; {REMEDY}"
-        )
+        text = f"{_explain(error)}, so procreaper itself looks for changed files, every {POLL_INTERVAL} s at best"
         self._call(lambda: self._say(text))
 
     def _follow(self) -> None:
@@ -228,12 +224,13 @@ def _needs_polling(root: str) -> bool:
 
 
 def _explain(error: Exception) -> str:
+    """Why the system reports nothing, and what can be done."""
     text = str(error)
     if "watch limit" in text:
-        return "the limit of watched directories is reached"
+        return "more directories are watched than fs.inotify.max_user_watches allows (raise it with `sysctl`)"
     if "Too many open files" in text:
-        return "too many watchers or open files"
-    return text
+        return "there are more watchers than fs.inotify.max_user_instances allows, or too many open files (`ulimit -n`)"
+    return f"the system does not report changed files ({text})"
 
 
 def _is_utf_8(path: str) -> bool:
