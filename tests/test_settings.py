@@ -101,7 +101,7 @@ def test_what_fits_beside_a_mistake_is_kept() -> None:
         ("restart = true", "not true", 'write "always"'),
         ("restart = false", "not false", 'write "never"'),
         ('stop_all = "no"', "must be `never`, `on-failure` or `always`", "never"),
-        ("concurrency = -1", "a whole number of at least 0, not -1", "for example `concurrency = 2`"),
+        ("concurrency = -1", "a whole number from 0 to 10000, not -1", "for example `concurrency = 2`"),
         ('concurrency = "2"', 'not "2"', "without the quotes: `concurrency = 2`"),
         ("concurrency = 1.5", "not 1.5", "for example `concurrency = 2`"),
         ("concurrency = 1979-05-27", "not a date or a time", "for example"),
