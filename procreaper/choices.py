@@ -47,6 +47,8 @@ class Options(NamedTuple):
     no_deps: bool = False
     log_format: str | None = None
     timestamp: bool | None = None
+    watch: tuple[str, ...] = ()
+    no_watch: bool = False
 
 
 def choose(
@@ -67,7 +69,13 @@ def choose(
         can_die=_names(options.can_die),
         exclude=_names(options.exclude),
         no_deps=options.no_deps,
+        watch=tuple(options.watch),
+        no_watch=options.no_watch,
     )
+    if options.watch and options.no_watch:
+        problems.append(Problem("-w and --no-watch cannot be used together", hint="choose one"))
+    if "" in options.watch:
+        problems.append(Problem("-w: the path is empty", hint="for example `-w src`, or `-w '*.py'`"))
     if options.log_format not in (None, *LOG_FORMATS):
         message = f"--log-format {options.log_format}: there is no such format"
         problems.append(Problem(message, hint=did_you_mean(str(options.log_format), LOG_FORMATS)))

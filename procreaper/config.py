@@ -116,6 +116,7 @@ def examine(
         procfile=project.procfile.path,
         cwd=_working_directory(options, problems),
         root=_directory(options),
+        directory=os.path.abspath(_directory(options)),
     )
     plan, mistakes = make_plan(project.types, choices, surroundings, project.settings, load_check or _no_checks)
     problems += sorted(mistakes, key=lambda problem: problem.line or 0)

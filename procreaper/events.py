@@ -117,13 +117,20 @@ class FilesChanged(NamedTuple):
     changes: Mapping[str, tuple[str, ...]]
 
 
+class PreparationEnded(NamedTuple):
+    """The command that a change of files runs before the restart has ended."""
+
+    name: str
+    succeeded: bool
+
+
 class Tick(NamedTuple):
     """Nothing but time has passed; sent when a deadline is due."""
 
 
 # What is known of one run; a fact about another run than the current one is stale.
 RunFact = Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | LogMatched
-Fact = RunFact | Tick
+Fact = RunFact | FilesChanged | PreparationEnded | Tick
 
 
 # Requests.
@@ -208,7 +215,21 @@ class RunHook(NamedTuple):
     retries: int
 
 
-Action = Spawn | SendSignal | RunStopCommand | RunCheck | CancelCheck | RunHook
+class RunPreparation(NamedTuple):
+    """Run the command that a change of files runs before the restart, and report it as `PreparationEnded`."""
+
+    name: str
+    command: str
+
+
+class Announce(NamedTuple):
+    """Tell people what is done about a process, and why."""
+
+    name: str
+    text: str
+
+
+Action = Spawn | SendSignal | RunStopCommand | RunCheck | CancelCheck | RunHook | RunPreparation | Announce
 
 
 # Notices. `time` is wall time in seconds since the epoch.

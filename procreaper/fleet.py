@@ -28,8 +28,10 @@ from procreaper.events import (
     CheckFinished,
     ChildExited,
     Event,
+    FilesChanged,
     GroupEnded,
     LogMatched,
+    PreparationEnded,
     Restart,
     RunHook,
     Shutdown,
@@ -67,13 +69,15 @@ class Fleet(NamedTuple):
     def finished(self) -> bool:
         """Nothing runs that could be ended, and either the app is to end or every process ended by itself.
 
-        A process that was stopped by hand keeps the app: only a `Shutdown` or `stop_all` ends that one. Those that
-        nobody ever wanted do not count.
+        A process that was stopped by hand keeps the app, and so does one that waits for files to change: only a
+        `Shutdown` or `stop_all` ends that one. Those that nobody ever wanted do not count.
         """
         lives = self.members.values()
         if self.shutting_down:
             return all(life.settled or life.out_of_reach for life in lives)
-        return all(life.settled and (life.state in ENDS or not life.asked) for life in lives)
+        return all(
+            life.settled and (not life.asked or (life.state in ENDS and not life.process.watch)) for life in lives
+        )
 
     @property
     def exit_code(self) -> int:
@@ -109,6 +113,8 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
             names = [name for name in before if _is_due(before[name], now)]
         case Shutdown():
             names = ()
+        case FilesChanged(changes=changes):
+            names = () if fleet.shutting_down else changes
         case (
             Spawned(name=name)
             | SpawnFailed(name=name)
@@ -116,6 +122,7 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
             | GroupEnded(name=name)
             | CheckFinished(name=name)
             | LogMatched(name=name)
+            | PreparationEnded(name=name)
         ):
             names = (name,)
         case _:
@@ -183,7 +190,7 @@ def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
 def _reconcile(fleet: Fleet, before: Members, now: float) -> Step:
     fleet, cancelled = _restart_dependants(fleet, before, now)
     fleet, told = _tell(fleet, now)
-    fleet, launched = _launch(fleet)
+    fleet, launched = _launch(fleet, now)
     return fleet, (*cancelled, *told, *launched)
 
 
@@ -214,7 +221,7 @@ def _tell(fleet: Fleet, now: float) -> Step:
     return _changed(fleet, changed), tuple(actions)
 
 
-def _launch(fleet: Fleet) -> Step:
+def _launch(fleet: Fleet, now: float) -> Step:
     """Launch those whose time has come, a few at once."""
     if fleet.shutting_down:
         return fleet, ()
@@ -223,6 +230,8 @@ def _launch(fleet: Fleet) -> Step:
     changed: Members = {}
     for name, life in fleet.members.items():
         if not (life.wanted and life.state is State.PENDING):
+            continue
+        if life.held_until is not None and now < life.held_until:
             continue
         waits_for = dependencies.missing(fleet.members, life)
         if not waits_for and free > 0:

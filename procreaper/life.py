@@ -13,6 +13,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from procreaper.changes import Change, Pace
 from procreaper.checkup import Checkup
 from procreaper.events import Exit, State
 from procreaper.plan import Process
@@ -36,7 +37,8 @@ class Lifecycle(NamedTuple):
 
     `asked`: somebody wanted it once. `told`: the group has been asked to end; `killed`: it was sent SIGKILL;
     `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that run counts as, `cause` in words;
-    `succeeded`: that was a success, though under `always` it may have been one too many.
+    `succeeded`: that was a success, though under `always` it may have been one too many. `preparing`: the command that
+    a change of files runs first is under way.
     """
 
     process: Process
@@ -61,6 +63,9 @@ class Lifecycle(NamedTuple):
     retries: int = 0
     restarts: int = 0
     due: float | None = None
+    change: Change | None = None
+    pace: Pace = Pace()
+    preparing: bool = False
 
     @property
     def settled(self) -> bool:
@@ -83,3 +88,14 @@ class Lifecycle(NamedTuple):
         if not self.retries or self.up_since is None:
             return None
         return self.up_since + self.process.backoff.reset
+
+    @property
+    def held_until(self) -> float | None:
+        """Until when its next run is held back, because it seems to be restarted for what it writes itself."""
+        return self.pace.calm_until if self.state is State.PENDING else None
+
+    @property
+    def follows_changes(self) -> bool:
+        """Whether changed files are a reason to do something: not while it is stopped by hand, or about to be."""
+        by_hand = self.state is State.STOPPED or (self.state is State.STOPPING and self.asked_to_end)
+        return self.asked and (self.wanted or not by_hand) and not self.pace.suspended

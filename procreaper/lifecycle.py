@@ -16,21 +16,27 @@ while `stopping`; the checkup has deadlines of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from procreaper import checkup as health_rules
+from procreaper.changes import Change, Pace, add, disturbed, restarted
 from procreaper.checkup import Checkup, Finding
 from procreaper.events import (
     Action,
+    Announce,
     CancelCheck,
     CheckFinished,
     ChildExited,
     Event,
     Exit,
+    FilesChanged,
     GroupEnded,
     LogMatched,
+    PreparationEnded,
     Restart,
     RunCheck,
+    RunPreparation,
     RunStopCommand,
     SendSignal,
     Shutdown,
@@ -59,11 +65,15 @@ def step(life: Lifecycle, event: Event, now: float) -> Step:
         case Tick():
             after, actions = _tick(life, now)
         case Start():
-            after, actions = _start(life), ()
+            after, actions = _start(life._replace(pace=Pace())), ()
         case Restart():
-            after, actions = _restart(life), ()
+            after, actions = _restart(life._replace(pace=Pace())), ()
         case Stop() | Shutdown():
-            after, actions = _stop(life), ()
+            after, actions = _stop(life)._replace(change=None, preparing=False), ()
+        case FilesChanged(changes=changes):
+            after, actions = _see_change(life, changes[life.process.name], now), ()
+        case PreparationEnded(succeeded=succeeded):
+            after, actions = _prepared(life, succeeded=succeeded, now=now)
         case _:
             if event.run != life.run:
                 return life, ()
@@ -73,7 +83,14 @@ def step(life: Lifecycle, event: Event, now: float) -> Step:
 
 def deadline(life: Lifecycle) -> float | None:
     """When a `Tick` is due, or None while only an event can change anything."""
-    times = [life.due, None if life.checkup is None else life.checkup.deadline, life.steady_from]
+    checkup, change = life.checkup, life.change
+    times = [
+        life.due,
+        None if checkup is None else checkup.deadline,
+        None if change is None or life.preparing else change.due,
+        life.steady_from,
+        life.held_until,
+    ]
     return min((time for time in times if time is not None), default=None)
 
 
@@ -207,6 +224,10 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
 def _tick(life: Lifecycle, now: float) -> Step:
     if (steady_from := life.steady_from) is not None and now >= steady_from:
         life = life._replace(retries=0)
+    if life.held_until is not None and now >= life.held_until:
+        life = life._replace(pace=life.pace._replace(calm_until=None))
+    if life.change is not None and now >= life.change.due and not life.preparing:
+        return _act_on_change(life, life.change, now)
     if life.checkup is not None:
         return _examine(life, life.checkup, now)
     if life.due is None or now < life.due:
@@ -229,9 +250,59 @@ def _start(life: Lifecycle) -> Lifecycle:
 
 
 def _restart(life: Lifecycle) -> Lifecycle:
+    life = life._replace(change=None)
     if life.phase is Phase.NONE or life.state is State.STOPPING:
         return _start(life._replace(retries=0))
     return _stop(life._replace(retries=0))._replace(wanted=True)
+
+
+def _see_change(life: Lifecycle, paths: Sequence[str], now: float) -> Lifecycle:
+    watch = life.process.watch
+    if watch is None or not paths or not life.follows_changes:
+        return life
+    change = add(life.change, paths, watch.debounce, now)
+    return life._replace(change=change, pace=disturbed(life.pace, now))
+
+
+def _act_on_change(life: Lifecycle, change: Change, now: float) -> Step:
+    """It has been quiet for long enough: restart, or signal, or first run the command that prepares the restart."""
+    name, watch = life.process.name, life.process.watch
+    life = life._replace(change=None)
+    if watch is None or not life.follows_changes:
+        return life, ()
+    if watch.run is not None:
+        life = life._replace(preparing=True)
+        return life, (Announce(name, f"{change} changed; running `{watch.run}`"), RunPreparation(name, watch.run))
+    if watch.signal is not None and life.lives:
+        return life, (Announce(name, f"{change} changed"), _signal(life, watch.signal))
+    return _restart_for(life, f"{change} changed", now)
+
+
+def _prepared(life: Lifecycle, *, succeeded: bool, now: float) -> Step:
+    """The command of a change has ended; if more has changed meanwhile, it is run again before anything else."""
+    if not life.preparing:
+        return life, ()
+    life = life._replace(preparing=False)
+    watch = life.process.watch
+    if life.change is not None or not succeeded or watch is None or not life.follows_changes:
+        return life, ()
+    if watch.signal is not None and life.lives:
+        return life, (_signal(life, watch.signal),)
+    return _restart_for(life, f"`{watch.run}` succeeded", now)
+
+
+def _restart_for(life: Lifecycle, cause: str, now: float) -> Step:
+    """Have a new run, unless the next one is still to begin anyway; that is no failure, and clears the retries."""
+    name = life.process.name
+    if life.state is State.PENDING or (life.state is State.STOPPING and life.asked_to_end):
+        return life, ()
+    pace = restarted(life.pace, now)
+    life = life._replace(pace=pace)
+    if pace.suspended:
+        text = f"{cause} whenever it runs, so it is not restarted for changes any more until you restart it"
+        return life, (Announce(name, f"{text}; does it write that itself? then add it to `ignore`"),)
+    runs = life.phase is not Phase.NONE
+    return _restart(life), (Announce(name, f"{cause}; {'restarting' if runs else 'starting'}"),)
 
 
 def _stop(life: Lifecycle) -> Lifecycle:

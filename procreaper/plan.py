@@ -121,6 +121,7 @@ class Process(NamedTuple):
     health: Health | None = None
     ending: Ending = Ending()
     hooks: Hooks | None = None
+    watch: Watch | None = None
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.errors import Problem
 from procreaper.names import Member, Names, check_groups
-from procreaper.plan import Condition, Dependency, Plan, Process, When, find_cycle, reachable
+from procreaper.plan import Condition, Dependency, Plan, Process, Watch, When, find_cycle, reachable
 from procreaper.procfile import OURS, Entry, Instance, expand
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ class ProcessType(NamedTuple):
     supervision: Supervision | None = None
     file_environment: Mapping[str, str] | None = {}
 
+    @property
+    def says_stop_all(self) -> bool:
+        """Whether the files say when its end ends the app."""
+        return self.supervision is not None and self.supervision.says_stop_all
+
 
 class Choices(NamedTuple):
     """What the command line asks for. `counts` has every type; `timeout` None leaves it to the settings."""
@@ -54,13 +59,15 @@ class Choices(NamedTuple):
     can_die: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     no_deps: bool = False
+    watch: tuple[str, ...] = ()
+    no_watch: bool = False
 
 
 class Surroundings(NamedTuple):
     """What the project is in: the environment that we were given, and what the `.env` files add to it.
 
     `cwd` is where processes run unless they say, None for where we are; `root` what their own `cwd` is relative to.
-    `procfile` is only quoted.
+    `directory` is that root, absolute. `procfile` is only quoted.
     """
 
     environment: Mapping[str, str]
@@ -68,6 +75,7 @@ class Surroundings(NamedTuple):
     procfile: str = "Procfile"
     cwd: str | None = None
     root: str = "."
+    directory: str = "/"
 
 
 def make_plan(
@@ -254,7 +262,21 @@ class _Planner:
                 cwd=surroundings.cwd if cwd is None else self._under_root(cwd),
                 health=health,
             )
-        return self._with_flags(process)
+        return self._with_flags(self._with_watch(kind, process))
+
+    def _with_watch(self, kind: ProcessType, process: Process) -> Process:
+        """What files it is restarted for, by its settings and `-w`; one that waits for files to change ends nobody."""
+        watch = None if self._choices.no_watch else process.watch
+        if self._choices.watch and watch is None:
+            watch = Watch("", ())
+        if watch is not None:
+            paths = tuple(dict.fromkeys((*watch.paths, *self._choices.watch)))
+            watch = watch._replace(root=self._surroundings.directory, paths=paths)
+        stop_all = process.stop_all
+        if (watch is None) != (process.watch is None) and not kind.says_stop_all:
+            unwatched = When.ON_FAILURE if process.oneshot else When.ALWAYS
+            stop_all = unwatched if watch is None else When.NEVER
+        return process._replace(watch=watch, stop_all=stop_all)
 
     def _under_root(self, path: str) -> str:
         # Not normalised: `link/..` is where the link leads to.

@@ -7,6 +7,7 @@ the run is left.
 
 from __future__ import annotations
 
+from procreaper.changes import held_back
 from procreaper.events import Exit, State
 from procreaper.life import ABOUT_TO_START, Lifecycle, Phase
 from procreaper.plan import When
@@ -50,7 +51,8 @@ def settle(life: Lifecycle, now: float) -> Lifecycle:
             return life._replace(state=life.end, reason=life.cause)
         return life._replace(state=State.STOPPED, reason="stopped")
     if life.asked_to_end:
-        return life._replace(state=State.PENDING, reason=ABOUT_TO_START, restarts=life.restarts + 1)
+        pace = held_back(life.pace, now)
+        return life._replace(state=State.PENDING, reason=ABOUT_TO_START, restarts=life.restarts + 1, pace=pace)
     wait = life.process.backoff.wait(life.retries)
     limit = life.process.max_retries
     count = f"retry {life.retries}" if limit is None else f"retry {life.retries}/{limit}"

@@ -24,21 +24,27 @@ from procreaper import fleet as rules
 from procreaper.child import Child
 from procreaper.events import (
     Action,
+    Announce,
     CancelCheck,
     CheckFinished,
+    ChildExited,
     Event,
+    Exit,
     LogMatched,
     Message,
     Notice,
     Output,
+    PreparationEnded,
     RunBegan,
     RunCheck,
     RunEnded,
     RunHook,
+    RunPreparation,
     RunStopCommand,
     SendSignal,
     SignalSent,
     Spawn,
+    SpawnFailed,
     Start,
     State,
     Tick,
@@ -46,7 +52,7 @@ from procreaper.events import (
 )
 from procreaper.life import Lifecycle
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.plan import Condition, Plan, Process
+from procreaper.plan import Condition, Plan, Process, Watch
 from procreaper.policy import describe
 from procreaper.status import Status
 
@@ -70,6 +76,7 @@ class Owner:
     """
 
     def __init__(self, plan: Plan, *, publish: Callable[[Notice], bool], stays: bool = False) -> None:
+        self._plan = plan
         self._fleet = rules.begin(plan)
         self._publish = publish
         self._stays = stays
@@ -81,6 +88,7 @@ class Owner:
         self._started: dict[str, float] = {}
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._commands: set[asyncio.Task[None]] = set()
+        self._preparations: set[asyncio.Task[None]] = set()
         self._commands_until: float | None = None
         self._room = True
         self._ended = False
@@ -115,7 +123,9 @@ class Owner:
 
     async def run(self) -> int:
         """Start what the plan says, supervise until the app has ended, and return its exit code."""
+        watches = {process.name: process.watch for process in self._plan.processes if process.watch is not None}
         async with asyncio.TaskGroup() as tasks:
+            watching = [tasks.create_task(self._watch(watches), name="watch")] if watches else []
             try:
                 while self._inbox or not self._over():
                     await self._wait()
@@ -124,7 +134,7 @@ class Owner:
                     while self._inbox:
                         self._step(self._inbox.popleft(), tasks)
             finally:
-                for task in (*self._checks.values(), *self._commands):
+                for task in (*self._checks.values(), *self._commands, *self._preparations, *watching):
                     task.cancel()
                 if not self._fleet.finished:
                     await self._kill_everything()
@@ -159,9 +169,19 @@ class Owner:
         changed = [name for name, life in self._fleet.members.items() if life is not before[name]]
         # The cause before what follows from it.
         for name in sorted(changed, key=lambda name: name != getattr(event, "name", None)):
+            if isinstance(event, ChildExited | SpawnFailed) and event.name == name:
+                self._tell_end(before[name], event)
             self._tell_difference(before[name], self._fleet.members[name])
         for action in actions:
             self._perform(action, tasks)
+
+    def _tell_end(self, life: Lifecycle, event: ChildExited | SpawnFailed) -> None:
+        # From the event and not from the difference: in the same step the next run may have been launched.
+        if isinstance(event, SpawnFailed):
+            end, reason = Exit(code=event.code), event.error
+        else:
+            end, reason = event.exit, describe(event.exit)
+        self._publish(RunEnded(time.time(), event.name, life.pid, end, reason, life.asked_to_end))
 
     def _tell_difference(self, before: Lifecycle, after: Lifecycle) -> None:
         name = after.process.name
@@ -169,9 +189,6 @@ class Owner:
         if after.pid is not None and before.pid is None:
             self._started[name] = now
             self._publish(RunBegan(now, name, after.pid))
-        if after.exit is not None and before.exit is None:
-            reason = after.reason if before.pid is None else describe(after.exit)
-            self._publish(RunEnded(now, name, before.pid, after.exit, reason, after.asked_to_end))
         if after.out_of_reach and not before.out_of_reach:
             self.say(f"{name} is {after.reason}")
         if after.state is not before.state or after.reason != before.reason:
@@ -206,6 +223,11 @@ class Owner:
                 process = self._fleet.members[name].process
                 if process.ending.command is not None:
                     self._begin_command("stop command", process, process.ending.command, {}, tasks)
+            case RunPreparation(name=name, command=command):
+                process = self._fleet.members[name].process
+                self._begin_command("watch command", process, command, {}, tasks, prepares=True)
+            case Announce(name=name, text=text):
+                self.say(f"{name}: {text}")
             case RunHook(name=name, command=command, exit_code=code, retries=retries):
                 variables = {"REAPER_NAME": name, "REAPER_RETRIES": str(retries)}
                 if code is not None:
@@ -242,6 +264,12 @@ class Owner:
             up=life.state is State.COMPLETED or life.state in UP[life.process.up],
             out_of_reach=life.out_of_reach,
         )
+
+    async def _watch(self, watches: Mapping[str, Watch]) -> None:
+        # Not at the top: it imports watchfiles.
+        from procreaper.watch import watch
+
+        await watch(watches, post=self.post, say=self.say)
 
     # Health checks.
 
@@ -281,10 +309,22 @@ class Owner:
     # Hooks and stop commands.
 
     def _begin_command(
-        self, kind: str, process: Process, command: str, variables: dict[str, str], tasks: asyncio.TaskGroup
+        self,
+        kind: str,
+        process: Process,
+        command: str,
+        variables: dict[str, str],
+        tasks: asyncio.TaskGroup,
+        *,
+        prepares: bool = False,
     ) -> None:
-        running = self._run_command(kind, process, command, variables)
+        running = self._run_command(kind, process, command, variables, prepares=prepares)
         task = tasks.create_task(running, name=f"{kind} {process.name}")
+        if prepares:
+            # At the end of the app nobody needs it any more.
+            self._preparations.add(task)
+            task.add_done_callback(self._preparations.discard)
+            return
         self._commands.add(task)
         task.add_done_callback(self._command_ended)
 
@@ -292,7 +332,9 @@ class Owner:
         self._commands.discard(task)
         self._arrived.set()
 
-    async def _run_command(self, kind: str, process: Process, command: str, variables: dict[str, str]) -> None:
+    async def _run_command(
+        self, kind: str, process: Process, command: str, variables: dict[str, str], *, prepares: bool
+    ) -> None:
         from procreaper.command import execute
         from procreaper.lines import Lines
 
@@ -307,11 +349,15 @@ class Owner:
             end = await execute(("/bin/sh", "-c", command), env=environment, cwd=process.cwd, take=take)
         except (OSError, ValueError) as error:
             self.say(f"the {kind} of {process.name} could not be started: {error}")
+            if prepares:
+                self.post(PreparationEnded(process.name, succeeded=False))
             return
         if lines.unfinished:
             self._publish(Output(time.time(), process.name, lines.flush() + b"\n"))
         if end.status != 0:
             self.say(f"the {kind} of {process.name} {describe(end)}")
+        if prepares:
+            self.post(PreparationEnded(process.name, succeeded=end.status == 0))
 
     async def _kill_everything(self) -> None:
         """The way out after an error of our own, or a cancellation: nothing may be left, whatever the rules say."""

@@ -17,7 +17,7 @@ from procreaper.durations import parse_duration
 from procreaper.errors import Problem
 from procreaper.layers import CHECKS, Layers
 from procreaper.places import Keys
-from procreaper.plan import Backoff, Condition, Ending, Hooks, Process, When
+from procreaper.plan import Backoff, Condition, Ending, Hooks, Process, Watch, When
 from procreaper.schema import DependencySettings, ProcessSettings
 from procreaper.settings import Settings
 from procreaper.spelling import quote, spell
@@ -47,6 +47,7 @@ class Supervision(NamedTuple):
     autostart: bool
     needs: tuple[Need, ...]
     has_health: bool | None
+    says_stop_all: bool
 
 
 def supervise(
@@ -91,6 +92,7 @@ class _Reader:
             hooks=Hooks(hooks.on_ready or None, hooks.on_retry or None, hooks.on_fail or None)
             if any(getattr(hooks, name) for name in hooks.__struct_fields__)
             else None,
+            watch=self._watch(),
         )
         self._detached()
         concurrency = layers.get("concurrency")
@@ -101,6 +103,7 @@ class _Reader:
             autostart=layers.get("autostart") is not False,
             needs=self._needs(),
             has_health=self._has_health(oneshot=oneshot),
+            says_stop_all=layers.get("stop_all") is not UNSET,
         )
 
     def _complain(self, keys: Keys, message: str, hint: str | None, value: object = None) -> None:
@@ -197,6 +200,22 @@ class _Reader:
             _seconds(stop.timeout, Ending().timeout),
             stop.command or None,
             stop.only_main is True,
+        )
+
+    def _watch(self) -> Watch | None:
+        """What is watched; where the root of it is, is not known here."""
+        watch, keys = self._layers.watch, self._layers.keys
+        if not watch.paths:
+            return None
+        return Watch(
+            "",
+            tuple(watch.paths),
+            ignore=tuple(watch.ignore or ()),
+            gitignore=watch.gitignore is not False,
+            debounce=_seconds(watch.debounce, Watch("", ()).debounce),
+            poll=None if isinstance(watch.poll, UnsetType) else watch.poll,
+            run=watch.run or None,
+            signal=self._signal(watch.signal, keys("watch", "signal")) if watch.signal else None,
         )
 
     def _detached(self) -> None:

@@ -32,7 +32,10 @@ LAYERS = {
     "procreaper.checkup": "rule",
     "procreaper.policy": "rule",
     "procreaper.dependencies": "rule",
+    "procreaper.changes": "rule",
     "procreaper.fleet": "rule",
+    "procreaper.watching": "rule",
+    "procreaper.ignoring": "rule",
     "procreaper.lines": "rule",
     "procreaper.formats": "rule",
     "procreaper.records": "rule",
@@ -57,7 +60,7 @@ LAYERS = {
     "procreaper.child": "hand",
     "procreaper.command": "hand",
     "procreaper.signals": "hand",
-    "procreaper.watch": "hand",
+    "procreaper.watch.*": "hand",
     "procreaper.orphans": "hand",
     "procreaper.health.*": "hand",
     "procreaper.output.*": "hand",
@@ -90,8 +93,8 @@ ONLY_IN = {
     "dotenv": ("procreaper.dotenv",),
 }
 # Their tasks do not live on: the owner itself, in the loop of the library's user or of a thread; and a spawn that
-# a cancellation must not interrupt.
-AWAITS_ITS_OWN = ("procreaper.library", "procreaper.blocking", "procreaper.command")
+# a cancellation must not interrupt; and the watchers, of which each has a thread to wait for.
+AWAITS_ITS_OWN = ("procreaper.library", "procreaper.blocking", "procreaper.command", "procreaper.watch")
 
 
 def name_of(path: Path) -> str:

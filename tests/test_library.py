@@ -225,6 +225,17 @@ class TestInALoop:
 
         run(main)
 
+    def test_the_end_of_a_run_is_told_though_the_next_begins_at_once(self) -> None:
+        async def main() -> None:
+            async with pr.Reaper([pr.Process("a", SLEEP)]) as reaper:
+                await reaper.ready()
+                subscription = reaper.subscribe()
+                await reaper.restart("a")
+            told = [type(notice) async for notice in subscription if isinstance(notice, pr.RunBegan | pr.RunEnded)]
+            assert told == [pr.RunEnded, pr.RunBegan, pr.RunEnded]
+
+        run(main)
+
     def test_it_stays_when_every_process_has_ended(self) -> None:
         async def main() -> None:
             async with pr.Reaper([pr.Process("a", ["./nowhere"])]) as reaper:

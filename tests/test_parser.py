@@ -124,4 +124,4 @@ def test_a_help_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPat
 
 def test_every_flag_of_honcho_is_there() -> None:
     theirs = "-h --help -e --env -d --app-root --no-colour --no-prefix -f --procfile -v --version"
-    assert set(theirs.split()) <= build_parser()._option_string_actions.keys()
+    assert set(theirs.split()) <= build_parser(())._option_string_actions.keys()

@@ -100,7 +100,7 @@ def _options(given: Namespace) -> Options:
     if hasattr(given, "root") and hasattr(given, "app_root"):
         raise ProcreaperError("-d and --root cannot be used together", hint="--root also changes where processes run")
     values = {field: getattr(given, field) for field in Options._fields if hasattr(given, field)}
-    return Options(**{**values, "names": tuple(values.get("names", ()))})
+    return Options(**{**values, **{field: tuple(values.get(field, ())) for field in ("names", "watch")}})
 
 
 def _style(given: Namespace) -> Style:

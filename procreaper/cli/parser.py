@@ -134,6 +134,10 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-x", "--exclude", metavar=NAMES, help="do not start these, and do not wait for them")
     parser.add_argument("--no-deps", action="store_true", help="start just what is named, without what that depends on")
+    parser.add_argument(
+        "-w", "--watch", action="append", metavar="PATH", help="restart all when this changes; may be given again"
+    )
+    parser.add_argument("--no-watch", action="store_true", help="restart nothing when files change")
     parser.add_argument("--log-format", metavar="FORMAT", help="what is printed: text (default) or json")
     parser.add_argument("names", nargs="*", metavar="NAME", default=[], help="what to start (default: all)")
 
