@@ -237,6 +237,15 @@ async def test_the_last_words_come_before_the_obituary() -> None:
 
 
 @in_loop
+async def test_the_last_words_come_before_the_obituary_although_somebody_holds_the_pipe() -> None:
+    run = Observer("sleep 600 & printf unfinished; exit 0")
+    await run.dies()
+    assert [type(event) for event in run.events] == [Spawned, Output, ChildExited]
+    run.child.signal(signal.SIGKILL)
+    await run.sees(GroupEnded)
+
+
+@in_loop
 async def test_half_a_line_is_shown_after_a_while_and_then_continued(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     run = Observer("printf half; cat fifo; printf ' rest\\n'", cwd=tmp_path)
