@@ -67,16 +67,31 @@ async def watch(
 
     Both functions are called in the loop's thread. `logs` are the files that we write, absolute; they are no reason for
     a restart. What changes after this call counts, also while the watching is still being prepared. What cannot be
-    watched is said and polled for. Cancelling it returns when the thread has ended, which takes some milliseconds.
+    watched is said and polled for. Without any watches it returns at once. Cancelling it returns when its thread has
+    ended, which takes some milliseconds.
     """
     ways: dict[bool, dict[str, Watch]] = {}
     for name, one in watches.items():
         polled = _needs_polling(one.root) if one.poll is None else one.poll
         ways.setdefault(polled, {})[name] = one
-    async with asyncio.TaskGroup() as tasks:
-        for polled, some in ways.items():
-            watcher = _Watcher(some, logs, polling=polled, post=post, say=say)
-            tasks.create_task(watcher.run(), name="watch files")
+    watchers = [_Watcher(some, logs, polling=polled, post=post, say=say) for polled, some in ways.items()]
+    running = [watcher.start() for watcher in watchers]
+    try:
+        if running:
+            await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for watcher in watchers:
+            watcher.stop()
+        while any(not ended.done() for ended in running):
+            # A cancellation now asks for what is being done.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(running)
+        for watcher in watchers:
+            watcher.join()
+        # All are looked at, or asyncio complains of those that were not.
+        errors = [error for ended in running if (error := ended.exception()) is not None]
+    for error in errors:
+        raise error
 
 
 class _Watcher:
@@ -103,21 +118,20 @@ class _Watcher:
         self._armed: set[str] | None = None
         self._refused = 0
 
-    async def run(self) -> None:
+    def start(self) -> asyncio.Future[None]:
+        """Begin; the future is done when the thread has nothing more to do."""
         ended: asyncio.Future[None] = self._loop.create_future()
-        thread = threading.Thread(target=self._work, args=(ended,), name="procreaper watch", daemon=True)
-        thread.start()
-        try:
-            await asyncio.shield(ended)
-        finally:
-            self._stop.set()
-            while not ended.done():
-                # A cancellation now asks for what is being done.
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([ended])
-            thread.join()
-            # What went wrong after a cancellation interests nobody, but asyncio would complain.
-            ended.exception()
+        self._thread = threading.Thread(target=self._work, args=(ended,), name="procreaper watch", daemon=True)
+        self._thread.start()
+        return ended
+
+    def stop(self) -> None:
+        """End soon."""
+        self._stop.set()
+
+    def join(self) -> None:
+        """Wait for the thread, which has nothing more to do."""
+        self._thread.join()
 
     # From here on in the thread.
 
