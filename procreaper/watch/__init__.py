@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
 
 # watchfiles looks at what was reported every `STEP` ms, and hands it over when nothing was added in the next step, or
-# after `GROUP` ms. 4 ms are half a percent of a processor while nothing happens.
+# after `GROUP` ms. 4 ms are less than a percent of a processor while nothing happens.
 STEP = 4
 GROUP = 50
 # So many hints at once are a flood; everything is looked at when it has been quiet for `CALM` ms.
