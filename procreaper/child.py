@@ -51,7 +51,8 @@ CANNOT_RUN = 126
 class Child(asyncio.SubprocessProtocol):
     """One run of `process`. `publish` returns False when the child should be read no further until `resume`.
 
-    `has_room` tells whether it may be read now; `read_at` is when it last was, in seconds of the loop's clock.
+    `has_room` tells whether it may be read now; `largest_read` is how many bytes at once, at most. `read_at` is when it
+    last was read, in seconds of the loop's clock.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Child(asyncio.SubprocessProtocol):
         post: Callable[[Event], None],
         publish: Callable[[Notice], bool],
         has_room: Callable[[], bool] = lambda: True,
+        largest_read: int = BIG_READ,
     ) -> None:
         self._process = process
         self._run = run
@@ -72,6 +74,7 @@ class Child(asyncio.SubprocessProtocol):
         self._lines = Lines()
         self._pipe: int | None = None
         self._read_size = SMALL_READ
+        self._largest_read = largest_read
         self._paused = False
         self.read_at = 0.0
         self._flush_timer: asyncio.TimerHandle | None = None
@@ -204,8 +207,8 @@ class Child(asyncio.SubprocessProtocol):
         if not data:
             self._end_of_output()
             return
-        if len(data) >= SMALL_READ and self._read_size == SMALL_READ:
-            self._read_size = BIG_READ
+        if len(data) >= SMALL_READ and self._read_size < self._largest_read:
+            self._read_size = self._largest_read
             _enlarge(self._pipe)
         self._take(data)
 

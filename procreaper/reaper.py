@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, assert_never
 
 from procreaper import fleet as rules
-from procreaper.child import Child
+from procreaper.child import BIG_READ, Child
 from procreaper.events import (
     Action,
     Announce,
@@ -72,14 +72,23 @@ LAST_COMMANDS = 5.0
 class Owner:
     """Runs a plan. `publish` takes every notice; where it returns False, output pauses until `resume`.
 
-    With `stays` it goes on until it is told to shut down, even when every process has ended.
+    With `stays` it goes on until it is told to shut down, even when every process has ended. `largest_read` is how many
+    bytes of output a child may have under way.
     """
 
-    def __init__(self, plan: Plan, *, publish: Callable[[Notice], bool], stays: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        publish: Callable[[Notice], bool],
+        stays: bool = False,
+        largest_read: int = BIG_READ,
+    ) -> None:
         self._plan = plan
         self._fleet = rules.begin(plan)
         self._publish = publish
         self._stays = stays
+        self._largest_read = largest_read
         self._inbox: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._error: Exception | None = None
@@ -208,6 +217,7 @@ class Owner:
                     post=self.post,
                     publish=self._listening(process, run),
                     has_room=lambda: self._room or process.quiet,
+                    largest_read=self._largest_read,
                 )
                 self._children[name] = [*(old for old in self._children.get(name, ()) if not old.over), child]
                 tasks.create_task(child.spawn(), name=f"spawn {name}")

@@ -55,10 +55,11 @@ def start(options: Options, style: Style) -> int:
 async def _supervise(configuration: Configuration, style: Style) -> int:
     import asyncio
 
+    from procreaper.child import BIG_READ, SMALL_READ
     from procreaper.events import Shutdown
     from procreaper.output.hub import Hub
+    from procreaper.output.terminal import HIGH, HIGH_ON_SCREEN, Terminal
     from procreaper.output.terminal import READER_GONE as GONE
-    from procreaper.output.terminal import Terminal
     from procreaper.reaper import Owner
     from procreaper.signals import signals_as_requests
 
@@ -94,8 +95,11 @@ async def _supervise(configuration: Configuration, style: Style) -> int:
     asyncio.get_running_loop().set_exception_handler(on_loop_error)
     over = asyncio.Event()
     text = _format(configuration, style)
-    terminal = Terminal(STDOUT, text, quiet=configuration.quiet, on_room=lambda: owner.resume(), on_broken=on_broken)
-    owner = Owner(configuration.plan, publish=Hub([terminal]).publish)
+    high, largest_read = (HIGH_ON_SCREEN, SMALL_READ) if style.terminal else (HIGH, BIG_READ)
+    terminal = Terminal(
+        STDOUT, text, quiet=configuration.quiet, high=high, on_room=lambda: owner.resume(), on_broken=on_broken
+    )
+    owner = Owner(configuration.plan, publish=Hub([terminal]).publish, largest_read=largest_read)
     signals_as_requests(on_signal, owner.say)
     try:
         code = await owner.run()

@@ -3,10 +3,10 @@
 Rules: nothing is dropped while the output works. Once it is broken (the reader went away, the disk is full, the
 terminal hung up) everything is dropped, the reason is reported once, and nobody waits for room any more.
 
-Theory of operation. `accept` renders a notice and appends it to the queue; beyond `HIGH` bytes it asks for a pause, and
-when the writer has brought the queue down to `LOW` it calls `on_room` in the loop. The writer takes the whole queue at
-a time and writes it with as few calls as the kernel allows; rendering and writing overlap, since writing lets go of the
-interpreter's lock. Both thresholds bound the memory; their distance makes pausing rare.
+Theory of operation. `accept` renders a notice and appends it to the queue; beyond `high` bytes it asks for a pause, and
+when the writer has brought the queue down to a quarter of that it calls `on_room` in the loop. The writer takes the
+whole queue at a time and writes it with as few calls as the kernel allows; rendering and writing overlap, since writing
+lets go of the interpreter's lock. Both thresholds bound the memory; their distance makes pausing rare.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from procreaper.events import Notice, Output
 from procreaper.formats import Format
 
 HIGH = 1 << 20
-LOW = 1 << 18
+# On a screen, what has not been shown yet when somebody presses Ctrl-C is still to come.
+HIGH_ON_SCREEN = 1 << 17
 # What Linux and macOS accept in one writev (IOV_MAX).
 PIECES_AT_ONCE = 1024
 # At the end the progress of a slow reader is watched, so the writes must be small enough to show it.
@@ -45,10 +46,13 @@ class Terminal:
         text: Format,
         *,
         quiet: Collection[str] = (),
+        high: int = HIGH,
         on_room: Callable[[], None],
         on_broken: Callable[[OSError], None],
     ) -> None:
         self._fd = fd
+        self._high = high
+        self._low = high // 4
         self._text = text
         self._quiet = frozenset(quiet)
         self._on_room = on_room
@@ -72,7 +76,7 @@ class Terminal:
         return self._broken or self._waiting > 0
 
     def accept(self, notice: Notice) -> bool:
-        """Take the notice; False once the queue holds more than `HIGH` bytes."""
+        """Take the notice; False once the queue holds more than `high` bytes."""
         if isinstance(notice, Output) and notice.name in self._quiet:
             return True
         return self._append(self._text.render(notice))
@@ -110,7 +114,7 @@ class Terminal:
             if not self._waiting:
                 self._changed.notify()
             self._waiting += len(data)
-            if self._waiting > HIGH:
+            if self._waiting > self._high:
                 self._full = True
             return not self._full
 
@@ -159,7 +163,7 @@ class Terminal:
         with self._changed:
             self._waiting -= count
             self._written += count
-            has_room = self._full and self._waiting <= LOW
+            has_room = self._full and self._waiting <= self._low
             if has_room:
                 self._full = False
         if has_room:
