@@ -116,7 +116,7 @@ def examine(
         procfile=project.procfile.path,
         cwd=_working_directory(options, problems),
         root=_directory(options),
-        directory=os.path.abspath(_directory(options)),
+        directory=_absolute(_directory(options)),
     )
     plan, mistakes = make_plan(project.types, choices, surroundings, project.settings, load_check or _no_checks)
     problems += sorted(mistakes, key=lambda problem: problem.line or 0)
@@ -267,6 +267,14 @@ def _with_output(configuration: Configuration, options: Options, settings: Setti
 
 def _no_checks(url: str) -> HealthCheck:
     raise ValueError(f"`{url}` is not a URL that can be checked here")
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        # Where we are has been removed; only what is watched would have to be found from there.
+        return path
 
 
 def _directory(options: Options) -> str:
