@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -162,6 +164,17 @@ async def test_output_that_was_paused_goes_on_after_resume(survivors: Survivors)
     app.owner.resume()
     assert await running == 0
     assert app.output("web").count(b"\n") == 200_000
+
+
+@in_loop
+async def test_what_is_unread_at_the_end_is_read_room_or_not(survivors: Survivors, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    app = App(process("web", "echo one; cat fifo; exit 0", cwd=str(tmp_path)), told=lambda _: False)
+    running = asyncio.create_task(app.owner.run())
+    await app.sees(lambda: app.output("web") == b"one\n")
+    await asyncio.to_thread((tmp_path / "fifo").write_text, "two\n")
+    assert await running == 0
+    assert app.output("web") == b"one\ntwo\n"
 
 
 # However it ends.

@@ -153,6 +153,12 @@ def test_an_insistent_end_does_not_wait_for_a_reader_that_stalls(project: Projec
     assert program.insist(signal.SIGINT).code == 130
 
 
+def test_what_nobody_reads_is_given_up_and_the_loss_is_no_success(project: Project) -> None:
+    # More than a pipe holds, and less than what would hold up the writer.
+    project.procfile(web="seq 60000")
+    assert project.begin("start", "-t", "0", read=False).end().code == 1
+
+
 @pytest.mark.parametrize("timeout", ["0", "5"])
 def test_what_was_written_comes_out_although_the_reader_is_slow(project: Project, timeout: str) -> None:
     project.procfile(web="seq 300000")
