@@ -55,8 +55,6 @@ LAYERS = {
     "procreaper.choices": "rule",
     "procreaper.shell": "rule",
     "procreaper.lint": "rule",
-    "procreaper.ignoring": "rule",
-    "procreaper.watching": "rule",
     "procreaper.lookup": "hand",
     "procreaper.config": "hand",
     "procreaper.child": "hand",

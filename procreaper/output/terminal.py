@@ -29,6 +29,8 @@ HIGH_ON_SCREEN = 1 << 17
 PIECES_AT_ONCE = 1024
 # At the end the progress of a slow reader is watched, so the writes must be small enough to show it.
 LAST_WRITES = 4096
+# One that is already under way then shows nothing until it is done: not more than this for a reader that is slow.
+MOST_AT_ONCE = 1 << 17
 # The reader is gone; on Linux a terminal that hung up says EIO.
 READER_GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRESET})
 
@@ -141,7 +143,7 @@ class Terminal:
     def _write(self, pieces: list[bytes]) -> None:
         views: list[bytes | memoryview] = [*pieces]
         while views:
-            some = [memoryview(views[0])[:LAST_WRITES]] if self._closing else views
+            some = _first_bytes(views, LAST_WRITES if self._closing else MOST_AT_ONCE)
             try:
                 count = os.writev(self._fd, some)
             except BlockingIOError:
@@ -175,3 +177,14 @@ class Terminal:
         except RuntimeError:
             # The loop is closed: `drain` gave up on us before the reader came back.
             return
+
+
+def _first_bytes(views: list[bytes | memoryview], most: int) -> list[bytes | memoryview]:
+    """The beginning of what is to be written, in as many bytes as one write should have."""
+    some: list[bytes | memoryview] = []
+    for view in views:
+        some.append(view if len(view) <= most else memoryview(view)[:most])
+        most -= len(some[-1])
+        if not most:
+            break
+    return some
