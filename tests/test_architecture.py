@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -289,3 +290,9 @@ def test_what_starts_nothing_does_not_import_what_starts_something(
     # To see whether a port is taken takes a socket.
     needed = {"socket"} if "check" in arguments else set()
     assert [name for name in (*HEAVY, *LATER) if name in names - needed] == []
+
+
+def test_the_page_about_the_architecture_has_every_module() -> None:
+    page = Path(__file__).parent.parent / "docs" / "architecture.md"
+    named = set(re.findall(r"^\| `([\w.]+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE))
+    assert named == {name.removeprefix("procreaper.") for name in MODULES}
