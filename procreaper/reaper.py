@@ -42,6 +42,7 @@ from procreaper.events import (
     RunPreparation,
     RunStopCommand,
     SendSignal,
+    Shutdown,
     SignalSent,
     Spawn,
     SpawnFailed,
@@ -174,7 +175,11 @@ class Owner:
 
     def _step(self, event: Event, tasks: asyncio.TaskGroup) -> None:
         before = self._fleet.members
-        self._fleet, actions = rules.step(self._fleet, event, self._loop.time())
+        now = self._loop.time()
+        if isinstance(event, Shutdown) and event.insistent and self._commands_until is not None:
+            # Nothing but hooks and stop commands is left, and somebody has no patience for them.
+            self._commands_until = now
+        self._fleet, actions = rules.step(self._fleet, event, now)
         changed = [name for name, life in self._fleet.members.items() if life is not before[name]]
         # The cause before what follows from it.
         for name in sorted(changed, key=lambda name: name != getattr(event, "name", None)):

@@ -176,6 +176,14 @@ def test_a_hook_of_the_end_is_run_to_its_end(project: Project) -> None:
     assert "failed 5" in result.lines("web.1")
 
 
+def test_ctrl_c_does_not_wait_for_a_hook_of_the_end(project: Project) -> None:
+    project.procfile(web="exit 5")
+    project.write(".reaper.toml", '[process.web]\nhooks = { on_fail = "echo begun; sleep 600" }\n')
+    program = project.begin("start", "-t", "600")
+    program.wait_for("begun")
+    assert program.insist(signal.SIGINT).code == 5
+
+
 def test_a_stop_command_takes_the_place_of_the_signal(project: Project) -> None:
     traps = "trap 'echo TERM' TERM; trap 'echo asked; exit 0' USR1"
     web = f"{traps}; echo $$ > pid; echo ready; while :; do sleep 600 & wait $!; done"
