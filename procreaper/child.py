@@ -264,11 +264,14 @@ class Child(asyncio.SubprocessProtocol):
 
     def _say_last_words(self) -> None:
         self._last_words_timer = None
+        self._take_last_words()
+        self._report_end()
+
+    def _take_last_words(self) -> None:
         if self._pipe is not None and not self._paused:
             self._read_exactly(_available(self._pipe))
             if self._lines.unfinished:
                 self._tell(self._lines.flush())
-        self._report_end()
 
     def _report_end(self) -> None:
         transport = self._transport
@@ -289,6 +292,7 @@ class Child(asyncio.SubprocessProtocol):
             wait = min(waited * 2, LAST_LOOK)
             self._look_timer = self._loop.call_later(wait, self._look, wait)
             return
+        self._take_last_words()
         self._group = None
         self.ended = True
         self._post(GroupEnded(self._process.name, self._run))

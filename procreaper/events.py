@@ -252,9 +252,9 @@ class RunBegan(NamedTuple):
 
 
 class RunEnded(NamedTuple):
-    """The child is gone, though others of its group may not be; `pid` is None where it could not even be started.
+    """A run is over; `pid` is None where no child came of it. `asked`: somebody wanted it to end.
 
-    `asked`: somebody wanted it to end.
+    A child that ends by itself may leave others of its group behind; of one that was told to end, all are gone.
     """
 
     time: float

@@ -30,6 +30,7 @@ from procreaper.events import (
     ChildExited,
     Event,
     Exit,
+    GroupEnded,
     LogMatched,
     Message,
     Notice,
@@ -96,6 +97,8 @@ class Owner:
         # The runs of each process that can still say something, the current one last.
         self._children: dict[str, list[Child]] = {}
         self._started: dict[str, float] = {}
+        # How children have exited whose run is not told to be over yet.
+        self._ends: dict[str, Exit] = {}
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._commands: set[asyncio.Task[None]] = set()
         self._preparations: set[asyncio.Task[None]] = set()
@@ -183,18 +186,26 @@ class Owner:
         changed = [name for name, life in self._fleet.members.items() if life is not before[name]]
         # The cause before what follows from it.
         for name in sorted(changed, key=lambda name: name != getattr(event, "name", None)):
-            if isinstance(event, ChildExited | SpawnFailed) and event.name == name:
+            if isinstance(event, ChildExited | GroupEnded | SpawnFailed) and event.name == name:
                 self._tell_end(before[name], event)
             self._tell_difference(before[name], self._fleet.members[name])
         for action in actions:
             self._perform(action, tasks)
 
-    def _tell_end(self, life: Lifecycle, event: ChildExited | SpawnFailed) -> None:
+    def _tell_end(self, life: Lifecycle, event: ChildExited | GroupEnded | SpawnFailed) -> None:
+        """Tell of the end of a run: of one that was told to end, when its whole group has; else when the child has."""
         # From the event and not from the difference: in the same step the next run may have been launched.
         if isinstance(event, SpawnFailed):
             end, reason = Exit(code=event.code), event.error
         else:
-            end, reason = event.exit, describe(event.exit)
+            told_later = isinstance(event, ChildExited) and event.leftovers and life.state is State.STOPPING
+            told_before = isinstance(event, GroupEnded) and event.name not in self._ends
+            if isinstance(event, ChildExited):
+                self._ends[event.name] = event.exit
+            if told_later or told_before:
+                return
+            end = self._ends.pop(event.name)
+            reason = describe(end)
         self._publish(RunEnded(time.time(), event.name, life.pid, end, reason, life.asked_to_end))
 
     def _tell_difference(self, before: Lifecycle, after: Lifecycle) -> None:
