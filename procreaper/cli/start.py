@@ -5,6 +5,7 @@ Rules: nothing heavy is imported before the files have been read, so that a mist
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -101,6 +102,9 @@ async def _supervise(configuration: Configuration, style: Style) -> int:
     )
     owner = Owner(configuration.plan, publish=Hub([terminal]).publish, largest_read=largest_read)
     signals_as_requests(on_signal, owner.say)
+    # What has been made so far stays for good.
+    gc.freeze()
+    gc.enable()
     try:
         code = await owner.run()
     except asyncio.CancelledError:
