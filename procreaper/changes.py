@@ -5,9 +5,10 @@ Rules: pure, like `lifecycle`, of which this is the part about file changes. It 
 
 Theory of operation. A change waits for `debounce` seconds of quiet, but for no more than `PATIENCE`. Whether the
 process itself writes the files that it is restarted for cannot be seen, only tried: after `MOST_RESTARTS` within
-`WINDOW` seconds each new run is held back for `CALM` seconds. If somebody else is writing, something changes meanwhile
-and all is well. If nothing did `SUSPICIONS` times in a row, but something does as soon as the process runs, it is the
-process, and its watch is suspended.
+`WINDOW` seconds each new run is *held back*, ever longer (`CALMS`), and so is a signal, or a preparation. If somebody
+else is writing, something changes meanwhile, or long after (`SOON`), and all is forgiven. If it was quiet every time,
+but something changed as soon as the process ran, it is the process, and its watch is suspended. The last of the calms
+is longer than any regular writer is silent who is quick enough to be suspected.
 """
 
 from __future__ import annotations
@@ -17,17 +18,22 @@ from typing import NamedTuple
 
 PATIENCE = 10.0
 MOST_RESTARTS, WINDOW = 20, 60.0
-CALM = 1.0
-SUSPICIONS = 3
+# A change that never became quiet counts for so many: what is written all the time leads to few restarts.
+NEVER_QUIET = 4
+CALMS = (1.0, 2.0, 4.0, 8.0)
+SOON = 3.0
+# What was written before a calm, as the last words of a run that ends, may be reported so many seconds later.
+DELAY = 0.5
 
 
 class Change(NamedTuple):
-    """Files for whose change nothing was done yet; `due` is when something will be."""
+    """Files for whose change nothing was done yet; `due` is when something will be. `held`: which is held back."""
 
     first: str
     paths: frozenset[str]
     since: float
     due: float
+    held: bool = False
 
     def __str__(self) -> str:
         others = len(self.paths) - 1
@@ -37,40 +43,54 @@ class Change(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """How often a process was restarted for changes of late. `calm_until`: its next run is held back until then."""
+    """How often a process was restarted for changes of late, `suspicions` of them as if it wrote the files itself.
+
+    What is to be done next is held back until `calm_until`; `resumed` is when that was over.
+    """
 
     times: tuple[float, ...] = ()
-    calm_until: float | None = None
     suspicions: int = 0
+    calm_from: float = 0.0
+    calm_until: float | None = None
+    resumed: float | None = None
     suspended: bool = False
 
 
-def add(change: Change | None, paths: Iterable[str], debounce: float, now: float) -> Change:
-    """One more change, or the first."""
+def add(change: Change | None, pace: Pace, paths: Iterable[str], debounce: float, now: float) -> tuple[Change, Pace]:
+    """One more change, or the first; one that disturbs a calm was not made by the process."""
     paths = tuple(paths)
+    is_calm = pace.calm_until is not None and now < pace.calm_until
+    disturbs = is_calm and now - pace.calm_from >= DELAY
     if change is None:
-        return Change(paths[0], frozenset(paths), now, now + debounce)
-    due = min(now + debounce, change.since + max(PATIENCE, debounce))
-    return change._replace(paths=change.paths | frozenset(paths), due=due)
+        change = Change(paths[0], frozenset(paths), now, now + debounce)
+    else:
+        change = change._replace(paths=change.paths.union(paths))
+        if change.held and disturbs:
+            change = change._replace(held=False, since=now)
+        if not change.held:
+            change = change._replace(due=min(now + debounce, change.since + max(PATIENCE, debounce)))
+    # From now on it is only waited for quiet.
+    return change, Pace(calm_until=change.due) if disturbs else pace
 
 
-def disturbed(pace: Pace, now: float) -> Pace:
-    """Something changed while the process was held back: it is not the process that writes."""
-    if pace.calm_until is not None and now < pace.calm_until:
-        return Pace()
-    return pace
-
-
-def restarted(pace: Pace, now: float) -> Pace:
-    """It is about to be restarted for a change; `suspended` if that was once too often."""
+def count(pace: Pace, change: Change, now: float) -> Pace:
+    """Something is about to be done for a change; `suspended` if that is once too often."""
+    if pace.suspicions and pace.resumed is not None and change.since <= pace.resumed + SOON:
+        return Pace(suspicions=pace.suspicions + 1) if pace.suspicions < len(CALMS) else Pace(suspended=True)
     times = tuple(time for time in pace.times if now - time < WINDOW)
-    if len(times) < MOST_RESTARTS:
-        return Pace(times=(*times, now))
-    if pace.suspicions >= SUSPICIONS:
-        return pace._replace(suspended=True, calm_until=None)
-    return pace._replace(times=(*times[1:], now), suspicions=pace.suspicions + 1)
+    if len(times) >= MOST_RESTARTS:
+        return Pace(suspicions=1)
+    weight = NEVER_QUIET if now - change.since >= PATIENCE else 1
+    return Pace(times=(*times, *(now,) * weight))
 
 
-def held_back(pace: Pace, now: float) -> Pace:
-    """Nothing of it runs any more, and it is to run again."""
-    return pace._replace(calm_until=now + CALM) if pace.suspicions else pace
+def hold_back(pace: Pace, now: float) -> Pace:
+    """It is to begin again, or to be told something: not before a calm, if it is under suspicion."""
+    if not pace.suspicions:
+        return pace
+    return pace._replace(calm_from=now, calm_until=now + CALMS[pace.suspicions - 1])
+
+
+def resume(pace: Pace) -> Pace:
+    """The calm is over."""
+    return pace if pace.calm_until is None else pace._replace(calm_until=None, resumed=pace.calm_until)

@@ -41,6 +41,19 @@ def lost(members: Members) -> Members:
     return skipped
 
 
+def found(members: Members) -> Members:
+    """Those that were skipped, and whose dependencies begin again, and those that depend on them: as pending again."""
+    revived: Members = {}
+    while more := {
+        name: lifecycle.revive(life)
+        for name, life in members.items()
+        if life.state is State.SKIPPED and not life.dismissed and name not in revived
+        if _lost_cause(members, revived, life) is None
+    }:
+        revived |= more
+    return revived
+
+
 def followers(before: Members, after: Members) -> list[str]:
     """Whose edge says `restart`, to a dependency that was up before and begins anew."""
     return [
@@ -58,10 +71,10 @@ def followers(before: Members, after: Members) -> list[str]:
     ]
 
 
-def _lost_cause(members: Members, skipped: Mapping[str, Lifecycle], life: Lifecycle) -> Lifecycle | None:
+def _lost_cause(members: Members, changed: Mapping[str, Lifecycle], life: Lifecycle) -> Lifecycle | None:
     """The first dependency that has ended without ever being what is waited for."""
     for dependency in life.process.depends_on:
-        other = skipped.get(dependency.name) or members.get(dependency.name)
+        other = changed.get(dependency.name) or members.get(dependency.name)
         if other is not None and other.state in ENDS and not _satisfies(other, dependency.condition):
             return other
     return None

@@ -222,6 +222,12 @@ class RunPreparation(NamedTuple):
     command: str
 
 
+class CancelPreparation(NamedTuple):
+    """The preparation under way is of no use any more: end it, and report nothing."""
+
+    name: str
+
+
 class Announce(NamedTuple):
     """Tell people what is done about a process, and why."""
 
@@ -229,7 +235,17 @@ class Announce(NamedTuple):
     text: str
 
 
-Action = Spawn | SendSignal | RunStopCommand | RunCheck | CancelCheck | RunHook | RunPreparation | Announce
+Action = (
+    Spawn
+    | SendSignal
+    | RunStopCommand
+    | RunCheck
+    | CancelCheck
+    | RunHook
+    | RunPreparation
+    | CancelPreparation
+    | Announce
+)
 
 
 # Notices. `time` is wall time in seconds since the epoch.

@@ -9,7 +9,8 @@ that ended for good, and *reconciles*:
 
     restart    what has an edge that says so, to a dependency that begins anew
     tell       a process that is to end is told so when nothing that depends on it is ending any more
-    launch     a process that is wanted and not running, when its dependencies are up; skip it, if they never will be
+    launch     a process that is wanted and not running, when its dependencies are up; skip it, if they never will be,
+               and have it wait again, if they begin again after all
 
 So the order of stopping is planned nowhere: everything is marked as ending at once, and dependants happen to be told
 first. Only a few launches are under way at once (`LAUNCHES_AT_ONCE`), so that a hundred processes cannot keep the loop
@@ -181,6 +182,8 @@ def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
             fleet = fleet._replace(first_failure=code)
         if life.process.stop_all.applies(success=life.end is State.COMPLETED):
             causes.append(code)
+    if fleet.dependants:
+        fleet = _changed(fleet, dependencies.found(fleet.members))
     if skipped := dependencies.lost(fleet.members):
         first_failure = SKIPPED_SOMETHING if fleet.first_failure is None else fleet.first_failure
         fleet = fleet._replace(members={**fleet.members, **skipped}, first_failure=first_failure)
@@ -188,20 +191,23 @@ def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
 
 
 def _reconcile(fleet: Fleet, before: Members, now: float) -> Step:
-    fleet, cancelled = _restart_dependants(fleet, before, now)
+    fleet, cancelled = _restart_dependants(fleet, before)
     fleet, told = _tell(fleet, now)
     fleet, launched = _launch(fleet, now)
     return fleet, (*cancelled, *told, *launched)
 
 
-def _restart_dependants(fleet: Fleet, before: Members, now: float) -> Step:
+def _restart_dependants(fleet: Fleet, before: Members) -> Step:
     """Whose edge says `restart` follows a dependency that was up and begins anew; so do its own dependants."""
     if not fleet.dependants or fleet.shutting_down:
         return fleet, ()
     actions: tuple[Action, ...] = ()
     while followers := dependencies.followers(before, fleet.members):
-        fleet, more = _apply(fleet, followers, Restart(tuple(followers)), now)
-        actions += more
+        changed: Members = {}
+        for name in followers:
+            changed[name], more = lifecycle.restart_along(fleet.members[name])
+            actions += more
+        fleet = _changed(fleet, changed)
     return fleet, actions
 
 

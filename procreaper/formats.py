@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol, assert_never
 
 from procreaper.checkup import HEALTHY
 from procreaper.events import Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
-from procreaper.life import ABOUT_TO_START
+from procreaper.life import ABOUT_TO_START, UNTIL_A_CHANGE
 
 SYSTEM = "system"
 # In honcho's order: cyan yellow green magenta red blue, then the same bold.
@@ -170,6 +170,8 @@ def describe(notice: Transition) -> str:
         case State.RESTARTING if changed:
             return f"{name}: {reason}"
         case State.FAILED if changed and notice.retries:
+            return f"{name}: {reason}"
+        case State.FAILED | State.COMPLETED if changed and reason.endswith(UNTIL_A_CHANGE):
             return f"{name}: {reason}"
         case State.SKIPPED if changed:
             return f"{name} skipped: {reason}"

@@ -20,6 +20,8 @@ from procreaper.plan import Process
 
 # Reasons that mean nothing but the state.
 ABOUT_TO_START, STOPPING = "about to start", "stopping"
+# How the reason of an end goes on that is none for ever.
+UNTIL_A_CHANGE = "; starts again when its files change"
 ENDS = (State.COMPLETED, State.FAILED, State.SKIPPED)
 
 
@@ -35,16 +37,17 @@ class Phase(Enum):
 class Lifecycle(NamedTuple):
     """All that is known of one process. `retries` counts in a row and resets; `restarts` only grows.
 
-    `asked`: somebody wanted it once. `told`: the group has been asked to end; `killed`: it was sent SIGKILL;
-    `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that run counts as, `cause` in words;
-    `succeeded`: that was a success, though under `always` it may have been one too many. `preparing`: the command that
-    a change of files runs first is under way.
+    `asked`: somebody wanted it once; `dismissed`: and somebody stopped it since. `told`: the group has been asked to
+    end; `killed`: it was sent SIGKILL; `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that
+    run counts as, `cause` in words; `succeeded`: that was a success, though under `always` it may have been one too
+    many. `preparing`: the command that a change of files runs first is under way.
     """
 
     process: Process
     state: State = State.STOPPED
     reason: str = "not started"
     asked: bool = False
+    dismissed: bool = False
     wanted: bool = False
     phase: Phase = Phase.NONE
     run: int = 0
@@ -95,7 +98,16 @@ class Lifecycle(NamedTuple):
         return self.pace.calm_until if self.state is State.PENDING else None
 
     @property
+    def begins_anew(self) -> bool:
+        """Its next run has not begun and will, or it waits for what will never be: what changes does not matter."""
+        return self.state in (State.PENDING, State.SKIPPED) or (self.state is State.STOPPING and self.asked_to_end)
+
+    @property
+    def listens(self) -> bool:
+        """It can be expected to know what to do when it gets a signal: not while it is starting."""
+        return self.lives and self.state is not State.STARTING
+
+    @property
     def follows_changes(self) -> bool:
-        """Whether changed files are a reason to do something: not while it is stopped by hand, or about to be."""
-        by_hand = self.state is State.STOPPED or (self.state is State.STOPPING and self.asked_to_end)
-        return self.asked and (self.wanted or not by_hand) and not self.pace.suspended
+        """Whether changed files are a reason to do something: not before it is asked for, nor after a stop by hand."""
+        return self.process.watch is not None and self.asked and not self.dismissed and not self.pace.suspended

@@ -20,12 +20,13 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from procreaper import checkup as health_rules
-from procreaper.changes import Change, Pace, add, disturbed, restarted
+from procreaper.changes import Change, Pace, add, count, hold_back, resume
 from procreaper.checkup import Checkup, Finding
 from procreaper.events import (
     Action,
     Announce,
     CancelCheck,
+    CancelPreparation,
     CheckFinished,
     ChildExited,
     Event,
@@ -48,13 +49,14 @@ from procreaper.events import (
     Stop,
     Tick,
 )
-from procreaper.life import ABOUT_TO_START, STOPPING, Lifecycle, Phase
+from procreaper.life import ABOUT_TO_START, STOPPING, UNTIL_A_CHANGE, Lifecycle, Phase
 from procreaper.plan import When
-from procreaper.policy import NOT_HEALTHY, NOT_IN_TIME, NOT_RUNNABLE, describe, judge, settle
+from procreaper.policy import NOT_HEALTHY, NOT_IN_TIME, NOT_RUNNABLE, begin_anew, describe, judge, settle
 
 SIGKILL = 9
 # A group that is still there so long after SIGKILL (seconds) is out of reach: uninterruptible, or another user's.
 OUT_OF_REACH_AFTER = 5.0
+SUSPENDED = "each time as soon as it ran, so changes do nothing any more; add what it writes itself to `ignore`"
 
 Step = tuple[Lifecycle, tuple[Action, ...]]
 
@@ -69,7 +71,7 @@ def step(life: Lifecycle, event: Event, now: float) -> Step:
         case Restart():
             after, actions = _restart(life._replace(pace=Pace())), ()
         case Stop() | Shutdown():
-            after, actions = _stop(life)._replace(change=None, preparing=False), ()
+            after, actions = _dismiss(life)
         case FilesChanged(changes=changes):
             after, actions = _see_change(life, changes[life.process.name], now), ()
         case PreparationEnded(succeeded=succeeded):
@@ -95,8 +97,11 @@ def deadline(life: Lifecycle) -> float | None:
 
 
 def launch(life: Lifecycle) -> Step:
-    """Begin the next run; only for a process that is `pending` with no phase."""
-    run = life.run + 1
+    """Begin the next run; only for a process that is `pending` with no phase.
+
+    It knows what has changed so far, unless that has to be prepared first.
+    """
+    run, watch = life.run + 1, life.process.watch
     life = life._replace(
         state=State.STARTING,
         reason="starting",
@@ -113,6 +118,8 @@ def launch(life: Lifecycle) -> Step:
         out_of_reach=False,
         up_since=None,
         due=None,
+        change=None if watch is None or watch.run is None else life.change,
+        pace=resume(life.pace),
     )
     return life, (Spawn(life.process.name, run),)
 
@@ -144,6 +151,17 @@ def kill(life: Lifecycle, now: float) -> Step:
 def skip(life: Lifecycle, reason: str) -> Lifecycle:
     """What it waits for will never be: it is not started."""
     return life._replace(state=State.SKIPPED, reason=reason, wanted=False, end=State.SKIPPED)
+
+
+def revive(life: Lifecycle) -> Lifecycle:
+    """What it waited for in vain begins again."""
+    return life._replace(state=State.PENDING, reason=ABOUT_TO_START, wanted=True, end=None)
+
+
+def restart_along(life: Lifecycle) -> Step:
+    """Restart it because what it depends on begins anew; that is no reason to forget how often its files changed."""
+    after = _restart(life)
+    return after, _cancelled(life, after, None)
 
 
 def _learn(
@@ -225,22 +243,25 @@ def _tick(life: Lifecycle, now: float) -> Step:
     if (steady_from := life.steady_from) is not None and now >= steady_from:
         life = life._replace(retries=0)
     if life.held_until is not None and now >= life.held_until:
-        life = life._replace(pace=life.pace._replace(calm_until=None))
+        life = life._replace(pace=resume(life.pace))
+    actions: tuple[Action, ...] = ()
     if life.change is not None and now >= life.change.due and not life.preparing:
-        return _act_on_change(life, life.change, now)
+        life, actions = _act_on_change(life, life.change, now)
     if life.checkup is not None:
-        return _examine(life, life.checkup, now)
+        life, more = _examine(life, life.checkup, now)
+        return life, (*actions, *more)
     if life.due is None or now < life.due:
-        return life, ()
+        return life, actions
     if life.state is State.RESTARTING:
-        return life._replace(state=State.PENDING, reason=ABOUT_TO_START, due=None), ()
+        return life._replace(state=State.PENDING, reason=ABOUT_TO_START, due=None), actions
     if not life.killed:
-        return _kill(life, now)
-    return life._replace(due=None, out_of_reach=True, reason="still there after SIGKILL"), ()
+        life, more = _kill(life, now)
+        return life, (*actions, *more)
+    return life._replace(due=None, out_of_reach=True, reason="still there after SIGKILL"), actions
 
 
 def _start(life: Lifecycle) -> Lifecycle:
-    life = life._replace(asked=True)
+    life = life._replace(asked=True, dismissed=False)
     if life.phase is Phase.NONE and life.state is not State.PENDING:
         return life._replace(wanted=True, state=State.PENDING, reason=ABOUT_TO_START, end=None, retries=0, due=None)
     if life.state is State.STOPPING:
@@ -250,59 +271,77 @@ def _start(life: Lifecycle) -> Lifecycle:
 
 
 def _restart(life: Lifecycle) -> Lifecycle:
-    life = life._replace(change=None)
+    life = life._replace(retries=0)
     if life.phase is Phase.NONE or life.state is State.STOPPING:
-        return _start(life._replace(retries=0))
-    return _stop(life._replace(retries=0))._replace(wanted=True)
+        return _start(life)
+    return _stop(life)._replace(wanted=True)
 
 
 def _see_change(life: Lifecycle, paths: Sequence[str], now: float) -> Lifecycle:
     watch = life.process.watch
     if watch is None or not paths or not life.follows_changes:
         return life
-    change = add(life.change, paths, watch.debounce, now)
-    return life._replace(change=change, pace=disturbed(life.pace, now))
+    change, pace = add(life.change, life.pace, paths, watch.debounce, now)
+    return life._replace(change=change, pace=pace)
 
 
 def _act_on_change(life: Lifecycle, change: Change, now: float) -> Step:
     """It has been quiet for long enough: restart, or signal, or first run the command that prepares the restart."""
     name, watch = life.process.name, life.process.watch
     life = life._replace(change=None)
-    if watch is None or not life.follows_changes:
+    if watch is None:
         return life, ()
+    in_place = watch.run is not None or (watch.signal is not None and life.listens)
+    if not in_place and life.begins_anew:
+        return life, ()
+    life = life._replace(pace=resume(life.pace) if change.held else count(life.pace, change, now))
+    if life.pace.suspended:
+        return life, (Announce(name, f"{change} changed {SUSPENDED}"),)
+    if not in_place:
+        return _restart_for(life, f"{change} changed", now)
+    if life.pace.suspicions and not change.held:
+        pace = hold_back(life.pace, now)
+        return life._replace(pace=pace, change=change._replace(held=True, due=pace.calm_until or now)), ()
     if watch.run is not None:
         life = life._replace(preparing=True)
         return life, (Announce(name, f"{change} changed; running `{watch.run}`"), RunPreparation(name, watch.run))
-    if watch.signal is not None and life.lives:
-        return life, (Announce(name, f"{change} changed"), _signal(life, watch.signal))
-    return _restart_for(life, f"{change} changed", now)
+    return _signal_or_restart(life, f"{change} changed", now)
 
 
 def _prepared(life: Lifecycle, *, succeeded: bool, now: float) -> Step:
     """The command of a change has ended; if more has changed meanwhile, it is run again before anything else."""
-    if not life.preparing:
+    watch = life.process.watch
+    if not life.preparing or watch is None:
         return life, ()
     life = life._replace(preparing=False)
-    watch = life.process.watch
-    if life.change is not None or not succeeded or watch is None or not life.follows_changes:
+    if life.change is not None or not succeeded:
         return life, ()
-    if watch.signal is not None and life.lives:
-        return life, (_signal(life, watch.signal),)
-    return _restart_for(life, f"`{watch.run}` succeeded", now)
+    return _signal_or_restart(life, f"`{watch.run}` succeeded", now)
+
+
+def _signal_or_restart(life: Lifecycle, cause: str, now: float) -> Step:
+    watch = life.process.watch
+    if watch is not None and watch.signal is not None and life.listens:
+        return life, (Announce(life.process.name, cause), _signal(life, watch.signal))
+    return _restart_for(life, cause, now)
 
 
 def _restart_for(life: Lifecycle, cause: str, now: float) -> Step:
     """Have a new run, unless the next one is still to begin anyway; that is no failure, and clears the retries."""
-    name = life.process.name
-    if life.state is State.PENDING or (life.state is State.STOPPING and life.asked_to_end):
+    if life.begins_anew:
         return life, ()
-    pace = restarted(life.pace, now)
-    life = life._replace(pace=pace)
-    if pace.suspended:
-        text = f"{cause} whenever it runs, so it is not restarted for changes any more until you restart it"
-        return life, (Announce(name, f"{text}; does it write that itself? then add it to `ignore`"),)
-    runs = life.phase is not Phase.NONE
-    return _restart(life), (Announce(name, f"{cause}; {'restarting' if runs else 'starting'}"),)
+    what = "starting" if life.phase is Phase.NONE else "restarting"
+    life = _restart(life)
+    if life.phase is Phase.NONE:
+        life = begin_anew(life, now)
+    return life, (Announce(life.process.name, f"{cause}; {what}"),)
+
+
+def _dismiss(life: Lifecycle) -> Step:
+    """Somebody stops it: what changes does not matter until somebody wants it again."""
+    actions = (CancelPreparation(life.process.name),) if life.preparing else ()
+    life = _stop(life)._replace(dismissed=True, change=None, preparing=False)
+    return life._replace(reason=life.reason.removesuffix(UNTIL_A_CHANGE)), actions
 
 
 def _stop(life: Lifecycle) -> Lifecycle:

@@ -7,9 +7,9 @@ the run is left.
 
 from __future__ import annotations
 
-from procreaper.changes import held_back
+from procreaper.changes import hold_back
 from procreaper.events import Exit, State
-from procreaper.life import ABOUT_TO_START, Lifecycle, Phase
+from procreaper.life import ABOUT_TO_START, UNTIL_A_CHANGE, Lifecycle, Phase
 from procreaper.plan import When
 
 # What a shell says of a program that is not executable or not there: running it again cannot help.
@@ -48,11 +48,11 @@ def settle(life: Lifecycle, now: float) -> Lifecycle:
     life = life._replace(phase=Phase.NONE, pid=None, checkup=None, up_since=None, due=None, out_of_reach=False)
     if not life.wanted:
         if life.end is not None:
-            return life._replace(state=life.end, reason=life.cause)
+            waits = life.follows_changes and not life.process.oneshot
+            return life._replace(state=life.end, reason=life.cause + UNTIL_A_CHANGE if waits else life.cause)
         return life._replace(state=State.STOPPED, reason="stopped")
     if life.asked_to_end:
-        pace = held_back(life.pace, now)
-        return life._replace(state=State.PENDING, reason=ABOUT_TO_START, restarts=life.restarts + 1, pace=pace)
+        return begin_anew(life._replace(restarts=life.restarts + 1), now)
     wait = life.process.backoff.wait(life.retries)
     limit = life.process.max_retries
     count = f"retry {life.retries}" if limit is None else f"retry {life.retries}/{limit}"
@@ -62,6 +62,14 @@ def settle(life: Lifecycle, now: float) -> Lifecycle:
         restarts=life.restarts + 1,
         due=now + wait,
     )
+
+
+def begin_anew(life: Lifecycle, now: float) -> Lifecycle:
+    """Nothing of it runs, and somebody asked for its next run."""
+    pace, reason = hold_back(life.pace, now), ABOUT_TO_START
+    if pace.suspicions and pace.calm_until is not None:
+        reason = f"waiting {pace.calm_until - now:.0f} s, since its files change as soon as it runs"
+    return life._replace(state=State.PENDING, reason=reason, pace=pace)
 
 
 def describe(exit_: Exit) -> str:

@@ -26,6 +26,7 @@ from procreaper.events import (
     Action,
     Announce,
     CancelCheck,
+    CancelPreparation,
     CheckFinished,
     ChildExited,
     Event,
@@ -101,7 +102,7 @@ class Owner:
         self._ends: dict[str, Exit] = {}
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._commands: set[asyncio.Task[None]] = set()
-        self._preparations: set[asyncio.Task[None]] = set()
+        self._preparations: dict[str, asyncio.Task[None]] = {}
         self._commands_until: float | None = None
         self._room = True
         self._ended = False
@@ -147,7 +148,7 @@ class Owner:
                     while self._inbox:
                         self._step(self._inbox.popleft(), tasks)
             finally:
-                for task in (*self._checks.values(), *self._commands, *self._preparations, *watching):
+                for task in (*self._checks.values(), *self._commands, *self._preparations.values(), *watching):
                     task.cancel()
                 if not self._fleet.finished:
                     await self._kill_everything()
@@ -251,7 +252,10 @@ class Owner:
                     self._begin_command("stop command", process, process.ending.command, {}, tasks)
             case RunPreparation(name=name, command=command):
                 process = self._fleet.members[name].process
-                self._begin_command("watch command", process, command, {}, tasks, prepares=True)
+                running = self._run_command("watch command", process, command, {}, prepares=True)
+                self._preparations[name] = tasks.create_task(running, name=f"watch command {name}")
+            case CancelPreparation(name=name):
+                self._preparations[name].cancel()
             case Announce(name=name, text=text):
                 self.say(f"{name}: {text}")
             case RunHook(name=name, command=command, exit_code=code, retries=retries):
@@ -341,16 +345,9 @@ class Owner:
         command: str,
         variables: dict[str, str],
         tasks: asyncio.TaskGroup,
-        *,
-        prepares: bool = False,
     ) -> None:
-        running = self._run_command(kind, process, command, variables, prepares=prepares)
+        running = self._run_command(kind, process, command, variables)
         task = tasks.create_task(running, name=f"{kind} {process.name}")
-        if prepares:
-            # At the end of the app nobody needs it any more.
-            self._preparations.add(task)
-            task.add_done_callback(self._preparations.discard)
-            return
         self._commands.add(task)
         task.add_done_callback(self._command_ended)
 
@@ -359,7 +356,7 @@ class Owner:
         self._arrived.set()
 
     async def _run_command(
-        self, kind: str, process: Process, command: str, variables: dict[str, str], *, prepares: bool
+        self, kind: str, process: Process, command: str, variables: dict[str, str], *, prepares: bool = False
     ) -> None:
         from procreaper.command import execute
         from procreaper.lines import Lines

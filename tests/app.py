@@ -6,10 +6,12 @@ from procreaper import fleet
 from procreaper.checks import Health, LogCheck, TCPCheck
 from procreaper.events import (
     Action,
+    Announce,
     CheckFinished,
     ChildExited,
     Event,
     Exit,
+    FilesChanged,
     GroupEnded,
     LogMatched,
     Restart,
@@ -24,7 +26,7 @@ from procreaper.events import (
     Tick,
 )
 from procreaper.fleet import Fleet
-from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, Process, When
+from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, Process, Watch, When
 
 SIGINT, SIGKILL, SIGTERM = 2, 9, 15
 TICK = Tick()
@@ -46,6 +48,7 @@ def process(
     oneshot: bool = False,
     health: Health | None = None,
     hooks: Hooks | None = None,
+    watch: Watch | None = None,
 ) -> Process:
     """A process; a dependency that is only a name waits until that one is started."""
     return Process(
@@ -61,6 +64,7 @@ def process(
         oneshot=oneshot,
         health=health,
         hooks=hooks,
+        watch=watch,
     )
 
 
@@ -127,6 +131,11 @@ class App:
     def matched(self, name: str) -> tuple[Action, ...]:
         return self.tell(LogMatched(name, self.run(name)))
 
+    def changed(self, *names: str, path: str = "app.py", now: float | None = None) -> tuple[Action, ...]:
+        """This file of all these processes has changed."""
+        self.now = self.now if now is None else now
+        return self.tell(FilesChanged(dict.fromkeys(names, (path,))))
+
     def tick(self, now: float) -> tuple[Action, ...]:
         self.now = now
         return self.tell(TICK)
@@ -168,6 +177,16 @@ def spawns(actions: tuple[Action, ...]) -> list[str]:
         assert isinstance(action, Spawn)
         names.append(action.name)
     return names
+
+
+def announced(actions: tuple[Action, ...]) -> list[str]:
+    """What people are told, with the name before it."""
+    return [f"{action.name}: {action.text}" for action in actions if isinstance(action, Announce)]
+
+
+def without_words(actions: tuple[Action, ...]) -> tuple[Action, ...]:
+    """What is done, without what is said about it."""
+    return tuple(action for action in actions if not isinstance(action, Announce))
 
 
 def checks(actions: tuple[Action, ...]) -> list[str]:

@@ -12,6 +12,7 @@ from procreaper.events import (
     ChildExited,
     Event,
     Exit,
+    FilesChanged,
     Restart,
     SendSignal,
     Spawn,
@@ -22,9 +23,14 @@ from procreaper.events import (
     Stop,
 )
 from procreaper.life import Lifecycle
-from procreaper.plan import Backoff, Ending, Process, When
+from procreaper.plan import Backoff, Ending, Process, Watch, When
 
 PID = 4000
+
+WATCH = Watch("/srv", ("app",), debounce=0.05)
+SIGHUP = 1
+ON_SIGNAL = WATCH._replace(signal=SIGHUP)
+PREPARED = WATCH._replace(run="make")
 
 START, STOP, RESTART = Start(("web",)), Stop(("web",)), Restart(("web",))
 
@@ -37,6 +43,7 @@ def web(
     success_codes: frozenset[int] = frozenset({0}),
     ending: Ending = Ending(SIGTERM, 5.0),
     health: Health | None = None,
+    watch: Watch | None = None,
 ) -> Process:
     return Process(
         "web",
@@ -47,6 +54,7 @@ def web(
         success_codes=success_codes,
         ending=ending,
         health=health,
+        watch=watch,
     )
 
 
@@ -114,6 +122,10 @@ def stopping(process: Process) -> Lifecycle:
 def restarting(process: Process, *, now: float = 0.0) -> Lifecycle:
     life = alive(process)
     return after(life, exited(life, 1), now=now)
+
+
+def changed(*paths: str) -> FilesChanged:
+    return FilesChanged({"web": paths or ("app.py",)})
 
 
 def signals(actions: list[Action]) -> list[int]:

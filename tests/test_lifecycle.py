@@ -312,8 +312,8 @@ class TestStop:
     def test_stop_leaves_the_verdict_of_what_ended_by_itself(self, returncode: int, state: State) -> None:
         life = alive(web())
         life = after(life, exited(life, returncode))
-        assert step(life, STOP) == (life, [])
-        assert life.state is state
+        life, actions = step(life, STOP)
+        assert (life.state, life.reason, actions) == (state, f"exited with code {returncode}", [])
 
     def test_shutdown_stops_as_stop_does(self) -> None:
         for life in (pending(web()), restarting(web(When.ALWAYS)), spawning(web()), alive(web()), lingering(web())):
