@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from app import SIGINT, SIGKILL, SIGTERM, TICK
+from app import HEALTH, SIGINT, SIGKILL, SIGTERM, TICK
 from one import (
+    ON_SIGNAL,
     PID,
+    PREPARED,
     RESTART,
+    SIGHUP,
     START,
     STOP,
+    WATCH,
     after,
     alive,
+    changed,
+    checked,
     exited,
     failed_to_spawn,
     lingering,
@@ -26,11 +32,20 @@ from one import (
 )
 
 from procreaper import lifecycle
+from procreaper.changes import PATIENCE
 from procreaper.events import (
+    Action,
+    Announce,
+    CancelCheck,
+    CancelPreparation,
     ChildExited,
     Event,
     Exit,
+    FilesChanged,
     GroupEnded,
+    PreparationEnded,
+    RunCheck,
+    RunPreparation,
     RunStopCommand,
     SendSignal,
     Shutdown,
@@ -41,7 +56,7 @@ from procreaper.events import (
 )
 from procreaper.life import Lifecycle, Phase
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.plan import Ending, When
+from procreaper.plan import Ending, Process, Watch, When
 
 
 class TestStarting:
@@ -650,3 +665,317 @@ class TestStaleFacts:
         }
         for word in impossible.split():
             assert lifecycle.step(life, facts[word], 1.0) == (life, ())
+
+
+HEALTHY_WATCH = Process("web", "run", health=HEALTH, watch=WATCH)
+WAITED = 0.05
+
+
+def watched(restart: When = When.NEVER, watch: Watch = WATCH) -> Process:
+    return web(restart, watch=watch)
+
+
+def spoken(actions: list[Action]) -> tuple[list[str], list[Action]]:
+    """What is said, and what is done."""
+    said = [action.text for action in actions if isinstance(action, Announce)]
+    return said, [action for action in actions if not isinstance(action, Announce)]
+
+
+def changed_and_waited(life: Lifecycle, *paths: str, now: float = 0.0) -> tuple[Lifecycle, list[str], list[Action]]:
+    """Files change, and then nothing for as long as it takes."""
+    life, nothing = step(life, changed(*paths), now)
+    assert nothing == []
+    life, actions = step(life, TICK, now + WAITED)
+    return life, *spoken(actions)
+
+
+def prepared(*, succeeded: bool) -> PreparationEnded:
+    return PreparationEnded("web", succeeded)
+
+
+class TestChangedFiles:
+    def test_a_change_waits_until_it_is_quiet(self) -> None:
+        life = after(alive(watched()), changed(), now=10.0)
+        assert (life.state, lifecycle.deadline(life)) == (State.RUNNING, 10.05)
+        life = after(life, changed("b.py"), now=10.04)
+        assert lifecycle.deadline(life) == 10.09
+        assert step(life, TICK, 10.08) == (life, [])
+
+    def test_then_it_restarts_and_names_the_file_and_how_many_others(self) -> None:
+        life, said, done = changed_and_waited(alive(watched()), "app.py", "b.py", "c.py")
+        assert said == ["app.py and 2 others changed; restarting"]
+        assert (life.state, life.wanted, signals(done), life.change) == (State.STOPPING, True, [SIGTERM], None)
+        life, actions = step(life, exited(life, -SIGTERM), 1.0)
+        assert (life.state, spawns(actions), life.restarts) == (State.STARTING, [2], 1)
+
+    def test_what_is_not_watched_does_not_care(self) -> None:
+        life = alive(web())
+        assert lifecycle.step(life, changed(), 0.0) == (life, ())
+
+    def test_no_file_is_no_change(self) -> None:
+        life = alive(watched())
+        assert lifecycle.step(life, FilesChanged({"web": ()}), 0.0) == (life, ())
+
+    def test_a_spawn_under_way_is_restarted_when_it_is_there(self) -> None:
+        life, said, done = changed_and_waited(spawning(watched()))
+        assert (life.state, life.phase, said, done) == (
+            State.STOPPING,
+            Phase.SPAWNING,
+            ["app.py changed; restarting"],
+            [],
+        )
+        life, actions = step(life, spawned(life), 1.0)
+        assert signals(actions) == [SIGTERM]
+        assert spawns(step(life, exited(life, -SIGTERM), 2.0)[1]) == [2]
+
+    @pytest.mark.parametrize("outcome", ["starting", "healthy", "unhealthy"])
+    def test_whatever_its_health_it_is_restarted(self, outcome: str) -> None:
+        life = alive(HEALTHY_WATCH)
+        if outcome != "starting":
+            life = after(life, checked(life))
+        if outcome == "unhealthy":
+            for now in (10.0, 20.0, 30.0):
+                life = after(life, TICK, now=now)
+                life = after(life, checked(life, "refused"), now=now)
+        assert life.state == outcome
+        life, _ = step(life, changed(), 31.0)
+        life, actions = step(life, TICK, 31.05)
+        said, done = spoken(actions)
+        assert said == ["app.py changed; restarting"]
+        assert done[-1] == SendSignal("web", 1, PID + 1, SIGTERM)
+        assert done[:-1] in ([], [CancelCheck("web", 1)])
+
+    @pytest.mark.parametrize("returncode", [0, 1, 127])
+    def test_what_has_ended_is_started_by_the_next_save_and_says_that_it_waits_for_it(self, returncode: int) -> None:
+        life = alive(watched())
+        life = after(life, exited(life, returncode))
+        assert life.reason.endswith("; starts again when its files change")
+        assert lifecycle.deadline(life) is None
+        life, said, done = changed_and_waited(life, now=100.0)
+        assert (life.state, said, spawns(done)) == (State.STARTING, ["app.py changed; starting"], [2])
+
+    def test_a_oneshot_that_has_completed_does_not_say_so(self) -> None:
+        life = alive(watched()._replace(oneshot=True))
+        assert after(life, exited(life, 0)).reason == "exited with code 0"
+
+    def test_what_could_not_be_spawned_waits_as_well(self) -> None:
+        life = spawning(watched())
+        life = after(life, failed_to_spawn(life, permanent=True))
+        assert spawns(changed_and_waited(life)[2]) == [2]
+
+    def test_a_change_skips_the_back_off_and_clears_the_retries(self) -> None:
+        life = restarting(watched(When.ALWAYS))._replace(retries=5, due=30.0)
+        life, said, done = changed_and_waited(life, now=1.0)
+        assert (said, spawns(done)) == (["app.py changed; starting"], [2])
+        assert (life.retries, life.due) == (0, None)
+
+    def test_a_change_while_the_back_off_ends_is_known_to_the_run_that_it_begins(self) -> None:
+        life = restarting(watched(When.ALWAYS))
+        life = after(life, changed(), now=1.99)
+        life, actions = step(life, TICK, 2.0)
+        assert (spawns(actions), life.change, lifecycle.deadline(life)) == ([2], None, None)
+
+    def test_what_ends_after_a_crash_starts_again_when_it_is_gone_and_it_is_no_failure(self) -> None:
+        life, said, done = changed_and_waited(lingering(watched()))
+        assert (said, done) == (["app.py changed; restarting"], [])
+        life, actions = step(life, GroupEnded("web", 1), 1.0)
+        assert (life.retries, life.end, spawns(actions)) == (0, None, [2])
+
+    def test_a_change_during_a_restart_is_one_restart(self) -> None:
+        life = after(alive(watched()), RESTART)
+        life, said, done = changed_and_waited(life)
+        assert (said, done, life.change) == ([], [], None)
+        assert spawns(step(life, exited(life, -SIGTERM), 1.0)[1]) == [2]
+
+    def test_a_change_just_before_the_next_run_is_known_to_it(self) -> None:
+        life = after(alive(watched()), RESTART, changed())
+        life, actions = step(life, exited(life, -SIGTERM), 0.01)
+        assert (spawns(actions), life.change, lifecycle.deadline(life)) == ([2], None, None)
+
+    def test_a_change_and_a_restart_by_hand_are_one_restart(self) -> None:
+        life = after(alive(watched()), changed())
+        life, actions = step(life, RESTART, 0.01)
+        assert signals(actions) == [SIGTERM]
+        life, actions = step(life, TICK, WAITED)
+        assert actions == []
+        life, actions = step(life, exited(life, -SIGTERM), 1.0)
+        assert (spawns(actions), lifecycle.deadline(life)) == ([2], None)
+
+    def test_changes_do_not_wait_for_quiet_for_ever(self) -> None:
+        life, now = alive(watched()), 0.0
+        while life.state is State.RUNNING:
+            life = after(life, changed(), TICK, now=now)
+            now += 0.04
+        assert PATIENCE <= now < PATIENCE + 0.1
+
+    def test_a_change_while_it_waits_for_its_launch_is_nothing_to_tell(self) -> None:
+        life = after(pending(watched()), now=0.0)
+        life, _ = lifecycle.step(life, changed(), 0.0)
+        life, actions = lifecycle.step(life, TICK, WAITED)
+        assert (life.state, actions, life.change) == (State.PENDING, (), None)
+
+    def test_a_change_and_its_health_check_can_be_due_together(self) -> None:
+        life = after(healthy_and_watched(ON_SIGNAL), changed(), now=9.95)
+        life, actions = step(life, TICK, 10.0)
+        assert [type(action) for action in actions] == [Announce, SendSignal, RunCheck]
+        assert lifecycle.deadline(life) is None
+
+    def test_a_change_and_its_kill_can_be_due_together(self) -> None:
+        life = after(alive(watched()), RESTART, now=0.0)
+        life = after(life, changed(), now=4.95)
+        life, actions = step(life, TICK, 5.0)
+        assert signals(actions) == [SIGKILL]
+        assert life.change is None
+
+
+def healthy_and_watched(watch: Watch) -> Lifecycle:
+    life = alive(HEALTHY_WATCH._replace(watch=watch))
+    return after(life, checked(life))
+
+
+class TestStoppedByHand:
+    """Whatever changes, it stays so until somebody wants it again."""
+
+    @pytest.mark.parametrize(
+        "life",
+        [
+            Lifecycle(watched()),
+            after(pending(watched()), STOP),
+            after(restarting(watched(When.ALWAYS)), STOP),
+            after(stopping(watched()), exited(alive(watched()), -SIGTERM)),
+            after(alive(watched()), exited(alive(watched()), 1), STOP),
+            after(alive(watched()), exited(alive(watched()), 0), STOP),
+            after(lingering(watched()), STOP, GroupEnded("web", 1)),
+            after(lingering(watched(When.ALWAYS)), STOP, GroupEnded("web", 1)),
+            stopping(watched()),
+            after(spawning(watched()), STOP),
+            after(lingering(watched()), STOP),
+            after(alive(watched()), changed(), STOP),
+            after(alive(watched(watch=PREPARED)), changed(), STOP),
+        ],
+    )
+    def test_a_change_does_nothing(self, life: Lifecycle) -> None:
+        after_change, actions = lifecycle.step(life, changed(), 1.0)
+        assert (after_change, actions, life.change) == (life, (), None)
+        assert not life.reason.endswith("change")
+
+    @pytest.mark.parametrize("request_", [START, RESTART])
+    def test_once_it_is_wanted_again_changes_count_again(self, request_: Event) -> None:
+        life = after(alive(watched()), STOP, exited(alive(watched()), -SIGTERM), request_)
+        life = after(life, spawned(life))
+        assert changed_and_waited(life)[1] == ["app.py changed; restarting"]
+
+
+class TestSignalInsteadOfRestart:
+    @pytest.mark.parametrize("life", [alive(watched(watch=ON_SIGNAL)), healthy_and_watched(ON_SIGNAL)])
+    def test_what_runs_gets_the_signal(self, life: Lifecycle) -> None:
+        before = life
+        life, said, done = changed_and_waited(life)
+        assert (said, done) == (["app.py changed"], [SendSignal("web", 1, PID + 1, SIGHUP)])
+        assert life._replace(pace=before.pace) == before
+
+    @pytest.mark.parametrize(
+        "life",
+        [spawning(watched(watch=ON_SIGNAL)), alive(HEALTHY_WATCH._replace(watch=ON_SIGNAL))],
+        ids=["spawning", "not healthy yet"],
+    )
+    def test_what_cannot_be_ready_for_it_is_restarted(self, life: Lifecycle) -> None:
+        life, said, done = changed_and_waited(life)
+        assert said == ["app.py changed; restarting"]
+        assert SIGHUP not in [action.signal for action in done if isinstance(action, SendSignal)]
+        assert life.begins_anew
+
+    def test_what_does_not_run_is_started(self) -> None:
+        life = alive(watched(watch=ON_SIGNAL))
+        life = after(life, exited(life, 1))
+        life, said, done = changed_and_waited(life)
+        assert (said, spawns(done)) == (["app.py changed; starting"], [2])
+
+    def test_what_dies_of_it_has_failed_and_waits_for_the_next_change(self) -> None:
+        life, _, _ = changed_and_waited(alive(watched(watch=ON_SIGNAL)))
+        life = after(life, exited(life, -SIGHUP))
+        assert (life.state, life.reason) == (State.FAILED, "killed by signal 1; starts again when its files change")
+
+
+class TestPreparation:
+    def preparing(self, life: Lifecycle | None = None) -> Lifecycle:
+        life, said, done = changed_and_waited(alive(watched(watch=PREPARED)) if life is None else life)
+        assert said == ["app.py changed; running `make`"]
+        assert done == [RunPreparation("web", "make")]
+        return life
+
+    def test_the_command_runs_before_anything_else(self) -> None:
+        life = self.preparing()
+        assert (life.state, life.preparing, lifecycle.deadline(life)) == (State.RUNNING, True, None)
+
+    def test_its_success_leads_to_the_restart(self) -> None:
+        life, actions = step(self.preparing(), prepared(succeeded=True), 1.0)
+        said, done = spoken(actions)
+        assert (said, signals(done)) == (["`make` succeeded; restarting"], [SIGTERM])
+        assert not life.preparing
+
+    def test_its_failure_leads_to_nothing(self) -> None:
+        life, actions = step(self.preparing(), prepared(succeeded=False), 1.0)
+        assert (life.state, life.preparing, actions, lifecycle.deadline(life)) == (State.RUNNING, False, [], None)
+        assert self.preparing(life).preparing
+
+    def test_its_success_leads_to_the_signal(self) -> None:
+        life = self.preparing(alive(watched(watch=PREPARED._replace(signal=SIGHUP))))
+        life, actions = step(life, prepared(succeeded=True), 1.0)
+        assert spoken(actions) == (["`make` succeeded"], [SendSignal("web", 1, PID + 1, SIGHUP)])
+
+    @pytest.mark.parametrize("succeeded", [False, True])
+    def test_what_changes_meanwhile_is_prepared_first(self, succeeded: bool) -> None:
+        life = after(self.preparing(), changed("b.py"), now=1.0)
+        assert lifecycle.deadline(life) is None
+        assert step(life, TICK, 5.0) == (life, [])
+        life, actions = step(life, prepared(succeeded=succeeded), 6.0)
+        assert (actions, lifecycle.deadline(life)) == ([], 1.05)
+        life, actions = step(life, TICK, 6.0)
+        assert spoken(actions) == (["b.py changed; running `make`"], [RunPreparation("web", "make")])
+        assert spoken(step(life, prepared(succeeded=True), 7.0)[1])[0] == ["`make` succeeded; restarting"]
+
+    @pytest.mark.parametrize("request_", [STOP, Shutdown(0)])
+    def test_a_stop_ends_it_and_its_end_means_nothing(self, request_: Event) -> None:
+        life, actions = step(self.preparing(), request_, 1.0)
+        assert CancelPreparation("web") in actions
+        assert (life.preparing, life.change) == (False, None)
+        assert step(life, prepared(succeeded=True), 1.0) == (life, [])
+
+    def test_a_restart_by_hand_does_not_wait_for_it_and_it_leads_to_one_more(self) -> None:
+        life = self.preparing()
+        life, actions = step(life, RESTART, 1.0)
+        assert signals(actions) == [SIGTERM]
+        life = after(life, exited(life, -SIGTERM), now=1.1)
+        life = after(life, spawned(life), now=1.2)
+        assert spoken(step(life, prepared(succeeded=True), 2.0)[1])[0] == ["`make` succeeded; restarting"]
+
+    def test_a_restart_by_hand_does_not_forget_what_is_to_be_prepared(self) -> None:
+        life = after(alive(watched(watch=PREPARED)), changed(), RESTART, exited(alive(watched()), -SIGTERM))
+        assert spoken(step(life, TICK, WAITED)[1])[1] == [RunPreparation("web", "make")]
+
+    def test_start_leaves_it_alone(self) -> None:
+        life = self.preparing()
+        assert step(life, START, 1.0)[1] == []
+        assert after(life, START).preparing
+
+    def test_its_success_while_the_next_run_is_to_begin_leads_to_no_other(self) -> None:
+        life = after(self.preparing(), RESTART)
+        life, actions = step(life, prepared(succeeded=True), 1.0)
+        assert (life.state, actions) == (State.STOPPING, [])
+
+    @pytest.mark.parametrize("returncode", [0, 1])
+    def test_what_has_ended_meanwhile_is_started(self, returncode: int) -> None:
+        life = self.preparing()
+        life = after(life, exited(life, returncode))
+        said, done = spoken(step(life, prepared(succeeded=True), 1.0)[1])
+        assert (said, spawns(done)) == (["`make` succeeded; starting"], [2])
+
+    def test_an_end_that_nobody_waits_for_changes_nothing(self) -> None:
+        for life in (alive(watched(watch=PREPARED)), alive(web())):
+            assert step(life, prepared(succeeded=True), 1.0) == (life, [])
+
+    def test_one_that_never_ends_can_be_stopped_together_with_the_process(self) -> None:
+        life = self.preparing()
+        assert step(life, TICK, 1e6) == (life, [])
+        assert CancelPreparation("web") in step(life, STOP, 1e6)[1]
