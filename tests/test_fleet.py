@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import pytest
-from app import HEALTH, SIGKILL, SIGTERM, App, healthy, process, signals, spawns
+from app import (
+    HEALTH,
+    SIGKILL,
+    SIGTERM,
+    App,
+    announced,
+    completed,
+    following,
+    healthy,
+    process,
+    signals,
+    spawns,
+    without_words,
+)
 
 from procreaper import fleet
+from procreaper.changes import CALMS, MOST_RESTARTS
 from procreaper.events import (
+    Action,
+    CancelPreparation,
     ChildExited,
     Event,
     Exit,
@@ -25,7 +41,7 @@ from procreaper.events import (
 from procreaper.fleet import LAUNCHES_AT_ONCE, LEFT_SOMETHING_BEHIND
 from procreaper.life import Phase
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.plan import Hooks, When
+from procreaper.plan import Dependency, Hooks, Process, Watch, When
 
 INT, TERM = 130, 143
 
@@ -670,3 +686,179 @@ class TestHooks:
         app.answer()
         app.exited("web", 1)
         assert self.hooks(app) == [("it failed", 1, 1)]
+
+
+WATCH = Watch("/srv", ("app",), debounce=0.05)
+
+
+def watched(name: str, *depends_on: str | Dependency, watch: Watch = WATCH, oneshot: bool = False) -> Process:
+    return process(name, *depends_on, watch=watch, oneshot=oneshot, stop_all=When.NEVER)
+
+
+def change(app: App, *names: str) -> tuple[Action, ...]:
+    """A file of these changes, and then nothing for as long as it takes."""
+    assert app.changed(*names) == ()
+    return app.tick(app.now + 0.05)
+
+
+class TestChangedFiles:
+    def test_who_is_concerned_is_restarted_and_nobody_else(self) -> None:
+        app = App(watched("db"), watched("web"), process("mail")).start()
+        actions = change(app, "web")
+        assert announced(actions) == ["web: app.py changed; restarting"]
+        assert signals(without_words(actions)) == {"web": SIGTERM}
+
+    def test_a_file_of_all_restarts_all_together(self) -> None:
+        app = App(watched("db"), watched("web")).start()
+        assert signals(without_words(change(app, "db", "web"))) == {"db": SIGTERM, "web": SIGTERM}
+
+    def test_dependants_run_on_unless_their_edge_says_restart(self) -> None:
+        app = App(watched("db"), process("web", "db"), process("mail", following("db"))).start()
+        actions = change(app, "db")
+        assert signals(without_words(actions)) == {"mail": SIGTERM}
+        assert signals(app.exited("mail", -SIGTERM)) == {"db": SIGTERM}
+        assert spawns(app.exited("db", -SIGTERM)) == ["db"]
+        assert spawns(app.spawned("db")) == ["mail"]
+        assert app.state("web") is State.RUNNING
+
+    def test_a_dependant_that_follows_and_is_concerned_itself_restarts_once(self) -> None:
+        app = App(watched("db"), watched("web", following("db"))).start()
+        actions = change(app, "db", "web")
+        assert announced(actions) == ["db: app.py changed; restarting", "web: app.py changed; restarting"]
+        app.exited("web", -SIGTERM)
+        app.exited("db", -SIGTERM)
+        app.spawned("db")
+        app.spawned("web")
+        assert (app.run("db"), app.run("web"), fleet.deadline(app.fleet)) == (2, 2, None)
+
+    def test_following_does_not_resume_a_suspended_watch(self) -> None:
+        app = App(process("db"), watched("web", following("db"))).start()
+        web = app.fleet.members["web"]
+        suspended = web._replace(pace=web.pace._replace(suspended=True))
+        app.fleet = app.fleet._replace(members={**app.fleet.members, "web": suspended})
+        app.restart("db")
+        assert app.fleet.members["web"].pace.suspended
+        app.restart("web")
+        assert not app.fleet.members["web"].pace.suspended
+
+    def test_what_nobody_asked_for_is_not_started(self) -> None:
+        app = App(watched("web"), watched("console")).start("web")
+        assert change(app, "console") == ()
+        assert app.state("console") is State.STOPPED
+
+    def test_what_waits_for_its_dependency_goes_on_waiting(self) -> None:
+        app = App(process("db", health=HEALTH), watched("web", healthy("db"))).start()
+        assert change(app, "web") == ()
+        assert spawns(app.checked("db")) == ["web"]
+
+    def test_names_that_nobody_knows_are_ignored(self) -> None:
+        app = App(watched("web")).start()
+        assert app.changed("ghost") == ()
+
+    def test_a_held_run_waits_for_its_time_and_for_its_dependencies(self) -> None:
+        app = App(process("db"), watched("web", "db")).start()
+        web = app.fleet.members["web"]
+        suspected = web._replace(pace=web.pace._replace(times=(0.0,) * MOST_RESTARTS))
+        app.fleet = app.fleet._replace(members={**app.fleet.members, "web": suspected})
+        change(app, "web")
+        assert app.exited("web", -SIGTERM) == ()
+        assert app.reason("web") == "waiting 1 s, since its files change as soon as it runs"
+        app.stop("db")
+        app.exited("db", -SIGTERM)
+        assert app.tick(app.now + CALMS[0]) == ()
+        assert (app.reason("web"), fleet.deadline(app.fleet)) == ("waiting for db, which is stopped", None)
+        app.tell(Start(("db",)))
+        assert spawns(app.spawned("db")) == ["web"]
+
+    def test_somebody_who_wants_it_now_need_not_wait(self) -> None:
+        app = App(watched("web")).start()
+        web = app.fleet.members["web"]
+        app.fleet = app.fleet._replace(
+            members={"web": web._replace(pace=web.pace._replace(times=(0.0,) * MOST_RESTARTS))}
+        )
+        change(app, "web")
+        assert app.exited("web", -SIGTERM) == ()
+        assert spawns(app.tell(Start(("web",)))) == ["web"]
+
+
+class TestTheEndOfAnAppThatWaitsForChanges:
+    @pytest.mark.parametrize("returncode", [0, 1])
+    def test_it_does_not_end_by_itself(self, returncode: int) -> None:
+        app = App(watched("web"), process("mail", stop_all=When.NEVER)).start()
+        app.exited("mail", returncode)
+        app.exited("web", returncode)
+        assert app.verdict is None
+        assert spawns(without_words(change(app, "web"))) == ["web"]
+
+    def test_a_watched_process_that_nobody_asked_for_keeps_no_app(self) -> None:
+        app = App(watched("console"), process("web", stop_all=When.NEVER)).start("web")
+        app.exited("web", 3)
+        assert app.verdict == 3
+
+    def test_restarts_by_change_end_no_app_whatever_it_says_of_its_end(self) -> None:
+        app = App(process("web", watch=WATCH, stop_all=When.ALWAYS)).start()
+        change(app, "web")
+        assert spawns(app.exited("web", 1)) == ["web"]
+        assert not app.fleet.shutting_down
+
+    def test_a_change_during_the_shutdown_starts_nothing(self) -> None:
+        app = App(watched("web")).start()
+        app.changed("web")
+        app.tell(Shutdown(130))
+        assert app.changed("web") == ()
+        assert app.tick(1.0) == ()
+        app.exited("web", -SIGTERM)
+        assert app.verdict == 130
+
+    def test_the_shutdown_ends_a_preparation(self) -> None:
+        app = App(watched("web", watch=WATCH._replace(run="make"))).start()
+        change(app, "web")
+        assert CancelPreparation("web") in app.tell(Shutdown(130))
+
+    def test_the_reason_of_a_failure_that_ends_the_app_promises_no_new_start(self) -> None:
+        app = App(process("web", watch=WATCH, stop_all=When.ALWAYS)).start()
+        app.exited("web", 4)
+        assert (app.reason("web"), app.verdict) == ("exited with code 4", 4)
+
+
+class TestSkippedAndFoundAgain:
+    """What was not started because of a dependency starts after all, when that begins anew."""
+
+    def skipped(self) -> App:
+        app = App(watched("db", oneshot=True), process("web", completed("db")), process("mail", "web")).start()
+        app.exited("db", 1)
+        assert app.states == {"db": "failed", "web": "skipped", "mail": "skipped"}
+        return app
+
+    def test_by_a_change(self) -> None:
+        app = self.skipped()
+        assert spawns(without_words(change(app, "db"))) == ["db"]
+        assert app.states == {"db": "starting", "web": "pending", "mail": "pending"}
+        app.spawned("db")
+        assert spawns(app.exited("db", 0)) == ["web"]
+        assert spawns(app.spawned("web")) == ["mail"]
+
+    @pytest.mark.parametrize("request_", [Start(("db",)), Restart(("db",))])
+    def test_by_hand(self, request_: Event) -> None:
+        app = self.skipped()
+        app.tell(request_)
+        assert app.states == {"db": "starting", "web": "pending", "mail": "pending"}
+
+    def test_not_if_it_fails_again(self) -> None:
+        app = self.skipped()
+        change(app, "db")
+        app.spawned("db")
+        app.exited("db", 1)
+        assert app.states == {"db": "failed", "web": "skipped", "mail": "skipped"}
+
+    def test_not_if_somebody_has_stopped_it_meanwhile(self) -> None:
+        app = self.skipped()
+        app.stop("web")
+        change(app, "db")
+        assert app.states == {"db": "starting", "web": "skipped", "mail": "skipped"}
+
+    def test_its_own_files_are_no_reason_to_wait_again_in_vain(self) -> None:
+        app = App(process("db", stop_all=When.NEVER, oneshot=True), watched("web", completed("db"))).start()
+        app.exited("db", 1)
+        assert change(app, "web") == ()
+        assert (app.state("web"), fleet.deadline(app.fleet)) == (State.SKIPPED, None)
