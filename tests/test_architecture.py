@@ -38,6 +38,7 @@ LAYERS = {
     "procreaper.watching": "rule",
     "procreaper.ignoring": "rule",
     "procreaper.lines": "rule",
+    "procreaper.kinship": "rule",
     "procreaper.formats": "rule",
     "procreaper.records": "rule",
     "procreaper.procfile": "rule",
