@@ -63,6 +63,7 @@ LAYERS = {
     "procreaper.command": "hand",
     "procreaper.signals": "hand",
     "procreaper.watch.*": "hand",
+    "procreaper.guard": "hand",
     "procreaper.orphans": "hand",
     "procreaper.health.*": "hand",
     "procreaper.output.*": "hand",
