@@ -1,0 +1,386 @@
+"""Descendants that left the group of their run: found, told to end, reaped. For the command line only.
+
+Rules: Linux only; elsewhere nobody is found, and groups are all there is. It never waits for a child that somebody else
+in this process has started: that status is theirs. It looks when a run is to end, and once after it began; it never
+looks again and again.
+
+Theory of operation. We are the *subreaper* of all that we start: whoever loses its parent becomes our child, whatever
+session it has made for itself. A child of ours outside the groups of the runs was thus *adopted*. Its mark, a path in
+`VARIABLE` that begins with that of the app and goes on with name and run, tells whose it is. Some overwrite their
+environment, as nginx and Redis do to say in `ps` what they are; so what was read once is kept. A procreaper among our
+descendants lengthens the path, so what it starts is ours too.
+
+A run is not over before its adopted descendants are gone; they get the signals that its group gets. Of those who are
+nobody's, `end` takes care when the app is over.
+
+All that we start leads a session of its own. So an adopted zombie that leads none is reaped at once; one that does, and
+is not known otherwise, after a `GRACE` in which whoever else may have started it would have done so.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from procreaper.kinship import Seen, below, enumerate_programs, find_relatives, find_variable, parse_stat
+
+if TYPE_CHECKING:
+    import asyncio
+
+# The path of marks, such as `3f9c2ab14d07/web.1/1/`; below that of the procreaper that we run under, if any.
+VARIABLE = "PROCREAPER_APP"
+# What stands there for the guard of any procreaper, which goes by itself.
+GUARD = "guard"
+PR_SET_CHILD_SUBREAPER = 36
+# So many seconds after the start of a run it is looked for who has left its group.
+LOOK_AFTER = 0.5
+# How long a zombie may be somebody else's to wait for, in seconds.
+GRACE = 1.0
+# At the end of the app: the seconds between two looks, where no signal comes first, and what SIGKILL is given.
+PAUSE, KILL_TIMEOUT = 0.05, 2.0
+READ_SIZE = 4096
+
+
+def add_mark(environment: MutableMapping[str, str]) -> str:
+    """Put the path of a new app into an environment, and return it."""
+    environment[VARIABLE] = f"{environment.get(VARIABLE, '')}{os.urandom(6).hex()}/"
+    return environment[VARIABLE]
+
+
+class Adoption(NamedTuple):
+    """Whether `complete`, all orphans among our descendants come to us; `strangers`: some were our children before."""
+
+    complete: bool
+    strangers: bool
+
+
+def adopt() -> Adoption:
+    """Have all orphans among our descendants become our children from now on; before the first is started."""
+    if sys.platform != "linux":
+        return Adoption(complete=False, strangers=False)
+    try:
+        # Before we have started anything: as after `setsid something & exec procreaper`.
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        strangers = True
+    except ChildProcessError:
+        strangers = False
+    try:
+        # What ctypes is made of: to import all of that would cost two milliseconds before the first child can start.
+        import _ctypes
+
+        prctl = _ctypes.dlsym(_ctypes.dlopen(cast("str", None), 0), "prctl")  # None is the program itself
+        complete = _ctypes.call_function(prctl, (PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0
+    except (ImportError, AttributeError, OSError):
+        complete = False
+    return Adoption(complete, strangers)
+
+
+class Orphans:
+    """Knows which descendants belong to a run though they are not of its group.
+
+    `path` is the app's own. `say` tells the user who was ended. `enlist(pid, target, start)` and `discharge(pid)` keep
+    the list of those who must not outlive us. Where strangers are among our children, those without a mark are left
+    alone.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        adoption: Adoption,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        say: Callable[[str], None],
+        enlist: Callable[[int, int, int], None],
+        discharge: Callable[[int], None],
+    ) -> None:
+        self._path = path
+        self._loop = loop
+        self._say = say
+        self._enlist = enlist
+        self._discharge = discharge
+        self._strangers = adoption.strangers
+        self._session = os.getsid(0)
+        # The groups of the runs that are under way; a group has the number of its leader.
+        self._groups: set[int] = set()
+        # By run: the signal that it was sent last, and who of its descendants got which.
+        self._sent: dict[str, int] = {}
+        self._told: dict[str, dict[int, tuple[int, str]]] = {}
+        # As of the last look, which is good for the rest of this turn of the loop.
+        self._is_fresh = False
+        self._relatives: dict[int, Seen] = {}
+        self._adopted: dict[int, Seen] = {}
+        # Those who do not descend from us; the number that a process was given last when they were found; and whether
+        # that can be believed, as it cannot where a container has a load average of its own.
+        self._foreign: set[int] = set()
+        self._newest: int | None = None
+        self._tells_births: bool | None = None
+        self._paths: dict[tuple[int, int], str] = {}
+        self._waiting: set[tuple[int, int]] = set()
+        self._reaping: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._began_again = False
+        self._news: asyncio.Future[None] | None = None
+        self._requests = 0
+        self._is_over = False
+        if sys.platform == "linux":
+            loop.add_signal_handler(signal.SIGCHLD, self._child_ended)
+            # Who started us may have blocked it.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
+
+    # What a run tells and asks.
+
+    def environment(self, name: str, run: int, environment: Mapping[str, str] | None) -> Mapping[str, str]:
+        """The environment of a run: this one, or ours, with its mark."""
+        return {**(os.environ if environment is None else environment), VARIABLE: self._path_of_run(name, run)}
+
+    def began(self, group: int) -> None:
+        """A run has started, in a group of its own."""
+        self._groups.add(group)
+        self._adopted.pop(group, None)
+        seen = _see(group)
+        self._enlist(group, -group, 0 if seen is None else seen.start)
+        if self._tells_births is None:
+            self._tells_births = _newest() >= group
+        self._began_again = True
+        if self._timer is None and sys.platform == "linux":
+            self._look_later()
+
+    def group_ended(self, group: int) -> None:
+        """Nobody is left in the group, whose number may now become somebody else's."""
+        self._groups.discard(group)
+        self._discharge(group)
+
+    def signal(self, name: str, run: int, number: int) -> None:
+        """Send what the group of this run is sent to those who have left it, too."""
+        path = self._path_of_run(name, run)
+        self._sent[path] = number
+        _signal(self._told.setdefault(path, {}), self._find(path), number)
+
+    def lives(self, name: str, run: int) -> bool:
+        """Whether somebody who left the group of this run is alive; tells the user in the end who was ended."""
+        path = self._path_of_run(name, run)
+        if found := self._find(path):
+            if path in self._sent:
+                # Some come to us only when their parent has obeyed.
+                _signal(self._told[path], found, self._sent[path])
+            return True
+        self._sent.pop(path, None)
+        if told := self._told.pop(path, None):
+            # Here it is known for certain whose they were to wait for.
+            for pid in told.keys() & self._relatives.keys():
+                if self._relatives[pid].is_zombie and self._is_adopted(self._relatives[pid]):
+                    _reap(pid)
+            self._say(f"ended {_names(told)}, which {name} had left behind")
+        return False
+
+    # The end of the app.
+
+    def insist(self) -> None:
+        """Somebody asks for the end; the second time, or when little is left to do, that means now."""
+        self._requests += 1
+        self._wake()
+
+    async def end(self, patience: float) -> None:
+        """End those of whom nobody knows whose they are: by SIGTERM, and after `patience` seconds by SIGKILL."""
+        self._is_over = True
+        told: dict[int, tuple[int, str]] = {}
+        requests = max(1, self._requests)
+        deadline, number = self._loop.time() + patience, signal.SIGTERM
+        while found := self._find(self._path if self._strangers else ""):
+            is_late = self._loop.time() >= deadline
+            if number is signal.SIGTERM and (is_late or self._requests > requests or requests > 1):
+                deadline, number = self._loop.time() + KILL_TIMEOUT, signal.SIGKILL
+            elif is_late:
+                self._say(f"{enumerate_programs(found)} cannot be ended")
+                return
+            _signal(told, found, number)
+            self._news = self._loop.create_future()
+            timer = self._loop.call_later(PAUSE, self._wake)
+            await self._news
+            timer.cancel()
+        if told:
+            self._say(f"ended {_names(told)}, which had been left behind")
+
+    # Looking.
+
+    def _path_of_run(self, name: str, run: int) -> str:
+        return f"{self._path}{name}/{run}/"
+
+    def _find(self, path: str) -> dict[int, str]:
+        """The adopted whose path begins with this one, and all their descendants; pids with names of programs."""
+        self._look()
+        roots = [pid for pid, seen in self._adopted.items() if self._path_of(pid, seen).startswith(path)]
+        return below(self._relatives, roots) if roots else {}
+
+    def _look(self) -> None:
+        """See who was adopted."""
+        if self._is_fresh or sys.platform != "linux":
+            return
+        self._is_fresh = True
+        self._loop.call_soon(self._grow_stale)
+        self._see_relatives()
+        adopted = {
+            pid: seen
+            for pid, seen in self._relatives.items()
+            if self._is_adopted(seen)
+            and not seen.is_zombie
+            and seen.group not in self._groups
+            and self._path_of(pid, seen) != GUARD
+        }
+        for pid in self._adopted.keys() - adopted.keys():
+            self._discharge(pid)
+        for pid, seen in adopted.items():
+            if pid not in self._adopted or self._adopted[pid].start != seen.start:
+                self._enlist(pid, -pid if seen.group == pid else pid, seen.start)
+        self._adopted = adopted
+        self._paths = {key: path for key, path in self._paths.items() if key[0] in self._relatives}
+
+    def _see_relatives(self) -> None:
+        """Look at whoever may descend from us. The leaders of groups do; who is in a group is what it was."""
+        newest = _newest()
+        if newest == self._newest and self._tells_births:
+            # Nobody was born since.
+            pids = set(self._relatives)
+        else:
+            pids = {int(pid) for pid in os.listdir("/proc") if pid.isdecimal()}
+            self._foreign &= pids
+            pids -= self._foreign
+        pids -= self._groups
+        seen = {pid: each for pid, each in self._relatives.items() if each.group in self._groups and pid in pids}
+        seen |= {pid: each for pid in pids - seen.keys() if (each := _see(pid)) is not None}
+        self._relatives, foreign = find_relatives(seen, os.getpid(), self._groups, self._foreign)
+        self._foreign |= foreign
+        # Who could not be placed is looked for again.
+        self._newest = newest if len(self._relatives) + len(foreign) == len(seen) else None
+
+    def _is_adopted(self, seen: Seen) -> bool:
+        # Whoever is of our own session was started by other means than ours, such as a plug-in's.
+        return seen.parent == os.getpid() and seen.session != self._session
+
+    def _grow_stale(self) -> None:
+        self._is_fresh = False
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def _look_later(self) -> None:
+        self._began_again = False
+        self._timer = self._loop.call_later(LOOK_AFTER, self._look_now)
+
+    def _look_now(self) -> None:
+        self._timer = None
+        self._look()
+        if self._began_again:
+            self._look_later()
+
+    def _path_of(self, pid: int, seen: Seen) -> str:
+        path = self._paths.get((pid, seen.start))
+        if path is None:
+            environment = _read(f"/proc/{pid}/environ")
+            path = os.fsdecode(find_variable(environment, VARIABLE))
+            # In the midst of an execution there is no environment.
+            if environment:
+                self._paths[pid, seen.start] = path
+        return path
+
+    # Reaping.
+
+    def _child_ended(self) -> None:
+        """Reap the adopted that have ended, as far as they can be seen at once."""
+        self._wake()
+        while (ended := _peek()) is not None:
+            seen = _see(ended)
+            if seen is None or ended in self._groups or not self._is_ours_to_reap(ended, seen):
+                # Somebody else is about to, and hides those behind it.
+                if self._reaping is None:
+                    self._reaping = self._loop.call_later(GRACE, self._reap_all)
+                return
+            _reap(ended)
+
+    def _reap_all(self) -> None:
+        """Reap those that were hidden, and those that nobody else has waited for."""
+        self._relatives.clear()
+        self._newest = None
+        self._see_relatives()
+        waiting = set()
+        for pid, seen in self._relatives.items():
+            if seen.is_zombie and self._is_adopted(seen):
+                if self._is_ours_to_reap(pid, seen) or (pid, seen.start) in self._waiting:
+                    _reap(pid)
+                else:
+                    waiting.add((pid, seen.start))
+        self._waiting = waiting
+        self._reaping = self._loop.call_later(GRACE, self._reap_all) if waiting else None
+
+    def _is_ours_to_reap(self, pid: int, seen: Seen) -> bool:
+        """Whether it is certain that nobody else waits for this child."""
+        if not self._is_adopted(seen):
+            return False
+        return seen.session != pid or self._is_over or any(pid in told for told in self._told.values())
+
+
+def _signal(told: dict[int, tuple[int, str]], found: Mapping[int, str], number: int) -> None:
+    """Send a signal to those who were not told the same before."""
+    for pid, program in found.items():
+        if told.get(pid, (0, ""))[0] == number:
+            continue
+        # PermissionError: it runs as another user.
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+            told[pid] = number, program
+            if number != signal.SIGKILL:
+                # A stopped process would not see the signal.
+                os.kill(pid, signal.SIGCONT)
+
+
+def _names(told: Mapping[int, tuple[int, str]]) -> str:
+    return enumerate_programs({pid: program for pid, (_, program) in told.items()})
+
+
+def _peek() -> int | None:
+    """A child that has ended, whose status is left where it is."""
+    if sys.platform != "linux":
+        return None
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if ended is None else ended.si_pid
+
+
+def _reap(pid: int) -> None:
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def _newest() -> int:
+    """The number that was given out last, to a process or to a thread; 0 where nobody tells."""
+    number = _read("/proc/loadavg").rpartition(b" ")[2]
+    return int(number or 0)
+
+
+def _see(pid: int) -> Seen | None:
+    return parse_stat(_read(f"/proc/{pid}/stat"))
+
+
+def _read(path: str) -> bytes:
+    """What a file in /proc holds; nothing where there is no such file, or no such process any more."""
+    try:
+        # A third of the time that a file object takes, which counts where there are a hundred processes.
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        data = os.read(descriptor, READ_SIZE)
+        while len(data) % READ_SIZE == 0 and (more := os.read(descriptor, READ_SIZE)):
+            data += more
+        return data
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,145 @@
+"""Marks, and whose children are reaped; how escapees are ended is tested with the whole program, in `faults`."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from loops import in_loop
+
+from procreaper.orphans import VARIABLE, Adoption, Orphans, add_mark
+
+PRELUDE = """
+import asyncio, os, subprocess, sys, time
+from pathlib import Path
+from procreaper.orphans import Orphans, add_mark, adopt
+
+adoption = adopt()
+assert adoption == (True, False)
+path = add_mark(os.environ)
+
+def zombies():
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (entry / "stat").read_bytes().rpartition(b") ")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == os.getpid() and state == b"Z":
+            found.append(int(entry.name))
+    return found
+
+def make(said):
+    ignore = lambda *arguments: None
+    loop = asyncio.get_running_loop()
+    return Orphans(path, adoption, loop, say=said.append, enlist=ignore, discharge=ignore)
+"""
+
+
+def test_an_app_below_another_has_a_longer_mark() -> None:
+    environment: dict[str, str] = {}
+    outer = add_mark(environment)
+    assert environment == {VARIABLE: outer}
+    inner = add_mark(environment)
+    assert inner.startswith(outer)
+    assert inner != outer != add_mark({})
+
+
+@in_loop
+async def test_a_run_has_a_mark_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OURS", "1")
+    listed: dict[int, tuple[int, int]] = {}
+
+    def enlist(pid: int, target: int, start: int) -> None:
+        listed[pid] = target, start
+
+    loop = asyncio.get_running_loop()
+    orphans = Orphans("app/", Adoption(False, False), loop, say=lambda text: None, enlist=enlist, discharge=listed.pop)
+    assert orphans.environment("web.1", 2, {"A": "1"}) == {"A": "1", VARIABLE: "app/web.1/2/"}
+    assert orphans.environment("web.1", 2, None)["OURS"] == "1"
+    process = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    orphans.began(process.pid)
+    (target, _) = listed[process.pid]
+    assert target == -process.pid
+    assert not orphans.lives("web.1", 2)
+    orphans.signal("web.1", 2, 15)
+    process.kill()
+    process.wait()
+    orphans.group_ended(process.pid)
+    assert listed == {}
+    await orphans.end(patience=3600)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+@pytest.mark.parametrize("session", [False, True])
+def test_children_of_others_in_this_process_keep_their_status(session: bool) -> None:
+    run(
+        f"""
+def work(code):
+    return subprocess.run(["sh", "-c", f"exit {{code}}"], start_new_session={session}).returncode
+
+async def main():
+    orphans = make([])
+    codes = await asyncio.gather(*(asyncio.to_thread(work, code) for code in range(100)))
+    assert codes == list(range(100)), codes
+
+asyncio.run(main())
+"""
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+@pytest.mark.parametrize("command", ["(setsid true &)", "setsid sh -c '(true &)'", "(true &)"])
+def test_orphans_that_have_ended_are_reaped(command: str) -> None:
+    run(
+        f"""
+async def main():
+    orphans = make([])
+    process = await asyncio.create_subprocess_shell({command!r} + "; exit 7", start_new_session=True)
+    orphans.began(process.pid)
+    assert await process.wait() == 7
+    orphans.group_ended(process.pid)
+    while zombies():
+        await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+def test_one_that_cannot_be_ended_is_told_of() -> None:
+    run(
+        """
+from procreaper import orphans as module
+module.KILL_TIMEOUT = 0.1
+# As if it were another user's.
+def refuse(pid, number):
+    raise PermissionError
+module.os.kill, kill = refuse, os.kill
+
+async def main():
+    said = []
+    orphans = make(said)
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_shell(
+        f"(setsid sh -c 'echo $$ >&{writing}; exec sleep 600' &)", start_new_session=True, pass_fds=[writing])
+    await process.wait()
+    pid = int(os.read(reading, 100))
+    await orphans.end(patience=0.1)
+    assert len(said) == 1 and said[0].endswith(f" (pid {pid}) cannot be ended"), said
+    kill(pid, 9)
+
+asyncio.run(main())
+"""
+    )
+
+
+def run(source: str) -> None:
+    """Run this in an interpreter of its own: what is a subreaper remains one."""
+    program = [sys.executable, "-W", "error", "-c", PRELUDE + source]
+    ran = subprocess.run(program, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    assert (ran.returncode, ran.stderr) == (0, "")
