@@ -23,9 +23,10 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from subprocess import STDOUT
+from typing import Protocol
 
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Output, Spawned, SpawnFailed
 from procreaper.lines import Lines
@@ -48,11 +49,30 @@ PERMANENT = {errno.ENOENT: 127, errno.ENOTDIR: 127, errno.EACCES: 126, errno.ENO
 CANNOT_RUN = 126
 
 
+class Custody(Protocol):
+    """Knows who of a run has left its group, and sees to it that a run does not outlive us."""
+
+    def environment(self, name: str, run: int, environment: Mapping[str, str] | None) -> Mapping[str, str]:
+        """The environment for a run, by which its descendants are known; None stands for ours."""
+
+    def began(self, group: int) -> None:
+        """A run has started, in this group."""
+
+    def group_ended(self, group: int) -> None:
+        """Nobody is left in it."""
+
+    def signal(self, name: str, run: int, number: int) -> None:
+        """Send this signal to those who have left the group of this run, and to those who still will."""
+
+    def lives(self, name: str, run: int) -> bool:
+        """Whether any of those is alive."""
+
+
 class Child(asyncio.SubprocessProtocol):
     """One run of `process`. `publish` returns False when the child should be read no further until `resume`.
 
     `has_room` tells whether it may be read now; `largest_read` is how many bytes at once, at most. `read_at` is when it
-    last was read, in seconds of the loop's clock.
+    last was read, in seconds of the loop's clock. Without `custody`, what belongs to a run is its group.
     """
 
     def __init__(
@@ -64,12 +84,14 @@ class Child(asyncio.SubprocessProtocol):
         publish: Callable[[Notice], bool],
         has_room: Callable[[], bool] = lambda: True,
         largest_read: int = BIG_READ,
+        custody: Custody | None = None,
     ) -> None:
         self._process = process
         self._run = run
         self._post = post
         self._publish = publish
         self._has_room = has_room
+        self._custody = custody
         self._loop = asyncio.get_running_loop()
         self._lines = Lines()
         self._pipe: int | None = None
@@ -92,6 +114,9 @@ class Child(asyncio.SubprocessProtocol):
     async def spawn(self) -> None:
         """Start the child and report it; a failure is reported, not raised."""
         writing = -1
+        environment = self._process.env
+        if self._custody is not None:
+            environment = self._custody.environment(self._process.name, self._run, environment)
         try:
             self._pipe, writing = _open_pipe()
             await self._loop.subprocess_exec(
@@ -102,7 +127,7 @@ class Child(asyncio.SubprocessProtocol):
                 stderr=STDOUT,
                 start_new_session=True,
                 cwd=self._process.cwd,
-                env=self._process.env,
+                env=environment,
             )
         except (OSError, ValueError) as error:
             self._end_of_output()
@@ -133,8 +158,8 @@ class Child(asyncio.SubprocessProtocol):
         return self._group is not None and _is_held(self._group)
 
     def signal(self, number: int, *, only_main: bool = False) -> None:
-        """Send a signal to the whole group, or to the child alone, unless it is known to be gone."""
-        if self._group is None:
+        """Send a signal to all that belongs to the run, or to the child alone, unless it is known to be gone."""
+        if self.ended:
             return
         if only_main:
             if self._transport is not None:
@@ -142,12 +167,15 @@ class Child(asyncio.SubprocessProtocol):
                     self._transport.send_signal(number)
                     self._transport.send_signal(signal.SIGCONT)
             return
-        # PermissionError: on macOS, a group of which only zombies are left; elsewhere, one that runs as another user.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._group, number)
-            if number != signal.SIGKILL:
-                # A stopped process would not see the signal; systemd does the same.
-                os.killpg(self._group, signal.SIGCONT)
+        if self._group is not None:
+            # PermissionError: on macOS, a group of which only zombies are left; elsewhere, one of another user.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._group, number)
+                if number != signal.SIGKILL:
+                    # A stopped process would not see the signal; systemd does the same.
+                    os.killpg(self._group, signal.SIGCONT)
+        if self._custody is not None:
+            self._custody.signal(self._process.name, self._run, number)
 
     def resume(self) -> None:
         """There is room again: go on reading where a pause was asked for."""
@@ -176,6 +204,8 @@ class Child(asyncio.SubprocessProtocol):
             raise TypeError(transport)
         self._transport = transport
         self._group = transport.get_pid()
+        if self._custody is not None:
+            self._custody.began(self._group)
         self._post(Spawned(self._process.name, self._run, self._group))
         if self._pipe is not None:
             # Only now, so that the first output comes after the news of the start.
@@ -278,24 +308,31 @@ class Child(asyncio.SubprocessProtocol):
         if transport is None:
             raise RuntimeError("the end of a child that was never reported")
         returncode = transport.get_returncode()
-        leftovers = self._group is not None and group_lives(self._group)
+        leftovers = self._somebody_lives()
         transport.close()
         self._post(ChildExited(self._process.name, self._run, Exit.of(returncode or 0), leftovers))
         if leftovers:
             self._look_timer = self._loop.call_later(FIRST_LOOK, self._look, FIRST_LOOK)
         else:
-            self._group = None
             self.ended = True
 
     def _look(self, waited: float) -> None:
-        if self._group is not None and group_lives(self._group):
+        if self._somebody_lives():
             wait = min(waited * 2, LAST_LOOK)
             self._look_timer = self._loop.call_later(wait, self._look, wait)
             return
         self._take_last_words()
-        self._group = None
         self.ended = True
         self._post(GroupEnded(self._process.name, self._run))
+
+    def _somebody_lives(self) -> bool:
+        """Whether any that belongs to the run is alive; a group that is found empty is signalled no more."""
+        if self._group is not None and not group_lives(self._group):
+            if self._custody is not None:
+                self._custody.group_ended(self._group)
+            self._group = None
+        has_escaped = self._custody is not None and self._custody.lives(self._process.name, self._run)
+        return self._group is not None or has_escaped
 
 
 def group_lives(group: int) -> bool:

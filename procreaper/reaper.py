@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, assert_never
 
 from procreaper import fleet as rules
-from procreaper.child import BIG_READ, Child
+from procreaper.child import BIG_READ, Child, Custody
 from procreaper.events import (
     Action,
     Announce,
@@ -76,7 +76,7 @@ class Owner:
     """Runs a plan. `publish` takes every notice; where it returns False, output pauses until `resume`.
 
     With `stays` it goes on until it is told to shut down, even when every process has ended. `largest_read` is how many
-    bytes of output a child may have under way.
+    bytes of output a child may have under way. `custody` knows whoever has left the group of a run.
     """
 
     def __init__(
@@ -86,10 +86,12 @@ class Owner:
         publish: Callable[[Notice], bool],
         stays: bool = False,
         largest_read: int = BIG_READ,
+        custody: Custody | None = None,
     ) -> None:
         self._plan = plan
         self._fleet = rules.begin(plan)
         self._publish = publish
+        self._custody = custody
         self._stays = stays
         self._largest_read = largest_read
         self._inbox: deque[Event] = deque()
@@ -235,6 +237,7 @@ class Owner:
                     publish=self._listening(process, run),
                     has_room=lambda: self._room or process.quiet,
                     largest_read=self._largest_read,
+                    custody=self._custody,
                 )
                 self._children[name] = [*(old for old in self._children.get(name, ()) if not old.over), child]
                 tasks.create_task(child.spawn(), name=f"spawn {name}")
