@@ -17,6 +17,8 @@ from procreaper.cli.project import configured
 from procreaper.config import Configuration, Options
 from procreaper.errors import Problem
 from procreaper.formats import Format, Style, TextFormat
+from procreaper.guard import Guard
+from procreaper.orphans import GUARD, VARIABLE, Adoption, Orphans, add_mark, adopt
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,6 +34,8 @@ PATIENCE = 5.0
 
 def start(options: Options, style: Style) -> int:
     """Run the application; the answer is the exit status. Raises ConfigError for anything wrong with the project."""
+    # Before the environments of the processes are made of ours.
+    path = add_mark(os.environ)
     configuration = configured(options)
     report(configuration.warnings)
     plan = configuration.plan
@@ -44,16 +48,21 @@ def start(options: Options, style: Style) -> int:
         complain(f"procreaper: nothing to start: {why}")
         return 0
     style = style._replace(timestamps=configuration.timestamps)
+    adoption = adopt()
+    # Before there is anything to be guarded; it comes up while we go on.
+    guard = Guard(f"{VARIABLE}={path}", {VARIABLE: GUARD}, complain)
+    guard.start()
 
     asyncio = _import_asyncio(with_ssl=any(process.health is not None for process in plan.processes))
     loop = asyncio.new_event_loop()
     _watch_children_by_descriptor(loop)
+    guard.attend(loop)
     # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
-    status: int = loop.run_until_complete(_supervise(configuration, style))
+    status: int = loop.run_until_complete(_supervise(configuration, style, guard, adoption))
     return status
 
 
-async def _supervise(configuration: Configuration, style: Style) -> int:
+async def _supervise(configuration: Configuration, style: Style, guard: Guard, adoption: Adoption) -> int:
     import asyncio
 
     from procreaper.child import BIG_READ, SMALL_READ
@@ -78,6 +87,7 @@ async def _supervise(configuration: Configuration, style: Style) -> int:
     def on_signal(request: Shutdown) -> None:
         if over.is_set():
             terminal.abandon()
+        orphans.insist()
         owner.post(request)
 
     def on_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -100,13 +110,27 @@ async def _supervise(configuration: Configuration, style: Style) -> int:
     terminal = Terminal(
         STDOUT, text, quiet=configuration.quiet, high=high, on_room=lambda: owner.resume(), on_broken=on_broken
     )
-    owner = Owner(configuration.plan, publish=Hub([terminal]).publish, largest_read=largest_read)
+    orphans = Orphans(
+        os.environ[VARIABLE],
+        adoption,
+        asyncio.get_running_loop(),
+        say=lambda text: owner.say(text),
+        enlist=guard.enlist,
+        discharge=guard.discharge,
+    )
+    owner = Owner(configuration.plan, publish=Hub([terminal]).publish, largest_read=largest_read, custody=orphans)
     signals_as_requests(on_signal, owner.say)
     # What has been made so far stays for good.
     gc.freeze()
     gc.enable()
     try:
         code = await owner.run()
+        await orphans.end(patience=max(process.ending.timeout for process in processes))
+        if adoption.complete:
+            guard.dismiss()
+        else:
+            # It finds by their mark those who did not come to us.
+            guard.release()
     except asyncio.CancelledError:
         raise errors[0] from None
     finally:

@@ -1,0 +1,1 @@
+"""Whatever happens to procreaper, nothing that it started outlives it."""

@@ -1,0 +1,206 @@
+"""Whoever leaves the group of its process is found, ended with it, and told of; and zombies do not pile up."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from integration.driver import LIMIT, Program, Project
+
+from . import trees
+from .watching import children, kill, wait_for_guard, wait_until_gone
+
+ESCAPES = [kind for kind in trees.ALL if kind not in ("stubborn", "tree", "stopped")]
+DAEMON = "(setsid sh -c 'echo daemon $$; exec sleep 600' &)"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ESCAPES if "stubborn" not in kind])
+def test_escapees_are_ended_with_their_process(project: Project, kind: str) -> None:
+    project.procfile(web=trees.ALL[kind])
+    # Far longer than any wait of these tests: nobody is waited for who obeys.
+    program = project.begin("start", "-t", "3600")
+    program.wait_for("ready")
+    guard = wait_for_guard(program)
+    result = program.stop()
+    assert result.code == 143
+    wait_until_gone([guard])
+    (told,) = (line for line in result.lines("system") if line.startswith("ended "))
+    assert re.fullmatch(r"ended \w+ \(pid \d+\), which web.1 had left behind", told)
+
+
+def test_an_escapee_that_ignores_sigterm_is_killed_after_the_timeout(project: Project) -> None:
+    project.procfile(web=trees.STUBBORN_ESCAPEE)
+    program = project.begin("start", "-t", "0.1")
+    program.wait_for("ready")
+    result = program.stop()
+    assert result.code == 143
+    assert "sending SIGKILL to web.1" in result.out
+    assert ", which web.1 had left behind" in result.out
+
+
+def test_a_second_signal_kills_escapees_at_once(project: Project) -> None:
+    project.procfile(web=trees.STUBBORN_ESCAPEE)
+    program = project.begin("start", "-t", "3600")
+    program.wait_for("ready")
+    program.send(signal.SIGINT)
+    program.wait_for("sending SIGTERM to web.1")
+    assert program.stop(signal.SIGINT).code == 130
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_process_that_goes_into_the_background_ends_the_app_and_is_ended(project: Project, status: int) -> None:
+    project.procfile(web=f"{DAEMON}; read line; exit {status}", other="exec sleep 600")
+    program = project.begin("start", "-t", "3600", stdin=subprocess.PIPE)
+    (pid,) = program.wait_for(r"daemon (\d+)$")
+    program.type("\n")
+    result = program.end()
+    assert result.code == status
+    assert any(
+        re.fullmatch(rf"ended \w+ \(pid {pid}\), which web.1 had left behind", line) for line in result.lines("system")
+    )
+
+
+def test_a_daemon_that_has_wiped_its_environment_is_ended_with_the_app(project: Project) -> None:
+    project.procfile(web=f"env -i {DAEMON[1:-1]} exec sleep 600")
+    program = project.begin("start", "-t", "3600")
+    (pid,) = program.wait_for(r"daemon (\d+)$")
+    result = program.stop()
+    assert result.code == 143
+    # It may not have become `sleep` yet.
+    assert re.fullmatch(rf"ended \w+ \(pid {pid}\), which had been left behind", result.lines("system")[-1])
+
+
+@pytest.mark.parametrize("impatient", [False, True])
+def test_a_stubborn_one_of_whom_nobody_knows_whose_it_is_is_killed(project: Project, impatient: bool) -> None:
+    project.write("daemon", f"trap '' TERM; echo daemon $$; {trees.STUBBORN}")
+    project.procfile(web="(env -i setsid sh daemon &); exec sleep 600")
+    program = project.begin("start", "-t", "3600" if impatient else "0.1")
+    (pid,) = program.wait_for(r"daemon (\d+)$")
+    program.wait_for("ready")
+    program.send(signal.SIGTERM)
+    program.wait_for("web.1 stopped")
+    result = program.stop() if impatient else program.end()
+    assert result.code == 143
+    wait_until_gone([int(pid)])
+    assert f"ended sh (pid {pid})" in result.lines("system")[-1]
+
+
+def test_no_daemon_survives_the_restart_of_its_process(project: Project) -> None:
+    project.procfile(web=f"{DAEMON}; read line; exit 1", other=DAEMON.replace("daemon", "other") + "; exec sleep 600")
+    project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "10ms"\n')
+    program = project.begin("start", "-t", "3600", stdin=subprocess.PIPE)
+    (first,) = program.wait_for(r"daemon (\d+)$")
+    (other,) = program.wait_for(r"other (\d+)$")
+    program.type("\n")
+    program.wait_for("web.1 started", count=2)
+    assert int(first) not in children(program.pid)
+    assert children(program.pid)[int(other)] == "S"
+    program.wait_for(r"daemon (\d+)$", count=2)
+    assert program.stop().code == 143
+
+
+def test_fifty_daemons_that_end_leave_no_zombies(project: Project) -> None:
+    os.mkfifo(project.path / "fifo")
+    daemons = "for n in $(seq 50); do (setsid sh -c 'echo ready; read line < fifo' &); done; "
+    # Half of them in a session that somebody else has made.
+    project.procfile(
+        web=daemons.replace("(setsid sh", "(setsid sh -c 'sh \"$@\" & :' sh") + "exec sleep 600",
+        b=daemons + "exec sleep 600",
+    )
+    program = project.begin("start")
+    program.wait_for("ready", count=100)
+    wait_for_children(program, 102)
+    with (project.path / "fifo").open("w") as fifo:
+        fifo.write("\n" * 100)
+        fifo.flush()
+        wait_for_children(program, 2)
+    assert program.stop().code == 143
+
+
+def test_short_lived_orphans_in_the_group_leave_no_zombies(project: Project) -> None:
+    project.procfile(web="for n in $(seq 50); do (sh -c 'sleep 0.01' &); done; echo ready; exec sleep 600")
+    program = project.begin("start")
+    program.wait_for("ready")
+    wait_for_children(program, 1)
+    assert program.stop().code == 143
+
+
+def test_no_status_of_a_child_is_lost_beside_orphans(project: Project) -> None:
+    # All at the same time, with orphans among them: whoever waits for the wrong one changes these codes.
+    project.procfile(**{f"p{code}": f"(setsid true &); (true &); exit {code}" for code in range(30)})
+    project.write(".reaper.toml", '[defaults]\nstop_all = "never"\n')
+    result = project.run("start")
+    codes = {name: int(code) for name, code in re.findall(r"(p\d+)\.1 stopped \(rc=(\d+)\)", result.out)}
+    assert codes == {f"p{code}": code for code in range(30)}
+
+
+def test_children_from_before_are_left_alone(project: Project) -> None:
+    # They are ours since we have taken the place of the shell that has started them.
+    project.procfile(web="echo ready; exec sleep 600")
+    project.write("stranger", "echo $$ > stranger.pid; read line < stranger.fifo; echo spared > spared")
+    os.mkfifo(project.path / "stranger.fifo")
+    program = project.begin(
+        "start", wrapper=("sh", "-c", '(sleep 600 & exec setsid sh stranger) >/dev/null 2>&1 & exec "$@"', "sh")
+    )
+    program.wait_for("ready")
+    assert program.stop().code == 143
+    with (project.path / "stranger.fifo").open("w") as fifo:
+        fifo.write("\n")
+    wait_until_gone([int((project.path / "stranger.pid").read_text())])
+    assert (project.path / "spared").read_text() == "spared\n"
+    subprocess.run(["pkill", "-s", str(program.pid), "-x", "sleep"], check=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGTSTP])
+def test_the_guard_minds_no_signal(project: Project, number: signal.Signals) -> None:
+    project.procfile(web=trees.STUBBORN)
+    program = project.begin("start", "-t", "0.1")
+    program.wait_for("ready")
+    guard = wait_for_guard(program)
+    os.kill(guard, number)
+    assert guard in children(program.pid)
+    kill(program)
+    wait_until_gone([guard])
+
+
+def test_the_guard_holds_nothing_of_ours(project: Project) -> None:
+    project.procfile(web="echo ready; exec sleep 600")
+    wrapper = ("sh", "-c", 'exec 5>held 6<Procfile; exec "$@"', "sh")
+    program = project.begin("start", wrapper=wrapper)
+    program.wait_for("ready")
+    guard = wait_for_guard(program)
+    holds = {os.readlink(f"/proc/{guard}/fd/{name}").partition(":")[0] for name in os.listdir(f"/proc/{guard}/fd")}
+    assert holds == {"pipe", "/dev/null"}
+    assert os.readlink(f"/proc/{guard}/cwd") == "/"
+    assert os.getsid(guard) == guard
+    # Nor do the children hold its pipe: the end of it would never come.
+    pipe = os.readlink(f"/proc/{guard}/fd/0")
+    (child,) = set(children(program.pid)) - {guard}
+    assert pipe not in {os.readlink(f"/proc/{child}/fd/{name}") for name in os.listdir(f"/proc/{child}/fd")}
+    assert program.stop().code == 143
+
+
+def test_without_a_shell_for_the_guard_the_app_runs_with_a_warning(project: Project) -> None:
+    project.procfile(web=f"{DAEMON}; exec sleep 600")
+    script = (
+        "import sys; from procreaper import guard; guard.SHELL = '/nowhere/sh'; from procreaper.__main__ import main; "
+        "sys.argv[1:] = sys.argv[sys.argv.index('procreaper') + 1:]; main()"
+    )
+    program = project.begin("start", wrapper=(sys.executable, "-c", script))
+    program.wait_for("daemon")
+    result = program.stop()
+    assert result.code == 143
+    assert len(re.findall("warning: there is no guard: no such file or directory", result.err)) == 1
+
+
+def wait_for_children(program: Program, count: int) -> None:
+    """Wait until the program has so many children besides the guard, zombies counted."""
+    deadline = time.monotonic() + LIMIT
+    while (found := len(children(program.pid)) - 1) != count:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)

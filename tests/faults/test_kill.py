@@ -1,0 +1,180 @@
+"""`kill -9` of procreaper: its guard ends everything, in whatever state it was."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from integration.driver import Project
+from survivors import MARKER, marked
+
+from . import trees
+from .watching import children, guards, kill, wait_for_guard, wait_until_gone
+
+# How often it is killed at a random time; ask for more where that matters.
+KILLS = int(os.environ.get("PROCREAPER_TEST_KILLS", "20"))
+
+
+@pytest.mark.parametrize("kind", trees.ALL)
+def test_nothing_survives(project: Project, kind: str) -> None:
+    project.procfile(web=trees.ALL[kind], worker="echo ready; exec sleep 600")
+    program = project.begin("start")
+    program.wait_for("ready", count=2)
+    kill(program)
+
+
+@pytest.mark.parametrize("started", [0, 1, 2, 10, 29])
+def test_nothing_survives_a_start_that_was_cut_short(project: Project, started: int) -> None:
+    project.procfile(web=trees.DOUBLE_FORK, worker="exec sleep 600")
+    program = project.begin("start", "-c", "web=15,worker=15")
+    program.wait_for("started", count=started)
+    kill(program)
+
+
+@pytest.mark.parametrize("kind", ["stubborn", "tree", "stubborn-escapee"])
+def test_nothing_survives_a_stop_that_was_cut_short(project: Project, kind: str) -> None:
+    project.procfile(web=trees.ALL[kind], worker=trees.STUBBORN)
+    program = project.begin("start", "-t", "3600")
+    program.wait_for("ready", count=2)
+    program.send(signal.SIGTERM)
+    program.wait_for("sending SIGTERM", count=2)
+    kill(program)
+
+
+def test_nothing_survives_a_back_off_that_was_cut_short(project: Project) -> None:
+    project.procfile(web="echo ready; exit 1", worker=trees.DOUBLE_FORK)
+    project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "1h"\n')
+    program = project.begin("start")
+    program.wait_for("web.1: .* retry 1")
+    program.wait_for("ready", count=2)
+    kill(program)
+
+
+def test_who_has_wiped_its_environment_does_not_survive_either(project: Project) -> None:
+    # As nginx, Redis and PostgreSQL do, which write into it what `ps` is to show.
+    project.procfile(
+        web="(env -i setsid sh -c 'echo pid $$; exec sleep 600' &); exec sleep 600", other="read line; exit 1"
+    )
+    project.write(".reaper.toml", '[process.other]\nstop_all = "never"\n')
+    program = project.begin("start", stdin=subprocess.PIPE)
+    (pid,) = map(int, program.wait_for(r"pid (\d+)$"))
+    # At the end of a process it is looked for who has escaped, and the guard is told.
+    program.type("\n")
+    program.wait_for("other.1 stopped")
+    assert children(program.pid)[pid] == "S"
+    kill(program)
+    wait_until_gone([pid])
+
+
+def test_hooks_do_not_survive(project: Project) -> None:
+    project.procfile(web="echo ready; exec sleep 600")
+    project.write(".reaper.toml", '[process.web.hooks]\non_ready = "echo hooked; exec sleep 600"\n')
+    program = project.begin("start")
+    program.wait_for("hooked")
+    kill(program)
+
+
+def test_the_guard_ends_when_it_has_done_its_work(project: Project) -> None:
+    project.procfile(web=trees.SETSID)
+    program = project.begin("start")
+    program.wait_for("ready")
+    guard = wait_for_guard(program)
+    kill(program)
+    wait_until_gone([guard])
+
+
+@pytest.mark.parametrize("kind", ["stubborn", "double-fork"])
+def test_a_guard_that_was_killed_is_replaced(project: Project, kind: str) -> None:
+    project.procfile(web=trees.ALL[kind], worker="echo ready; exec sleep 600")
+    program = project.begin("start")
+    program.wait_for("ready", count=2)
+    first = wait_for_guard(program)
+    os.kill(first, signal.SIGKILL)
+    second = wait_for_guard(program, other_than=first)
+    assert first not in children(program.pid)
+    kill(program)
+    wait_until_gone([second])
+
+
+def test_a_stopped_guard_holds_up_nobody(project: Project) -> None:
+    project.procfile(web="exec sleep 0.01")
+    # More than a pipe holds would take hours; this many show that nobody waits for an answer.
+    project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "10ms"\n')
+    program = project.begin("start")
+    guard = wait_for_guard(program)
+    os.kill(guard, signal.SIGSTOP)
+    program.wait_for("web.1 started", count=3)
+    assert program.stop().code == 143
+    wait_until_gone([guard])
+
+
+def test_a_nested_app_does_not_survive(project: Project) -> None:
+    nested(project)
+    program = project.begin("start")
+    program.wait_for("ready", count=2)
+    below = [*guards(program.pid), *(guard for pid in children(program.pid) for guard in guards(pid))]
+    assert len(below) == 2
+    kill(program)
+    wait_until_gone(below)
+
+
+def test_a_nested_procreaper_that_is_killed_leaves_nothing_in_the_outer_one(project: Project) -> None:
+    nested(project)
+    program = project.begin("start")
+    program.wait_for("ready", count=2)
+    (inner,) = (pid for pid in children(program.pid) if guards(pid))
+    os.kill(inner, signal.SIGKILL)
+    assert program.end().code == 128 + signal.SIGKILL
+
+
+def test_a_nested_app_ends_with_the_outer_one(project: Project) -> None:
+    nested(project)
+    program = project.begin("start")
+    program.wait_for("ready", count=2)
+    result = program.stop()
+    assert result.code == 143
+    # The inner one has found what was left behind there; its guard was not left behind by anybody.
+    told = [line for line in result.out.splitlines() if "left behind" in line]
+    assert told
+    assert all("web.1  | " in line for line in told)
+
+
+def nested(project: Project) -> None:
+    project.procfile(web=f"exec {sys.executable} -m procreaper start -f inner")
+    project.write("inner", f"a: {trees.DOUBLE_FORK}\nb: {trees.SETSID}\n")
+
+
+def test_kills_at_random_times_leave_nothing(project: Project, record_property: pytest.RecordProperty) -> None:
+    """What it was doing when it was killed depends on the moment only, from its first instruction to its last."""
+    kinds = list(trees.ALL.values())
+    project.procfile(a="x", b="x", c="x", crashing="exit 1")
+    project.write(".reaper.toml", '[process.crashing]\nrestart = "always"\nbackoff = "20ms"\nstop_all = "never"\n')
+    marker = os.environ[MARKER]
+    worst = 0.0
+    for number in range(KILLS):
+        dice = random.Random(number)
+        chosen = dice.choices(kinds, k=3)
+        project.procfile(a=chosen[0], b=chosen[1], c=chosen[2], crashing="exit 1")
+        program = project.begin("start", "-t", "600")
+        match number % 3:
+            case 0:
+                time.sleep(dice.uniform(0, 0.4))
+            case 1:
+                program.wait_for("ready", count=3)
+                time.sleep(dice.uniform(0, 0.1))
+            case 2:
+                program.wait_for("ready", count=dice.randint(1, 3))
+                program.send(signal.SIGTERM)
+                time.sleep(dice.uniform(0, 0.05))
+        took = kill(program)
+        worst = max(worst, took)
+        project.clean_up()
+        assert marked(marker) == [], (number, chosen)
+    # Told in the report of `--junit-xml`, and by `-s`.
+    record_property("worst_seconds", round(worst, 3))
+    sys.stdout.write(f"{KILLS} kills, the slowest after {worst * 1000:.0f} ms\n")
