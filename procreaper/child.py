@@ -5,7 +5,9 @@ the loop's thread and nothing blocks.
 
 Theory of operation. The child leads a session, and so a group, of its own. Its standard output and error are one pipe,
 read by us and not by asyncio's transport, for two reasons: the end of the child is its wait status and not the end of
-the pipe, which a grandchild may hold open; and we pause reading (back-pressure) when `publish` says so.
+the pipe, which a grandchild may hold open; and we pause reading (back-pressure) when `publish` says so. Or all three
+streams are a terminal of its own, of which we hold the child's end as well until it has died: were that closed by the
+last who has it open, to stop reading would hang it up, and end the child.
 
 When the child has been reaped, exactly what the pipe holds at that moment is read before `ChildExited` is posted, so
 that its last words come before its obituary. Members of its group that are still there are polled for, because nobody
@@ -35,7 +37,12 @@ from procreaper.plan import Process
 # A pipe starts with 64 KiB on Linux; one that was found full is worth more memory, and bigger reads.
 SMALL_READ = 1 << 16
 BIG_READ = 1 << 20
-# What is held of an unfinished line is shown after this many seconds of quiet.
+# Linux gives out 4095 bytes of a terminal at once, macOS less; where one read brought so much, there may be more.
+TERMINAL_READ = 1000
+# The kernel holds no more than this of what was written to a terminal; how much there is, it does not tell.
+TERMINAL_HOLDS = 1 << 17
+# What is held of an unfinished line is shown after this many seconds of quiet; on a terminal, where it may be a bar
+# that moves on and on, after that time in any case.
 QUIET = 0.1
 # How long the obituary waits for room while output is paused, in seconds.
 LAST_WORDS = 0.25
@@ -68,11 +75,25 @@ class Custody(Protocol):
         """Whether any of those is alive."""
 
 
+class OwnTerminal(Protocol):
+    """A terminal for one child: it has `its` end as its three streams, and what it writes is read at `ours`."""
+
+    ours: int
+    its: int
+
+    def command(self, argv: tuple[str, ...]) -> tuple[str, ...]:
+        """What runs `argv` with this as its controlling terminal."""
+
+    def resize(self, size: os.terminal_size) -> None:
+        """Give it another size."""
+
+
 class Child(asyncio.SubprocessProtocol):
     """One run of `process`. `publish` returns False when the child should be read no further until `resume`.
 
-    `has_room` tells whether it may be read now; `largest_read` is how many bytes at once, at most. `read_at` is when it
-    last was read, in seconds of the loop's clock. Without `custody`, what belongs to a run is its group.
+    `has_room` tells whether it may be read now; `largest_read` is how many bytes at once, at most. `open_terminal`
+    opens a terminal for it; without that, or where it returns None, it writes to a pipe. `read_at` is when it last was
+    read, in seconds of the loop's clock. Without `custody`, what belongs to a run is its group.
     """
 
     def __init__(
@@ -85,6 +106,7 @@ class Child(asyncio.SubprocessProtocol):
         has_room: Callable[[], bool] = lambda: True,
         largest_read: int = BIG_READ,
         custody: Custody | None = None,
+        open_terminal: Callable[[], OwnTerminal | None] | None = None,
     ) -> None:
         self._process = process
         self._run = run
@@ -95,6 +117,11 @@ class Child(asyncio.SubprocessProtocol):
         self._loop = asyncio.get_running_loop()
         self._lines = Lines()
         self._pipe: int | None = None
+        self._open_terminal = open_terminal
+        self._terminal: OwnTerminal | None = None
+        self._its_end: int | None = None
+        # When what is held of an unfinished line began to be.
+        self._begun_at = 0.0
         self._read_size = SMALL_READ
         self._largest_read = largest_read
         self._paused = False
@@ -117,13 +144,20 @@ class Child(asyncio.SubprocessProtocol):
         environment = self._process.env
         if self._custody is not None:
             environment = self._custody.environment(self._process.name, self._run, environment)
+        argv = self._process.argv
         try:
-            self._pipe, writing = _open_pipe()
+            self._terminal = None if self._open_terminal is None else self._open_terminal()
+            if self._terminal is None:
+                self._pipe, writing = _open_pipe()
+            else:
+                self._pipe, self._its_end = self._terminal.ours, self._terminal.its
+                argv = self._terminal.command(argv)
+            _ensure_descriptors(self._pipe)
             await self._loop.subprocess_exec(
                 lambda: self,
-                *self._process.argv,
-                stdin=None,
-                stdout=writing,
+                *argv,
+                stdin=None if self._terminal is None else self._its_end,
+                stdout=writing if self._terminal is None else self._its_end,
                 stderr=STDOUT,
                 start_new_session=True,
                 cwd=self._process.cwd,
@@ -177,6 +211,11 @@ class Child(asyncio.SubprocessProtocol):
         if self._custody is not None:
             self._custody.signal(self._process.name, self._run, number)
 
+    def resize(self, size: os.terminal_size) -> None:
+        """Our terminal has another size; so gets that of the child, if it has one."""
+        if self._terminal is not None and self._pipe is not None:
+            self._terminal.resize(size)
+
     def resume(self) -> None:
         """There is room again: go on reading where a pause was asked for."""
         if not self._paused:
@@ -194,7 +233,7 @@ class Child(asyncio.SubprocessProtocol):
         Somebody who left the group may hold the pipe open; what they write from now on is nobody's concern any more.
         """
         if self._pipe is not None:
-            self._read_exactly(_available(self._pipe))
+            self._read_what_is_there()
             self._end_of_output()
 
     # asyncio.SubprocessProtocol
@@ -228,7 +267,7 @@ class Child(asyncio.SubprocessProtocol):
             return
         self.read_at = self._loop.time()
         try:
-            data = os.read(self._pipe, self._read_size)
+            data = self._read_once(self._pipe)
         except BlockingIOError:
             return
         except OSError:
@@ -237,13 +276,28 @@ class Child(asyncio.SubprocessProtocol):
         if not data:
             self._end_of_output()
             return
-        if len(data) >= SMALL_READ and self._read_size < self._largest_read:
+        if len(data) >= SMALL_READ and self._read_size < self._largest_read and self._terminal is None:
             self._read_size = self._largest_read
             _enlarge(self._pipe)
         self._take(data)
 
+    def _read_once(self, pipe: int) -> bytes:
+        data = os.read(pipe, self._read_size)
+        if self._terminal is None or len(data) < TERMINAL_READ:
+            return data
+        pieces, size = [data], len(data)
+        # Its end is found again by the next read.
+        with suppress(OSError):
+            while size < SMALL_READ and (data := os.read(pipe, self._read_size)):
+                pieces.append(data)
+                size += len(data)
+        return b"".join(pieces)
+
     def _take(self, data: bytes) -> None:
+        goes_on = self._lines.unfinished
         whole = self._lines.feed(data)
+        if whole or not goes_on:
+            self._begun_at = self.read_at
         if whole:
             self._tell(whole)
         if self._lines.unfinished and self._flush_timer is None:
@@ -262,14 +316,18 @@ class Child(asyncio.SubprocessProtocol):
         self._flush_timer = None
         if not self._lines.unfinished or self._lines.cut_by_a_buffer:
             return
-        quiet_until = self.read_at + QUIET
+        quiet_until = (self.read_at if self._terminal is None else self._begun_at) + QUIET
         if self._paused or self._loop.time() < quiet_until:
             when = self._loop.time() + QUIET if self._paused else quiet_until
             self._flush_timer = self._loop.call_at(when, self._flush_when_quiet)
             return
         self._tell(self._lines.flush())
 
-    def _read_exactly(self, size: int) -> None:
+    def _read_what_is_there(self) -> None:
+        """Read what can be read at this moment, and not what is still being written."""
+        if self._pipe is None:
+            return
+        size = _available(self._pipe) if self._terminal is None else TERMINAL_HOLDS
         while size > 0 and self._pipe is not None:
             try:
                 data = os.read(self._pipe, min(size, BIG_READ))
@@ -287,19 +345,27 @@ class Child(asyncio.SubprocessProtocol):
             self._loop.remove_reader(self._pipe)
             os.close(self._pipe)
             self._pipe = None
+        self._let_go_of_its_end()
         if self._lines.unfinished:
             self._tell(self._lines.flush())
+
+    def _let_go_of_its_end(self) -> None:
+        if self._its_end is not None:
+            os.close(self._its_end)
+            self._its_end = None
 
     # The end.
 
     def _say_last_words(self) -> None:
         self._last_words_timer = None
         self._take_last_words()
+        # From now on, that nobody has it open is the end of the output.
+        self._let_go_of_its_end()
         self._report_end()
 
     def _take_last_words(self) -> None:
         if self._pipe is not None and not self._paused:
-            self._read_exactly(_available(self._pipe))
+            self._read_what_is_there()
             if self._lines.unfinished:
                 self._tell(self._lines.flush())
 
@@ -372,25 +438,24 @@ def _is_held(pid: int) -> bool:
 
 
 def _open_pipe() -> tuple[int, int]:
-    """A pipe whose reading end never blocks.
-
-    It also makes sure that a spawn will have the descriptors it needs: asyncio opens one after the child exists, and a
-    child whose end cannot be watched for would be lost.
-    """
+    """A pipe whose reading end never blocks."""
     reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    return reading, writing
+
+
+def _ensure_descriptors(open_one: int) -> None:
+    """Make sure that a spawn will have the descriptors that it needs; raises OSError if not.
+
+    asyncio opens one after the child exists, and a child whose end cannot be watched for would be lost.
+    """
     spare: list[int] = []
     try:
         for _ in range(SPAWN_DESCRIPTORS):
-            spare.append(os.dup(reading))  # noqa: PERF401 (a comprehension would lose those opened before the error)
-    except OSError:
-        os.close(reading)
-        os.close(writing)
-        raise
+            spare.append(os.dup(open_one))  # noqa: PERF401 (a comprehension would lose those opened before the error)
     finally:
         for descriptor in spare:
             os.close(descriptor)
-    os.set_blocking(reading, False)
-    return reading, writing
 
 
 def _enlarge(pipe: int) -> None:

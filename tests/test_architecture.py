@@ -62,6 +62,7 @@ LAYERS = {
     "procreaper.child": "hand",
     "procreaper.command": "hand",
     "procreaper.signals": "hand",
+    "procreaper.pseudoterminal": "hand",
     "procreaper.watch.*": "hand",
     "procreaper.guard": "hand",
     "procreaper.orphans": "hand",

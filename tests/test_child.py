@@ -20,6 +20,7 @@ from survivors import Survivors
 from procreaper.child import Child, group_lives
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Output, Spawned, SpawnFailed
 from procreaper.plan import Process
+from procreaper.pseudoterminal import Pseudoterminal
 
 pytestmark = pytest.mark.usefixtures("survivors")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells zombies from the living in /proc")
@@ -32,14 +33,21 @@ class Observer:
     """Takes what a child reports; `room` is what it answers when output is published."""
 
     def __init__(
-        self, command: str | Sequence[str], *, cwd: Path | None = None, env: dict[str, str] | None = None
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        terminal: bool = False,
     ) -> None:
         self.events: list[Event | Notice] = []
         self.room = True
         self._changed = asyncio.Event()
         command = command if isinstance(command, str) else tuple(command)
         process = Process("web", command, cwd=None if cwd is None else str(cwd), env=env)
-        self.child = Child(process, RUN, post=self._take, publish=self._publish)
+        self.child = Child(
+            process, RUN, post=self._take, publish=self._publish, open_terminal=open_terminal if terminal else None
+        )
 
     @property
     def output(self) -> bytes:
@@ -70,6 +78,10 @@ class Observer:
     async def dies(self) -> ChildExited:
         await self.child.spawn()
         return await self.sees(ChildExited)
+
+
+def open_terminal() -> Pseudoterminal:
+    return Pseudoterminal(os.terminal_size((80, 24)))
 
 
 def python(source: str) -> tuple[str, ...]:
@@ -384,6 +396,122 @@ async def test_no_descriptor_is_left_open() -> None:
             run.child.signal(signal.SIGKILL)
             await run.sees(GroupEnded)
         await run.closes()
+    assert len(os.listdir("/dev/fd")) == before
+
+
+# The same with a terminal.
+
+
+@in_loop
+async def test_on_a_terminal_the_last_words_come_before_the_obituary() -> None:
+    run = Observer("seq 5000; printf unfinished; kill -KILL $$", terminal=True)
+    await run.dies()
+    assert run.output == b"".join(b"%d\n" % number for number in range(1, 5001)) + b"unfinished"
+    assert isinstance(run.events[-1], ChildExited)
+
+
+@in_loop
+async def test_on_a_terminal_the_last_words_come_first_although_somebody_holds_it() -> None:
+    run = Observer("trap '' HUP; sleep 600 & printf unfinished; exit 0", terminal=True)
+    await run.dies()
+    assert [type(event) for event in run.events] == [Spawned, Output, ChildExited]
+    run.child.signal(signal.SIGKILL)
+    await run.sees(GroupEnded)
+    await run.closes()
+
+
+@in_loop
+async def test_on_a_terminal_a_flood_is_whole() -> None:
+    run = Observer("seq 400000", terminal=True)
+    await run.dies()
+    assert run.output == b"".join(b"%d\n" % number for number in range(1, 400_001))
+
+
+@in_loop
+async def test_on_a_terminal_where_there_is_no_room_nothing_is_read_until_there_is(tmp_path: Path) -> None:
+    for name in ("began", "filled"):
+        os.mkfifo(tmp_path / name)
+    run = Observer(python(FILL), cwd=tmp_path, terminal=True)
+    run.room = False
+    await run.child.spawn()
+    await run.reads(b"first\n")
+    await asyncio.to_thread((tmp_path / "began").read_text)
+    written = int(await asyncio.to_thread((tmp_path / "filled").read_text))
+    assert written > 0
+    await run.sees(ChildExited)
+    assert run.output == b"first\n"
+    run.room = True
+    run.child.resume()
+    await run.closes()
+    assert len(run.output) == len(b"first\n") + written
+
+
+@in_loop
+async def test_a_child_that_closes_its_terminal_is_not_hung_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    run = Observer("exec < /dev/null > /dev/null 2>&1; cat fifo; echo again > /dev/tty", cwd=tmp_path, terminal=True)
+    await run.child.spawn()
+    await asyncio.to_thread((tmp_path / "fifo").write_text, "")
+    await run.sees(ChildExited)
+    assert run.output == b"again\n"
+
+
+@in_loop
+async def test_a_bar_that_never_rests_is_shown_all_the_same() -> None:
+    move = "import itertools, os, time\nfor n in itertools.count(): os.write(1, b'\\r%d' % n); time.sleep(0.01)"
+    run = Observer(python(move), terminal=True)
+    await run.child.spawn()
+    await run.reads(b"\r0\r1")
+    run.child.signal(signal.SIGKILL)
+    await run.sees(ChildExited)
+
+
+@in_loop
+async def test_finish_hangs_a_terminal_up() -> None:
+    run = Observer("echo ready; exec sleep 600", terminal=True)
+    await run.child.spawn()
+    await run.reads(b"ready\n")
+    run.child.finish()
+    assert (await run.sees(ChildExited)).exit == Exit(signal=signal.SIGHUP)
+    assert run.child.over
+
+
+@in_loop
+async def test_without_a_terminal_to_be_had_it_has_a_pipe() -> None:
+    run = Observer("[ -t 1 ] || echo a pipe")
+    run.child = Child(
+        Process("web", "[ -t 1 ] || echo a pipe"), RUN, post=run._take, publish=run._publish, open_terminal=lambda: None
+    )
+    await run.dies()
+    assert run.output == b"a pipe\n"
+
+
+@in_loop
+async def test_no_descriptor_of_a_terminal_is_left_open() -> None:
+    before = len(os.listdir("/dev/fd"))
+    for command, cwd in (("echo hello", None), ("true", Path("/no/such/directory")), ("sleep 600 & exit 0", None)):
+        run = Observer(command, cwd=cwd, terminal=True)
+        await run.child.spawn()
+        if run.child.over:
+            continue
+        if (await run.sees(ChildExited)).leftovers:
+            run.child.signal(signal.SIGKILL)
+            await run.sees(GroupEnded)
+        await run.closes()
+    assert len(os.listdir("/dev/fd")) == before
+
+
+@in_loop
+async def test_a_lack_of_descriptors_for_a_terminal_starts_nothing_and_leaves_none_open() -> None:
+    def lack() -> Pseudoterminal:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    run = Observer("true")
+    before = len(os.listdir("/dev/fd"))
+    child = Child(Process("web", "true"), RUN, post=run._take, publish=run._publish, open_terminal=lack)
+    await child.spawn()
+    assert run.events == [SpawnFailed("web", RUN, error="too many open files", code=126, permanent=False)]
+    assert child.over
     assert len(os.listdir("/dev/fd")) == before
 
 

@@ -1,0 +1,64 @@
+"""A terminal for a child, as a child finds it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import termios
+from collections.abc import Iterator
+
+import pytest
+
+from procreaper.pseudoterminal import Pseudoterminal
+
+
+@pytest.fixture
+def terminal() -> Iterator[Pseudoterminal]:
+    terminal = Pseudoterminal(os.terminal_size((90, 30)))
+    yield terminal
+    os.close(terminal.ours)
+    os.close(terminal.its)
+
+
+def run(terminal: Pseudoterminal, *argv: str) -> tuple[int, bytes]:
+    its = terminal.its
+    done = subprocess.run(terminal.command(argv), stdin=its, stdout=its, stderr=its, start_new_session=True, timeout=60)
+    try:
+        return done.returncode, os.read(terminal.ours, 1 << 16)
+    except BlockingIOError:
+        return done.returncode, b""
+
+
+def test_it_is_the_controlling_terminal_of_what_runs_on_it(terminal: Pseudoterminal) -> None:
+    assert run(terminal, "sh", "-c", "echo hello > /dev/tty") == (0, b"hello\n")
+
+
+def test_what_runs_on_it_has_the_arguments_that_were_given(terminal: Pseudoterminal) -> None:
+    assert run(terminal, "printf", "<%s>", "a  b", "$HOME", "*", "") == (0, b"<a  b><$HOME><*><>")
+
+
+def test_the_end_of_what_runs_on_it_is_told(terminal: Pseudoterminal) -> None:
+    assert run(terminal, "sh", "-c", "exit 7") == (7, b"")
+
+
+def test_a_program_that_does_not_exist_is_told_with_the_code_of_a_shell(terminal: Pseudoterminal) -> None:
+    code, said = run(terminal, "/no/such/program")
+    assert code == 127
+    assert b"/no/such/program" in said
+
+
+def test_it_has_the_size_that_it_is_given_and_never_less_than_twenty_columns(terminal: Pseudoterminal) -> None:
+    assert termios.tcgetwinsize(terminal.its) == (30, 90)
+    terminal.resize(os.terminal_size((-3, 10)))
+    assert termios.tcgetwinsize(terminal.its) == (10, 20)
+
+
+def test_where_there_is_none_nothing_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise termios.error(22, "Invalid argument")
+
+    monkeypatch.setattr(termios, "tcsetattr", refuse)
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(OSError, match="Invalid argument"):
+        Pseudoterminal(os.terminal_size((80, 24)))
+    assert len(os.listdir("/dev/fd")) == before
