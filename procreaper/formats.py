@@ -1,7 +1,8 @@
 r"""Notices as text, the way honcho prints them: ``HH:MM:SS web.1  | line``.
 
 Rules: pure; the clock comes in as a function. What a child wrote is never decoded or changed; prefixes are put between
-its lines. There is no work per line: one `replace` puts all prefixes of a chunk in place.
+its lines. There is no work per line: one `replace` puts all prefixes of a chunk in place. Only a child that has a
+terminal of its own is tamed, because it acts as if it had the screen to itself (`sequences`).
 
 Theory of operation. At any time one line may be *open*: flushed before its end came. The process that owns it goes on
 without a new prefix; whoever else has something to say ends it first. On a terminal a ``\r`` within a line (a progress
@@ -19,6 +20,8 @@ from procreaper.events import Message, Notice, Output, RunBegan, RunEnded, Signa
 from procreaper.life import ABOUT_TO_START, UNTIL_A_CHANGE
 
 SYSTEM = "system"
+TIME = "HH:MM:SS "
+SEPARATOR = " | "
 # In honcho's order: cyan yellow green magenta red blue, then the same bold.
 COLOURS = tuple(f"{code}{weight}" for weight in ("", ";1") for code in (36, 33, 32, 35, 31, 34))
 RESET = b"\x1b[0m"
@@ -36,7 +39,9 @@ class Style(NamedTuple):
 
 
 class Format(Protocol):
-    """What a sink needs to know of a format."""
+    """What a sink needs to know of a format; `margin` is how many columns stand before a line."""
+
+    margin: int
 
     def render(self, notice: Notice) -> bytes:
         """The bytes to print for a notice."""
@@ -49,7 +54,8 @@ class TextFormat:
     """Renders notices one after the other; remembers the open line between them.
 
     `names` are all processes, in the order in which they take their colours. `clock` gives the time of day as
-    ``HH:MM:SS`` for seconds since the epoch; `signal_name` gives ``SIGTERM`` for 15.
+    ``HH:MM:SS`` for seconds since the epoch; `signal_name` gives ``SIGTERM`` for 15. `tamed` are the names of processes
+    that have a terminal of their own.
     """
 
     def __init__(
@@ -59,14 +65,18 @@ class TextFormat:
         *,
         clock: Callable[[float], str],
         signal_name: Callable[[int], str],
+        tamed: Iterable[str] = (),
     ) -> None:
         names = tuple(names)
+        # What each of them wrote last, as long as nothing of it can be seen: the reset of a colour, for one.
+        self._unseen = dict.fromkeys(tamed, b"")
         self._style = style
         self._clock = clock
         self._signal_name = signal_name
         self._second = -1
         self._time = b""
         width = max(len(SYSTEM), *map(len, names)) if names else len(SYSTEM)
+        self.margin = len(TIME) * style.timestamps + width + len(SEPARATOR) if style.prefix else 0
         self._labels = {SYSTEM: self._label(SYSTEM, width, "")}
         for index, name in enumerate(names):
             self._labels[name] = self._label(name, width, COLOURS[index % len(COLOURS)])
@@ -104,7 +114,7 @@ class TextFormat:
         style = self._style
         if not style.prefix:
             return b"", b""
-        behind = f"{name.ljust(width)} | ".encode()
+        behind = f"{name.ljust(width)}{SEPARATOR}".encode()
         if style.timestamps:
             behind = b" " + behind
         if not style.colour:
@@ -131,6 +141,10 @@ class TextFormat:
         return self._lines(time, SYSTEM, text.encode(errors="surrogateescape") + b"\n")
 
     def _lines(self, time: float, name: str, data: bytes) -> bytes:
+        if name in self._unseen:
+            data = self._tamed(name, data)
+            if not data:
+                return b""
         prefix = self._prefix(time, name)
         goes_on = self._open == name
         start = prefix
@@ -150,6 +164,17 @@ class TextFormat:
         self._open = name
         self._returned = self._style.terminal and data.endswith(b"\r")
         return start + (data.replace(b"\n", b"\n" + prefix) if prefix else data)
+
+    def _tamed(self, name: str, data: bytes) -> bytes:
+        # Not at the top: where no child has a terminal, nobody pays for it.
+        from procreaper.sequences import harmless, is_invisible
+
+        data = harmless(self._unseen[name] + data, within_line=self._open == name)
+        self._unseen[name] = b""
+        if self._open != name and is_invisible(data):
+            # A line of which nothing can be seen is not worth beginning.
+            self._unseen[name], data = data, b""
+        return data
 
 
 def describe(notice: Transition) -> str:

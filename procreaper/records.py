@@ -28,6 +28,8 @@ class RecordFormat:
     `timestamp` gives the time in RFC 3339 for seconds since the epoch; `signal_name` gives ``SIGTERM`` for 15.
     """
 
+    margin = 0
+
     def __init__(self, *, timestamp: Callable[[float], str], signal_name: Callable[[int], str]) -> None:
         self._timestamp = timestamp
         self._signal_name = signal_name

@@ -40,6 +40,7 @@ LAYERS = {
     "procreaper.lines": "rule",
     "procreaper.kinship": "rule",
     "procreaper.formats": "rule",
+    "procreaper.sequences": "rule",
     "procreaper.records": "rule",
     "procreaper.procfile": "rule",
     "procreaper.dotenv": "rule",

@@ -16,11 +16,14 @@ BARE = Style(prefix=False)
 SCREEN = Style(timestamps=False, terminal=True)
 
 
-def text_format(*names: str, style: Style = PLAIN) -> TextFormat:
+def text_format(*names: str, style: Style = PLAIN, tamed: tuple[str, ...] = ()) -> TextFormat:
     def clock(seconds: float) -> str:
         return f"00:00:{int(seconds):02}"
 
-    return TextFormat(names, style, clock=clock, signal_name=lambda number: {9: "SIGKILL", 15: "SIGTERM"}[number])
+    def signal_name(number: int) -> str:
+        return {9: "SIGKILL", 15: "SIGTERM"}[number]
+
+    return TextFormat(names, style, clock=clock, signal_name=signal_name, tamed=tamed)
 
 
 def rendered(text: TextFormat, *notices: Notice) -> bytes:
@@ -146,6 +149,39 @@ def test_all_prefixes_are_as_wide_as_the_longest(names: tuple[str, ...], width: 
 )
 def test_at_most_one_line_is_open_at_a_time(style: Style, notices: list[Notice], out: bytes) -> None:
     assert rendered(text_format("a.1", "b.1", style=style), *notices) == out
+
+
+@pytest.mark.parametrize(
+    ("style", "margin"), [(Style(), 18), (PLAIN, 9), (BARE, 0), (Style(colour=True), 18), (Style(prefix=False), 0)]
+)
+def test_the_margin_is_as_wide_as_a_prefix_is_on_the_screen(style: Style, margin: int) -> None:
+    text = text_format("web.1", style=style)
+    assert text.margin == margin
+    assert re.sub(rb"\x1b\[[\d;]*m", b"", text.render(said("web.1", b"x\n"))).index(b"x") == margin
+
+
+@pytest.mark.parametrize(
+    ("notices", "out"),
+    [
+        # Only one that has a terminal of its own is tamed.
+        ([said("a.1", b"\x1b[2Jx\n"), said("b.1", b"\x1b[2Jx\n")], b"a.1    | x\nb.1    | \x1b[2Jx\n"),
+        # What cannot be seen begins no line, and comes with what follows.
+        ([said("a.1", b"\x1b[?25l\x1b[0m"), said("b.1", b"x\n")], b"b.1    | x\n"),
+        ([said("a.1", b"\x1b[31m"), said("b.1", b"x\n"), said("a.1", b"y\n")], b"b.1    | x\na.1    | \x1b[31my\n"),
+        ([said("a.1", b"\x1b[?25l"), said("a.1", b"\x1b[2J")], b""),
+        # Within a line it does.
+        ([said("a.1", b"half"), said("a.1", b"\x1b[0m"), said("a.1", b"\n")], b"a.1    | half\x1b[0m\n"),
+        # A spinner, as node's readline draws it.
+        (
+            [said("a.1", b"1%"), said("a.1", b"\x1b[2K\x1b[1G2%"), said("a.1", b"\x1b[2K\x1b[1Gdone\n")],
+            b"a.1    | 1%\ra.1    | \x1b[K\ra.1    | 2%\ra.1    | \x1b[K\ra.1    | done\n",
+        ),
+        # A new picture of the whole screen.
+        ([said("a.1", b"one\ntwo"), said("a.1", b"\x1b[Hone\n")], b"a.1    | one\na.1    | two\na.1    | one\n"),
+    ],
+)
+def test_who_has_a_terminal_does_not_get_at_the_screen(notices: list[Notice], out: bytes) -> None:
+    assert rendered(text_format("a.1", "b.1", style=SCREEN, tamed=("a.1",)), *notices) == out
 
 
 pieces = st.lists(st.tuples(st.sampled_from(["a.1", "b.1"]), st.text("xy\r\n", min_size=1, max_size=6)), max_size=12)
