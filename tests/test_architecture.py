@@ -64,6 +64,7 @@ LAYERS = {
     "procreaper.command": "hand",
     "procreaper.signals": "hand",
     "procreaper.pseudoterminal": "hand",
+    "procreaper.screen": "hand",
     "procreaper.watch.*": "hand",
     "procreaper.guard": "hand",
     "procreaper.orphans": "hand",

@@ -1,0 +1,57 @@
+"""Our own terminal: how large it is. That its modes are given back is seen in `integration/test_pty.py`."""
+
+from __future__ import annotations
+
+import os
+import termios
+from collections.abc import Iterator
+
+import pytest
+
+from procreaper.screen import kept_modes, size
+
+
+@pytest.fixture
+def terminal() -> Iterator[int]:
+    ours, its = os.openpty()
+    yield its
+    os.close(ours)
+    os.close(its)
+
+
+def test_a_terminal_says_how_large_it_is(terminal: int) -> None:
+    termios.tcsetwinsize(terminal, (30, 100))
+    assert size(terminal, {"COLUMNS": "7", "LINES": "7"}) == (100, 30)
+    assert size(terminal, {}, margin=18) == (82, 30)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (80, 24)),
+        ({"COLUMNS": "132", "LINES": "43"}, (132, 43)),
+        ({"COLUMNS": "132"}, (132, 24)),
+        ({"COLUMNS": "0", "LINES": "-1"}, (80, 24)),
+        ({"COLUMNS": "wide", "LINES": "99999"}, (80, 24)),
+    ],
+)
+def test_where_there_is_none_or_it_does_not_know_the_environment_says_it(
+    terminal: int, environment: dict[str, str], expected: tuple[int, int]
+) -> None:
+    assert size(terminal, environment) == expected
+    with open(os.devnull) as nothing:
+        assert size(nothing.fileno(), environment) == expected
+
+
+def test_streams_that_were_made_non_blocking_block_again(terminal: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("procreaper.screen.STREAMS", (terminal,))
+    with kept_modes():
+        os.set_blocking(terminal, False)
+    assert os.get_blocking(terminal)
+
+
+def test_modes_are_of_no_concern_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr("procreaper.screen.STREAMS", (nothing.fileno(),))
+        with kept_modes():
+            pass
