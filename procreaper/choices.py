@@ -49,6 +49,7 @@ class Options(NamedTuple):
     timestamp: bool | None = None
     watch: tuple[str, ...] = ()
     no_watch: bool = False
+    pty: bool | None = None
 
 
 def choose(
@@ -71,6 +72,7 @@ def choose(
         no_deps=options.no_deps,
         watch=tuple(options.watch),
         no_watch=options.no_watch,
+        pty=options.pty,
     )
     if options.watch and options.no_watch:
         problems.append(Problem("-w and --no-watch cannot be used together", hint="choose one"))

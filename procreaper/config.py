@@ -89,19 +89,28 @@ def read_environment(
 
 
 def configure(
-    options: Options, own_environment: Mapping[str, str], load_check: LoadCheck | None = None
+    options: Options,
+    own_environment: Mapping[str, str],
+    load_check: LoadCheck | None = None,
+    *,
+    terminal: bool = False,
 ) -> Configuration:
     """Everything that `start` has to know. Raises ConfigError with every problem found, warnings included.
 
-    `load_check` makes the health check for a URL whose scheme is that of an installed package.
+    `load_check` makes the health check for a URL whose scheme is that of an installed package. `terminal`: our standard
+    output is one.
     """
-    _, configuration = examine(options, own_environment, load_check)
+    _, configuration = examine(options, own_environment, load_check, terminal=terminal)
     refuse_errors(configuration.warnings)
     return configuration
 
 
 def examine(
-    options: Options, own_environment: Mapping[str, str], load_check: LoadCheck | None = None
+    options: Options,
+    own_environment: Mapping[str, str],
+    load_check: LoadCheck | None = None,
+    *,
+    terminal: bool = False,
 ) -> tuple[Project, Configuration]:
     """The project, and what `start` would do. Every problem is among the `warnings`; with an error, do not use it."""
     project = _read_project(options, own_environment)
@@ -117,6 +126,7 @@ def examine(
         cwd=_working_directory(options, problems),
         root=_directory(options),
         directory=_absolute(_directory(options)),
+        terminal=terminal,
     )
     plan, mistakes = make_plan(project.types, choices, surroundings, project.settings, load_check or _no_checks)
     problems += sorted(mistakes, key=lambda problem: problem.line or 0)

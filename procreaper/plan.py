@@ -103,7 +103,8 @@ class Process(NamedTuple):
 
     A `command` that is a string runs through ``/bin/sh -c``, a tuple runs without a shell. `env` is the whole
     environment of the child, or None for a copy of our own. `success_codes` are shell exit codes (128+n for a
-    signal). `max_retries` None means without limit. `oneshot`: it is up when it has completed.
+    signal). `max_retries` None means without limit. `oneshot`: it is up when it has completed. `pty`: it has a terminal
+    of its own, if there is one to be had.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Process(NamedTuple):
     ending: Ending = Ending()
     hooks: Hooks | None = None
     watch: Watch | None = None
+    pty: bool = False
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class ProcessType(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What the command line asks for. `counts` has every type; `timeout` None leaves it to the settings."""
+    """What the command line asks for. `counts` has every type; `timeout` and `pty` None leave it to the settings."""
 
     counts: Mapping[str, int]
     names: tuple[str, ...] = ()
@@ -61,13 +61,14 @@ class Choices(NamedTuple):
     no_deps: bool = False
     watch: tuple[str, ...] = ()
     no_watch: bool = False
+    pty: bool | None = None
 
 
 class Surroundings(NamedTuple):
     """What the project is in: the environment that we were given, and what the `.env` files add to it.
 
     `cwd` is where processes run unless they say, None for where we are; `root` what their own `cwd` is relative to.
-    `directory` is that root, absolute. `procfile` is only quoted.
+    `directory` is that root, absolute. `procfile` is only quoted. `terminal`: our standard output is one.
     """
 
     environment: Mapping[str, str]
@@ -76,6 +77,7 @@ class Surroundings(NamedTuple):
     cwd: str | None = None
     root: str = "."
     directory: str = "/"
+    terminal: bool = False
 
 
 def make_plan(
@@ -262,7 +264,15 @@ class _Planner:
                 cwd=surroundings.cwd if cwd is None else self._under_root(cwd),
                 health=health,
             )
-        return self._with_flags(self._with_watch(kind, process))
+        return self._with_flags(self._with_watch(kind, process))._replace(pty=self._has_terminal(kind))
+
+    def _has_terminal(self, kind: ProcessType) -> bool:
+        """Whether it is to have a terminal of its own; one that goes on without us cannot, since that ends with us."""
+        said = None if kind.supervision is None else kind.supervision.pty
+        if kind.supervision is not None and kind.supervision.is_detached:
+            return False
+        wanted = said if self._choices.pty is None else self._choices.pty
+        return self._surroundings.terminal if wanted is None else wanted
 
     def _with_watch(self, kind: ProcessType, process: Process) -> Process:
         """What files it is restarted for, by its settings and `-w`; one that waits for files to change ends nobody."""

@@ -13,6 +13,7 @@ every group that is left and waits for it. Hooks and stop commands that are stil
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections import deque
@@ -21,7 +22,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, assert_never
 
 from procreaper import fleet as rules
-from procreaper.child import BIG_READ, Child, Custody
+from procreaper.child import BIG_READ, Child, Custody, OwnTerminal
 from procreaper.events import (
     Action,
     Announce,
@@ -76,7 +77,8 @@ class Owner:
     """Runs a plan. `publish` takes every notice; where it returns False, output pauses until `resume`.
 
     With `stays` it goes on until it is told to shut down, even when every process has ended. `largest_read` is how many
-    bytes of output a child may have under way. `custody` knows whoever has left the group of a run.
+    bytes of output a child may have under way. `custody` knows whoever has left the group of a run. `window` says how
+    large the terminal of a child is, where it has one.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Owner:
         stays: bool = False,
         largest_read: int = BIG_READ,
         custody: Custody | None = None,
+        window: Callable[[], os.terminal_size] = lambda: os.terminal_size((80, 24)),
     ) -> None:
         self._plan = plan
         self._fleet = rules.begin(plan)
@@ -94,6 +97,8 @@ class Owner:
         self._custody = custody
         self._stays = stays
         self._largest_read = largest_read
+        self._window = window
+        self._lacks_terminals = False
         self._inbox: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._error: Exception | None = None
@@ -123,6 +128,13 @@ class Owner:
         children = [child for children in self._children.values() for child in children]
         for child in sorted(children, key=lambda child: child.read_at):
             child.resume()
+
+    def resize(self) -> None:
+        """The window has another size."""
+        window = self._window()
+        for children in self._children.values():
+            for child in children:
+                child.resize(window)
 
     def say(self, text: str) -> None:
         """Tell the world something in words."""
@@ -238,6 +250,7 @@ class Owner:
                     has_room=lambda: self._room or process.quiet,
                     largest_read=self._largest_read,
                     custody=self._custody,
+                    open_terminal=self._open_terminal if process.pty else None,
                 )
                 self._children[name] = [*(old for old in self._children.get(name, ()) if not old.over), child]
                 tasks.create_task(child.spawn(), name=f"spawn {name}")
@@ -268,6 +281,18 @@ class Owner:
                 self._begin_command("hook", self._fleet.members[name].process, command, variables, tasks)
             case _:
                 assert_never(action)
+
+    def _open_terminal(self) -> OwnTerminal | None:
+        from procreaper.pseudoterminal import Pseudoterminal
+
+        try:
+            return Pseudoterminal(self._window())
+        except OSError as error:
+            if not self._lacks_terminals:
+                self._lacks_terminals = True
+                reason = (error.strerror or str(error)).lower()
+                self.say(f"no terminal can be had for a process, which gets a pipe instead: {reason}")
+            return None
 
     def _pass_on(self, notice: Notice) -> bool:
         """Publish what a child says. It does so in a callback of the loop, where an error of ours would end nothing."""
@@ -398,8 +423,4 @@ class Owner:
 
 
 def _environment(process: Process) -> Mapping[str, str]:
-    if process.env is not None:
-        return process.env
-    import os
-
-    return os.environ
+    return os.environ if process.env is None else process.env

@@ -1,7 +1,8 @@
 """Signals of the command become requests.
 
 Rules: installed by the command line only, never by the library. A signal asks for the end of the app; a second one
-insists. The codes are the shell's, 128 plus the number.
+insists. The codes are the shell's, 128 plus the number. A window that changes its size is no request: it concerns only
+the terminals of the children.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 OPTIONAL = (signal.SIGHUP, signal.SIGQUIT)
 # They would end us by default, and leave everything running; foreman passes them on.
 IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
+
+
+def follow_window(resize: Callable[[], None]) -> None:
+    """From now on `resize` is called in the running loop when our terminal has another size."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, resize)
 
 
 def signals_as_requests(post: Callable[[Shutdown], None], say: Callable[[str], None]) -> None:

@@ -38,7 +38,7 @@ class Need(NamedTuple):
 class Supervision(NamedTuple):
     """What the settings say of a process type; `template` has what all its instances share.
 
-    `has_health` is None where the health settings are broken, so that nobody knows.
+    `has_health` is None where the health settings are broken, so that nobody knows; `pty` is None for `auto`.
     """
 
     layers: Layers
@@ -48,6 +48,8 @@ class Supervision(NamedTuple):
     needs: tuple[Need, ...]
     has_health: bool | None
     says_stop_all: bool
+    pty: bool | None
+    is_detached: bool
 
 
 def supervise(
@@ -104,6 +106,8 @@ class _Reader:
             needs=self._needs(),
             has_health=self._has_health(oneshot=oneshot),
             says_stop_all=layers.get("stop_all") is not UNSET,
+            pty=None if layers.get("pty") in (UNSET, "auto") else layers.get("pty"),
+            is_detached=layers.get("detached") is True,
         )
 
     def _complain(self, keys: Keys, message: str, hint: str | None, value: object = None) -> None:
@@ -223,6 +227,9 @@ class _Reader:
         if layers.get("detached") is True and not layers.log.file and not self._is_broken("log"):
             message = f"`{layers.name}` is detached, so its output needs a file"
             self._complain(layers.keys("detached"), message, f'add `log = "log/{layers.name}.log"`')
+        if layers.get("detached") is True and layers.get("pty") is True and layers.is_own("pty"):
+            message = f"`{layers.name}` is detached, so it cannot have a terminal: that ends with procreaper"
+            self._complain(layers.keys("pty"), message, "remove `pty` or `detached`")
 
     def _needs(self) -> tuple[Need, ...]:
         depends_on, keys = self._layers.get("depends_on"), self._layers.keys

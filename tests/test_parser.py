@@ -50,6 +50,13 @@ def test_names_stand_anywhere_after_start(line: str, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "expected"), [("start", {}), ("start --pty", {"pty": True}), ("start --pty --no-pty", {"pty": False})]
+)
+def test_whether_processes_have_terminals_is_open_unless_it_is_said(line: str, expected: dict[str, object]) -> None:
+    assert given(line) == {"command": "start", "names": [], **expected}
+
+
+@pytest.mark.parametrize(
     ("flag", "name", "value"),
     [
         ("--c web=2", "concurrency", "web=2"),

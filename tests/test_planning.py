@@ -218,6 +218,12 @@ def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
         ("stop = { signal = 'INT', command = 'x' }", 2, "cannot be both", "remove"),
         ("backoff = 0", 2, "`process.web.backoff` must be more than 0", ""),
         ("backoff = { initial = '10s', max = '5s' }", 2, "`process.web.backoff.max` is less than `initial`", ""),
+        (
+            "detached = true\nlog = 'x'\npty = true",
+            4,
+            "`web` is detached, so it cannot have a terminal: that ends with procreaper",
+            "remove `pty` or `detached`",
+        ),
         ("detached = true", 2, "`web` is detached, so its output needs a file", 'log = "log/web.log"'),
         ("cwd = 'nope'", 2, "`process.web.cwd` is `nope`, which is not a directory", "create it"),
         ("env_file = 'nope'", 2, "the environment file `nope` of `web` does not exist", "create it"),
@@ -624,6 +630,29 @@ def test_flags_beat_the_settings_of_the_output(options: dict[str, object], log_f
     settings = "[output]\nformat = 'json'\ntimestamps = false\n[control]\nhttp = '127.0.0.1:9464'\n"
     found = configured(settings, **options)
     assert (found.log_format, found.timestamps, found.http) == (log_format, timestamps, "127.0.0.1:9464")
+
+
+@pytest.mark.parametrize(
+    ("settings", "flag", "terminal", "expected"),
+    [
+        ("", None, False, [False, False, False]),
+        ("", None, True, [True, True, True]),
+        ("", True, False, [True, True, True]),
+        ("", False, True, [False, False, False]),
+        ("[process.web]\npty = true\n", None, False, [True, False, False]),
+        ("[process.web]\npty = 'auto'\n[defaults]\npty = false\n", None, True, [True, False, False]),
+        ("[process.web]\npty = true\n[defaults]\npty = false\n", None, False, [True, False, False]),
+        ("[process.web]\npty = false\n", True, False, [True, True, True]),
+        ("[process.web]\npty = true\n", False, True, [False, False, False]),
+        # It goes on when we have ended, and our end would hang it up.
+        ("[process.web]\ndetached = true\nlog = 'x'\n[defaults]\npty = true\n", True, True, [False, True, True]),
+    ],
+)
+def test_who_has_a_terminal(settings: str, flag: bool | None, terminal: bool, expected: list[bool]) -> None:
+    if settings:
+        Path(".reaper.toml").write_text(settings)
+    found = configure(Options(pty=flag), {}, terminal=terminal)
+    assert [process.pty for process in found.plan.processes] == expected
 
 
 def test_a_format_that_there_is_not_is_refused() -> None:

@@ -24,6 +24,26 @@ asyncio.run(main())
 """
 
 
+FOLLOW = """
+import asyncio, os, signal
+from procreaper.signals import follow_window
+
+async def main():
+    resized = asyncio.Event()
+    follow_window(resized.set)
+    os.kill(os.getpid(), signal.SIGWINCH)
+    await resized.wait()
+    print("resized")
+
+asyncio.run(main())
+"""
+
+
+def test_a_window_that_changes_its_size_is_told() -> None:
+    command = [sys.executable, "-c", FOLLOW]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == "resized\n"
+
+
 def told(*names: str) -> list[str]:
     command = [sys.executable, "-c", PROGRAM, *names]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()

@@ -138,6 +138,10 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
         "-w", "--watch", action="append", metavar="PATH", help="restart all when this changes; may be given again"
     )
     parser.add_argument("--no-watch", action="store_true", help="restart nothing when files change")
+    parser.add_argument(
+        "--pty", action="store_true", help="give each process a terminal of its own (default: if there is one here)"
+    )
+    parser.add_argument("--no-pty", action="store_false", dest="pty", help="let each process write to a pipe")
     parser.add_argument("--log-format", metavar="FORMAT", help="what is printed: text (default) or json")
     parser.add_argument("names", nargs="*", metavar="NAME", default=[], help="what to start (default: all)")
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from procreaper.checks import HealthCheck
 
 
-def configured(options: Options) -> Configuration:
+def configured(options: Options, *, terminal: bool) -> Configuration:
     """What `start` needs. Raises ConfigError with every problem found."""
-    return configure(options, os.environ, load_check)
+    return configure(options, os.environ, load_check, terminal=terminal)
 
 
 def examined(options: Options) -> tuple[Project, Configuration]:

@@ -9,6 +9,7 @@ import gc
 import os
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 STDOUT = 1
+STREAMS = (0, 1, 2)
 # What a shell reports when a program ended because the reader of its output had gone (128 + SIGPIPE).
 READER_GONE = 141
 OUTPUT_LOST = 1
@@ -36,7 +38,7 @@ def start(options: Options, style: Style) -> int:
     """Run the application; the answer is the exit status. Raises ConfigError for anything wrong with the project."""
     # Before the environments of the processes are made of ours.
     path = add_mark(os.environ)
-    configuration = configured(options)
+    configuration = configured(options, terminal=style.terminal)
     report(configuration.warnings)
     plan = configuration.plan
     if not plan.processes or plan.names == ():
@@ -58,8 +60,17 @@ def start(options: Options, style: Style) -> int:
     _watch_children_by_descriptor(loop)
     guard.attend(loop)
     # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
-    status: int = loop.run_until_complete(_supervise(configuration, style, guard, adoption))
+    with _kept_modes():
+        status: int = loop.run_until_complete(_supervise(configuration, style, guard, adoption))
     return status
+
+
+def _kept_modes() -> AbstractContextManager[None]:
+    if not any(map(os.isatty, STREAMS)):
+        return nullcontext()
+    from procreaper.screen import kept_modes
+
+    return kept_modes()
 
 
 async def _supervise(configuration: Configuration, style: Style, guard: Guard, adoption: Adoption) -> int:
@@ -71,7 +82,7 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
     from procreaper.output.terminal import HIGH, HIGH_ON_SCREEN, Terminal
     from procreaper.output.terminal import READER_GONE as GONE
     from procreaper.reaper import Owner
-    from procreaper.signals import signals_as_requests
+    from procreaper.signals import follow_window, signals_as_requests
 
     processes = configuration.plan.processes
 
@@ -101,6 +112,11 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
         if len(errors) == 1 and supervising is not None:
             supervising.cancel()
 
+    def window() -> os.terminal_size:
+        from procreaper.screen import size
+
+        return size(STDOUT, os.environ, margin=text.margin)
+
     errors: list[BaseException] = []
     supervising = asyncio.current_task()
     asyncio.get_running_loop().set_exception_handler(on_loop_error)
@@ -118,8 +134,16 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
         enlist=guard.enlist,
         discharge=guard.discharge,
     )
-    owner = Owner(configuration.plan, publish=Hub([terminal]).publish, largest_read=largest_read, custody=orphans)
+    owner = Owner(
+        configuration.plan,
+        publish=Hub([terminal]).publish,
+        largest_read=largest_read,
+        custody=orphans,
+        window=window,
+    )
     signals_as_requests(on_signal, owner.say)
+    if style.terminal and any(process.pty for process in processes):
+        follow_window(owner.resize)
     # What has been made so far stays for good.
     gc.freeze()
     gc.enable()
@@ -158,8 +182,14 @@ def _format(configuration: Configuration, style: Style) -> Format:
         from procreaper.records import RecordFormat
 
         return RecordFormat(timestamp=_timestamp, signal_name=_signal_name)
-    names = [process.name for process in configuration.plan.processes]
-    return TextFormat(names, style, clock=_time_of_day, signal_name=_signal_name)
+    processes = configuration.plan.processes
+    return TextFormat(
+        (process.name for process in processes),
+        style,
+        clock=_time_of_day,
+        signal_name=_signal_name,
+        tamed=(process.name for process in processes if process.pty),
+    )
 
 
 def _signal_name(number: int) -> str:

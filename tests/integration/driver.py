@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 LIMIT = 45.0
+# Columns and lines of a terminal.
+WINDOW = (100, 40)
 # A warning of the interpreter is a failure here too.
 PROGRAM = (sys.executable, "-W", "error", "-m", "procreaper")
 PYTHON = f"{shlex.quote(sys.executable)} -S"
@@ -133,6 +135,7 @@ class Program:
         if terminal:
             self.terminal, inside = os.openpty()
             stdin = stdout = inside
+            self.resize(*WINDOW)
             # The terminal gives back exactly what was written to it.
             attributes = termios.tcgetattr(inside)
             attributes[1] &= ~termios.OPOST
@@ -180,6 +183,11 @@ class Program:
         for descriptor in filter(None, (self._unread, self.terminal)):
             os.close(descriptor)
         self._unread = self.terminal = None
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give the window of its terminal this size."""
+        assert self.terminal is not None
+        termios.tcsetwinsize(self.terminal, (lines, columns))
 
     def type(self, text: str) -> None:
         """Write to its standard input."""

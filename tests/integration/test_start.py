@@ -237,7 +237,7 @@ def test_standard_input_is_inherited(project: Project) -> None:
 
 def test_standard_input_is_inherited_from_a_terminal(project: Project) -> None:
     project.procfile(web='echo ready; read answer; echo "answer: $answer"')
-    program = project.begin("start", "--no-color", terminal=True)
+    program = project.begin("start", "--no-color", "--no-pty", terminal=True)
     program.wait_for("ready")
     program.type("forty-two\n")
     assert program.end().lines("web.1")[-1] == "answer: forty-two"
