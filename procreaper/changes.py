@@ -64,11 +64,11 @@ def add(change: Change | None, pace: Pace, paths: Iterable[str], debounce: float
     if change is None:
         change = Change(paths[0], frozenset(paths), now, now + debounce)
     else:
-        change = change._replace(paths=change.paths.union(paths))
-        if change.held and disturbs:
-            change = change._replace(held=False, since=now)
-        if not change.held:
-            change = change._replace(due=min(now + debounce, change.since + max(PATIENCE, debounce)))
+        since = now if change.held and disturbs else change.since
+        due = min(now + debounce, since + max(PATIENCE, debounce))
+        held = change.held and not disturbs
+        paths = change.paths.union(paths)
+        change = Change(change.first, paths, since, max(due, change.due) if held else due, held)
     # From now on it is only waited for quiet.
     return change, Pace(calm_until=change.due) if disturbs else pace
 

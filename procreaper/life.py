@@ -95,7 +95,8 @@ class Lifecycle(NamedTuple):
     @property
     def held_until(self) -> float | None:
         """Until when its next run is held back, because it seems to be restarted for what it writes itself."""
-        return self.pace.calm_until if self.state is State.PENDING else None
+        in_place = self.change is not None and self.change.held
+        return self.pace.calm_until if self.state is State.PENDING and not in_place else None
 
     @property
     def begins_anew(self) -> bool:

@@ -56,7 +56,7 @@ from procreaper.policy import NOT_HEALTHY, NOT_IN_TIME, NOT_RUNNABLE, begin_anew
 SIGKILL = 9
 # A group that is still there so long after SIGKILL (seconds) is out of reach: uninterruptible, or another user's.
 OUT_OF_REACH_AFTER = 5.0
-SUSPENDED = "each time as soon as it ran, so changes do nothing any more; add what it writes itself to `ignore`"
+SUSPENDED = "each time as soon as it ran; changes do nothing any more; add what it writes itself to `ignore`"
 
 Step = tuple[Lifecycle, tuple[Action, ...]]
 
@@ -67,9 +67,9 @@ def step(life: Lifecycle, event: Event, now: float) -> Step:
         case Tick():
             after, actions = _tick(life, now)
         case Start():
-            after, actions = _start(life._replace(pace=Pace())), ()
+            after, actions = _start(_forgiven(life)), ()
         case Restart():
-            after, actions = _restart(life._replace(pace=Pace())), ()
+            after, actions = _restart(_forgiven(life)), ()
         case Stop() | Shutdown():
             after, actions = _dismiss(life)
         case FilesChanged(changes=changes):
@@ -119,7 +119,7 @@ def launch(life: Lifecycle) -> Step:
         up_since=None,
         due=None,
         change=None if watch is None or watch.run is None else life.change,
-        pace=resume(life.pace),
+        pace=life.pace if life.held_until is None else resume(life.pace),
     )
     return life, (Spawn(life.process.name, run),)
 
@@ -242,11 +242,11 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
 def _tick(life: Lifecycle, now: float) -> Step:
     if (steady_from := life.steady_from) is not None and now >= steady_from:
         life = life._replace(retries=0)
-    if life.held_until is not None and now >= life.held_until:
-        life = life._replace(pace=resume(life.pace))
     actions: tuple[Action, ...] = ()
     if life.change is not None and now >= life.change.due and not life.preparing:
         life, actions = _act_on_change(life, life.change, now)
+    if life.held_until is not None and now >= life.held_until:
+        life = life._replace(pace=resume(life.pace))
     if life.checkup is not None:
         life, more = _examine(life, life.checkup, now)
         return life, (*actions, *more)
@@ -339,9 +339,17 @@ def _restart_for(life: Lifecycle, cause: str, now: float) -> Step:
 
 def _dismiss(life: Lifecycle) -> Step:
     """Somebody stops it: what changes does not matter until somebody wants it again."""
+    if life.dismissed:
+        return life, ()
     actions = (CancelPreparation(life.process.name),) if life.preparing else ()
-    life = _stop(life)._replace(dismissed=True, change=None, preparing=False)
-    return life._replace(reason=life.reason.removesuffix(UNTIL_A_CHANGE)), actions
+    life = _stop(life)
+    reason = life.reason.removesuffix(UNTIL_A_CHANGE)
+    return life._replace(reason=reason, dismissed=True, change=None, preparing=False), actions
+
+
+def _forgiven(life: Lifecycle) -> Lifecycle:
+    """Somebody wants it, so its pace begins anew."""
+    return life if life.pace == Pace() else life._replace(pace=Pace())
 
 
 def _stop(life: Lifecycle) -> Lifecycle:

@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from plans import CHANGE_SIGNAL
 from world import SIGKILL, STOP_COMMAND, World
 
 from procreaper import fleet as rules
+from procreaper.changes import PATIENCE
 from procreaper.events import (
     Action,
+    Announce,
     CancelCheck,
+    CancelPreparation,
     CheckFinished,
     ChildExited,
     Event,
+    FilesChanged,
     GroupEnded,
     LogMatched,
+    PreparationEnded,
     Restart,
     RunCheck,
     RunHook,
+    RunPreparation,
     RunStopCommand,
     SendSignal,
     Shutdown,
@@ -55,7 +62,7 @@ NONE, SPAWNING, ALIVE, LINGERING = Phase.NONE, Phase.SPAWNING, Phase.ALIVE, Phas
 EXITED = ("exited with ", "killed by ", "command not found", "not executable")
 # Each situation there may be, and how its reason may begin.
 SITUATIONS: dict[tuple[State, Phase], tuple[str, ...]] = {
-    (PENDING, NONE): ("waiting for ", "about to start"),
+    (PENDING, NONE): ("waiting ", "about to start"),
     (STARTING, SPAWNING): ("starting",),
     (STARTING, ALIVE): ("waiting for its ",),
     (RUNNING, ALIVE): ("running",),
@@ -87,7 +94,11 @@ class Page:
         "again",
         "allowed",
         "asked",
+        "changed",
+        "changed_first",
+        "changed_last",
         "code",
+        "dismissed",
         "ending",
         "ever_asked",
         "failures",
@@ -96,10 +107,12 @@ class Page:
         "log_seen",
         "outcome",
         "passed",
+        "prepared",
         "process",
         "ready",
         "retries",
         "retry_at",
+        "suspended",
         "up_at",
     )
 
@@ -118,6 +131,12 @@ class Page:
         self.failures = 0
         self.limit: float | None = None
         self.last_check: float | None = None
+        # Has somebody stopped it, and nobody wanted it since? Does what changed restart it no more?
+        self.dismissed = self.suspended = False
+        # Has something changed of which no run knows, and no preparation? Since when, and when last? Has a preparation
+        # succeeded of which no run knows?
+        self.changed = self.prepared = False
+        self.changed_first = self.changed_last = 0.0
 
     def begin_run(self, now: float) -> None:
         health = self.process.health
@@ -169,6 +188,10 @@ class Books:
         self.first_failure = 0
         self.ended_by: type[Event] | None = None
         self.situations: set[tuple[State, Phase]] = set()
+        self.watched = {name: page for name, page in self.pages.items() if page.process.watch is not None}
+        # What was said when files had changed, and in which states.
+        self.said: set[str] = set()
+        self.changed_while: set[State] = set()
 
     # What is expected, before the rules are asked.
 
@@ -186,6 +209,7 @@ class Books:
                     for name in dict.fromkeys(names):
                         if name in self.pages:
                             self._ask(self.pages[name], before[name], restart=isinstance(event, Restart))
+                            self.pages[name].suspended = False
             case Stop(names=names):
                 for name in names:
                     if name in self.pages:
@@ -210,9 +234,24 @@ class Books:
                 page = self.pages[event.name]
                 if not page.ending:
                     self._learn(page, event, now)
+            case FilesChanged(changes=changes):
+                for name in changes:
+                    if not over and name in self.watched:
+                        self._see_change(self.watched[name], before[name], now)
+            case PreparationEnded(name=name, succeeded=succeeded):
+                page = self.pages[name]
+                page.prepared = (page.prepared or succeeded) and not page.changed
+
+    def _see_change(self, page: Page, life: Lifecycle, now: float) -> None:
+        if page.ever_asked and not page.dismissed and not page.suspended:
+            self.changed_while.add(life.state)
+            if life.change is None:
+                page.changed_first = now
+            page.changed, page.changed_last = True, now
 
     def _ask(self, page: Page, life: Lifecycle, *, restart: bool) -> None:
         page.allowed = page.ever_asked = True
+        page.dismissed = False
         if life.phase is NONE:
             if restart or life.state is not PENDING:
                 page.retries = 0
@@ -224,7 +263,8 @@ class Books:
             page.ask_to_end(again=True)
 
     def _stop(self, page: Page, life: Lifecycle) -> None:
-        page.allowed = page.asked = False
+        page.allowed = page.asked = page.changed = page.prepared = False
+        page.dismissed = True
         if life.phase is NONE:
             return
         if not page.ending:
@@ -275,7 +315,13 @@ class Books:
             assert not actions, "a stale fact had consequences"
             assert all(new[name] == old[name] for name in changed), "a stale fact changed something"
             return
+        for action in actions:
+            if isinstance(action, Announce):
+                self._check_announcement(action, event, old, actions, now)
         if not after.shutting_down:
+            for name in changed:
+                if old[name].state is SKIPPED:
+                    self._check_revived(name, new)
             self._check_following(old, new)
         for name in changed:
             if new[name].asked_to_end and not old[name].asked_to_end and not after.shutting_down:
@@ -287,15 +333,25 @@ class Books:
             self._check_action(action, actions, after, now)
             self.world.perform(action, now)
         for name in changed:
+            if name in self.watched:
+                self._check_watched(name, new[name])
             self._check_change(name, old[name], new[name], actions)
             if new[name].state is SKIPPED and old[name].state is not SKIPPED:
                 self._check_skipped(new[name], new)
-        self._check_members(after)
+        self._check_members(after, now)
         if isinstance(event, Tick):
             due = rules.deadline(after)
             if due is not None and due <= now:
                 told = {action.name for action in actions if isinstance(action, SendSignal | RunStopCommand)}
                 assert any(new[name].process.ending.timeout == 0.0 for name in told), "a tick left its deadline behind"
+
+    def check_rest(self, members: Mapping[str, Lifecycle]) -> None:
+        """When all is quiet, the newest is what runs, unless its preparation failed, or never ends."""
+        for name, page in self.watched.items():
+            life = members[name]
+            if not (life.preparing or _begins_anew(life)):
+                assert not page.changed, "what runs is not the newest"
+                assert not page.prepared, "what runs is not the newest"
 
     def _follows(self, name: str, old: Mapping[str, Lifecycle], new: Mapping[str, Lifecycle]) -> bool:
         return any(
@@ -319,6 +375,68 @@ class Books:
             return
         assert self._follows(name, old, new), "asked to end, and nobody asked"
         self._ask(self.pages[name], old[name], restart=True)
+
+    def _check_announcement(
+        self,
+        action: Announce,
+        event: Event,
+        old: Mapping[str, Lifecycle],
+        actions: tuple[Action, ...],
+        now: float,
+    ) -> None:
+        """Something is done about a change: there must be one, it must be time, and nobody has stopped the process."""
+        name, text = action.name, action.text
+        page, watch = self.watched[name], self.watched[name].process.watch
+        assert watch is not None
+        assert page.ever_asked, "a change acts on what nobody wants"
+        assert not page.dismissed, "a change acts on what was stopped by hand"
+        assert not page.suspended, "a change acts, and it was said that none would"
+        done = [action for action in actions if getattr(action, "name", None) == name]
+        cause, _, what = text.partition("; ")
+        if isinstance(event, PreparationEnded):
+            assert event.succeeded, "a preparation that failed has consequences"
+            assert cause == "`make` succeeded", "not the cause"
+            assert page.prepared, "what changed meanwhile has to be prepared first"
+        else:
+            assert isinstance(event, Tick), "a change acts at once"
+            assert "app.py" in cause, "the file is not named"
+            assert page.changed, "nothing has changed"
+            waited = page.changed_first + max(PATIENCE, watch.debounce)
+            assert now >= min(page.changed_last + watch.debounce, waited), "it was not quiet yet"
+        if what in ("restarting", "starting"):
+            assert (watch.run is None) is isinstance(event, Tick), "prepared without need, or needed and not prepared"
+            assert (what == "starting") is (old[name].phase is NONE), "not what is done"
+            self._ask(page, old[name], restart=True)
+        elif what.startswith("running"):
+            assert RunPreparation(name, "make") in done, "not what is done"
+            page.changed = page.prepared = False
+        elif what:
+            page.suspended, page.changed = True, False
+        else:
+            sent = [each.signal for each in done if isinstance(each, SendSignal)]
+            assert CHANGE_SIGNAL in sent, "not what is done"
+            assert old[name].state in (RUNNING, HEALTHY, UNHEALTHY), "sent to what cannot be ready for it"
+            page.changed = page.prepared = False
+        self.said.add(what.partition(" ")[0])
+
+    def _check_watched(self, name: str, life: Lifecycle) -> None:
+        """What changed is known to the run, or will be."""
+        page, anew = self.watched[name], _begins_anew(life)
+        assert life.preparing is (name in self.world.preparing), "not what is being prepared"
+        assert life.change is None or page.changed, "waits for quiet, and nothing has changed"
+        assert not page.changed or life.change is not None or anew, "what has changed was forgotten"
+        assert not page.prepared or anew, "what was prepared was forgotten"
+        assert life.pace.suspended is page.suspended, "suspended, and nobody was told"
+        if life.change is not None and not life.change.held and page.process.watch is not None:
+            assert life.change.due <= page.changed_last + page.process.watch.debounce, "waits for too long"
+
+    def _check_revived(self, name: str, new: Mapping[str, Lifecycle]) -> None:
+        page, life = self.pages[name], new[name]
+        if life.state is SKIPPED or page.allowed:
+            return
+        assert not page.dismissed, "wanted again, and somebody has stopped it"
+        assert not _lost_causes(life, new), "wanted again, and still in vain"
+        page.allowed = page.asked = True
 
     def _check_end(
         self,
@@ -378,7 +496,7 @@ class Books:
             case Spawn():
                 self._check_spawn(action, after, now)
             case SendSignal() | RunStopCommand():
-                self._check_telling(action, after, now)
+                self._check_telling(action, actions, after, now)
             case RunCheck(name=name, run=run):
                 page, living = self.pages[name], self.world.living.get(name)
                 health = page.process.health
@@ -396,7 +514,12 @@ class Books:
             case CancelCheck(name=name, run=run):
                 assert self.world.checks.get(name) == run, "cancelled what is not under way"
                 assert self.pages[name].ending or name not in self.world.living, "cancelled for no reason"
-            case RunHook():
+            case RunPreparation(name=name):
+                assert name not in self.world.preparing, "two preparations at once"
+            case CancelPreparation(name=name):
+                assert name in self.world.preparing, "cancelled what is not under way"
+                assert self.pages[name].dismissed, "cancelled for no reason"
+            case RunHook() | Announce():
                 pass
 
     def _check_spawn(self, action: Spawn, after: Fleet, now: float) -> None:
@@ -414,12 +537,20 @@ class Books:
             assert page.outcome is RESTARTING, "a launch that nobody asked for"
             assert now >= page.retry_at, "a retry without its wait"
         page.asked, page.ending, page.again, page.ready, page.outcome = False, False, False, False, None
+        page.prepared = False
+        if page.process.watch is None or page.process.watch.run is None:
+            page.changed = False
 
-    def _check_telling(self, action: SendSignal | RunStopCommand, after: Fleet, now: float) -> None:
+    def _check_telling(
+        self, action: SendSignal | RunStopCommand, actions: tuple[Action, ...], after: Fleet, now: float
+    ) -> None:
         name = action.name
         group = self.world.groups.get((name, action.run))
         assert group is not None, "a signal to a run that has no child"
         assert group.phase is not NONE, "a signal to a group that is known to be gone"
+        if isinstance(action, SendSignal) and action.signal == CHANGE_SIGNAL:
+            assert any(isinstance(other, Announce) and other.name == name for other in actions), "sent without a word"
+            return
         ending = self.pages[name].process.ending
         number = STOP_COMMAND if isinstance(action, RunStopCommand) else action.signal
         if isinstance(action, SendSignal):
@@ -475,7 +606,7 @@ class Books:
         run = [action.command for action in actions if isinstance(action, RunHook) and action.name == name]
         assert run == ([expected] if expected else []), "not the hook of this moment"
 
-    def _check_members(self, after: Fleet) -> None:
+    def _check_members(self, after: Fleet, now: float) -> None:
         world, members = self.world, after.members
         launching = {launch.name: launch.run for launch in world.spawning}
         assert len(launching) <= LAUNCHES_AT_ONCE, "too many launches at once"
@@ -494,12 +625,15 @@ class Books:
                 assert life.phase is NONE, "waits for what is known to be gone"
             assert page.allowed or not life.wanted, "wanted, and nobody wants it"
             if state is PENDING:
-                self._check_pending(life, members, len(launching))
+                self._check_pending(life, members, len(launching), now)
+            elif state is SKIPPED and not after.shutting_down:
+                assert page.dismissed or _lost_causes(life, members), "skipped, and not in vain"
         if after.shutting_down:
             assert after.finished == all(life.phase is NONE or life.out_of_reach for life in members.values())
         else:
-            asked = [members[name].state for name, page in self.pages.items() if page.ever_asked]
-            assert after.finished == all(state in ENDS for state in asked), "finished, or not?"
+            asked = [members[name] for name, page in self.pages.items() if page.ever_asked]
+            ended = all(life.state in ENDS and life.process.watch is None for life in asked)
+            assert after.finished == ended, "finished, or not?"
         if after.finished:
             self._check_finished(after)
 
@@ -511,8 +645,12 @@ class Books:
             assert sorted(life.reason.removeprefix("stops after ").split(", ")) == sorted(first), "waits for others"
         assert not told or not life.reason.startswith("stops after"), "told already, and said to wait"
 
-    def _check_pending(self, life: Lifecycle, members: Mapping[str, Lifecycle], launching: int) -> None:
+    def _check_pending(self, life: Lifecycle, members: Mapping[str, Lifecycle], launching: int, now: float) -> None:
         missing = []
+        if life.held_until is not None and now < life.held_until:
+            says = life.reason.startswith("waiting ")
+            assert says or not life.pace.suspicions, "held back, and does not say so"
+            return
         for edge in life.process.depends_on:
             other = members[edge.name]
             if not _is_up(other, edge.condition):
@@ -527,11 +665,7 @@ class Books:
 
     def _check_skipped(self, life: Lifecycle, members: Mapping[str, Lifecycle]) -> None:
         assert not life.run, "skipped, and ran before"
-        causes = [
-            f"{edge.name} {members[edge.name].state}: {members[edge.name].reason}"
-            for edge in life.process.depends_on
-            if members[edge.name].state in ENDS and not _is_up(members[edge.name], edge.condition)
-        ]
+        causes = _lost_causes(life, members)
         assert causes, "skipped without a cause"
         assert life.reason in causes, "skipped, and names another cause"
 
@@ -576,6 +710,18 @@ def _is_up(life: Lifecycle, condition: Condition) -> bool:
 
 def _had_come_up(life: Lifecycle, condition: Condition) -> bool:
     return _is_up(life, condition) or (condition is Condition.HEALTHY and life.state is UNHEALTHY)
+
+
+def _begins_anew(life: Lifecycle) -> bool:
+    return life.state in (PENDING, SKIPPED) or (life.state is STOPPING and life.wanted and life.asked_to_end)
+
+
+def _lost_causes(life: Lifecycle, members: Mapping[str, Lifecycle]) -> list[str]:
+    return [
+        f"{edge.name} {members[edge.name].state}: {members[edge.name].reason}"
+        for edge in life.process.depends_on
+        if members[edge.name].state in ENDS and not _is_up(members[edge.name], edge.condition)
+    ]
 
 
 def _ends_and_can_be_reached(life: Lifecycle) -> bool:

@@ -1,4 +1,4 @@
-"""Random plans: every policy, every kind of health, every kind of edge, and the extremes of all numbers."""
+"""Random plans: every policy, kind of health, kind of edge and way to watch files, and the extremes of all numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from random import Random
 from app import CHECK, LOG, SIGINT, SIGKILL, SIGTERM
 
 from procreaper.checks import Health
-from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Process, When
+from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Process, Watch, When
 
 WORDS = tuple(When)
 CONDITIONS = tuple(Condition)
@@ -28,6 +28,17 @@ HEALTHS = (
     Health(log=LOG, start_timeout=5.0),
     Health(check=CHECK, log=LOG, interval=3.0, retries=2, start_timeout=7.0),
 )
+# Sent for a change of files, and by nothing else here.
+CHANGE_SIGNAL = 10
+WATCHES = (
+    Watch("/", ("app",), debounce=0.05),
+    Watch("/", ("app",), debounce=0.0),
+    Watch("/", ("app",), debounce=3.0),
+    Watch("/", ("app",), debounce=20.0),
+    Watch("/", ("app",), signal=CHANGE_SIGNAL),
+    Watch("/", ("app",), run="make"),
+    Watch("/", ("app",), debounce=1.0, run="make", signal=CHANGE_SIGNAL),
+)
 HOOKS = Hooks("is up", "once more", "failed")
 
 
@@ -37,6 +48,7 @@ def random_plan(random: Random) -> tuple[Process, ...]:
     processes: list[Process] = []
     dense = random.random()
     calm = random.random() < 0.5
+    watched = random.choice((0.0, 0.0, 0.5, 1.0))
     for name in names:
         edges = [_random_edge(other, random) for other in processes if random.random() < dense]
         health = random.choice(HEALTHS) if random.random() < 0.45 else None
@@ -53,6 +65,7 @@ def random_plan(random: Random) -> tuple[Process, ...]:
             health=health,
             ending=random.choice(ENDINGS),
             hooks=HOOKS if random.random() < 0.3 else None,
+            watch=random.choice(WATCHES) if random.random() < watched else None,
         )
         processes.append(process)
     random.shuffle(processes)

@@ -16,11 +16,13 @@ from books import SITUATIONS, Books
 from plans import random_plan
 from world import SIGKILL, SIGTERM, STOP_COMMAND, World
 
-from procreaper import fleet
+from procreaper import changes, fleet
+from procreaper.changes import CALMS, MOST_RESTARTS
 from procreaper.events import (
     CheckFinished,
     ChildExited,
     Event,
+    FilesChanged,
     Restart,
     Shutdown,
     SpawnFailed,
@@ -30,6 +32,7 @@ from procreaper.events import (
     Tick,
 )
 from procreaper.fleet import Fleet
+from procreaper.life import Lifecycle
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
 from procreaper.plan import Plan, Process
 
@@ -40,6 +43,8 @@ HISTORIES_PER_PLAN = 10
 TWICE_EVERY = 16
 # Every so many histories all goes well in the end, and everything must come to rest.
 REST_EVERY = 4
+# Every so many histories it takes little to be suspected of writing one's own files.
+SUSPECT_EVERY = 3
 EVENTS_TO_TELL = 40
 ROUNDING = 1e-6
 TICK = Tick()
@@ -63,6 +68,7 @@ class History:
         self.names = tuple(process.name for process in processes)
         self.world = World({process.name: process for process in processes}, self.random)
         self.books = Books(processes, self.world)
+        self.watched = tuple(self.books.watched)
         self.now = 0.0
         self.events: list[tuple[float, Event]] = []
 
@@ -98,6 +104,13 @@ class History:
 
     def shut_down(self) -> None:
         self.tell(Shutdown(self.random.choice((0, 130, 143)), insistent=self.random.random() < 0.7))
+
+    def save(self) -> None:
+        """Somebody saves a file that concerns some of them, or more than one."""
+        random = self.random
+        names = random.choice((self.watched, random.choices(self.watched, k=1), ("ghost", *self.watched)))
+        paths = random.choice((("app.py",), ("app.py",), ("app.py", "b.py", "c.py")))
+        self.tell(FilesChanged(dict.fromkeys(names, paths)))
 
     def tick(self) -> None:
         """A tick in time, or at any time."""
@@ -136,7 +149,10 @@ class History:
             elif kind < 0.7:
                 self.report_again()
             elif kind < 0.82:
-                self.request()
+                if self.watched and kind < 0.77:
+                    self.save()
+                else:
+                    self.request()
             else:
                 self.tick()
 
@@ -148,7 +164,8 @@ class History:
                 self.tell(world.finish_check(next(iter(world.checks))))
             elif moves := world.moves():
                 self.tell(self.random.choice(moves)())
-            elif all(life.state in AT_REST or life.out_of_reach for life in self.fleet.members.values()):
+            elif all(map(is_at_rest, self.fleet.members.values())):
+                self.books.check_rest(self.fleet.members)
                 return
             else:
                 due = fleet.deadline(self.fleet)
@@ -168,6 +185,8 @@ class History:
             if noise and self.random.random() < 0.3:
                 noise -= 1
                 self.random.choice((self.request, self.shut_down, self.report_again))()
+                if self.watched:
+                    self.save()
             elif moves := self.world.moves():
                 self.tell(self.random.choice(moves)())
             else:
@@ -184,6 +203,7 @@ class History:
         assert self.fleet.finished
         assert all(group.immortal for _, group in self.world.living.values()), "something was left alive"
         assert not self.world.checks, "a check was neither answered nor cancelled"
+        assert not self.world.preparing, "a preparation goes on"
         if not self.world.living:
             assert self.fleet.exit_code == self.fleet.code
 
@@ -193,9 +213,16 @@ class History:
         return own + max((self.longest(other) for other in self.books.dependants[name]), default=0.0)
 
 
+def is_at_rest(life: Lifecycle) -> bool:
+    waits = life.held_until is not None or (life.change is not None and not life.preparing)
+    return (life.state in AT_REST or life.out_of_reach) and not waits
+
+
 def play(number: int) -> History:
     """Play one history to its end."""
     history = History(number)
+    if number % SUSPECT_EVERY == 0:
+        changes.MOST_RESTARTS, changes.CALMS = 0, CALMS[:1]
     try:
         history.live()
         if number % REST_EVERY == 0:
@@ -205,6 +232,8 @@ def play(number: int) -> History:
         app = "\n".join(f"  {process}" for process in plan(number // HISTORIES_PER_PLAN))
         told = "\n".join(f"  {now:10.3f}  {event}" for now, event in history.events[-EVENTS_TO_TELL:])
         raise AssertionError(f"play({number}): {error}\n{app}\n{told}") from error
+    finally:
+        changes.MOST_RESTARTS, changes.CALMS = MOST_RESTARTS, CALMS
     return history
 
 
@@ -216,6 +245,10 @@ def test_the_histories_go_everywhere() -> None:
     groups = [group for history in histories for group in history.world.groups.values()]
     signals = {tuple(number for number, _ in group.told) for group in groups}
     assert signals >= {(), (SIGTERM,), (SIGTERM, SIGKILL), (SIGKILL,), (STOP_COMMAND,), (STOP_COMMAND, SIGKILL)}
+    said = set().union(*(history.books.said for history in histories))
+    assert said == {"", "restarting", "starting", "running", "changes"}
+    changed_while = set().union(*(history.books.changed_while for history in histories))
+    assert changed_while >= set(State) - {State.STOPPED, State.UNHEALTHY}
     assert any(history.world.living for history in histories), "nothing was ever out of reach"
     lives = [life for history in histories for life in history.fleet.members.values()]
     assert any("gave up" in life.reason for life in lives)

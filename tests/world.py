@@ -2,7 +2,8 @@
 
 It spawns or fails to. Its children obey, dawdle, are deaf to all but SIGKILL or to that as well, die of themselves and
 leave grandchildren behind; their health checks succeed, fail, are skipped or hang, and what comes too late comes all
-the same. Everything is reported in the right order for each run, but at any time.
+the same. Preparations succeed, fail, or never end. Everything is reported in the right order for each run, but at any
+time.
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 
+from plans import CHANGE_SIGNAL
+
 from procreaper.events import (
     Action,
+    Announce,
     CancelCheck,
+    CancelPreparation,
     CheckFinished,
     ChildExited,
     Event,
     Exit,
     GroupEnded,
     LogMatched,
+    PreparationEnded,
     RunCheck,
     RunHook,
+    RunPreparation,
     RunStopCommand,
     SendSignal,
     Spawn,
@@ -104,11 +111,15 @@ class World:
         # Checks under way, and facts that nobody should care for any more.
         self.checks: dict[str, int] = {}
         self.stale: list[Event] = []
+        # Preparations under way, and whether they will ever end by themselves.
+        self.preparing: dict[str, bool] = {}
 
     def perform(self, action: Action, now: float) -> None:
         match action:
             case Spawn():
                 self.spawning.append(action)
+            case SendSignal(signal=number) if number == CHANGE_SIGNAL:
+                pass
             case SendSignal(name=name, run=run, signal=number, only_main=only_main):
                 self.groups[name, run].tell(number, now, only_main=only_main)
             case RunStopCommand(name=name, run=run):
@@ -118,7 +129,11 @@ class World:
             case CancelCheck(name=name, run=run):
                 del self.checks[name]
                 self.stale.append(CheckFinished(name, run, self.random.choice((None, "too late"))))
-            case RunHook():
+            case RunPreparation(name=name):
+                self.preparing[name] = self.random.random() < 0.8
+            case CancelPreparation(name=name):
+                del self.preparing[name]
+            case RunHook() | Announce():
                 pass
 
     def moves(self) -> list[Move]:
@@ -133,6 +148,8 @@ class World:
                 moves.append(partial(self.print_line, name))
         if self.checks:
             moves.append(self.answer_check)
+        if self.preparing and any(self.preparing.values()):
+            moves.append(self.end_preparation)
         return moves
 
     def answer_launch(self) -> Event:
@@ -147,6 +164,11 @@ class World:
         self.groups[name, run] = group
         self.living[name] = run, group
         return Spawned(name, run, group.pid)
+
+    def end_preparation(self) -> Event:
+        name = next(name for name, ends in self.preparing.items() if ends)
+        del self.preparing[name]
+        return PreparationEnded(name, succeeded=self.random.random() < 0.7)
 
     def answer_check(self) -> Event:
         name = self.random.choice(tuple(self.checks))
