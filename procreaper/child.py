@@ -25,7 +25,7 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from subprocess import STDOUT
 from typing import Protocol
@@ -188,7 +188,7 @@ class Child(asyncio.SubprocessProtocol):
 
     @property
     def held(self) -> bool:
-        """Whether it, or a descendant of it, is stopped or traced, as by Ctrl-Z or a debugger; only Linux tells."""
+        """Whether it, or another of its group, is stopped or traced, as by a debugger; only Linux tells."""
         return self._group is not None and _is_held(self._group)
 
     def signal(self, number: int, *, only_main: bool = False) -> None:
@@ -412,29 +412,27 @@ def group_lives(group: int) -> bool:
         return sys.platform == "linux"
     if sys.platform != "linux":
         return True
-    return any(_is_living_member(pid, group) for pid in os.listdir("/proc") if pid.isdecimal())
+    return any(state not in (b"Z", b"X") for state in _states(group))
 
 
-def _is_living_member(pid: str, group: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # "pid (name) state ppid pgrp ..."; the name may hold blanks and parentheses.
-            state, _, its_group = file.read().rpartition(b") ")[2].split(None, 3)[:3]
-    except OSError:
-        return False
-    return int(its_group) == group and state not in (b"Z", b"X")
+def _is_held(group: int) -> bool:
+    """Whether a member of a process group is stopped (T) or traced (t)."""
+    return sys.platform == "linux" and any(state in (b"T", b"t") for state in _states(group))
 
 
-def _is_held(pid: int) -> bool:
-    """Whether a process or one of its descendants is stopped (T) or traced (t)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state = file.read().rpartition(b") ")[2][:1]
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-            children = [int(child) for child in file.read().split()]
-    except OSError:
-        return False
-    return state in (b"T", b"t") or any(_is_held(child) for child in children)
+def _states(group: int) -> Iterator[bytes]:
+    """The state of each member of a process group, by the letters of Linux."""
+    for pid in os.listdir("/proc"):
+        if not pid.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                # "pid (name) state ppid pgrp ..."; the name may hold blanks and parentheses.
+                state, _, its_group = file.read().rpartition(b") ")[2].split(None, 3)[:3]
+        except OSError:
+            continue
+        if int(its_group) == group:
+            yield state
 
 
 def _open_pipe() -> tuple[int, int]:

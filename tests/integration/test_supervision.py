@@ -6,11 +6,13 @@ import json
 import os
 import re
 import signal
+import sys
 
 import pytest
 
 from .driver import Program, Project, lines_of
 
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who is stopped")
 SLEEP = "echo ready; exec sleep 600"
 
 
@@ -131,6 +133,33 @@ def test_unhealthy_is_a_failure_under_on_failure(project: Project) -> None:
     program.wait_for("web.1 is healthy", count=2)
     result = program.stop()
     assert any(line.startswith("web.1: unhealthy:") and "retry 1" in line for line in system(result.out))
+
+
+@linux_only
+def test_what_somebody_has_stopped_is_not_restarted_for_its_silence(project: Project) -> None:
+    # The child is a shell, and what cannot answer is below it, as under a debugger.
+    project.procfile(web="sh -c 'touch well; echo pid $$; exec sleep 600'; true")
+    os.mkfifo(project.path / "asked")
+    project.write(
+        ".reaper.toml",
+        '[process.web]\nrestart = "always"\nbackoff = "1ms"\n[process.web.health]\n'
+        'exec = "echo . > asked; test -f well"\n'
+        'interval = "1ms"\nstart_interval = "1ms"\ntimeout = "1m"\nretries = 1\n',
+    )
+    asked = project.path / "asked"
+    program = project.begin("start")
+    (pid,) = program.wait_for(r"pid (\d+)")
+    assert asked.read_text() == ".\n"
+    program.wait_for("web.1 is healthy")
+    os.kill(int(pid), signal.SIGSTOP)
+    (project.path / "well").unlink()
+    # Each check waits until it is asked about; the next one begins when the last one meant nothing.
+    assert [asked.read_text() for _ in range(3)] == [".\n"] * 3
+    assert "unhealthy" not in program.out
+    os.kill(int(pid), signal.SIGCONT)
+    asked.read_text()
+    program.wait_for("web.1: unhealthy")
+    program.stop()
 
 
 def test_a_log_line_tells_readiness(project: Project) -> None:
