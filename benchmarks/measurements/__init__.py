@@ -1,7 +1,6 @@
 """Every measurement in a module of its own, in the order of the report; a new one needs an import and a line here.
 
-Still to come: `restart` (from a child's crash to the first byte of its replacement, less the back-off) and `watch`
-(from the saving of a file to the first byte of the replacement).
+From a crash or a save to the next child is measured by `restarts.py`, beside programs that are no managers.
 """
 
 from collections.abc import Callable, Mapping
