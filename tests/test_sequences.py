@@ -128,13 +128,10 @@ PIECES = st.sampled_from(
 )
 
 
-@given(
-    st.lists(PIECES, max_size=12).map(lambda pieces: b" ".join(pieces)) | st.lists(PIECES, max_size=12).map(b"".join)
-)
-def test_of_anything_no_text_is_lost_that_is_not_part_of_a_sequence(data: bytes) -> None:
+@given(st.lists(PIECES, max_size=12).map(b"".join))
+def test_of_anything_every_line_is_left(data: bytes) -> None:
     tame = harmless(data)
-    # A string that the terminal would keep to itself is all that may hold text.
-    if b"]" not in data and b"P" not in data:
-        assert tame.count(b"text") == data.count(b"text")
-    if b"\x1b" not in data and b"\n" * 10 not in data:
-        assert tame == data
+    if b"\n" * 10 not in data and b"H" not in data:
+        assert tame.count(b"\n") == data.count(b"\n")
+        if b"\x1b" not in data:
+            assert tame == data
