@@ -8,7 +8,8 @@ process itself writes the files that it is restarted for cannot be seen, only tr
 `WINDOW` seconds each new run is *held back*, ever longer (`CALMS`), and so is a signal, or a preparation. If somebody
 else is writing, something changes meanwhile, or long after (`SOON`), and all is forgiven. If it was quiet every time,
 but something changed as soon as the process ran, it is the process, and its watch is suspended. The last of the calms
-is longer than any regular writer is silent who is quick enough to be suspected.
+is longer than any regular writer is silent who is quick enough to be suspected. A program that writes when it reads
+what the process prints could be taken for it: for so long the owner withholds what is printed by one under suspicion.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ MOST_RESTARTS, WINDOW = 20, 60.0
 # A change that never became quiet counts for so many: what is written all the time leads to few restarts.
 NEVER_QUIET = 4
 CALMS = (1.0, 2.0, 4.0, 8.0)
-SOON = 3.0
+# Whoever needs longer is not restarted so often.
+SOON = WINDOW / MOST_RESTARTS
 # What was written before a calm, as the last words of a run that ends, may be reported so many seconds later.
 DELAY = 0.5
 

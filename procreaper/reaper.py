@@ -5,7 +5,8 @@ decided. It decides nothing itself. Only this module holds the fleet, the `TaskG
 the monotonic clock that the rules are fed with.
 
 Theory of operation. The next deadline is derived from the fleet before every wait, so that no stale timer can exist. So
-is what is told, by comparing each process before and after a step. However the loop ends, `finally` kills
+is what is told, by comparing each process before and after a step. What is printed by a process that is suspected of
+writing the files that it is restarted for is withheld for a while (`changes`). However the loop ends, `finally` kills
 every group that is left and waits for it. Hooks and stop commands that are still under way at the end are given
 `LAST_COMMANDS` seconds.
 """
@@ -22,6 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, assert_never
 
 from procreaper import fleet as rules
+from procreaper.changes import SOON
 from procreaper.child import BIG_READ, Child, Custody, OwnTerminal
 from procreaper.events import (
     Action,
@@ -71,6 +73,8 @@ UP = {
 }
 # How long hooks and stop commands may go on once everything else has ended, in seconds.
 LAST_COMMANDS = 5.0
+# So many bytes of output are withheld at most.
+MOST_WITHHELD = 1 << 20
 
 
 class Owner:
@@ -111,6 +115,8 @@ class Owner:
         self._commands: set[asyncio.Task[None]] = set()
         self._preparations: dict[str, asyncio.Task[None]] = {}
         self._commands_until: float | None = None
+        # The output of those who are suspected of writing their own files, and the timers that end it.
+        self._withheld: dict[str, _Withheld] = {}
         self._room = True
         self._ended = False
         self._loop = asyncio.get_running_loop()
@@ -169,6 +175,8 @@ class Owner:
                 for children in self._children.values():
                     for child in children:
                         child.finish()
+                for name in tuple(self._withheld):
+                    self._release(name)
                 self._ended = True
         return self._fleet.exit_code
 
@@ -209,6 +217,7 @@ class Owner:
 
     def _tell_end(self, life: Lifecycle, event: ChildExited | GroupEnded | SpawnFailed) -> None:
         """Tell of the end of a run: of one that was told to end, when its whole group has; else when the child has."""
+        self._release(event.name)
         # From the event and not from the difference: in the same step the next run may have been launched.
         if isinstance(event, SpawnFailed):
             end, reason = Exit(code=event.code), event.error
@@ -229,6 +238,8 @@ class Owner:
         if after.pid is not None and before.pid is None:
             self._started[name] = now
             self._publish(RunBegan(now, name, after.pid))
+        if after.state is State.STOPPING and before.state is not State.STOPPING:
+            self._release(name)
         if after.out_of_reach and not before.out_of_reach:
             self.say(f"{name} is {after.reason}")
         if after.state is not before.state or after.reason != before.reason:
@@ -252,10 +263,13 @@ class Owner:
                     custody=self._custody,
                     open_terminal=self._open_terminal if process.pty else None,
                 )
+                self._withhold(self._fleet.members[name])
                 self._children[name] = [*(old for old in self._children.get(name, ()) if not old.over), child]
                 tasks.create_task(child.spawn(), name=f"spawn {name}")
             case SendSignal(name=name, pid=pid, signal=number, only_main=only_main):
                 self._publish(SignalSent(time.time(), name, pid, number))
+                if self._fleet.members[name].lives:
+                    self._withhold(self._fleet.members[name])
                 self._children[name][-1].signal(number, only_main=only_main)
             case RunCheck(name=name, run=run):
                 check = self._check(self._fleet.members[name], run, self._checks.get(name))
@@ -297,11 +311,30 @@ class Owner:
     def _pass_on(self, notice: Notice) -> bool:
         """Publish what a child says. It does so in a callback of the loop, where an error of ours would end nothing."""
         try:
+            if isinstance(notice, Output) and (withheld := self._withheld.get(notice.name)) is not None:
+                withheld.outputs.append(notice)
+                withheld.size += len(notice.data)
+                if withheld.size > MOST_WITHHELD:
+                    self._release(notice.name)
+                return True
             return self._publish(notice)
         except Exception as error:
             self._error = error
             self._arrived.set()
             return False
+
+    def _withhold(self, life: Lifecycle) -> None:
+        name = life.process.name
+        if life.pace.suspicions and name not in self._withheld:
+            self._withheld[name] = _Withheld(self._loop.call_later(SOON, self._release, name))
+
+    def _release(self, name: str) -> None:
+        """Publish what was withheld."""
+        withheld = self._withheld.pop(name, None)
+        if withheld is not None:
+            withheld.timer.cancel()
+            for output in withheld.outputs:
+                self._pass_on(output)
 
     def _status(self, life: Lifecycle) -> Status:
         # Not at the top: a plain start never asks.
@@ -420,6 +453,15 @@ class Owner:
                         child.signal(signal.SIGKILL)
                     self._arrived.clear()
                     await self._arrived.wait()
+
+
+class _Withheld:
+    """The output of one process that is not told yet, and the timer that ends this."""
+
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
+        self.timer = timer
+        self.outputs: list[Output] = []
+        self.size = 0
 
 
 def _environment(process: Process) -> Mapping[str, str]:

@@ -9,6 +9,8 @@ from random import Random
 
 import pytest
 
+from procreaper.changes import MOST_RESTARTS
+
 from .driver import Program, Project, lines_of
 
 # A version is printed when it begins to run; the long run is for a machine that has nothing else to do.
@@ -141,6 +143,17 @@ class TestBursts:
         for pid in pids:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
+
+    def test_somebody_who_saves_whenever_the_last_is_seen_to_run_is_not_taken_for_the_process(
+        self, project: Project, web: Program
+    ) -> None:
+        for version in range(2, 2 + 2 * MOST_RESTARTS):
+            save(project, version)
+            web.wait_for(f"version {version}$")
+        result = web.stop()
+        assert "waiting 1 s" in result.out
+        assert result.lines("web.1") == [f"version {number}" for number in range(1, 2 + 2 * MOST_RESTARTS)]
+        assert "changes do nothing" not in result.out
 
 
 class TestFailing:
