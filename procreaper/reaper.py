@@ -439,7 +439,8 @@ class Owner:
         if lines.unfinished:
             self._publish(Output(time.time(), process.name, lines.flush() + b"\n"))
         if end.status != 0:
-            self.say(f"the {kind} of {process.name} {describe(end)}")
+            so = ", so nothing is restarted" if prepares else ""
+            self.say(f"the {kind} of {process.name} {describe(end)}{so}")
         if prepares:
             self.post(PreparationEnded(process.name, succeeded=end.status == 0))
 

@@ -246,7 +246,7 @@ class TestPreparation:
     def test_its_failure_keeps_what_runs(self, project: Project) -> None:
         program = self.begin(project, "test -f good || exit 2")
         save(project, 2)
-        program.wait_for("exited with code 2")
+        program.wait_for("the watch command of web.1 exited with code 2, so nothing is restarted")
         project.write("good", "")
         save(project, 3)
         program.wait_for("version 3$")
