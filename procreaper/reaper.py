@@ -317,11 +317,13 @@ class Owner:
                 if withheld.size > MOST_WITHHELD:
                     self._release(notice.name)
                 return True
-            return self._publish(notice)
+            room = self._publish(notice)
         except Exception as error:
             self._error = error
             self._arrived.set()
             return False
+        self._room = self._room and room
+        return room
 
     def _withhold(self, life: Lifecycle) -> None:
         name = life.process.name

@@ -307,3 +307,27 @@ async def test_two_apps_in_one_loop_do_not_meet(survivors: Survivors) -> None:
     assert await one.owner.run() == 3
     other.owner.post(Shutdown(5))
     assert await running == 5
+
+
+@in_loop
+async def test_while_there_is_no_room_nobody_is_read(survivors: Survivors, tmp_path: Path) -> None:
+    """A hundred children that each add one big read to a full output would be a hundred megabytes."""
+    for name in ("gate", "done"):
+        os.mkfifo(tmp_path / name)
+    refusing = [True]
+    late = process("late", "read _ <gate; echo late; echo . >done; exec sleep 600", cwd=str(tmp_path))
+    app = App(process("first", STAY), late, told=lambda notice: not (isinstance(notice, Output) and refusing[0]))
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready()
+    await app.sees(lambda: len(app.all(RunBegan)) == 2)
+    await asyncio.to_thread((tmp_path / "gate").write_text, "go\n")
+    await asyncio.to_thread((tmp_path / "done").read_text)
+    # It has written; whoever were to be read would be in the next rounds of the loop.
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert app.output("late") == b""
+    refusing[0] = False
+    app.owner.resume()
+    await app.sees(lambda: app.output("late") == b"late\n")
+    app.owner.post(Shutdown(0))
+    assert await running == 0
