@@ -34,14 +34,15 @@ from typing import NamedTuple
 from procreaper.ignoring import IgnoreFiles, Pattern, Rules, is_wild, lineage, translate, unescape
 from procreaper.plan import Watch
 
-# Never a reason for a restart: version control, environments, caches, installed packages, and what editors leave beside
-# a file while they save it.
+# Never a reason for a restart: version control, environments, caches, installed packages, what editors leave beside a
+# file while they save it, and the data base that a framework puts beside the code.
 IGNORED = (
     *(".git", ".hg", ".svn", ".jj"),
     *(".venv", "venv", ".tox", ".nox", "node_modules"),
     *("__pycache__", "*.pyc", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", ".cache"),
     *("*.swp", "*.swo", "*.swx", "*~", "4913", ".#*", "#*#"),
     *("*___jb_tmp___", "*___jb_old___", ".goutputstream-*", ".*.kate-swp", ".idea", ".DS_Store"),
+    *("*.sqlite3", "*.sqlite3-journal", "*.sqlite3-wal", "*.sqlite3-shm"),
 )
 
 
