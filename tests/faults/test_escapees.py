@@ -153,7 +153,9 @@ def test_children_from_before_are_left_alone(project: Project) -> None:
         fifo.write("\n")
     wait_until_gone([int((project.path / "stranger.pid").read_text())])
     assert (project.path / "spared").read_text() == "spared\n"
-    subprocess.run(["pkill", "-s", str(program.pid), "-x", "sleep"], check=True)
+    found = subprocess.run(["pgrep", "-s", str(program.pid), "-x", "sleep"], capture_output=True, text=True, check=True)
+    os.kill(int(found.stdout), signal.SIGKILL)
+    wait_until_gone([int(found.stdout)])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGTSTP])
