@@ -11,6 +11,7 @@ import time
 
 import pytest
 from integration.driver import LIMIT, Program, Project
+from survivors import Survivors
 
 from . import trees
 from .watching import children, kill, wait_for_guard, wait_until_gone
@@ -139,7 +140,7 @@ def test_no_status_of_a_child_is_lost_beside_orphans(project: Project) -> None:
     assert codes == {f"p{code}": code for code in range(30)}
 
 
-def test_children_from_before_are_left_alone(project: Project) -> None:
+def test_children_from_before_are_left_alone(project: Project, survivors: Survivors) -> None:
     # They are ours since we have taken the place of the shell that has started them.
     project.procfile(web="echo ready; exec sleep 600")
     project.write("stranger", "echo $$ > stranger.pid; read line < stranger.fifo; echo spared > spared")
@@ -153,9 +154,9 @@ def test_children_from_before_are_left_alone(project: Project) -> None:
         fifo.write("\n")
     wait_until_gone([int((project.path / "stranger.pid").read_text())])
     assert (project.path / "spared").read_text() == "spared\n"
-    found = subprocess.run(["pgrep", "-s", str(program.pid), "-x", "sleep"], capture_output=True, text=True, check=True)
-    os.kill(int(found.stdout), signal.SIGKILL)
-    wait_until_gone([int(found.stdout)])
+    (sleeper,) = (int(left.partition(" ")[0]) for left in survivors.find())
+    os.kill(sleeper, signal.SIGKILL)
+    wait_until_gone([sleeper])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGTSTP])
