@@ -206,18 +206,23 @@ class Reaper:
     async def stop(self, *names: str) -> None:
         """Stop these and wait until nothing of them is left; others go on, also those that depend on them.
 
-        Raises NotReadyError for one that even SIGKILL does not end, UnknownProcessError. Cancelling changes nothing.
+        Where a later request starts one again, the wait is for the end of the run that was to be stopped. Raises
+        NotReadyError for one that even SIGKILL does not end, UnknownProcessError. Cancelling changes nothing.
         """
         self._request(Stop(self._known(names)))
+        before = await self._runs_when_asked(names)
         for name in names:
-            await self._until(name, _has_ended)
+            await self._until(name, lambda status: _has_ended(status) or status.run > before[status.name])
 
     async def restart(self, *names: str) -> None:
-        """Stop these, start a new run of each, without back-off, and wait until they are up; raises as `ready`."""
-        before = {status.name: status.run for status in self.status()}
+        """Stop these, start a new run of each, without back-off, and wait until they are up; raises as `ready`.
+
+        So it raises NotReadyError where a later `stop` leaves no new run.
+        """
         self._request(Restart(self._known(names)))
+        before = await self._runs_when_asked(names)
         for name in names:
-            await self._until(name, lambda status: status.run > before[status.name] and _has_come_up(status))
+            await self._until(name, lambda status: _has_come_up(status) and status.run > before[status.name])
 
     async def wait(self, *names: str) -> tuple[Status, ...]:
         """Wait until these (default: all that start by themselves) have ended for good, and return their status."""
@@ -329,6 +334,11 @@ class Reaper:
                 hint = f"there is {', '.join(f'`{other}`' for other in known)}"
                 raise UnknownProcessError(f"there is no process `{name}`", hint=hint)
         return names
+
+    async def _runs_when_asked(self, names: Iterable[str]) -> dict[str, int]:
+        owner = self._started
+        await owner.settled()
+        return {name: owner.run_when_asked(name) for name in names}
 
     async def _until(self, name: str, reached: Callable[[Status], bool]) -> Status:
         # What was posted just now has to have been seen before the state tells anything.

@@ -40,6 +40,7 @@ from procreaper.events import (
     Notice,
     Output,
     PreparationEnded,
+    Restart,
     RunBegan,
     RunCheck,
     RunEnded,
@@ -53,6 +54,7 @@ from procreaper.events import (
     SpawnFailed,
     Start,
     State,
+    Stop,
     Tick,
     Transition,
 )
@@ -111,6 +113,8 @@ class Owner:
         self._started: dict[str, float] = {}
         # How children have exited whose run is not told to be over yet.
         self._ends: dict[str, Exit] = {}
+        # The run that each was in when somebody last asked for its end, or for another run.
+        self._asked_in: dict[str, int] = {}
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._commands: set[asyncio.Task[None]] = set()
         self._preparations: dict[str, asyncio.Task[None]] = {}
@@ -149,6 +153,10 @@ class Owner:
     def status(self) -> tuple[Status, ...]:
         """What every process is doing at this moment."""
         return tuple(self._status(life) for life in self._fleet.members.values())
+
+    def run_when_asked(self, name: str) -> int:
+        """Which run a process was in when somebody last asked for its end, or for another run."""
+        return self._asked_in.get(name, self._fleet.members[name].run)
 
     async def settled(self) -> None:
         """Wait until everything that was posted so far has been seen."""
@@ -205,6 +213,8 @@ class Owner:
         if isinstance(event, Shutdown) and event.insistent and self._commands_until is not None:
             # Nothing but hooks and stop commands is left, and somebody has no patience for them.
             self._commands_until = now
+        if isinstance(event, Stop | Restart):
+            self._asked_in.update((name, before[name].run) for name in event.names if name in before)
         self._fleet, actions = rules.step(self._fleet, event, now)
         changed = [name for name, life in self._fleet.members.items() if life is not before[name]]
         # The cause before what follows from it.

@@ -225,6 +225,31 @@ class TestInALoop:
 
         run(main)
 
+    def test_a_stop_that_a_start_overtakes_waits_for_the_run_that_it_ends(self) -> None:
+        async def main() -> None:
+            async with pr.Reaper([pr.Process("a", SLEEP)]) as reaper:
+                await reaper.ready()
+                first = pid_of(reaper, "a")
+                await asyncio.gather(reaper.stop("a"), reaper.start("a"))
+                assert not group_lives(first)
+                assert pid_of(reaper, "a") != first
+                await reaper.stop("a")
+                # Nothing ran that could have ended.
+                await asyncio.gather(reaper.stop("a"), reaper.start("a"))
+
+        run(main)
+
+    def test_a_restart_that_a_stop_overtakes_is_told_so(self) -> None:
+        async def main() -> None:
+            async with pr.Reaper([pr.Process("a", SLEEP)]) as reaper:
+                await reaper.ready()
+                restarted, stopped = await asyncio.gather(reaper.restart("a"), reaper.stop("a"), return_exceptions=True)
+                assert isinstance(restarted, pr.NotReadyError)
+                assert stopped is None
+                assert by_name(reaper.status())["a"].run == 1
+
+        run(main)
+
     def test_the_end_of_a_run_is_told_though_the_next_begins_at_once(self) -> None:
         async def main() -> None:
             async with pr.Reaper([pr.Process("a", SLEEP)]) as reaper:
