@@ -1,0 +1,131 @@
+"""A system that refuses: no descriptor, no process; and a clock that is set. Supervision goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import pytest
+from integration.driver import Project
+from loops import in_loop
+from survivors import Survivors
+from test_reaper import App, process
+
+from procreaper.events import RunBegan, Shutdown, SignalSent, State, Transition
+from procreaper.plan import Backoff, Ending, When
+
+
+def test_who_finds_no_descriptor_comes_up_when_there_is_one(project: Project) -> None:
+    os.mkfifo(project.path / "gate")
+    project.procfile(web="echo ready $PS; read x < gate")
+    project.write(".reaper.toml", '[defaults]\nrestart = "on-failure"\nbackoff = "10ms"\nstop_all = "never"\n')
+    program = project.begin("start", "-c", "web=40", wrapper=("sh", "-c", 'ulimit -n 64; exec "$@"', "sh"))
+    program.wait_for(r"web\.\d+ could not be started: too many open files")
+    program.wait_for("ready", count=10)
+    # Each takes one line and ends, which leaves its place to another.
+    gate = os.open(project.path / "gate", os.O_RDWR)
+    os.write(gate, b"\n" * 40)
+    result = program.end()
+    os.close(gate)
+    assert result.code == 0
+    assert sorted(line for n in range(1, 41) for line in result.lines(f"web.{n}")) == sorted(
+        f"ready web.{n}" for n in range(1, 41)
+    )
+
+
+def test_an_app_that_lacks_descriptors_is_ended_as_any_other(project: Project) -> None:
+    project.procfile(web="echo ready; exec sleep 600")
+    project.write(".reaper.toml", '[defaults]\nrestart = "always"\nbackoff = "10ms"\n')
+    program = project.begin("start", "-c", "web=40", wrapper=("sh", "-c", 'ulimit -n 64; exec "$@"', "sh"))
+    program.wait_for(r"could not be started: too many open files", count=40)
+    program.wait_for("ready", count=10)
+    result = program.stop()
+    assert result.code == 143
+    assert result.out.count(" started (pid=") == result.out.count(" stopped (rc=-15)")
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+@in_loop
+async def test_a_fork_that_fails_is_tried_again(
+    number: int, survivors: Survivors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    spawn, refused = loop.subprocess_exec, 0
+
+    async def refuse(*arguments: Any, **named: Any) -> object:
+        nonlocal refused
+        if refused < 3:
+            refused += 1
+            raise OSError(number, os.strerror(number))
+        return await spawn(*arguments, **named)
+
+    monkeypatch.setattr(loop, "subprocess_exec", refuse)
+    backoff = Backoff(initial=0.001, maximum=0.002)
+    app = App(process("web", "echo ready; exec sleep 600", restart=When.ON_FAILURE, backoff=backoff))
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready()
+    waits = [notice for notice in app.all(Transition, "web") if notice.state is State.RESTARTING]
+    assert [(notice.retries, notice.backoff) for notice in waits] == [(1, 0.001), (2, 0.002), (3, 0.002)]
+    assert all(os.strerror(number).lower() in notice.reason for notice in waits)
+    app.owner.post(Shutdown(0))
+    assert await running == 0
+
+
+@in_loop
+async def test_a_clock_that_is_set_back_holds_up_nothing(survivors: Survivors, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An hour earlier, each time somebody looks.
+    now = time.time()
+
+    def earlier() -> float:
+        nonlocal now
+        now -= 3600
+        return now
+
+    monkeypatch.setattr(time, "time", earlier)
+    backoff = Backoff(initial=0.001, maximum=0.001)
+    crash = process("crash", "echo run; exit 4", restart=When.ON_FAILURE, max_retries=3, backoff=backoff)
+    deaf = process("deaf", "trap '' TERM; echo ready; exec sleep 600", ending=Ending(timeout=0.05))
+    app = App(crash._replace(stop_all=When.NEVER), deaf)
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready()
+    await app.sees(lambda: app.states("crash")[-1] is State.FAILED)
+    assert len(app.all(RunBegan, "crash")) == 4
+    app.owner.post(Shutdown(0))
+    assert await running == 0
+    assert [notice.signal for notice in app.all(SignalSent, "deaf")] == [signal.SIGTERM, signal.SIGKILL]
+
+
+# Each look at the clock sees an hour earlier; nothing else is changed.
+SET_BACK = """
+import sys, time
+ago, seconds, nanoseconds = 0, time.time, time.time_ns
+def set_back():
+    global ago
+    ago += 3600
+time.time = lambda: (set_back(), seconds() - ago)[1]
+time.time_ns = lambda: (set_back(), nanoseconds() - ago * 10**9)[1]
+from procreaper.__main__ import main
+sys.argv[1:] = sys.argv[sys.argv.index("procreaper") + 1:]
+main()
+"""
+
+
+def test_with_a_clock_that_is_set_back_a_save_still_restarts(project: Project) -> None:
+    project.write("app.py", "one")
+    project.procfile(web="cat app.py; echo; exec sleep 600", crash="echo run; exit 1")
+    project.write(
+        ".reaper.toml",
+        '[process.web]\nwatch = ["*.py"]\n[process.crash]\nrestart = "always"\nbackoff = "1ms"\n',
+    )
+    program = project.begin("start", wrapper=(sys.executable, "-c", SET_BACK))
+    program.wait_for(r"web\.1 +\| one$")
+    for text in ("two", "three"):
+        project.write("app.py", text)
+        program.wait_for(rf"web\.1 +\| {text}$")
+    program.wait_for(r"crash\.1 \| run$", count=5)
+    assert program.stop().code == 143
