@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
-from integration.driver import Project
+from integration.driver import Program, Project
 from survivors import MARKER, marked
 
 from . import trees
@@ -76,6 +77,37 @@ def test_hooks_do_not_survive(project: Project) -> None:
     project.write(".reaper.toml", '[process.web.hooks]\non_ready = "echo hooked; exec sleep 600"\n')
     program = project.begin("start")
     program.wait_for("hooked")
+    kill(program)
+
+
+UNDER_WAY = "(setsid sleep 600 &); echo > began; exec sleep 600"
+
+
+@pytest.mark.parametrize(
+    ("setting", "provoke"),
+    [
+        (f'health = {{ exec = "{UNDER_WAY}", timeout = "1h" }}', lambda *_: None),
+        (f'stop = {{ command = "{UNDER_WAY}" }}', lambda _, program: program.send(signal.SIGTERM)),
+        (
+            f'watch = {{ paths = ["*.py"], run = "{UNDER_WAY}" }}',
+            lambda project, _: project.write("app.py", "saved"),
+        ),
+    ],
+    ids=["check", "stop command", "preparation"],
+)
+def test_a_command_of_ours_that_is_under_way_does_not_survive(
+    project: Project, setting: str, provoke: Callable[[Project, Program], object]
+) -> None:
+    os.mkfifo(project.path / "began")
+    # It waits in vain for the other one that is checked.
+    project.procfile(web="echo ready; exec sleep 600", other="exec sleep 600")
+    project.write(".reaper.toml", f'[process.web]\n{setting}\n[process.other]\ndepends_on = ["web"]\n')
+    program = project.begin("start", "-t", "3600")
+    program.wait_for("ready")
+    if "watch" in setting:
+        program.wait_for("other.1 started")
+    provoke(project, program)
+    (project.path / "began").read_text()
     kill(program)
 
 
