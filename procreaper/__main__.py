@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # With `-m` the project stands first on the path: a file `signal.py` of it is not meant for us.
+    del sys.path[0]
+
 import gc
 import os
 import signal
-import sys
 
 
 def main() -> None:

@@ -205,3 +205,11 @@ def test_a_bug_of_ours_is_told_in_one_line_and_leaves_nothing(project: Project, 
         r"procreaper: internal error: KeyError: 'our bug' \(<string>:\d+\)\n  hint: .*report it\n", result.err
     )
     assert result.out == "" or result.out.endswith("\n")
+
+
+@pytest.mark.parametrize("name", ["signal", "numbers", "asyncio", "shlex"])
+def test_a_module_of_the_project_does_not_take_the_place_of_one_of_pythons(project: Project, name: str) -> None:
+    project.write(f"{name}.py", "raise SystemExit('taken for another')")
+    project.procfile(web="echo hello")
+    result = project.run("start")
+    assert (result.code, result.lines("web.1")[-1], result.err) == (0, "hello", "")
