@@ -18,7 +18,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, assert_never
 
@@ -83,8 +83,8 @@ class Owner:
     """Runs a plan. `publish` takes every notice; where it returns False, output pauses until `resume`.
 
     With `stays` it goes on until it is told to shut down, even when every process has ended. `largest_read` is how many
-    bytes of output a child may have under way. `custody` knows whoever has left the group of a run. `window` says how
-    large the terminal of a child is, where it has one.
+    bytes of output a child may have under way. `logs` are the files that we write: no reason for a restart. `custody`
+    knows whoever has left the group of a run. `window` says how large the terminal of a child is, where it has one.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Owner:
         publish: Callable[[Notice], bool],
         stays: bool = False,
         largest_read: int = BIG_READ,
+        logs: Collection[str] = (),
         custody: Custody | None = None,
         window: Callable[[], os.terminal_size] = lambda: os.terminal_size((80, 24)),
     ) -> None:
@@ -103,6 +104,7 @@ class Owner:
         self._custody = custody
         self._stays = stays
         self._largest_read = largest_read
+        self._logs = logs
         self._window = window
         self._lacks_terminals = False
         self._inbox: deque[Event] = deque()
@@ -372,7 +374,7 @@ class Owner:
         # Not at the top: it imports watchfiles.
         from procreaper.watch import watch
 
-        await watch(watches, post=self.post, say=self.say)
+        await watch(watches, post=self.post, say=self.say, logs=self._logs)
 
     # Health checks.
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import gc
 import os
+import stat
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import asyncio
     from types import ModuleType
 
-STDOUT = 1
+STDOUT, STDERR = 1, 2
 STREAMS = (0, 1, 2)
 # What a shell reports when a program ended because the reader of its output had gone (128 + SIGPIPE).
 READER_GONE = 141
@@ -138,6 +139,7 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
         configuration.plan,
         publish=Hub([terminal]).publish,
         largest_read=largest_read,
+        logs=_own_files(),
         custody=orphans,
         window=window,
     )
@@ -190,6 +192,16 @@ def _format(configuration: Configuration, style: Style) -> Format:
         signal_name=_signal_name,
         tamed=(process.name for process in processes if process.pty),
     )
+
+
+def _own_files() -> list[str]:
+    """The files that our standard output and error go to, as far as the system tells their names."""
+    found = []
+    for descriptor in (STDOUT, STDERR):
+        with suppress(OSError):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return found
 
 
 def _signal_name(number: int) -> str:

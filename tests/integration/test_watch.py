@@ -350,3 +350,20 @@ class TestFlags:
         result = project.run("start", "-w", ".", "--no-watch")
         assert result.code != 0
         assert "cannot be used together" in result.err
+
+
+def test_the_file_that_our_output_goes_to_is_no_reason_for_a_restart(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    told = tmp_path_factory.mktemp("told") / "fifo"
+    os.mkfifo(told)
+    project.write("version", "1")
+    # Each run waits until somebody has heard of it, so that no restart goes unnoticed.
+    project.procfile(web=f"echo up; cat version > {told}; exec sleep 600")
+    with (project.path / "out.txt").open("wb") as out:
+        program = project.begin("start", "-w", ".", stdout=out.fileno())
+    assert told.read_text() == "1"
+    for version in ("2", "3"):
+        project.write("version", version)
+        assert told.read_text() == version
+    program.stop()
