@@ -44,8 +44,10 @@ class Instance:
         self.environment = dict(environment)
         self.problems: list[Problem] = []
         self._add_variables()
+        # As it was written, with the variables replaced.
+        self.log_path: str | None = None
         if not isinstance(layers.log.file, UnsetType):
-            self._substitute(layers.log.file, layers.keys("log", "file"))
+            self.log_path = self._substitute(layers.log.file, layers.keys("log", "file"))
 
     def health(self, load_check: LoadCheck) -> Health | None:
         """What is checked; None where it cannot be used, or where there is nothing."""

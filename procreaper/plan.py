@@ -98,13 +98,25 @@ class Watch(NamedTuple):
     signal: int | None = None
 
 
+class LogFile(NamedTuple):
+    """Where what a process writes is kept: `path` (absolute) up to `max_size` bytes, and `max_files` older ones.
+
+    Those are `path` with `.1` for the newest, `.2` and so on (supervisord's, logrotate's and Python's names).
+    """
+
+    path: str
+    max_size: int = 10_000_000
+    max_files: int = 3
+
+
 class Process(NamedTuple):
     """One process: what to run, and how it is supervised.
 
     A `command` that is a string runs through ``/bin/sh -c``, a tuple runs without a shell. `env` is the whole
     environment of the child, or None for a copy of our own. `success_codes` are shell exit codes (128+n for a
     signal). `max_retries` None means without limit. `oneshot`: it is up when it has completed. `pty`: it has a terminal
-    of its own, if there is one to be had.
+    of its own, if there is one to be had. `log`: the file that its output goes to as well; of one that is `detached`,
+    and lives on when we end, it goes there only.
     """
 
     name: str
@@ -124,6 +136,8 @@ class Process(NamedTuple):
     hooks: Hooks | None = None
     watch: Watch | None = None
     pty: bool = False
+    log: LogFile | None = None
+    detached: bool = False
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -257,19 +257,22 @@ class _Planner:
             )
             health = realised.health(self._load_check) if supervision.has_health else None
             self.problems += realised.problems
-            cwd = supervision.template.cwd
+            cwd, log = supervision.template.cwd, supervision.template.log
+            if log is not None and realised.log_path is not None:
+                log = log._replace(path=posixpath.join(surroundings.directory, realised.log_path))
             process = supervision.template._replace(
                 name=instance.name,
                 env=realised.environment,
                 cwd=surroundings.cwd if cwd is None else self._under_root(cwd),
                 health=health,
+                log=log,
             )
         return self._with_flags(self._with_watch(kind, process))._replace(pty=self._has_terminal(kind))
 
     def _has_terminal(self, kind: ProcessType) -> bool:
         """Whether it is to have a terminal of its own; one that goes on without us cannot, since that ends with us."""
         said = None if kind.supervision is None else kind.supervision.pty
-        if kind.supervision is not None and kind.supervision.is_detached:
+        if kind.supervision is not None and kind.supervision.template.detached:
             return False
         wanted = said if self._choices.pty is None else self._choices.pty
         return self._surroundings.terminal if wanted is None else wanted

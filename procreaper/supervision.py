@@ -17,9 +17,10 @@ from procreaper.durations import parse_duration
 from procreaper.errors import Problem
 from procreaper.layers import CHECKS, Layers
 from procreaper.places import Keys
-from procreaper.plan import Backoff, Condition, Ending, Hooks, Process, Watch, When
+from procreaper.plan import Backoff, Condition, Ending, Hooks, LogFile, Process, Watch, When
 from procreaper.schema import DependencySettings, ProcessSettings
 from procreaper.settings import Settings
+from procreaper.sizes import parse_size
 from procreaper.spelling import quote, spell
 from procreaper.suggest import did_you_mean
 
@@ -49,7 +50,6 @@ class Supervision(NamedTuple):
     has_health: bool | None
     says_stop_all: bool
     pty: bool | None
-    is_detached: bool
 
 
 def supervise(
@@ -95,6 +95,8 @@ class _Reader:
             if any(getattr(hooks, name) for name in hooks.__struct_fields__)
             else None,
             watch=self._watch(),
+            log=self._log(),
+            detached=layers.get("detached") is True,
         )
         self._detached()
         concurrency = layers.get("concurrency")
@@ -107,7 +109,6 @@ class _Reader:
             has_health=self._has_health(oneshot=oneshot),
             says_stop_all=layers.get("stop_all") is not UNSET,
             pty=None if layers.get("pty") in (UNSET, "auto") else layers.get("pty"),
-            is_detached=layers.get("detached") is True,
         )
 
     def _complain(self, keys: Keys, message: str, hint: str | None, value: object = None) -> None:
@@ -220,6 +221,17 @@ class _Reader:
             poll=None if isinstance(watch.poll, UnsetType) else watch.poll,
             run=watch.run or None,
             signal=self._signal(watch.signal, keys("watch", "signal")) if watch.signal else None,
+        )
+
+    def _log(self) -> LogFile | None:
+        """The file that its output goes to; where that is, is not known here."""
+        log = self._layers.log
+        if not log.file:
+            return None
+        return LogFile(
+            log.file,
+            LogFile("").max_size if isinstance(log.max_size, UnsetType) else parse_size(log.max_size),
+            LogFile("").max_files if isinstance(log.max_files, UnsetType) else log.max_files,
         )
 
     def _detached(self) -> None:
