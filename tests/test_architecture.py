@@ -61,7 +61,7 @@ LAYERS = {
     "procreaper.lint": "rule",
     "procreaper.lookup": "hand",
     "procreaper.config": "hand",
-    "procreaper.child": "hand",
+    "procreaper.child.*": "hand",
     "procreaper.command": "hand",
     "procreaper.signals": "hand",
     "procreaper.pseudoterminal": "hand",

@@ -1,13 +1,13 @@
-"""One run of a process: spawn it, read what it writes, signal its group, report what happens to it.
+"""One run of a process: spawn it, have what it writes read, signal its group, report what happens to it.
 
 Rules: reports facts through `post` and output through `publish`; decides nothing about restarts. Everything happens in
 the loop's thread and nothing blocks.
 
 Theory of operation. The child leads a session, and so a group, of its own. Its standard output and error are one pipe,
-read by us and not by asyncio's transport, for two reasons: the end of the child is its wait status and not the end of
-the pipe, which a grandchild may hold open; and we pause reading (back-pressure) when `publish` says so. Or all three
-streams are a terminal of its own, of which we hold the child's end as well until it has died: were that closed by the
-last who has it open, to stop reading would hang it up, and end the child.
+read by us (`reader`) and not by asyncio's transport, for two reasons: the end of the child is its wait status and not
+the end of the pipe, which a grandchild may hold open; and we pause reading (back-pressure) when `publish` says so. Or
+all three streams are a terminal of its own, of which we hold the child's end as well until it has died: were that
+closed by the last who has it open, to stop reading would hang it up, and end the child.
 
 When the child has been reaped, exactly what the pipe holds at that moment is read before `ChildExited` is posted, so
 that its last words come before its obituary. Members of its group that are still there are polled for, because nobody
@@ -18,32 +18,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 import signal
-import struct
-import sys
-import termios
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from subprocess import STDOUT
 from typing import Protocol
 
-from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Output, Spawned, SpawnFailed
-from procreaper.lines import Lines
+from procreaper.child.groups import group_lives, is_held
+from procreaper.child.reader import BIG_READ, SMALL_READ, Reader
+from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Spawned, SpawnFailed
 from procreaper.plan import Process
 
-# A pipe starts with 64 KiB on Linux; one that was found full is worth more memory, and bigger reads.
-SMALL_READ = 1 << 16
-BIG_READ = 1 << 20
-# Linux gives out 4095 bytes of a terminal at once, macOS less; where one read brought so much, there may be more.
-TERMINAL_READ = 1000
-# The kernel holds no more than this of what was written to a terminal; how much there is, it does not tell.
-TERMINAL_HOLDS = 1 << 17
-# What is held of an unfinished line is shown after this many seconds of quiet; on a terminal, where it may be a bar
-# that moves on and on, after that time in any case.
-QUIET = 0.1
+__all__ = ["BIG_READ", "SMALL_READ", "Child", "Custody", "OwnTerminal", "group_lives"]
+
 # How long the obituary waits for room while output is paused, in seconds.
 LAST_WORDS = 0.25
 # Seconds between two looks at a group that outlives its leader: at first, and at most.
@@ -92,8 +80,8 @@ class Child(asyncio.SubprocessProtocol):
     """One run of `process`. `publish` returns False when the child should be read no further until `resume`.
 
     `has_room` tells whether it may be read now; `largest_read` is how many bytes at once, at most. `open_terminal`
-    opens a terminal for it; without that, or where it returns None, it writes to a pipe. `read_at` is when it last was
-    read, in seconds of the loop's clock. Without `custody`, what belongs to a run is its group.
+    opens a terminal for it; without that, or where it returns None, it writes to a pipe. Without `custody`, what
+    belongs to a run is its group.
     """
 
     def __init__(
@@ -115,18 +103,11 @@ class Child(asyncio.SubprocessProtocol):
         self._has_room = has_room
         self._custody = custody
         self._loop = asyncio.get_running_loop()
-        self._lines = Lines()
-        self._pipe: int | None = None
+        self._largest_read = largest_read
+        self._reader: Reader | None = None
         self._open_terminal = open_terminal
         self._terminal: OwnTerminal | None = None
         self._its_end: int | None = None
-        # When what is held of an unfinished line began to be.
-        self._begun_at = 0.0
-        self._read_size = SMALL_READ
-        self._largest_read = largest_read
-        self._paused = False
-        self.read_at = 0.0
-        self._flush_timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._group: int | None = None
         self._look_timer: asyncio.TimerHandle | None = None
@@ -136,7 +117,12 @@ class Child(asyncio.SubprocessProtocol):
     @property
     def over(self) -> bool:
         """Nothing more can come of this run: its group is gone and its pipe is closed."""
-        return self.ended and self._pipe is None
+        return self.ended and (self._reader is None or self._reader.ended)
+
+    @property
+    def read_at(self) -> float:
+        """When it last was read, in seconds of the loop's clock."""
+        return 0.0 if self._reader is None else self._reader.read_at
 
     async def spawn(self) -> None:
         """Start the child and report it; a failure is reported, not raised."""
@@ -148,11 +134,12 @@ class Child(asyncio.SubprocessProtocol):
         try:
             self._terminal = None if self._open_terminal is None else self._open_terminal()
             if self._terminal is None:
-                self._pipe, writing = _open_pipe()
+                reading, writing = _open_pipe()
             else:
-                self._pipe, self._its_end = self._terminal.ours, self._terminal.its
+                reading, self._its_end = self._terminal.ours, self._terminal.its
                 argv = self._terminal.command(argv)
-            _ensure_descriptors(self._pipe)
+            self._reader = self._reader_of(reading)
+            _ensure_descriptors(reading)
             await self._loop.subprocess_exec(
                 lambda: self,
                 *argv,
@@ -189,7 +176,7 @@ class Child(asyncio.SubprocessProtocol):
     @property
     def held(self) -> bool:
         """Whether it, or another of its group, is stopped or traced, as by a debugger; only Linux tells."""
-        return self._group is not None and _is_held(self._group)
+        return self._group is not None and is_held(self._group)
 
     def signal(self, number: int, *, only_main: bool = False) -> None:
         """Send a signal to all that belongs to the run, or to the child alone, unless it is known to be gone."""
@@ -213,16 +200,14 @@ class Child(asyncio.SubprocessProtocol):
 
     def resize(self, size: os.terminal_size) -> None:
         """Our terminal has another size; so gets that of the child, if it has one."""
-        if self._terminal is not None and self._pipe is not None:
+        if self._terminal is not None and self._reader is not None and not self._reader.ended:
             self._terminal.resize(size)
 
     def resume(self) -> None:
         """There is room again: go on reading where a pause was asked for."""
-        if not self._paused:
+        if self._reader is None or not self._reader.paused:
             return
-        self._paused = False
-        if self._pipe is not None:
-            self._loop.add_reader(self._pipe, self._read)
+        self._reader.resume()
         if self._last_words_timer is not None:
             self._last_words_timer.cancel()
             self._say_last_words()
@@ -232,9 +217,9 @@ class Child(asyncio.SubprocessProtocol):
 
         Somebody who left the group may hold the pipe open; what they write from now on is nobody's concern any more.
         """
-        if self._pipe is not None:
-            self._read_what_is_there()
-            self._end_of_output()
+        if self._reader is not None:
+            self._reader.read_what_is_there()
+        self._end_of_output()
 
     # asyncio.SubprocessProtocol
 
@@ -246,108 +231,32 @@ class Child(asyncio.SubprocessProtocol):
         if self._custody is not None:
             self._custody.began(self._group)
         self._post(Spawned(self._process.name, self._run, self._group))
-        if self._pipe is not None:
+        if self._reader is not None:
             # Only now, so that the first output comes after the news of the start.
-            self._loop.add_reader(self._pipe, self._read)
+            self._reader.begin()
 
     def process_exited(self) -> None:
-        if self._paused:
+        if self._reader is not None and self._reader.paused:
             self._last_words_timer = self._loop.call_later(LAST_WORDS, self._say_last_words)
         else:
             self._say_last_words()
 
     # The output.
 
-    def _read(self) -> None:
-        if self._pipe is None:
-            return
-        if not self._has_room():
-            # Others have filled the output in this round; a hundred big reads more would be a hundred megabytes.
-            self._pause()
-            return
-        self.read_at = self._loop.time()
-        try:
-            data = self._read_once(self._pipe)
-        except BlockingIOError:
-            return
-        except OSError:
-            # Linux reports the end of a pseudo-terminal as EIO; a pipe cannot fail so.
-            data = b""
-        if not data:
-            self._end_of_output()
-            return
-        if len(data) >= SMALL_READ and self._read_size < self._largest_read and self._terminal is None:
-            self._read_size = self._largest_read
-            _enlarge(self._pipe)
-        self._take(data)
-
-    def _read_once(self, pipe: int) -> bytes:
-        data = os.read(pipe, self._read_size)
-        if self._terminal is None or len(data) < TERMINAL_READ:
-            return data
-        pieces, size = [data], len(data)
-        # Its end is found again by the next read.
-        with suppress(OSError):
-            while size < SMALL_READ and (data := os.read(pipe, self._read_size)):
-                pieces.append(data)
-                size += len(data)
-        return b"".join(pieces)
-
-    def _take(self, data: bytes) -> None:
-        goes_on = self._lines.unfinished
-        whole = self._lines.feed(data)
-        if whole or not goes_on:
-            self._begun_at = self.read_at
-        if whole:
-            self._tell(whole)
-        if self._lines.unfinished and self._flush_timer is None:
-            self._flush_timer = self._loop.call_later(QUIET, self._flush_when_quiet)
-
-    def _tell(self, data: bytes) -> None:
-        if not self._publish(Output(time.time(), self._process.name, data)):
-            self._pause()
-
-    def _pause(self) -> None:
-        self._paused = True
-        if self._pipe is not None:
-            self._loop.remove_reader(self._pipe)
-
-    def _flush_when_quiet(self) -> None:
-        self._flush_timer = None
-        if not self._lines.unfinished or self._lines.cut_by_a_buffer:
-            return
-        quiet_until = (self.read_at if self._terminal is None else self._begun_at) + QUIET
-        if self._paused or self._loop.time() < quiet_until:
-            when = self._loop.time() + QUIET if self._paused else quiet_until
-            self._flush_timer = self._loop.call_at(when, self._flush_when_quiet)
-            return
-        self._tell(self._lines.flush())
-
-    def _read_what_is_there(self) -> None:
-        """Read what can be read at this moment, and not what is still being written."""
-        if self._pipe is None:
-            return
-        size = _available(self._pipe) if self._terminal is None else TERMINAL_HOLDS
-        while size > 0 and self._pipe is not None:
-            try:
-                data = os.read(self._pipe, min(size, BIG_READ))
-            except OSError:
-                return
-            if not data:
-                return
-            size -= len(data)
-            self._take(data)
+    def _reader_of(self, descriptor: int) -> Reader:
+        return Reader(
+            self._process.name,
+            descriptor,
+            publish=self._publish,
+            has_room=self._has_room,
+            largest_read=self._largest_read,
+            terminal=self._terminal is not None,
+        )
 
     def _end_of_output(self) -> None:
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
-        if self._pipe is not None:
-            self._loop.remove_reader(self._pipe)
-            os.close(self._pipe)
-            self._pipe = None
+        if self._reader is not None:
+            self._reader.close()
         self._let_go_of_its_end()
-        if self._lines.unfinished:
-            self._tell(self._lines.flush())
 
     def _let_go_of_its_end(self) -> None:
         if self._its_end is not None:
@@ -364,10 +273,9 @@ class Child(asyncio.SubprocessProtocol):
         self._report_end()
 
     def _take_last_words(self) -> None:
-        if self._pipe is not None and not self._paused:
-            self._read_what_is_there()
-            if self._lines.unfinished:
-                self._tell(self._lines.flush())
+        if self._reader is not None and not self._reader.paused:
+            self._reader.read_what_is_there()
+            self._reader.flush()
 
     def _report_end(self) -> None:
         transport = self._transport
@@ -401,40 +309,6 @@ class Child(asyncio.SubprocessProtocol):
         return self._group is not None or has_escaped
 
 
-def group_lives(group: int) -> bool:
-    """Whether a process group has a member that is not a zombie."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # On macOS only zombies are left; on Linux somebody is there who is not ours to signal.
-        return sys.platform == "linux"
-    if sys.platform != "linux":
-        return True
-    return any(state not in (b"Z", b"X") for state in _states(group))
-
-
-def _is_held(group: int) -> bool:
-    """Whether a member of a process group is stopped (T) or traced (t)."""
-    return sys.platform == "linux" and any(state in (b"T", b"t") for state in _states(group))
-
-
-def _states(group: int) -> Iterator[bytes]:
-    """The state of each member of a process group, by the letters of Linux."""
-    for pid in os.listdir("/proc"):
-        if not pid.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                # "pid (name) state ppid pgrp ..."; the name may hold blanks and parentheses.
-                state, _, its_group = file.read().rpartition(b") ")[2].split(None, 3)[:3]
-        except OSError:
-            continue
-        if int(its_group) == group:
-            yield state
-
-
 def _open_pipe() -> tuple[int, int]:
     """A pipe whose reading end never blocks."""
     reading, writing = os.pipe()
@@ -454,18 +328,6 @@ def _ensure_descriptors(open_one: int) -> None:
     finally:
         for descriptor in spare:
             os.close(descriptor)
-
-
-def _enlarge(pipe: int) -> None:
-    if sys.platform == "linux":
-        # EPERM: this user's share of memory for pipes is used up; a small pipe is only slower.
-        with suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, BIG_READ)
-
-
-def _available(pipe: int) -> int:
-    """How many bytes can be read at this moment."""
-    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0])
 
 
 def _explain(error: OSError | ValueError) -> str:
