@@ -69,6 +69,7 @@ LAYERS = {
     "procreaper.watch.*": "hand",
     "procreaper.guard": "hand",
     "procreaper.orphans": "hand",
+    "procreaper.usage": "hand",
     "procreaper.health.*": "hand",
     "procreaper.output.*": "hand",
     "procreaper.control": "word",
