@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+# Nothing of it runs, and nothing will until somebody asks.
+ENDED = (State.STOPPED, State.COMPLETED, State.FAILED, State.SKIPPED)
+
+
 class Status(NamedTuple):
     """The state of one process.
 
@@ -40,4 +44,4 @@ class Status(NamedTuple):
     @property
     def ended(self) -> bool:
         """Whether nothing of it runs and nothing will until somebody asks."""
-        return self.state in (State.STOPPED, State.COMPLETED, State.FAILED, State.SKIPPED)
+        return self.state in ENDED

@@ -59,6 +59,7 @@ LAYERS = {
     "procreaper.choices": "rule",
     "procreaper.shell": "rule",
     "procreaper.lint": "rule",
+    "procreaper.outcome": "rule",
     "procreaper.lookup": "hand",
     "procreaper.config": "hand",
     "procreaper.child.*": "hand",

@@ -1,0 +1,91 @@
+"""What has come of a request: whether a process is where somebody wanted it, or cannot get there any more.
+
+Rules: pure; looks at one process at one moment. For everybody who waits: the library, and whoever asks from a second
+terminal.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple, Protocol, assert_never
+
+from procreaper.events import State
+from procreaper.status import ENDED
+
+
+class Seen(Protocol):
+    """As much of a status as tells the outcome; `state` is one of the words of `State`."""
+
+    @property
+    def state(self) -> str:
+        """What it is doing."""
+
+    @property
+    def reason(self) -> str:
+        """Why, in words."""
+
+    @property
+    def run(self) -> int:
+        """Which run it is in, or was in last."""
+
+    @property
+    def up(self) -> bool:
+        """Whether it is as it should be."""
+
+    @property
+    def out_of_reach(self) -> bool:
+        """Whether it is still there after SIGKILL."""
+
+
+class Goal(Enum):
+    """What is waited for."""
+
+    UP = "up"
+    RESTARTED = "restarted"
+    STOPPED = "stopped"
+    REMOVED = "removed"
+
+
+class Outcome(NamedTuple):
+    """It is `reached`, or there is an `obstacle` in words; while it has neither, it is still to come."""
+
+    reached: bool = False
+    obstacle: str | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something left to wait for."""
+        return not self.reached and self.obstacle is None
+
+
+PENDING, REACHED = Outcome(), Outcome(reached=True)
+
+
+def find(goal: Goal, run: int, seen: Seen | None) -> Outcome:
+    """The outcome for a process that was in `run` when it was asked; None stands for one that is not there any more.
+
+    A run that failed is an obstacle also where it will be tried again: whoever asked wants to know.
+    """
+    match goal:
+        case Goal.STOPPED | Goal.REMOVED:
+            return _gone(goal, run, seen)
+        case Goal.UP | Goal.RESTARTED:
+            if seen is None:
+                return Outcome(obstacle="it has been removed")
+            if seen.up and (goal is Goal.UP or seen.run > run):
+                return REACHED
+            if seen.state in ENDED or (seen.state == State.RESTARTING and seen.run > run):
+                return Outcome(obstacle=f"{seen.state}: {seen.reason}")
+            return PENDING
+        case _:
+            assert_never(goal)
+
+
+def _gone(goal: Goal, run: int, seen: Seen | None) -> Outcome:
+    if seen is None:
+        return REACHED
+    if seen.out_of_reach:
+        return Outcome(obstacle=f"it cannot be stopped: it is {seen.reason}")
+    if goal is Goal.REMOVED:
+        return PENDING
+    return REACHED if seen.state in ENDED or seen.run > run else PENDING

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+from procreaper.events import State
+from procreaper.outcome import PENDING, REACHED, Goal, Outcome, find
+
+
+class Process(NamedTuple):
+    state: State
+    run: int = 1
+    up: bool = False
+    reason: str = "because"
+    out_of_reach: bool = False
+
+
+RUNNING = Process(State.RUNNING, run=1, up=True)
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.STARTING, State.STOPPING, State.UNHEALTHY])
+@pytest.mark.parametrize("goal", [Goal.UP, Goal.RESTARTED])
+def test_what_is_on_its_way_up_is_waited_for(goal: Goal, state: State) -> None:
+    assert find(goal, 1, Process(state, run=2)) == PENDING
+
+
+def test_what_is_up_already_is_up() -> None:
+    assert find(Goal.UP, 1, RUNNING) == REACHED
+
+
+def test_a_restart_is_not_over_while_the_old_run_is_up() -> None:
+    assert find(Goal.RESTARTED, 1, RUNNING) == PENDING
+    assert find(Goal.RESTARTED, 1, RUNNING._replace(run=2)) == REACHED
+
+
+def test_a_completed_run_is_up() -> None:
+    assert find(Goal.RESTARTED, 1, Process(State.COMPLETED, run=2, up=True)) == REACHED
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.SKIPPED, State.STOPPED])
+def test_what_has_ended_is_not_waited_for(state: State) -> None:
+    assert find(Goal.UP, 1, Process(state, run=2)) == Outcome(obstacle=f"{state}: because")
+
+
+def test_a_new_run_that_failed_is_an_obstacle_although_it_will_be_tried_again() -> None:
+    assert find(Goal.UP, 1, Process(State.RESTARTING, run=2)).obstacle == "restarting: because"
+
+
+def test_a_run_that_had_failed_before_somebody_asked_is_none() -> None:
+    assert find(Goal.UP, 2, Process(State.RESTARTING, run=2)) == PENDING
+
+
+def test_what_is_removed_meanwhile_never_comes_up() -> None:
+    assert find(Goal.RESTARTED, 1, None).obstacle == "it has been removed"
+
+
+@pytest.mark.parametrize("state", [State.STOPPED, State.COMPLETED, State.FAILED, State.SKIPPED])
+def test_whatever_has_ended_is_stopped(state: State) -> None:
+    assert find(Goal.STOPPED, 1, Process(state)) == REACHED
+
+
+def test_a_stop_is_over_when_somebody_has_started_the_next_run() -> None:
+    assert find(Goal.STOPPED, 1, RUNNING) == PENDING
+    assert find(Goal.STOPPED, 1, RUNNING._replace(run=2)) == REACHED
+
+
+@pytest.mark.parametrize("goal", [Goal.STOPPED, Goal.REMOVED])
+def test_what_survives_sigkill_is_told_of(goal: Goal) -> None:
+    stuck = Process(State.STOPPING, reason="still there after SIGKILL", out_of_reach=True)
+    assert find(goal, 1, stuck).obstacle == "it cannot be stopped: it is still there after SIGKILL"
+
+
+def test_what_is_removed_is_gone_only_when_it_is_not_there_any_more() -> None:
+    assert find(Goal.REMOVED, 1, Process(State.STOPPED)) == PENDING
+    assert find(Goal.REMOVED, 1, None) == REACHED
