@@ -97,7 +97,7 @@ def test_everything_from_the_command_of_run_on_is_its_own(line: str, argv: list[
         ("", "no command was given", "`procreaper help`"),
         ("-f a", "no command was given", "`procreaper help`"),
         ("strat", "there is no command `strat`", "did you mean `start`?"),
-        ("zzz", "there is no command `zzz`", "there is `check`, `help`"),
+        ("zzz", "there is no command `zzz`", "`procreaper help` lists the commands"),
         ("-p 1 start", "there is no command `1`", "their own options stand after them"),
         ("--nope", "there is no option `--nope`", "`procreaper help`"),
         ("--nope start", "there is no option `--nope` of `start`", "`procreaper help start`"),

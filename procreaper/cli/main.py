@@ -59,6 +59,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
             strict, format_ = getattr(given, "strict", False), getattr(given, "format", "text")
             return check(_options(given), strict=strict, format_=format_)
+        case "completion":
+            from procreaper.cli.completion import completion
+
+            return completion(given.shell, given.argv)
         case "run":
             from procreaper.cli.run import run
 

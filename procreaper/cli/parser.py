@@ -106,6 +106,12 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", metavar="FORMAT", help="how problems are told: text (default), json or github")
 
 
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", metavar="SHELL", help="bash, zsh or fish")
+    # What the scripts ask for names with; not for people.
+    parser.add_argument("argv", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
 def _add_help(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", nargs="?", metavar="COMMAND", help="the command to describe")
 
@@ -149,6 +155,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
 # What each command does, and what adds its options.
 COMMANDS: dict[str, tuple[Any, ...]] = {
     "check": ("validate the Procfile, the environment files and the settings", _add_common, _add_check),
+    "completion": ("print the script that completes what is typed, for a shell", _add_completion),
     "help": ("describe the commands, or one of them", _add_help),
     "run": ("run one command in the environment of the application", _add_common, _add_run),
     "start": ("start the application, or some of its process types", _add_common, _add_start),
@@ -168,4 +175,4 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
     close = get_close_matches(word, known, 1)
     if close:
         return f"did you mean `{close[0]}`?"
-    return f"there is {', '.join(f'`{name}`' for name in known)}; their own options stand after them"
+    return "`procreaper help` lists the commands; their own options stand after them"
