@@ -57,6 +57,7 @@ class Configuration(NamedTuple):
     """What `start` needs: the plan, the quiet ones in it, the warnings, and what the output looks like.
 
     `log_format` is ``text`` or ``json``; `http` is where to serve status and metrics, as it was written, or None.
+    `groups` are the names that stand for several.
     """
 
     plan: Plan
@@ -65,6 +66,7 @@ class Configuration(NamedTuple):
     log_format: str = "text"
     timestamps: bool = True
     http: str | None = None
+    groups: Mapping[str, Sequence[str]] = {}
 
 
 def read_project(options: Options, own_environment: Mapping[str, str]) -> Project:
@@ -266,13 +268,17 @@ def _concurrency(project: Project) -> dict[str, int]:
 
 def _with_output(configuration: Configuration, options: Options, settings: Settings | None) -> Configuration:
     timestamps, log_format, http = options.timestamp, options.log_format, None
+    groups: Mapping[str, Sequence[str]] = {}
     if settings is not None:
         output, control = settings.document.output, settings.document.control
         if output:
             log_format = log_format or output.format or None
             timestamps = output.timestamps is not False if timestamps is None else timestamps
         http = (control.http or None) if control else None
-    return configuration._replace(log_format=log_format or "text", timestamps=timestamps is not False, http=http)
+        groups = settings.document.groups
+    return configuration._replace(
+        log_format=log_format or "text", timestamps=timestamps is not False, http=http, groups=groups
+    )
 
 
 def _no_checks(url: str) -> HealthCheck:

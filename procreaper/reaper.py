@@ -18,9 +18,9 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from procreaper import fleet as rules
 from procreaper.changes import SOON
@@ -66,6 +66,8 @@ from procreaper.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+Result = TypeVar("Result")
 
 # The states in which a process is up, by what makes one of its kind so.
 UP = {
@@ -121,6 +123,8 @@ class Owner:
         self._commands: set[asyncio.Task[None]] = set()
         self._preparations: dict[str, asyncio.Task[None]] = {}
         self._commands_until: float | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._companions: set[asyncio.Task[Any]] = set()
         # The output of those who are suspected of writing their own files, and the timers that end it.
         self._withheld: dict[str, _Withheld] = {}
         self._room = True
@@ -156,6 +160,37 @@ class Owner:
         """What every process is doing at this moment."""
         return tuple(self._status(life) for life in self._fleet.members.values())
 
+    def status_of(self, name: str) -> Status:
+        """What one process is doing at this moment. Raises KeyError for one that there is not."""
+        return self._status(self._fleet.members[name])
+
+    def process(self, name: str) -> Process:
+        """What is to run as this process, and how. Raises KeyError for one that there is not."""
+        return self._fleet.members[name].process
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """All processes, in the order in which they start."""
+        return tuple(life.process for life in self._fleet.members.values())
+
+    @property
+    def shutting_down(self) -> bool:
+        """Whether the app is to end; from then on nothing starts any more."""
+        return self._ended or self._fleet.shutting_down
+
+    def accompany(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result] | None:
+        """Do this in a task beside the supervision, with the end of which it is cancelled; None where it has ended.
+
+        An error in it would end the app.
+        """
+        if self._tasks is None or self._ended:
+            work.close()
+            return None
+        task = self._tasks.create_task(work)
+        self._companions.add(task)
+        task.add_done_callback(self._companions.discard)
+        return task
+
     def run_when_asked(self, name: str) -> int:
         """Which run a process was in when somebody last asked for its end, or for another run."""
         return self._asked_in.get(name, self._fleet.members[name].run)
@@ -169,6 +204,7 @@ class Owner:
         """Start what the plan says, supervise until the app has ended, and return its exit code."""
         watches = {process.name: process.watch for process in self._plan.processes if process.watch is not None}
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             watching = [tasks.create_task(self._watch(watches), name="watch")] if watches else []
             try:
                 while self._inbox or not self._over():
@@ -178,7 +214,8 @@ class Owner:
                     while self._inbox:
                         self._step(self._inbox.popleft(), tasks)
             finally:
-                for task in (*self._checks.values(), *self._commands, *self._preparations.values(), *watching):
+                commands = (*self._checks.values(), *self._commands, *self._preparations.values())
+                for task in (*commands, *self._companions, *watching):
                     task.cancel()
                 if not self._fleet.finished:
                     await self._kill_everything()

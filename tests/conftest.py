@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 
 import pytest
 from survivors import MARKER, Survivors
+
+
+@pytest.fixture(autouse=True, scope="session")
+def runtime_directory() -> Iterator[None]:
+    """A place of the tests' own for the sockets of apps, whose path is short enough for them."""
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    directory = tempfile.mkdtemp(prefix="run-")
+    os.environ["XDG_RUNTIME_DIR"] = directory
+    yield
+    shutil.rmtree(directory)
+    if before is None:
+        del os.environ["XDG_RUNTIME_DIR"]
+    else:
+        os.environ["XDG_RUNTIME_DIR"] = before
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from procreaper import __version__
 from procreaper.cli import foreman
+from procreaper.cli.control import Place
 from procreaper.cli.parser import parse
 from procreaper.cli.problems import complain, report, say
 from procreaper.config import Options
@@ -63,6 +64,14 @@ def _dispatch(arguments: Sequence[str]) -> int:
             from procreaper.cli.completion import completion
 
             return completion(given.shell, given.argv)
+        case "ls":
+            from procreaper.cli.ps import show_apps
+
+            return show_apps(_style(given), json=getattr(given, "json", False))
+        case "ps":
+            from procreaper.cli.ps import show_processes
+
+            return show_processes(_place(given), _style(given), json=getattr(given, "json", False))
         case "run":
             from procreaper.cli.run import run
 
@@ -105,6 +114,12 @@ def _options(given: Namespace) -> Options:
         raise ProcreaperError("-d and --root cannot be used together", hint="--root also changes where processes run")
     values = {field: getattr(given, field) for field in Options._fields if hasattr(given, field)}
     return Options(**{**values, **{field: tuple(values.get(field, ())) for field in ("names", "watch")}})
+
+
+def _place(given: Namespace) -> Place:
+    """Which app a command is about."""
+    options = _options(given)
+    return Place.of(options.root or options.app_root or ".", getattr(given, "pid", None))
 
 
 def _style(given: Namespace) -> Style:

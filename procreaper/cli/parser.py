@@ -93,8 +93,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", help="as -d, and the processes run in this directory")
     parser.add_argument("-f", "--procfile", metavar="FILE", help="path of the Procfile (default: Procfile)")
     parser.add_argument("--config", metavar="FILE", help="path of the settings (default: .reaper.toml)")
-    parser.add_argument("--color", "--colour", action="store_true", dest="colour", help="print in colour")
-    parser.add_argument("--no-color", "--no-colour", action="store_false", dest="colour", help="never print in colour")
+    _add_colour(parser)
     parser.add_argument("--no-prefix", action="store_false", dest="prefix", help="print the bare lines")
     parser.add_argument("--timestamp", action="store_true", help="begin every line with the time of day (default)")
     parser.add_argument("--no-timestamp", action="store_false", dest="timestamp", help="print no time of day")
@@ -118,6 +117,21 @@ def _add_help(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command, with its arguments")
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--app-root", "--root", metavar="DIR", help="where the app was started (default: .)")
+    parser.add_argument("--pid", metavar="N", help="the app with this pid, where several run in one directory")
+    _add_colour(parser)
+
+
+def _add_colour(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--color", "--colour", action="store_true", dest="colour", help="print in colour")
+    parser.add_argument("--no-color", "--no-colour", action="store_false", dest="colour", help="never print in colour")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs: a JSON list")
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
@@ -157,6 +171,8 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     "check": ("validate the Procfile, the environment files and the settings", _add_common, _add_check),
     "completion": ("print the script that completes what is typed, for a shell", _add_completion),
     "help": ("describe the commands, or one of them", _add_help),
+    "ls": ("list all apps that run", _add_colour, _add_json),
+    "ps": ("show what the processes of the running app do, and why", _add_place, _add_json),
     "run": ("run one command in the environment of the application", _add_common, _add_run),
     "start": ("start the application, or some of its process types", _add_common, _add_start),
     "schema": ("print the JSON Schema of .reaper.toml",),

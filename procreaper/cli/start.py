@@ -31,6 +31,7 @@ STREAMS = (0, 1, 2)
 # What a shell reports when a program ended because the reader of its output had gone (128 + SIGPIPE).
 READER_GONE = 141
 OUTPUT_LOST = 1
+INTERNAL_ERROR = 70
 # So many seconds a reader may rest before what it has not read is given up, at least.
 PATIENCE = 5.0
 
@@ -62,7 +63,8 @@ def start(options: Options, style: Style) -> int:
     guard.attend(loop)
     # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
     with _kept_modes():
-        status: int = loop.run_until_complete(_supervise(configuration, style, guard, adoption))
+        root = options.root or options.app_root or "."
+        status: int = loop.run_until_complete(_supervise(configuration, style, guard, adoption, root))
     return status
 
 
@@ -74,10 +76,11 @@ def _kept_modes() -> AbstractContextManager[None]:
     return kept_modes()
 
 
-async def _supervise(configuration: Configuration, style: Style, guard: Guard, adoption: Adoption) -> int:
+async def _supervise(configuration: Configuration, style: Style, guard: Guard, adoption: Adoption, root: str) -> int:
     import asyncio
 
     from procreaper.child import BIG_READ, SMALL_READ
+    from procreaper.cli.serve import Control
     from procreaper.events import Shutdown
     from procreaper.output.hub import Hub
     from procreaper.output.terminal import HIGH, HIGH_ON_SCREEN, Terminal
@@ -135,9 +138,13 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
         enlist=guard.enlist,
         discharge=guard.discharge,
     )
+    hub = Hub()
+    control = Control(root, hub, lambda: owner, configuration.groups)
+    # Behind the one above: what is shown is told after the socket is there.
+    hub.add(terminal)
     owner = Owner(
         configuration.plan,
-        publish=Hub([terminal]).publish,
+        publish=hub.publish,
         largest_read=largest_read,
         logs=_own_files(),
         custody=orphans,
@@ -149,6 +156,7 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
     # What has been made so far stays for good.
     gc.freeze()
     gc.enable()
+    code = INTERNAL_ERROR
     try:
         code = await owner.run()
         await orphans.end(patience=max(process.ending.timeout for process in processes))
@@ -162,7 +170,9 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
     finally:
         over.set()
         await terminal.drain(patience=max(PATIENCE, *(process.ending.timeout for process in processes)))
-    return code if code or not terminal.lost else OUTPUT_LOST
+        code = code if code or not terminal.lost else OUTPUT_LOST
+        await control.end(code)
+    return code
 
 
 def _import_asyncio(*, with_ssl: bool) -> ModuleType:

@@ -1,0 +1,111 @@
+"""The running app that a command is about: found by its directory, and by its pid where several run there.
+
+Rules: what is dead is cleared away, what does not answer is told of.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from procreaper.cli.problems import complain
+from procreaper.errors import ProcreaperError
+from procreaper.suggest import enumerate_words
+
+if TYPE_CHECKING:
+    from procreaper.control.client import Client
+
+USAGE_ERROR = 2
+
+
+class NoAppError(ProcreaperError):
+    """No app runs where one was looked for."""
+
+
+class Place(NamedTuple):
+    """Where an app is looked for: its root, without symbolic links, as given, and its pid (None: there is but one)."""
+
+    root: str
+    given: str
+    pid: int | None = None
+
+    @classmethod
+    def of(cls, directory: str, pid: str | None) -> Place:
+        """From what the command line says. Raises ProcreaperError for what is no pid, and for no directory."""
+        if pid is not None and not (pid.isascii() and pid.isdecimal()):
+            hint = "`procreaper ls` lists the apps that run, with their pids"
+            raise ProcreaperError(f"--pid {pid}: this is not a pid", hint=hint, exit_code=USAGE_ERROR)
+        if not os.path.isdir(directory):
+            raise ProcreaperError(f"-d {directory}: this is not a directory", hint="name the directory of the app")
+        return cls(os.path.realpath(directory), directory, None if pid is None else int(pid))
+
+
+def find_app(place: Place) -> Client:
+    """A connection to the one app that is meant. Raises NoAppError, or ProcreaperError where it is not clear which."""
+    apps = find_apps(place)
+    if len(apps) > 1:
+        for app in apps:
+            app.close()
+        pids = enumerate_words(f"--pid {app.greeting.pid}" for app in apps)
+        raise ProcreaperError(f"{len(apps)} apps of {_name(place)} are running", hint=f"choose one: {pids}")
+    return apps[0]
+
+
+def find_apps(place: Place) -> list[Client]:
+    """Connections to all apps of a root, by pid. Raises NoAppError where there is none."""
+    root = os.fsencode(place.root).decode(errors="replace")
+    apps, errors = _connect(place.root)
+    meant: list[Client] = []
+    for app in apps:
+        if app.greeting.root == root and place.pid in (None, app.greeting.pid):
+            meant.append(app)
+        else:
+            app.close()
+    if meant:
+        _tell(errors)
+        return meant
+    if errors:
+        raise errors[0]
+    hint = "`procreaper start` starts it, `procreaper ls` lists those that run"
+    which = "" if place.pid is None else f" with pid {place.pid}"
+    raise NoAppError(f"no app of {_name(place)}{which} is running", hint=hint)
+
+
+def find_all() -> list[Client]:
+    """Connections to all apps of this user, by pid."""
+    apps, errors = _connect(None)
+    _tell(errors)
+    return apps
+
+
+def _connect(root: str | None) -> tuple[list[Client], list[ProcreaperError]]:
+    from procreaper.control.client import Client, GoneError
+    from procreaper.control.directory import clear, find
+
+    found = find(os.environ, root)
+    apps: list[Client] = []
+    errors = list(found.errors)
+    for path in found.paths:
+        try:
+            apps.append(Client(path))
+        except ConnectionRefusedError:
+            clear(path)
+        except (FileNotFoundError, GoneError):
+            # It has ended just now.
+            continue
+        except ProcreaperError as error:
+            errors.append(error)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            errors.append(ProcreaperError(f"`{path}` cannot be connected to: {reason}", hint="look at its permissions"))
+    return apps, errors
+
+
+def _tell(errors: Iterable[ProcreaperError]) -> None:
+    for error in errors:
+        complain(str(error))
+
+
+def _name(place: Place) -> str:
+    return "this directory" if place.given == "." else f"`{place.given}`"

@@ -1,0 +1,204 @@
+"""The private directory of the control sockets: which it is, what the sockets in it are called, which are there.
+
+Rules: nothing of it is used that another user could have made, or could get at. It connects to nothing: whoever does,
+and is refused, has the socket cleared away.
+
+Theory of operation. The directory is `$XDG_RUNTIME_DIR/procreaper`; where there is no such place of our own, or its
+path is too long for a socket, `/tmp/procreaper-UID`. Both are looked into. A socket is called by a hash of the root of
+its app, the app's pid and a few random digits, so that apps of one root live side by side and no name is used again.
+It gets that name when it listens. So one that has it and refuses a connection is dead for good.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import stat
+import sys
+import time
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from procreaper.errors import ProcreaperError
+
+# The longest path of a socket, in bytes: what the kernel has room for, without the NUL at its end.
+LONGEST_PATH = 103 if sys.platform == "darwin" else 107
+FALLBACK = "/tmp/procreaper-{uid}"
+NAME = re.compile(r"(?P<root>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{4}\.sock")
+# A name that a socket has before it listens; after so many seconds nobody is at work on it any more.
+UNFINISHED = ".new"
+UNFINISHED_FOR = 60.0
+BACKLOG = 100
+
+
+class Door(NamedTuple):
+    """A socket that listens, and its path."""
+
+    socket: socket.socket
+    path: str
+
+    def close(self) -> None:
+        """Listen no more, and leave no name behind."""
+        with suppress(OSError):
+            os.unlink(self.path)
+        self.socket.close()
+
+
+class Found(NamedTuple):
+    """The paths of sockets, ordered by pid; and why a directory, if any, was not looked into."""
+
+    paths: tuple[str, ...]
+    errors: tuple[ProcreaperError, ...] = ()
+
+
+def listen(root: str, environment: Mapping[str, str]) -> Door:
+    """A socket for the app of this root (absolute, without symbolic links). Raises ProcreaperError where none can be.
+
+    It does not block, and no child inherits it.
+    """
+    directory = _choose(environment)
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+        _refuse_strangers(directory)
+        return _listen(os.path.join(directory, f"{_digest(root)}-{os.getpid()}-{os.urandom(2).hex()}"))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ProcreaperError(
+            f"no control socket can be made in `{directory}`: {reason}",
+            hint="make room or give yourself access there, or set XDG_RUNTIME_DIR to another directory of your own",
+        ) from error
+
+
+def find(environment: Mapping[str, str], root: str | None = None) -> Found:
+    """The sockets of all apps of this user, or of those of one root; some may be dead, or belong to another root."""
+    found: list[tuple[int, str]] = []
+    errors: list[ProcreaperError] = []
+    for directory in dict.fromkeys((_own_directory(environment), _fallback())):
+        if directory is None:
+            continue
+        try:
+            _refuse_strangers(directory)
+            names = os.listdir(directory)
+        except FileNotFoundError:
+            continue
+        except ProcreaperError as error:
+            errors.append(error)
+            continue
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            hint = "give yourself access to it, or remove it"
+            errors.append(ProcreaperError(f"`{directory}` cannot be read: {reason}", hint=hint))
+            continue
+        for name in names:
+            path = os.path.join(directory, name)
+            if match := NAME.fullmatch(name):
+                if root is None or match["root"] == _digest(root):
+                    found.append((int(match["pid"]), path))
+            elif name.endswith(UNFINISHED):
+                _clear_unfinished(path)
+    return Found(tuple(path for _, path in sorted(found)), tuple(errors))
+
+
+def clear(path: str) -> None:
+    """Remove a socket that has refused a connection, unless its app may live and be slow."""
+    match = NAME.fullmatch(os.path.basename(path))
+    if match is None:
+        return
+    if sys.platform != "linux":
+        # Elsewhere too many at once are refused as well.
+        try:
+            os.kill(int(match["pid"]), 0)
+        except ProcessLookupError:
+            pass
+        except OSError:
+            return
+        else:
+            return
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def real_root(path: str) -> str:
+    """A directory as the root of an app: absolute, without symbolic links."""
+    return os.path.realpath(path)
+
+
+def _choose(environment: Mapping[str, str]) -> str:
+    """Where a new socket goes."""
+    own = _own_directory(environment)
+    if own is None or not os.access(os.path.dirname(own), os.W_OK | os.X_OK):
+        return _fallback()
+    return own
+
+
+def _own_directory(environment: Mapping[str, str]) -> str | None:
+    """The one in XDG_RUNTIME_DIR, if that is a directory of ours whose path leaves room for a socket."""
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    # The standard has others ignored.
+    if not os.path.isabs(runtime):
+        return None
+    try:
+        status = os.stat(runtime)
+    except (OSError, ValueError):
+        return None
+    directory = os.path.join(runtime, "procreaper")
+    longest = os.path.join(directory, f"{_digest('')}-{2**31}-0000.sock")
+    fits = len(os.fsencode(longest)) <= LONGEST_PATH
+    return directory if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and fits else None
+
+
+def _fallback() -> str:
+    return FALLBACK.format(uid=os.geteuid())
+
+
+def _refuse_strangers(directory: str) -> None:
+    """Raise ProcreaperError for what is no directory of ours that is closed to all others; OSError where none is."""
+    status = os.lstat(directory)
+    if stat.S_ISLNK(status.st_mode):
+        fault = "is a symbolic link"
+    elif not stat.S_ISDIR(status.st_mode):
+        fault = "is not a directory"
+    elif status.st_uid != os.geteuid():
+        fault = f"belongs to another user (uid {status.st_uid})"
+    elif status.st_mode & 0o077:
+        fault = f"is open to other users (mode {stat.S_IMODE(status.st_mode):04o})"
+        hint = f"`chmod 700 {directory}`, if you trust what is in it; else remove it"
+        raise ProcreaperError(f"the directory for control sockets, `{directory}`, {fault}", hint=hint)
+    else:
+        return
+    hint = "remove it, or set XDG_RUNTIME_DIR to a directory of your own"
+    raise ProcreaperError(f"the directory for control sockets, `{directory}`, {fault}", hint=hint)
+
+
+def _listen(stem: str) -> Door:
+    unfinished, path = stem + UNFINISHED, f"{stem}.sock"
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(unfinished)
+        # Whatever the umask; nobody else gets through the directory.
+        os.chmod(unfinished, 0o600)
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+        os.rename(unfinished, path)
+    except OSError:
+        listening.close()
+        with suppress(OSError):
+            os.unlink(unfinished)
+        raise
+    return Door(listening, path)
+
+
+def _clear_unfinished(path: str) -> None:
+    """Remove what somebody left behind who was ended between two calls."""
+    with suppress(OSError):
+        if time.time() - os.lstat(path).st_mtime > UNFINISHED_FOR:
+            os.unlink(path)
+
+
+def _digest(root: str) -> str:
+    # Only for looking in the right place: the greeting tells the root itself.
+    return f"{zlib.crc32(os.fsencode(root)):08x}"

@@ -1,0 +1,148 @@
+"""What followers are told: each line encoded once for all of them, kept for a while, and what each has missed.
+
+Rules: pure. Whatever the number of followers, no more than `MOST_KEPT` bytes are kept. A follower holds nobody up: one
+that falls behind loses all that it has not read, is told how much, and goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+MOST_KEPT = 4 << 20
+# About what Python needs to keep a line, besides its bytes.
+OVERHEAD = 200
+
+
+class Line(NamedTuple):
+    """One notice, as it is sent: about process `name` (None: about none), with `output` bytes of output (None: none).
+
+    `spoken`: it is for those only who want to read what is written and said.
+    """
+
+    data: bytes
+    name: str | None
+    spoken: bool = False
+    output: int = 0
+
+
+class Feed:
+    """The lines that somebody may still have to read, oldest first."""
+
+    def __init__(self, most: int = MOST_KEPT) -> None:
+        self._most = most
+        self._lines: dict[int, Line] = {}
+        self._first = 0
+        self._end = 0
+        self._size = 0
+        self._readers: list[Reader] = []
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether anybody reads."""
+        return bool(self._readers)
+
+    @property
+    def readers(self) -> int:
+        """How many read."""
+        return len(self._readers)
+
+    def follow(
+        self,
+        wants: Callable[[Line], bool],
+        missed: Callable[[int, int], Iterable[bytes]],
+        arrived: Callable[[], None],
+    ) -> Reader:
+        """Read from the next line on those that are wanted; `arrived` is called when there is one again.
+
+        `missed` makes the lines that tell of so many notices, with so many bytes of output, that were lost.
+        """
+        reader = Reader(self, wants, missed, arrived, self._end)
+        self._readers.append(reader)
+        return reader
+
+    def leave(self, reader: Reader) -> None:
+        """Read no more; nothing happens when it does not."""
+        if reader in self._readers:
+            self._readers.remove(reader)
+        if not self._readers:
+            self._lines.clear()
+            self._first, self._size = self._end, 0
+
+    def publish(self, line: Line) -> None:
+        """Tell all who want to know. Nothing is kept where nobody does."""
+        if not self._readers:
+            return
+        self._lines[self._end] = line
+        self._end += 1
+        self._size += len(line.data) + OVERHEAD
+        while self._size > self._most:
+            for reader in self._readers:
+                if reader.position == self._first:
+                    reader.give_up()
+            oldest = self._lines.pop(self._first)
+            self._first += 1
+            self._size -= len(oldest.data) + OVERHEAD
+        for reader in self._readers:
+            reader.notify()
+
+    def line(self, position: int) -> Line | None:
+        """The line at this position; None where that is the end."""
+        return self._lines.get(position)
+
+
+class Reader:
+    """Where one follower is."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        wants: Callable[[Line], bool],
+        missed: Callable[[int, int], Iterable[bytes]],
+        arrived: Callable[[], None],
+        position: int,
+    ) -> None:
+        self.position = position
+        self._feed = feed
+        self._wants = wants
+        self._missed = missed
+        self._arrived = arrived
+        self._waits = True
+        self._lost = (0, 0)
+        # What is sent before it goes on.
+        self._first: deque[bytes] = deque()
+
+    def read(self) -> bytes | None:
+        """The next line; None where there is none, until `arrived` is called."""
+        if self._lost != (0, 0):
+            lost, self._lost = self._lost, (0, 0)
+            self._first.extend(self._missed(*lost))
+        if self._first:
+            return self._first.popleft()
+        while (line := self._feed.line(self.position)) is not None:
+            self.position += 1
+            if self._wants(line):
+                return line.data
+        self._waits = True
+        return None
+
+    def notify(self) -> None:
+        """There is a new line."""
+        if self._waits:
+            self._waits = False
+            self._arrived()
+
+    def give_up(self) -> None:
+        """Lose all that was not read."""
+        notices, size = self._lost
+        while (line := self._feed.line(self.position)) is not None:
+            self.position += 1
+            if self._wants(line):
+                notices += 1
+                size += line.output
+        self._lost = (notices, size)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._feed.leave(self)

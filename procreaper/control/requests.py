@@ -1,0 +1,248 @@
+"""What each request means for the running app: names are resolved, events posted, and what happens is told.
+
+Rules: a request is carried out as a whole or not at all. What is asked of the app is asked of its owner, by an event,
+like what anybody else asks; nothing here waits for what follows from it.
+
+Theory of operation. A request is looked at when all that was posted before it has been seen. From there to the event
+that it becomes nothing is waited for, so the run numbers of the reply are those in which the request finds each
+process. Followers are told by a sink of the hub, which is there only while somebody follows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, assert_never
+
+import msgspec
+
+from procreaper import events
+from procreaper.control import protocol
+from procreaper.control.feed import Feed, Line
+from procreaper.control.server import Connection
+from procreaper.errors import ProcreaperError
+from procreaper.events import State
+from procreaper.output.hub import Hub
+from procreaper.plan import Process, reachable
+from procreaper.reaper import Owner
+from procreaper.selection import choose, select
+
+# The loop is not held up for longer than it takes to encode so many bytes.
+SLICE = 1 << 15
+# It has ended, or nobody has ever wanted it.
+AT_REST = (State.STOPPED, State.COMPLETED, State.FAILED, State.SKIPPED)
+
+Lines = Iterator[tuple[float, str, bytes]]
+
+
+class Requests:
+    """Carries out requests for the app of `owner`, and tells its followers what `hub` is told.
+
+    `groups` are those of `.reaper.toml`. `history(name, lines)` gives the last lines of a process, None: all that is
+    kept, as what was written at what time; and whether there was more.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        hub: Hub,
+        feed: Feed,
+        *,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        history: Callable[[Sequence[str], int | None], tuple[Iterable[events.Output], tuple[str, ...]]] | None = None,
+    ) -> None:
+        self._owner = owner
+        self._hub = hub
+        self._feed = feed
+        self._groups = groups or {}
+        self._history = history
+        self._tells = False
+
+    async def answer(self, request: protocol.AnyRequest, connection: Connection) -> Any:
+        """The result of a request. Raises ProcreaperError where nothing of it was done."""
+        await self._owner.settled()
+        match request:
+            case protocol.Look(names=names):
+                return protocol.Processes(self._snapshot(names))
+            case protocol.Follow():
+                return self._follow(request, connection)
+            case protocol.Up(names=names):
+                return await self._up(names)
+            case protocol.Stop(names=names):
+                return await self._stop(names)
+            case protocol.Restart(names=names):
+                return await self._restart(names)
+            case protocol.Quit():
+                self._owner.post(events.Shutdown(0))
+                return None
+            case protocol.Scale() | protocol.Reload() | protocol.Attach() | protocol.Type() | protocol.Resize():
+                tag = request.__struct_config__.tag
+                raise ProcreaperError(f"`{tag}` cannot be done yet", hint="stop the app, and start it anew")
+            case _:
+                assert_never(request)
+
+    # What the app is asked to do.
+
+    async def _up(self, names: Iterable[str]) -> protocol.Asked:
+        named = self._asked(names)
+        edges = {
+            process.name: [dependency.name for dependency in process.depends_on] for process in self._owner.processes
+        }
+        there = set(edges)
+        needed = [name for name in reachable(named, edges) if name in there]
+        statuses = {name: self._owner.status_of(name) for name in needed}
+        wanted = tuple(name for name, status in statuses.items() if status.state in (*AT_REST, State.STOPPING))
+        wanted = tuple(name for name in wanted if not statuses[name].up)
+        already = tuple(name for name in named if name not in wanted)
+        return await self._post(events.Start(wanted), wanted, already)
+
+    async def _stop(self, names: Iterable[str]) -> protocol.Asked:
+        named = self._asked(names)
+        already = tuple(name for name in named if self._owner.status_of(name).state in AT_REST)
+        return await self._post(events.Stop(named), named, already)
+
+    async def _restart(self, names: Iterable[str]) -> protocol.Asked:
+        named = self._asked(names)
+        return await self._post(events.Restart(named), named, ())
+
+    def _asked(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those whom a request is about that changes something."""
+        if self._owner.shutting_down:
+            raise ProcreaperError("the app is ending", hint="`procreaper start` starts it again")
+        names = tuple(names)
+        if not names:
+            raise ProcreaperError("no process is named", hint="`all` names every one")
+        return select(names, self._owner.processes, self._groups)
+
+    async def _post(
+        self, event: events.Start | events.Stop | events.Restart, names: Iterable[str], already: tuple[str, ...]
+    ) -> protocol.Asked:
+        runs = {name: self._owner.status_of(name).run for name in (*names, *already)}
+        if event.names:
+            self._owner.post(event)
+            await self._owner.settled()
+        return protocol.Asked(runs, already)
+
+    # What the app is doing.
+
+    def _snapshot(self, names: Iterable[str]) -> tuple[protocol.Process, ...]:
+        processes = self._owner.processes
+        names = tuple(names)
+        selected = select(names, processes, self._groups) if names else [process.name for process in processes]
+        return tuple(self._process(name) for name in selected)
+
+    def _process(self, name: str) -> protocol.Process:
+        status, process = self._owner.status_of(name), self._owner.process(name)
+        return protocol.Process(
+            name=_text(name),
+            type=_text(process.type),
+            state=status.state.value,
+            reason=_text(status.reason),
+            run=status.run,
+            pid=status.pid,
+            retries=status.retries,
+            restarts=status.restarts,
+            backoff=status.backoff,
+            started_at=None if status.started_at is None else status.started_at.timestamp(),
+            exit_code=status.exit_code,
+            up=status.up,
+            out_of_reach=status.out_of_reach,
+            port=_port(process),
+            pty=process.pty,
+            log=None if process.log is None else _text(process.log.path),
+            detached=process.detached,
+        )
+
+    def _follow(self, request: protocol.Follow, connection: Connection) -> protocol.Followed:
+        snapshot = self._snapshot(request.names)
+        before: Iterable[bytes] = ()
+        truncated: tuple[str, ...] = ()
+        if request.output and request.lines != 0 and self._history is not None:
+            names = [process.name for process in snapshot]
+            outputs, truncated = self._history(names, request.lines)
+            before = (line.data for output in outputs for line in _lines_of(output))
+        wants = None if request.until_now else self._wants(request)
+        connection.follow(wants, lambda notices, size: self._missed(request, notices, size), before)
+        if wants is not None and not self._tells:
+            self._tells = True
+            self._hub.add(self)
+        return protocol.Followed(snapshot, truncated)
+
+    def _wants(self, request: protocol.Follow) -> Callable[[Line], bool]:
+        chosen = choose(request.names, self._groups)
+        output = request.output
+        known: dict[str, bool] = {}
+
+        def wants(line: Line) -> bool:
+            if line.spoken and not output:
+                return False
+            name = line.name
+            if name is None:
+                return True
+            if name not in known:
+                known[name] = chosen(Process(name, ""))
+            return known[name]
+
+        return wants
+
+    def _missed(self, request: protocol.Follow, notices: int, size: int) -> Iterator[bytes]:
+        """What is told to a follower who has lost so much: that, and how all whom it follows are now."""
+        now = time.time()
+        yield _encode(protocol.DroppedNotice(now, notices, size))
+        chosen = choose(request.names, self._groups)
+        for process in self._owner.processes:
+            if chosen(process):
+                yield _encode(protocol.StatusNotice(now, self._process(process.name)))
+
+    def accept(self, notice: events.Notice) -> bool:
+        """Take a notice from the hub, and tell the followers; never asks for a pause."""
+        if not self._feed.is_followed:
+            self._hub.remove(self)
+            self._tells = False
+            return True
+        for line in self._told(notice):
+            self._feed.publish(line)
+        return True
+
+    def _told(self, notice: events.Notice) -> Iterator[Line]:
+        match notice:
+            case events.Output():
+                yield from _lines_of(notice)
+            case events.Transition(time=time, name=name):
+                yield Line(_encode(protocol.StatusNotice(time, self._process(name))), name)
+            case events.RunBegan(time=time, name=name, pid=pid):
+                yield Line(_encode(protocol.BeganNotice(time, _text(name), pid)), name)
+                yield Line(_encode(protocol.StatusNotice(time, self._process(name))), name)
+            case events.RunEnded(time=time, name=name, pid=ended, exit=end, reason=reason, asked=asked):
+                told = protocol.EndedNotice(time, _text(name), ended, end.code, end.signal, _text(reason), asked)
+                yield Line(_encode(told), name)
+            case events.SignalSent(time=time, name=name, pid=pid, signal=number):
+                yield Line(_encode(protocol.SignalNotice(time, _text(name), pid, number)), name)
+            case events.Message(time=time, text=text):
+                yield Line(_encode(protocol.MessageNotice(time, _text(text))), None, spoken=True)
+            case _:
+                assert_never(notice)
+
+
+def _lines_of(output: events.Output) -> Iterator[Line]:
+    """What a process wrote, in slices."""
+    name = _text(output.name)
+    view = memoryview(output.data)
+    for start in range(0, len(view), SLICE):
+        data = bytes(view[start : start + SLICE])
+        notice = protocol.OutputNotice(output.time, name, data)
+        yield Line(_encode(notice), output.name, spoken=True, output=len(data))
+
+
+def _encode(notice: protocol.Notice) -> bytes:
+    return msgspec.json.encode(notice) + b"\n"
+
+
+def _port(process: Process) -> int | None:
+    port = "" if process.env is None else process.env.get("PORT", "")
+    return int(port) if port.isascii() and port.isdecimal() else None
+
+
+def _text(text: str) -> str:
+    """A text without lone surrogates, which stand for bytes that are no UTF-8, and which JSON cannot hold."""
+    return text.encode(errors="surrogatepass").decode(errors="replace")

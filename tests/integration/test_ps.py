@@ -1,0 +1,92 @@
+"""`ps` and `ls`: what an app that runs in one terminal tells in another."""
+
+from __future__ import annotations
+
+import json
+import signal
+from datetime import datetime
+from pathlib import Path
+
+from .driver import Project
+
+STAY = "echo ready; exec sleep 600"
+
+
+def test_ps_tells_of_every_process(project: Project) -> None:
+    project.procfile(web=STAY, worker=STAY)
+    app = project.begin("start")
+    app.wait_for("ready", count=2)
+    result = project.run("ps")
+    assert (result.code, result.err) == (0, "")
+    header, *rows = result.out.splitlines()
+    assert header.split() == ["NAME", "STATE", "PID", "UPTIME", "RESTARTS", "PORT", "REASON"]
+    assert [row.split()[:2] for row in rows] == [["web.1", "running"], ["worker.1", "running"]]
+    assert len({row.index("running") for row in rows}) == 1
+    app.stop()
+
+
+def test_ps_for_programs_is_a_list(project: Project) -> None:
+    project.procfile(web=STAY)
+    app = project.begin("start")
+    app.wait_for("ready")
+    (web,) = json.loads(project.run("ps", "--json").out)
+    (pid,) = app.wait_for(r"web.1 started \(pid=(\d+)\)")
+    assert (web["name"], web["type"], web["state"], web["pid"]) == ("web.1", "web", "running", int(pid))
+    assert (web["app"], web["port"], web["up"], web["exit_code"]) == (app.pid, 5000, True, None)
+    assert datetime.fromisoformat(web["started_at"]).tzinfo is not None
+    assert 0 <= web["uptime"] < 60
+    app.stop()
+
+
+def test_without_an_app_ps_says_so(project: Project) -> None:
+    project.procfile(web=STAY)
+    result = project.run("ps")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        "procreaper: error: no app of this directory is running\n"
+        "  hint: `procreaper start` starts it, `procreaper ls` lists those that run\n"
+    )
+
+
+def test_an_app_is_found_by_its_directory_from_anywhere(project: Project, tmp_path: Path) -> None:
+    project.write("inner/Procfile", f"web: {STAY}\n")
+    (tmp_path / "link").symlink_to("inner")
+    app = project.begin("start", "-d", "link")
+    app.wait_for("ready")
+    for arguments in (("ps", "-d", "inner"), ("ps", "--root", "link"), ("-d", "inner", "ps")):
+        assert "web.1" in project.run(*arguments).out
+    assert project.run("ps").code == 1
+    app.stop()
+
+
+def test_two_apps_of_one_directory_are_told_apart(project: Project) -> None:
+    project.procfile(web=STAY, worker=STAY)
+    apps = [project.begin("start", name) for name in ("web", "worker")]
+    for app in apps:
+        app.wait_for("ready")
+    assert {item["app"] for item in json.loads(project.run("ps", "--json").out)} == {app.pid for app in apps}
+    chosen = json.loads(project.run("ps", "--json", "--pid", str(apps[1].pid)).out)
+    assert {item["app"] for item in chosen} == {apps[1].pid}
+    for app in apps:
+        app.stop()
+
+
+def test_what_a_killed_app_has_left_is_cleared_away(project: Project) -> None:
+    run = project.path / "run"
+    run.mkdir()
+    env = {"XDG_RUNTIME_DIR": str(run)}
+    project.procfile(web=STAY)
+    app = project.begin("start", env=env)
+    app.wait_for("ready")
+    app.stop(signal.SIGKILL)
+    assert len(list((run / "procreaper").iterdir())) == 1
+    assert project.run("ps", env=env).code == 1
+    assert list((run / "procreaper").iterdir()) == []
+
+
+def test_nothing_of_an_app_is_left_at_its_end(project: Project) -> None:
+    run = project.path / "run"
+    run.mkdir()
+    project.procfile(web="true")
+    assert project.run("start", env={"XDG_RUNTIME_DIR": str(run)}).code == 0
+    assert list((run / "procreaper").iterdir()) == []
