@@ -26,11 +26,11 @@ from procreaper.output.hub import Hub
 from procreaper.plan import Process, reachable
 from procreaper.reaper import Owner
 from procreaper.selection import choose, select
+from procreaper.status import ENDED
 
 # The loop is not held up for longer than it takes to encode so many bytes.
 SLICE = 1 << 15
-# It has ended, or nobody has ever wanted it.
-AT_REST = (State.STOPPED, State.COMPLETED, State.FAILED, State.SKIPPED)
+
 
 Lines = Iterator[tuple[float, str, bytes]]
 
@@ -91,14 +91,14 @@ class Requests:
         there = set(edges)
         needed = [name for name in reachable(named, edges) if name in there]
         statuses = {name: self._owner.status_of(name) for name in needed}
-        wanted = tuple(name for name, status in statuses.items() if status.state in (*AT_REST, State.STOPPING))
+        wanted = tuple(name for name, status in statuses.items() if status.state in (*ENDED, State.STOPPING))
         wanted = tuple(name for name in wanted if not statuses[name].up)
         already = tuple(name for name in named if name not in wanted)
         return await self._post(events.Start(wanted), wanted, already)
 
     async def _stop(self, names: Iterable[str]) -> protocol.Asked:
         named = self._asked(names)
-        already = tuple(name for name in named if self._owner.status_of(name).state in AT_REST)
+        already = tuple(name for name in named if self._owner.status_of(name).state in ENDED)
         return await self._post(events.Stop(named), named, already)
 
     async def _restart(self, names: Iterable[str]) -> protocol.Asked:
