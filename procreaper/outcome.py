@@ -74,7 +74,8 @@ def find(goal: Goal, run: int, seen: Seen | None) -> Outcome:
                 return Outcome(obstacle="it has been removed")
             if seen.up and (goal is Goal.UP or seen.run > run):
                 return REACHED
-            if seen.state in ENDED or (seen.state == State.RESTARTING and seen.run > run):
+            has_failed = seen.state == State.RESTARTING and seen.run > run
+            if seen.state in ENDED or has_failed or (seen.state == State.UNHEALTHY and goal is Goal.UP):
                 return Outcome(obstacle=f"{seen.state}: {seen.reason}")
             return PENDING
         case _:

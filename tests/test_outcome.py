@@ -19,7 +19,7 @@ class Process(NamedTuple):
 RUNNING = Process(State.RUNNING, run=1, up=True)
 
 
-@pytest.mark.parametrize("state", [State.PENDING, State.STARTING, State.STOPPING, State.UNHEALTHY])
+@pytest.mark.parametrize("state", [State.PENDING, State.STARTING, State.STOPPING])
 @pytest.mark.parametrize("goal", [Goal.UP, Goal.RESTARTED])
 def test_what_is_on_its_way_up_is_waited_for(goal: Goal, state: State) -> None:
     assert find(goal, 1, Process(state, run=2)) == PENDING
@@ -49,6 +49,11 @@ def test_a_new_run_that_failed_is_an_obstacle_although_it_will_be_tried_again() 
 
 def test_a_run_that_had_failed_before_somebody_asked_is_none() -> None:
     assert find(Goal.UP, 2, Process(State.RESTARTING, run=2)) == PENDING
+
+
+def test_to_wait_for_what_is_unhealthy_and_is_left_so_would_be_for_ever() -> None:
+    assert find(Goal.UP, 1, Process(State.UNHEALTHY)).obstacle == "unhealthy: because"
+    assert find(Goal.RESTARTED, 1, Process(State.UNHEALTHY)) == PENDING
 
 
 def test_what_is_removed_meanwhile_never_comes_up() -> None:

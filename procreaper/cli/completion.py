@@ -19,7 +19,7 @@ from procreaper.errors import ProcreaperError
 
 SHELLS = ("bash", "zsh", "fish")
 # What is completed after a flag, by the word that stands for its value in the help.
-FILES, DIRECTORIES, NAMES = ("FILE", "FILE,FILE", "PATH"), ("DIR",), ("NAME", "NAME,NAME", "NAME=N", "TYPE=N,TYPE=N")
+FILES, DIRECTORIES, NAMES = ("FILE", "FILE,FILE", "PATH"), ("DIR",), ("NAME", "NAME,NAME", "TYPE=N", "TYPE=N,TYPE=N")
 WORDS = {"--log-format": ("text", "json"), "--format": ("text", "json", "github")}
 # What tells the files of a project, in an unfinished command line too.
 PROJECT_FLAGS = {"-d", "--app-root", "--root", "-f", "--procfile", "--config", "-e", "--env"}

@@ -43,13 +43,39 @@ class Place(NamedTuple):
 
 def find_app(place: Place) -> Client:
     """A connection to the one app that is meant. Raises NoAppError, or ProcreaperError where it is not clear which."""
-    apps = find_apps(place)
+    return _the_only(find_apps(place), place)
+
+
+def _the_only(apps: list[Client], place: Place) -> Client:
     if len(apps) > 1:
         for app in apps:
             app.close()
         pids = enumerate_words(f"--pid {app.greeting.pid}" for app in apps)
         raise ProcreaperError(f"{len(apps)} apps of {_name(place)} are running", hint=f"choose one: {pids}")
     return apps[0]
+
+
+def find_app_with(place: Place, names: Iterable[str]) -> Client:
+    """A connection to the one app that has processes of all these names. Raises as `find_app`, and RefusedError."""
+    from procreaper.control.client import RefusedError
+    from procreaper.control.protocol import Look
+
+    apps = find_apps(place)
+    if len(apps) == 1:
+        # It will say itself what it does not know.
+        return apps[0]
+    having: list[Client] = []
+    refused: RefusedError | None = None
+    for app in apps:
+        try:
+            app.ask(Look(0, tuple(names)))
+            having.append(app)
+        except RefusedError as error:
+            refused = error
+            app.close()
+    if not having and refused is not None:
+        raise refused
+    return _the_only(having, place)
 
 
 def find_apps(place: Place) -> list[Client]:

@@ -72,6 +72,22 @@ def _dispatch(arguments: Sequence[str]) -> int:
             from procreaper.cli.ps import show_processes
 
             return show_processes(_place(given), _style(given), json=getattr(given, "json", False))
+        case "up" | "stop" | "restart":
+            from procreaper.cli.act import act
+
+            return act(_place(given), given.command, given.names)
+        case "scale":
+            from procreaper.cli.act import scale
+
+            return scale(_place(given), given.counts)
+        case "reload":
+            from procreaper.cli.act import reload
+
+            return reload(_place(given))
+        case "quit":
+            from procreaper.cli.act import quit_app
+
+            return quit_app(_place(given))
         case "run":
             from procreaper.cli.run import run
 

@@ -134,6 +134,15 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs: a JSON list")
 
 
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    help_ = "a process, a process type, a group of .reaper.toml, a pattern such as `web.*`, or `all`"
+    parser.add_argument("names", nargs="+", metavar="NAME", help=help_)
+
+
+def _add_counts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("counts", nargs="+", metavar="TYPE=N", help="a process type, and how many of it to run")
+
+
 def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--port", metavar="N", help="port of the first process (default: 5000)")
     parser.add_argument(
@@ -173,8 +182,14 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     "help": ("describe the commands, or one of them", _add_help),
     "ls": ("list all apps that run", _add_colour, _add_json),
     "ps": ("show what the processes of the running app do, and why", _add_place, _add_json),
+    "quit": ("end the running app", _add_place),
+    "reload": ("have the running app read its files anew, and do what has changed in them", _add_place),
+    "restart": ("restart processes of the running app", _add_place, _add_names),
     "run": ("run one command in the environment of the application", _add_common, _add_run),
     "start": ("start the application, or some of its process types", _add_common, _add_start),
+    "scale": ("run more or fewer processes of a type, in the running app", _add_place, _add_counts),
+    "stop": ("stop processes of the running app", _add_place, _add_names),
+    "up": ("start processes of the running app, and what they need", _add_place, _add_names),
     "schema": ("print the JSON Schema of .reaper.toml",),
     "version": ("print the version",),
 }

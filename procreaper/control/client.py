@@ -135,6 +135,12 @@ class Client:
                 return None
         return self._notices.popleft()
 
+    def arrived_so_far(self) -> list[protocol.AnyNotice]:
+        """The notices that came before the latest reply."""
+        arrived = list(self._notices)
+        self._notices.clear()
+        return arrived
+
     def arrived(self) -> list[protocol.AnyNotice]:
         """What has come already, without waiting. Raises GoneError where nothing has, and nothing can come."""
         while not self._notices and self._receive(time.monotonic()):

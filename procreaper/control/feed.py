@@ -7,7 +7,7 @@ that falls behind loses all that it has not read, is told how much, and goes on 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 MOST_KEPT = 4 << 20
@@ -28,13 +28,13 @@ class Line(NamedTuple):
 
 
 class Feed:
-    """The lines that somebody may still have to read, oldest first."""
+    """The lines that somebody may still have to read, oldest first; `end` is the position of the next one."""
 
     def __init__(self, most: int = MOST_KEPT) -> None:
         self._most = most
         self._lines: dict[int, Line] = {}
         self._first = 0
-        self._end = 0
+        self.end = 0
         self._size = 0
         self._readers: list[Reader] = []
 
@@ -58,7 +58,7 @@ class Feed:
 
         `missed` makes the lines that tell of so many notices, with so many bytes of output, that were lost.
         """
-        reader = Reader(self, wants, missed, arrived, self._end)
+        reader = Reader(self, wants, missed, arrived, self.end)
         self._readers.append(reader)
         return reader
 
@@ -68,14 +68,14 @@ class Feed:
             self._readers.remove(reader)
         if not self._readers:
             self._lines.clear()
-            self._first, self._size = self._end, 0
+            self._first, self._size = self.end, 0
 
     def publish(self, line: Line) -> None:
         """Tell all who want to know. Nothing is kept where nobody does."""
         if not self._readers:
             return
-        self._lines[self._end] = line
-        self._end += 1
+        self._lines[self.end] = line
+        self.end += 1
         self._size += len(line.data) + OVERHEAD
         while self._size > self._most:
             for reader in self._readers:
@@ -126,6 +126,15 @@ class Reader:
                 return line.data
         self._waits = True
         return None
+
+    def until_now(self) -> Iterator[bytes]:
+        """What it has not read of all that has been published so far, as it is asked for."""
+        end = self._feed.end
+        while self.position < end or self._lost != (0, 0) or self._first:
+            data = self.read()
+            if data is None:
+                return
+            yield data
 
     def notify(self) -> None:
         """There is a new line."""

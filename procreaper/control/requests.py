@@ -21,7 +21,6 @@ from procreaper.control import protocol
 from procreaper.control.feed import Feed, Line
 from procreaper.control.server import Connection
 from procreaper.errors import ProcreaperError
-from procreaper.events import State
 from procreaper.output.hub import Hub
 from procreaper.plan import Process, reachable
 from procreaper.reaper import Owner
@@ -91,8 +90,7 @@ class Requests:
         there = set(edges)
         needed = [name for name in reachable(named, edges) if name in there]
         statuses = {name: self._owner.status_of(name) for name in needed}
-        wanted = tuple(name for name, status in statuses.items() if status.state in (*ENDED, State.STOPPING))
-        wanted = tuple(name for name in wanted if not statuses[name].up)
+        wanted = tuple(name for name, status in statuses.items() if not status.up)
         already = tuple(name for name in named if name not in wanted)
         return await self._post(events.Start(wanted), wanted, already)
 

@@ -5,9 +5,9 @@ that client. Nothing happens here while no client does anything, and the protoco
 
 Theory of operation. Sockets are read and written in callbacks of the loop, a bounded amount at a time. The lines of one
 client are handled one after another, each in a task of the owner's. While a reply is not read, its client is read no
-further. Replies go out before notices, and no notice is asked of the feed before there is room for it in the socket: so
-a client that does not read costs no more than what the feed keeps for all. A client that ends its half of the
-connection is answered what it has asked, and then left.
+further. Replies go out before notices, but for notices of what had happened before; and no notice is asked of the feed
+before there is room for it in the socket: so a client that does not read costs no more than what the feed keeps for
+all. A client that ends its half of the connection is answered what it has asked, and then left.
 """
 
 from __future__ import annotations
@@ -319,6 +319,10 @@ class Connection:
             self._reply(_too_late(line) if task.cancelled() else task.result())
 
     def _reply(self, data: bytes) -> None:
+        if self._reader is not None:
+            # What has happened before the reply is told before it: whoever asks and waits must not take what was
+            # so before for what came of it.
+            self._outgoing.append(self._reader.until_now())
         self._outgoing.append(iter((data,)))
         for lines, reader in self._behind:
             self._outgoing.append(iter(lines))

@@ -1,0 +1,295 @@
+"""`up`, `stop`, `restart`, `scale`, `reload` and `quit`: ask the running app, and wait for what comes of it.
+
+Rules: says how it came out for each process, and succeeds only if every one is where it was wanted. What is told while
+it is under way goes to a terminal only. To be interrupted ends the waiting, not what was asked for. What has no health
+check is up as soon as it runs, but is believed to be so only after it has lived for a moment (`CONFIRMED_AFTER`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from procreaper.cli.control import Place, find_app, find_app_with
+from procreaper.cli.problems import complain, say
+from procreaper.control import protocol
+from procreaper.control.client import Client, GoneError, RefusedError
+from procreaper.errors import Problem, ProcreaperError
+from procreaper.events import State
+from procreaper.outcome import Goal, Outcome, find
+
+FAILED = 1
+USAGE_ERROR = 2
+INTERRUPTED = 130
+# So many seconds; supervisord's `startsecs` is 1.
+CONFIRMED_AFTER = 0.3
+STDERR = 2
+ERASE_LINE = "\r\x1b[K"
+DONE = {Goal.UP: "is up", Goal.RESTARTED: "restarted", Goal.STOPPED: "stopped", Goal.REMOVED: "removed"}
+NOT_DONE = {
+    Goal.UP: "is not up",
+    Goal.RESTARTED: "was not restarted",
+    Goal.STOPPED: "is not stopped",
+    Goal.REMOVED: "is not removed",
+}
+ALREADY = {Goal.UP: "is up already", Goal.STOPPED: "was not running"}
+
+
+def act(place: Place, command: str, names: Sequence[str]) -> int:
+    """`up`, `stop` or `restart` these; the answer is the exit status."""
+    named = tuple(names)
+    requests: dict[str, tuple[protocol.Up | protocol.Stop | protocol.Restart, Goal]] = {
+        "up": (protocol.Up(0, named), Goal.UP),
+        "stop": (protocol.Stop(0, named), Goal.STOPPED),
+        "restart": (protocol.Restart(0, named), Goal.RESTARTED),
+    }
+    request, goal = requests[command]
+    with find_app_with(place, named) as app:
+        followed = app.ask(protocol.Follow(0))
+        asked = app.ask(request)
+        for name in asked.already:
+            say(f"{name} {ALREADY[goal]}")
+        left = {name: (goal, run) for name, run in asked.runs.items() if name not in asked.already}
+        return _wait(app, Waiting(left, followed.processes))
+
+
+def scale(place: Place, pairs: Sequence[str]) -> int:
+    """Have so many processes of each type; the answer is the exit status."""
+    counts = dict(map(_count, pairs))
+    with find_app_with(place, counts) as app:
+        followed = app.ask(protocol.Follow(0))
+        return _follow_changes(app, followed, app.ask(protocol.Scale(0, counts)))
+
+
+def reload(place: Place) -> int:
+    """Have the app read its files anew, and tell what has changed; the answer is the exit status."""
+    with find_app(place) as app:
+        followed = app.ask(protocol.Follow(0))
+        try:
+            changes = app.ask(protocol.Reload(0))
+        except RefusedError as error:
+            for problem in error.problems:
+                complain(problem)
+            raise
+        for warning in changes.warnings:
+            complain(warning)
+        return _follow_changes(app, followed, changes)
+
+
+def quit_app(place: Place) -> int:
+    """Have the app end, and wait until it has; the answer is the exit status."""
+    with find_app(place) as app:
+        followed = app.ask(protocol.Follow(0))
+        waiting = Waiting(
+            {process.name: (Goal.STOPPED, process.run) for process in followed.processes}, followed.processes
+        )
+        app.ask(protocol.Quit(0))
+        with _interruptible(), _Progress() as progress:
+            try:
+                for notice in app.notices():
+                    waiting.take(notice)
+                    waiting.look(time.monotonic())
+                    progress.show(waiting.progress())
+            except GoneError:
+                pass
+            except KeyboardInterrupt:
+                return INTERRUPTED
+    say("the app has ended")
+    return 0
+
+
+def _count(pair: str) -> tuple[str, int]:
+    match = re.fullmatch(r"([^=]+)=([0-9]{1,9})", pair)
+    if match is None:
+        hint = "write the process type and how many of it, as in `web=2`"
+        raise ProcreaperError(f"scale {pair}: this is no number of processes", hint=hint, exit_code=USAGE_ERROR)
+    return match[1], int(match[2])
+
+
+def _follow_changes(app: Client, followed: protocol.Followed, changes: protocol.Changes) -> int:
+    """Tell what has changed, and wait until it is so."""
+    marks = {
+        "+": (changes.added, "new"),
+        "-": (changes.removed, "removed"),
+        "~": (changes.restarted, "restarts"),
+        "=": (changes.updated, "goes on with the new settings"),
+    }
+    for mark, (names, word) in marks.items():
+        for name in names:
+            why = ", ".join(changes.changed.get(name, ()))
+            say(f"{mark} {name}: {why}; {word}" if why else f"{mark} {name}: {word}")
+    changed = sum(len(names) for names, _ in marks.values())
+    if changes.unchanged and changed:
+        say(f"{len(changes.unchanged)} unchanged")
+    elif not changed:
+        say("nothing has changed")
+    goals = {
+        Goal.UP: [name for name in changes.added if name in changes.runs],
+        Goal.REMOVED: changes.removed,
+        Goal.RESTARTED: [name for name in changes.restarted if name in changes.runs],
+    }
+    left = {name: (goal, changes.runs.get(name, 0)) for goal, names in goals.items() for name in names}
+    return _wait(app, Waiting(left, followed.processes))
+
+
+def _wait(app: Client, waiting: Waiting) -> int:
+    """Wait for every outcome, and say each; the answer is the exit status."""
+    try:
+        with _interruptible(), _Progress() as progress:
+            _take(waiting, app.arrived_so_far())
+            while True:
+                for name in waiting.look(time.monotonic()):
+                    progress.clear()
+                    _tell(waiting, name)
+                if not waiting.left:
+                    break
+                progress.show(waiting.progress())
+                until = waiting.deadline
+                notice = app.next_notice(None if until is None else max(0.0, until - time.monotonic()))
+                _take(waiting, () if notice is None else (notice,))
+    except KeyboardInterrupt:
+        hint = "what was asked for goes on; `procreaper ps` shows how far it is"
+        complain(str(Problem("not waited for any longer", hint=hint, level="warning")))
+        return INTERRUPTED
+    except GoneError as error:
+        raise ProcreaperError(f"the app ended before {waiting.left[0]} got there", hint=error.hint) from None
+    return FAILED if any(outcome.obstacle is not None for outcome in waiting.outcomes.values()) else 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within, Ctrl-C is a KeyboardInterrupt, unless it is ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _take(waiting: Waiting, notices: Iterable[protocol.AnyNotice]) -> None:
+    for notice in notices:
+        if isinstance(notice, protocol.GoodbyeNotice):
+            hint = f"its exit code is {notice.code}"
+            raise GoneError("the app has ended", hint=hint)
+        waiting.take(notice)
+
+
+def _tell(waiting: Waiting, name: str) -> None:
+    text = waiting.describe(name)
+    if waiting.outcomes[name].obstacle is None:
+        say(text)
+    else:
+        complain(str(Problem(text, hint=f"`procreaper logs {name}` shows what it wrote")))
+
+
+class _Progress:
+    """One line on a terminal, which is written over and over; elsewhere nothing. A context manager that removes it."""
+
+    def __init__(self) -> None:
+        self._terminal = os.isatty(STDERR)
+        self._shown = ""
+
+    def show(self, text: str) -> None:
+        if not self._terminal or text == self._shown:
+            return
+        columns = os.get_terminal_size(STDERR).columns or 80
+        cut = text if len(text) < columns else text[: columns - 2] + "…"
+        self._shown = text
+        self._write(ERASE_LINE + cut)
+
+    def clear(self) -> None:
+        if self._shown:
+            self._shown = ""
+            self._write(ERASE_LINE)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+class Waiting:
+    """What is waited for, by process, and how far each of them has come."""
+
+    def __init__(self, goals: Mapping[str, tuple[Goal, int]], processes: Iterable[protocol.Process]) -> None:
+        self._goals = goals
+        self._processes = {process.name: process for process in processes}
+        self._running_since: dict[tuple[str, int], float] = {}
+        self.outcomes: dict[str, Outcome] = {}
+
+    @property
+    def left(self) -> list[str]:
+        """Those that there is no outcome of yet."""
+        return [name for name in self._goals if name not in self.outcomes]
+
+    def take(self, notice: protocol.Notice) -> None:
+        """Something has happened."""
+        match notice:
+            case protocol.StatusNotice(process=process):
+                self._processes[process.name] = process
+            case protocol.RemovedNotice(name=name):
+                self._processes.pop(name, None)
+
+    def look(self, now: float) -> list[str]:
+        """Those of which the outcome is known now, and was not before; `now` in seconds of any clock."""
+        found = []
+        for name in self.left:
+            goal, run = self._goals[name]
+            process = self._processes.get(name)
+            outcome = find(goal, run, process)
+            if outcome.reached and process is not None and process.state == State.RUNNING:
+                since = self._running_since.setdefault((name, process.run), now)
+                if now < since + CONFIRMED_AFTER:
+                    continue
+            if not outcome.pending:
+                self.outcomes[name] = outcome
+                found.append(name)
+        return found
+
+    @property
+    def deadline(self) -> float | None:
+        """When to look again though nothing has happened; None: never."""
+        times = []
+        for name in self.left:
+            process = self._processes.get(name)
+            since = None if process is None else self._running_since.get((name, process.run))
+            if since is not None and process is not None and process.state == State.RUNNING:
+                times.append(since + CONFIRMED_AFTER)
+        return min(times, default=None)
+
+    def describe(self, name: str) -> str:
+        """One line for people about the outcome."""
+        goal, _ = self._goals[name]
+        outcome = self.outcomes[name]
+        if outcome.obstacle is not None:
+            return f"{name} {NOT_DONE[goal]}: {outcome.obstacle}"
+        process = self._processes.get(name)
+        if goal in (Goal.STOPPED, Goal.REMOVED) or process is None:
+            return f"{name} {DONE[goal]}"
+        if process.state == "completed":
+            return f"{name} completed"
+        return f"{name} {DONE[goal]} (pid {process.pid})" if process.pid is not None else f"{name} {DONE[goal]}"
+
+    def progress(self) -> str:
+        """One line about those that are left."""
+        told = []
+        for name in self.left:
+            process = self._processes.get(name)
+            told.append(name if process is None else f"{name} {_brief(process)}")
+        return ", ".join(told)
+
+
+def _brief(process: protocol.Process) -> str:
+    return process.reason if process.reason.startswith(process.state) else f"{process.state}: {process.reason}"

@@ -1,0 +1,192 @@
+"""The running app is steered from a second terminal: what is asked for happens, and the answer says how it came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from typing import Any
+
+from tests.integration.driver import PROGRAM, PYTHON, Program, Project
+
+# Says no when it is told to end.
+STUBBORN = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: print("no", flush=True))
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+# Ends as soon as it is told, and says so.
+STAYS = f"{PYTHON} -c \"import signal; print('ready', flush=True); signal.pause()\""
+
+
+def processes(project: Project) -> dict[str, dict[str, Any]]:
+    return {process["name"]: process for process in json.loads(project.run("ps", "--json").out)}
+
+
+def pids(found: dict[str, dict[str, Any]]) -> dict[str, int]:
+    return {name: process["pid"] for name, process in found.items()}
+
+
+def app(project: Project, settings: str = "", **commands: str) -> Program:
+    """A running app, each process of which that starts by itself has printed `ready`."""
+    project.procfile(**(commands or {"db": STAYS, "web": STAYS}))
+    project.write(".reaper.toml", '[defaults]\nstop_all = "never"\n' + settings)
+    return project.begin("start")
+
+
+def test_a_stopped_process_stays_so_and_its_dependants_run_on(project: Project) -> None:
+    program = app(project, '[process.web]\ndepends_on = ["db"]\n')
+    program.wait_for("ready", count=2)
+    result = project.run("stop", "db")
+    assert (result.code, result.out, result.err) == (0, "db.1 stopped\n", "")
+    assert {name: process["state"] for name, process in processes(project).items()} == {
+        "db.1": "stopped",
+        "web.1": "running",
+    }
+    again = project.run("stop", "db")
+    assert (again.code, again.out) == (0, "db.1 was not running\n")
+    assert program.stop().code == 143
+
+
+def test_up_starts_what_is_named_and_what_that_needs(project: Project) -> None:
+    program = app(project, '[process.web]\ndepends_on = ["db"]\n')
+    program.wait_for("ready", count=2)
+    project.run("stop", "all")
+    result = project.run("up", "web")
+    assert result.code == 0
+    assert re.fullmatch(r"db\.1 is up \(pid \d+\)\nweb\.1 is up \(pid \d+\)\n", result.out)
+    assert project.run("up", "web").out == "web.1 is up already\n"
+    program.stop()
+
+
+def test_a_restart_is_over_when_the_new_run_is_up(project: Project) -> None:
+    program = app(project)
+    program.wait_for("ready", count=2)
+    before = processes(project)
+    result = project.run("restart", "web")
+    after = processes(project)
+    assert (result.code, result.out) == (0, f"web.1 restarted (pid {after['web.1']['pid']})\n")
+    assert after["web.1"]["pid"] != before["web.1"]["pid"]
+    assert after["db.1"]["pid"] == before["db.1"]["pid"]
+    program.stop()
+
+
+def test_groups_and_patterns_are_names(project: Project) -> None:
+    program = app(project, '[process.web]\nconcurrency = 2\n[groups]\nback = ["db"]\n')
+    program.wait_for("ready", count=3)
+    assert project.run("stop", "back").out == "db.1 stopped\n"
+    assert sorted(project.run("stop", "web.*").out.split("\n")[:-1]) == ["web.1 stopped", "web.2 stopped"]
+    program.stop()
+
+
+def test_an_unknown_name_changes_nothing(project: Project) -> None:
+    program = app(project)
+    program.wait_for("ready", count=2)
+    result = project.run("stop", "web", "wbe")
+    assert result.code == 1
+    assert result.err.startswith("procreaper: error: there is no process `wbe`\n  hint: ")
+    assert all(process["state"] == "running" for process in processes(project).values())
+    program.stop()
+
+
+def test_what_cannot_come_up_is_named_with_its_reason(project: Project) -> None:
+    settings = '[process.web]\nautostart = false\nhealth = {log = "up"}\n[process.gone]\nautostart = false\n'
+    program = app(project, settings, db=STAYS, web="exit 3", gone="exec ./missing")
+    program.wait_for("ready")
+    result = project.run("up", "web", "gone")
+    assert result.code == 1
+    assert "web.1 is not up: failed: exited with code 3" in result.err
+    assert "gone.1 is not up: failed: command not found (exit code 127)" in result.err
+    assert "`procreaper logs web.1`" in result.err
+    program.stop()
+
+
+def test_a_process_that_had_failed_is_not_told_to_fail_before_its_new_run_does(project: Project) -> None:
+    program = app(project, db=STAYS, web="test -e ok && exec sleep 1000; exit 3")
+    program.wait_for(r"web\.1 stopped")
+    project.write("ok", "")
+    result = project.run("up", "web")
+    assert (result.code, result.err) == (0, "")
+    program.stop()
+
+
+def test_quit_ends_the_app_with_exit_code_0_and_waits_for_that(project: Project) -> None:
+    program = app(project)
+    program.wait_for("ready", count=2)
+    result = project.run("quit")
+    assert (result.code, result.out) == (0, "the app has ended\n")
+    assert program.end().code == 0
+
+
+def test_without_an_app_the_remedy_is_named(project: Project) -> None:
+    project.procfile(web=STAYS)
+    for command in (["up", "web"], ["scale", "web=2"], ["reload"], ["quit"], ["ps"]):
+        result = project.run(*command)
+        assert result.code == 1
+        assert "no app of this directory is running\n  hint: `procreaper start` starts it" in result.err
+
+
+def test_several_apps_of_one_directory_are_told_apart_by_what_they_run(project: Project) -> None:
+    project.procfile(db=STAYS, web=STAYS)
+    one, other = project.begin("start", "db"), project.begin("start", "web")
+    for program in (one, other):
+        program.wait_for("ready")
+    assert project.run("stop", "web").out == "web.1 stopped\n"
+    result = project.run("quit")
+    assert result.code == 1
+    assert "2 apps of this directory are running" in result.err
+    assert f"--pid {one.pid}" in result.err
+    assert project.run("quit", "--pid", str(one.pid)).code == 0
+    assert project.run("quit").code == 0
+    assert (one.end().code, other.end().code) == (0, 0)
+
+
+def test_scale_refuses_what_is_no_number(project: Project) -> None:
+    for pair in ("web", "web=x", "=2", "web=-1"):
+        result = project.run("scale", pair)
+        assert result.code == 2
+        assert f"scale {pair}: this is no number of processes" in result.err
+
+
+def test_an_interrupted_wait_leaves_what_was_asked_for_to_go_on(project: Project) -> None:
+    stubborn = project.python("stubborn", STUBBORN)
+    program = app(project, '[process.web]\nstop = {timeout = "60s"}\n', db=STAYS, web=f"exec {stubborn}")
+    program.wait_for("ready", count=2)
+    waiting = project.begin("stop", "web")
+    program.wait_for("no")
+    result = waiting.stop(signal.SIGINT)
+    assert result.code == 130
+    assert "not waited for any longer" in result.err
+    assert processes(project)["web.1"]["state"] == "stopping"
+    program.insist(signal.SIGTERM)
+
+
+def test_what_ends_by_sigkill_only_is_waited_for(project: Project) -> None:
+    stubborn = project.python("stubborn", STUBBORN)
+    program = app(project, '[process.web]\nstop = {timeout = "200ms"}\n', db=STAYS, web=f"exec {stubborn}")
+    program.wait_for("ready", count=2)
+    result = project.run("stop", "web")
+    assert (result.code, result.out, result.err) == (0, "web.1 stopped\n", "")
+    program.wait_for("sending SIGKILL to web")
+    program.stop()
+
+
+def test_progress_is_shown_on_a_terminal_and_taken_away_again(project: Project) -> None:
+    stubborn = project.python("stubborn", STUBBORN)
+    program = app(project, '[process.web]\nstop = {timeout = "200ms"}\n', db=STAYS, web=f"exec {stubborn}")
+    program.wait_for("ready", count=2)
+    ours, its = os.openpty()
+    try:
+        stop = subprocess.run((*PROGRAM, "stop", "web"), cwd=project.path, env=project.environment, stderr=its)
+        shown = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(its)
+    assert stop.returncode == 0
+    assert "web.1 stopping" in shown
+    assert shown.endswith("\r\x1b[K")
+    program.stop()

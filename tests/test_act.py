@@ -1,0 +1,60 @@
+"""What is waited for after a request: rules of the command alone, without an app."""
+
+from __future__ import annotations
+
+import msgspec
+
+from procreaper.cli.act import CONFIRMED_AFTER, Waiting
+from procreaper.control.protocol import Process, RemovedNotice, StatusNotice
+from procreaper.outcome import Goal
+
+
+def process(state: str = "running", run: int = 2, *, up: bool = True) -> Process:
+    return Process("web.1", "web", state, "because", run, 7, 0, 0, 0.0, 0.0, None, up)
+
+
+def told(found: Process) -> StatusNotice:
+    return StatusNotice(0.0, found)
+
+
+def test_what_has_no_health_check_is_believed_to_be_up_after_a_moment() -> None:
+    waiting = Waiting({"web.1": (Goal.RESTARTED, 1)}, [process()])
+    assert waiting.look(10.0) == []
+    assert waiting.deadline == 10.0 + CONFIRMED_AFTER
+    assert waiting.look(10.0 + CONFIRMED_AFTER) == ["web.1"]
+    assert waiting.describe("web.1") == "web.1 restarted (pid 7)"
+
+
+def test_what_is_healthy_is_believed_at_once() -> None:
+    waiting = Waiting({"web.1": (Goal.UP, 1)}, [process("healthy")])
+    assert waiting.look(10.0) == ["web.1"]
+
+
+def test_what_dies_within_that_moment_was_never_up() -> None:
+    waiting = Waiting({"web.1": (Goal.RESTARTED, 1)}, [process()])
+    waiting.look(10.0)
+    waiting.take(told(process("failed", up=False)))
+    assert waiting.look(10.1) == ["web.1"]
+    assert waiting.describe("web.1") == "web.1 was not restarted: failed: because"
+
+
+def test_the_moment_of_an_earlier_run_is_no_deadline() -> None:
+    waiting = Waiting({"web.1": (Goal.RESTARTED, 1)}, [process()])
+    waiting.look(10.0)
+    waiting.take(told(process("starting", run=3, up=False)))
+    assert waiting.look(10.1) == []
+    assert waiting.deadline is None
+    assert waiting.progress() == "web.1 starting: because"
+
+
+def test_what_is_removed_has_gone() -> None:
+    waiting = Waiting({"web.1": (Goal.REMOVED, 1)}, [process()])
+    assert waiting.look(0.0) == []
+    waiting.take(RemovedNotice(0.0, "web.1"))
+    assert waiting.look(0.0) == ["web.1"]
+    assert waiting.describe("web.1") == "web.1 removed"
+
+
+def test_a_reason_that_begins_with_the_state_is_not_said_twice() -> None:
+    stopping = msgspec.structs.replace(process("stopping", up=False), reason="stopping")
+    assert Waiting({"web.1": (Goal.STOPPED, 2)}, [stopping]).progress() == "web.1 stopping"
