@@ -49,7 +49,7 @@ def act(place: Place, command: str, names: Sequence[str]) -> int:
         "restart": (protocol.Restart(0, named), Goal.RESTARTED),
     }
     request, goal = requests[command]
-    with find_app_with(place, named) as app:
+    with _interruptible(), find_app_with(place, named) as app:
         followed = app.ask(protocol.Follow(0))
         asked = app.ask(request)
         for name in asked.already:
@@ -61,14 +61,14 @@ def act(place: Place, command: str, names: Sequence[str]) -> int:
 def scale(place: Place, pairs: Sequence[str]) -> int:
     """Have so many processes of each type; the answer is the exit status."""
     counts = dict(map(_count, pairs))
-    with find_app_with(place, counts) as app:
+    with _interruptible(), find_app_with(place, counts) as app:
         followed = app.ask(protocol.Follow(0))
         return _follow_changes(app, followed, app.ask(protocol.Scale(0, counts)))
 
 
 def reload(place: Place) -> int:
     """Have the app read its files anew, and tell what has changed; the answer is the exit status."""
-    with find_app(place) as app:
+    with _interruptible(), find_app(place) as app:
         followed = app.ask(protocol.Follow(0))
         try:
             changes = app.ask(protocol.Reload(0))
@@ -89,7 +89,7 @@ def quit_app(place: Place) -> int:
             {process.name: (Goal.STOPPED, process.run) for process in followed.processes}, followed.processes
         )
         app.ask(protocol.Quit(0))
-        with _interruptible(), _Progress() as progress:
+        with _Progress() as progress:
             try:
                 for notice in app.notices():
                     waiting.take(notice)
@@ -97,8 +97,6 @@ def quit_app(place: Place) -> int:
                     progress.show(waiting.progress())
             except GoneError:
                 pass
-            except KeyboardInterrupt:
-                return INTERRUPTED
     say("the app has ended")
     return 0
 
@@ -140,7 +138,7 @@ def _follow_changes(app: Client, followed: protocol.Followed, changes: protocol.
 def _wait(app: Client, waiting: Waiting) -> int:
     """Wait for every outcome, and say each; the answer is the exit status."""
     try:
-        with _interruptible(), _Progress() as progress:
+        with _Progress() as progress:
             _take(waiting, app.arrived_so_far())
             while True:
                 for name in waiting.look(time.monotonic()):
@@ -152,10 +150,6 @@ def _wait(app: Client, waiting: Waiting) -> int:
                 until = waiting.deadline
                 notice = app.next_notice(None if until is None else max(0.0, until - time.monotonic()))
                 _take(waiting, () if notice is None else (notice,))
-    except KeyboardInterrupt:
-        hint = "what was asked for goes on; `procreaper ps` shows how far it is"
-        complain(str(Problem("not waited for any longer", hint=hint, level="warning")))
-        return INTERRUPTED
     except GoneError as error:
         raise ProcreaperError(f"the app ended before {waiting.left[0]} got there", hint=error.hint) from None
     return FAILED if any(outcome.obstacle is not None for outcome in waiting.outcomes.values()) else 0
@@ -163,12 +157,15 @@ def _wait(app: Client, waiting: Waiting) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Within, Ctrl-C is a KeyboardInterrupt, unless it is ignored."""
+    """Within, Ctrl-C is a KeyboardInterrupt, unless it is ignored; it becomes an error, which tells what goes on."""
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
+    except KeyboardInterrupt:
+        hint = "what was asked for goes on; `procreaper ps` shows how far it is"
+        raise ProcreaperError("not waited for any longer", hint=hint, exit_code=INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGINT, before)
 
