@@ -23,7 +23,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from procreaper import fleet as rules
-from procreaper.changes import SOON
 from procreaper.child import BIG_READ, Child, Custody, OwnTerminal
 from procreaper.events import (
     Action,
@@ -60,25 +59,19 @@ from procreaper.events import (
 )
 from procreaper.life import Lifecycle
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.plan import Condition, Plan, Process, Watch
+from procreaper.output.withholding import Withholding
+from procreaper.plan import Plan, Process, Watch
 from procreaper.policy import describe
-from procreaper.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from procreaper.status import Status
+
 Result = TypeVar("Result")
 
-# The states in which a process is up, by what makes one of its kind so.
-UP = {
-    Condition.COMPLETED: (State.COMPLETED,),
-    Condition.HEALTHY: (State.HEALTHY,),
-    Condition.STARTED: (State.RUNNING,),
-}
 # How long hooks and stop commands may go on once everything else has ended, in seconds.
 LAST_COMMANDS = 5.0
-# So many bytes of output are withheld at most.
-MOST_WITHHELD = 1 << 20
 
 
 class Owner:
@@ -125,8 +118,7 @@ class Owner:
         self._commands_until: float | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._companions: set[asyncio.Task[Any]] = set()
-        # The output of those who are suspected of writing their own files, and the timers that end it.
-        self._withheld: dict[str, _Withheld] = {}
+        self._withholding = Withholding(self._tell)
         self._room = True
         self._ended = False
         self._loop = asyncio.get_running_loop()
@@ -222,8 +214,7 @@ class Owner:
                 for children in self._children.values():
                     for child in children:
                         child.finish()
-                for name in tuple(self._withheld):
-                    self._release(name)
+                self._withholding.end_all()
                 self._ended = True
         return self._fleet.exit_code
 
@@ -266,7 +257,7 @@ class Owner:
 
     def _tell_end(self, life: Lifecycle, event: ChildExited | GroupEnded | SpawnFailed) -> None:
         """Tell of the end of a run: of one that was told to end, when its whole group has; else when the child has."""
-        self._release(event.name)
+        self._withholding.end(event.name)
         # From the event and not from the difference: in the same step the next run may have been launched.
         if isinstance(event, SpawnFailed):
             end, reason = Exit(code=event.code), event.error
@@ -288,7 +279,7 @@ class Owner:
             self._started[name] = now
             self._publish(RunBegan(now, name, after.pid))
         if after.state is State.STOPPING and before.state is not State.STOPPING:
-            self._release(name)
+            self._withholding.end(name)
         if after.out_of_reach and not before.out_of_reach:
             self.say(f"{name} is {after.reason}")
         if after.state is not before.state or after.reason != before.reason:
@@ -357,15 +348,9 @@ class Owner:
                 self.say(f"no terminal can be had for a process, which gets a pipe instead: {reason}")
             return None
 
-    def _pass_on(self, notice: Notice) -> bool:
+    def _tell(self, notice: Notice) -> bool:
         """Publish what a child says. It does so in a callback of the loop, where an error of ours would end nothing."""
         try:
-            if isinstance(notice, Output) and (withheld := self._withheld.get(notice.name)) is not None:
-                withheld.outputs.append(notice)
-                withheld.size += len(notice.data)
-                if withheld.size > MOST_WITHHELD:
-                    self._release(notice.name)
-                return True
             room = self._publish(notice)
         except Exception as error:
             self._error = error
@@ -375,37 +360,14 @@ class Owner:
         return room
 
     def _withhold(self, life: Lifecycle) -> None:
-        name = life.process.name
-        if life.pace.suspicions and name not in self._withheld:
-            self._withheld[name] = _Withheld(self._loop.call_later(SOON, self._release, name))
-
-    def _release(self, name: str) -> None:
-        """Publish what was withheld."""
-        withheld = self._withheld.pop(name, None)
-        if withheld is not None:
-            withheld.timer.cancel()
-            for output in withheld.outputs:
-                self._pass_on(output)
+        if life.pace.suspicions:
+            self._withholding.begin(life.process.name)
 
     def _status(self, life: Lifecycle) -> Status:
         # Not at the top: a plain start never asks.
-        from datetime import UTC, datetime
+        from procreaper.snapshot import take
 
-        name = life.process.name
-        return Status(
-            name=name,
-            state=life.state,
-            reason=life.reason,
-            run=life.run,
-            pid=life.pid,
-            retries=life.retries,
-            restarts=life.restarts,
-            backoff=life.process.backoff.wait(life.retries) if life.retries else 0.0,
-            started_at=None if life.pid is None else datetime.fromtimestamp(self._started[name], UTC),
-            exit_code=None if life.exit is None else (life.verdict or life.exit).status,
-            up=life.state is State.COMPLETED or life.state in UP[life.process.up],
-            out_of_reach=life.out_of_reach,
-        )
+        return take(life, self._started.get(life.process.name))
 
     async def _watch(self, watches: Mapping[str, Watch]) -> None:
         # Not at the top: it imports watchfiles.
@@ -418,7 +380,7 @@ class Owner:
     def _listening(self, process: Process, run: int) -> Callable[[Notice], bool]:
         """`publish` for one run, which also looks for the line that tells that it is ready."""
         if process.health is None or process.health.log is None:
-            return self._pass_on
+            return self._withholding.pass_on
         from procreaper.health.log import LogWatcher
 
         watchers = [LogWatcher(process.health.log.pattern)]
@@ -427,7 +389,7 @@ class Owner:
             if watchers and isinstance(notice, Output) and watchers[0].feed(notice.data):
                 watchers.clear()
                 self.post(LogMatched(process.name, run))
-            return self._pass_on(notice)
+            return self._withholding.pass_on(notice)
 
         return publish
 
@@ -477,7 +439,7 @@ class Owner:
 
         def take(data: bytes) -> None:
             if whole := lines.feed(data):
-                self._pass_on(Output(time.time(), process.name, whole))
+                self._withholding.pass_on(Output(time.time(), process.name, whole))
 
         environment = {**_environment(process), **variables}
         try:
@@ -505,15 +467,6 @@ class Owner:
                         child.signal(signal.SIGKILL)
                     self._arrived.clear()
                     await self._arrived.wait()
-
-
-class _Withheld:
-    """The output of one process that is not told yet, and the timer that ends this."""
-
-    def __init__(self, timer: asyncio.TimerHandle) -> None:
-        self.timer = timer
-        self.outputs: list[Output] = []
-        self.size = 0
 
 
 def _environment(process: Process) -> Mapping[str, str]:

@@ -36,6 +36,7 @@ LAYERS = {
     "procreaper.dependencies": "rule",
     "procreaper.changes": "rule",
     "procreaper.fleet": "rule",
+    "procreaper.snapshot": "rule",
     "procreaper.watching": "rule",
     "procreaper.ignoring": "rule",
     "procreaper.lines": "rule",

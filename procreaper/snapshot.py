@@ -1,0 +1,38 @@
+"""What a process is doing at this moment, for people and programs: its `Status`, from all that is known of it.
+
+Rules: pure. Imported only when somebody asks.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from procreaper.events import State
+from procreaper.life import Lifecycle
+from procreaper.plan import Condition
+from procreaper.status import Status
+
+# The states in which a process is up, by what makes one of its kind so.
+UP = {
+    Condition.COMPLETED: (State.COMPLETED,),
+    Condition.HEALTHY: (State.HEALTHY,),
+    Condition.STARTED: (State.RUNNING,),
+}
+
+
+def take(life: Lifecycle, started_at: float | None) -> Status:
+    """The status of a process whose present run, if there is one, began at this time (seconds since the epoch)."""
+    return Status(
+        name=life.process.name,
+        state=life.state,
+        reason=life.reason,
+        run=life.run,
+        pid=life.pid,
+        retries=life.retries,
+        restarts=life.restarts,
+        backoff=life.process.backoff.wait(life.retries) if life.retries else 0.0,
+        started_at=None if life.pid is None or started_at is None else datetime.fromtimestamp(started_at, UTC),
+        exit_code=None if life.exit is None else (life.verdict or life.exit).status,
+        up=life.state is State.COMPLETED or life.state in UP[life.process.up],
+        out_of_reach=life.out_of_reach,
+    )
