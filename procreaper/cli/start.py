@@ -82,6 +82,7 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
     from procreaper.child import BIG_READ, SMALL_READ
     from procreaper.cli.serve import Control
     from procreaper.events import Shutdown
+    from procreaper.output.history import History
     from procreaper.output.hub import Hub
     from procreaper.output.terminal import HIGH, HIGH_ON_SCREEN, Terminal
     from procreaper.output.terminal import READER_GONE as GONE
@@ -141,7 +142,9 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
     hub = Hub()
     control = Control(root, hub, lambda: owner, configuration.groups)
     # Behind the one above: what is shown is told after the socket is there.
-    hub.add(terminal)
+    history = History()
+    for sink in (terminal, history):
+        hub.add(sink)
     owner = Owner(
         configuration.plan,
         publish=hub.publish,
