@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from procreaper.cli.control import Place, find_app, find_app_with
+from procreaper.cli.control import Place, find_app, find_app_with, interruptible
 from procreaper.cli.problems import complain, say
 from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError, RefusedError
@@ -157,17 +156,13 @@ def _wait(app: Client, waiting: Waiting) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Within, Ctrl-C is a KeyboardInterrupt, unless it is ignored; it becomes an error, which tells what goes on."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Within, Ctrl-C becomes an error, which tells what goes on."""
     try:
-        yield
+        with interruptible():
+            yield
     except KeyboardInterrupt:
         hint = "what was asked for goes on; `procreaper ps` shows how far it is"
         raise ProcreaperError("not waited for any longer", hint=hint, exit_code=INTERRUPTED) from None
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _take(waiting: Waiting, notices: Iterable[protocol.AnyNotice]) -> None:

@@ -6,7 +6,9 @@ Rules: what is dead is cleared away, what does not answer is told of.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.cli.problems import complain
@@ -135,3 +137,15 @@ def _tell(errors: Iterable[ProcreaperError]) -> None:
 
 def _name(place: Place) -> str:
     return "this directory" if place.given == "." else f"`{place.given}`"
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, Ctrl-C is a KeyboardInterrupt, unless it is ignored; without, it ends a command of ours at once."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

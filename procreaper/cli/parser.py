@@ -134,6 +134,10 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs: a JSON list")
 
 
+def _add_live(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-w", "--watch", action="store_true", dest="live", help="go on showing it; Ctrl-C ends that")
+
+
 def _add_names(parser: argparse.ArgumentParser) -> None:
     help_ = "a process, a process type, a group of .reaper.toml, a pattern such as `web.*`, or `all`"
     parser.add_argument("names", nargs="+", metavar="NAME", help=help_)
@@ -181,7 +185,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     "completion": ("print the script that completes what is typed, for a shell", _add_completion),
     "help": ("describe the commands, or one of them", _add_help),
     "ls": ("list all apps that run", _add_colour, _add_json),
-    "ps": ("show what the processes of the running app do, and why", _add_place, _add_json),
+    "ps": ("show what the processes of the running app do, and why", _add_place, _add_json, _add_live),
     "quit": ("end the running app", _add_place),
     "reload": ("have the running app read its files anew, and do what has changed in them", _add_place),
     "restart": ("restart processes of the running app", _add_place, _add_names),

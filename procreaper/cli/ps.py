@@ -1,58 +1,86 @@
-"""`ps` and `ls`: what the processes of an app do and why; which apps run.
+"""`ps` and `ls`: what the processes of an app do and why, once or for as long as somebody looks; which apps run.
 
-Rules: a table is for people, in a pipe too: columns are aligned, and colour means nothing that is not in words. Only on
-a terminal is a line cut to its width. `--json` is for programs, and its keys stay.
+Rules: a table is for people; only on a terminal is it cut to the width, and does it go on. `--json` is for programs,
+and its keys stay. What a process takes is read here, so that the app itself has nothing to do with it.
 """
 
 from __future__ import annotations
 
 import os
+import select
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from procreaper.cli.control import Place, find_all, find_apps
+from procreaper.cli.control import Place, find_all, find_apps, interruptible
 from procreaper.cli.problems import say
+from procreaper.cli.table import duration, size, table
+from procreaper.errors import ProcreaperError
 from procreaper.formats import Style
+from procreaper.usage import Usage, usage
 
 if TYPE_CHECKING:
     from procreaper.control.client import Client
-    from procreaper.control.protocol import Process
+    from procreaper.control.protocol import Greeting, Process
 
+# By the pid of a process; None, that of one that does not run, is none of them.
+Usages = Mapping[int | None, Usage]
 STDOUT = 1
-GAP = "  "
 # Escape codes by state: what is as it should be, what is on its way, and what is not.
 COLOURS = {
     **dict.fromkeys(("running", "healthy", "completed"), "32"),
     **dict.fromkeys(("pending", "starting", "stopping", "restarting"), "33"),
     **dict.fromkeys(("unhealthy", "failed", "skipped"), "31"),
 }
-MINUTE, HOUR, DAY = 60, 3600, 86400
+HEADER = ("NAME", "STATE", "PID", "UPTIME", "CPU", "MEMORY", "RETRIES", "RESTARTS", "PORT", "REASON")
+NUMBERS = ("PID", "UPTIME", "CPU", "MEMORY", "RETRIES", "RESTARTS", "PORT")
+# What is shown live is looked at again after so many seconds, and not sooner than after the second number.
+PERIOD, PAUSE = 2.0, 0.1
+OTHER_SCREEN, BACK, FROM_THE_TOP, ERASE_LINE, ERASE_BELOW = "\x1b[?1049h", "\x1b[?1049l", "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def show_processes(place: Place, style: Style, *, json: bool) -> int:
     """Print every process of the apps of this place; the answer is the exit status. Raises NoAppError."""
     now = time.time()
     found = [(app.greeting.pid, process) for app in find_apps(place) for process in _processes(app)]
+    taken = _usage(process for _, process in found)
     if json:
-        return _say_json([_record(pid, process, now) for pid, process in found])
-    several = len({pid for pid, _ in found}) > 1
-    header = [*(("APP",) if several else ()), "NAME", "STATE", "PID", "UPTIME", "RESTARTS", "PORT", "REASON"]
-    rows = [[*((str(pid),) if several else ()), *_row(process, now)] for pid, process in found]
-    states = [process.state for _, process in found]
-    column = header.index("STATE")
-    _say_table(header, rows, style, paint=(column, [COLOURS.get(state, "") for state in states]))
+        return _say_json([_record(pid, process, taken.get(process.pid), now) for pid, process in found])
+    shares = {pid: _average(process, taken[pid], now) for _, process in found if (pid := process.pid) in taken}
+    say("\n".join(_lines(found, taken, shares, style, now)))
+    return 0
+
+
+def watch_processes(place: Place, style: Style) -> int:
+    """Show them for as long as somebody looks; the answer is the exit status. Raises NoAppError."""
+    if not style.terminal:
+        hint = "without -w it prints them once, with --json for programs"
+        raise ProcreaperError("ps -w needs a terminal to show them on", hint=hint)
+    view = _View(find_apps(place), style)
+    try:
+        with interruptible():
+            sys.stdout.write(OTHER_SCREEN)
+            view.show()
+            while view.apps:
+                view.wait()
+                view.show()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        sys.stdout.write(BACK)
+        sys.stdout.flush()
+    say("the app has ended")
     return 0
 
 
 def show_apps(style: Style, *, json: bool) -> int:
     """Print every app of this user; the answer is the exit status."""
     now = time.time()
-    apps = []
+    apps: list[tuple[Greeting, int, int]] = []
     for app in find_all():
         processes = _processes(app)
-        up = sum(process.up for process in processes)
-        apps.append((app.greeting, up, len(processes)))
+        apps.append((app.greeting, sum(process.up for process in processes), len(processes)))
     if json:
         return _say_json(
             [
@@ -69,11 +97,66 @@ def show_apps(style: Style, *, json: bool) -> int:
             ]
         )
     rows = [
-        [str(greeting.pid), f"{up}/{total}", _duration(now - greeting.started_at), greeting.root]
+        [str(greeting.pid), f"{up}/{total}", duration(now - greeting.started_at), greeting.root]
         for greeting, up, total in apps
     ]
-    _say_table(["PID", "UP", "UPTIME", "ROOT"], rows, style)
+    say("\n".join(table(["PID", "UP", "UPTIME", "ROOT"], rows, width=_columns(style), right=("PID", "UP", "UPTIME"))))
     return 0
+
+
+class _View:
+    """The processes of some apps as they are now, on a screen of their own."""
+
+    def __init__(self, apps: Iterable[Client], style: Style) -> None:
+        from procreaper.control.protocol import Follow
+
+        self._style = style
+        self.apps = list(apps)
+        self._processes = {app: {item.name: item for item in app.ask(Follow(0)).processes} for app in self.apps}
+        self._before: tuple[float, Usages] = (0.0, {})
+
+    def wait(self) -> None:
+        """Until something has happened, or time has passed."""
+        from procreaper.control.client import GoneError
+
+        ready, _, _ = select.select(self.apps, [], [], PERIOD)
+        if ready:
+            # Much may happen at once; nobody can read faster.
+            time.sleep(PAUSE)
+        for app in ready:
+            try:
+                self._take(app)
+            except GoneError:
+                self.apps.remove(app)
+                app.close()
+
+    def show(self) -> None:
+        now, clock = time.time(), time.monotonic()
+        found = [(app.greeting.pid, process) for app in self.apps for process in self._processes[app].values()]
+        taken = _usage(process for _, process in found)
+        since, before = self._before
+        shares: dict[int | None, float] = {}
+        for _, process in found:
+            pid = process.pid
+            if pid in taken and pid in before and clock > since:
+                shares[pid] = (taken[pid].cpu_seconds - before[pid].cpu_seconds) / (clock - since)
+            elif pid in taken:
+                shares[pid] = _average(process, taken[pid], now)
+        if clock >= since + PERIOD:
+            self._before = (clock, taken)
+        lines = _lines(found, taken, shares, self._style, now)[: os.get_terminal_size(STDOUT).lines - 1]
+        screen = "".join(f"{line}{ERASE_LINE}\n" for line in lines)
+        sys.stdout.write(f"{FROM_THE_TOP}{screen}{ERASE_BELOW}")
+        sys.stdout.flush()
+
+    def _take(self, app: Client) -> None:
+        from procreaper.control.protocol import RemovedNotice, StatusNotice
+
+        for notice in app.arrived():
+            if isinstance(notice, StatusNotice):
+                self._processes[app][notice.process.name] = notice.process
+            elif isinstance(notice, RemovedNotice):
+                self._processes[app].pop(notice.name, None)
 
 
 def _processes(app: Client) -> tuple[Process, ...]:
@@ -83,14 +166,56 @@ def _processes(app: Client) -> tuple[Process, ...]:
         return app.ask(Look(0)).processes
 
 
-def _row(process: Process, now: float) -> list[str]:
-    uptime = "-" if process.started_at is None else _duration(now - process.started_at)
-    pid, port = (("-" if number is None else str(number)) for number in (process.pid, process.port))
-    return [process.name, process.state, pid, uptime, str(process.restarts), port, process.reason]
+def _lines(
+    found: Sequence[tuple[int, Process]],
+    taken: Usages,
+    shares: Mapping[int | None, float],
+    style: Style,
+    now: float,
+) -> list[str]:
+    several = len({pid for pid, _ in found}) > 1
+    header = [*(("APP",) if several else ()), *HEADER]
+    rows = [
+        [*((str(pid),) if several else ()), *_row(process, taken.get(process.pid), shares.get(process.pid), now)]
+        for pid, process in found
+    ]
+    codes = [COLOURS.get(process.state, "") if style.colour else "" for _, process in found]
+    return table(header, rows, width=_columns(style), right=(*NUMBERS, "APP"), paint=("STATE", codes))
 
 
-def _record(app: int, process: Process, now: float) -> dict[str, Any]:
-    """One process as programs get it."""
+def _row(process: Process, taken: Usage | None, share: float | None, now: float) -> list[str]:
+    return [
+        process.name,
+        process.state,
+        _known(process.pid),
+        "-" if process.started_at is None else duration(now - process.started_at),
+        "-" if share is None else f"{100 * max(0.0, share):.1f}%",
+        "-" if taken is None else size(taken.resident_bytes),
+        str(process.retries),
+        str(process.restarts),
+        _known(process.port),
+        process.reason,
+    ]
+
+
+def _known(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _usage(processes: Iterable[Process]) -> Usages:
+    """What each takes with all that it has started, by its pid."""
+    taken = usage({str(process.pid): process.pid for process in processes if process.pid is not None})
+    return {int(pid): its for pid, its in taken.items()}
+
+
+def _average(process: Process, taken: Usage, now: float) -> float:
+    """The share of a processor that it has taken since it was started, as ps(1) tells it."""
+    started = now if process.started_at is None else process.started_at
+    return taken.cpu_seconds / max(0.01, now - started)
+
+
+def _record(app: int, process: Process, taken: Usage | None, now: float) -> dict[str, Any]:
+    """One process as programs get it: times in seconds, memory in bytes."""
     started = process.started_at
     return {
         "name": process.name,
@@ -108,6 +233,8 @@ def _record(app: int, process: Process, now: float) -> dict[str, Any]:
         "exit_code": process.exit_code,
         "out_of_reach": process.out_of_reach,
         "port": process.port,
+        "cpu": None if taken is None else _seconds(taken.cpu_seconds),
+        "memory": None if taken is None else taken.resident_bytes,
         "pty": process.pty,
         "log": process.log,
         "detached": process.detached,
@@ -122,28 +249,9 @@ def _say_json(records: Sequence[dict[str, Any]]) -> int:
     return 0
 
 
-def _say_table(
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    style: Style,
-    *,
-    paint: tuple[int, Sequence[str]] | None = None,
-) -> None:
-    """A line of titles and then a line for each row, whose last column is as long as there is room."""
-    widths = [max(map(len, cells)) for cells in zip(header, *rows, strict=True)]
-    most = _columns() if style.terminal else None
-    lines = []
-    for number, row in enumerate((header, *rows)):
-        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
-        room = None if most is None else max(0, most - sum(widths[:-1]) - len(GAP) * len(cells))
-        last = row[-1] if room is None or len(row[-1]) <= room else row[-1][: max(0, room - 1)] + "…"
-        if style.colour and number and paint is not None and (code := paint[1][number - 1]):
-            cells[paint[0]] = f"\x1b[{code}m{cells[paint[0]]}\x1b[0m"
-        lines.append(GAP.join((*cells, last)).rstrip())
-    say("\n".join(lines))
-
-
-def _columns() -> int:
+def _columns(style: Style) -> int | None:
+    if not style.terminal:
+        return None
     try:
         return os.get_terminal_size(STDOUT).columns or 80
     except OSError:
@@ -159,15 +267,3 @@ def _moment(seconds: float) -> str:
 def _seconds(seconds: float) -> float:
     # A clock may have been set back.
     return round(max(0.0, seconds), 3)
-
-
-def _duration(seconds: float) -> str:
-    """How long something has gone on, in its two largest units."""
-    whole = int(max(0.0, seconds))
-    if whole < MINUTE:
-        return f"{whole}s"
-    if whole < HOUR:
-        return f"{whole // MINUTE}m{whole % MINUTE:02}s"
-    if whole < DAY:
-        return f"{whole // HOUR}h{whole % HOUR // MINUTE:02}m"
-    return f"{whole // DAY}d{whole % DAY // HOUR:02}h"

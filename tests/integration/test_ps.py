@@ -7,6 +7,8 @@ import signal
 from datetime import datetime
 from pathlib import Path
 
+from procreaper.cli.ps import HEADER
+
 from .driver import Project
 
 STAY = "echo ready; exec sleep 600"
@@ -19,7 +21,7 @@ def test_ps_tells_of_every_process(project: Project) -> None:
     result = project.run("ps")
     assert (result.code, result.err) == (0, "")
     header, *rows = result.out.splitlines()
-    assert header.split() == ["NAME", "STATE", "PID", "UPTIME", "RESTARTS", "PORT", "REASON"]
+    assert header.split() == list(HEADER)
     assert [row.split()[:2] for row in rows] == [["web.1", "running"], ["worker.1", "running"]]
     assert len({row.index("running") for row in rows}) == 1
     app.stop()
@@ -90,3 +92,49 @@ def test_nothing_of_an_app_is_left_at_its_end(project: Project) -> None:
     project.procfile(web="true")
     assert project.run("start", env={"XDG_RUNTIME_DIR": str(run)}).code == 0
     assert list((run / "procreaper").iterdir()) == []
+
+
+def test_ps_tells_what_a_process_takes_with_all_that_it_has_started(project: Project) -> None:
+    child = project.python(
+        "child", "import time; held = bytearray(30_000_000); print('ready', flush=True); time.sleep(600)"
+    )
+    project.procfile(web=f"{child} & wait")
+    app = project.begin("start")
+    app.wait_for("ready")
+    (web,) = json.loads(project.run("ps", "--json").out)
+    assert web["memory"] > 30_000_000
+    assert web["cpu"] >= 0.0
+    app.stop()
+
+
+def test_ps_goes_on_showing_until_the_app_ends(project: Project) -> None:
+    project.procfile(web=STAY, worker=STAY)
+    app = project.begin("start", "--can-die", "all")
+    app.wait_for("ready", count=2)
+    view = project.begin("ps", "-w", terminal=True)
+    view.wait_for(r"web\.1 +\S*running")
+    project.run("stop", "web")
+    view.wait_for(r"web\.1 +\S*stopped")
+    app.stop()
+    result = view.end()
+    assert result.code == 0
+    assert result.out.endswith("\x1b[?1049lthe app has ended\n")
+
+
+def test_ctrl_c_ends_the_view_and_gives_the_screen_back(project: Project) -> None:
+    project.procfile(web=STAY)
+    app = project.begin("start")
+    app.wait_for("ready")
+    view = project.begin("ps", "-w", terminal=True)
+    view.wait_for(r"web\.1 ")
+    result = view.stop(signal.SIGINT)
+    assert result.code == 0
+    assert result.out.endswith("\x1b[?1049l")
+    app.stop()
+
+
+def test_a_view_needs_a_terminal(project: Project) -> None:
+    project.procfile(web=STAY)
+    result = project.run("ps", "-w")
+    assert result.code == 1
+    assert "ps -w needs a terminal" in result.err

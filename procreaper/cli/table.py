@@ -1,0 +1,64 @@
+"""Tables for people: columns that are aligned, in a pipe too, and that can be read without colour.
+
+Rules: pure text. Where there is a width, only the last column is cut to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+GAP = "  "
+MINUTE, HOUR, DAY = 60, 3600, 86400
+UNITS = ("B", "K", "M", "G", "T")
+
+
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    width: int | None = None,
+    right: Sequence[str] = (),
+    paint: tuple[str, Sequence[str]] | None = None,
+) -> list[str]:
+    """A line of titles and then a line for each row, no longer than `width` columns.
+
+    The columns named in `right` are for numbers. `paint` names a column and has an escape code (or nothing) for each
+    row.
+    """
+    widths = [max(map(len, cells)) for cells in zip(header, *rows, strict=True)]
+    painted = None if paint is None else header.index(paint[0])
+    lines = []
+    for number, row in enumerate((header, *rows)):
+        cells = [
+            cell.rjust(size) if title in right else cell.ljust(size)
+            for title, cell, size in zip(header[:-1], row[:-1], widths[:-1], strict=True)
+        ]
+        room = None if width is None else max(0, width - sum(widths[:-1]) - len(GAP) * len(cells))
+        last = row[-1]
+        if room is not None and len(last) > room:
+            last = f"{last[: room - 1]}…" if room else ""
+        if painted is not None and paint is not None and number and (code := paint[1][number - 1]):
+            cells[painted] = f"\x1b[{code}m{cells[painted]}\x1b[0m"
+        lines.append(GAP.join((*cells, last)).rstrip())
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """How long something has gone on, in its two largest units."""
+    # A clock may have been set back.
+    whole = int(max(0.0, seconds))
+    if whole < MINUTE:
+        return f"{whole}s"
+    if whole < HOUR:
+        return f"{whole // MINUTE}m{whole % MINUTE:02}s"
+    if whole < DAY:
+        return f"{whole // HOUR}h{whole % HOUR // MINUTE:02}m"
+    return f"{whole // DAY}d{whole % DAY // HOUR:02}h"
+
+
+def size(count: int) -> str:
+    """So many bytes, in the largest unit of 1024 in which it is at least 1, as `top` and `free -h` have it."""
+    number, unit = float(count), 0
+    while number >= 1024 and unit < len(UNITS) - 1:
+        number, unit = number / 1024, unit + 1
+    return f"{number:.1f}{UNITS[unit]}" if unit and number < 10 else f"{number:.0f}{UNITS[unit]}"

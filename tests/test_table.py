@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from procreaper.cli.table import duration, size, table
+
+
+def test_columns_are_aligned_and_numbers_stand_to_the_right() -> None:
+    assert table(["NAME", "N", "WHY"], [["web", "10", "a"], ["worker", "5", ""]], right=("N",)) == [
+        "NAME     N  WHY",
+        "web     10  a",
+        "worker   5",
+    ]
+
+
+def test_only_the_last_column_is_cut_to_the_width() -> None:
+    assert table(["A", "B"], [["long", "a reason that is long"]], width=16) == ["A     B", "long  a reason …"]
+    assert table(["A", "B"], [["long", "reason"]], width=3)[1] == "long"
+
+
+def test_colour_changes_no_width() -> None:
+    lines = table(["A", "B", "C"], [["x", "on", "1"], ["y", "off", "2"]], paint=("B", ["32", ""]))
+    assert lines == ["A  B    C", "x  \x1b[32mon \x1b[0m  1", "y  off  2"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "0s"), (59.9, "59s"), (61, "1m01s"), (3700, "1h01m"), (90_000, "1d01h")],
+)
+def test_durations_have_their_two_largest_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0B"), (1023, "1023B"), (1024, "1.0K"), (10 << 20, "10M"), (3 << 50, "3072T")]
+)
+def test_sizes_are_short(count: int, text: str) -> None:
+    assert size(count) == text
