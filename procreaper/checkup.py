@@ -2,7 +2,8 @@
 
 Rules: pure, like `lifecycle`, of which this is the part about health. Before the first success failures do not count
 and only the start timeout ends the waiting; afterwards a number of failures in a row means unhealthy. There is never
-more than one check at once: while one runs, none is due.
+more than one check at once: while one runs, none is due. While somebody is attached, all this is *paused*: what sits at
+a breakpoint does not answer, and is not to be ended for that.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # The reason that means nothing but the state.
 HEALTHY = "healthy"
+PAUSED = "checks paused: somebody is attached"
 
 
 class Finding(Enum):
@@ -32,7 +34,7 @@ class Checkup(NamedTuple):
     """What is known of the health of one run.
 
     `passed`: it was up once; `failures` in a row since then, `error` the last one. `due` is when the next check is,
-    `limit` when the start has taken too long; both None where there is none.
+    `limit` when the start has taken too long; both None where there is none. `paused_at` is since when neither counts.
     """
 
     passed: bool = False
@@ -42,19 +44,47 @@ class Checkup(NamedTuple):
     error: str = ""
     due: float | None = None
     limit: float | None = None
+    paused_at: float | None = None
 
     @property
     def deadline(self) -> float | None:
         """When something is to be done, or None."""
+        if self.paused_at is not None:
+            return None
         if self.due is None or self.limit is None:
             return self.limit if self.due is None else self.due
         return min(self.due, self.limit)
 
 
-def begin(health: Health, now: float) -> Checkup:
+def begin(health: Health, now: float, *, paused: bool = False) -> Checkup:
     """The child has just started."""
     log_seen = health.log is None
-    return Checkup(log_seen=log_seen, due=now if log_seen else None, limit=now + health.start_timeout)
+    return Checkup(
+        log_seen=log_seen,
+        due=now if log_seen else None,
+        limit=now + health.start_timeout,
+        paused_at=now if paused else None,
+    )
+
+
+def renew(health: Health, before: Checkup | None, now: float, *, paused: bool = False) -> Checkup:
+    """The child goes on, but is checked in another way. A line that it waits for is the same as before."""
+    checkup = begin(health, now, paused=paused)
+    return log_matched(health, checkup, now) if before is not None and before.log_seen else checkup
+
+
+def pause(checkup: Checkup, now: float) -> Checkup:
+    """Somebody is attached."""
+    return checkup._replace(paused_at=now)
+
+
+def resume(health: Health, checkup: Checkup, now: float) -> Checkup:
+    """Nobody is attached any more: the time meanwhile does not count, and the next check is due."""
+    if checkup.paused_at is None:
+        return checkup
+    limit = None if checkup.limit is None else checkup.limit + (now - checkup.paused_at)
+    is_due = health.check is not None and checkup.log_seen and not checkup.checking
+    return checkup._replace(paused_at=None, limit=limit, due=now if is_due else None)
 
 
 def log_matched(health: Health, checkup: Checkup, now: float) -> Checkup:
@@ -77,6 +107,8 @@ def check_finished(health: Health, checkup: Checkup, error: str | None, now: flo
     checkup = checkup._replace(checking=False)
     if error is None:
         return checkup._replace(passed=True, failures=0, error="", due=now + health.interval, limit=None)
+    if checkup.paused_at is not None:
+        return checkup
     if not checkup.passed:
         return checkup._replace(error=error, due=now + health.start_interval)
     return checkup._replace(error=error, failures=checkup.failures + 1, due=now + health.interval)
@@ -91,9 +123,21 @@ def check_skipped(health: Health, checkup: Checkup, now: float) -> Checkup:
 
 def find(health: Health, checkup: Checkup, now: float) -> tuple[Finding, str]:
     """What all this comes to, and the reason in words."""
+    finding, reason = _find(health, checkup, now)
+    if checkup.paused_at is not None and (health.check is not None or not checkup.passed):
+        return finding, PAUSED
+    return finding, reason
+
+
+def is_due(checkup: Checkup, now: float) -> bool:
+    """Whether it is time for a check."""
+    return checkup.paused_at is None and checkup.due is not None and now >= checkup.due
+
+
+def _find(health: Health, checkup: Checkup, now: float) -> tuple[Finding, str]:
     because = f": {checkup.error}" if checkup.error else ""
     if not checkup.passed:
-        if checkup.limit is not None and now >= checkup.limit:
+        if checkup.paused_at is None and checkup.limit is not None and now >= checkup.limit:
             return Finding.LATE, f"not healthy within {health.start_timeout:g} s{because}"
         what = "health check" if checkup.log_seen else "log line"
         return Finding.WAITING, f"waiting for its {what}{because}"

@@ -12,9 +12,18 @@ from typing import assert_never
 from procreaper import lifecycle
 from procreaper.events import State
 from procreaper.life import ENDS, Lifecycle, Phase
-from procreaper.plan import Condition
+from procreaper.plan import Condition, reachable
 
 Members = dict[str, Lifecycle]
+
+
+def dependants(members: Members) -> dict[str, tuple[str, ...]]:
+    """For each process on which others depend, all that do so, directly or not."""
+    above: dict[str, list[str]] = {}
+    for name, life in members.items():
+        for dependency in life.process.depends_on:
+            above.setdefault(dependency.name, []).append(name)
+    return {name: tuple(reachable(direct, above)) for name, direct in above.items()}
 
 
 def missing(members: Members, life: Lifecycle) -> list[str]:
@@ -65,8 +74,9 @@ def followers(before: Members, after: Members) -> list[str]:
             and _came_up(before[dependency.name], dependency.condition)
             and after[dependency.name].wanted
             and not _came_up(after[dependency.name], dependency.condition)
+            and not _goes_on(before[dependency.name], after[dependency.name])
             for dependency in life.process.depends_on
-            if dependency.name in before
+            if dependency.name in before and dependency.name in after
         )
     ]
 
@@ -95,3 +105,8 @@ def _satisfies(life: Lifecycle, condition: Condition) -> bool:
 def _came_up(life: Lifecycle, condition: Condition) -> bool:
     """Its current run is, or once was, what is waited for: one that is only marked as unhealthy goes on."""
     return _satisfies(life, condition) or (condition is Condition.HEALTHY and life.state is State.UNHEALTHY)
+
+
+def _goes_on(before: Lifecycle, after: Lifecycle) -> bool:
+    """The same run of it lives, though it may be checked in another way now."""
+    return after.lives and after.run == before.run

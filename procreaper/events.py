@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from procreaper.plan import Plan
+
 
 class State(StrEnum):
     """What a process is doing; the words of supervisord, Docker and the Go library reaper."""
@@ -34,8 +36,12 @@ class State(StrEnum):
     SKIPPED = "skipped"
 
 
+# What an end counts as of which nobody knows how it was.
+UNKNOWN = 1
+
+
 class Exit(NamedTuple):
-    """How a child ended: by an exit `code`, or by a `signal` number; exactly one of them is set."""
+    """How a child ended: by an exit `code`, or by a `signal` number. With neither nobody knows, and it is a failure."""
 
     code: int | None = None
     signal: int | None = None
@@ -47,10 +53,15 @@ class Exit(NamedTuple):
 
     @property
     def status(self) -> int:
-        """The shell's number for it: the code, or 128 plus the signal."""
+        """The shell's number for it: the code, or 128 plus the signal; `UNKNOWN` where nobody knows."""
         if self.signal is not None:
             return 128 + self.signal
-        return self.code if self.code is not None else 0
+        return self.code if self.code is not None else UNKNOWN
+
+    @property
+    def known(self) -> bool:
+        """Whether anybody knows how it ended: of a child of an earlier procreaper, only that one was told."""
+        return self.code is not None or self.signal is not None
 
     @property
     def returncode(self) -> int:
@@ -124,13 +135,25 @@ class PreparationEnded(NamedTuple):
     succeeded: bool
 
 
+class Attached(NamedTuple):
+    """Somebody is at the terminal of this process now, where nobody was."""
+
+    name: str
+
+
+class Detached(NamedTuple):
+    """Nobody is at the terminal of this process any more."""
+
+    name: str
+
+
 class Tick(NamedTuple):
     """Nothing but time has passed; sent when a deadline is due."""
 
 
 # What is known of one run; a fact about another run than the current one is stale.
 RunFact = Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | LogMatched
-Fact = RunFact | FilesChanged | PreparationEnded | Tick
+Fact = RunFact | FilesChanged | PreparationEnded | Attached | Detached | Tick
 
 
 # Requests.
@@ -154,14 +177,26 @@ class Restart(NamedTuple):
     names: tuple[str, ...]
 
 
+class Reload(NamedTuple):
+    """Have the app be what this plan says: some processes come, some go, some have other settings.
+
+    Processes are compared by name. What a plan's processes depend on is in the plan too, or no dependency.
+    """
+
+    plan: Plan
+
+
 class Shutdown(NamedTuple):
-    """End the app with this exit code. A second one that is `insistent` (a signal, not a `quit`) means: kill now."""
+    """End the app with this exit code. A second one that is `insistent` (a signal, not a `quit`) means: kill now.
+
+    What is `detached` is let go instead, and lives on.
+    """
 
     code: int
     insistent: bool = False
 
 
-Request = Start | Stop | Restart | Shutdown
+Request = Start | Stop | Restart | Reload | Shutdown
 Event = Fact | Request
 
 
@@ -206,6 +241,13 @@ class CancelCheck(NamedTuple):
     run: int
 
 
+class LetGo(NamedTuple):
+    """This run lives on without us: it is not ours any more, and must not be ended, whatever happens."""
+
+    name: str
+    run: int
+
+
 class RunHook(NamedTuple):
     """Run a hook of a process; `exit_code` is that of the run that ended, `retries` counts from 1."""
 
@@ -241,6 +283,7 @@ Action = (
     | RunStopCommand
     | RunCheck
     | CancelCheck
+    | LetGo
     | RunHook
     | RunPreparation
     | CancelPreparation
@@ -260,11 +303,12 @@ class Output(NamedTuple):
 
 
 class RunBegan(NamedTuple):
-    """A child of this process runs."""
+    """A child of this process runs. `pty`: it was to have a terminal of its own."""
 
     time: float
     name: str
     pid: int
+    pty: bool = False
 
 
 class RunEnded(NamedTuple):
@@ -294,7 +338,7 @@ class Transition(NamedTuple):
     """A process went from one state to another, or stays in it for another reason.
 
     `exit` is how the last run ended, None while one runs; `backoff` the wait in seconds of a process that is
-    `restarting`.
+    `restarting`; `reason_before` what its reason was.
     """
 
     time: float
@@ -305,6 +349,14 @@ class Transition(NamedTuple):
     retries: int = 0
     backoff: float | None = None
     exit: Exit | None = None
+    reason_before: str = ""
+
+
+class Removed(NamedTuple):
+    """A process is not of the app any more, and nothing of it is left."""
+
+    time: float
+    name: str
 
 
 class Message(NamedTuple):
@@ -314,4 +366,4 @@ class Message(NamedTuple):
     text: str
 
 
-Notice = Output | RunBegan | RunEnded | SignalSent | Transition | Message
+Notice = Output | RunBegan | RunEnded | SignalSent | Transition | Removed | Message

@@ -26,13 +26,16 @@ from procreaper import dependencies, lifecycle
 from procreaper.dependencies import Members
 from procreaper.events import (
     Action,
+    Attached,
     CheckFinished,
     ChildExited,
+    Detached,
     Event,
     FilesChanged,
     GroupEnded,
     LogMatched,
     PreparationEnded,
+    Reload,
     Restart,
     RunHook,
     Shutdown,
@@ -44,7 +47,8 @@ from procreaper.events import (
     Tick,
 )
 from procreaper.life import ABOUT_TO_START, ENDS, Lifecycle, Phase
-from procreaper.plan import Plan, reachable
+from procreaper.plan import Plan
+from procreaper.reloading import reload
 
 LAUNCHES_AT_ONCE = 4
 # An app that ended well but left something behind that SIGKILL could not reach did not end well.
@@ -56,7 +60,9 @@ SKIPPED_SOMETHING = 1
 class Fleet(NamedTuple):
     """The state of the app. `members` is never changed in place; a step that changes something makes a new one.
 
-    `dependants` has, for each process on which others depend, all that do so, directly or not.
+    `dependants` has, for each process on which others depend, all that do so, directly or not. `leaving` are those that
+    are not in the plan any more, as long as something of them is left; `removed` are those that left without having
+    ended by themselves, and did not come back.
     """
 
     members: Members
@@ -65,18 +71,20 @@ class Fleet(NamedTuple):
     insisted: bool = False
     code: int | None = None
     first_failure: int | None = None
+    leaving: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
 
     @property
     def finished(self) -> bool:
         """Nothing runs that could be ended, and either the app is to end or every process ended by itself.
 
-        A process that was stopped by hand keeps the app, and so does one that waits for files to change: only a
-        `Shutdown` or `stop_all` ends that one. Those that nobody ever wanted do not count.
+        A process that was stopped or removed by hand keeps the app, and so does one that waits for files to change:
+        only a `Shutdown` or `stop_all` ends that one. Those that nobody ever wanted do not count.
         """
         lives = self.members.values()
         if self.shutting_down:
             return all(life.settled or life.out_of_reach for life in lives)
-        return all(
+        return not self.removed and all(
             life.settled and (not life.asked or (life.state in ENDS and not life.process.watch)) for life in lives
         )
 
@@ -94,12 +102,8 @@ Step = tuple[Fleet, tuple[Action, ...]]
 
 def begin(plan: Plan) -> Fleet:
     """The fleet before anything was asked of it."""
-    above: dict[str, list[str]] = {}
-    for process in plan.processes:
-        for dependency in process.depends_on:
-            above.setdefault(dependency.name, []).append(process.name)
-    dependants = {name: tuple(reachable(direct, above)) for name, direct in above.items()}
-    return Fleet({process.name: Lifecycle(process) for process in plan.processes}, dependants)
+    members = {process.name: Lifecycle(process) for process in plan.processes}
+    return Fleet(members, dependencies.dependants(members))
 
 
 def step(fleet: Fleet, event: Event, now: float) -> Step:
@@ -109,10 +113,10 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
         case Stop(names=named):
             names: Iterable[str] = dict.fromkeys(named)
         case Start(names=named) | Restart(names=named):
-            names = () if fleet.shutting_down else dict.fromkeys(named)
+            names = () if fleet.shutting_down else [name for name in dict.fromkeys(named) if name not in fleet.leaving]
         case Tick():
             names = [name for name in before if _is_due(before[name], now)]
-        case Shutdown():
+        case Shutdown() | Reload():
             names = ()
         case FilesChanged(changes=changes):
             names = () if fleet.shutting_down else changes
@@ -124,6 +128,8 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
             | CheckFinished(name=name)
             | LogMatched(name=name)
             | PreparationEnded(name=name)
+            | Attached(name=name)
+            | Detached(name=name)
         ):
             names = (name,)
         case _:
@@ -131,13 +137,17 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
     if isinstance(event, Shutdown):
         fleet, actions = _shut_down(fleet, event, now)
     else:
-        fleet, actions = _apply(fleet, names, event, now)
+        if isinstance(event, Reload):
+            fleet, actions = _reload(fleet, event.plan, now)
+        else:
+            fleet, actions = _apply(fleet, names, event, now)
         if fleet.members is before:
             # Whatever could follow has followed already.
             return fleet, actions
-        fleet, more = _conclude(fleet, names, now)
+        fleet, more = _conclude(fleet, names if isinstance(event, ChildExited | SpawnFailed) else (), now)
         actions += more
     fleet, following = _reconcile(fleet, before, now)
+    fleet = _without_gone(fleet)
     return fleet, (*actions, *following, *_hooks(before, fleet.members))
 
 
@@ -164,26 +174,48 @@ def _apply(fleet: Fleet, names: Iterable[str], event: Event, now: float) -> Step
     return _changed(fleet, changed), tuple(actions)
 
 
+def _reload(fleet: Fleet, plan: Plan, now: float) -> Step:
+    if fleet.shutting_down:
+        return fleet, ()
+    members, leaving, stopped, actions = reload(fleet.members, fleet.leaving, plan, now)
+    removed = (fleet.removed | stopped).difference(process.name for process in plan.processes)
+    dependants = dependencies.dependants(members)
+    return fleet._replace(members=members, leaving=leaving, removed=removed, dependants=dependants), actions
+
+
+def _without_gone(fleet: Fleet) -> Fleet:
+    """Those that are leaving are no members any more, once nothing of them is left."""
+    gone = [name for name in fleet.leaving if fleet.members[name].phase is Phase.NONE]
+    if not gone:
+        return fleet
+    members = {name: life for name, life in fleet.members.items() if name not in gone}
+    return fleet._replace(
+        members=members, leaving=fleet.leaving.difference(gone), dependants=dependencies.dependants(members)
+    )
+
+
 def _changed(fleet: Fleet, changed: Members) -> Fleet:
     return fleet._replace(members={**fleet.members, **changed}) if changed else fleet
 
 
 def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
-    """Draw the consequences of those runs that just ended for good by themselves: for dependants, then for the app."""
+    """Draw the consequences of those runs that just ended for good by themselves: for dependants, then for the app.
+
+    What was removed meanwhile has none.
+    """
     if fleet.shutting_down:
         return fleet, ()
     causes: list[int] = []
     for name in names:
         life = fleet.members.get(name)
-        if life is None or life.end is None or life.exit is None or life.verdict is None:
+        if life is None or life.end is None or life.exit is None or life.verdict is None or name in fleet.leaving:
             continue
         code = 0 if life.succeeded else life.verdict.status
         if code and fleet.first_failure is None:
             fleet = fleet._replace(first_failure=code)
         if life.process.stop_all.applies(success=life.end is State.COMPLETED):
             causes.append(code)
-    if fleet.dependants:
-        fleet = _changed(fleet, dependencies.found(fleet.members))
+    fleet = _changed(fleet, dependencies.found(fleet.members))
     if skipped := dependencies.lost(fleet.members):
         first_failure = SKIPPED_SOMETHING if fleet.first_failure is None else fleet.first_failure
         fleet = fleet._replace(members={**fleet.members, **skipped}, first_failure=first_failure)
@@ -259,11 +291,11 @@ def _hooks(before: Members, after: Members) -> list[Action]:
     """The hooks of those that came up, will be tried again, or have failed for good, in this step."""
     actions: list[Action] = []
     for name, life in after.items():
-        hooks = life.process.hooks
-        if hooks is None or life.state is before[name].state:
+        hooks, earlier = life.process.hooks, before.get(name)
+        if hooks is None or earlier is None or life.state is earlier.state:
             continue
         match life.state:
-            case State.RUNNING | State.HEALTHY if before[name].state is State.STARTING and not life.process.oneshot:
+            case State.RUNNING | State.HEALTHY if not earlier.came_up and not life.process.oneshot:
                 command = hooks.on_ready
             case State.COMPLETED if life.process.oneshot:
                 command = hooks.on_ready

@@ -15,8 +15,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, assert_never
 
-from procreaper.checkup import HEALTHY
-from procreaper.events import Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
+from procreaper.checkup import HEALTHY, PAUSED
+from procreaper.events import Message, Notice, Output, Removed, RunBegan, RunEnded, SignalSent, State, Transition
 from procreaper.life import ABOUT_TO_START, UNTIL_A_CHANGE
 
 SYSTEM = "system"
@@ -53,9 +53,9 @@ class Format(Protocol):
 class TextFormat:
     """Renders notices one after the other; remembers the open line between them.
 
-    `names` are all processes, in the order in which they take their colours. `clock` gives the time of day as
-    ``HH:MM:SS`` for seconds since the epoch; `signal_name` gives ``SIGTERM`` for 15. `tamed` are the names of processes
-    that have a terminal of their own.
+    `names` are all processes, in the order in which they take their colours; others may come later. `clock` gives the
+    time of day as ``HH:MM:SS`` for seconds since the epoch; `signal_name` gives ``SIGTERM`` for 15. `tamed` are the
+    names of processes that have a terminal of their own.
     """
 
     def __init__(
@@ -67,7 +67,6 @@ class TextFormat:
         signal_name: Callable[[int], str],
         tamed: Iterable[str] = (),
     ) -> None:
-        names = tuple(names)
         # What each of them wrote last, as long as nothing of it can be seen: the reset of a colour, for one.
         self._unseen = dict.fromkeys(tamed, b"")
         self._style = style
@@ -75,12 +74,9 @@ class TextFormat:
         self._signal_name = signal_name
         self._second = -1
         self._time = b""
-        width = max(len(SYSTEM), *map(len, names)) if names else len(SYSTEM)
-        self.margin = len(TIME) * style.timestamps + width + len(SEPARATOR) if style.prefix else 0
-        self._labels = {SYSTEM: self._label(SYSTEM, width, "")}
-        for index, name in enumerate(names):
-            self._labels[name] = self._label(name, width, COLOURS[index % len(COLOURS)])
+        self._labels: dict[str, tuple[bytes, bytes]] = {}
         self._prefixes: dict[str, bytes] = {}
+        self._name(names)
         self._open: str | None = None
         self._returned = False
 
@@ -89,17 +85,21 @@ class TextFormat:
         match notice:
             case Output(time=time, name=name, data=data):
                 return self._lines(time, name, data)
-            case RunBegan(time=time, name=name, pid=pid):
+            case RunBegan(time=time, name=name, pid=pid, pty=pty):
+                if pty:
+                    self._unseen.setdefault(name, b"")
                 return self._say(time, f"{name} started (pid={pid})")
             case RunEnded(time=time, name=name, pid=None, reason=reason):
                 return self._say(time, f"{name} could not be started: {reason}")
             case RunEnded(time=time, name=name, exit=exit_):
-                return self._say(time, f"{name} stopped (rc={exit_.returncode})")
+                return self._say(time, f"{name} stopped (rc={exit_.returncode if exit_.known else 'unknown'})")
             case SignalSent(time=time, name=name, pid=pid, signal=number):
                 return self._say(time, f"sending {self._signal_name(number)} to {name} (pid {pid})")
             case Transition():
                 text = describe(notice)
                 return self._say(notice.time, text) if text else b""
+            case Removed(time=time, name=name):
+                return self._say(time, f"{name} removed")
             case Message(time=time, text=text):
                 return self._say(time, text)
             case _:
@@ -108,6 +108,17 @@ class TextFormat:
     def finish(self) -> bytes:
         """What is to be printed last: the end of a line that is still open."""
         return b"" if self._open is None else b"\n"
+
+    def _name(self, names: Iterable[str]) -> None:
+        """Make the labels for these too; all become as wide as the widest name needs."""
+        known = list(dict.fromkeys((*self._labels, *names)))
+        known = [name for name in known if name != SYSTEM]
+        width = max(map(len, (SYSTEM, *known)))
+        self.margin = len(TIME) * self._style.timestamps + width + len(SEPARATOR) if self._style.prefix else 0
+        self._labels = {SYSTEM: self._label(SYSTEM, width, "")}
+        for index, name in enumerate(known):
+            self._labels[name] = self._label(name, width, COLOURS[index % len(COLOURS)])
+        self._prefixes.clear()
 
     def _label(self, name: str, width: int, colour: str) -> tuple[bytes, bytes]:
         """What stands before and behind the time of day."""
@@ -132,6 +143,8 @@ class TextFormat:
             self._prefixes.clear()
         prefix = self._prefixes.get(name)
         if prefix is None:
+            if name not in self._labels:
+                self._name((name,))
             before, behind = self._labels[name]
             prefix = self._prefixes[name] = before + self._time + behind
         return prefix
@@ -186,8 +199,10 @@ def describe(notice: Transition) -> str:
             return f"{name}: {reason}"
         case State.HEALTHY if changed:
             return f"{name} is healthy"
+        case State.HEALTHY if reason == HEALTHY:
+            return f"{name}: {'checks go on' if notice.reason_before == PAUSED else 'healthy again'}"
         case State.HEALTHY:
-            return f"{name}: {'healthy again' if reason == HEALTHY else reason}"
+            return f"{name}: {reason}"
         case State.UNHEALTHY if changed:
             return f"{name} is {reason}"
         case State.STOPPING if before in (State.STARTING, State.HEALTHY) and notice.exit is not None:

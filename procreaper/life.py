@@ -16,7 +16,7 @@ from typing import NamedTuple
 from procreaper.changes import Change, Pace
 from procreaper.checkup import Checkup
 from procreaper.events import Exit, State
-from procreaper.plan import Process
+from procreaper.plan import Ending, Process
 
 # Reasons that mean nothing but the state.
 ABOUT_TO_START, STOPPING = "about to start", "stopping"
@@ -40,7 +40,9 @@ class Lifecycle(NamedTuple):
     `asked`: somebody wanted it once; `dismissed`: and somebody stopped it since. `told`: the group has been asked to
     end; `killed`: it was sent SIGKILL; `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that
     run counts as, `cause` in words; `succeeded`: that was a success, though under `always` it may have been one too
-    many. `preparing`: the command that a change of files runs first is under way.
+    many. `preparing`: the command that a change of files runs first is under way. `came_up`: this run is, or once was,
+    up. `attached`: somebody is at its terminal. `letting_go`: it lives on without us, as soon as it is there. `parting`
+    is what it was when this run began, where it is to become something else.
     """
 
     process: Process
@@ -69,6 +71,15 @@ class Lifecycle(NamedTuple):
     change: Change | None = None
     pace: Pace = Pace()
     preparing: bool = False
+    came_up: bool = False
+    attached: bool = False
+    letting_go: bool = False
+    parting: Process | None = None
+
+    @property
+    def ending(self) -> Ending:
+        """How this run is asked to end."""
+        return (self.parting or self.process).ending
 
     @property
     def settled(self) -> bool:

@@ -25,16 +25,20 @@ from procreaper.checkup import Checkup, Finding
 from procreaper.events import (
     Action,
     Announce,
+    Attached,
     CancelCheck,
     CancelPreparation,
     CheckFinished,
     ChildExited,
+    Detached,
     Event,
     Exit,
     FilesChanged,
     GroupEnded,
+    LetGo,
     LogMatched,
     PreparationEnded,
+    Reload,
     Restart,
     RunCheck,
     RunPreparation,
@@ -56,6 +60,7 @@ from procreaper.policy import NOT_HEALTHY, NOT_IN_TIME, NOT_RUNNABLE, begin_anew
 SIGKILL = 9
 # A group that is still there so long after SIGKILL (seconds) is out of reach: uninterruptible, or another user's.
 OUT_OF_REACH_AFTER = 5.0
+LIVES_ON = "lives on by itself"
 SUSPENDED = "each time as soon as it ran; changes do nothing any more; add what it writes itself to `ignore`"
 
 Step = tuple[Lifecycle, tuple[Action, ...]]
@@ -70,8 +75,16 @@ def step(life: Lifecycle, event: Event, now: float) -> Step:
             after, actions = _start(_forgiven(life)), ()
         case Restart():
             after, actions = _restart(_forgiven(life)), ()
-        case Stop() | Shutdown():
+        case Stop():
             after, actions = _dismiss(life)
+        case Shutdown():
+            after, actions = _let_go(life) if _may_live_on(life) else _dismiss(life)
+        case Attached():
+            after, actions = _attach(life, now)
+        case Detached():
+            after, actions = _detach(life, now)
+        case Reload():
+            return life, ()
         case FilesChanged(changes=changes):
             after, actions = _see_change(life, changes[life.process.name], now), ()
         case PreparationEnded(succeeded=succeeded):
@@ -117,6 +130,8 @@ def launch(life: Lifecycle) -> Step:
         killed=False,
         out_of_reach=False,
         up_since=None,
+        came_up=False,
+        parting=None,
         due=None,
         change=None if watch is None or watch.run is None else life.change,
         pace=life.pace if life.held_until is None else resume(life.pace),
@@ -126,7 +141,7 @@ def launch(life: Lifecycle) -> Step:
 
 def tell_to_end(life: Lifecycle, now: float) -> Step:
     """Ask the group of an `untold` process to end."""
-    ending = life.process.ending
+    ending = life.ending
     life = life._replace(told=True, due=now + ending.timeout, reason=_told(life))
     if life.phase is Phase.LINGERING:
         # Only the child knows what a stop command is about.
@@ -137,7 +152,9 @@ def tell_to_end(life: Lifecycle, now: float) -> Step:
 
 
 def kill(life: Lifecycle, now: float) -> Step:
-    """End it now, whatever it was asked before."""
+    """End it now, whatever it was asked before, unless it lives on without us."""
+    if life.letting_go or _may_live_on(life):
+        return life, ()
     before, life = life, _stop(life)
     cancelled = _cancelled(before, life, None)
     if life.phase is Phase.SPAWNING:
@@ -146,6 +163,12 @@ def kill(life: Lifecycle, now: float) -> Step:
         return life, cancelled
     life, actions = _kill(life, now)
     return life, (*cancelled, *actions)
+
+
+def look_again(life: Lifecycle, checkup: Checkup, now: float) -> Step:
+    """Draw the consequences of settings that are others now for a living run, of which this is known."""
+    after, actions = _examine(life, checkup, now)
+    return after, (*_cancelled(life, after, None), *actions)
 
 
 def skip(life: Lifecycle, reason: str) -> Lifecycle:
@@ -172,11 +195,13 @@ def _learn(
     match fact, life.phase:
         case Spawned(pid=pid), Phase.SPAWNING:
             life = life._replace(phase=Phase.ALIVE, pid=pid)
+            if life.letting_go:
+                return _let_go(life)
             if life.asked_to_end:
                 return _kill(life, now) if life.killed else (life, ())
             if (health := life.process.health) is None:
-                return life._replace(state=State.RUNNING, reason="running", up_since=now), ()
-            return _examine(life, health_rules.begin(health, now), now)
+                return life._replace(state=State.RUNNING, reason="running", up_since=now, came_up=True), ()
+            return _examine(life, health_rules.begin(health, now, paused=life.attached), now)
         case SpawnFailed(), Phase.SPAWNING:
             life = life._replace(exit=Exit(code=fact.code))
             if not life.asked_to_end:
@@ -191,9 +216,9 @@ def _learn(
                 return settle(life, now), ()
             if life.state is not State.STOPPING:
                 life = _stopping(life, f"{life.cause}; ending what it left running")
-            elif life.told and not life.killed and life.process.ending.command is not None:
+            elif life.told and not life.killed and life.ending.command is not None:
                 # The command has asked the child; now its leftovers are told, as systemd does after ExecStop.
-                return life._replace(phase=Phase.LINGERING), (_signal(life, life.process.ending.signal),)
+                return life._replace(phase=Phase.LINGERING), (_signal(life, life.ending.signal),)
             return life._replace(phase=Phase.LINGERING), ()
         case GroupEnded(), Phase.LINGERING:
             return settle(life, now), ()
@@ -222,18 +247,18 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
         case Finding.LATE:
             life = judge(life, NOT_IN_TIME, reason, now=now, ran_well=False)
             return _stopping(life, life.cause), ()
-        case Finding.UNHEALTHY if process.restart is not When.NEVER:
+        case Finding.UNHEALTHY if process.restart is not When.NEVER and checkup.paused_at is None:
             life = judge(life, NOT_HEALTHY, reason, now=now, ran_well=False)
             return _stopping(life, life.cause), ()
         case Finding.UNHEALTHY:
-            life = life._replace(state=State.UNHEALTHY)
+            life = life._replace(state=State.UNHEALTHY, up_since=None)
         case Finding.HEALTHY if life.state is not State.HEALTHY:
-            life = life._replace(state=State.HEALTHY, up_since=now)
+            life = life._replace(state=State.HEALTHY, up_since=now, came_up=True)
         case Finding.HEALTHY | Finding.WAITING | Finding.DOUBTFUL:
             pass
         case _:
             assert_never(finding)
-    if checkup.due is not None and now >= checkup.due:
+    if health_rules.is_due(checkup, now):
         life = life._replace(reason=reason, checkup=health_rules.check_began(checkup))
         return life, (RunCheck(process.name, life.run),)
     return life._replace(reason=reason, checkup=checkup), ()
@@ -316,7 +341,7 @@ def _prepared(life: Lifecycle, *, succeeded: bool, now: float) -> Step:
     life = life._replace(preparing=False)
     if life.change is not None or not succeeded:
         return life, ()
-    return _signal_or_restart(life, f"`{watch.run}` succeeded", now)
+    return _signal_or_restart(life, f"`{watch.run}` succeeded" if watch.run else "prepared", now)
 
 
 def _signal_or_restart(life: Lifecycle, cause: str, now: float) -> Step:
@@ -345,6 +370,41 @@ def _dismiss(life: Lifecycle) -> Step:
     life = _stop(life)
     reason = life.reason.removesuffix(UNTIL_A_CHANGE)
     return life._replace(reason=reason, dismissed=True, change=None, preparing=False), actions
+
+
+def _may_live_on(life: Lifecycle) -> bool:
+    """The end of the app is none for it; that somebody has asked for its own end still counts."""
+    return life.process.detached and (life.lives or life.phase is Phase.SPAWNING) and not life.asked_to_end
+
+
+def _let_go(life: Lifecycle) -> Step:
+    """It lives on without us, and is none of our business any more; one that is being spawned, once it is there."""
+    life, actions = _dismiss(life)
+    if life.phase is Phase.SPAWNING:
+        return life._replace(letting_go=True), actions
+    name = life.process.name
+    said = Announce(name, f"{LIVES_ON} (pid {life.pid})")
+    life = life._replace(state=State.STOPPED, reason=LIVES_ON, phase=Phase.NONE, pid=None, letting_go=False)
+    return life, (*actions, LetGo(name, life.run), said)
+
+
+def _attach(life: Lifecycle, now: float) -> Step:
+    if life.attached:
+        return life, ()
+    life = life._replace(attached=True)
+    if life.checkup is None:
+        return life, ()
+    return _examine(life, health_rules.pause(life.checkup, now), now)
+
+
+def _detach(life: Lifecycle, now: float) -> Step:
+    if not life.attached:
+        return life, ()
+    life = life._replace(attached=False)
+    health, checkup = life.process.health, life.checkup
+    if health is None or checkup is None:
+        return life, ()
+    return _examine(life, health_rules.resume(health, checkup, now), now)
 
 
 def _forgiven(life: Lifecycle) -> Lifecycle:

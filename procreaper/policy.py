@@ -26,7 +26,7 @@ def judge(
     `ran_well` is False for what is a failure whatever the success codes are.
     """
     process = life.process
-    success = ran_well and verdict.status in process.success_codes
+    success = ran_well and verdict.known and verdict.status in process.success_codes
     retries = life.retries
     if (steady_from := life.steady_from) is not None and now >= steady_from:
         retries = 0
@@ -48,8 +48,7 @@ def settle(life: Lifecycle, now: float) -> Lifecycle:
     life = life._replace(phase=Phase.NONE, pid=None, checkup=None, up_since=None, due=None, out_of_reach=False)
     if not life.wanted:
         if life.end is not None:
-            waits = life.follows_changes and not life.process.oneshot
-            return life._replace(state=life.end, reason=life.cause + UNTIL_A_CHANGE if waits else life.cause)
+            return life._replace(state=life.end, reason=end_reason(life))
         return life._replace(state=State.STOPPED, reason="stopped")
     if life.asked_to_end:
         return begin_anew(life._replace(restarts=life.restarts + 1), now)
@@ -64,6 +63,12 @@ def settle(life: Lifecycle, now: float) -> Lifecycle:
     )
 
 
+def end_reason(life: Lifecycle) -> str:
+    """Why it is at its end, and whether that is one for ever."""
+    waits = life.follows_changes and not life.process.oneshot
+    return life.cause + UNTIL_A_CHANGE if waits else life.cause
+
+
 def begin_anew(life: Lifecycle, now: float) -> Lifecycle:
     """Nothing of it runs, and somebody asked for its next run."""
     pace, reason = hold_back(life.pace, now), ABOUT_TO_START
@@ -74,6 +79,8 @@ def begin_anew(life: Lifecycle, now: float) -> Lifecycle:
 
 def describe(exit_: Exit) -> str:
     """One phrase for people: ``exited with code 1``, ``killed by signal 9``."""
+    if not exit_.known:
+        return "ended; how is not known, because an earlier procreaper started it"
     if exit_.signal is not None:
         return f"killed by signal {exit_.signal}"
     if exit_.code in NOT_RUNNABLE:

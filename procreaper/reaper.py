@@ -5,10 +5,10 @@ decided. It decides nothing itself. Only this module holds the fleet, the `TaskG
 the monotonic clock that the rules are fed with.
 
 Theory of operation. The next deadline is derived from the fleet before every wait, so that no stale timer can exist. So
-is what is told, by comparing each process before and after a step. What is printed by a process that is suspected of
-writing the files that it is restarted for is withheld for a while (`changes`). However the loop ends, `finally` kills
-every group that is left and waits for it. Hooks and stop commands that are still under way at the end are given
-`LAST_COMMANDS` seconds.
+is what is told, by comparing each process before and after a step. With a new plan the files are watched anew. What is
+printed by a process that is suspected of writing the files that it is restarted for is withheld for a while
+(`changes`). However the loop ends, `finally` kills every group that is left, but for those that may live on, and waits
+for it. Hooks and stop commands that are still under way at the end are given `LAST_COMMANDS` seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
@@ -34,11 +34,14 @@ from procreaper.events import (
     Event,
     Exit,
     GroupEnded,
+    LetGo,
     LogMatched,
     Message,
     Notice,
     Output,
     PreparationEnded,
+    Reload,
+    Removed,
     Restart,
     RunBegan,
     RunCheck,
@@ -80,6 +83,7 @@ class Owner:
     With `stays` it goes on until it is told to shut down, even when every process has ended. `largest_read` is how many
     bytes of output a child may have under way. `logs` are the files that we write: no reason for a restart. `custody`
     knows whoever has left the group of a run. `window` says how large the terminal of a child is, where it has one.
+    `on_plan` is called with every new plan.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Owner:
         logs: Collection[str] = (),
         custody: Custody | None = None,
         window: Callable[[], os.terminal_size] = lambda: os.terminal_size((80, 24)),
+        on_plan: Callable[[Plan], None] = lambda _: None,
     ) -> None:
         self._plan = plan
         self._fleet = rules.begin(plan)
@@ -101,6 +106,7 @@ class Owner:
         self._largest_read = largest_read
         self._logs = logs
         self._window = window
+        self._on_plan = on_plan
         self._lacks_terminals = False
         self._inbox: deque[Event] = deque()
         self._arrived = asyncio.Event()
@@ -113,6 +119,8 @@ class Owner:
         # The run that each was in when somebody last asked for its end, or for another run.
         self._asked_in: dict[str, int] = {}
         self._checks: dict[str, asyncio.Task[None]] = {}
+        self._watching: asyncio.Task[None] | None = None
+        self._watches: dict[str, Watch] = {}
         self._commands: set[asyncio.Task[None]] = set()
         self._preparations: dict[str, asyncio.Task[None]] = {}
         self._commands_until: float | None = None
@@ -183,8 +191,16 @@ class Owner:
         task.add_done_callback(self._companions.discard)
         return task
 
+    @property
+    def plan(self) -> Plan:
+        """The plan that was last given; what has been removed by it may not be gone yet."""
+        return self._plan
+
     def run_when_asked(self, name: str) -> int:
-        """Which run a process was in when somebody last asked for its end, or for another run."""
+        """Which run a process was in when somebody last asked for its end, or for another run.
+
+        Raises KeyError where there is none of that name.
+        """
         return self._asked_in.get(name, self._fleet.members[name].run)
 
     async def settled(self) -> None:
@@ -194,10 +210,9 @@ class Owner:
 
     async def run(self) -> int:
         """Start what the plan says, supervise until the app has ended, and return its exit code."""
-        watches = {process.name: process.watch for process in self._plan.processes if process.watch is not None}
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            watching = [tasks.create_task(self._watch(watches), name="watch")] if watches else []
+            self._follow_files(tasks)
             try:
                 while self._inbox or not self._over():
                     await self._wait()
@@ -207,8 +222,10 @@ class Owner:
                         self._step(self._inbox.popleft(), tasks)
             finally:
                 commands = (*self._checks.values(), *self._commands, *self._preparations.values())
-                for task in (*commands, *self._companions, *watching):
+                for task in (*commands, *self._companions):
                     task.cancel()
+                if self._watching is not None:
+                    self._watching.cancel()
                 if not self._fleet.finished:
                     await self._kill_everything()
                 for children in self._children.values():
@@ -245,15 +262,26 @@ class Owner:
             self._commands_until = now
         if isinstance(event, Stop | Restart):
             self._asked_in.update((name, before[name].run) for name in event.names if name in before)
+        elif isinstance(event, Reload):
+            self._take(event.plan)
         self._fleet, actions = rules.step(self._fleet, event, now)
-        changed = [name for name, life in self._fleet.members.items() if life is not before[name]]
+        after = self._fleet.members
+        changed = [name for name, life in after.items() if life is not before.get(name)]
+        gone = (
+            [] if len(before) == len(after) - len(after.keys() - before.keys()) else [*(before.keys() - after.keys())]
+        )
         # The cause before what follows from it.
-        for name in sorted(changed, key=lambda name: name != getattr(event, "name", None)):
+        for name in sorted((*changed, *gone), key=lambda name: name != getattr(event, "name", None)):
             if isinstance(event, ChildExited | GroupEnded | SpawnFailed) and event.name == name:
                 self._tell_end(before[name], event)
-            self._tell_difference(before[name], self._fleet.members[name])
+            if name in after:
+                self._tell_difference(before.get(name) or Lifecycle(after[name].process), after[name])
         for action in actions:
             self._perform(action, tasks)
+        for name in gone:
+            self._forget(name)
+        if isinstance(event, Reload):
+            self._follow_files(tasks)
 
     def _tell_end(self, life: Lifecycle, event: ChildExited | GroupEnded | SpawnFailed) -> None:
         """Tell of the end of a run: of one that was told to end, when its whole group has; else when the child has."""
@@ -277,17 +305,15 @@ class Owner:
         now = time.time()
         if after.pid is not None and before.pid is None:
             self._started[name] = now
-            self._publish(RunBegan(now, name, after.pid))
+            self._publish(RunBegan(now, name, after.pid, after.process.pty))
         if after.state is State.STOPPING and before.state is not State.STOPPING:
             self._withholding.end(name)
         if after.out_of_reach and not before.out_of_reach:
             self.say(f"{name} is {after.reason}")
         if after.state is not before.state or after.reason != before.reason:
             backoff = after.process.backoff.wait(after.retries) if after.state is State.RESTARTING else None
-            notice = Transition(
-                now, name, before.state, after.state, after.reason, after.retries, backoff, after.verdict or after.exit
-            )
-            self._publish(notice)
+            notice = Transition(now, name, before.state, after.state, after.reason, after.retries, backoff)
+            self._publish(notice._replace(exit=after.verdict or after.exit, reason_before=before.reason))
 
     def _perform(self, action: Action, tasks: asyncio.TaskGroup) -> None:
         match action:
@@ -298,7 +324,7 @@ class Owner:
                     run,
                     post=self.post,
                     publish=self._listening(process, run),
-                    has_room=lambda: self._room or process.quiet,
+                    has_room=lambda: self._room or self._is_quiet(process),
                     largest_read=self._largest_read,
                     custody=self._custody,
                     open_terminal=self._open_terminal if process.pty else None,
@@ -316,8 +342,16 @@ class Owner:
                 self._checks[name] = tasks.create_task(check, name=f"check {name}")
             case CancelCheck(name=name):
                 self._checks[name].cancel()
+                # The next one may be of the same run.
+                checked = [fact for fact in self._inbox if isinstance(fact, CheckFinished) and fact.name == name]
+                for fact in checked:
+                    self._inbox.remove(fact)
+            case LetGo(name=name):
+                self._children[name].pop()
             case RunStopCommand(name=name):
-                process = self._fleet.members[name].process
+                life = self._fleet.members[name]
+                # It is about the run as it began.
+                process = life.parting or life.process
                 if process.ending.command is not None:
                     self._begin_command("stop command", process, process.ending.command, {}, tasks)
             case RunPreparation(name=name, command=command):
@@ -335,6 +369,10 @@ class Owner:
                 self._begin_command("hook", self._fleet.members[name].process, command, variables, tasks)
             case _:
                 assert_never(action)
+
+    def _is_quiet(self, process: Process) -> bool:
+        life = self._fleet.members.get(process.name)
+        return process.quiet if life is None else life.process.quiet
 
     def _open_terminal(self) -> OwnTerminal | None:
         from procreaper.pseudoterminal import Pseudoterminal
@@ -368,6 +406,42 @@ class Owner:
         from procreaper.snapshot import take
 
         return take(life, self._started.get(life.process.name))
+
+    # A new plan.
+
+    def _take(self, plan: Plan) -> None:
+        if self._fleet.shutting_down:
+            return
+        for process in plan.processes:
+            life = self._fleet.members.get(process.name)
+            if life is not None and (life.process != process or process.name in self._fleet.leaving):
+                self._asked_in[process.name] = life.run
+        for name in self._fleet.members.keys() - {process.name for process in plan.processes}:
+            self._asked_in[name] = self._fleet.members[name].run
+        self._plan = plan
+        self._on_plan(plan)
+
+    def _forget(self, name: str) -> None:
+        """Nothing is left of a process that was removed; what it wrote last may still be on its way."""
+        self._publish(Removed(time.time(), name))
+        self._started.pop(name, None)
+        self._ends.pop(name, None)
+        self._asked_in.pop(name, None)
+        self._checks.pop(name, None)
+        self._preparations.pop(name, None)
+        if not (left := [child for child in self._children.pop(name, ()) if not child.over]):
+            return
+        self._children[name] = left
+
+    def _follow_files(self, tasks: asyncio.TaskGroup) -> None:
+        """Watch what is to be watched now; a new watcher begins before the old one ends, so that nothing is missed."""
+        watches = {process.name: process.watch for process in self._plan.processes if process.watch is not None}
+        if watches == self._watches:
+            return
+        old, self._watches = self._watching, watches
+        self._watching = tasks.create_task(self._watch(watches), name="watch") if watches else None
+        if old is not None:
+            old.cancel()
 
     async def _watch(self, watches: Mapping[str, Watch]) -> None:
         # Not at the top: it imports watchfiles.
@@ -457,12 +531,18 @@ class Owner:
         if prepares:
             self.post(PreparationEnded(process.name, succeeded=end.status == 0))
 
+    def _to_kill(self, name: str) -> Sequence[Child]:
+        """The children that must not be left; one that is detached may, unless somebody has asked for its end."""
+        children, life = self._children[name], self._fleet.members.get(name)
+        lives_on = life is not None and (life.parting or life.process).detached and not life.asked_to_end
+        return children[:-1] if lives_on else children
+
     async def _kill_everything(self) -> None:
         """The way out after an error of our own, or a cancellation: nothing may be left, whatever the rules say."""
         limit = self._loop.time() + OUT_OF_REACH_AFTER
         with suppress(TimeoutError):
             async with asyncio.timeout_at(limit):
-                while left := [child for children in self._children.values() for child in children if not child.ended]:
+                while left := [child for name in self._children for child in self._to_kill(name) if not child.ended]:
                     for child in left:
                         child.signal(signal.SIGKILL)
                     self._arrived.clear()

@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import assert_never
 
-from procreaper.checkup import HEALTHY
-from procreaper.events import Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
+from procreaper.checkup import HEALTHY, PAUSED
+from procreaper.events import Message, Notice, Output, Removed, RunBegan, RunEnded, SignalSent, State, Transition
 from procreaper.life import ABOUT_TO_START
 
 SYSTEM = "procreaper"
@@ -84,12 +84,14 @@ def fields(notice: Notice, signal_name: Callable[[int], str]) -> Iterator[tuple[
         case RunEnded(name=name, pid=None, reason=reason):
             yield "ERROR", "process could not be started", name, {"error": reason}
         case RunEnded(name=name, pid=pid, exit=exit_, asked=asked):
-            more: Record = {"pid": pid, "exit_code": exit_.status}
+            more: Record = {"pid": pid, "exit_code": exit_.status if exit_.known else None}
             if exit_.signal is not None:
                 more["signal"] = signal_name(exit_.signal)
             yield "WARN" if exit_.status and not asked else "INFO", "process exited", name, more
         case SignalSent(name=name, pid=pid, signal=number):
             yield "INFO", "sending signal", name, {"pid": pid, "signal": signal_name(number)}
+        case Removed(name=name):
+            yield "INFO", "process removed", name, {}
         case Message(text=text):
             # Bytes of a file's name that are not UTF-8 come as lone surrogates, which JSON cannot hold.
             yield "INFO", text.encode(errors="surrogateescape").decode(errors="replace"), SYSTEM, {}
@@ -106,6 +108,8 @@ def _transition(notice: Transition) -> Iterator[tuple[str, str, str, Record]]:
     match notice.state:
         case State.HEALTHY | State.RUNNING if changed:
             yield "INFO", "process is ready", name, {}
+        case State.HEALTHY if reason == PAUSED:
+            yield "INFO", "health checks paused", name, why
         case State.HEALTHY if reason != HEALTHY:
             yield "WARN", "health check failed", name, why
         case State.UNHEALTHY if changed:

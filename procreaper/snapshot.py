@@ -22,6 +22,7 @@ UP = {
 
 def take(life: Lifecycle, started_at: float | None) -> Status:
     """The status of a process whose present run, if there is one, began at this time (seconds since the epoch)."""
+    end = None if life.exit is None else (life.verdict or life.exit)
     return Status(
         name=life.process.name,
         state=life.state,
@@ -32,7 +33,7 @@ def take(life: Lifecycle, started_at: float | None) -> Status:
         restarts=life.restarts,
         backoff=life.process.backoff.wait(life.retries) if life.retries else 0.0,
         started_at=None if life.pid is None or started_at is None else datetime.fromtimestamp(started_at, UTC),
-        exit_code=None if life.exit is None else (life.verdict or life.exit).status,
+        exit_code=None if end is None or not end.known else end.status,
         up=life.state is State.COMPLETED or life.state in UP[life.process.up],
         out_of_reach=life.out_of_reach,
     )

@@ -14,6 +14,7 @@ from procreaper.events import (
     FilesChanged,
     GroupEnded,
     LogMatched,
+    Reload,
     Restart,
     RunCheck,
     SendSignal,
@@ -112,6 +113,10 @@ class App:
 
     def restart(self, *names: str) -> tuple[Action, ...]:
         return self.tell(Restart(names))
+
+    def reload(self, *processes: Process, names: tuple[str, ...] | None = None) -> tuple[Action, ...]:
+        """Have the app be these."""
+        return self.tell(Reload(Plan(processes, names)))
 
     def spawned(self, name: str, pid: int = 1) -> tuple[Action, ...]:
         return self.tell(Spawned(name, self.run(name), pid))

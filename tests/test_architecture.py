@@ -36,6 +36,8 @@ LAYERS = {
     "procreaper.dependencies": "rule",
     "procreaper.changes": "rule",
     "procreaper.fleet": "rule",
+    "procreaper.differences": "rule",
+    "procreaper.reloading": "rule",
     "procreaper.snapshot": "rule",
     "procreaper.watching": "rule",
     "procreaper.ignoring": "rule",

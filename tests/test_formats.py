@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.events import Exit, Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
+from procreaper.events import Exit, Message, Notice, Output, Removed, RunBegan, RunEnded, SignalSent, State, Transition
 from procreaper.formats import Style, TextFormat
 
 PLAIN = Style(timestamps=False)
@@ -40,6 +40,8 @@ def said(name: str, data: bytes, time: float = 0.0) -> Output:
         (said("web.1", b"hello\n"), b"web.1  | hello\n"),
         (RunBegan(0.0, "web.1", 42), b"system | web.1 started (pid=42)\n"),
         (RunEnded(0.0, "web.1", 42, Exit(code=0), "exited"), b"system | web.1 stopped (rc=0)\n"),
+        (RunEnded(0.0, "web.1", 42, Exit(), "ended"), b"system | web.1 stopped (rc=unknown)\n"),
+        (Removed(0.0, "web.1"), b"system | web.1 removed\n"),
         (RunEnded(0.0, "web.1", 42, Exit(signal=15), "killed"), b"system | web.1 stopped (rc=-15)\n"),
         (
             RunEnded(0.0, "web.1", None, Exit(code=127), "no such file"),
@@ -198,3 +200,31 @@ def test_no_byte_of_a_process_is_lost_or_moved_to_another(said_by: list[tuple[st
         # The line ends are ours where a line was interrupted.
         assert b"".join(its).decode() == "".join(data for who, data in said_by if who == name).replace("\n", "")
     assert all(line.startswith((b"a.1    | ", b"b.1    | ")) for line in lines)
+
+
+def test_a_process_that_comes_later_gets_a_label_and_a_colour_of_its_own() -> None:
+    text = text_format("a", style=Style(colour=True, timestamps=False))
+    first, second = text.render(said("a", b"1\n")), text.render(said("b", b"2\n"))
+    assert first == b"\x1b[0m\x1b[36ma      | \x1b[0m1\n"
+    assert second == b"\x1b[0m\x1b[33mb      | \x1b[0m2\n"
+
+
+def test_a_longer_name_that_comes_later_widens_the_prefix_of_all() -> None:
+    text = text_format("a")
+    margin = text.margin
+    assert rendered(text, said("worker.10", b"1\n"), said("a", b"2\n")) == b"worker.10 | 1\na         | 2\n"
+    assert text.margin == margin + len("worker.10") - len("system")
+
+
+def test_a_process_that_comes_later_is_tamed_if_it_has_a_terminal() -> None:
+    text = text_format("a")
+    assert rendered(text, RunBegan(0.0, "b", 1, pty=True), said("b", b"\x1b[2Jx\n")).endswith(b"b      | x\n")
+
+
+def test_checks_that_go_on_after_a_pause_are_not_called_a_recovery() -> None:
+    healthy = Transition(0.0, "web", State.HEALTHY, State.HEALTHY, "healthy")
+    paused = "checks paused: somebody is attached"
+    text = text_format("web")
+    assert text.render(healthy._replace(reason=paused)) == b"system | web: checks paused: somebody is attached\n"
+    assert text.render(healthy._replace(reason_before=paused)) == b"system | web: checks go on\n"
+    assert text.render(healthy) == b"system | web: healthy again\n"

@@ -22,6 +22,8 @@ from procreaper.events import (
     Message,
     Notice,
     Output,
+    Reload,
+    Removed,
     Restart,
     RunBegan,
     RunEnded,
@@ -32,7 +34,7 @@ from procreaper.events import (
     Stop,
     Transition,
 )
-from procreaper.plan import Backoff, Ending, Plan, Process, When
+from procreaper.plan import Backoff, Ending, Plan, Process, Watch, When
 from procreaper.reaper import Owner
 
 Kind = TypeVar("Kind", bound=Notice)
@@ -329,5 +331,93 @@ async def test_while_there_is_no_room_nobody_is_read(survivors: Survivors, tmp_p
     refusing[0] = False
     app.owner.resume()
     await app.sees(lambda: app.output("late") == b"late\n")
+    app.owner.post(Shutdown(0))
+    assert await running == 0
+
+
+@in_loop
+async def test_a_new_plan_brings_some_and_removes_others(survivors: Survivors) -> None:
+    web, db = process("web", STAY), process("db", STAY)
+    app = App(web)
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready()
+    app.owner.post(Reload(Plan((db,))))
+    await app.sees(lambda: bool(app.all(Removed)))
+    await app.is_ready(2)
+    assert [notice.name for notice in app.all(Removed)] == ["web"]
+    order = [type(notice) for notice in app.notices if getattr(notice, "name", "") == "web"]
+    assert order[-2:] == [RunEnded, Removed]
+    assert [status.name for status in app.owner.status()] == ["db"]
+    assert app.owner.plan == Plan((db,))
+    assert (app.owner.process("db"), app.owner.status_of("db").state) == (db, State.RUNNING)
+    with pytest.raises(KeyError):
+        app.owner.status_of("web")
+    app.owner.post(Shutdown(0))
+    assert await running == 0
+
+
+@in_loop
+async def test_an_app_of_which_everything_was_removed_stays(survivors: Survivors) -> None:
+    web = process("web", STAY)
+    app = App(web)
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready()
+    app.owner.post(Reload(Plan(())))
+    await app.sees(lambda: bool(app.all(Removed)))
+    app.owner.post(Reload(Plan((web,))))
+    await app.is_ready(2)
+    assert not running.done()
+    app.owner.post(Shutdown(0))
+    assert await running == 0
+
+
+@in_loop
+async def test_the_run_that_a_new_plan_ends_is_known_to_who_waits_for_the_next(survivors: Survivors) -> None:
+    app = App(process("web", STAY), process("db", STAY))
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready(2)
+    other = process("web", "echo other; exec sleep 600")
+    app.owner.post(Reload(Plan((other, process("db", STAY)))))
+    await app.sees(lambda: b"other\n" in app.output("web"))
+    assert (app.owner.run_when_asked("web"), app.owner.status_of("web").run) == (1, 2)
+    assert app.owner.run_when_asked("db") == app.owner.status_of("db").run == 1
+    app.owner.post(Shutdown(0))
+    assert await running == 0
+
+
+@in_loop
+async def test_the_old_run_is_stopped_by_the_command_and_in_the_environment_that_it_began_with(
+    survivors: Survivors, tmp_path: Path
+) -> None:
+    env = {**os.environ, "WORD": "old"}
+    ending = Ending(command='echo "bye $WORD"; kill "$(cat pid)"')
+    web = process("web", "echo $$ >pid; echo ready; exec sleep 600", env=env, cwd=str(tmp_path), ending=ending)
+    app = App(web)
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready()
+    app.owner.post(Reload(Plan((web._replace(env={**env, "WORD": "new"}, ending=Ending()),))))
+    await app.is_ready(2)
+    assert b"bye old\n" in app.output("web")
+    app.owner.post(Shutdown(0))
+    assert await running == 0
+
+
+@in_loop
+async def test_with_a_new_plan_other_files_are_watched(survivors: Survivors, tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("")
+    (tmp_path / "new").write_text("")
+    web = process("web", STAY, watch=Watch(str(tmp_path), ("old",), debounce=0.0))
+    app = App(web)
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready()
+    app.owner.post(Reload(Plan((web._replace(watch=Watch(str(tmp_path), ("new",), debounce=0.0)),))))
+    await app.owner.settled()
+    # Now the watcher begins.
+    await asyncio.sleep(0)
+    (tmp_path / "old").write_text("not of interest any more")
+    (tmp_path / "new").write_text("newer")
+    await app.is_ready(2)
+    told = [notice.text for notice in app.all(Message) if "changed" in notice.text]
+    assert told[0] == "web: new changed; restarting"
     app.owner.post(Shutdown(0))
     assert await running == 0

@@ -216,6 +216,8 @@ class Requests:
                 yield Line(_encode(told), name)
             case events.SignalSent(time=time, name=name, pid=pid, signal=number):
                 yield Line(_encode(protocol.SignalNotice(time, _text(name), pid, number)), name)
+            case events.Removed(time=time, name=name):
+                yield Line(_encode(protocol.RemovedNotice(time, _text(name))), name)
             case events.Message(time=time, text=text):
                 yield Line(_encode(protocol.MessageNotice(time, _text(text))), None, spoken=True)
             case _:

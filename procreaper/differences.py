@@ -1,0 +1,72 @@
+"""What differs between two plans: who comes, who goes, who needs a new run for it, and which settings are others.
+
+Rules: pure, and the one definition of what a running child cannot take over. Settings are told in the words of
+`.reaper.toml`; of variables the names only, because their values may be secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from procreaper.plan import Plan, Process
+
+# What the child itself has: it was given that when it was spawned.
+OF_THE_CHILD = ("command", "env", "cwd", "pty", "detached")
+# The fields of a process that have another name, or none, in the settings.
+WORDS = {"ending": "stop"}
+
+
+class Differences(NamedTuple):
+    """By name, in the order of the new plan, and `removed` in that of the old one.
+
+    `restarted` need a new run for what is different, `updated` do not; `changed` says what it is, for both.
+    """
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    restarted: tuple[str, ...]
+    updated: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    changed: Mapping[str, tuple[str, ...]]
+
+
+def compare(old: Plan, new: Plan) -> Differences:
+    """What differs between the plan that runs and a new one."""
+    before = {process.name: process for process in old.processes}
+    after = {process.name: process for process in new.processes}
+    changed = {
+        name: words for name, process in after.items() if name in before and (words := _words(before[name], process))
+    }
+    restarted = tuple(name for name in changed if needs_restart(before[name], after[name]))
+    return Differences(
+        added=tuple(name for name in after if name not in before),
+        removed=tuple(name for name in before if name not in after),
+        restarted=restarted,
+        updated=tuple(name for name in changed if name not in restarted),
+        unchanged=tuple(name for name in after if name in before and name not in changed),
+        changed=changed,
+    )
+
+
+def needs_restart(old: Process, new: Process) -> bool:
+    """Whether a child of the old process cannot become one of the new one.
+
+    So it is too where another line of output is to tell that it is ready: it may have been written long ago.
+    """
+    if any(getattr(old, field) != getattr(new, field) for field in OF_THE_CHILD):
+        return True
+    waits_for = None if new.health is None else new.health.log
+    return waits_for is not None and (old.health is None or old.health.log != waits_for)
+
+
+def _words(old: Process, new: Process) -> tuple[str, ...]:
+    fields = [field for field in Process._fields if getattr(old, field) != getattr(new, field)]
+    return tuple(_variables(old, new) if field == "env" else WORDS.get(field, field) for field in fields)
+
+
+def _variables(old: Process, new: Process) -> str:
+    if old.env is None or new.env is None:
+        return "env"
+    names = {name for name in (*old.env, *new.env) if old.env.get(name) != new.env.get(name)}
+    return f"env: {', '.join(sorted(names))}"

@@ -1,0 +1,79 @@
+"""What differs between two plans, in the words of the settings, and what of it a running child cannot take over."""
+
+from __future__ import annotations
+
+import pytest
+
+from procreaper.checks import Health, LogCheck, TCPCheck
+from procreaper.differences import compare, needs_restart
+from procreaper.plan import Backoff, Dependency, Ending, Hooks, LogFile, Plan, Process, Watch, When
+
+WEB = Process("web", "run", env={"PORT": "5000", "KEY": "secret"})
+TCP, LOG = TCPCheck(":80"), LogCheck("ready")
+OTHERS = {
+    "command": ("run it", "command", True),
+    "env": ({"PORT": "5000", "KEY": "other", "NEW": "x"}, "env: KEY, NEW", True),
+    "cwd": ("/srv", "cwd", True),
+    "pty": (True, "pty", True),
+    "detached": (True, "detached", True),
+    "quiet": (True, "quiet", False),
+    "oneshot": (True, "oneshot", False),
+    "depends_on": ((Dependency("db"),), "depends_on", False),
+    "restart": (When.ALWAYS, "restart", False),
+    "backoff": (Backoff(9.0), "backoff", False),
+    "max_retries": (3, "max_retries", False),
+    "success_codes": (frozenset({0, 1}), "success_codes", False),
+    "stop_all": (When.NEVER, "stop_all", False),
+    "health": (Health(check=TCP), "health", False),
+    "ending": (Ending(2), "stop", False),
+    "hooks": (Hooks("say"), "hooks", False),
+    "watch": (Watch("/", ("src",)), "watch", False),
+    "log": (LogFile("/log"), "log", False),
+}
+
+
+def test_every_setting_has_been_thought_of() -> None:
+    assert {"name", *OTHERS} == set(Process._fields)
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_each_setting_is_told_in_its_word_and_known_to_need_a_restart_or_not(field: str) -> None:
+    value, word, restarts = OTHERS[field]
+    other = WEB._replace(**{field: value})
+    found = compare(Plan((WEB,)), Plan((other,)))
+    assert found.changed == {"web": (word,)}
+    assert (found.restarted, found.updated) == ((("web",), ()) if restarts else ((), ("web",)))
+
+
+def test_all_settings_that_differ_are_told() -> None:
+    other = WEB._replace(command="run it", stop_all=When.NEVER)
+    assert compare(Plan((WEB,)), Plan((other,))).changed == {"web": ("command", "stop_all")}
+
+
+def test_the_value_of_a_variable_is_never_told() -> None:
+    other = WEB._replace(env={"PORT": "5000", "KEY": "hunter2"})
+    assert "hunter2" not in repr(compare(Plan((WEB,)), Plan((other,))))
+    assert compare(Plan((WEB,)), Plan((WEB._replace(env=None),))).changed == {"web": ("env",)}
+
+
+def test_who_comes_who_goes_and_who_stays_are_told_in_the_order_of_the_plans() -> None:
+    a, b, c, d = (Process(name, "run") for name in "abcd")
+    found = compare(Plan((a, b, c)), Plan((d, c._replace(quiet=True), b)))
+    assert (found.added, found.removed, found.updated, found.unchanged) == (("d",), ("a",), ("c",), ("b",))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "restarts"),
+    [
+        (None, Health(log=LOG), True),
+        (Health(check=TCP), Health(check=TCP, log=LOG), True),
+        (Health(log=LogCheck("up")), Health(log=LOG), True),
+        (Health(log=LOG), Health(log=LOG, start_timeout=5.0), False),
+        (Health(log=LOG, check=TCP), Health(check=TCP), False),
+        (Health(log=LOG), None, False),
+    ],
+)
+def test_another_line_of_output_that_tells_readiness_is_waited_for_in_a_new_run(
+    old: Health | None, new: Health | None, *, restarts: bool
+) -> None:
+    assert needs_restart(WEB._replace(health=old), WEB._replace(health=new)) is restarts
