@@ -84,6 +84,21 @@ def choose(
     return choices, problems
 
 
+def check_counts(counts: Mapping[str, int], known: Sequence[str]) -> list[Problem]:
+    """What is wrong with such numbers of processes of types, asked for while the app runs."""
+    problems: list[Problem] = []
+    for name, count in counts.items():
+        item = f"{name}={count}"
+        if name not in known:
+            problems.append(_unknown_type(f"{item}: there is no process type `{name}`", name, known))
+        elif count < 0:
+            hint = f"for example `{name}=2`, or `{name}=0` for none"
+            problems.append(Problem(f"{item}: `{count}` is not a number of processes", hint=hint))
+        elif count > MOST_PROCESSES:
+            problems.append(_too_many(item))
+    return problems
+
+
 def check_port(environments: Sequence[Environment]) -> list[Problem]:
     """The problem with the PORT of the `.env` files, if there is one and it is none."""
     for environment in reversed(environments):
@@ -143,11 +158,16 @@ def _counts(flag: str, text: str, known: Sequence[str], problems: list[Problem])
                 Problem(f"{flag} {item}: {what}", hint=f"for example `{flag} {name}=2`, or `{name}=0` for none")
             )
         elif len(number.lstrip("0")) > len(str(MOST_PROCESSES)) or int(number) > MOST_PROCESSES:
-            message = f"{flag} {item}: at most {MOST_PROCESSES} processes of one type can be started"
-            problems.append(Problem(message, hint="name a smaller number"))
+            problems.append(_too_many(f"{flag} {item}"))
         else:
             counts[name] = int(number)
     return counts
+
+
+def _too_many(item: str) -> Problem:
+    return Problem(
+        f"{item}: at most {MOST_PROCESSES} processes of one type can be started", hint="name a smaller number"
+    )
 
 
 def _unknown_type(message: str, name: str, known: Sequence[str]) -> Problem:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from procreaper.choices import Options, check_port, check_ports, choose
+from procreaper.choices import Options, check_counts, check_port, check_ports, choose
 from procreaper.errors import ConfigError, Problem
 from procreaper.plan import Plan
 from procreaper.planning import ProcessType, Surroundings, make_plan
@@ -33,6 +33,7 @@ __all__ = [
     "read_environment",
     "read_project",
     "refuse_errors",
+    "replan",
 ]
 
 SETTINGS = ".reaper.toml"
@@ -67,6 +68,10 @@ class Configuration(NamedTuple):
     timestamps: bool = True
     http: str | None = None
     groups: Mapping[str, Sequence[str]] = {}
+
+
+# What somebody has asked for since the start, where nobody has.
+NOTHING_SCALED: Mapping[str, int] = {}
 
 
 def read_project(options: Options, own_environment: Mapping[str, str]) -> Project:
@@ -113,13 +118,60 @@ def examine(
     load_check: LoadCheck | None = None,
     *,
     terminal: bool = False,
+    scaled: Mapping[str, int] = NOTHING_SCALED,
 ) -> tuple[Project, Configuration]:
-    """The project, and what `start` would do. Every problem is among the `warnings`; with an error, do not use it."""
+    """The project, and what `start` would do. Every problem is among the `warnings`; with an error, do not use it.
+
+    `scaled` says of some types how many there are to be, whatever the files and the options say. It may name types that
+    there are no more.
+    """
     project = _read_project(options, own_environment)
     if not project.is_usable:
         return project, Configuration(Plan(()), frozenset(), project.problems)
+    known = {kind.name for kind in project.types}
+    scaled = {name: count for name, count in scaled.items() if name in known}
+    return project, _plan(project, options, own_environment, load_check, scaled, terminal=terminal)
+
+
+def replan(
+    project: Project,
+    options: Options,
+    own_environment: Mapping[str, str],
+    load_check: LoadCheck | None = None,
+    *,
+    terminal: bool = False,
+    scaled: Mapping[str, int],
+) -> Configuration:
+    """The same files as they were read, with so many processes of some types. Raises ConfigError with every problem.
+
+    The rest is that of `examine`. All instances of the types in `scaled` start. Those that there were already keep
+    their ports.
+    """
+    refuse_errors(check_counts(scaled, [kind.name for kind in project.types]))
+    configuration = _plan(project, options, own_environment, load_check, scaled, terminal=terminal)
+    present = {process.type for process in configuration.plan.processes}
+    missing = [name for name, count in scaled.items() if count and name not in present]
+    left_out = [
+        Problem(f"{name}={scaled[name]}: `{name}` is not of this app", hint="start it without naming types, or name it")
+        for name in missing
+    ]
+    refuse_errors((*configuration.warnings, *left_out))
+    return configuration
+
+
+def _plan(
+    project: Project,
+    options: Options,
+    own_environment: Mapping[str, str],
+    load_check: LoadCheck | None,
+    scaled: Mapping[str, int],
+    *,
+    terminal: bool,
+) -> Configuration:
     problems = list(project.problems)
     choices, mistakes = choose(options, _concurrency(project), project.environment, own_environment)
+    if scaled:
+        choices = choices._replace(counts={**choices.counts, **scaled}, scaled=tuple(scaled))
     problems += mistakes
     surroundings = Surroundings(
         environment=own_environment,
@@ -134,7 +186,7 @@ def examine(
     problems += sorted(mistakes, key=lambda problem: problem.line or 0)
     problems += check_ports((process.name, (process.env or {})["PORT"]) for process in plan.processes)
     quiet = frozenset(process.name for process in plan.processes if process.quiet)
-    return project, _with_output(Configuration(plan, quiet, tuple(problems)), options, project.settings)
+    return _with_output(Configuration(plan, quiet, tuple(problems)), options, project.settings)
 
 
 def refuse_errors(problems: Sequence[Problem]) -> tuple[Problem, ...]:

@@ -48,7 +48,10 @@ class ProcessType(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What the command line asks for. `counts` has every type; `timeout` and `pty` None leave it to the settings."""
+    """What the command line asks for. `counts` has every type; `timeout` and `pty` None leave it to the settings.
+
+    `scaled` are the types of which somebody has asked for so many since: all of those start.
+    """
 
     counts: Mapping[str, int]
     names: tuple[str, ...] = ()
@@ -62,6 +65,7 @@ class Choices(NamedTuple):
     watch: tuple[str, ...] = ()
     no_watch: bool = False
     pty: bool | None = None
+    scaled: tuple[str, ...] = ()
 
 
 class Surroundings(NamedTuple):
@@ -318,6 +322,9 @@ class _Planner:
         else:
             wanted = [process.name for process in processes if self._starts_by_itself(process.type)]
         wanted = [name for name in wanted if name not in left_out]
+        if self._choices.scaled:
+            by_scale = {process.name for process in processes if process.type in self._choices.scaled}
+            wanted = [process.name for process in processes if process.name in by_scale.union(wanted)]
         without = left_out
         if self._choices.no_deps:
             without = {process.name for process in processes} - set(wanted)

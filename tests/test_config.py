@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from procreaper.cli.project import Source
 from procreaper.config import Configuration, Options, configure, read_environment, read_project
 from procreaper.errors import ConfigError, Problem
 
@@ -244,3 +245,109 @@ def test_a_child_gets_our_environment_then_the_files_then_its_own_names() -> Non
     Path(".env").write_text("A=file\nPS=evil\nHONCHO_PROCESS_NAME=evil\n")
     [process] = configured({"A": "ours", "B": "ours", "PS": "ours"}, names=("web",)).plan.processes
     assert process.env == {"A": "file", "B": "ours", "PORT": "5000", "PS": "web.1", "HONCHO_PROCESS_NAME": "web.1"}
+
+
+# Planning again, while the app runs.
+
+
+def test_scaling_brings_more_instances_and_keeps_the_ports_of_those_that_stay() -> None:
+    source = Source(Options(port="6000"), terminal=False)
+    before = ports(source.configuration)
+    after = ports(source.scale({"web": 3}))
+    assert after == {**before, "web.2": "6001", "web.3": "6002"}
+    assert ports(source.scale({"web": 0})) == {"worker.1": "6100"}
+
+
+def test_scaling_does_not_pick_up_edits_of_the_files() -> None:
+    source = Source(Options(), terminal=False)
+    Path("Procfile").write_text("web: edited\n")
+    plan = source.scale({"web": 2}).plan
+    assert [(process.name, process.command) for process in plan.processes] == [
+        ("web.1", "run web"),
+        ("web.2", "run web"),
+        ("worker.1", "run worker"),
+    ]
+
+
+def test_reloading_does_and_what_was_scaled_stays_so() -> None:
+    source = Source(Options(concurrency="worker=2"), terminal=False)
+    source.scale({"web": 2})
+    Path("Procfile").write_text("web: edited\nworker: run worker\nmail: new\n")
+    names = [process.name for process in source.reload().plan.processes]
+    assert names == ["web.1", "web.2", "worker.1", "worker.2", "mail.1"]
+    assert source.configuration.plan.processes[0].command == "edited"
+    assert source.scale({"worker": 1}).plan.processes[1].name == "web.2"
+
+
+def test_a_type_that_is_gone_is_gone_though_it_was_scaled() -> None:
+    source = Source(Options(), terminal=False)
+    source.scale({"web": 2})
+    Path("Procfile").write_text("worker: run worker\n")
+    assert [process.name for process in source.reload().plan.processes] == ["worker.1"]
+    assert len(source.scale({"worker": 2}).plan.processes) == 2
+    assert [problem.message for problem in refusals(source, {"web": 1})] == ["web=1: there is no process type `web`"]
+    Path("Procfile").write_text("web: run web\n")
+    assert [process.name for process in source.reload().plan.processes] == ["web.1", "web.2"]
+
+
+def test_planning_anew_without_a_change_gives_an_equal_plan() -> None:
+    Path(".reaper.toml").write_text('[process.web]\nhealth = "tcp://localhost:$PORT"\nwatch = ["src"]\n')
+    source = Source(Options(), terminal=True)
+    before = source.configuration.plan
+    assert source.reload().plan == before
+    assert source.scale({"web": 1}).plan.processes == before.processes
+
+
+def test_the_environment_is_that_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source(Options(), terminal=False)
+    before = source.configuration.plan
+    monkeypatch.setenv("ADDED_LATER", "1")
+    assert source.reload().plan == before
+
+
+def test_files_that_cannot_be_used_leave_all_as_it_was() -> None:
+    source = Source(Options(), terminal=False)
+    before = source.configuration
+    Path("Procfile").write_text("web: a\nweb: b\n")
+    with pytest.raises(ConfigError):
+        source.reload()
+    assert source.configuration is before
+    assert source.scale({"worker": 2}).plan.processes[0].command == "run web"
+
+
+def refusals(source: Source, counts: dict[str, int]) -> list[Problem]:
+    with pytest.raises(ConfigError) as caught:
+        source.scale(counts)
+    assert all(problem.hint for problem in caught.value.problems)
+    return list(caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"wbe": 2}, "wbe=2: there is no process type `wbe`"),
+        ({"web": -1}, "web=-1: `-1` is not a number of processes"),
+        ({"web": 10001}, "web=10001: at most 10000 processes of one type can be started"),
+        ({"worker": 2}, "worker=2: `worker` is not of this app"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused_and_forgotten(counts: dict[str, int], message: str) -> None:
+    source = Source(Options(names=("web",)), terminal=False)
+    [problem] = refusals(source, counts)
+    assert problem.message == message
+    assert [process.name for process in source.scale({"web": 2}).plan.processes] == ["web.1", "web.2"]
+
+
+def test_what_is_scaled_starts_though_it_does_not_by_itself() -> None:
+    Path(".reaper.toml").write_text("[process.worker]\nautostart = false\n")
+    source = Source(Options(), terminal=False)
+    assert source.configuration.plan.names == ("web.1",)
+    assert source.scale({"worker": 2}).plan.names is None
+    assert source.reload().plan.names is None
+
+
+def test_what_others_depend_on_cannot_be_scaled_to_nothing() -> None:
+    Path(".reaper.toml").write_text('[process.web]\ndepends_on = ["worker"]\n')
+    source = Source(Options(), terminal=False)
+    [problem] = refusals(source, {"worker": 0})
+    assert problem.message == "`web` depends on `worker`, but the concurrency of `worker` is 0"

@@ -3,17 +3,59 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
-from procreaper.config import Configuration, Options, Project, configure, examine
+from procreaper.config import Configuration, Options, Project, examine, refuse_errors, replan
 
 if TYPE_CHECKING:
     from procreaper.checks import HealthCheck
 
 
-def configured(options: Options, *, terminal: bool) -> Configuration:
-    """What `start` needs. Raises ConfigError with every problem found."""
-    return configure(options, os.environ, load_check, terminal=terminal)
+class Source:
+    """Where a running app comes from: the files as they were read, the options, and the environment of the start.
+
+    `configuration` is what was last planned. Raises ConfigError with every problem found, here and from `scale` and
+    `reload`, after which everything is as it was.
+    """
+
+    def __init__(self, options: Options, *, terminal: bool) -> None:
+        self._options = options
+        self._terminal = terminal
+        self._environment = dict(os.environ)
+        self._scaled: dict[str, int] = {}
+        # The same check for the same URL, or each plan would be a change to it.
+        self._load_check = cache(load_check)
+        self._project, self.configuration = self._read()
+
+    def scale(self, counts: Mapping[str, int]) -> Configuration:
+        """Plan so many processes of these types; edits of the files do not count yet."""
+        scaled = {**self._scaled, **counts}
+        known = {kind.name for kind in self._project.types}
+        planned = {name: count for name, count in scaled.items() if name in known or name in counts}
+        configuration = replan(
+            self._project,
+            self._options,
+            self._environment,
+            self._load_check,
+            terminal=self._terminal,
+            scaled=planned,
+        )
+        self._scaled, self.configuration = scaled, configuration
+        return configuration
+
+    def reload(self) -> Configuration:
+        """Read the files anew, and plan by them; what was scaled stays so."""
+        self._project, self.configuration = self._read()
+        return self.configuration
+
+    def _read(self) -> tuple[Project, Configuration]:
+        project, configuration = examine(
+            self._options, self._environment, self._load_check, terminal=self._terminal, scaled=self._scaled
+        )
+        refuse_errors(configuration.warnings)
+        return project, configuration
 
 
 def examined(options: Options) -> tuple[Project, Configuration]:

@@ -15,7 +15,7 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from procreaper.cli.problems import complain, report
-from procreaper.cli.project import configured
+from procreaper.cli.project import Source
 from procreaper.config import Configuration, Options
 from procreaper.errors import Problem
 from procreaper.formats import Format, Style, TextFormat
@@ -40,7 +40,7 @@ def start(options: Options, style: Style) -> int:
     """Run the application; the answer is the exit status. Raises ConfigError for anything wrong with the project."""
     # Before the environments of the processes are made of ours.
     path = add_mark(os.environ)
-    configuration = configured(options, terminal=style.terminal)
+    configuration = Source(options, terminal=style.terminal).configuration
     report(configuration.warnings)
     plan = configuration.plan
     if not plan.processes or plan.names == ():
