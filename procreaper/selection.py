@@ -63,10 +63,11 @@ def _members(name: str, groups: Groups) -> dict[str, None]:
 
 def _unknown(name: str, processes: Sequence[Process], groups: Groups) -> UnknownProcessError:
     types = dict.fromkeys(process.type for process in processes)
-    known = tuple(dict.fromkeys((*types, *(process.name for process in processes), *groups)))
-    guess = None if not WILD.isdisjoint(name) else did_you_mean(name, known, otherwise=False)
-    there = f"there is {enumerate_words((*types, *groups), 'and')}" if known else "there is none"
-    hint = there if guess is None else f"{guess} {there}"
+    filled = [group for group in groups if any(covers(group, process, groups) for process in processes)]
+    there = f"there is {enumerate_words((*types, *filled), 'and')}" if types else "there is none"
     if name in groups:
-        return UnknownProcessError(f"no process of the group `{name}` is there", hint=hint)
+        return UnknownProcessError(f"no process of the group `{name}` is there", hint=there)
+    known = (*types, *(process.name for process in processes), *filled)
+    guess = None if not WILD.isdisjoint(name) else did_you_mean(name, known, otherwise=False)
+    hint = there if guess is None else f"{guess} {there}"
     return UnknownProcessError(f"there is no process `{name}`", hint=hint)

@@ -111,10 +111,10 @@ def _connect(root: str | None) -> tuple[list[Client], list[ProcreaperError]]:
     from procreaper.control.client import Client, GoneError
     from procreaper.control.directory import clear, find
 
-    found = find(os.environ, root)
+    paths, refused = find(os.environ, root)
     apps: list[Client] = []
-    errors = list(found.errors)
-    for path in found.paths:
+    errors = list(refused)
+    for path in paths:
         try:
             apps.append(Client(path))
         except ConnectionRefusedError:

@@ -1,15 +1,16 @@
 """The app's side of the second terminal: a socket, as soon as there is something to control.
 
-Rules: the first child does not wait for it, and an app that can have none runs on without. What answers requests is
-imported when somebody asks.
+Rules: the first child does not wait for it, and an app that can have none runs on without. While nobody asks there is
+nothing but the socket: the server is imported when the first client comes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from procreaper import __version__
 from procreaper.cli.problems import complain
@@ -17,7 +18,8 @@ from procreaper.errors import Problem, ProcreaperError
 from procreaper.events import Notice, RunBegan, RunEnded
 
 if TYPE_CHECKING:
-    from procreaper.control.server import Server
+    from procreaper.control.directory import Door
+    from procreaper.control.server import Answer, Server
     from procreaper.output.hub import Hub
     from procreaper.reaper import Owner
 
@@ -26,43 +28,64 @@ class Control:
     """A sink that opens the control socket of an app at its first run, before anything that is written is told."""
 
     def __init__(self, root: str, hub: Hub, owner: Callable[[], Owner], groups: Mapping[str, Sequence[str]]) -> None:
-        self._root = os.path.realpath(root)
+        self._root = root
         self._hub = hub
         self._owner = owner
         self._groups = groups
         self._began = time.time()
+        self._loop = asyncio.get_running_loop()
+        self._door: Door | None = None
         self._server: Server | None = None
         hub.add(self)
 
     def accept(self, notice: Notice) -> bool:
-        """Begin to serve once something runs, or could not be started."""
+        """Open the socket once something runs, or could not be started."""
         if isinstance(notice, RunBegan | RunEnded):
             self._hub.remove(self)
-            try:
-                self._server = self._serve()
-            except ProcreaperError as error:
-                self._do_without(error.message, error.hint)
-            except Exception as error:
-                self._do_without(f"{type(error).__name__}: {error}", None)
+            self._open()
         return True
 
     async def end(self, code: int) -> None:
         """Take leave of all clients, who are told the exit code."""
         if self._server is not None:
             await self._server.end(lambda: _farewell(code))
+        elif self._door is not None:
+            self._loop.remove_reader(self._door.socket)
+            self._door.close()
 
-    def _serve(self) -> Server:
+    def _open(self) -> None:
         from procreaper.control.directory import listen
+
+        try:
+            self._root = os.path.realpath(self._root)
+            self._door = listen(self._root, os.environ)
+            # Who comes before the server is there waits a moment in the queue of the socket.
+            self._loop.add_reader(self._door.socket, self._serve, self._door)
+        except ProcreaperError as error:
+            self._do_without(error.message, error.hint)
+        except OSError as error:
+            self._do_without(error.strerror or str(error), None)
+
+    def _serve(self, door: Door) -> None:
+        """Somebody is there for the first time."""
+        self._loop.remove_reader(door.socket)
+        try:
+            self._server = self._make_server(door)
+        except Exception as error:
+            # Such as a package that has been removed since: in a callback of the loop it would end the app.
+            door.close()
+            self._do_without(f"{type(error).__name__}: {error}", "start the app anew")
+
+    def _make_server(self, door: Door) -> Server:
         from procreaper.control.feed import Feed
         from procreaper.control.server import Server
 
-        door = listen(self._root, os.environ)
         owner, feed = self._owner(), Feed()
 
-        def answers() -> Callable[..., Any]:
+        def answers() -> Answer:
             from procreaper.control.requests import Requests
 
-            return Requests(owner, self._hub, feed, groups=self._groups).answer
+            return Requests(owner, self._hub, feed, groups=self._groups, complain=complain).answer
 
         return Server(
             door.socket, door.close, greeting=self._greeting, answers=answers, begin=owner.accompany, feed=feed

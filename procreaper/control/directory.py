@@ -17,41 +17,38 @@ import socket
 import stat
 import sys
 import time
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple
 
 from procreaper.errors import ProcreaperError
 
 # The longest path of a socket, in bytes: what the kernel has room for, without the NUL at its end.
 LONGEST_PATH = 103 if sys.platform == "darwin" else 107
 FALLBACK = "/tmp/procreaper-{uid}"
-NAME = re.compile(r"(?P<root>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{4}\.sock")
+NAME = r"(?P<root>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{4}\.sock"
+# Of 32 bits.
+LARGEST_PRIME = 2**32 - 5
 # A name that a socket has before it listens; after so many seconds nobody is at work on it any more.
 UNFINISHED = ".new"
 UNFINISHED_FOR = 60.0
 BACKLOG = 100
 
 
-class Door(NamedTuple):
+# No named tuples here: an app begins with this, while its first child starts, and each would take it 0.1 ms.
+
+
+class Door:
     """A socket that listens, and its path."""
 
-    socket: socket.socket
-    path: str
+    def __init__(self, listening: socket.socket, path: str) -> None:
+        self.socket = listening
+        self.path = path
 
     def close(self) -> None:
         """Listen no more, and leave no name behind."""
         with suppress(OSError):
             os.unlink(self.path)
         self.socket.close()
-
-
-class Found(NamedTuple):
-    """The paths of sockets, ordered by pid; and why a directory, if any, was not looked into."""
-
-    paths: tuple[str, ...]
-    errors: tuple[ProcreaperError, ...] = ()
 
 
 def listen(root: str, environment: Mapping[str, str]) -> Door:
@@ -73,8 +70,13 @@ def listen(root: str, environment: Mapping[str, str]) -> Door:
         ) from error
 
 
-def find(environment: Mapping[str, str], root: str | None = None) -> Found:
-    """The sockets of all apps of this user, or of those of one root; some may be dead, or belong to another root."""
+def find(
+    environment: Mapping[str, str], root: str | None = None
+) -> tuple[tuple[str, ...], tuple[ProcreaperError, ...]]:
+    """The sockets of all apps of this user, or of those of one root, by pid; and why a directory was not looked into.
+
+    Some of them may be dead, or belong to another root.
+    """
     found: list[tuple[int, str]] = []
     errors: list[ProcreaperError] = []
     for directory in dict.fromkeys((_own_directory(environment), _fallback())):
@@ -95,17 +97,17 @@ def find(environment: Mapping[str, str], root: str | None = None) -> Found:
             continue
         for name in names:
             path = os.path.join(directory, name)
-            if match := NAME.fullmatch(name):
+            if match := re.fullmatch(NAME, name):
                 if root is None or match["root"] == _digest(root):
                     found.append((int(match["pid"]), path))
             elif name.endswith(UNFINISHED):
                 _clear_unfinished(path)
-    return Found(tuple(path for _, path in sorted(found)), tuple(errors))
+    return tuple(path for _, path in sorted(found)), tuple(errors)
 
 
 def clear(path: str) -> None:
     """Remove a socket that has refused a connection, unless its app may live and be slow."""
-    match = NAME.fullmatch(os.path.basename(path))
+    match = re.fullmatch(NAME, os.path.basename(path))
     if match is None:
         return
     if sys.platform != "linux":
@@ -120,11 +122,6 @@ def clear(path: str) -> None:
             return
     with suppress(OSError):
         os.unlink(path)
-
-
-def real_root(path: str) -> str:
-    """A directory as the root of an app: absolute, without symbolic links."""
-    return os.path.realpath(path)
 
 
 def _choose(environment: Mapping[str, str]) -> str:
@@ -201,4 +198,4 @@ def _clear_unfinished(path: str) -> None:
 
 def _digest(root: str) -> str:
     # Only for looking in the right place: the greeting tells the root itself.
-    return f"{zlib.crc32(os.fsencode(root)):08x}"
+    return f"{int.from_bytes(os.fsencode(root)) % LARGEST_PRIME:08x}"

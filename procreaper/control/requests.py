@@ -19,7 +19,7 @@ import msgspec
 from procreaper import events
 from procreaper.control import protocol
 from procreaper.control.feed import Feed, Line
-from procreaper.control.server import Connection
+from procreaper.control.server.connection import Connection
 from procreaper.errors import ProcreaperError
 from procreaper.output.hub import Hub
 from procreaper.plan import Process, reachable
@@ -47,13 +47,15 @@ class Requests:
         hub: Hub,
         feed: Feed,
         *,
-        groups: Mapping[str, Sequence[str]] | None = None,
+        groups: Mapping[str, Sequence[str]],
+        complain: Callable[[str], None],
         history: Callable[[Sequence[str], int | None], tuple[Iterable[events.Output], tuple[str, ...]]] | None = None,
     ) -> None:
         self._owner = owner
         self._hub = hub
         self._feed = feed
-        self._groups = groups or {}
+        self._groups = groups
+        self._complain = complain
         self._history = history
         self._tells = False
 
@@ -198,8 +200,12 @@ class Requests:
             self._hub.remove(self)
             self._tells = False
             return True
-        for line in self._told(notice):
-            self._feed.publish(line)
+        try:
+            for line in self._told(notice):
+                self._feed.publish(line)
+        except Exception as error:
+            # Who is told is the owner's publisher: an error here would end the app.
+            self._complain(f"procreaper: internal error: a follower cannot be told: {type(error).__name__}: {error}")
         return True
 
     def _told(self, notice: events.Notice) -> Iterator[Line]:

@@ -1,0 +1,171 @@
+"""The app's end of the control socket: lets clients in, and answers each line with exactly one reply.
+
+Rules: knows nothing of the app; it is given functions. Whatever a client sends, or does not read, holds up nobody but
+that client. Nothing happens here while no client does anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+import socket
+import struct
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from procreaper.control.feed import Feed
+from procreaper.control.protocol import AnyRequest
+from procreaper.control.replies import encode, encode_error, find_id, understand
+from procreaper.control.server.connection import Connection
+from procreaper.errors import ProcreaperError
+
+Answer = Callable[[AnyRequest, Connection], Awaitable[Any]]
+Begin = Callable[[Coroutine[Any, Any, bytes]], "asyncio.Task[bytes] | None"]
+
+MOST_CLIENTS = 256
+# What all followers together are sent in one round of the loop, and what each of them is at least; it must stay short.
+MOST_AT_ONCE, LEAST_AT_ONCE = 1 << 18, 1 << 12
+# What nobody can be let in without is missing: look again after so many seconds.
+SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+PAUSE = 1.0
+# How long clients are given at the end to read what is left for them, in seconds.
+LAST_WORDS = 1.0
+
+
+class Server:
+    """Serves one app at a socket that listens, from its making to its `end`; `close` then closes that socket.
+
+    `greeting` is the first line for every client. `answers()` is called when the first one comes, and makes the
+    function that carries out a request: it returns the result, or raises ProcreaperError where nothing was done.
+    `begin` runs a coroutine beside all else, or returns None where it is too late for that.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        close: Callable[[], None],
+        *,
+        greeting: Callable[[], bytes],
+        answers: Callable[[], Answer],
+        begin: Begin,
+        feed: Feed,
+        most_clients: int = MOST_CLIENTS,
+    ) -> None:
+        self.feed = feed
+        self.begin = begin
+        self._listening = listening
+        self._close = close
+        self._greeting = greeting
+        self._answers = answers
+        self._answer: Answer | None = None
+        self._most_clients = min(most_clients, _descriptors() // 4)
+        self._connections: set[Connection] = set()
+        self._last_left = asyncio.Event()
+        self._ended = False
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(listening, self._accept)
+
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return len(self._connections)
+
+    async def end(self, farewell: Callable[[], bytes], patience: float = LAST_WORDS) -> None:
+        """Let nobody in any more, send all what is left for them, to followers a farewell, and close."""
+        self._stop_listening()
+        for connection in tuple(self._connections):
+            connection.guarded(connection.end, farewell)
+        if self._connections:
+            self._last_left.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._last_left.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Close everything at once; to be called however the app ends."""
+        self._stop_listening()
+        for connection in tuple(self._connections):
+            connection.close()
+
+    def share(self) -> int:
+        """How many bytes one client may be sent in one round of the loop."""
+        return max(LEAST_AT_ONCE, MOST_AT_ONCE // max(1, self.feed.readers))
+
+    def left(self, connection: Connection) -> None:
+        """A client is gone."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._last_left.set()
+
+    async def reply(self, line: bytes, connection: Connection) -> bytes:
+        """The reply to one line, whatever it says."""
+        number: int | None = None
+        try:
+            number, request = understand(line)
+            if self._answer is None:
+                self._answer = self._answers()
+            return encode(number, await self._answer(request, connection))
+        except ProcreaperError as error:
+            return encode_error(number if number is not None else find_id(line), error)
+        except Exception as error:
+            hint = "this is a bug of procreaper, please report it"
+            return encode_error(number, ProcreaperError(f"internal error: {type(error).__name__}: {error}", hint=hint))
+
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._listening.accept()
+        except OSError as error:
+            if error.errno in SCARCE:
+                # It would be told again and again that somebody waits.
+                self._loop.remove_reader(self._listening)
+                self._loop.call_later(PAUSE, self._listen_again)
+            return
+        try:
+            accepted.setblocking(False)
+            if _uid_of_peer(accepted) not in (None, os.geteuid()):
+                accepted.close()
+                return
+            accepted.send(self._greeting())
+            if len(self._connections) < self._most_clients:
+                self._connections.add(Connection(accepted, self))
+                return
+
+            message = f"this app has {len(self._connections)} clients already"
+            accepted.send(encode_error(None, ProcreaperError(message, hint="close some of them")))
+            accepted.close()
+        except Exception:
+            # It is the client that goes, not the app: in a callback of the loop that would be the end of it.
+            accepted.close()
+
+    def _listen_again(self) -> None:
+        if not self._ended:
+            self._loop.add_reader(self._listening, self._accept)
+
+    def _stop_listening(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._loop.remove_reader(self._listening)
+            self._close()
+
+
+def _descriptors() -> int:
+    """How many files we may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CLIENTS * 4 if soft == resource.RLIM_INFINITY else soft
+
+
+def _uid_of_peer(accepted: socket.socket) -> int | None:
+    """Who is at the other end; None where the system does not tell, and the directory has to do."""
+    if hasattr(socket, "SO_PEERCRED"):
+        _, uid, _ = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return int(uid)
+    if sys.platform == "darwin":
+        # LOCAL_PEERCRED of SOL_LOCAL: a struct xucred, which begins with its version and the uid.
+        _, uid = struct.unpack_from("II", accepted.getsockopt(0, 1, 76))
+        return int(uid)
+    return None

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from procreaper.control import directory
+from procreaper.control.directory import LONGEST_PATH, clear, find, listen
+from procreaper.errors import ProcreaperError
+
+ROOT = "/home/ann/shop"
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime directory whose path is short, with a fallback of the test's own beside it."""
+    with TemporaryDirectory(prefix="d-") as name:
+        path = Path(name).resolve() / "run"
+        path.mkdir()
+        monkeypatch.setattr(directory, "FALLBACK", f"{path.parent}/fallback-{{uid}}")
+        yield path
+
+
+def environment(runtime: Path) -> dict[str, str]:
+    return {"XDG_RUNTIME_DIR": str(runtime)}
+
+
+def paths(runtime: Path, root: str | None = ROOT) -> list[str]:
+    found, errors = find(environment(runtime), root)
+    assert errors == ()
+    return list(found)
+
+
+def connected(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(path)
+        except ConnectionRefusedError:
+            return False
+        return True
+
+
+def test_a_socket_listens_in_a_private_directory_and_is_found_by_its_root(runtime: Path) -> None:
+    door = listen(ROOT, environment(runtime))
+    assert Path(door.path).parent == runtime / "procreaper"
+    assert stat.S_IMODE((runtime / "procreaper").stat().st_mode) == 0o700
+    assert connected(door.path)
+    assert paths(runtime) == paths(runtime, None) == [door.path]
+    assert paths(runtime, "/home/ann/other") == []
+    door.close()
+    assert paths(runtime) == []
+    assert list((runtime / "procreaper").iterdir()) == []
+
+
+def test_apps_of_one_root_are_side_by_side(runtime: Path) -> None:
+    doors = [listen(ROOT, environment(runtime)) for _ in range(3)]
+    assert len(set(paths(runtime))) == 3
+    for door in doors:
+        door.close()
+
+
+def test_no_child_inherits_a_socket_and_nothing_blocks_on_it(runtime: Path) -> None:
+    door = listen(ROOT, environment(runtime))
+    assert not door.socket.get_inheritable()
+    assert not door.socket.getblocking()
+    door.close()
+
+
+@pytest.mark.parametrize("value", [None, "", "relative", "/no/such/directory", "/dev/null", "nul\0nul", "long"])
+def test_without_a_usable_runtime_directory_there_is_another_of_our_own(runtime: Path, value: str | None) -> None:
+    variables = {} if value is None else {"XDG_RUNTIME_DIR": value}
+    if value == "long":
+        long = runtime / ("x" * (LONGEST_PATH - len(str(runtime)) - len("/procreaper/")))
+        long.mkdir()
+        variables["XDG_RUNTIME_DIR"] = str(long)
+    door = listen(ROOT, variables)
+    assert Path(door.path).parent == Path(directory.FALLBACK.format(uid=os.geteuid()))
+    assert stat.S_IMODE(Path(door.path).parent.stat().st_mode) == 0o700
+    assert find(variables, ROOT) == ((door.path,), ())
+    door.close()
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+def test_a_runtime_directory_that_is_not_for_us_is_not_used(
+    runtime: Path, theirs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if theirs:
+        os.chown(runtime, 12345, -1) if os.geteuid() == 0 else pytest.skip("only root can give a directory away")
+    else:
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    door = listen(ROOT, environment(runtime))
+    assert not door.path.startswith(str(runtime))
+    door.close()
+
+
+def test_both_directories_are_looked_into(runtime: Path) -> None:
+    doors = [listen(ROOT, {}), listen(ROOT, environment(runtime))]
+    assert set(paths(runtime)) == {door.path for door in doors}
+    for door in doors:
+        door.close()
+
+
+def test_the_longest_path_is_one_that_the_system_takes(runtime: Path) -> None:
+    room = LONGEST_PATH - len(str(runtime)) - len("/") - len("/procreaper/01234567-2147483648-0123.sock")
+    fits, too_long = runtime / ("x" * room), runtime / ("y" * (room + 1))
+    for path in (fits, too_long):
+        path.mkdir()
+    for path, used in ((fits, True), (too_long, False)):
+        door = listen(ROOT, environment(path))
+        assert door.path.startswith(str(path)) is used
+        assert connected(door.path)
+        door.close()
+
+
+def make_link(path: Path) -> None:
+    (path.parent / "elsewhere").mkdir(mode=0o700)
+    path.symlink_to("elsewhere")
+
+
+def make_open(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o750)
+
+
+def make_strange(path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    path.mkdir(mode=0o700)
+    os.chown(path, 12345, -1)
+
+
+@pytest.mark.parametrize(
+    ("make", "fault", "remedy"),
+    [
+        (make_link, "is a symbolic link", "remove it"),
+        (Path.touch, "is not a directory", "remove it"),
+        (make_open, "is open to other users (mode 0750)", "chmod 700"),
+        (make_strange, "belongs to another user (uid 12345)", "remove it"),
+    ],
+)
+def test_what_another_could_have_made_is_refused_with_path_and_remedy(
+    runtime: Path, make: object, fault: str, remedy: str
+) -> None:
+    path = runtime / "procreaper"
+    make(path)  # type: ignore[operator]
+    with pytest.raises(ProcreaperError) as caught:
+        listen(ROOT, environment(runtime))
+    assert caught.value.message == f"the directory for control sockets, `{path}`, {fault}"
+    assert remedy in (caught.value.hint or "")
+    found, errors = find(environment(runtime), ROOT)
+    assert (found, [error.message for error in errors]) == ((), [caught.value.message])
+
+
+def test_where_no_socket_can_be_made_the_reason_is_told(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(ProcreaperError) as caught:
+        listen(ROOT, environment(runtime))
+    assert caught.value.message == (
+        f"no control socket can be made in `{runtime / 'procreaper'}`: no space left on device"
+    )
+    assert caught.value.hint
+    assert list((runtime / "procreaper").iterdir()) == []
+
+
+def test_a_socket_whose_app_is_gone_is_cleared_away(runtime: Path) -> None:
+    door = listen(ROOT, environment(runtime))
+    door.socket.close()
+    assert not connected(door.path)
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    dead = door.path.replace(f"-{os.getpid()}-", f"-{pid}-")
+    os.rename(door.path, dead)
+    clear(dead)
+    assert not os.path.exists(dead)
+
+
+def test_nothing_but_a_socket_of_ours_is_ever_cleared_away(runtime: Path) -> None:
+    other = runtime / "notes.txt"
+    other.touch()
+    clear(str(other))
+    assert other.exists()
+
+
+def test_where_the_slow_are_refused_too_a_socket_stays_while_its_app_lives(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    door = listen(ROOT, environment(runtime))
+    clear(door.path)
+    assert os.path.exists(door.path)
+    door.close()
+
+
+def test_what_was_never_finished_is_cleared_away_when_it_is_old(runtime: Path) -> None:
+    (runtime / "procreaper").mkdir(mode=0o700)
+    old, new = (runtime / "procreaper" / f"01234567-1-{number}.new" for number in ("0000", "0001"))
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    assert paths(runtime) == []
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_socket_is_never_seen_by_its_name_before_it_listens(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    rename = os.rename
+
+    def renamed(source: str, target: str) -> None:
+        seen.append(paths(runtime))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(source)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    door = listen(ROOT, environment(runtime))
+    assert seen == [[]]
+    door.close()
+
+
+def test_a_root_of_any_bytes_has_a_socket(runtime: Path) -> None:
+    root = os.fsdecode(b"/home/\xff\xfe")
+    door = listen(root, environment(runtime))
+    assert paths(runtime, root) == [door.path]
+    door.close()
