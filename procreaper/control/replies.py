@@ -5,12 +5,15 @@ Rules: pure. Whatever a line is, there is a reply to it, with the `id` of the li
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
 from procreaper.control.protocol import AnyRequest, Failure, Reply
 from procreaper.errors import ProcreaperError
+
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def understand(line: bytes) -> tuple[int, AnyRequest]:
@@ -43,9 +46,9 @@ def encode(number: int, result: Any) -> bytes:
 
 def encode_error(number: int | None, error: ProcreaperError) -> bytes:
     """The reply that says why a request was not carried out."""
-    problems = tuple(_readable(str(problem)) for problem in getattr(error, "problems", ()))
-    hint = None if error.hint is None else _readable(error.hint)
-    return msgspec.json.encode(Reply(number, error=Failure(_readable(error.message), hint, problems))) + b"\n"
+    problems = tuple(readable(str(problem)) for problem in getattr(error, "problems", ()))
+    hint = None if error.hint is None else readable(error.hint)
+    return msgspec.json.encode(Reply(number, error=Failure(readable(error.message), hint, problems))) + b"\n"
 
 
 def too_late(line: bytes) -> bytes:
@@ -53,10 +56,10 @@ def too_late(line: bytes) -> bytes:
     return encode_error(find_id(line), ProcreaperError("the app has ended", hint="`procreaper start` starts it again"))
 
 
+def readable(text: str) -> str:
+    """A text without lone surrogates, which stand for bytes that are no UTF-8, and which JSON cannot hold."""
+    return LONE_SURROGATE.sub("\ufffd", text)
+
+
 def _is_id(number: object) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and -(2**63) <= number < 2**63
-
-
-def _readable(text: str) -> str:
-    """A text without lone surrogates, which stand for bytes that are no UTF-8, and which JSON cannot hold."""
-    return text.encode(errors="surrogatepass").decode(errors="replace")

@@ -19,6 +19,7 @@ import msgspec
 from procreaper import events
 from procreaper.control import protocol
 from procreaper.control.feed import Feed, Line
+from procreaper.control.replies import readable
 from procreaper.control.server.connection import Connection
 from procreaper.errors import ProcreaperError
 from procreaper.output.hub import Hub
@@ -31,14 +32,11 @@ from procreaper.status import ENDED
 SLICE = 1 << 15
 
 
-Lines = Iterator[tuple[float, str, bytes]]
-
-
 class Requests:
     """Carries out requests for the app of `owner`, and tells its followers what `hub` is told.
 
-    `groups` are those of `.reaper.toml`. `history(name, lines)` gives the last lines of a process, None: all that is
-    kept, as what was written at what time; and whether there was more.
+    `groups` are those of `.reaper.toml`; `complain` prints what went wrong in here. `history(names, lines)` gives the
+    last lines of each of these processes (None: all that is kept), oldest first, and those of which there was more.
     """
 
     def __init__(
@@ -134,10 +132,10 @@ class Requests:
     def _process(self, name: str) -> protocol.Process:
         status, process = self._owner.status_of(name), self._owner.process(name)
         return protocol.Process(
-            name=_text(name),
-            type=_text(process.type),
+            name=readable(name),
+            type=readable(process.type),
             state=status.state.value,
-            reason=_text(status.reason),
+            reason=readable(status.reason),
             run=status.run,
             pid=status.pid,
             retries=status.retries,
@@ -149,7 +147,7 @@ class Requests:
             out_of_reach=status.out_of_reach,
             port=_port(process),
             pty=process.pty,
-            log=None if process.log is None else _text(process.log.path),
+            log=None if process.log is None else readable(process.log.path),
             detached=process.detached,
         )
 
@@ -215,24 +213,24 @@ class Requests:
             case events.Transition(time=time, name=name):
                 yield Line(_encode(protocol.StatusNotice(time, self._process(name))), name)
             case events.RunBegan(time=time, name=name, pid=pid):
-                yield Line(_encode(protocol.BeganNotice(time, _text(name), pid)), name)
+                yield Line(_encode(protocol.BeganNotice(time, readable(name), pid)), name)
                 yield Line(_encode(protocol.StatusNotice(time, self._process(name))), name)
             case events.RunEnded(time=time, name=name, pid=ended, exit=end, reason=reason, asked=asked):
-                told = protocol.EndedNotice(time, _text(name), ended, end.code, end.signal, _text(reason), asked)
+                told = protocol.EndedNotice(time, readable(name), ended, end.code, end.signal, readable(reason), asked)
                 yield Line(_encode(told), name)
             case events.SignalSent(time=time, name=name, pid=pid, signal=number):
-                yield Line(_encode(protocol.SignalNotice(time, _text(name), pid, number)), name)
+                yield Line(_encode(protocol.SignalNotice(time, readable(name), pid, number)), name)
             case events.Removed(time=time, name=name):
-                yield Line(_encode(protocol.RemovedNotice(time, _text(name))), name)
+                yield Line(_encode(protocol.RemovedNotice(time, readable(name))), name)
             case events.Message(time=time, text=text):
-                yield Line(_encode(protocol.MessageNotice(time, _text(text))), None, spoken=True)
+                yield Line(_encode(protocol.MessageNotice(time, readable(text))), None, spoken=True)
             case _:
                 assert_never(notice)
 
 
 def _lines_of(output: events.Output) -> Iterator[Line]:
     """What a process wrote, in slices."""
-    name = _text(output.name)
+    name = readable(output.name)
     view = memoryview(output.data)
     for start in range(0, len(view), SLICE):
         data = bytes(view[start : start + SLICE])
@@ -247,8 +245,3 @@ def _encode(notice: protocol.Notice) -> bytes:
 def _port(process: Process) -> int | None:
     port = "" if process.env is None else process.env.get("PORT", "")
     return int(port) if port.isascii() and port.isdecimal() else None
-
-
-def _text(text: str) -> str:
-    """A text without lone surrogates, which stand for bytes that are no UTF-8, and which JSON cannot hold."""
-    return text.encode(errors="surrogatepass").decode(errors="replace")
