@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import TracebackType
 
 import pytest
@@ -25,7 +25,7 @@ FOR_EVER = 3600.0
 class Screen:
     """A pipe with a terminal at its writing end, and what it has called."""
 
-    def __init__(self, descriptor: int | None = None, *, quiet: tuple[str, ...] = ()) -> None:
+    def __init__(self, descriptor: int | None = None, *, quiet: Collection[str] = ()) -> None:
         self.reading, writing = os.pipe()
         self.writing = writing if descriptor is None else descriptor
         self.room = 0
@@ -103,6 +103,16 @@ async def test_the_output_of_the_quiet_is_not_shown_and_everything_else_is() -> 
     screen.says(b"shown\n")
     screen.terminal.accept(Message(0.0, "db.1 stopped"))
     assert await screen.read_to_the_end() == b"shown\ndb.1 stopped\n"
+
+
+@in_loop
+async def test_who_is_quiet_may_change() -> None:
+    quiet = {"db.1"}
+    screen = Screen(quiet=quiet)
+    screen.says(b"hidden\n", "db.1")
+    quiet.clear()
+    screen.says(b"shown\n", "db.1")
+    assert await screen.read_to_the_end() == b"shown\n"
 
 
 @in_loop

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import asyncio
     from types import ModuleType
 
+    from procreaper.plan import Plan
+
 STDOUT, STDERR = 1, 2
 STREAMS = (0, 1, 2)
 # What a shell reports when a program ended because the reader of its output had gone (128 + SIGPIPE).
@@ -89,7 +91,15 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
     from procreaper.reaper import Owner
     from procreaper.signals import follow_window, signals_as_requests
 
-    processes = configuration.plan.processes
+    quiet = set(configuration.quiet)
+
+    def on_plan(plan: Plan) -> None:
+        quiet.clear()
+        quiet.update(process.name for process in plan.processes if process.quiet)
+
+    def patience() -> float:
+        """How long whoever is slowest to end may take, in seconds."""
+        return max((process.ending.timeout for process in owner.processes), default=0.0)
 
     def on_broken(error: OSError) -> None:
         if error.errno in GONE:
@@ -128,9 +138,7 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
     over = asyncio.Event()
     text = _format(configuration, style)
     high, largest_read = (HIGH_ON_SCREEN, SMALL_READ) if style.terminal else (HIGH, BIG_READ)
-    terminal = Terminal(
-        STDOUT, text, quiet=configuration.quiet, high=high, on_room=lambda: owner.resume(), on_broken=on_broken
-    )
+    terminal = Terminal(STDOUT, text, quiet=quiet, high=high, on_room=lambda: owner.resume(), on_broken=on_broken)
     orphans = Orphans(
         os.environ[VARIABLE],
         adoption,
@@ -152,9 +160,10 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
         logs=_own_files(),
         custody=orphans,
         window=window,
+        on_plan=on_plan,
     )
     signals_as_requests(on_signal, owner.say)
-    if style.terminal and any(process.pty for process in processes):
+    if style.terminal:
         follow_window(owner.resize)
     # What has been made so far stays for good.
     gc.freeze()
@@ -162,7 +171,7 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
     code = INTERNAL_ERROR
     try:
         code = await owner.run()
-        await orphans.end(patience=max(process.ending.timeout for process in processes))
+        await orphans.end(patience=patience())
         if adoption.complete:
             guard.dismiss()
         else:
@@ -172,7 +181,7 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
         raise errors[0] from None
     finally:
         over.set()
-        await terminal.drain(patience=max(PATIENCE, *(process.ending.timeout for process in processes)))
+        await terminal.drain(patience=max(PATIENCE, patience()))
         code = code if code or not terminal.lost else OUTPUT_LOST
         await control.end(code)
     return code

@@ -38,8 +38,8 @@ READER_GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno
 class Terminal:
     """Writes notices to `fd`, as `text` renders them.
 
-    `quiet` names the processes whose output is not shown. `on_room()` and `on_broken(error)` are called in the loop
-    that was running when the terminal was made.
+    `quiet` names the processes whose output is not shown; they may change. `on_room()` and `on_broken(error)` are
+    called in the loop that was running when the terminal was made.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Terminal:
         self._high = high
         self._low = high // 4
         self._text = text
-        self._quiet = frozenset(quiet)
+        self._quiet = quiet
         self._on_room = on_room
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
