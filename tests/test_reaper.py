@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from loops import LIMIT, in_loop, until
@@ -19,6 +19,9 @@ from survivors import Survivors
 
 from procreaper.child import group_lives
 from procreaper.events import (
+    ChildExited,
+    Event,
+    Exit,
     Message,
     Notice,
     Output,
@@ -29,6 +32,7 @@ from procreaper.events import (
     RunEnded,
     Shutdown,
     SignalSent,
+    Spawned,
     Start,
     State,
     Stop,
@@ -421,3 +425,64 @@ async def test_with_a_new_plan_other_files_are_watched(survivors: Survivors, tmp
     assert told[0] == "web: new changed; restarting"
     app.owner.post(Shutdown(0))
     assert await running == 0
+
+
+class Stand:
+    """Stands for a child whose hand lets it live on; ends when it is signalled."""
+
+    over = ended = False
+    read_at = 0.0
+
+    def __init__(self, process: Process, run: int, *, post: Callable[[Event], None], **_: object) -> None:
+        self.name, self.run, self.post = process.name, run, post
+        self.finished = False
+        self.signals: list[int] = []
+
+    async def spawn(self) -> None:
+        self.post(Spawned(self.name, self.run, 4711))
+
+    def signal(self, number: int, *, only_main: bool = False) -> None:
+        self.signals.append(number)
+        asyncio.get_running_loop().call_soon(self._end, number)
+
+    def _end(self, number: int) -> None:
+        self.ended = True
+        self.post(ChildExited(self.name, self.run, Exit(signal=number), leftovers=False))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+@pytest.fixture
+def stands(monkeypatch: pytest.MonkeyPatch) -> dict[str, Stand]:
+    made: dict[str, Stand] = {}
+
+    def make(process: Process, run: int, **options: Any) -> Stand:
+        made[process.name] = Stand(process, run, **options)
+        return made[process.name]
+
+    monkeypatch.setattr("procreaper.reaper.Child", make)
+    return made
+
+
+@in_loop
+async def test_what_is_let_go_is_not_ended_and_nothing_is_expected_of_it(stands: dict[str, Stand]) -> None:
+    app = App(process("web", STAY), process("db", STAY, detached=True))
+    running = asyncio.create_task(app.owner.run())
+    await app.sees(lambda: len(app.all(RunBegan)) == 2)
+    app.owner.post(Shutdown(130))
+    assert await running == 130
+    assert (stands["db"].signals, stands["db"].finished) == ([], False)
+    assert (stands["web"].signals, stands["web"].finished) == ([15], True)
+    assert "db: lives on by itself (pid 4711)" in [notice.text for notice in app.all(Message)]
+
+
+@in_loop
+async def test_what_may_live_on_does_so_after_an_error_of_our_own_too(stands: dict[str, Stand]) -> None:
+    app = App(process("web", STAY), process("db", STAY, detached=True))
+    running = asyncio.create_task(app.owner.run())
+    await app.sees(lambda: len(app.all(RunBegan)) == 2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (stands["web"].signals, stands["db"].signals) == ([9], [])
