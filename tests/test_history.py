@@ -35,7 +35,7 @@ def text(tail: Tail, name: str = "web") -> bytes:
 
 
 def test_all_that_was_told_is_told_again_in_order() -> None:
-    notices = [
+    notices: list[Notice] = [
         *(Message(1.0, "hello"), BEGAN, out("a\n"), RunBegan(1.5, "db", 8), out("b\n", "db"), out("c")),
         *(SignalSent(2.0, "web", 7, 15), Transition(2.0, "web", State.RUNNING, State.STOPPING, "stopping"), ENDED),
     ]

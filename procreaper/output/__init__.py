@@ -1,1 +1,1 @@
-"""Where notices go: the hub, and the sinks behind it (so far: the terminal)."""
+"""Where notices go: the hub, and the sinks behind it."""

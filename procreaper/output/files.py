@@ -1,0 +1,289 @@
+"""Log files as a sink: what a process writes is appended to its file, by a thread, so that the loop never blocks.
+
+Rules: bytes are kept as they came, escape sequences too: `less -R` and `tail` show the colours that were there, as with
+supervisord and Docker. A disk that is slow holds back those who write. One that is broken (full, read-only) holds up
+nobody: what cannot be written is left out and counted, which is told once, and again when it works again. Where several
+processes share a file, they write whole lines.
+
+Theory of operation. As with the terminal, `accept` appends to a queue, asks for a pause beyond `high` bytes, and calls
+`on_room` in the loop when a quarter of that is left. The writer joins what it finds for each file, and hands it over to
+`rotation`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from procreaper.events import Notice, Output, RunEnded
+from procreaper.lines import Lines
+from procreaper.output.rotation import RotatedFile
+from procreaper.plan import Process
+
+HIGH = 1 << 20
+# Seconds until a file is tried again that could not be written.
+RETRY = 5.0
+# In the queue: the last line is over, even if nothing ends it.
+END_OF_LINE = b""
+
+
+class LogFiles:
+    """Keeps what the `processes` write that have a log, but for the detached, who write theirs themselves.
+
+    `on_room()` and `say(text)` are called in the loop that was running when this was made. A file that could not be
+    written is tried again after `retry` seconds. Raises OSError, with the path of the log, for one that cannot be
+    opened.
+    """
+
+    def __init__(
+        self,
+        processes: Iterable[Process],
+        *,
+        high: int = HIGH,
+        retry: float = RETRY,
+        on_room: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._high = high
+        self._low = high // 4
+        self._retry = retry
+        self._on_room = on_room
+        self._say = say
+        self._loop = asyncio.get_running_loop()
+        self._files: dict[str, _File] = {}
+        self._targets: dict[str, _Target] = {}
+        self.assign(processes)
+        for file in self._files.values():
+            file.log.open()
+        self._queue: deque[tuple[_File, bytes]] = deque()
+        self._changed = threading.Condition(threading.Lock())
+        # All below are guarded by `_changed`.
+        self._waiting = 0
+        self._written = 0
+        self._full = False
+        self._closing = False
+        self._done = asyncio.Event()
+        self._writer = threading.Thread(target=self._write_all, name="log-writer", daemon=True)
+        self._writer.start()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether no pause is asked for."""
+        return not self._full
+
+    def assign(self, processes: Iterable[Process]) -> None:
+        """From now on keep what these write. A new file that cannot be opened is told like one that becomes so."""
+        logs = {process.name: process.log for process in processes if process.log is not None and not process.detached}
+        paths = {name: os.path.realpath(log.path) for name, log in logs.items()}
+        shared = {path for path in paths.values() if sum(path == other for other in paths.values()) > 1}
+        before, self._targets = self._targets, {}
+        for name, log in logs.items():
+            file = self._files.get(paths[name])
+            if file is None:
+                file = self._files[paths[name]] = _File(RotatedFile(log._replace(path=paths[name])))
+            lines = Lines() if paths[name] in shared else None
+            known = before.get(name)
+            same = known is not None and known.file is file and (known.lines is None) == (lines is None)
+            self._targets[name] = known if known is not None and same else _Target(file, lines)
+
+    def accept(self, notice: Notice) -> bool:
+        """Take the notice; False, of one that is kept, while there is no room."""
+        if isinstance(notice, Output):
+            target = self._targets.get(notice.name)
+            if target is None:
+                return True
+            data = notice.data if target.lines is None else target.lines.feed(notice.data)
+            return self._append(target.file, data) if data else True
+        if isinstance(notice, RunEnded) and (target := self._targets.get(notice.name)) is not None:
+            self._append(target.file, _rest(target.lines))
+        return True
+
+    async def drain(self, patience: float) -> None:
+        """Write what is left and close the files; give up once no byte has moved for `patience` seconds."""
+        for target in self._targets.values():
+            if data := _rest(target.lines):
+                self._append(target.file, data)
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        before = -1
+        while not self._done.is_set() and before != self._written:
+            before = self._written
+            try:
+                async with asyncio.timeout(patience):
+                    await self._done.wait()
+            except TimeoutError:
+                continue
+        if not self._done.is_set():
+            self._say(f"{_bytes(self._waiting)} of output could not be written to log files in time")
+
+    def abandon(self) -> None:
+        """Somebody insists on the end: wait no longer for a disk, whatever is lost."""
+        self._done.set()
+
+    def _append(self, file: _File, data: bytes) -> bool:
+        with self._changed:
+            self._queue.append((file, data))
+            if len(self._queue) == 1:
+                self._changed.notify()
+            self._waiting += len(data)
+            if self._waiting > self._high:
+                self._full = True
+            return not self._full
+
+    def _write_all(self) -> None:
+        """The writer thread."""
+        while taken := self._take():
+            for file, pieces in taken.items():
+                if (text := file.write(pieces, self._retry)) is not None:
+                    self._call(self._say, text)
+                self._account(sum(map(len, pieces)))
+        for file in self._files.values():
+            if (text := file.close()) is not None:
+                self._call(self._say, text)
+        self._call(self._done.set)
+
+    def _take(self) -> dict[_File, list[bytes]]:
+        """Everything that waits, by file; nothing only at the end."""
+        taken: dict[_File, list[bytes]] = {}
+        with self._changed:
+            while not self._queue and not self._closing:
+                self._changed.wait()
+            for file, data in self._queue:
+                taken.setdefault(file, []).append(data)
+            self._queue.clear()
+        return taken
+
+    def _account(self, count: int) -> None:
+        with self._changed:
+            self._waiting -= count
+            self._written += count
+            has_room = self._full and self._waiting <= self._low
+            if has_room:
+                self._full = False
+        if has_room:
+            self._call(self._on_room)
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            # The loop is closed: `drain` gave up on us before the disk came back.
+            return
+
+
+class _Target(NamedTuple):
+    """Where the output of a process goes, and what is held of its last line where others write there too."""
+
+    file: _File
+    lines: Lines | None
+
+
+class _File:
+    """A log, and what did not come to be written to it."""
+
+    def __init__(self, log: RotatedFile) -> None:
+        self.log = log
+        self._failed_at: float | None = None
+        self._stuck_at: float | None = None
+        self._missing = 0
+        # The beginning of a line is missing, and so its end is left out too.
+        self._skips = self._torn = False
+        # The last line that is in the file has no end there, and will get none.
+        self._line_is_over = False
+        self._shown = _shown(log.path)
+
+    def write(self, pieces: Iterable[bytes], retry: float) -> str | None:
+        """Write these pieces, unless that has failed a moment ago; what is to be told of it."""
+        data = self._joined(pieces)
+        now = time.monotonic()
+        if self._failed_at is not None and now < self._failed_at + retry:
+            self._leave_out(data)
+            return None
+        if self._skips:
+            end = data.find(b"\n") + 1
+            self._leave_out(data[: end or len(data)])
+            data = data[end or len(data) :]
+        if not data:
+            return None
+        if self._torn and self.log.is_within_line:
+            data = b"\n" + data
+        if self._stuck_at is not None and now >= self._stuck_at + retry:
+            self._stuck_at, self.log.stuck = now, None
+        written, error = self.log.write(data)
+        if error is not None:
+            failed_before, self._failed_at = self._failed_at is not None, now
+            self._leave_out(data[written:])
+            if failed_before:
+                return None
+            return f"`{self._shown}` cannot be written: {_reason(error)}; what is missing is counted until it can be"
+        if self._failed_at is not None:
+            self._failed_at = None
+            return f"`{self._shown}` is written again; {self._account()}"
+        return self._look_at_rotation(now)
+
+    def close(self) -> str | None:
+        """Close it at the end; what is to be told of what is missing."""
+        self.log.close()
+        return f"`{self._shown}`: {self._account()}" if self._missing else None
+
+    def _joined(self, pieces: Iterable[bytes]) -> bytes:
+        """The pieces as one, with an end for each line that is over without one."""
+        joined: list[bytes] = []
+        for piece in pieces:
+            if piece:
+                if self._line_is_over:
+                    joined.append(b"\n")
+                    self._line_is_over = False
+                joined.append(piece)
+            else:
+                self._line_is_over = not joined[-1].endswith(b"\n") if joined else self.log.is_within_line
+        return joined[0] if len(joined) == 1 else b"".join(joined)
+
+    def _leave_out(self, data: bytes) -> None:
+        if data:
+            self._missing += len(data)
+            self._skips = not data.endswith(b"\n")
+            self._torn = True
+
+    def _look_at_rotation(self, now: float) -> str | None:
+        stuck = self.log.stuck
+        if stuck is None:
+            self._stuck_at = None
+            return None
+        if self._stuck_at is not None:
+            return None
+        self._stuck_at = now
+        return f"`{self._shown}` cannot be rotated: {_reason(stuck)}; it grows until it can be"
+
+    def _account(self) -> str:
+        missing, self._missing = self._missing, 0
+        return f"{_bytes(missing)} of output {'is' if missing == 1 else 'are'} missing in it"
+
+
+def _rest(lines: Lines | None) -> bytes:
+    """What ends a line: its rest, where that is held here, or the mark in the queue."""
+    if lines is None:
+        return END_OF_LINE
+    return lines.flush() + b"\n" if lines.unfinished else END_OF_LINE
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _bytes(count: int) -> str:
+    return "1 byte" if count == 1 else f"{count:,} bytes"
+
+
+def _shown(path: str) -> str:
+    """A path for people: from where we are, if it is below that."""
+    try:
+        return path.removeprefix(os.getcwd() + "/")
+    except OSError:
+        return path

@@ -1,0 +1,174 @@
+"""One log file that is rotated by its size, by whole lines, beside others who may do the same.
+
+Rules: blocks, and belongs to one thread. Every write appends. Whoever else writes there loses nothing by what is done
+here, and may move the file away as well (logrotate, another app): then the new one is opened.
+
+Theory of operation. Before each write the file that is at the path is looked at: whether it is still the one that is
+open, and how large it is. What would not fit goes up to the end of its last line that does; then `x.log` becomes
+`x.log.1`, that `x.log.2` and so on, under a lock on the file itself, which whoever else rotates takes too. A line goes
+on in the file in which it began, unless it is longer than a whole file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from contextlib import suppress
+
+from procreaper.plan import LogFile
+
+# Somebody else who rotates the file takes less than a millisecond; one that was stopped meanwhile is not waited for.
+MOST_TRIES = 100
+BETWEEN_TRIES = 0.002
+
+
+class RotatedFile:
+    """The log at `log.path`, without symbolic links; made, with its directories, when it is opened."""
+
+    def __init__(self, log: LogFile) -> None:
+        self.path = log.path
+        self._most = log.max_size
+        self._older = log.max_files
+        self._descriptor: int | None = None
+        self._identity = (0, 0)
+        self._is_regular = True
+        # How many bytes of the line at the end of the file are ours; 0 where a line is to begin.
+        self._line = 0
+        self._tries = 0
+        # Why it cannot be rotated, so that it grows. Whoever clears this has that tried again.
+        self.stuck: OSError | None = None
+
+    def open(self) -> None:
+        """Open the file, at its end. Raises OSError, with the path of the log."""
+        size = self._open()
+        if self._is_regular and size and not _ends_line(self.path, size) and self._descriptor is not None:
+            # Somebody was killed while it wrote; what we write begins a line of its own.
+            with suppress(OSError):
+                os.write(self._descriptor, b"\n")
+
+    def close(self) -> None:
+        """Write no more, until it is opened again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    @property
+    def is_within_line(self) -> bool:
+        """Whether the last that we wrote did not end a line."""
+        return self._line > 0
+
+    def write(self, data: bytes) -> tuple[int, OSError | None]:
+        """Append the data; how many bytes of it are written, and what has kept the others from it."""
+        position = 0
+        try:
+            while position < len(data):
+                size = self._look()
+                end = self._fitting(data, position, size)
+                if end == position:
+                    self._rotate()
+                    continue
+                position += self._append(data, position, end)
+        except OSError as error:
+            return position, error
+        return position, None
+
+    def _append(self, data: bytes, start: int, end: int) -> int:
+        if self._descriptor is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.path)
+        count = os.write(self._descriptor, memoryview(data)[start:end])
+        ended = data.rfind(b"\n", start, start + count) + 1
+        self._line = start + count - ended if ended else self._line + count
+        return count
+
+    def _open(self) -> int:
+        """Open the file, whatever is in it, and return its size."""
+        try:
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            # A named pipe that nobody reads would hold us up.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+            descriptor = os.open(self.path, flags, 0o666)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.path) from error
+        found = os.fstat(descriptor)
+        self._is_regular = stat.S_ISREG(found.st_mode)
+        if not self._is_regular and not stat.S_ISCHR(found.st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a file", self.path)
+        self._descriptor = descriptor
+        self._identity = (found.st_dev, found.st_ino)
+        return found.st_size
+
+    def _look(self) -> int:
+        """The size of the file, which is opened again if another one has taken its place."""
+        if self._descriptor is not None:
+            try:
+                found = os.stat(self.path)
+            except FileNotFoundError:
+                pass
+            else:
+                if (found.st_dev, found.st_ino) == self._identity:
+                    return found.st_size
+        self.close()
+        return self._open()
+
+    def _fitting(self, data: bytes, start: int, size: int) -> int:
+        """Up to where the data from `start` on goes into the file as it is; `start` where it is to be rotated first."""
+        if not self._is_regular or self.stuck is not None or len(data) - start <= self._most - size:
+            return len(data)
+        end = data.rfind(b"\n", start, max(start, start + self._most - size)) + 1
+        if end:
+            return end
+        if self._line:
+            end = data.find(b"\n", start) + 1 or len(data)
+            if self._line + end - start <= self._most:
+                return end
+        # What is longer than a whole file is torn.
+        return start if size else start + self._most
+
+    def _rotate(self) -> None:
+        """Make way for a new file, unless somebody else has done that meanwhile, or is about to."""
+        if self._descriptor is None:
+            return
+        locked = self._descriptor
+        try:
+            fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._tries += 1
+            if self._tries == MOST_TRIES:
+                self.stuck = error
+            time.sleep(BETWEEN_TRIES)
+            return
+        except OSError:
+            # There are file systems without locks.
+            locked = -1
+        self._tries = 0
+        try:
+            found = os.stat(self.path)
+            if (found.st_dev, found.st_ino) == self._identity and found.st_size:
+                self._make_way(self._descriptor)
+                self._line = 0
+        except OSError as error:
+            self.stuck = error
+        if locked >= 0:
+            fcntl.flock(locked, fcntl.LOCK_UN)
+
+    def _make_way(self, descriptor: int) -> None:
+        if not self._older:
+            os.ftruncate(descriptor, 0)
+            return
+        for number in range(self._older - 1, 0, -1):
+            with suppress(FileNotFoundError):
+                os.replace(f"{self.path}.{number}", f"{self.path}.{number + 1}")
+        os.replace(self.path, f"{self.path}.1")
+
+
+def _ends_line(path: str, size: int) -> bool:
+    try:
+        with open(path, "rb") as file:
+            file.seek(size - 1)
+            return file.read(1) in (b"\n", b"")
+    except OSError:
+        return True
