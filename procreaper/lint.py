@@ -11,25 +11,31 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from procreaper.errors import Problem
+from procreaper.errors import Level, Problem
 from procreaper.plan import Process
 from procreaper.planning import ProcessType
 from procreaper.shell import program_of, variables_of
 
 if TYPE_CHECKING:
+    from procreaper.places import Keys
     from procreaper.settings import Settings
 
 HIGHEST_PORT = 65535
 # Every process has a port; to try a thousand of them would take too long.
 MOST_PORTS = 100
+LOG_HINT = "name a file in a directory that you may write to"
 
 
 class Look(NamedTuple):
-    """How the world is looked at: is this program found along a PATH, is this port taken, is there such a path."""
+    """How the world is looked at: is this program found along a PATH, is this port taken, is there such a path.
+
+    `refuses` tells why no file can be written at a path; None where one can.
+    """
 
     finds_program: Callable[[str, str], bool]
     is_taken: Callable[[int], bool]
     exists: Callable[[str], bool]
+    refuses: Callable[[str], str | None] = lambda _: None
 
 
 class Linter:
@@ -53,6 +59,7 @@ class Linter:
                 self._lint_watch(kind)
             for process in by_type.get(kind.name, ())[:1]:
                 self._lint_command(kind, process)
+                self._lint_log(kind, process)
             for process in by_type.get(kind.name, ()):
                 ports += 1
                 if ports <= MOST_PORTS:
@@ -100,6 +107,11 @@ class Linter:
             message = f"port {port}, the PORT of `{process.name}`, is in use"
             self._warn(kind, message, "end what uses it, or choose another base port with `-p`")
 
+    def _lint_log(self, kind: ProcessType, process: Process) -> None:
+        reason = None if process.log is None else self._look.refuses(process.log.path)
+        if reason is not None and self._settings is not None:
+            self.problems.append(log_problem(kind, process, self._settings, reason, "warning"))
+
     def _lint_watch(self, kind: ProcessType) -> None:
         if kind.supervision is None or self._settings is None:
             return
@@ -113,3 +125,13 @@ class Linter:
                 message = f"`{path}`, which `{kind.name}` watches, does not exist"
                 hint = "create it, or correct the path"
                 self.problems.append(self._settings.problem(keys, message, hint, "warning", path))
+
+
+def log_problem(kind: ProcessType, process: Process, settings: Settings, reason: str, level: Level) -> Problem:
+    """A log that cannot be written, at the place where it is set."""
+    keys: Keys = (
+        ("process", kind.name, "log") if kind.supervision is None else kind.supervision.layers.keys("log", "file")
+    )
+    path = "" if process.log is None else process.log.path
+    message = f"`{path}`, the log of `{process.name}`, cannot be written: {reason}"
+    return settings.problem(keys, message, LOG_HINT, level)

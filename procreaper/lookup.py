@@ -15,7 +15,7 @@ from procreaper.lint import Look
 
 def look_around() -> Look:
     """How `check` looks at this machine."""
-    return Look(finds_program, is_taken, os.path.lexists)
+    return Look(finds_program, is_taken, os.path.lexists, refuses)
 
 
 def finds_program(name: str, path: str) -> bool:
@@ -33,3 +33,17 @@ def is_taken(port: int) -> bool:
         except OSError as error:
             return error.errno == errno.EADDRINUSE
     return False
+
+
+def refuses(path: str) -> str | None:
+    """Why no file can be written at this path, for which directories may be made; None where one can."""
+    if os.path.isdir(path):
+        return "is a directory"
+    if os.path.exists(path):
+        return None if os.access(path, os.W_OK) else "permission denied"
+    above = os.path.dirname(path) or "."
+    while not os.path.lexists(above) and os.path.dirname(above) != above:
+        above = os.path.dirname(above) or "."
+    if not os.path.isdir(above):
+        return f"`{above}` is not a directory"
+    return None if os.access(above, os.W_OK | os.X_OK) else f"`{above}` may not be written to"

@@ -371,8 +371,10 @@ class Owner:
                 assert_never(action)
 
     def _is_quiet(self, process: Process) -> bool:
+        """Whether nobody has to take what it writes before more is read."""
         life = self._fleet.members.get(process.name)
-        return process.quiet if life is None else life.process.quiet
+        process = process if life is None else life.process
+        return process.quiet and process.log is None
 
     def _open_terminal(self) -> OwnTerminal | None:
         from procreaper.pseudoterminal import Pseudoterminal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from procreaper.cli.check import github_command
 from procreaper.cli.main import execute
 from procreaper.errors import Problem
 from procreaper.lint import Linter, Look
-from procreaper.lookup import finds_program, is_taken
+from procreaper.lookup import finds_program, is_taken, refuses
 from procreaper.plan import Process
 from procreaper.planning import ProcessType
 
@@ -89,6 +90,33 @@ def test_a_program_is_found_along_a_path() -> None:
     Path("bin/mine").chmod(0o755)
     assert finds_program("mine", "nowhere:bin")
     assert not finds_program("mine", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("log/web.log", None),
+        ("file", None),
+        ("new/a/b.log", None),
+        ("dir", "is a directory"),
+        ("file/web.log", "`{here}/file` is not a directory"),
+    ],
+)
+def test_where_a_log_can_be_written_is_found_out_without_writing(path: str, reason: str | None) -> None:
+    Path("dir").mkdir()
+    Path("file").touch()
+    before = sorted(os.listdir())
+    here = os.getcwd()
+    assert refuses(f"{here}/{path}") == (None if reason is None else reason.format(here=here))
+    assert sorted(os.listdir()) == before
+
+
+def test_a_log_that_cannot_be_written_is_a_warning_where_it_is_set(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("dir").mkdir()
+    Path(".reaper.toml").write_text("[defaults.log]\nmax_files = 1\nfile = 'dir'\n")
+    assert execute(["check"]) == 0
+    errors = capfd.readouterr().err
+    assert f".reaper.toml:3: warning: `{os.getcwd()}/dir`, the log of `web.1`, cannot be written: is a dir" in errors
 
 
 def test_a_project_without_problems_is_told_in_honchos_words(capfd: pytest.CaptureFixture[str]) -> None:

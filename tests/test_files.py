@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from loops import in_loop, until
 
-from procreaper.events import Exit, Message, Output, RunBegan, RunEnded
+from procreaper.events import Exit, Message, Output, Removed, RunBegan, RunEnded
 from procreaper.output.files import HIGH, LogFiles
 from procreaper.output.rotation import RotatedFile
 from procreaper.plan import LogFile, Process
@@ -267,11 +267,14 @@ async def test_a_file_that_cannot_be_rotated_is_told_once(tmp_path: Path, monkey
 
 @in_loop
 async def test_a_reload_changes_who_writes_where(tmp_path: Path) -> None:
-    disk = Disk(process("web.1", tmp_path / "log"), process("db.1", tmp_path / "db"))
+    before = [process(name, tmp_path / name) for name in ("web.1", "db.1", "old.1")]
+    disk = Disk(*before)
     disk.says(b"one\n")
-    disk.files.assign([process("web.1", tmp_path / "log"), process("new.1", tmp_path / "new"), process("db.1", None)])
-    for name in ("web.1", "db.1", "new.1"):
+    disk.files.assign([before[0], process("db.1", None), process("new.1", tmp_path / "new.1")])
+    for name in ("web.1", "db.1", "new.1", "old.1"):
         disk.says(b"two\n", name)
+    assert disk.files.accept(Removed(0.0, "old.1"))
+    disk.says(b"nobody says this\n", "old.1")
     await disk.drain()
     contents = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert contents == {"log": b"one\ntwo\n", "db": b"", "new": b"two\n"}
+    assert contents == {"web.1": b"one\ntwo\n", "db.1": b"", "new.1": b"two\n", "old.1": b"two\n"}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from procreaper.cli.problems import complain, report
 from procreaper.cli.project import Source
 from procreaper.config import Configuration, Options
-from procreaper.errors import Problem
+from procreaper.errors import Problem, ProcreaperError
 from procreaper.formats import Format, Style, TextFormat
 from procreaper.guard import Guard
 from procreaper.orphans import GUARD, VARIABLE, Adoption, Orphans, add_mark, adopt
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import asyncio
     from types import ModuleType
 
+    from procreaper.output.files import LogFiles
     from procreaper.plan import Plan
 
 STDOUT, STDERR = 1, 2
@@ -65,8 +66,7 @@ def start(options: Options, style: Style) -> int:
     guard.attend(loop)
     # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
     with _kept_modes():
-        root = options.root or options.app_root or "."
-        status: int = loop.run_until_complete(_supervise(configuration, style, guard, adoption, root))
+        status: int = loop.run_until_complete(_supervise(configuration, style, guard, adoption, options))
     return status
 
 
@@ -78,7 +78,9 @@ def _kept_modes() -> AbstractContextManager[None]:
     return kept_modes()
 
 
-async def _supervise(configuration: Configuration, style: Style, guard: Guard, adoption: Adoption, root: str) -> int:
+async def _supervise(
+    configuration: Configuration, style: Style, guard: Guard, adoption: Adoption, options: Options
+) -> int:
     import asyncio
 
     from procreaper.child import BIG_READ, SMALL_READ
@@ -92,10 +94,21 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
     from procreaper.signals import follow_window, signals_as_requests
 
     quiet = set(configuration.quiet)
+    logs = _written_files(configuration.plan)
+    files: LogFiles | None = None
 
     def on_plan(plan: Plan) -> None:
         quiet.clear()
         quiet.update(process.name for process in plan.processes if process.quiet)
+        nonlocal files
+        logs[:] = _written_files(plan)
+        if files is None and any(process.log is not None for process in plan.processes):
+            from procreaper.output.files import LogFiles
+
+            files = LogFiles((), on_room=on_room, say=owner.say)
+            hub.add(files)
+        if files is not None:
+            files.assign(plan.processes)
 
     def patience() -> float:
         """How long whoever is slowest to end may take, in seconds."""
@@ -110,9 +123,16 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
         complain(str(problem))
         owner.post(Shutdown(OUTPUT_LOST))
 
+    def on_room() -> None:
+        # What one of them has room for must not be pressed upon the other.
+        if terminal.has_room and (files is None or files.has_room):
+            owner.resume()
+
     def on_signal(request: Shutdown) -> None:
         if over.is_set():
             terminal.abandon()
+            if files is not None:
+                files.abandon()
         orphans.insist()
         owner.post(request)
 
@@ -138,7 +158,15 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
     over = asyncio.Event()
     text = _format(configuration, style)
     high, largest_read = (HIGH_ON_SCREEN, SMALL_READ) if style.terminal else (HIGH, BIG_READ)
-    terminal = Terminal(STDOUT, text, quiet=quiet, high=high, on_room=lambda: owner.resume(), on_broken=on_broken)
+    if any(process.log is not None for process in configuration.plan.processes):
+        from procreaper.cli.logfiles import open_logs
+
+        try:
+            files = open_logs(configuration.plan, options, on_room=on_room, say=lambda text: owner.say(text))
+        except ProcreaperError:
+            guard.dismiss()
+            raise
+    terminal = Terminal(STDOUT, text, quiet=quiet, high=high, on_room=on_room, on_broken=on_broken)
     orphans = Orphans(
         os.environ[VARIABLE],
         adoption,
@@ -148,16 +176,18 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
         discharge=guard.discharge,
     )
     hub = Hub()
+    root = options.root or options.app_root or "."
     control = Control(root, hub, lambda: owner, configuration.groups)
     # Behind the one above: what is shown is told after the socket is there.
     history = History()
-    for sink in (terminal, history):
-        hub.add(sink)
+    for sink in (terminal, history, files):
+        if sink is not None:
+            hub.add(sink)
     owner = Owner(
         configuration.plan,
         publish=hub.publish,
         largest_read=largest_read,
-        logs=_own_files(),
+        logs=logs,
         custody=orphans,
         window=window,
         on_plan=on_plan,
@@ -181,6 +211,9 @@ async def _supervise(configuration: Configuration, style: Style, guard: Guard, a
         raise errors[0] from None
     finally:
         over.set()
+        if files is not None:
+            # It may have something to tell.
+            await files.drain(patience=max(PATIENCE, patience()))
         await terminal.drain(patience=max(PATIENCE, patience()))
         code = code if code or not terminal.lost else OUTPUT_LOST
         await control.end(code)
@@ -214,6 +247,11 @@ def _format(configuration: Configuration, style: Style) -> Format:
         signal_name=_signal_name,
         tamed=(process.name for process in processes if process.pty),
     )
+
+
+def _written_files(plan: Plan) -> list[str]:
+    """The files that we write while this plan runs."""
+    return [*_own_files(), *(process.log.path for process in plan.processes if process.log is not None)]
 
 
 def _own_files() -> list[str]:

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from procreaper.events import Notice, Output, RunEnded
+from procreaper.events import Notice, Output, Removed, RunEnded
 from procreaper.lines import Lines
 from procreaper.output.rotation import RotatedFile
 from procreaper.plan import Process
@@ -77,19 +77,24 @@ class LogFiles:
         return not self._full
 
     def assign(self, processes: Iterable[Process]) -> None:
-        """From now on keep what these write. A new file that cannot be opened is told like one that becomes so."""
+        """From now on keep what these write, and what others say last, until they are removed.
+
+        A new file that cannot be opened is told of when it is to be written.
+        """
+        processes = tuple(processes)
         logs = {process.name: process.log for process in processes if process.log is not None and not process.detached}
         paths = {name: os.path.realpath(log.path) for name, log in logs.items()}
         shared = {path for path in paths.values() if sum(path == other for other in paths.values()) > 1}
-        before, self._targets = self._targets, {}
+        before, known = self._targets, {process.name for process in processes}
+        self._targets = {name: target for name, target in before.items() if name not in known}
         for name, log in logs.items():
             file = self._files.get(paths[name])
             if file is None:
                 file = self._files[paths[name]] = _File(RotatedFile(log._replace(path=paths[name])))
             lines = Lines() if paths[name] in shared else None
-            known = before.get(name)
-            same = known is not None and known.file is file and (known.lines is None) == (lines is None)
-            self._targets[name] = known if known is not None and same else _Target(file, lines)
+            target = before.get(name)
+            same = target is not None and target.file is file and (target.lines is None) == (lines is None)
+            self._targets[name] = target if target is not None and same else _Target(file, lines)
 
     def accept(self, notice: Notice) -> bool:
         """Take the notice; False, of one that is kept, while there is no room."""
@@ -99,8 +104,10 @@ class LogFiles:
                 return True
             data = notice.data if target.lines is None else target.lines.feed(notice.data)
             return self._append(target.file, data) if data else True
-        if isinstance(notice, RunEnded) and (target := self._targets.get(notice.name)) is not None:
+        if isinstance(notice, RunEnded | Removed) and (target := self._targets.get(notice.name)) is not None:
             self._append(target.file, _rest(target.lines))
+            if isinstance(notice, Removed):
+                del self._targets[notice.name]
         return True
 
     async def drain(self, patience: float) -> None:

@@ -77,6 +77,11 @@ class Terminal:
         """Whether something that was accepted did not, or will not, come out."""
         return self._broken or self._waiting > 0
 
+    @property
+    def has_room(self) -> bool:
+        """Whether no pause is asked for."""
+        return not self._full or self._broken
+
     def accept(self, notice: Notice) -> bool:
         """Take the notice; False once the queue holds more than `high` bytes."""
         if isinstance(notice, Output) and notice.name in self._quiet:

@@ -158,6 +158,30 @@ def test_while_nobody_reads_a_crash_is_restarted_and_no_number_is_lost(project: 
     assert int(peak) < 64 * 1024
 
 
+def test_while_nobody_reads_a_log_gets_all_that_is_read_and_memory_stays_bounded(project: Project) -> None:
+    os.mkfifo(project.path / "told")
+    # Several, so that the logs are behind and ahead again and again.
+    others = {f"other{number}": "exec yes" for number in range(3)}
+    project.procfile(numbers=f"exec {project.python('counting', NUMBERS)}", **others)
+    project.write(
+        ".reaper.toml",
+        '[defaults]\nlog = { file = "log/$PORT.log", max_size = "10MB" }\n[process.numbers]\n'
+        'log = { file = "log/numbers.log", max_size = "1GB" }\n',
+    )
+    program = project.begin("start", "--no-timestamp", "-q", ",".join(others), read=False)
+    with open(project.path / "told") as told:
+        assert int(told.readline()) < 4_000_000
+        status = Path(f"/proc/{program.pid}/status").read_text()
+        program.read()
+        told.readline()
+    result = program.stop()
+    assert result.code == 143
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    assert int(peak) < 64 * 1024
+    numbers = result.lines("numbers.1")
+    assert (project.path / "log" / "numbers.log").read_text().split("\n")[: len(numbers)] == numbers
+
+
 def test_a_disk_that_becomes_full_ends_the_app_and_is_told(project: Project) -> None:
     (project.path / "disk").mkdir()
     mount = ("unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=256k none disk && exec "$@" > disk/out', "sh")
