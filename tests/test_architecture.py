@@ -84,6 +84,7 @@ LAYERS = {
     "procreaper.control.replies": "rule",
     "procreaper.control.server.*": "hand",
     "procreaper.control.requests": "face",
+    "procreaper.control.replanning": "face",
     "procreaper.control.client": "face",
     "procreaper.export.*": "face",
     "procreaper.reaper": "owner",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,10 +12,11 @@ import pytest
 from loops import in_loop, until
 from survivors import Survivors
 
+from procreaper.config import Configuration
 from procreaper.control import protocol
 from procreaper.control.feed import Feed, Line, Reader
 from procreaper.control.requests import SLICE, Requests
-from procreaper.errors import ProcreaperError
+from procreaper.errors import ConfigError, Problem, ProcreaperError
 from procreaper.events import Message, Notice, Output, Shutdown, State
 from procreaper.output.hub import Hub
 from procreaper.plan import Condition, Dependency, LogFile, Plan, Process, When
@@ -46,6 +47,21 @@ class Connection:
         return [json.loads(line) for line in iter(self.reader.read, None)]
 
 
+class Source:
+    """The files of an app, which can have these processes now; with none of them they cannot be used."""
+
+    def __init__(self, *processes: Process) -> None:
+        self._processes = processes
+
+    def scale(self, counts: Mapping[str, int]) -> Configuration:
+        return self.reload()
+
+    def reload(self) -> Configuration:
+        if not self._processes:
+            raise ConfigError([Problem("wrong", "Procfile", 1)])
+        return Configuration(Plan(self._processes), frozenset(), ())
+
+
 class App:
     """An owner with its hub, and requests to it."""
 
@@ -56,7 +72,7 @@ class App:
         self.hub = Hub([self])
         self.feed = Feed(options.pop("most", 4 << 20))
         self.owner = Owner(Plan(processes, names), publish=self.hub.publish, stays=True)
-        options = {"groups": {}, "complain": self.complaints.append} | options
+        options = {"groups": {}, "source": Source(), "complain": self.complaints.append} | options
         self.requests = Requests(self.owner, self.hub, self.feed, **options)
 
     def accept(self, notice: Notice) -> bool:
@@ -223,13 +239,36 @@ async def test_while_the_app_ends_nothing_is_begun_and_it_can_be_looked_at(survi
     await task
 
 
-@pytest.mark.parametrize(
-    "request_", [protocol.Scale(1, {"web": 2}), protocol.Reload(1), protocol.Attach(1, "web.1", 80, 24)]
-)
 @in_loop
-async def test_what_cannot_be_done_yet_is_refused(request_: protocol.AnyRequest, survivors: Survivors) -> None:
+async def test_a_reload_is_told_before_it_is_over(survivors: Survivors) -> None:
+    source = Source(stay("web.1"), stay("db.1"))
+    async with running(stay("web.1"), stay("cache.1"), source=source) as app:
+        changes = await app.ask(protocol.Reload(1))
+        assert (changes.added, changes.removed, changes.unchanged) == (("db.1",), ("cache.1",), ("web.1",))
+        assert changes.runs == {"db.1": 0}
+
+
+@in_loop
+async def test_two_reloads_at_once_are_carried_out_one_after_the_other(survivors: Survivors) -> None:
+    source = Source(stay("web.1"), stay("db.1"))
+    async with running(stay("web.1"), source=source) as app:
+        first, second = await asyncio.gather(app.ask(protocol.Reload(1)), app.ask(protocol.Reload(2)))
+        assert (first.added, second.added, second.unchanged) == (("db.1",), (), ("web.1", "db.1"))
+
+
+@in_loop
+async def test_files_that_cannot_be_used_change_nothing(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
-        assert "cannot be done yet" in (await app.refused(request_)).message
+        error = await app.refused(protocol.Reload(1))
+        assert error.message == "1 error, so nothing has been changed"
+        assert [str(problem) for problem in error.problems] == ["Procfile:1: error: wrong"]
+        assert await app.ask(protocol.Look(1)) == await app.ask(protocol.Look(2))
+
+
+@in_loop
+async def test_to_scale_nothing_is_refused(survivors: Survivors) -> None:
+    async with running(stay("web.1")) as app:
+        assert (await app.refused(protocol.Scale(1, {}))).message == "no process type is named"
 
 
 # Followers.

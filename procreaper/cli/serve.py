@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from procreaper import __version__
@@ -18,6 +18,7 @@ from procreaper.errors import Problem, ProcreaperError
 from procreaper.events import Notice, RunBegan, RunEnded
 
 if TYPE_CHECKING:
+    from procreaper.cli.project import Source
     from procreaper.control.directory import Door
     from procreaper.control.server import Answer, Server
     from procreaper.output.hub import Hub
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 class Control:
     """A sink that opens the control socket of an app at its first run, before anything that is written is told."""
 
-    def __init__(self, root: str, hub: Hub, owner: Callable[[], Owner], groups: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, root: str, hub: Hub, owner: Callable[[], Owner], source: Source) -> None:
         self._root = root
         self._hub = hub
         self._owner = owner
-        self._groups = groups
+        self._source = source
         self._began = time.time()
         self._loop = asyncio.get_running_loop()
         self._door: Door | None = None
@@ -85,7 +86,8 @@ class Control:
         def answers() -> Answer:
             from procreaper.control.requests import Requests
 
-            return Requests(owner, self._hub, feed, groups=self._groups, complain=complain).answer
+            groups = self._source.configuration.groups
+            return Requests(owner, self._hub, feed, groups=groups, source=self._source, complain=complain).answer
 
         return Server(
             door.socket, door.close, greeting=self._greeting, answers=answers, begin=owner.accompany, feed=feed

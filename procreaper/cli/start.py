@@ -43,7 +43,8 @@ def start(options: Options, style: Style) -> int:
     """Run the application; the answer is the exit status. Raises ConfigError for anything wrong with the project."""
     # Before the environments of the processes are made of ours.
     path = add_mark(os.environ)
-    configuration = Source(options, terminal=style.terminal).configuration
+    source = Source(options, terminal=style.terminal)
+    configuration = source.configuration
     report(configuration.warnings)
     plan = configuration.plan
     if not plan.processes or plan.names == ():
@@ -66,7 +67,7 @@ def start(options: Options, style: Style) -> int:
     guard.attend(loop)
     # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
     with _kept_modes():
-        status: int = loop.run_until_complete(_supervise(configuration, style, guard, adoption, options))
+        status: int = loop.run_until_complete(_supervise(source, style, guard, adoption, options))
     return status
 
 
@@ -78,9 +79,7 @@ def _kept_modes() -> AbstractContextManager[None]:
     return kept_modes()
 
 
-async def _supervise(
-    configuration: Configuration, style: Style, guard: Guard, adoption: Adoption, options: Options
-) -> int:
+async def _supervise(source: Source, style: Style, guard: Guard, adoption: Adoption, options: Options) -> int:
     import asyncio
 
     from procreaper.child import BIG_READ, SMALL_READ
@@ -93,6 +92,7 @@ async def _supervise(
     from procreaper.reaper import Owner
     from procreaper.signals import follow_window, signals_as_requests
 
+    configuration = source.configuration
     quiet = set(configuration.quiet)
     logs = _written_files(configuration.plan)
     files: LogFiles | None = None
@@ -177,7 +177,7 @@ async def _supervise(
     )
     hub = Hub()
     root = options.root or options.app_root or "."
-    control = Control(root, hub, lambda: owner, configuration.groups)
+    control = Control(root, hub, lambda: owner, source)
     # Behind the one above: what is shown is told after the socket is there.
     history = History()
     for sink in (terminal, history, files):

@@ -17,8 +17,10 @@ from typing import Any, assert_never
 import msgspec
 
 from procreaper import events
+from procreaper.config import Configuration
 from procreaper.control import protocol
 from procreaper.control.feed import Feed, Line
+from procreaper.control.replanning import Replanning, Source
 from procreaper.control.replies import readable
 from procreaper.control.server.connection import Connection
 from procreaper.errors import ProcreaperError
@@ -35,8 +37,9 @@ SLICE = 1 << 15
 class Requests:
     """Carries out requests for the app of `owner`, and tells its followers what `hub` is told.
 
-    `groups` are those of `.reaper.toml`; `complain` prints what went wrong in here. `history(names, lines)` gives the
-    last lines of each of these processes (None: all that is kept), oldest first, and those of which there was more.
+    `groups` are those of `.reaper.toml`, and `source` is where the plan comes from; `complain` prints what went wrong
+    in here. `history(names, lines)` gives the last lines of each of these processes (None: all that is kept), oldest
+    first, and those of which there was more.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Requests:
         feed: Feed,
         *,
         groups: Mapping[str, Sequence[str]],
+        source: Source,
         complain: Callable[[str], None],
         history: Callable[[Sequence[str], int | None], tuple[Iterable[events.Output], tuple[str, ...]]] | None = None,
     ) -> None:
@@ -53,6 +57,7 @@ class Requests:
         self._hub = hub
         self._feed = feed
         self._groups = groups
+        self._replanning = Replanning(owner, source, self._take)
         self._complain = complain
         self._history = history
         self._tells = False
@@ -74,13 +79,20 @@ class Requests:
             case protocol.Quit():
                 self._owner.post(events.Shutdown(0))
                 return None
-            case protocol.Scale() | protocol.Reload() | protocol.Attach() | protocol.Type() | protocol.Resize():
+            case protocol.Scale(counts=counts):
+                return await self._replanning.scale(counts)
+            case protocol.Reload():
+                return await self._replanning.reload()
+            case protocol.Attach() | protocol.Type() | protocol.Resize():
                 tag = request.__struct_config__.tag
                 raise ProcreaperError(f"`{tag}` cannot be done yet", hint="stop the app, and start it anew")
             case _:
                 assert_never(request)
 
     # What the app is asked to do.
+
+    def _take(self, configuration: Configuration) -> None:
+        self._groups = configuration.groups
 
     async def _up(self, names: Iterable[str]) -> protocol.Asked:
         named = self._asked(names)

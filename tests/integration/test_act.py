@@ -9,7 +9,7 @@ import signal
 import subprocess
 from typing import Any
 
-from tests.integration.driver import PROGRAM, PYTHON, Program, Project
+from .driver import PROGRAM, PYTHON, Program, Project
 
 # Says no when it is told to end.
 STUBBORN = """

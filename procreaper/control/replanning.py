@@ -1,0 +1,97 @@
+"""`scale` and `reload`: plan the running app again, tell what that changes, and have its owner do just that.
+
+Rules: an error in the files changes nothing. They are read in a thread, since a disk may be slow; one request after
+another, whoever asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from procreaper import events
+from procreaper.config import Configuration
+from procreaper.control import protocol
+from procreaper.control.replies import readable
+from procreaper.differences import compare
+from procreaper.errors import ConfigError, ProcreaperError
+from procreaper.reaper import Owner
+from procreaper.status import ENDED
+
+
+class Source(Protocol):
+    """Where the plan comes from. Both raise ConfigError with every problem found, after which all is as it was."""
+
+    def scale(self, counts: Mapping[str, int]) -> Configuration:
+        """What the files said, with so many processes of these types."""
+
+    def reload(self) -> Configuration:
+        """What the files say now."""
+
+
+class Replanning:
+    """Plans the app of `owner` again; `taken` is called with each configuration that is carried out."""
+
+    def __init__(self, owner: Owner, source: Source, taken: Callable[[Configuration], None]) -> None:
+        self._owner = owner
+        self._source = source
+        self._taken = taken
+        self._one_at_once = asyncio.Lock()
+
+    async def scale(self, counts: Mapping[str, int]) -> protocol.Changes:
+        """Have so many processes of these types. Raises ConfigError."""
+        if not counts:
+            raise ProcreaperError("no process type is named", hint="for example `web=2`")
+        # Whoever asks for more of a type wants them to run, also of one that does not start by itself.
+        return await self._replan(lambda: self._source.scale(counts), starting=frozenset(counts))
+
+    async def reload(self) -> protocol.Changes:
+        """Have what the files say now. Raises ConfigError."""
+        return await self._replan(self._source.reload, starting=frozenset())
+
+    async def _replan(self, plan_again: Callable[[], Configuration], *, starting: frozenset[str]) -> protocol.Changes:
+        async with self._one_at_once:
+            try:
+                configuration = await asyncio.to_thread(plan_again)
+            except ConfigError as error:
+                raise _UnusableError(error) from error
+            await self._owner.settled()
+            if self._owner.shutting_down:
+                raise ProcreaperError("the app is ending", hint="`procreaper start` starts it again")
+            plan = configuration.plan
+            found = compare(self._owner.plan, plan)
+            present = {process.name for process in self._owner.processes}
+            concerned = (*found.added, *found.restarted)
+            runs = {name: self._owner.status_of(name).run if name in present else 0 for name in concerned}
+            if found.added or found.removed or found.changed:
+                self._owner.post(events.Reload(plan))
+                types = {process.name: process.type for process in plan.processes}
+                if more := tuple(name for name in found.added if types[name] in starting):
+                    self._owner.post(events.Start(more))
+                await self._owner.settled()
+            self._taken(configuration)
+            # What was stopped by hand keeps still, and what does not start by itself too.
+            runs = {name: run for name, run in runs.items() if self._owner.status_of(name).state not in ENDED}
+            return protocol.Changes(
+                added=found.added,
+                removed=found.removed,
+                restarted=found.restarted,
+                updated=found.updated,
+                unchanged=found.unchanged,
+                changed={name: tuple(map(readable, words)) for name, words in found.changed.items()},
+                runs=runs,
+                warnings=tuple(readable(str(problem)) for problem in configuration.warnings),
+            )
+
+
+class _UnusableError(ProcreaperError):
+    """The files cannot be used; `problems` are those of the files."""
+
+    def __init__(self, error: ConfigError) -> None:
+        errors = sum(problem.level == "error" for problem in error.problems)
+        super().__init__(
+            f"{errors} {'error' if errors == 1 else 'errors'}, so nothing has been changed",
+            hint="mend them, and `procreaper reload`; `procreaper check` looks without changing anything",
+        )
+        self.problems = error.problems

@@ -1,0 +1,123 @@
+"""What has changed in the files, or in the number of processes, is done; all else runs on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from typing import Any
+
+from .driver import PYTHON, Program, Project
+
+# Says no when it is told to end.
+STUBBORN = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: print("no", flush=True))
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+# Ends as soon as it is told, and says so.
+STAYS = f"{PYTHON} -c \"import signal; print('ready', flush=True); signal.pause()\""
+
+
+def processes(project: Project) -> dict[str, dict[str, Any]]:
+    return {process["name"]: process for process in json.loads(project.run("ps", "--json").out)}
+
+
+def pids(found: dict[str, dict[str, Any]]) -> dict[str, int]:
+    return {name: process["pid"] for name, process in found.items()}
+
+
+def app(project: Project, settings: str = "", **commands: str) -> Program:
+    """A running app, each process of which that starts by itself has printed `ready`."""
+    project.procfile(**(commands or {"db": STAYS, "web": STAYS}))
+    project.write(".reaper.toml", '[defaults]\nstop_all = "never"\n' + settings)
+    return project.begin("start")
+
+
+def test_scale_starts_and_removes_and_the_others_run_on(project: Project) -> None:
+    program = app(project)
+    program.wait_for("ready", count=2)
+    before = processes(project)
+    result = project.run("scale", "web=3")
+    assert result.code == 0, result.err
+    assert "+ web.2: new\n+ web.3: new\n" in result.out
+    assert re.search(r"web\.3 is up \(pid \d+\)", result.out)
+    program.wait_for("ready", count=4)
+    during = processes(project)
+    assert [during[name]["port"] for name in ("web.1", "web.2", "web.3")] == [5100, 5101, 5102]
+    result = project.run("scale", "web=1")
+    assert result.code == 0, result.err
+    assert "web.3 removed" in result.out
+    after = processes(project)
+    assert pids(after) == pids(before)
+    program.stop()
+
+
+def test_an_app_that_is_scaled_to_nothing_goes_on(project: Project) -> None:
+    program = app(project, web=STAYS)
+    program.wait_for("ready")
+    assert project.run("scale", "web=0").code == 0
+    assert processes(project) == {}
+    assert project.run("scale", "web=1").code == 0
+    program.wait_for("ready", count=2)
+    program.stop()
+
+
+def test_reload_restarts_just_the_one_of_twenty_that_was_edited(project: Project) -> None:
+    commands = {f"p{number:02}": STAYS for number in range(20)}
+    program = app(project, **commands)
+    program.wait_for("ready", count=20)
+    before = processes(project)
+    project.procfile(**(commands | {"p07": f"true; exec {STAYS}"}))
+    result = project.run("reload")
+    assert result.code == 0, result.err
+    assert result.out.startswith("~ p07.1: command; restarts\n19 unchanged\n")
+    after = processes(project)
+    changed = [name for name, process in after.items() if process["pid"] != before[name]["pid"]]
+    assert changed == ["p07.1"]
+    assert len(after) == 20
+    program.stop()
+
+
+def test_reload_adds_removes_and_takes_over(project: Project) -> None:
+    program = app(project, web=STAYS, db=STAYS)
+    program.wait_for("ready", count=2)
+    before = processes(project)
+    project.procfile(web=STAYS, cache=STAYS)
+    project.write(".reaper.toml", '[process.web]\nrestart = "always"\nstop_all = "never"\n')
+    result = project.run("reload")
+    assert result.code == 0, result.err
+    assert "+ cache.1: new" in result.out
+    assert "- db.1: removed" in result.out
+    assert "= web.1: restart; goes on with the new settings" in result.out
+    after = processes(project)
+    assert sorted(after) == ["cache.1", "web.1"]
+    assert after["web.1"]["pid"] == before["web.1"]["pid"]
+    os.kill(after["web.1"]["pid"], signal.SIGKILL)
+    program.wait_for(r"web\.1: killed by signal 9; retry 1")
+    program.stop()
+
+
+def test_reload_with_a_mistake_changes_nothing(project: Project) -> None:
+    program = app(project)
+    program.wait_for("ready", count=2)
+    before = processes(project)
+    project.write(".reaper.toml", '[process.web]\nrestart = "sometimes"\n')
+    project.procfile(web="exec sleep 1000")
+    result = project.run("reload")
+    assert result.code == 1
+    assert ".reaper.toml:2: error: `process.web.restart` must be" in result.err
+    assert "nothing has been changed" in result.err
+    assert pids(processes(project)) == pids(before)
+    program.stop()
+
+
+def test_reload_of_unchanged_files_says_so(project: Project) -> None:
+    program = app(project)
+    program.wait_for("ready", count=2)
+    result = project.run("reload")
+    assert (result.code, result.out) == (0, "nothing has changed\n")
+    program.stop()
