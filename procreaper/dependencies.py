@@ -31,7 +31,7 @@ def missing(members: Members, life: Lifecycle) -> list[str]:
     waits = []
     for dependency in life.process.depends_on:
         other = members.get(dependency.name)
-        if other is None or _satisfies(other, dependency.condition) or (life.run and other.state in ENDS):
+        if other is None or _satisfies(other, dependency.condition) or (life.has_run and other.state in ENDS):
             continue
         waits.append(f"{dependency.name}, which is {other.reason}" if other.settled else dependency.name)
     return waits
@@ -43,7 +43,7 @@ def lost(members: Members) -> Members:
     while more := {
         name: lifecycle.skip(life, f"{cause.process.name} {cause.state}: {cause.reason}")
         for name, life in members.items()
-        if life.state is State.PENDING and not life.run and name not in skipped
+        if life.state is State.PENDING and not life.has_run and name not in skipped
         if (cause := _lost_cause(members, skipped, life)) is not None
     }:
         skipped |= more

@@ -62,7 +62,7 @@ class Fleet(NamedTuple):
 
     `dependants` has, for each process on which others depend, all that do so, directly or not. `leaving` are those that
     are not in the plan any more, as long as something of them is left; `removed` are those that left without having
-    ended by themselves, and did not come back.
+    ended by themselves, and did not come back. `runs` are the numbers of the last runs of those that are gone.
     """
 
     members: Members
@@ -73,6 +73,7 @@ class Fleet(NamedTuple):
     first_failure: int | None = None
     leaving: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
+    runs: Mapping[str, int] = {}
 
     @property
     def finished(self) -> bool:
@@ -177,10 +178,11 @@ def _apply(fleet: Fleet, names: Iterable[str], event: Event, now: float) -> Step
 def _reload(fleet: Fleet, plan: Plan, now: float) -> Step:
     if fleet.shutting_down:
         return fleet, ()
-    members, leaving, stopped, actions = reload(fleet.members, fleet.leaving, plan, now)
+    members, leaving, stopped, runs, actions = reload(fleet.members, fleet.leaving, fleet.runs, plan, now)
     removed = (fleet.removed | stopped).difference(process.name for process in plan.processes)
     dependants = dependencies.dependants(members)
-    return fleet._replace(members=members, leaving=leaving, removed=removed, dependants=dependants), actions
+    fleet = fleet._replace(members=members, leaving=leaving, removed=removed, dependants=dependants, runs=runs)
+    return fleet, actions
 
 
 def _without_gone(fleet: Fleet) -> Fleet:
@@ -189,9 +191,9 @@ def _without_gone(fleet: Fleet) -> Fleet:
     if not gone:
         return fleet
     members = {name: life for name, life in fleet.members.items() if name not in gone}
-    return fleet._replace(
-        members=members, leaving=fleet.leaving.difference(gone), dependants=dependencies.dependants(members)
-    )
+    runs = {**fleet.runs, **{name: fleet.members[name].run for name in gone}}
+    dependants = dependencies.dependants(members)
+    return fleet._replace(members=members, leaving=fleet.leaving.difference(gone), dependants=dependants, runs=runs)
 
 
 def _changed(fleet: Fleet, changed: Members) -> Fleet:

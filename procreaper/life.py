@@ -42,7 +42,8 @@ class Lifecycle(NamedTuple):
     run counts as, `cause` in words; `succeeded`: that was a success, though under `always` it may have been one too
     many. `preparing`: the command that a change of files runs first is under way. `came_up`: this run is, or once was,
     up. `attached`: somebody is at its terminal. `letting_go`: it lives on without us, as soon as it is there. `parting`
-    is what it was when this run began, where it is to become something else.
+    is what it was when this run began, where it is to become something else, or when this run was told to end. It was
+    once removed after `earlier_runs` runs: no number is used again.
     """
 
     process: Process
@@ -75,6 +76,12 @@ class Lifecycle(NamedTuple):
     attached: bool = False
     letting_go: bool = False
     parting: Process | None = None
+    earlier_runs: int = 0
+
+    @property
+    def has_run(self) -> bool:
+        """Whether there was a run of it since it came, or came back."""
+        return self.run > self.earlier_runs
 
     @property
     def ending(self) -> Ending:

@@ -142,7 +142,9 @@ def launch(life: Lifecycle) -> Step:
 def tell_to_end(life: Lifecycle, now: float) -> Step:
     """Ask the group of an `untold` process to end."""
     ending = life.ending
-    life = life._replace(told=True, due=now + ending.timeout, reason=_told(life))
+    # From now on it ends in this way, whatever becomes of its settings.
+    parting = life.parting or life.process
+    life = life._replace(told=True, parting=parting, due=now + ending.timeout, reason=_told(life))
     if life.phase is Phase.LINGERING:
         # Only the child knows what a stop command is about.
         return life, (_signal(life, ending.signal),)

@@ -10,7 +10,7 @@ was to be ended when it began: its program knows no other (`Lifecycle.parting`).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from procreaper import checkup as health_rules
@@ -28,17 +28,18 @@ from procreaper.policy import end_reason
 class Reloaded(NamedTuple):
     """What has become of the members, those that are leaving last; `stopped` are those that did not end by themselves.
 
-    `stopped` and `leaving` are names of such as are not in the plan.
+    `stopped` and `leaving` are names of such as are not in the plan. `runs` has the last run of those that are gone.
     """
 
     members: Members
     leaving: frozenset[str]
     stopped: frozenset[str]
+    runs: Mapping[str, int]
     actions: tuple[Action, ...]
 
 
-def reload(members: Members, leaving: Collection[str], plan: Plan, now: float) -> Reloaded:
-    """Have the members be those of the plan."""
+def reload(members: Members, leaving: Collection[str], runs: Mapping[str, int], plan: Plan, now: float) -> Reloaded:
+    """Have the members be those of the plan. `runs` are the numbers of the last runs of those that are gone."""
     after: Members = {}
     actions: tuple[Action, ...] = ()
     for process in plan.processes:
@@ -47,19 +48,23 @@ def reload(members: Members, leaving: Collection[str], plan: Plan, now: float) -
         if life is not None and name not in leaving:
             after[name], more = _take_over(life, process, now)
         else:
-            life = Lifecycle(process) if life is None else _become(life, process)
+            before = runs.get(name, 0)
+            life = Lifecycle(process, run=before, earlier_runs=before) if life is None else _become(life, process)
             is_wanted = plan.names is None or name in plan.names
             after[name], more = lifecycle.step(life, Start((name,)), now) if is_wanted else (life, ())
         actions += more
     gone = {name: life for name, life in members.items() if name not in after}
     stopped = frozenset(name for name, life in gone.items() if name not in leaving and _keeps_the_app(life))
     going: Members = {}
+    runs = dict(runs)
     for name, life in gone.items():
         stopping, more = lifecycle.step(life, Stop((name,)), now)
         actions += more
         if stopping.phase is not Phase.NONE:
             going[name] = stopping
-    return Reloaded({**after, **going}, frozenset(going), stopped, actions)
+        elif life.run:
+            runs[name] = life.run
+    return Reloaded({**after, **going}, frozenset(going), stopped, runs, actions)
 
 
 def _keeps_the_app(life: Lifecycle) -> bool:

@@ -170,6 +170,28 @@ class TestWithNothingLeft:
         app.answer().exited("web", 3)
         assert app.verdict == 3
 
+    def test_no_number_of_a_run_is_used_again(self) -> None:
+        app = App(DB, WEB).start()
+        app.reload(DB)
+        app.exited("web", -15)
+        app.reload(DB, WEB)
+        assert app.run("web") == 2
+        assert app.tell(ChildExited("web", 1, Exit(code=0), leftovers=False)) == ()
+
+    def test_what_comes_back_waits_for_its_dependencies_as_if_it_were_new(self) -> None:
+        job = process("job", oneshot=True, stop_all=When.NEVER)
+        web = process("web", completed("job"))
+        app = App(job, web).start()
+        app.exited("job", 0)
+        app.answer()
+        app.reload(job)
+        app.exited("web", -15)
+        app.restart("job")
+        app.answer()
+        app.exited("job", 1)
+        app.reload(job, web)
+        assert app.state("web") is State.SKIPPED
+
     def test_what_had_ended_by_itself_keeps_no_app(self) -> None:
         app = App(process("job", stop_all=When.NEVER), process("web", stop_all=When.NEVER)).start()
         app.exited("job", 0)
