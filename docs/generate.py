@@ -1,0 +1,212 @@
+"""Writes the pages that are made from the program itself: the reference of `.reaper.toml`, its schema, the man page.
+
+    python docs/generate.py            write them
+    python docs/generate.py --check    fail if one of them is not as it would be written
+
+Rules: nothing is said here that the program does not say itself, but for the frame of the pages.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from procreaper.cli.completion import Command, Flag, commands
+from procreaper.cli.parser import DESCRIPTION
+from procreaper.schema import json_schema
+
+DOCS = Path(__file__).resolve().parent
+Schema = dict[str, Any]
+
+SETTINGS = """# `.reaper.toml`
+
+The settings of a project, in the application root beside the `Procfile`; `--config FILE` names another one. Without it
+procreaper does what foreman and honcho do. This page is made from the definition that `procreaper check` goes by. Editors
+that know JSON Schema get the same from [reaper.schema.json](reaper.schema.json), which `procreaper schema` prints; for
+those with Taplo (VS Code: *Even Better TOML*) this is the first line of the file:
+
+```toml
+#:schema ./reaper.schema.json
+```
+
+Five rules to remember. One key for each feature: a plain value for the usual case, a table for the rest. Durations are
+`"500ms"`, `"10s"`, `"1m30s"`, and a bare number is seconds. The three words `never`, `on-failure` and `always` wherever the
+question is "when?". `[defaults]` takes any field of a process. An unknown key is an error, with a suggestion.
+"""
+MAN = r""".\" Made by docs/generate.py.
+.TH PROCREAPER 1 "" "procreaper" "User Commands"
+.SH NAME
+procreaper \- run the processes of a Procfile, and supervise them
+.SH SYNOPSIS
+.B procreaper
+.I COMMAND
+.RI [ OPTION ...]
+.SH DESCRIPTION
+"""
+MAN_END = r""".SH FILES
+.TP
+.I Procfile
+One process type a line: a name, a colon, a shell command.
+.TP
+.I .env
+The environment that all processes share.
+.TP
+.I .reaper.toml
+How each process type is supervised; `procreaper schema` prints its JSON Schema.
+.TP
+.I .foreman
+Defaults for the options, as foreman reads them.
+.SH ENVIRONMENT
+.TP
+.B PORT
+The port of the first process type, where neither \-p nor .env says it.
+.TP
+.B PROCFILE
+The path of the Procfile, where \-f does not say it.
+.TP
+.BR NO_COLOR ", " FORCE_COLOR
+Never colour; always colour.
+.TP
+.B XDG_RUNTIME_DIR
+Where the control socket of a running app is, in a private directory; otherwise in /tmp.
+.SH EXIT STATUS
+That of the process whose end stopped the app, 128+n for a signal; 0 where all went well. 130 after SIGINT, 143 after SIGTERM,
+129 after SIGHUP. 1 for anything wrong with the project or the request, 2 for a mistake in the command line.
+.SH SEE ALSO
+.BR honcho (1),
+.BR foreman (1),
+.BR systemd (1)
+"""
+
+
+def settings_page(schema: Schema) -> str:
+    """The reference of `.reaper.toml`."""
+    definitions = schema["$defs"]
+    parts = [SETTINGS]
+    document = definitions["Document"]["properties"]
+    parts.append("## `[process.NAME]` and `[defaults]`\n\n" + document["process"]["description"] + "\n")
+    parts.append(_table(definitions["ProcessSettings"], definitions))
+    for name, prop in definitions["ProcessSettings"]["properties"].items():
+        if (inner := _inner(prop, definitions)) is not None:
+            parts.append(f"### `{name}` as a table\n\n{inner['description']}\n")
+            parts.append(_table(inner, definitions))
+    for name, prop in document.items():
+        if name in ("process", "defaults"):
+            continue
+        inner = _inner(prop, definitions)
+        described = prop.get("description") or (inner or {}).get("description", "")
+        parts.append(f"## `[{name}]`\n\n{described}\n")
+        if inner is not None:
+            parts.append(_table(inner, definitions))
+        elif prop.get("examples"):
+            parts.append(f"For example `{_toml(prop['examples'][0])}`.\n")
+    return "\n".join(parts)
+
+
+def _inner(prop: Schema, definitions: Schema) -> Schema | None:
+    """The table that a key may have, if it is one of ours."""
+    if "$ref" in prop:
+        found: Schema = definitions[prop["$ref"].rpartition("/")[2]]
+        return found
+    further = prop.get("additionalProperties")
+    choices = [*prop.get("anyOf", ()), *([further] if isinstance(further, dict) else ())]
+    return next((found for choice in choices if (found := _inner(choice, definitions)) is not None), None)
+
+
+def _table(definition: Schema, definitions: Schema) -> str:
+    lines = ["| Key | Value | Default | Meaning |", "|-|-|-|-|"]
+    for name, prop in definition["properties"].items():
+        default = f"`{_toml(prop['default'])}`" if prop.get("default") not in (None, {}, []) else ""
+        meaning = prop.get("description", "")
+        examples = prop.get("examples", ())
+        if examples and prop.get("title") not in ("duration", "size", "signal"):
+            meaning += f" For example {', '.join(f'`{_toml(example)}`' for example in examples)}."
+        cells = (f"`{name}`", _kind(prop, definitions), default, meaning.replace("|", "\\|"))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _kind(prop: Schema, definitions: Schema) -> str:
+    """What a value is, in a few words."""
+    if prop.get("title") in ("duration", "size"):
+        return str(prop["title"])
+    if "enum" in prop:
+        return " or ".join(f"`{word}`" for word in sorted(map(str, prop["enum"])))
+    if "$ref" in prop:
+        return "table"
+    if "anyOf" in prop:
+        return " or ".join(dict.fromkeys(_kind(choice, definitions) for choice in prop["anyOf"]))
+    if prop.get("type") == "array":
+        return f"list of {_kind(prop.get('items', {}), definitions)}"
+    names = {"boolean": "true or false", "object": "table", "integer": "whole number", "string": "text"}
+    return names.get(str(prop.get("type")), str(prop.get("type", "value")))
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def man_page(found: list[Command]) -> str:
+    """The man page, in roff."""
+    parts = [
+        MAN,
+        _roff(f"{DESCRIPTION}. Without a command, `procreaper help` tells what there is."),
+        "\n.SH COMMANDS\n",
+    ]
+    by_name = {command.name: command for command in found}
+    common = [flag for flag in by_name["start"].flags if flag in by_name["check"].flags]
+    for command in found:
+        arguments = " NAME ..." if command.takes_names else ""
+        parts.append(f'.SS "{command.name}{arguments}"\n{_roff(_sentence(command.help))}\n')
+        parts += [_option(flag) for flag in command.flags if flag not in common and "--help" not in flag.spellings]
+    parts.append(".SH COMMON OPTIONS\n")
+    parts += [_option(flag) for flag in common]
+    parts.append(MAN_END)
+    return "".join(parts)
+
+
+def _option(flag: Flag) -> str:
+    value = "" if flag.value is None else rf" \fI{_roff(flag.value)}\fR"
+    spelled = ", ".join(rf"\fB{_roff(spelling)}\fR{value}" for spelling in flag.spellings)
+    return f".TP\n{spelled}\n{_roff(_sentence(flag.help))}\n"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _roff(text: str) -> str:
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return "\\&" + text if text[:1] in (".", "'") else text
+
+
+def pages() -> dict[Path, str]:
+    """Every page, by its path."""
+    schema = json_schema()
+    return {
+        DOCS / "settings.md": settings_page(schema),
+        DOCS / "reaper.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
+        DOCS / "procreaper.1": man_page(commands()),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Write them, or look whether they are as they would be written; the answer is the exit status."""
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if arguments == ["--check"]:
+        for path in stale:
+            print(f"docs/{path.name} is not as docs/generate.py writes it", file=sys.stderr)
+        return 1 if stale else 0
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
