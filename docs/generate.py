@@ -23,17 +23,17 @@ Schema = dict[str, Any]
 SETTINGS = """# `.reaper.toml`
 
 The settings of a project, in the application root beside the `Procfile`; `--config FILE` names another one. Without it
-procreaper does what foreman and honcho do. This page is made from the definition that `procreaper check` goes by. Editors
-that know JSON Schema get the same from [reaper.schema.json](reaper.schema.json), which `procreaper schema` prints; for
-those with Taplo (VS Code: *Even Better TOML*) this is the first line of the file:
+procreaper does what foreman and honcho do. This page is made from the definition that `procreaper check` goes by.
+Editors that know JSON Schema get the same from [reaper.schema.json](reaper.schema.json), which `procreaper schema`
+prints; for those with Taplo (VS Code: *Even Better TOML*) this is the first line of the file:
 
 ```toml
 #:schema ./reaper.schema.json
 ```
 
 Five rules to remember. One key for each feature: a plain value for the usual case, a table for the rest. Durations are
-`"500ms"`, `"10s"`, `"1m30s"`, and a bare number is seconds. The three words `never`, `on-failure` and `always` wherever the
-question is "when?". `[defaults]` takes any field of a process. An unknown key is an error, with a suggestion.
+`"500ms"`, `"10s"`, `"1m30s"`, and a bare number is seconds. The three words `never`, `on-failure` and `always` wherever
+the question is "when?". `[defaults]` takes any field of a process. An unknown key is an error, with a suggestion.
 """
 MAN = r""".\" Made by docs/generate.py.
 .TH PROCREAPER 1 "" "procreaper" "User Commands"
@@ -72,8 +72,8 @@ Never colour; always colour.
 .B XDG_RUNTIME_DIR
 Where the control socket of a running app is, in a private directory; otherwise in /tmp.
 .SH EXIT STATUS
-That of the process whose end stopped the app, 128+n for a signal; 0 where all went well. 130 after SIGINT, 143 after SIGTERM,
-129 after SIGHUP. 1 for anything wrong with the project or the request, 2 for a mistake in the command line.
+That of the process whose end stopped the app, 128+n for a signal; 0 where all went well. 130 after SIGINT, 143 after
+SIGTERM, 129 after SIGHUP. 1 for anything wrong with the project or the request, 2 for a mistake in the command line.
 .SH SEE ALSO
 .BR honcho (1),
 .BR foreman (1),
