@@ -16,15 +16,19 @@ from procreaper.changes import PATIENCE
 from procreaper.events import (
     Action,
     Announce,
+    Attached,
     CancelCheck,
     CancelPreparation,
     CheckFinished,
     ChildExited,
+    Detached,
     Event,
     FilesChanged,
     GroupEnded,
+    LetGo,
     LogMatched,
     PreparationEnded,
+    Reload,
     Restart,
     RunCheck,
     RunHook,
@@ -42,7 +46,7 @@ from procreaper.events import (
 )
 from procreaper.fleet import LAUNCHES_AT_ONCE, Fleet
 from procreaper.life import Lifecycle, Phase
-from procreaper.plan import Condition, Process, When, reachable
+from procreaper.plan import Condition, Plan, Process, When, reachable
 
 COMPLETED, FAILED, HEALTHY, PENDING, RESTARTING, RUNNING, SKIPPED, STARTING, STOPPED, STOPPING, UNHEALTHY = (
     State.COMPLETED,
@@ -64,22 +68,25 @@ EXITED = ("exited with ", "killed by ", "command not found", "not executable")
 SITUATIONS: dict[tuple[State, Phase], tuple[str, ...]] = {
     (PENDING, NONE): ("waiting ", "about to start"),
     (STARTING, SPAWNING): ("starting",),
-    (STARTING, ALIVE): ("waiting for its ",),
+    (STARTING, ALIVE): ("waiting for its ", "checks paused"),
     (RUNNING, ALIVE): ("running",),
-    (HEALTHY, ALIVE): ("healthy", "check failed ("),
-    (UNHEALTHY, ALIVE): ("unhealthy: ",),
+    (HEALTHY, ALIVE): ("healthy", "check failed (", "checks paused"),
+    (UNHEALTHY, ALIVE): ("unhealthy: ", "checks paused"),
     (STOPPING, SPAWNING): ("stopping",),
     (STOPPING, ALIVE): ("stopping", "stops after ", "unhealthy: ", "not healthy within ", "still there after SIGKILL"),
     (STOPPING, LINGERING): ("stopping", "stops after ", "unhealthy: ", "not healthy ", "still there", *EXITED),
     (RESTARTING, NONE): ("not healthy ", "unhealthy: ", "no such luck;", *EXITED),
-    (STOPPED, NONE): ("stopped", "not started"),
+    (STOPPED, NONE): ("stopped", "not started", "lives on"),
     (COMPLETED, NONE): EXITED,
     (FAILED, NONE): ("not healthy ", "unhealthy: ", "no such luck", *EXITED),
-    (SKIPPED, NONE): ("one ", "two ", "three ", "four ", "five "),
+    (SKIPPED, NONE): ("one ", "two ", "three ", "four ", "five ", "six "),
 }
 WANTED = (PENDING, STARTING, RUNNING, HEALTHY, UNHEALTHY, RESTARTING)
 WITH_PID = (ALIVE, LINGERING)
 ENDS = (COMPLETED, FAILED, SKIPPED)
+# What a child cannot take over while it runs, besides another line of output that tells that it is ready.
+OF_THE_CHILD = ("command", "detached")
+LIVES_ON = "lives on by itself (pid "
 UP = {
     Condition.STARTED: (STARTING, RUNNING, HEALTHY, UNHEALTHY, COMPLETED),
     Condition.HEALTHY: (HEALTHY,),
@@ -94,6 +101,7 @@ class Page:
         "again",
         "allowed",
         "asked",
+        "attached",
         "changed",
         "changed_first",
         "changed_last",
@@ -102,13 +110,19 @@ class Page:
         "ending",
         "ever_asked",
         "failures",
+        "free",
+        "kill_at",
         "last_check",
+        "leaving",
         "limit",
         "log_seen",
         "outcome",
+        "parting",
         "passed",
+        "paused_at",
         "prepared",
         "process",
+        "ran",
         "ready",
         "retries",
         "retry_at",
@@ -137,15 +151,60 @@ class Page:
         # succeeded of which no run knows?
         self.changed = self.prepared = False
         self.changed_first = self.changed_last = 0.0
+        # Has it had a run since it came? Is it not in the plan any more? Does it live on without us?
+        self.ran = self.leaving = self.free = False
+        # What its run is to be ended as, if not as what it is now; and the earliest moment at which it may be killed.
+        self.parting: Process | None = None
+        self.kill_at = 0.0
+        # Is somebody at its terminal? Since when do its checks rest for that?
+        self.attached = False
+        self.paused_at: float | None = None
+
+    @property
+    def ends_as(self) -> Process:
+        return self.parting or self.process
 
     def begin_run(self, now: float) -> None:
         health = self.process.health
-        self.passed = False
         self.log_seen = health is None or health.log is None
+        self.begin_checks(now)
+        self.up_at = now if health is None else None
+
+    def begin_checks(self, now: float) -> None:
+        health = self.process.health
+        self.passed = False
         self.failures = 0
         self.limit = None if health is None else now + health.start_timeout
-        self.up_at = now if health is None else None
-        self.last_check = None
+        self.paused_at = now if self.attached and health is not None else None
+        self.up_at = self.last_check = None
+
+    def give_up(self, now: float) -> None:
+        """By what is known of its health, it is to end: that counts while nobody is attached."""
+        health = self.process.health
+        if health is None or self.paused_at is not None:
+            return
+        if not self.passed:
+            if self.limit is not None and now >= self.limit:
+                self.judge(124, now, well=False)
+        elif self.failures >= health.retries and self.process.restart is not When.NEVER:
+            self.judge(1, now, well=False)
+
+    def become(self, process: Process, phase: Phase) -> None:
+        """Its next run is one of another process."""
+        if phase is not NONE:
+            self.parting = self.ends_as
+        self.process = process
+
+    def follow(self, before: Process, life: Lifecycle, now: float) -> None:
+        """It is, or is not, restarted for other files now."""
+        if self.process.watch == before.watch:
+            return
+        self.suspended = False
+        if self.process.watch is None:
+            self.changed = self.prepared = False
+        # What the next run was to know anyway needs no preparation now.
+        self.changed = self.changed and life.change is not None
+        self.changed_first = self.changed_last = now
 
     def clear_retries(self, now: float) -> None:
         if self.up_at is not None and now >= self.up_at + self.process.backoff.reset:
@@ -180,18 +239,26 @@ class Books:
     def __init__(self, processes: tuple[Process, ...], world: World) -> None:
         self.world = world
         self.pages = {process.name: Page(process) for process in processes}
-        edges = {process.name: [edge.name for edge in process.depends_on] for process in processes}
-        needs = {name: reachable(direct, edges) for name, direct in edges.items()}
-        self.dependants = {name: [other for other in needs if name in needs[other]] for name in needs}
-        self.followers = [name for name, page in self.pages.items() if any(e.restart for e in page.process.depends_on)]
+        self.plan = processes
+        # Those that left without having ended by themselves, and the last run of each that there was.
+        self.removed: set[str] = set()
+        self.runs: dict[str, int] = {}
+        self.reloads: set[str] = set()
+        self._relate()
         self.insisted = 0
         self.first_failure = 0
         self.ended_by: type[Event] | None = None
         self.situations: set[tuple[State, Phase]] = set()
-        self.watched = {name: page for name, page in self.pages.items() if page.process.watch is not None}
         # What was said when files had changed, and in which states.
         self.said: set[str] = set()
         self.changed_while: set[State] = set()
+
+    def _relate(self) -> None:
+        edges = {name: [edge.name for edge in page.process.depends_on] for name, page in self.pages.items()}
+        needs = {name: reachable(direct, edges) for name, direct in edges.items()}
+        self.dependants = {name: [other for other in needs if name in needs[other]] for name in needs}
+        self.followers = [name for name, page in self.pages.items() if any(e.restart for e in page.process.depends_on)]
+        self.watched = {name: page for name, page in self.pages.items() if page.process.watch is not None}
 
     # What is expected, before the rules are asked.
 
@@ -201,13 +268,24 @@ class Books:
                 for name, page in self.pages.items():
                     if page.retries:
                         page.clear_retries(now)
-                    if page.limit is not None and now >= page.limit and not page.passed:
+                    if page.limit is not None and now >= page.limit and not page.passed and page.paused_at is None:
                         assert before[name].state is STARTING
                         page.judge(124, now, well=False)
+            case Reload(plan=plan):
+                if not over:
+                    self._reload(plan, before, now)
+            case Attached(name=name):
+                if name in self.pages and not self.pages[name].attached:
+                    page = self.pages[name]
+                    page.attached = True
+                    page.paused_at = now if page.process.health and _lives(before[name]) else None
+            case Detached(name=name):
+                if name in self.pages and self.pages[name].attached:
+                    self._detach(self.pages[name], before[name], now)
             case Start(names=names) | Restart(names=names):
                 if not over:
                     for name in dict.fromkeys(names):
-                        if name in self.pages:
+                        if name in self.pages and not self.pages[name].leaving:
                             self._ask(self.pages[name], before[name], restart=isinstance(event, Restart))
                             self.pages[name].suspended = False
             case Stop(names=names):
@@ -242,6 +320,81 @@ class Books:
                 page = self.pages[name]
                 page.prepared = (page.prepared or succeeded) and not page.changed
 
+    def _reload(self, plan: Plan, before: Mapping[str, Lifecycle], now: float) -> None:
+        self.plan = plan.processes
+        for process in plan.processes:
+            name = process.name
+            page = self.pages.get(name)
+            self.world.processes[name] = process
+            if page is None or page.leaving:
+                self.reloads.add("added" if page is None else "back")
+                if page is None:
+                    page = self.pages[name] = Page(process)
+                else:
+                    page.become(process, before[name].phase)
+                page.leaving = False
+                self.removed.discard(name)
+                if plan.names is None or name in plan.names:
+                    self._ask(page, before.get(name) or Lifecycle(process), restart=False)
+            else:
+                self._take_over(page, process, before[name], now)
+        for name in self.pages.keys() - {process.name for process in plan.processes}:
+            page, life = self.pages[name], before[name]
+            if page.leaving:
+                continue
+            self.reloads.add("gone" if life.phase is NONE else "removed")
+            if page.ever_asked and not (life.phase is NONE and life.state in ENDS and page.process.watch is None):
+                self.removed.add(name)
+            page.leaving = True
+            self._stop(page, life)
+        self._relate()
+
+    def _take_over(self, page: Page, process: Process, life: Lifecycle, now: float) -> None:
+        old = page.process
+        if process == old:
+            self.reloads.add("same")
+            return
+        line = None if process.health is None else process.health.log
+        old_line = None if old.health is None else old.health.log
+        if any(getattr(process, field) != getattr(old, field) for field in OF_THE_CHILD) or line not in (
+            None,
+            old_line,
+        ):
+            page.become(process, life.phase)
+            page.follow(old, life, now)
+            self.reloads.add("restarted" if page.ever_asked and not page.dismissed else "still")
+            if page.ever_asked and not page.dismissed:
+                page.suspended = False
+                self._ask(page, life, restart=True)
+            return
+        self.reloads.add("in place")
+        page.process = process
+        page.follow(old, life, now)
+        if not _lives(life):
+            return
+        if process.health == old.health:
+            page.give_up(now)
+            return
+        self.reloads.add("checked otherwise")
+        up_at, log_seen = page.up_at, page.log_seen
+        page.begin_checks(now)
+        if process.health is None:
+            page.up_at = now if up_at is None else up_at
+        else:
+            page.log_seen = process.health.log is None or (old.health is not None and log_seen)
+            if page.log_seen and process.health.check is None:
+                page.passed, page.limit, page.up_at = True, None, now
+
+    def _detach(self, page: Page, life: Lifecycle, now: float) -> None:
+        page.attached = False
+        if page.paused_at is None:
+            return
+        if page.limit is not None:
+            page.limit += now - page.paused_at
+        page.paused_at = page.last_check = None
+        if _lives(life):
+            page.give_up(now)
+
     def _see_change(self, page: Page, life: Lifecycle, now: float) -> None:
         if page.ever_asked and not page.dismissed and not page.suspended:
             self.changed_while.add(life.state)
@@ -275,13 +428,25 @@ class Books:
 
     def _stop_all(self, before: Mapping[str, Lifecycle]) -> None:
         for name, page in self.pages.items():
+            if page.process.detached and not page.ending and self._is_there(name):
+                page.free = True
             self._stop(page, before[name])
+
+    def _is_there(self, name: str) -> bool:
+        if name in self.world.living:
+            return self.world.living[name][1].phase is ALIVE
+        return any(launch.name == name for launch in self.world.spawning)
 
     def _learn(self, page: Page, event: CheckFinished | LogMatched, now: float) -> None:
         health = page.process.health
-        assert health is not None
         succeeded = False
+        if health is None:
+            return
         if isinstance(event, LogMatched):
+            if page.log_seen:
+                # It belonged to what was to be known of it before.
+                page.give_up(now)
+                return
             page.log_seen = True
             succeeded = health.check is None
         else:
@@ -295,28 +460,27 @@ class Books:
             if not page.passed or page.failures >= health.retries:
                 page.up_at = now
             page.passed, page.failures, page.limit = True, 0, None
-        elif page.limit is not None and now >= page.limit:
-            page.judge(124, now, well=False)
-        elif page.passed and isinstance(event, CheckFinished) and not event.skipped:
+        elif page.passed and isinstance(event, CheckFinished) and not event.skipped and page.paused_at is None:
             page.failures += 1
             if page.failures >= health.retries:
-                if page.process.restart is not When.NEVER:
-                    page.judge(1, now, well=False)
                 page.up_at = None
+        page.give_up(now)
 
     # What must be true, when they have answered.
 
     def check(
         self, before: Fleet, event: Event, after: Fleet, actions: tuple[Action, ...], now: float, *, stale: bool = False
     ) -> None:
-        old, new = before.members, after.members
+        old, new = dict(before.members), after.members
+        for name in new.keys() - old.keys():
+            old[name] = Lifecycle(new[name].process, run=self.runs.get(name, 0), earlier_runs=self.runs.get(name, 0))
         changed = [name for name, life in new.items() if life is not old[name]]
         if stale:
             assert not actions, "a stale fact had consequences"
             assert all(new[name] == old[name] for name in changed), "a stale fact changed something"
             return
         for action in actions:
-            if isinstance(action, Announce):
+            if isinstance(action, Announce) and not action.text.startswith(LIVES_ON):
                 self._check_announcement(action, event, old, actions, now)
         if not after.shutting_down:
             for name in changed:
@@ -328,9 +492,9 @@ class Books:
                 self._check_follower(name, event, old, new)
         if isinstance(event, ChildExited | GroupEnded | SpawnFailed):
             self._check_end(event, old, new, now)
-        self._check_app(before, event, after)
+        self._check_app(before, event, after, old)
         for action in actions:
-            self._check_action(action, actions, after, now)
+            self._check_action(action, actions, event, after, now)
             self.world.perform(action, now)
         for name in changed:
             if name in self.watched:
@@ -338,12 +502,19 @@ class Books:
             self._check_change(name, old[name], new[name], actions)
             if new[name].state is SKIPPED and old[name].state is not SKIPPED:
                 self._check_skipped(new[name], new)
+        for name in before.members.keys() - new.keys():
+            assert self.pages[name].leaving, "gone, and in the plan"
+            assert name not in self.world.living, "gone, and it lives"
+            assert name not in self.world.preparing, "gone, and its preparation goes on"
+            assert name not in self.world.checks, "gone, and is checked"
+            del self.pages[name]
+            self._relate()
         self._check_members(after, now)
         if isinstance(event, Tick):
             due = rules.deadline(after)
             if due is not None and due <= now:
                 told = {action.name for action in actions if isinstance(action, SendSignal | RunStopCommand)}
-                assert any(new[name].process.ending.timeout == 0.0 for name in told), "a tick left its deadline behind"
+                assert any(new[name].ending.timeout == 0.0 for name in told), "a tick left its deadline behind"
 
     def check_rest(self, members: Mapping[str, Lifecycle]) -> None:
         """When all is quiet, the newest is what runs, unless its preparation failed, or never ends."""
@@ -356,7 +527,9 @@ class Books:
     def _follows(self, name: str, old: Mapping[str, Lifecycle], new: Mapping[str, Lifecycle]) -> bool:
         return any(
             edge.restart
+            and edge.name in new
             and _had_come_up(old[edge.name], edge.condition)
+            and not (_lives(new[edge.name]) and new[edge.name].run == old[edge.name].run)
             and new[edge.name].wanted
             and not _had_come_up(new[edge.name], edge.condition)
             for edge in self.pages[name].process.depends_on
@@ -364,8 +537,8 @@ class Books:
 
     def _check_following(self, old: Mapping[str, Lifecycle], new: Mapping[str, Lifecycle]) -> None:
         for name in self.followers:
-            life = new[name]
-            if not life.asked_to_end and (life.lives or life.phase is SPAWNING):
+            life = new.get(name)
+            if life is not None and not life.asked_to_end and (life.lives or life.phase is SPAWNING):
                 assert not self._follows(name, old, new), "did not follow a restart"
 
     def _check_follower(
@@ -395,7 +568,7 @@ class Books:
         cause, _, what = text.partition("; ")
         if isinstance(event, PreparationEnded):
             assert event.succeeded, "a preparation that failed has consequences"
-            assert cause == "`make` succeeded", "not the cause"
+            assert cause == ("prepared" if watch.run is None else "`make` succeeded"), "not the cause"
             assert page.prepared, "what changed meanwhile has to be prepared first"
         else:
             assert isinstance(event, Tick), "a change acts at once"
@@ -404,7 +577,7 @@ class Books:
             waited = page.changed_first + max(PATIENCE, watch.debounce)
             assert now >= min(page.changed_last + watch.debounce, waited), "it was not quiet yet"
         if what in ("restarting", "starting"):
-            assert (watch.run is None) is isinstance(event, Tick), "prepared without need, or needed and not prepared"
+            assert watch.run is None or not isinstance(event, Tick), "needed and not prepared"
             assert (what == "starting") is (old[name].phase is NONE), "not what is done"
             self._ask(page, old[name], restart=True)
         elif what.startswith("running"):
@@ -446,7 +619,10 @@ class Books:
         now: float,
     ) -> None:
         name = event.name
-        page, life = self.pages[name], new[name]
+        page, life = self.pages[name], new.get(name)
+        if life is None:
+            assert page.leaving, "gone, and in the plan"
+            return
         if isinstance(event, ChildExited) and event.leftovers:
             assert (life.state, life.phase) == (STOPPING, LINGERING)
             return
@@ -466,14 +642,15 @@ class Books:
             count = page.retries if page.process.max_retries is None else f"{page.retries}/{page.process.max_retries}"
             assert life.reason.endswith(f"; retry {count} in {wait:.1f} s"), "not the reason of a retry"
 
-    def _check_app(self, before: Fleet, event: Event, after: Fleet) -> None:
+    def _check_app(self, before: Fleet, event: Event, after: Fleet, old: Mapping[str, Lifecycle]) -> None:
         if before.shutting_down:
             assert after.shutting_down, "the shutdown was forgotten"
             assert after.code == before.code, "a later cause hid the first"
             return
-        if isinstance(event, ChildExited | SpawnFailed) and (page := self.pages[event.name]).outcome in (
-            COMPLETED,
-            FAILED,
+        if (
+            isinstance(event, ChildExited | SpawnFailed)
+            and (page := self.pages[event.name]).outcome in (COMPLETED, FAILED)
+            and not page.leaving
         ):
             self.first_failure = self.first_failure or page.code
             ends = page.process.stop_all.applies(success=page.outcome is COMPLETED)
@@ -487,11 +664,13 @@ class Books:
         if after.shutting_down:
             self.ended_by = type(event)
         for name, life in after.members.items():
-            if life.state is SKIPPED and before.members[name].state is not SKIPPED:
+            if life.state is SKIPPED and old[name].state is not SKIPPED:
                 self.first_failure = self.first_failure or 1
                 self.pages[name].allowed = self.pages[name].asked = False
 
-    def _check_action(self, action: Action, actions: tuple[Action, ...], after: Fleet, now: float) -> None:
+    def _check_action(
+        self, action: Action, actions: tuple[Action, ...], event: Event, after: Fleet, now: float
+    ) -> None:
         match action:
             case Spawn():
                 self._check_spawn(action, after, now)
@@ -508,35 +687,49 @@ class Books:
                 assert health is not None, "a check that there is not"
                 assert health.check is not None, "a check that there is not"
                 assert page.log_seen, "a check before the log line"
+                assert not page.attached, "a check while somebody is attached"
                 if page.last_check is not None:
                     wait = health.interval if page.passed else health.start_interval
                     assert now >= page.last_check + wait, "a check too early"
             case CancelCheck(name=name, run=run):
                 assert self.world.checks.get(name) == run, "cancelled what is not under way"
-                assert self.pages[name].ending or name not in self.world.living, "cancelled for no reason"
+                others = isinstance(event, Reload) and "checked otherwise" in self.reloads
+                assert others or self.pages[name].ending or name not in self.world.living, "cancelled for no reason"
             case RunPreparation(name=name):
                 assert name not in self.world.preparing, "two preparations at once"
             case CancelPreparation(name=name):
                 assert name in self.world.preparing, "cancelled what is not under way"
-                assert self.pages[name].dismissed, "cancelled for no reason"
-            case RunHook() | Announce():
+                page = self.pages[name]
+                assert page.dismissed or page.process.watch is None, "cancelled for no reason"
+            case LetGo(name=name, run=run):
+                assert after.shutting_down, "let go, and the app goes on"
+                assert self.pages[name].free, "let go, and was not to live on"
+                assert self.world.living[name][0] == run, "not the run that lives"
+                assert not self.world.living[name][1].told, "told to end, and let go"
+            case Announce(name=name, text=text):
+                assert self.pages[name].free or not text.startswith(LIVES_ON), "said to live on, and was not to"
+            case RunHook():
                 pass
 
     def _check_spawn(self, action: Spawn, after: Fleet, now: float) -> None:
         name, page = action.name, self.pages[action.name]
+        assert not page.leaving, "a launch of what was removed"
+        assert action.run == self.runs.get(name, 0) + 1, "the runs are not counted"
+        self.runs[name] = action.run
         assert name not in self.world.living, "a twin: the group of the last run is still there"
         assert all(other.name != name for other in self.world.spawning), "a twin: two launches at once"
         assert not after.shutting_down, "a launch while the app ends"
         assert page.allowed, "a launch after a stop"
         for edge in page.process.depends_on:
             other = after.members[edge.name]
-            assert _is_up(other, edge.condition) or (action.run > 1 and other.state in ENDS), (
+            assert _is_up(other, edge.condition) or (page.ran and other.state in ENDS), (
                 f"launched before {edge.name} was up"
             )
         if not page.asked:
             assert page.outcome is RESTARTING, "a launch that nobody asked for"
             assert now >= page.retry_at, "a retry without its wait"
         page.asked, page.ending, page.again, page.ready, page.outcome = False, False, False, False, None
+        page.ran, page.parting = True, None
         page.prepared = False
         if page.process.watch is None or page.process.watch.run is None:
             page.changed = False
@@ -551,7 +744,9 @@ class Books:
         if isinstance(action, SendSignal) and action.signal == CHANGE_SIGNAL:
             assert any(isinstance(other, Announce) and other.name == name for other in actions), "sent without a word"
             return
-        ending = self.pages[name].process.ending
+        page = self.pages[name]
+        assert not page.free, "a signal to what lives on"
+        ending = page.ends_as.ending
         number = STOP_COMMAND if isinstance(action, RunStopCommand) else action.signal
         if isinstance(action, SendSignal):
             assert action.pid == group.pid, "a signal to somebody else"
@@ -560,8 +755,10 @@ class Books:
             assert number == (STOP_COMMAND if command else ending.signal), "not asked to end as it wants to be"
             if isinstance(action, SendSignal):
                 assert action.only_main is (ending.only_main and group.phase is ALIVE), "not to whom it should go"
-            first = [other for other in self.dependants[name] if _ends_and_can_be_reached(after.members[other])]
+            there = (other for other in self.dependants[name] if other in after.members)
+            first = [other for other in there if _ends_and_can_be_reached(after.members[other])]
             assert not first, f"told to end before {first}"
+            page.parting, page.kill_at = page.ends_as, now + ending.timeout
             return
         assert isinstance(action, SendSignal)
         assert not action.only_main, "a second signal that is not for all"
@@ -572,7 +769,7 @@ class Books:
         assert number == SIGKILL, "a second signal that is not the escalation"
         if group.told:
             assert len(group.told) == 1 + (asked_by_command and group.told[-1][0] != STOP_COMMAND), "a third signal"
-            assert self.insisted > 1 or now >= group.told[0][1] + ending.timeout, "killed before its time"
+            assert self.insisted > 1 or now >= page.kill_at, "killed before its time"
 
     def _check_change(self, name: str, old: Lifecycle, new: Lifecycle, actions: tuple[Action, ...]) -> None:
         check_life(new)
@@ -590,8 +787,7 @@ class Books:
             else:
                 expected = UNHEALTHY if page.failures >= health.retries else HEALTHY
             assert new.state is expected, "not what the checks say"
-        if page.process.hooks is not None:
-            self._check_hooks(name, old, new, actions)
+        self._check_hooks(name, old, new, actions)
 
     def _check_hooks(self, name: str, old: Lifecycle, new: Lifecycle, actions: tuple[Action, ...]) -> None:
         page, expected = self.pages[name], ""
@@ -600,18 +796,28 @@ class Books:
                 expected = "once more"
             elif new.state is FAILED:
                 expected = "failed"
-            elif new.state is (COMPLETED if page.process.oneshot else HEALTHY if page.process.health else RUNNING):
-                expected = "" if page.ready else "is up"
+            elif new.state in (RUNNING, HEALTHY):
+                expected = "" if page.ready or page.process.oneshot else "is up"
                 page.ready = True
+            elif new.state is COMPLETED and page.process.oneshot:
+                expected = "is up"
+        if page.process.hooks is None:
+            expected = ""
         run = [action.command for action in actions if isinstance(action, RunHook) and action.name == name]
         assert run == ([expected] if expected else []), "not the hook of this moment"
 
     def _check_members(self, after: Fleet, now: float) -> None:
         world, members = self.world, after.members
+        leaving = [name for name, page in self.pages.items() if page.leaving]
+        assert after.leaving == set(leaving), "not those that are leaving"
+        planned = [process.name for process in self.plan]
+        assert list(members)[: len(planned)] == planned, "not the order of the plan"
+        assert set(members) == {*planned, *leaving}, "not those of the plan"
         launching = {launch.name: launch.run for launch in world.spawning}
         assert len(launching) <= LAUNCHES_AT_ONCE, "too many launches at once"
         for name, life in members.items():
             page, state = self.pages[name], life.state
+            assert life.process == page.process, "not what the plan says"
             if name in launching:
                 assert (life.run, life.phase) == (launching[name], SPAWNING), "a launch was forgotten"
             elif name in world.living:
@@ -633,7 +839,7 @@ class Books:
         else:
             asked = [members[name] for name, page in self.pages.items() if page.ever_asked]
             ended = all(life.state in ENDS and life.process.watch is None for life in asked)
-            assert after.finished == ended, "finished, or not?"
+            assert after.finished == (ended and not self.removed), "finished, or not?"
         if after.finished:
             self._check_finished(after)
 
@@ -654,7 +860,7 @@ class Books:
         for edge in life.process.depends_on:
             other = members[edge.name]
             if not _is_up(other, edge.condition):
-                assert life.run or other.state not in ENDS, "waits for a lost cause"
+                assert self.pages[life.process.name].ran or other.state not in ENDS, "waits for a lost cause"
                 if other.state not in ENDS:
                     missing.append(edge.name + (f", which is {other.reason}" if other.state is STOPPED else ""))
         if missing:
@@ -664,7 +870,7 @@ class Books:
             assert life.reason == "about to start", "does not wait for what it says"
 
     def _check_skipped(self, life: Lifecycle, members: Mapping[str, Lifecycle]) -> None:
-        assert not life.run, "skipped, and ran before"
+        assert not self.pages[life.process.name].ran, "skipped, and ran before"
         causes = _lost_causes(life, members)
         assert causes, "skipped without a cause"
         assert life.reason in causes, "skipped, and names another cause"
@@ -702,6 +908,10 @@ def check_life(life: Lifecycle) -> None:
         assert life.end is state, "an end without a verdict"
         assert "still there" not in life.reason
         assert "left running" not in life.reason
+
+
+def _lives(life: Lifecycle) -> bool:
+    return life.phase is ALIVE and life.state is not STOPPING
 
 
 def _is_up(life: Lifecycle, condition: Condition) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from app import CHECK, LOG, SIGINT, SIGKILL, SIGTERM
@@ -40,11 +41,32 @@ WATCHES = (
     Watch("/", ("app",), debounce=1.0, run="make", signal=CHANGE_SIGNAL),
 )
 HOOKS = Hooks("is up", "once more", "failed")
+NAMES = ("one", "two", "three", "four", "five", "six")
 
 
 def random_plan(random: Random) -> tuple[Process, ...]:
     """A few processes; more than are launched at once in a few plans."""
-    names = ["one", "two", "three", "four", "five", "six"][: random.choice((1, 2, 2, 3, 3, 3, 4, 6))]
+    return _random_processes(NAMES[: random.choice((1, 2, 2, 3, 3, 3, 4, 6))], random)
+
+
+def another_plan(processes: tuple[Process, ...], random: Random) -> tuple[Process, ...]:
+    """Some of these are missing, some are others in a few respects, and there may be new ones."""
+    kept = {process.name: process for process in processes if random.random() < 0.8}
+    names = [name for name in NAMES if name in kept or random.random() < 0.15]
+    fresh = {process.name: process for process in _random_processes(names, random)}
+    changed = random.choice((0.0, 0.1, 0.1, 0.4))
+    found = []
+    for name in random.sample(names, len(names)) if random.random() < 0.3 else names:
+        process = kept.get(name, fresh[name])
+        others = {field: getattr(fresh[name], field) for field in Process._fields if random.random() < changed}
+        process = process._replace(**others)
+        edges = tuple(edge for edge in process.depends_on if edge.name in names)
+        found.append(process._replace(depends_on=edges))
+    return tuple(found)
+
+
+def _random_processes(names: Sequence[str], random: Random) -> tuple[Process, ...]:
+    """What depends on another one stands behind it in `NAMES`, so that no two of these plans make a circle."""
     processes: list[Process] = []
     dense = random.random()
     calm = random.random() < 0.5
@@ -54,7 +76,8 @@ def random_plan(random: Random) -> tuple[Process, ...]:
         health = random.choice(HEALTHS) if random.random() < 0.45 else None
         process = Process(
             name,
-            "run",
+            random.choice(("run", "run", "run it")),
+            detached=random.random() < 0.12,
             oneshot=random.random() < 0.15,
             depends_on=tuple(edges),
             restart=random.choice(WORDS),

@@ -13,16 +13,19 @@ from random import Random
 
 import pytest
 from books import SITUATIONS, Books
-from plans import random_plan
+from plans import NAMES, another_plan, random_plan
 from world import SIGKILL, SIGTERM, STOP_COMMAND, World
 
 from procreaper import changes, fleet
 from procreaper.changes import CALMS, MOST_RESTARTS
 from procreaper.events import (
+    Attached,
     CheckFinished,
     ChildExited,
+    Detached,
     Event,
     FilesChanged,
+    Reload,
     Restart,
     Shutdown,
     SpawnFailed,
@@ -65,10 +68,10 @@ class History:
         processes = plan(number // HISTORIES_PER_PLAN)
         self.random = Random(number)
         self.fleet: Fleet = fleet.begin(Plan(processes))
-        self.names = tuple(process.name for process in processes)
+        self.processes = processes
+        self.attached: set[str] = set()
         self.world = World({process.name: process for process in processes}, self.random)
         self.books = Books(processes, self.world)
-        self.watched = tuple(self.books.watched)
         self.now = 0.0
         self.events: list[tuple[float, Event]] = []
 
@@ -86,12 +89,20 @@ class History:
         self.fleet = after
         self.books.check(before, event, after, actions, self.now, stale=stale)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(process.name for process in self.processes)
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        return tuple(self.books.watched)
+
     # Somebody who knows nothing, and time.
 
     def request(self) -> None:
         random = self.random
-        one = random.choice(self.names)
-        names = random.choice(((one,), (one,), (one,), ("ghost", one), (one, random.choice(self.names)), self.names))
+        one = random.choice(self.names or NAMES)
+        names = random.choice(((one,), (one,), (one,), ("ghost", one), (one, random.choice(NAMES)), self.names))
         kind = random.random()
         if kind < 0.35:
             self.tell(Start(names))
@@ -104,6 +115,25 @@ class History:
 
     def shut_down(self) -> None:
         self.tell(Shutdown(self.random.choice((0, 130, 143)), insistent=self.random.random() < 0.7))
+
+    def reload(self) -> None:
+        """Somebody has edited the files."""
+        processes = another_plan(self.processes, self.random)
+        names = tuple(process.name for process in processes if self.random.random() < 0.8)
+        if not self.fleet.shutting_down:
+            self.processes = processes
+        self.tell(Reload(Plan(processes, None if self.random.random() < 0.7 else names)))
+
+    def attach(self) -> None:
+        """Somebody comes to a terminal, or leaves it; that may be told once more."""
+        name = self.random.choice(NAMES)
+        if name in self.attached:
+            self.attached.discard(name)
+            self.tell(Detached(name))
+        else:
+            if name in self.fleet.members:
+                self.attached.add(name)
+            self.tell(Attached(name))
 
     def save(self) -> None:
         """Somebody saves a file that concerns some of them, or more than one."""
@@ -140,8 +170,14 @@ class History:
         random = self.random
         if random.random() < 0.9:
             self.tell(Start(self.names))
-        for _ in range(random.randrange(4, 20)):
+        for _ in range(random.randrange(4, 24)):
             kind = random.random()
+            if kind > 0.93:
+                if kind > 0.97:
+                    self.reload()
+                else:
+                    self.attach()
+                continue
             if kind < 0.55 and (moves := self.world.moves()):
                 self.tell(random.choice(moves)())
             elif kind < 0.65 and self.world.living:
@@ -158,7 +194,9 @@ class History:
 
     def rest(self) -> None:
         """All goes well from now on: then nothing may go on for ever, and nothing may wait for what never comes."""
-        for _ in range(300):
+        for name in NAMES:
+            self.tell(Detached(name))
+        for _ in range(400):
             world = self.world
             if world.checks:
                 self.tell(world.finish_check(next(iter(world.checks))))
@@ -178,13 +216,14 @@ class History:
         """The app is asked to end; from now on the world does its part, and ticks come in time."""
         begun = self.now
         self.shut_down()
+        longest = max(map(self.longest, self.fleet.members), default=0.0)
         noise = self.random.randrange(4)
         for _ in range(500):
             if self.fleet.finished:
                 break
             if noise and self.random.random() < 0.3:
                 noise -= 1
-                self.random.choice((self.request, self.shut_down, self.report_again))()
+                self.random.choice((self.request, self.shut_down, self.report_again, self.reload, self.attach))()
                 if self.watched:
                     self.save()
             elif moves := self.world.moves():
@@ -197,7 +236,7 @@ class History:
         else:
             raise AssertionError("the shutdown goes on and on")
         if self.now > begun + OUT_OF_REACH_AFTER:
-            assert self.now <= begun + max(map(self.longest, self.names)) + ROUNDING, "the shutdown took too long"
+            assert self.now <= begun + longest + ROUNDING, "the shutdown took too long"
         while moves := self.world.moves():
             self.tell(self.random.choice(moves)())
         assert self.fleet.finished
@@ -209,7 +248,7 @@ class History:
 
     def longest(self, name: str) -> float:
         """How long it may take until this one has ended, after all that depends on it."""
-        own = self.fleet.members[name].process.ending.timeout + OUT_OF_REACH_AFTER
+        own = self.fleet.members[name].ending.timeout + OUT_OF_REACH_AFTER
         return own + max((self.longest(other) for other in self.books.dependants[name]), default=0.0)
 
 
@@ -250,6 +289,19 @@ def test_the_histories_go_everywhere() -> None:
     changed_while = set().union(*(history.books.changed_while for history in histories))
     assert changed_while >= set(State) - {State.STOPPED, State.UNHEALTHY}
     assert any(history.world.living for history in histories), "nothing was ever out of reach"
+    reloads = set().union(*(history.books.reloads for history in histories))
+    assert reloads == {
+        "added",
+        "removed",
+        "gone",
+        "back",
+        "restarted",
+        "still",
+        "in place",
+        "checked otherwise",
+        "same",
+    }
+    assert any(history.world.free for history in histories), "nothing was ever let go"
     lives = [life for history in histories for life in history.fleet.members.values()]
     assert any("gave up" in life.reason for life in lives)
     assert max(life.restarts for life in lives) > 2

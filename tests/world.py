@@ -9,7 +9,7 @@ time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from random import Random
 
@@ -25,6 +25,7 @@ from procreaper.events import (
     Event,
     Exit,
     GroupEnded,
+    LetGo,
     LogMatched,
     PreparationEnded,
     RunCheck,
@@ -101,7 +102,7 @@ class Group:
 class World:
     """What runs, what is under way, and what is known of it outside."""
 
-    def __init__(self, processes: Mapping[str, Process], random: Random) -> None:
+    def __init__(self, processes: dict[str, Process], random: Random) -> None:
         self.processes = processes
         self.random = random
         # Launches that were not answered yet, groups by run, and those not known to be gone.
@@ -113,6 +114,8 @@ class World:
         self.stale: list[Event] = []
         # Preparations under way, and whether they will ever end by themselves.
         self.preparing: dict[str, bool] = {}
+        # Those that live on, and are not ours any more.
+        self.free: list[Group] = []
 
     def perform(self, action: Action, now: float) -> None:
         match action:
@@ -133,6 +136,12 @@ class World:
                 self.preparing[name] = self.random.random() < 0.8
             case CancelPreparation(name=name):
                 del self.preparing[name]
+            case LetGo(name=name, run=run):
+                group = self.groups[name, run]
+                del self.living[name]
+                group.phase = Phase.NONE
+                self.free.append(group)
+                self.stale += [ChildExited(name, run, Exit.of(0), leftovers=True), GroupEnded(name, run)]
             case RunHook() | Announce():
                 pass
 
