@@ -1,0 +1,1 @@
+"""Export: from a project to the files of an init system, or of a scheduler."""

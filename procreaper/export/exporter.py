@@ -1,0 +1,120 @@
+"""What an exporter is given, and what it gives back: an app with all that is known of it, and the files for it.
+
+Rules: values only, nothing here reads or writes a file. An exporter is anything with a function `render`, a module will
+do. It is pure: it looks at the `App` and at nothing else, so that the same project gives the same files everywhere.
+
+What the target cannot say is a warning that names the process and the key, and never dropped silently. Where only the
+one who has the project can decide, or where a file would be broken, it raises `ConfigError` with every such problem.
+
+Without a `.reaper.toml` an export runs everything again whenever it ends, as all exports of honcho do. With one, what
+stands in it counts, and what does not is as in `start`; but a process that says nothing of `restart` is still run again,
+because nobody is there who would look: `Exported.restart` has the answer.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+from procreaper.errors import Problem
+from procreaper.plan import Process, When
+
+
+class File(NamedTuple):
+    """A file to write: `path` is relative to LOCATION, with slashes; who may read it is up to the umask."""
+
+    path: str
+    content: str
+    executable: bool = False
+
+
+class Exported(NamedTuple):
+    """One process to export.
+
+    `process` is that of the plan, but without its `env` (which is None), with an absolute `cwd` and nothing from flags
+    of `start`. `environment` is what it needs beyond the machine's own: the `.env` files, `env_file`, `env`, PORT and the
+    names; `unset` are the variables that `env = { X = false }` removes. `port` is its PORT. `autostart`: it starts with
+    the app; otherwise only by hand. `said` has the keys of `.reaper.toml` that were given for it, also those of tables
+    such as ``stop.signal``, and for each the line that it stands in, as far as that is known.
+    """
+
+    process: Process
+    environment: Mapping[str, str]
+    unset: tuple[str, ...] = ()
+    port: int | None = None
+    autostart: bool = True
+    said: Mapping[str, int | None] = {}
+
+    @property
+    def name(self) -> str:
+        """Its name: ``web.1``."""
+        return self.process.name
+
+    @property
+    def slug(self) -> str:
+        """Its name in file names, as honcho makes it: ``web-1``."""
+        return re.sub(r"\W", "-", self.process.name)
+
+    @property
+    def script(self) -> str:
+        """Its command for a shell, also where it was given as a list."""
+        command = self.process.command
+        return command if isinstance(command, str) else shlex.join(command)
+
+    @property
+    def restart(self) -> When:
+        """When it is run again after it has ended."""
+        if "restart" in self.said:
+            return self.process.restart
+        return When.NEVER if self.process.oneshot else When.ALWAYS
+
+
+class App(NamedTuple):
+    """What to export. `root` is absolute; `settings` is the path of the `.reaper.toml`, None where there is none.
+
+    `user`, `log` (a directory) and `shell` are honcho's options with honcho's defaults, `image` is a container image.
+    `is_given` has the names of those options that were given.
+    """
+
+    name: str
+    root: str
+    user: str
+    log: str
+    shell: str
+    processes: tuple[Exported, ...]
+    settings: str | None = None
+    image: str | None = None
+    is_given: frozenset[str] = frozenset()
+
+    @property
+    def supervised(self) -> bool:
+        """Whether there is a `.reaper.toml`."""
+        return self.settings is not None
+
+    def warning(self, exported: Exported, key: str, message: str, hint: str | None = None) -> Problem:
+        """A warning at the line of `.reaper.toml` where this key of the process stands."""
+        return Problem(message, self.settings, exported.said.get(key), hint, "warning")
+
+    def left_out(self, exported: Exported, target: str, keys: Mapping[str, str | None]) -> Iterator[Problem]:
+        """A warning for each of these keys that was given, which the target cannot say; the values are the hints."""
+        for key, hint in keys.items():
+            if key in exported.said:
+                message = f"`{key}` of `{exported.process.type}` is left out: {target} has nothing like it"
+                yield self.warning(exported, key, message, hint)
+
+
+class Rendered(NamedTuple):
+    """The files, none of them twice, and the warnings; several that are equal are shown once."""
+
+    files: tuple[File, ...]
+    warnings: tuple[Problem, ...] = ()
+
+
+class Exporter(Protocol):
+    """Anything that renders an app."""
+
+    def render(self, app: App) -> Rendered:
+        """The files for this app. Raises ConfigError for what cannot be written at all."""
+        ...

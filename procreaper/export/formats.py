@@ -1,0 +1,68 @@
+"""The formats that there are: ours, those of other packages, and those that other packages have made for honcho.
+
+Rules: knows names and how to get an exporter, and nothing of any format. A package offers one in its `pyproject.toml`;
+what it names is a module, or an object, or a class without arguments, that has the function `render`:
+
+    [project.entry-points."procreaper.exporters"]
+    nomad = "procreaper_nomad"
+
+Ours are found without looking at what is installed, and win over others of the same name, which win over honcho's.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeGuard
+
+from procreaper.errors import ProcreaperError
+from procreaper.export.exporter import Exporter
+from procreaper.suggest import did_you_mean
+
+GROUP = "procreaper.exporters"
+# The formats of ours, and the module of each in this package.
+OURS = {
+    "compose": "compose",
+    "kubernetes": "kubernetes",
+    "launchd": "launchd",
+    "runit": "runit",
+    "supervisord": "supervisord",
+    "systemd": "systemd",
+    "upstart": "upstart",
+}
+USAGE_ERROR = 2
+
+
+def known_formats() -> list[str]:
+    """The names of all formats that can be exported to."""
+    return sorted({*OURS, *entry_points(group=GROUP).names})
+
+
+def find_exporter(name: str) -> Exporter:
+    """The exporter for a format. Raises ProcreaperError where there is none, or where it does not work."""
+    if name in OURS:
+        module = import_module(f"procreaper.export.{OURS[name]}")
+        if _is_exporter(module):
+            return module
+    for entry in entry_points(group=GROUP, name=name):
+        return _load(entry)
+    formats = known_formats()
+    message = f"there is no format `{name}` to export to"
+    raise ProcreaperError(message, hint=did_you_mean(name, formats), exit_code=USAGE_ERROR)
+
+
+def _load(entry: EntryPoint) -> Exporter:
+    source = f"the exporter `{entry.name}` ({entry.value})"
+    hint = "correct or remove the package that it comes from"
+    try:
+        found = entry.load()
+        exporter = found() if isinstance(found, type) else found
+    except (Exception, SystemExit) as error:
+        raise ProcreaperError(f"{source} cannot be imported: {error}", hint=hint) from error
+    if not _is_exporter(exporter):
+        raise ProcreaperError(f"{source} has no function `render`", hint=hint)
+    return exporter
+
+
+def _is_exporter(thing: object) -> TypeGuard[Exporter]:
+    return callable(getattr(thing, "render", None))
