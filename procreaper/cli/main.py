@@ -90,6 +90,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
             from procreaper.cli.act import quit_app
 
             return quit_app(_place(given))
+        case "export":
+            return _export(given)
         case "run":
             from procreaper.cli.run import run
 
@@ -104,6 +106,16 @@ def _dispatch(arguments: Sequence[str]) -> int:
             options = _options(given)
             return start(options, _style(given))
     raise AssertionError(given.command)
+
+
+def _export(given: Namespace) -> int:
+    from procreaper.cli.export import export
+    from procreaper.export.application import Choices
+
+    options = _options(given)
+    choices = Choices(*(getattr(given, field, None) for field in Choices._fields))
+    template_dir, force = getattr(given, "template_dir", None), getattr(given, "force", False)
+    return export(options, choices, given.format, given.location, template_dir=template_dir, force=force)
 
 
 def _help(task: str | None) -> int:

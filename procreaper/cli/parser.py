@@ -18,7 +18,11 @@ from procreaper.errors import ProcreaperError
 DESCRIPTION = "Run the processes of a Procfile, and supervise them"
 FORMATION = "TYPE=N,TYPE=N"
 NAMES = "NAME,NAME"
-HONCHOS = frozenset({"--app-root", "--concurrency", "--env", "--no-colour", "--no-prefix", "--port", "--procfile"})
+EXPORT_FORMATS = "systemd, supervisord, runit, upstart, launchd, compose, kubernetes, or one of another package"
+HONCHOS = frozenset(
+    {"--app-root", "--concurrency", "--env", "--no-colour", "--no-prefix", "--port", "--procfile"}
+    | {"--app", "--log", "--shell", "--template-dir", "--user"}
+)
 USAGE_ERROR = 2
 
 
@@ -111,6 +115,21 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("argv", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-a", "--app", metavar="APP", help="name of the app (default: that of the current directory)")
+    parser.add_argument("-l", "--log", metavar="DIR", help="where the logs are to go (default: /var/log/APP)")
+    parser.add_argument("-p", "--port", metavar="N", help="port of the first process (default: 5000)")
+    parser.add_argument("-c", "--concurrency", metavar=FORMATION, help="how many of each type; one of those not named")
+    parser.add_argument("-m", "--formation", metavar=FORMATION, help="as -c, but none of those not named")
+    parser.add_argument("-u", "--user", help="the user that the app is to run as (default: APP)")
+    parser.add_argument("-s", "--shell", help="the shell that is to run the commands (default: /bin/sh)")
+    parser.add_argument("-t", "--template-dir", metavar="DIR", help="templates to use instead of those of honcho")
+    parser.add_argument("--image", help="the container image, for compose and kubernetes")
+    parser.add_argument("--force", action="store_true", help="replace files that are not from an earlier export")
+    parser.add_argument("format", metavar="FORMAT", help=f"what to export to: {EXPORT_FORMATS}")
+    parser.add_argument("location", metavar="LOCATION", help="the directory to write to")
+
+
 def _add_help(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", nargs="?", metavar="COMMAND", help="the command to describe")
 
@@ -183,6 +202,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
 COMMANDS: dict[str, tuple[Any, ...]] = {
     "check": ("validate the Procfile, the environment files and the settings", _add_common, _add_check),
     "completion": ("print the script that completes what is typed, for a shell", _add_completion),
+    "export": ("write the application as files for an init system or a scheduler", _add_common, _add_export),
     "help": ("describe the commands, or one of them", _add_help),
     "ls": ("list all apps that run", _add_colour, _add_json),
     "ps": ("show what the processes of the running app do, and why", _add_place, _add_json, _add_live),

@@ -7,8 +7,8 @@ What the target cannot say is a warning that names the process and the key, and 
 one who has the project can decide, or where a file would be broken, it raises `ConfigError` with every such problem.
 
 Without a `.reaper.toml` an export runs everything again whenever it ends, as all exports of honcho do. With one, what
-stands in it counts, and what does not is as in `start`; but a process that says nothing of `restart` is still run again,
-because nobody is there who would look: `Exported.restart` has the answer.
+stands in it counts, and what does not is as in `start`; but a process that says nothing of `restart` is still run
+again, because nobody is there who would look: `Exported.restart` has the answer.
 """
 
 from __future__ import annotations
@@ -21,23 +21,31 @@ from typing import NamedTuple, Protocol
 from procreaper.errors import Problem
 from procreaper.plan import Process, When
 
+# A line with this is a comment in our files wherever the format has comments, and tells later that they are ours.
+MARK = "made by `procreaper export`"
+
 
 class File(NamedTuple):
-    """A file to write: `path` is relative to LOCATION, with slashes; who may read it is up to the umask."""
+    """A file to write: `path` is relative to LOCATION, with slashes; who may read it is up to the umask.
+
+    `known_by` is a regular expression. Only if it is found in a file that exists already, that is known to be from an
+    earlier export, and replaced. None: known by the other files in the same directory of LOCATION.
+    """
 
     path: str
     content: str
     executable: bool = False
+    known_by: str | None = re.escape(MARK)
 
 
 class Exported(NamedTuple):
     """One process to export.
 
-    `process` is that of the plan, but without its `env` (which is None), with an absolute `cwd` and nothing from flags
-    of `start`. `environment` is what it needs beyond the machine's own: the `.env` files, `env_file`, `env`, PORT and the
-    names; `unset` are the variables that `env = { X = false }` removes. `port` is its PORT. `autostart`: it starts with
-    the app; otherwise only by hand. `said` has the keys of `.reaper.toml` that were given for it, also those of tables
-    such as ``stop.signal``, and for each the line that it stands in, as far as that is known.
+    `process` is that of the plan, but without its `env` (which is None) and with an absolute `cwd`. `environment` is
+    what it needs beyond the machine's own: the `.env` files, `env_file`, `env`, PORT and the names; `unset` are the
+    variables that `env = { X = false }` removes. `port` is its PORT. `autostart`: it starts with the app; otherwise
+    only by hand. `said` has the keys of `.reaper.toml` that were given for it, also those of tables such as
+    ``stop.signal``, and for each the line that it stands in, as far as that is known.
     """
 
     process: Process

@@ -20,33 +20,37 @@ from procreaper.export.exporter import Exporter
 from procreaper.suggest import did_you_mean
 
 GROUP = "procreaper.exporters"
-# The formats of ours, and the module of each in this package.
-OURS = {
-    "compose": "compose",
-    "kubernetes": "kubernetes",
-    "launchd": "launchd",
-    "runit": "runit",
-    "supervisord": "supervisord",
-    "systemd": "systemd",
-    "upstart": "upstart",
-}
+HONCHOS_GROUP = "honcho_exporters"
+# Each is a module of this package.
+OURS = ("compose", "kubernetes", "launchd", "runit", "supervisord", "systemd", "upstart")
 USAGE_ERROR = 2
 
 
 def known_formats() -> list[str]:
     """The names of all formats that can be exported to."""
-    return sorted({*OURS, *entry_points(group=GROUP).names})
+    return sorted({*OURS, *entry_points(group=GROUP).names, *entry_points(group=HONCHOS_GROUP).names})
 
 
-def find_exporter(name: str) -> Exporter:
-    """The exporter for a format. Raises ProcreaperError where there is none, or where it does not work."""
-    if name in OURS:
-        module = import_module(f"procreaper.export.{OURS[name]}")
-        if _is_exporter(module):
-            return module
-    for entry in entry_points(group=GROUP, name=name):
-        return _load(entry)
+def find_exporter(name: str, template_dir: str | None = None) -> Exporter:
+    """The exporter for a format; with a `template_dir`, which only honcho's know, that of honcho.
+
+    Raises ProcreaperError where there is none, or where it does not work.
+    """
+    if template_dir is None:
+        if name in OURS:
+            module = import_module(f"procreaper.export.{name}")
+            if _is_exporter(module):
+                return module
+        for entry in entry_points(group=GROUP, name=name):
+            return _load(entry)
+    for entry in entry_points(group=HONCHOS_GROUP, name=name):
+        from procreaper.export.foreign import Foreign
+
+        return Foreign(entry, template_dir)
     formats = known_formats()
+    if name in formats:
+        message = f"-t {template_dir}: there are no templates for `{name}`"
+        raise ProcreaperError(message, hint="leave it out", exit_code=USAGE_ERROR)
     message = f"there is no format `{name}` to export to"
     raise ProcreaperError(message, hint=did_you_mean(name, formats), exit_code=USAGE_ERROR)
 

@@ -1,0 +1,35 @@
+"""`export`: the project as files for an init system, or for a scheduler.
+
+Rules: everything is decided before anything is written. What is told goes to standard error, in honcho's words.
+"""
+
+from __future__ import annotations
+
+from procreaper.cli.problems import complain, report
+from procreaper.cli.project import examined
+from procreaper.config import Options, refuse_errors
+from procreaper.export.application import Choices, make_app
+from procreaper.export.formats import find_exporter
+from procreaper.export.writing import write_files
+
+
+def export(
+    options: Options,
+    choices: Choices,
+    format_: str,
+    location: str,
+    *,
+    template_dir: str | None = None,
+    force: bool = False,
+) -> int:
+    """Write the files and print their names. Raises ProcreaperError for whatever is wrong, before anything is written.
+
+    `force`: also over files that are not from an earlier export.
+    """
+    exporter = find_exporter(format_, template_dir)
+    project, configuration = examined(options)
+    report(refuse_errors(configuration.warnings))
+    rendered = exporter.render(make_app(project, configuration, options, choices))
+    report(dict.fromkeys(rendered.warnings))
+    write_files(location, rendered.files, force=force, tell=lambda path: complain(f"Writing '{path}'"))
+    return 0

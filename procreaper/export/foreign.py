@@ -1,0 +1,51 @@
+"""Exporters that were made for honcho: those of other packages, and honcho's own with templates of the user's.
+
+Rules: they are given what honcho gives them, and know nothing of `.reaper.toml`; that is told. They need jinja2, which
+honcho's own module does not import but exit for, so it is looked for first.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import EntryPoint
+from importlib.util import find_spec
+
+from honcho.environ import ProcessParams
+
+from procreaper.errors import Problem, ProcreaperError
+from procreaper.export.exporter import App, File, Rendered
+
+INSTALL = "pip install 'procreaper[export]'"
+
+
+class Foreign:
+    """One of honcho's exporters as one of ours."""
+
+    def __init__(self, entry: EntryPoint, template_dir: str | None) -> None:
+        self._entry = entry
+        self._template_dir = template_dir
+
+    def render(self, app: App) -> Rendered:
+        """The files that it makes of this app. Raises ProcreaperError where it does not work."""
+        if find_spec("jinja2") is None:
+            message = f"the exporter `{self._entry.name}` needs jinja2, which is not installed"
+            raise ProcreaperError(message, hint=f"`{INSTALL}`")
+        if self._template_dir is not None and not os.path.isdir(self._template_dir):
+            message = f"-t {self._template_dir}: this is not a directory"
+            raise ProcreaperError(message, hint="name the directory that the templates are in")
+        context = {"app": app.name, "app_root": app.root, "log": app.log, "shell": app.shell, "user": app.user}
+        processes = [ProcessParams(one.name, one.script, False, dict(one.environment)) for one in app.processes]
+        try:
+            exporter = self._entry.load()(template_dir=self._template_dir)
+            made = [(file.name, file.content, file.executable) for file in exporter.render(processes, context)]
+        except (Exception, SystemExit) as error:
+            message = f"the exporter `{self._entry.name}` ({self._entry.value}) fails: {type(error).__name__}: {error}"
+            raise ProcreaperError(message, hint="look at its templates, or at the package it comes from") from error
+        files = tuple(File(name, content, executable=executable) for name, content, executable in made)
+        return Rendered(files, self._warnings(app))
+
+    def _warnings(self, app: App) -> tuple[Problem, ...]:
+        if app.settings is None:
+            return ()
+        message = f"the exporter `{self._entry.name}` was made for honcho: only commands and environments reach it"
+        return (Problem(message, app.settings, hint="say the rest in the files that it writes", level="warning"),)

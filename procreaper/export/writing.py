@@ -1,0 +1,164 @@
+"""Write the files of an export: all or none, and nothing outside the directory that was named.
+
+Rules: knows nothing of formats. An existing file is replaced only if it is known to be from an earlier export: because
+it already is what is to be written, or because it matches the pattern that its exporter gives (`File.known_by`). The
+pattern stands for the marker that our files carry, or for the whole shape of a file that must be exactly honcho's and
+cannot have a marker. Everything else takes `force`, which still replaces no directory and follows no link.
+
+Theory of operation. Everything is looked at first. Then each file is written under a name of its own beside its place,
+and last all are renamed, so that whoever watches the directory sees whole files only, and a full disk leaves the old
+ones. Directories are opened one below the other without following links, so that none that appears meanwhile leads
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import NamedTuple
+
+from procreaper.errors import ConfigError, Problem
+from procreaper.export.exporter import File
+
+EXECUTABLE, PLAIN = 0o755, 0o666
+NO_FOLLOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class _Existing(NamedTuple):
+    """What stands where a file is to be: its type and mode, and its bytes if it is a regular file."""
+
+    mode: int
+    content: bytes | None
+
+
+def write_files(location: str, files: Sequence[File], *, force: bool, tell: Callable[[str], object]) -> None:
+    """Write the files below `location`, which is made if need be; `tell` gets the path of each.
+
+    Raises ConfigError, with every problem, for files that must not be written, and OSError for what cannot be.
+    """
+    _check_names(files)
+    os.makedirs(location, exist_ok=True)
+    with ExitStack() as stack:
+        top = os.open(location, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, top)
+        existing = {file.path: _look(top, file.path) for file in files}
+        _check_existing(location, files, existing, force=force)
+        written = []
+        for file in files:
+            directory = stack.enter_context(_directory(top, os.path.dirname(file.path), make=True))
+            name = os.path.basename(file.path)
+            temporary = f".{name[:200]}.{os.getpid()}"
+            stack.callback(_remove, temporary, directory)
+            tell(os.path.join(location, file.path))
+            _write(temporary, directory, file, existing[file.path])
+            written.append((temporary, name, directory))
+        for temporary, name, directory in written:
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _check_names(files: Sequence[File]) -> None:
+    problems = []
+    seen: dict[str, File] = {}
+    for file in files:
+        if "\0" in file.path or any(part in ("", ".", "..") for part in file.path.split("/")):
+            problems.append(Problem(f"`{file.path}` is not written: it is not below the directory to export to"))
+        other = seen.setdefault(file.path, file)
+        if other is not file:
+            message = f"two processes would both be exported to `{file.path}`"
+            problems.append(Problem(message, hint="rename one of their process types"))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _check_existing(
+    location: str, files: Sequence[File], existing: dict[str, _Existing | None], *, force: bool
+) -> None:
+    problems = []
+    for file in files:
+        found = existing[file.path]
+        path = os.path.join(location, file.path)
+        if found is None:
+            continue
+        if stat.S_ISDIR(found.mode):
+            problems.append(
+                Problem("this is a directory, and a file is to be written there", path, hint="move it away")
+            )
+        elif not force and not _is_known(file, files, existing):
+            hint = "move it away, or replace it with `--force`"
+            problems.append(Problem("exists, and is not from an earlier export", path, hint=hint))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _is_known(file: File, files: Sequence[File], existing: dict[str, _Existing | None]) -> bool:
+    """Whether what stands in its place is from an earlier export."""
+    found = existing[file.path]
+    if found is None or found.content is None:
+        return False
+    if found.content == _encode(file.content):
+        return True
+    if file.known_by is None:
+        # A bare value, such as one variable of an environment: it belongs to what is in the same directory.
+        top = file.path.split("/")[0]
+        others = (other for other in files if other.known_by is not None and other.path.split("/")[0] == top)
+        return any(_is_known(other, files, existing) for other in others)
+    return re.search(file.known_by, found.content.decode(errors="surrogateescape")) is not None
+
+
+def _look(top: int, path: str) -> _Existing | None:
+    """What stands there, without following links. Raises ConfigError for a link on the way, or what is no directory."""
+    with suppress(FileNotFoundError), _directory(top, os.path.dirname(path), make=False) as directory:
+        name = os.path.basename(path)
+        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        if not stat.S_ISREG(mode):
+            return _Existing(mode, None)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(name, flags, dir_fd=directory), "rb") as file:
+            return _Existing(mode, file.read())
+    return None
+
+
+@contextmanager
+def _directory(top: int, path: str, *, make: bool) -> Iterator[int]:
+    """A descriptor of a directory below the top."""
+    descriptor = os.dup(top)
+    try:
+        for part in filter(None, path.split("/")):
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=descriptor)
+            try:
+                inner = os.open(part, NO_FOLLOW, dir_fd=descriptor)
+            except (NotADirectoryError, OSError) as error:
+                if isinstance(error, FileNotFoundError):
+                    raise
+                message = f"`{path}` in the directory to export to is a link, or not a directory"
+                raise ConfigError([Problem(message, hint="move it away")]) from error
+            os.close(descriptor)
+            descriptor = inner
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write(name: str, directory: int, file: File, existing: _Existing | None) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(name, flags, PLAIN, dir_fd=directory), "wb") as target:
+        target.write(_encode(file.content))
+        if file.executable:
+            os.fchmod(target.fileno(), EXECUTABLE)
+        elif existing is not None and stat.S_ISREG(existing.mode):
+            # Somebody may have made it private, as it has values in it.
+            os.fchmod(target.fileno(), stat.S_IMODE(existing.mode))
+
+
+def _encode(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
+
+
+def _remove(name: str, directory: int) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
