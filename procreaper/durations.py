@@ -46,3 +46,8 @@ def parse_duration(value: str | float) -> float:
     if math.isnan(seconds) or seconds < 0:
         raise ValueError(f"{value} is not a duration: it is less than 0")
     return float(seconds)
+
+
+def as_seconds(duration: float) -> str:
+    """A duration as a plain number of seconds, to the millisecond: ``30``, ``0.5``."""
+    return f"{duration:.3f}".rstrip("0").rstrip(".")

@@ -83,8 +83,7 @@ def _export(process: Process, kind: ProcessType, project: Project, *, autostart:
         unset = tuple(name for name, value in variables.items() if value is False)
         said = _said(kind.supervision.layers, project.settings)
     environment = {name: given[name] for name in names if name in given and name not in unset}
-    exported = process._replace(env=None, quiet=False, pty=False)
-    return Exported(exported, environment, unset, int(given[PORT]), autostart, said)
+    return Exported(process._replace(env=None), environment, unset, int(given[PORT]), autostart, said)
 
 
 def _said(layers: Layers, settings: Settings) -> dict[str, int | None]:

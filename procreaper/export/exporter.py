@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from signal import Signals
 from typing import NamedTuple, Protocol
 
 from procreaper.errors import Problem
@@ -63,13 +64,18 @@ class Exported(NamedTuple):
     @property
     def slug(self) -> str:
         """Its name in file names, as honcho makes it: ``web-1``."""
-        return re.sub(r"\W", "-", self.process.name)
+        return slug(self.process.name)
 
     @property
     def script(self) -> str:
-        """Its command for a shell, also where it was given as a list."""
+        """Its command for a shell, also where it was given as a list: that is run without one in between."""
         command = self.process.command
-        return command if isinstance(command, str) else shlex.join(command)
+        return command if isinstance(command, str) else f"exec {shlex.join(command)}"
+
+    @property
+    def stop_signal(self) -> str:
+        """The signal that asks it to end, without its `SIG`: ``TERM``."""
+        return signal_name(self.process.ending.signal)
 
     @property
     def restart(self) -> When:
@@ -77,6 +83,23 @@ class Exported(NamedTuple):
         if "restart" in self.said:
             return self.process.restart
         return When.NEVER if self.process.oneshot else When.ALWAYS
+
+    def asks_for(self, key: str) -> bool:
+        """Whether this key of `.reaper.toml` was given, and asks for something."""
+        asked = {"stop_all": self.process.stop_all is not When.NEVER, "pty": self.process.pty}
+        asked["backoff"] = self.restart is not When.NEVER
+        return key in self.said and asked.get(key, True)
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal without its `SIG`; its number where it has none."""
+    names = [signal.name for signal in Signals if signal == number]
+    return names[0].removeprefix("SIG") if names else str(number)
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name, as honcho makes it."""
+    return re.sub(r"\W", "-", name)
 
 
 class App(NamedTuple):
@@ -108,7 +131,7 @@ class App(NamedTuple):
     def left_out(self, exported: Exported, target: str, keys: Mapping[str, str | None]) -> Iterator[Problem]:
         """A warning for each of these keys that was given, which the target cannot say; the values are the hints."""
         for key, hint in keys.items():
-            if key in exported.said:
+            if exported.asks_for(key):
                 message = f"`{key}` of `{exported.process.type}` is left out: {target} has nothing like it"
                 yield self.warning(exported, key, message, hint)
 

@@ -1,0 +1,212 @@
+"""runit: a service directory for each process, with its environment, its log and, as far as there is more, its policy.
+
+Rules: pure. Without a `.reaper.toml` exactly what honcho writes, save where that would not arrive (see `deviations`).
+With one, runit says nearly everything, because what it does is for scripts to say: `finish` has the restart policy with
+its back-off, `control/t` how the process is asked to end, `check` whether it is up, and `run` waits for what it needs.
+
+Theory of operation. `chpst -e` sets a variable for each file in `env`: the first line without blanks at its end, with a
+NUL for each line end; an empty file unsets it. What cannot be said so is handed over by `/usr/bin/env`. What honcho
+puts behind `chpst` is read by a shell which does not have these variables yet: so only what is one program with plain
+arguments stands there, and everything else goes through a shell of its own.
+
+In a supervised service `-P` makes the process the leader of a group, which then gets the signal. `finish` keeps the
+number of retries in a file beside it, and a `d` written to the control pipe means: stay down.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterator
+
+from procreaper.checks import ExecCheck
+from procreaper.durations import as_seconds
+from procreaper.errors import Problem
+from procreaper.export.deviations import differs, environment_of, is_plain, refuse
+from procreaper.export.exporter import MARK, App, Exported, File, Rendered, slug
+from procreaper.plan import Condition, When
+
+TARGET = "runit"
+# What honcho's scripts look like, and ours without a .reaper.toml.
+RUN = r"\A#![^\n]*\nexec 2>&1\nENVDIR=\$PWD/env\ncd [^\n]*\nexec chpst -u "
+LOG = r"\A#!/bin/sh\nset -e\n\nLOG=[^\n]*\n\nif \[ ! -d \"\$LOG\" \]; then\n"
+LEFT_OUT = {
+    "watch": None,
+    "hooks": "the script `finish` is the place for them",
+    "stop_all": "the script `finish` can call `sv down` for the others",
+    "stop.timeout": "`sv -w SECONDS force-stop` kills what is still there after so many seconds",
+    "log.max_size": "without `log` svlogd keeps and rotates what the process writes",
+    "log.max_files": None,
+    "pty": None,
+}
+
+
+def render(app: App) -> Rendered:
+    """The service directories. Raises ConfigError for names and paths that they cannot have."""
+    refuse(app, TARGET)
+    problems: list[Problem] = []
+    files: list[File] = []
+    for one in app.processes:
+        files += _supervised(app, one, problems) if app.supervised else _as_honcho(app, one, problems)
+    return Rendered(tuple(files), tuple(problems))
+
+
+def _as_honcho(app: App, one: Exported, problems: list[Problem]) -> Iterator[File]:
+    environment = environment_of(one, problems)
+    for name, value in environment.items():
+        if _in_file(value) != value:
+            problems.append(differs(f"the value of `{name}`", "runit would change the end of it, or unset it"))
+    script = one.script
+    if not is_plain(script):
+        why = "a shell that does not have its environment would read it, and `chpst` would get what is left"
+        problems.append(differs(f"the command of `{one.process.type}`", why))
+        script = f"{app.shell} -c {shlex.quote(script)}"
+    lines = (f"#!{app.shell}", "exec 2>&1", "ENVDIR=$PWD/env", f"cd {_path(app.root, problems)}")
+    yield from _variables(app, one, environment)
+    yield _script(app, one, "run", *lines, *_start(app, environment, script))
+    yield from _svlogd(app, one, problems)
+
+
+def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[File]:
+    process = one.process
+    environment = environment_of(one, problems)
+    _tell_left_out(app, one, problems)
+    waits = [
+        f"until sv start ../{app.name}-{slug(edge.name)} >/dev/null; do sleep 1; done"
+        for edge in process.depends_on
+        if edge.condition is not Condition.COMPLETED
+    ]
+    output = "exec 2>&1" if process.log is None else f"exec >>{shlex.quote(process.log.path)} 2>&1"
+    place = ("ENVDIR=$PWD/env", f"cd {shlex.quote(process.cwd or app.root)} || exit 1")
+    inner = f"{app.shell} -c {shlex.quote(one.script)}"
+    lines = (output, *waits, "date +%s >supervise/started", *place, *_start(app, environment, inner, "-P "))
+    yield from _variables(app, one, environment)
+    yield _script(app, one, "run", *_begin(), *lines)
+    yield _script(app, one, "finish", *_begin(), *_finish(one))
+    yield _script(app, one, "control/t", *_begin(), *_stop(app, one, environment, place))
+    if process.health is not None and isinstance(process.health.check, ExecCheck):
+        check = shlex.join(process.health.check.argv)
+        yield _script(app, one, "check", *_begin(), "exec >/dev/null 2>&1", *place, *_start(app, environment, check))
+    if not one.autostart:
+        yield File(f"{_directory(app, one)}/down", "", known_by=None)
+    if process.log is None:
+        yield from _svlogd(app, one, problems)
+
+
+def _directory(app: App, one: Exported) -> str:
+    return f"{app.name}-{one.slug}"
+
+
+def _script(app: App, one: Exported, name: str, *lines: str) -> File:
+    text = "\n".join((*lines, "") if app.supervised else lines)
+    shape = f"(?:{LOG if name == 'log/run' else RUN}|{re.escape(MARK)})"
+    return File(f"{_directory(app, one)}/{name}", text, executable=True, known_by=shape)
+
+
+def _begin() -> tuple[str, ...]:
+    return ("#!/bin/sh", f"# {MARK}")
+
+
+def _variables(app: App, one: Exported, environment: dict[str, str]) -> Iterator[File]:
+    values = {name: content for name, value in environment.items() if (content := _in_file(value)) is not None}
+    for name, content in {**values, **dict.fromkeys(one.unset, "")}.items():
+        yield File(f"{_directory(app, one)}/env/{name}", content, known_by=None)
+
+
+def _in_file(value: str) -> str | None:
+    """What stands in the file of a variable; None where no file can say it."""
+    if value.endswith((" ", "\t")):
+        return None
+    return value.replace("\n", "\0") or "\n"
+
+
+def _start(app: App, environment: dict[str, str], script: str, options: str = "") -> Iterator[str]:
+    """The last command of a script: the program, as the user, in its environment."""
+    words = [shlex.quote(f"{name}={value}") for name, value in environment.items() if _in_file(value) is None]
+    before = f"/usr/bin/env {' '.join(words)} " if words else ""
+    yield f'exec chpst -u {app.user} {options}-e "$ENVDIR" \\'
+    yield f"  {before}{script}"
+
+
+def _path(path: str, problems: list[Problem]) -> str:
+    quoted = shlex.quote(path)
+    if quoted != path:
+        problems.append(differs(f"`{path}`", "the shell would split it, or read something into it"))
+    return quoted
+
+
+def _svlogd(app: App, one: Exported, problems: list[Problem]) -> Iterator[File]:
+    directory = _path(f"{app.log}/{one.slug}", problems)
+    lines = ("set -e", "", f"LOG={directory}", "", 'if [ ! -d "$LOG" ]; then', '    mkdir -p -m 2750 "$LOG"')
+    owner = f'    chown {app.user} "$LOG"'
+    begin = _begin() if app.supervised else _begin()[:1]
+    yield _script(app, one, "log/run", *begin, *lines, owner, "fi", "", f'exec chpst -u {app.user} svlogd "$LOG"')
+
+
+def _finish(one: Exported) -> Iterator[str]:
+    """The restart policy: `d` keeps the service down, and what is waited here comes before the next run."""
+    process, backoff = one.process, one.process.backoff
+    stay_down = "printf d >supervise/control"
+    yield "# Asked to be down: there is nothing to decide"
+    yield 'case $(cat supervise/stat) in *", want"*) rm -f supervise/retries; exit ;; esac'
+    if one.restart is When.NEVER:
+        yield stay_down
+        return
+    if one.restart is When.ON_FAILURE:
+        yield "# $1 is the exit code; after a signal it is -1, and $2 has the number"
+        yield "code=$1"
+        yield '[ "$code" -ge 0 ] || code=$((128 + ($2 & 127)))'
+        codes = "|".join(map(str, sorted(process.success_codes)))
+        yield f"case $code in {codes or '-'}) rm -f supervise/retries; {stay_down}; exit ;; esac"
+    yield "retries=$(cat supervise/retries 2>/dev/null || echo 0)"
+    yield "started=$(cat supervise/started 2>/dev/null || date +%s)"
+    yield f"[ $(($(date +%s) - started)) -lt {math.ceil(backoff.reset)} ] || retries=0"
+    yield "retries=$((retries + 1))"
+    if process.max_retries is not None:
+        yield f'[ "$retries" -le {process.max_retries} ] || {{ rm -f supervise/retries; {stay_down}; exit; }}'
+    yield 'echo "$retries" >supervise/retries'
+    yield "case $retries in"
+    retry = 1
+    while backoff.wait(retry) < backoff.maximum:
+        yield f"    {retry}) sleep {as_seconds(backoff.wait(retry))} ;;"
+        retry += 1
+    yield f"    *) sleep {as_seconds(backoff.maximum)} ;;"
+    yield "esac"
+
+
+def _stop(app: App, one: Exported, environment: dict[str, str], place: tuple[str, ...]) -> Iterator[str]:
+    """What is done instead of sending SIGTERM to the process alone."""
+    ending = one.process.ending
+    if ending.command is not None:
+        yield from (*place, *_start(app, environment, f"{app.shell} -c {shlex.quote(ending.command)}"))
+        return
+    yield "pid=$(cat supervise/pid)"
+    alone = f'kill -s {one.stop_signal} "$pid"'
+    # Before it is the leader of a group, it waits for what it needs.
+    yield alone if ending.only_main else f'kill -s {one.stop_signal} -- "-$pid" 2>/dev/null || {alone}'
+
+
+def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
+    process = one.process
+    keys = dict(LEFT_OUT)
+    health = process.health
+    if health is not None and isinstance(health.check, ExecCheck):
+        message = f"`health` of `{process.type}` counts only at its start: {TARGET} does not restart the unhealthy"
+        problems.append(app.warning(one, "health", message))
+    else:
+        keys["health"] = "a command, as `exec`, becomes the script `check`"
+    problems += app.left_out(one, TARGET, keys)
+    others = {other.name: other.process for other in app.processes}
+    for edge in process.depends_on:
+        check = health.check if (health := others[edge.name].health) is not None else None
+        if edge.condition is Condition.COMPLETED:
+            message = f"`{process.type}` does not wait until `{edge.name}` is completed: {TARGET} has nothing like it"
+            hint = "run that one in the command of the other, before it"
+            problems.append(app.warning(one, "depends_on", message, hint))
+        elif edge.condition is Condition.HEALTHY and not isinstance(check, ExecCheck):
+            message = f"`{process.type}` waits only until `{edge.name}` is started: that has no command to check it by"
+            problems.append(app.warning(one, "depends_on", message, "say its health as a command, as `exec`"))
+        if edge.restart:
+            message = f"`{process.type}` is not restarted with `{edge.name}`: {TARGET} has nothing like it"
+            problems.append(app.warning(one, "depends_on", message, "`sv restart` both"))

@@ -1,0 +1,182 @@
+"""supervisord: one file, with a program for each process and a group for the app.
+
+Rules: pure. Without a `.reaper.toml` exactly what honcho writes, save where that would not arrive (see `deviations`).
+With one, all that supervisord has a word for.
+
+Theory of operation. Three readers come one after the other, and each has its own idea of quotes. Python's configparser
+ends a value before ` ;` and ` #`, also within quotes, and strips each line of a longer one; then `%` begins an
+expansion; then a command is split as by a POSIX shell, so that two quotes, which mean nothing there, can stand between
+a blank and what must not follow it. An `environment` is split into words that have no escapes at all and lose quotes at
+their ends. What cannot be said there is handed over by `/usr/bin/env`, which also unsets variables.
+
+An end within `startsecs` counts as a failed start, whatever its exit code, and is tried again with a wait that grows by
+a second each time, up to `startretries`; a later end is followed by a restart at once.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterator
+
+from procreaper.errors import Problem
+from procreaper.export.deviations import differs, environment_of, refuse
+from procreaper.export.exporter import MARK, App, Exported, File, Rendered
+from procreaper.plan import Condition, When
+
+TARGET = "supervisord"
+NAME = r"[\s:/,\[\]%]"
+PATH = r"[\x00-\x1f\x7f]|\s[;#]|^\s|\s$"
+# What honcho's file looks like, and ours without a .reaper.toml.
+SHAPE = r"\A(\[program:(?s:.*)\nstopsignal=QUIT\nstdout_logfile=(?s:.*)\n\n)?\[group:[^\n]*\]\nprograms=[^\n]*\n?\Z"
+# What an unquoted word in `environment` may have.
+WORD = r"[A-Za-z0-9_/.+():-]+"
+UNLIMITED = 1_000_000
+FIRST_PRIORITY = 100
+LEFT_OUT = {
+    "health": "superlance's `httpok` restarts what does not answer",
+    "watch": None,
+    "hooks": "an event listener can act when a process changes its state",
+    "stop.command": "it is ended by a signal; let the program do on it what the command does",
+    "stop_all": "an event listener can stop the others",
+    "pty": None,
+}
+
+
+def render(app: App) -> Rendered:
+    """The file. Raises ConfigError for names and paths that it cannot have."""
+    refuse(app, TARGET, forbidden=PATH, of_name=NAME)
+    problems: list[Problem] = []
+    lines = [f"; {MARK}"] if app.supervised else []
+    for one in app.processes:
+        lines += _supervised(app, one, problems) if app.supervised else _as_honcho(app, one, problems)
+        lines.append("")
+    lines += [f"[group:{app.name}]", f"programs={','.join(one.slug for one in app.processes)}"]
+    lines += [""] if app.supervised else []
+    file = File(f"{app.name}.conf", "\n".join(lines), known_by=f"(?:{SHAPE}|{re.escape(MARK)})")
+    return Rendered((file,), tuple(problems))
+
+
+def _as_honcho(app: App, one: Exported, problems: list[Problem]) -> Iterator[str]:
+    found = (text for text in (app.root, app.shell, app.log, app.user) if "%" in text)
+    problems += (differs(f"`{text}`", "supervisord would take its `%` for an expansion") for text in found)
+    environment = environment_of(one, problems)
+    others = [name for name, value in environment.items() if not _is_sayable(value)]
+    yield f"[program:{one.slug}]"
+    yield _command(app, one, {name: environment[name] for name in others}, problems)
+    yield from ("autostart=true", "autorestart=true", "stopsignal=QUIT")
+    log = f"{_expansions(app.log)}/{one.slug}"
+    yield from (f"stdout_logfile={log}.log", f"stderr_logfile={log}.error.log")
+    yield from _place(app, one)
+    yield _environment({name: environment[name] for name in environment if name not in others}, problems)
+
+
+def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[str]:
+    process, ending = one.process, one.process.ending
+    environment = environment_of(one, problems)
+    _tell_left_out(app, one, problems)
+    others = {name: value for name, value in environment.items() if not _is_sayable(value)}
+    yield f"[program:{one.slug}]"
+    yield _command(app, one, others, [])
+    yield f"autostart={str(one.autostart).lower()}"
+    yield f"priority={FIRST_PRIORITY + _rank(app, one)}"
+    words = {When.NEVER: "false", When.ON_FAILURE: "unexpected", When.ALWAYS: "true"}
+    yield f"autorestart={words[one.restart]}"
+    if process.oneshot or one.restart is When.NEVER:
+        # However soon it ends, that is no failed start.
+        yield from ("startsecs=0", "startretries=0")
+    else:
+        yield f"startretries={UNLIMITED if process.max_retries is None else process.max_retries}"
+    yield f"exitcodes={','.join(map(str, sorted(process.success_codes)))}"
+    yield f"stopsignal={one.stop_signal}"
+    yield f"stopwaitsecs={math.ceil(ending.timeout)}"
+    yield from (f"stopasgroup={str(not ending.only_main).lower()}", "killasgroup=true")
+    if process.log is None:
+        log = f"{_expansions(app.log)}/{one.slug}"
+        yield from (f"stdout_logfile={log}.log", f"stderr_logfile={log}.error.log")
+    else:
+        yield from (f"stdout_logfile={_expansions(process.log.path)}", "redirect_stderr=true")
+        yield f"stdout_logfile_maxbytes={process.log.max_size}"
+        yield f"stdout_logfile_backups={process.log.max_files}"
+    yield from _place(app, one)
+    yield _environment({name: value for name, value in environment.items() if name not in others}, [])
+
+
+def _place(app: App, one: Exported) -> Iterator[str]:
+    yield from (f"user={_expansions(app.user)}", f"directory={_expansions(one.process.cwd or app.root)}")
+
+
+def _command(app: App, one: Exported, others: dict[str, str], problems: list[Problem]) -> str:
+    """The command, run through `env` for variables that cannot be said elsewhere, or that are unset."""
+    words = [*(f"-u {name}" for name in one.unset), *(_quoted(f"{name}={value}") for name, value in others.items())]
+    before = f"/usr/bin/env {' '.join(words)} " if words else ""
+    problems += (differs(f"the value of `{name}`", "supervisord's `environment` cannot hold it") for name in others)
+    if "'" in one.script:
+        problems.append(differs(f"the command of `{one.process.type}`", "supervisord would take its `'` for the end"))
+    elif _is_broken(one.script):
+        why = "supervisord would take ` ;` or ` #` for the beginning of a comment"
+        problems.append(differs(f"the command of `{one.process.type}`", why))
+    return f"command={before}{_expansions(app.shell)} -c {_quoted(one.script)}"
+
+
+def _environment(environment: dict[str, str], problems: list[Problem]) -> str:
+    words = []
+    for name, value in environment.items():
+        written = value if re.fullmatch(WORD, value) else f'"{value}"' if "'" in value else f"'{value}'"
+        if written != shlex.quote(value):
+            problems.append(differs(f"the value of `{name}`", "supervisord would cut it"))
+        words.append(f"{name}={_expansions(written)}")
+    return f"environment={','.join(words)}"
+
+
+def _is_sayable(value: str) -> bool:
+    """Whether a value can stand in `environment`: it has no escapes, and strips quotes from both ends."""
+    quotes = {character for character in value if character in "'\""}
+    return not (len(quotes) > 1 or value[:1] in quotes or value[-1:] in quotes or "\n" in value or _is_broken(value))
+
+
+def _is_broken(text: str) -> bool:
+    """Whether configparser would take a part of it for a comment, or lose it at the end of a line."""
+    return re.search(r"\s[;#]|\n", text) is not None
+
+
+def _quoted(text: str) -> str:
+    """A word of a command that arrives as it is."""
+    if not _is_broken(text):
+        return _expansions(f"'{text}'" if "'" not in text else shlex.quote(text))
+    quoted = shlex.quote(text)
+    # Two quotes keep a blank from what would make a comment of the rest, and from the ends of a line.
+    quoted = re.sub(r"(\s)([;#])", r"\1''\2", quoted)
+    return _expansions(re.sub(r"\n", "''\n  ''", quoted))
+
+
+def _expansions(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _rank(app: App, one: Exported) -> int:
+    """How many processes have to be started one after the other before this one."""
+    names = {other.name: other for other in app.processes}
+    edges = [names[edge.name] for edge in one.process.depends_on if edge.name in names]
+    return 1 + max((_rank(app, other) for other in edges), default=-1)
+
+
+def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
+    process = one.process
+    problems += app.left_out(one, TARGET, LEFT_OUT)
+    for edge in process.depends_on:
+        if edge.condition is not Condition.STARTED or edge.restart:
+            message = f"`{process.type}` is started after `{edge.name}`, but {TARGET} does not wait until that is up"
+            problems.append(app.warning(one, "depends_on", message, "let it try again until what it needs is there"))
+    if one.restart is When.NEVER:
+        return
+    if process.oneshot:
+        message = f"`{process.type}` is a oneshot: {TARGET} restarts it at once and without limit when it has failed"
+        problems.append(app.warning(one, "restart", message, 'write `restart = "never"` to have it tried once'))
+    elif "backoff" in one.said:
+        message = f"`backoff` of `{process.type}` is left out: {TARGET} waits a second longer each time"
+        problems.append(app.warning(one, "backoff", message))
+    if one.restart is When.ON_FAILURE and any(code > 128 for code in process.success_codes):
+        message = f"`{process.type}` is also restarted after one of these signals: {TARGET} knows exit codes only"
+        problems.append(app.warning(one, "success_codes", message))
