@@ -11,14 +11,17 @@ import shlex
 
 from procreaper.errors import ConfigError, Problem
 from procreaper.export.exporter import App, Exported
-from procreaper.shell import program_of
+from procreaper.shell import BUILTINS
 
 # What /bin/sh takes for a variable; it drops others before the command sees them.
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 # But for tab and line feed.
 CONTROL = r"[\x00-\x08\x0b-\x1f\x7f]"
 # Words, paths, options and quotes: they mean the same to every shell, alone and behind another program.
-PLAIN = r"""(?:[\w@%+=:,./ -]|'[^'\\\n]*'|"[^"\\$`\n]*")+"""
+PLAIN = r"""(?:[\w@%+=:,./*? -]|'[^'\\\n]*'|"[^"\\$`\n]*")+"""
+
+# Builtins that are programs as well.
+PROGRAMS_TOO = frozenset({"echo", "false", "kill", "printf", "pwd", "test", "true"})
 
 
 def differs(what: str, why: str) -> Problem:
@@ -40,9 +43,10 @@ def environment_of(one: Exported, problems: list[Problem]) -> dict[str, str]:
 
 def is_plain(command: str) -> bool:
     """Whether a command is one program with its arguments and no more, so that `exec` can stand before it."""
-    if re.fullmatch(PLAIN, command, re.ASCII) is None or program_of(command) is None:
+    if not command.strip() or re.fullmatch(PLAIN, command, re.ASCII) is None:
         return False
-    return "=" not in shlex.split(command)[0] and not command.lstrip().startswith("exec ")
+    first = shlex.split(command)[0]
+    return "=" not in first and (first not in BUILTINS or first in PROGRAMS_TOO)
 
 
 def refuse(app: App, target: str, *, forbidden: str = r"[\x00-\x1f\x7f]", of_name: str = "") -> None:

@@ -31,7 +31,7 @@ PATH = r"[\x00-\x1f\x7f]|\s[;#]|^\s|\s$"
 # What honcho's file looks like, and ours without a .reaper.toml.
 SHAPE = r"\A(\[program:(?s:.*)\nstopsignal=QUIT\nstdout_logfile=(?s:.*)\n\n)?\[group:[^\n]*\]\nprograms=[^\n]*\n?\Z"
 # What an unquoted word in `environment` may have.
-WORD = r"[A-Za-z0-9_/.+():-]+"
+WORD = r"[A-Za-z0-9_/.+:-]+"
 UNLIMITED = 1_000_000
 FIRST_PRIORITY = 100
 LEFT_OUT = {

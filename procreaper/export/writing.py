@@ -93,19 +93,21 @@ def _check_existing(
         raise ConfigError(problems)
 
 
+def is_from_an_export(file: File, content: str) -> bool:
+    """Whether what stands in the place of a file that has a pattern is from an earlier export."""
+    return content == file.content or (file.known_by is not None and re.search(file.known_by, content) is not None)
+
+
 def _is_known(file: File, files: Sequence[File], existing: dict[str, _Existing | None]) -> bool:
-    """Whether what stands in its place is from an earlier export."""
     found = existing[file.path]
     if found is None or found.content is None:
         return False
-    if found.content == _encode(file.content):
-        return True
-    if file.known_by is None:
-        # A bare value, such as one variable of an environment: it belongs to what is in the same directory.
-        top = file.path.split("/")[0]
-        others = (other for other in files if other.known_by is not None and other.path.split("/")[0] == top)
-        return any(_is_known(other, files, existing) for other in others)
-    return re.search(file.known_by, found.content.decode(errors="surrogateescape")) is not None
+    if file.known_by is not None or found.content == _encode(file.content):
+        return is_from_an_export(file, found.content.decode(errors="surrogateescape"))
+    # A bare value, such as one variable of an environment: it belongs to what is in the same directory.
+    top = file.path.split("/")[0]
+    others = (other for other in files if other.known_by is not None and other.path.split("/")[0] == top)
+    return any(_is_known(other, files, existing) for other in others)
 
 
 def _look(top: int, path: str) -> _Existing | None:

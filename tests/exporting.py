@@ -1,0 +1,135 @@
+"""What the tests of the exporters share: apps to export, honcho's files for them, and texts that are hard to write."""
+
+from __future__ import annotations
+
+import getpass
+import importlib
+import json
+import shlex
+import string
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from procreaper.export.exporter import App, Exported, File, Rendered
+from procreaper.plan import Process
+
+ME = getpass.getuser()
+# Each of them is broken by at least one way of quoting.
+HARD = (
+    "it's",
+    '"quoted"',
+    "'",
+    '"',
+    "'\"'",
+    """'a' "b" 'c'""",
+    "a b",
+    " a ",
+    "a\t",
+    "",
+    "\\",
+    "a\\",
+    "C:\\new\\table",
+    "\\x41\\101",
+    "50%",
+    "%n %(here)s %%",
+    "$HOME ${HOME} $$ $(id) `id`",
+    "$HOME",
+    "${PORT}",
+    "a ; b",
+    "a # b",
+    "# b",
+    "; b",
+    "a;b#c",
+    "a,b=c,d",
+    "postgres://u:p#w@host/db?x=1&y=2",
+    "a\nb",
+    "\na\n\n  b \n; c\n# d\n",
+    "end\n",
+    "{json: [1, 2]}",
+    '{"json": [1, "2"]}',
+    "!history ~/x *.py [a-z] ?",
+    "-n",
+    "grün ☃ 🚀\u2028\u00a0",
+    "\u00a0; x",
+    "end script",
+)
+# Printable ones, and the two that a value of several lines has.
+TEXTS = st.one_of(
+    st.text(st.sampled_from(string.punctuation + " \t\nabn0ü☃"), max_size=30),
+    st.text(
+        st.one_of(st.characters(blacklist_categories=("Cs", "Cc")), st.sampled_from("\n\t'\"\\$% ;#")), max_size=20
+    ),
+)
+# Writes its arguments and its environment to the file that OUT names: whole, since it is renamed.
+TELL = """
+import json, os, sys
+data = {"arguments": sys.argv[1:], "environment": dict(os.environ), "directory": os.getcwd(), "pid": os.getpid()}
+path = os.environ["OUT"]
+with open(path + ".new", "w") as file:
+    json.dump(data, file)
+os.replace(path + ".new", path)
+"""
+
+
+def telling(directory: Path, *arguments: str, then: str = "") -> str:
+    """A command that tells in `OUT` what it was given; `then` is Python that it runs afterwards."""
+    (directory / "tell.py").write_text(TELL + then, encoding="utf-8")
+    return shlex.join([sys.executable, "-S", str(directory / "tell.py"), *arguments])
+
+
+def told(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def exported(
+    name: str = "web.1",
+    command: str | tuple[str, ...] = "true",
+    environment: Mapping[str, str] | None = None,
+    *,
+    unset: tuple[str, ...] = (),
+    autostart: bool = True,
+    said: Iterable[str] = (),
+    **fields: Any,
+) -> Exported:
+    """One process; the line of each key that is `said` is 1, 2 and so on."""
+    keys = {key: line for line, key in enumerate(said, 1)}
+    process = Process(name, command, **fields)
+    return Exported(process, environment or {}, unset, 5000, autostart, keys)
+
+
+def app(*processes: Exported, settings: bool = False, **fields: Any) -> App:
+    root = fields.pop("root", "/srv/app")
+    given = {"name": "app", "user": "app", "log": "/var/log/app", "shell": "/bin/sh", **fields}
+    whole = [one._replace(process=one.process._replace(cwd=one.process.cwd or root)) for one in processes]
+    return App(root=root, processes=tuple(whole), settings=".reaper.toml" if settings else None, **given)
+
+
+def contents(rendered: Rendered) -> dict[str, tuple[str, bool]]:
+    assert len({file.path for file in rendered.files}) == len(rendered.files)
+    return {file.path: (file.content, file.executable) for file in rendered.files}
+
+
+def file(rendered: Rendered, path: str) -> File:
+    return next(file for file in rendered.files if file.path == path)
+
+
+def messages(rendered: Rendered) -> list[str]:
+    assert all(problem.level == "warning" for problem in rendered.warnings)
+    return list(dict.fromkeys(problem.message for problem in rendered.warnings))
+
+
+def honchos(format_: str, app: App) -> dict[str, tuple[str, bool]]:
+    """What honcho itself writes for this app."""
+    pytest.importorskip("jinja2", reason="honcho's own exporters need jinja2")
+    from honcho.environ import ProcessParams
+
+    processes = [ProcessParams(one.name, one.script, False, dict(one.environment)) for one in app.processes]
+    context = {"app": app.name, "app_root": app.root, "log": app.log, "shell": app.shell, "user": app.user}
+    exporter = importlib.import_module(f"honcho.export.{format_}").Export()
+    return {made.name: (made.content, made.executable) for made in exporter.render(processes, context)}

@@ -1,0 +1,150 @@
+"""Without a `.reaper.toml` the four formats of honcho are written as honcho writes them, but for its defects."""
+
+from __future__ import annotations
+
+import pytest
+from exporting import HARD, TEXTS, app, contents, exported, honchos, messages
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from procreaper.export import runit, supervisord, systemd, upstart
+from procreaper.export.writing import is_from_an_export
+
+FORMATS = {"systemd": systemd, "supervisord": supervisord, "runit": runit, "upstart": upstart}
+EVERY = pytest.mark.parametrize("format_", FORMATS)
+PLAIN = {
+    "HONCHO_PROCESS_NAME": "web.1",
+    "A": "1",
+    "NAME": "hello world",
+    "PATH_TO": "/var/db/x.sqlite3",
+    "PORT": "5000",
+}
+
+# Commands as they stand in Procfiles, and the formats in which honcho's export of them is broken.
+COMMANDS = {
+    "python app.py": "",
+    "gunicorn app:app -b 0.0.0.0:8000 --log-level=info": "",
+    'ruby worker.rb "a b" --x=1': "",
+    "./bin/web": "",
+    "bundle exec puma -p $PORT": "runit upstart",
+    "bundle exec puma -p ${PORT:-3000}": "systemd runit upstart",
+    "echo $$": "systemd runit upstart",
+    "$SHELL -c x": "systemd runit upstart",
+    "sh -c 'a b'": "systemd supervisord upstart",
+    "A=1 bin/web": "runit upstart",
+    "exec bin/web": "runit upstart",
+    "cd web && bin/web": "runit upstart",
+    "bin/prepare; bin/web": "runit upstart",
+    "bin/prepare ; bin/web": "supervisord runit upstart",
+    "bin/web # the web": "supervisord runit upstart",
+    "bin/web >log/web.log 2>&1": "runit upstart",
+    "date +%s": "systemd",
+    "grep 'a\\.b' x": "systemd supervisord runit upstart",
+    "grep a\\.b x": "systemd runit upstart",
+    "source env": "runit upstart",
+}
+# Values, and the formats in which honcho's export of them is broken.
+VALUES = {
+    "plain": "",
+    "two words": "",
+    "a;b#c,d": "",
+    "f(x)": "",
+    "it's": "supervisord",
+    "a@b": "supervisord",
+    "a=b": "supervisord",
+    "a,b": "supervisord",
+    "50%": "systemd supervisord",
+    "a % b": "systemd",
+    '"': "supervisord",
+    'say "x" to me': "",
+    "'\"'": "supervisord",
+    "a ; b": "supervisord",
+    "a # b": "supervisord",
+    "C:\\new": "systemd upstart",
+    "a\nb": "systemd supervisord runit upstart",
+    "a ": "runit",
+    "a\t": "runit",
+    "": "runit",
+    "grün": "",
+}
+
+
+@EVERY
+def test_an_app_of_several_processes_is_as_with_honcho(format_: str) -> None:
+    names = ("web.1", "web.2", "worker.1", "a_b-c.1")
+    several = app(*(exported(name, "python app.py --x", {**PLAIN, "HONCHO_PROCESS_NAME": name}) for name in names))
+    rendered = FORMATS[format_].render(several)
+    assert contents(rendered) == honchos(format_, several)
+    assert messages(rendered) == []
+
+
+@EVERY
+def test_the_options_are_where_honcho_has_them(format_: str) -> None:
+    options = {"name": "shop", "user": "deploy", "log": "/logs", "shell": "/bin/bash", "root": "/opt/shop"}
+    one = app(exported(environment=PLAIN), **options)
+    assert contents(FORMATS[format_].render(one)) == honchos(format_, one)
+
+
+@EVERY
+def test_an_app_without_processes_is_as_with_honcho(format_: str) -> None:
+    assert contents(FORMATS[format_].render(app())) == honchos(format_, app())
+
+
+@EVERY
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_written_otherwise_only_where_it_would_not_arrive(format_: str, command: str) -> None:
+    one = app(exported(command=command, environment=PLAIN))
+    rendered = FORMATS[format_].render(one)
+    is_broken = format_ in COMMANDS[command].split()
+    assert (contents(rendered) != honchos(format_, one)) is is_broken
+    found = [
+        text for text in messages(rendered) if text.startswith("the command of `web` is not written as honcho does")
+    ]
+    assert len(found) == len(messages(rendered)) == is_broken
+
+
+@EVERY
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_is_written_otherwise_only_where_it_would_not_arrive(format_: str, value: str) -> None:
+    one = app(exported(command="bin/web", environment={**PLAIN, "VALUE": value}))
+    rendered = FORMATS[format_].render(one)
+    is_broken = format_ in VALUES[value].split()
+    assert (contents(rendered) != honchos(format_, one)) is is_broken
+    found = [text for text in messages(rendered) if text.startswith("the value of `VALUE` is not written as honcho")]
+    assert len(found) == is_broken
+
+
+@EVERY
+@given(command=TEXTS.filter(str.strip), value=TEXTS)
+@settings(deadline=None, max_examples=150)
+def test_whatever_is_written_otherwise_is_told(format_: str, command: str, value: str) -> None:
+    one = app(exported(command=command, environment={**PLAIN, "VALUE": value}))
+    rendered = FORMATS[format_].render(one)
+    assert (contents(rendered) != honchos(format_, one)) == bool(messages(rendered))
+
+
+@EVERY
+@pytest.mark.parametrize("root", ["/srv/a b", "/srv/50%", "/srv/it's"])
+def test_a_directory_is_written_otherwise_only_where_it_is_told(format_: str, root: str) -> None:
+    one = app(exported(environment=PLAIN), root=root)
+    rendered = FORMATS[format_].render(one)
+    assert (contents(rendered) != honchos(format_, one)) == bool(messages(rendered))
+
+
+@EVERY
+def test_a_variable_that_no_shell_passes_on_is_left_out(format_: str) -> None:
+    rendered = FORMATS[format_].render(app(exported(environment={**PLAIN, "FÖO": "1"})))
+    assert "FÖO" not in str(contents(rendered))
+    assert messages(rendered) == ["the variable `FÖO` is left out: no shell passes such a name on"]
+
+
+@EVERY
+@given(st.sampled_from(HARD), TEXTS)
+@settings(deadline=None, max_examples=20)
+def test_a_file_of_an_earlier_export_is_known(format_: str, command: str, value: str) -> None:
+    one = app(exported(command=command or "true", environment={**PLAIN, "VALUE": value}))
+    files = [file for file in FORMATS[format_].render(one).files if file.known_by is not None]
+    theirs = honchos(format_, one)
+    assert len(files) >= 1
+    assert all(is_from_an_export(file._replace(content=""), file.content) for file in files)
+    assert all(is_from_an_export(file._replace(content=""), theirs[file.path][0]) for file in files)
