@@ -32,6 +32,7 @@ PATH = r"[\x00-\x1f\x7f]|\s[;#]|^\s|\s$"
 SHAPE = r"\A(\[program:(?s:.*)\nstopsignal=QUIT\nstdout_logfile=(?s:.*)\n\n)?\[group:[^\n]*\]\nprograms=[^\n]*\n?\Z"
 # What an unquoted word in `environment` may have.
 WORD = r"[A-Za-z0-9_/.+:-]+"
+HERE = "%(here)s"
 UNLIMITED = 1_000_000
 FIRST_PRIORITY = 100
 LEFT_OUT = {
@@ -66,7 +67,7 @@ def _as_honcho(app: App, one: Exported, problems: list[Problem]) -> Iterator[str
     yield f"[program:{one.slug}]"
     yield _command(app, one, {name: environment[name] for name in others}, problems)
     yield from ("autostart=true", "autorestart=true", "stopsignal=QUIT")
-    log = f"{_expansions(app.log)}/{one.slug}"
+    log = _log(f"{app.log}/{one.slug}")
     yield from (f"stdout_logfile={log}.log", f"stderr_logfile={log}.error.log")
     yield from _place(app, one)
     yield _environment({name: environment[name] for name in environment if name not in others}, problems)
@@ -93,10 +94,10 @@ def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[st
     yield f"stopwaitsecs={math.ceil(ending.timeout)}"
     yield from (f"stopasgroup={str(not ending.only_main).lower()}", "killasgroup=true")
     if process.log is None:
-        log = f"{_expansions(app.log)}/{one.slug}"
+        log = _log(f"{app.log}/{one.slug}")
         yield from (f"stdout_logfile={log}.log", f"stderr_logfile={log}.error.log")
     else:
-        yield from (f"stdout_logfile={_expansions(process.log.path)}", "redirect_stderr=true")
+        yield from (f"stdout_logfile={_log(process.log.path)}", "redirect_stderr=true")
         yield f"stdout_logfile_maxbytes={process.log.max_size}"
         yield f"stdout_logfile_backups={process.log.max_files}"
     yield from _place(app, one)
@@ -115,7 +116,7 @@ def _command(app: App, one: Exported, others: dict[str, str], problems: list[Pro
     if "'" in one.script:
         problems.append(differs(f"the command of `{one.process.type}`", "supervisord would take its `'` for the end"))
     elif _is_broken(one.script):
-        why = "supervisord would take ` ;` or ` #` for the beginning of a comment"
+        why = "supervisord would take a part of it for a comment, or for its own"
         problems.append(differs(f"the command of `{one.process.type}`", why))
     return f"command={before}{_expansions(app.shell)} -c {_quoted(one.script)}"
 
@@ -137,8 +138,8 @@ def _is_sayable(value: str) -> bool:
 
 
 def _is_broken(text: str) -> bool:
-    """Whether configparser would take a part of it for a comment, or lose it at the end of a line."""
-    return re.search(r"\s[;#]|\n", text) is not None
+    """Whether a part of it would be taken for a comment, or be lost at the end of a line, or become a directory."""
+    return re.search(r"\s[;#]|\n|%\(here\)s", text) is not None
 
 
 def _quoted(text: str) -> str:
@@ -148,11 +149,18 @@ def _quoted(text: str) -> str:
     quoted = shlex.quote(text)
     # Two quotes keep a blank from what would make a comment of the rest, and from the ends of a line.
     quoted = re.sub(r"(\s)([;#])", r"\1''\2", quoted)
-    return _expansions(re.sub(r"\n", "''\n  ''", quoted))
+    quoted = re.sub(r"\n", "''\n  ''", quoted)
+    # In a file that is included, this is replaced before two per cent signs become one.
+    return _expansions(quoted).replace(HERE, "%''(here)s")
 
 
 def _expansions(text: str) -> str:
     return text.replace("%", "%%")
+
+
+def _log(path: str) -> str:
+    # Paths of logs are expanded twice.
+    return _expansions(_expansions(path))
 
 
 def _rank(app: App, one: Exported) -> int:
