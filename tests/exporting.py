@@ -5,9 +5,12 @@ from __future__ import annotations
 import getpass
 import importlib
 import json
+import os
+import select
 import shlex
 import string
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,15 +68,14 @@ TEXTS = st.one_of(
         st.one_of(st.characters(blacklist_categories=("Cs", "Cc")), st.sampled_from("\n\t'\"\\$% ;#")), max_size=20
     ),
 )
-# Writes its arguments and its environment to the file that OUT names: whole, since it is renamed.
+# Writes its arguments and its environment to the file that OUT names, as one line.
 TELL = """
-import json, os, sys
+import json, os, signal, sys
 data = {"arguments": sys.argv[1:], "environment": dict(os.environ), "directory": os.getcwd(), "pid": os.getpid()}
-path = os.environ["OUT"]
-with open(path + ".new", "w") as file:
-    json.dump(data, file)
-os.replace(path + ".new", path)
+with open(os.environ["OUT"], "w") as file:
+    file.write(json.dumps(data) + "\\n")
 """
+LIMIT = 45.0
 
 
 def telling(directory: Path, *arguments: str, then: str = "") -> str:
@@ -85,6 +87,30 @@ def telling(directory: Path, *arguments: str, then: str = "") -> str:
 def told(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+class Inbox:
+    """A named pipe to which programs tell; each line of theirs is waited for."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = str(path)
+        # Open for both, so that it does not end when a program does.
+        self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self._data = b""
+
+    def next(self) -> dict[str, Any]:
+        deadline = time.monotonic() + LIMIT
+        while b"\n" not in self._data:
+            ready, _, _ = select.select([self._descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"nobody told anything for {LIMIT} s"
+            self._data += os.read(self._descriptor, 1 << 16)
+        line, _, self._data = self._data.partition(b"\n")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
 def exported(

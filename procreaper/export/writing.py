@@ -40,6 +40,8 @@ def write_files(location: str, files: Sequence[File], *, force: bool, tell: Call
     Raises ConfigError, with every problem, for files that must not be written, and OSError for what cannot be.
     """
     _check_names(files)
+    if os.path.lexists(location) and not os.path.isdir(location):
+        raise ConfigError([Problem("this is not a directory to export to", location, hint="name another one")])
     os.makedirs(location, exist_ok=True)
     with ExitStack() as stack:
         top = os.open(location, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
