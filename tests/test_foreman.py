@@ -70,8 +70,9 @@ def test_every_option_that_means_something_here_is_taken() -> None:
     }
 
 
-def test_options_of_the_export_are_none_of_our_business() -> None:
-    assert read("app: x\nlog: /var/log\nuser: nobody\n") == {}
+def test_options_of_foremans_own_export_are_none_of_our_business() -> None:
+    assert read("app: x\nlog: /var/log\nuser: nobody\n") == {"app": "x", "log": "/var/log", "user": "nobody"}
+    assert read("template: x\nrun: /run\n") == {}
 
 
 def test_the_last_line_wins() -> None:

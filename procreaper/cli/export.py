@@ -31,5 +31,5 @@ def export(
     report(refuse_errors(configuration.warnings))
     rendered = exporter.render(make_app(project, configuration, options, choices))
     report(dict.fromkeys(rendered.warnings))
-    write_files(location, rendered.files, force=force, tell=lambda path: complain(f"Writing '{path}'"))
+    report(write_files(location, rendered.files, force=force, tell=lambda path: complain(f"Writing '{path}'")))
     return 0

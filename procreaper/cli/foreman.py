@@ -12,9 +12,15 @@ from procreaper.config import refuse_errors
 from procreaper.errors import Problem
 
 PATH = ".foreman"
-# Options of foreman that mean something here, and those that are for its export only.
-KNOWN = ("color", "env", "formation", "port", "procfile", "root", "timeout", "timestamp")
-IGNORED = ("app", "log", "run", "template", "user")
+# Options of foreman that mean something here, and those that are for its own export only.
+KNOWN = ("app", "color", "env", "formation", "log", "port", "procfile", "root", "timeout", "timestamp", "user")
+IGNORED = ("run", "template")
+# What each command takes of them; others take what is in FILES only.
+FILES = ("env", "procfile", "root")
+TAKEN = {
+    "start": (*FILES, "color", "formation", "port", "timeout", "timestamp"),
+    "export": (*FILES, "app", "formation", "log", "port", "user"),
+}
 FLAGS = ("color", "timestamp")
 TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")
 NUMBERS = {"port": r"[0-9]{1,5}", "timeout": r"[0-9]+(\.[0-9]+)?"}

@@ -136,7 +136,7 @@ def _options(given: Namespace) -> Options:
         target = {"color": "colour"}.get(name, name)
         if not hasattr(given, target):
             setattr(given, target, value)
-            if given.command == "start" or name in ("env", "procfile", "root"):
+            if name in foreman.TAKEN.get(given.command, foreman.FILES):
                 taken.append(name)
     if taken:
         complain(f"procreaper: {foreman.PATH} sets {', '.join(sorted(taken))}")

@@ -18,7 +18,7 @@ from procreaper.errors import ProcreaperError
 DESCRIPTION = "Run the processes of a Procfile, and supervise them"
 FORMATION = "TYPE=N,TYPE=N"
 NAMES = "NAME,NAME"
-EXPORT_FORMATS = "systemd, supervisord, runit, upstart, launchd, compose, kubernetes, or one of another package"
+EXPORT_FORMATS = ("systemd", "supervisord", "runit", "upstart", "launchd", "compose", "kubernetes")
 HONCHOS = frozenset(
     {"--app-root", "--concurrency", "--env", "--no-colour", "--no-prefix", "--port", "--procfile"}
     | {"--app", "--log", "--shell", "--template-dir", "--user"}
@@ -126,7 +126,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-t", "--template-dir", metavar="DIR", help="templates to use instead of those of honcho")
     parser.add_argument("--image", help="the container image, for compose and kubernetes")
     parser.add_argument("--force", action="store_true", help="replace files that are not from an earlier export")
-    parser.add_argument("format", metavar="FORMAT", help=f"what to export to: {EXPORT_FORMATS}")
+    parser.add_argument("format", metavar="FORMAT", help=f"what to export to: {', '.join(EXPORT_FORMATS)}")
     parser.add_argument("location", metavar="LOCATION", help="the directory to write to")
 
 

@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TypeGuard
 
 from procreaper.errors import ProcreaperError
-from procreaper.export.exporter import Exporter
+from procreaper.export.exporter import App, Exporter, Rendered
 from procreaper.suggest import did_you_mean
 
 GROUP = "procreaper.exporters"
@@ -24,6 +24,7 @@ HONCHOS_GROUP = "honcho_exporters"
 # Each is a module of this package.
 OURS = ("compose", "kubernetes", "launchd", "runit", "supervisord", "systemd", "upstart")
 USAGE_ERROR = 2
+HINT = "correct or remove the package that it comes from"
 
 
 def known_formats() -> list[str]:
@@ -56,16 +57,39 @@ def find_exporter(name: str, template_dir: str | None = None) -> Exporter:
 
 
 def _load(entry: EntryPoint) -> Exporter:
-    source = f"the exporter `{entry.name}` ({entry.value})"
-    hint = "correct or remove the package that it comes from"
     try:
         found = entry.load()
         exporter = found() if isinstance(found, type) else found
     except (Exception, SystemExit) as error:
-        raise ProcreaperError(f"{source} cannot be imported: {error}", hint=hint) from error
+        raise ProcreaperError(f"{_source(entry)} cannot be imported: {error}", hint=HINT) from error
     if not _is_exporter(exporter):
-        raise ProcreaperError(f"{source} has no function `render`", hint=hint)
-    return exporter
+        raise ProcreaperError(f"{_source(entry)} has no function `render`", hint=HINT)
+    return _Guarded(entry, exporter)
+
+
+class _Guarded:
+    """Somebody else's exporter, whose mistakes are not ours."""
+
+    def __init__(self, entry: EntryPoint, exporter: Exporter) -> None:
+        self._entry = entry
+        self._exporter = exporter
+
+    def render(self, app: App) -> Rendered:
+        try:
+            rendered = self._exporter.render(app)
+        except ProcreaperError:
+            raise
+        except (Exception, SystemExit) as error:
+            message = f"{_source(self._entry)} fails: {type(error).__name__}: {error}"
+            raise ProcreaperError(message, hint=HINT) from error
+        if not isinstance(rendered, Rendered):
+            message = f"{_source(self._entry)} fails: it gives something else than `Rendered`"
+            raise ProcreaperError(message, hint=HINT)
+        return rendered
+
+
+def _source(entry: EntryPoint) -> str:
+    return f"the exporter `{entry.name}` ({entry.value})"
 
 
 def _is_exporter(thing: object) -> TypeGuard[Exporter]:

@@ -34,9 +34,10 @@ class _Existing(NamedTuple):
     content: bytes | None
 
 
-def write_files(location: str, files: Sequence[File], *, force: bool, tell: Callable[[str], object]) -> None:
+def write_files(location: str, files: Sequence[File], *, force: bool, tell: Callable[[str], object]) -> list[Problem]:
     """Write the files below `location`, which is made if need be; `tell` gets the path of each.
 
+    Returns warnings: what else is in directories below, such as a variable of an earlier export, still counts there.
     Raises ConfigError, with every problem, for files that must not be written, and OSError for what cannot be.
     """
     _check_names(files)
@@ -59,6 +60,18 @@ def write_files(location: str, files: Sequence[File], *, force: bool, tell: Call
             written.append((temporary, name, directory))
         for temporary, name, directory in written:
             os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        return list(_others(location, top, {file.path for file in files}))
+
+
+def _others(location: str, top: int, paths: set[str]) -> Iterator[Problem]:
+    hint = "remove it, unless it is yours"
+    for path in sorted({os.path.dirname(path) for path in paths} - {""}):
+        with _directory(top, path, make=False) as directory:
+            for name in sorted(os.listdir(directory)):
+                inner = f"{path}/{name}"
+                if inner not in paths and stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+                    message = "is not from this export, but still there"
+                    yield Problem(message, os.path.join(location, inner), hint=hint, level="warning")
 
 
 def _check_names(files: Sequence[File]) -> None:

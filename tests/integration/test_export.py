@@ -87,6 +87,14 @@ def test_templates_of_ones_own_are_rendered_by_honcho(project: Project) -> None:
     assert "web.1=gunicorn app:app" in (project.path / "ours" / f"{project.path.name}.conf").read_text()
 
 
+def test_the_defaults_in_dot_foreman_count(project: Project) -> None:
+    project.write("Procfile", "web: bin/web\n")
+    project.write(".foreman", "app: shop\nuser: deploy\ntimeout: 3\n")
+    result = project.run("export", "systemd", "units")
+    assert result.err.startswith("procreaper: .foreman sets app, user\n")
+    assert "User=deploy\n" in (project.path / "units" / "shop-web-1.service").read_text()
+
+
 def test_an_export_replaces_an_earlier_one_and_nothing_else(project: Project) -> None:
     project.write("Procfile", "web: bin/web\n")
     assert project.run("export", "-a", "app", "systemd", "units").code == 0
