@@ -71,10 +71,14 @@ TEXTS = st.one_of(
 # Writes its arguments and its environment to the file that OUT names, as one line.
 TELL = """
 import json, os, signal, sys
-data = {"arguments": sys.argv[1:], "environment": dict(os.environ), "directory": os.getcwd(), "pid": os.getpid()}
-with open(os.environ["OUT"], "w") as file:
-    file.write(json.dumps(data) + "\\n")
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
+def tell(data):
+    with open(os.environ["OUT"], "w") as file:
+        file.write(json.dumps(data) + "\\n")
+tell({"arguments": sys.argv[1:], "environment": dict(os.environ), "directory": os.getcwd(), "pid": os.getpid()})
 """
+# Waits for the signal that asks it to end, and tells which that is.
+WAIT = "tell(signal.sigwait({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT}).name)"
 LIMIT = 45.0
 
 
@@ -99,15 +103,14 @@ class Inbox:
         self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         self._data = b""
 
-    def next(self) -> dict[str, Any]:
+    def next(self) -> Any:
         deadline = time.monotonic() + LIMIT
         while b"\n" not in self._data:
             ready, _, _ = select.select([self._descriptor], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"nobody told anything for {LIMIT} s"
             self._data += os.read(self._descriptor, 1 << 16)
         line, _, self._data = self._data.partition(b"\n")
-        found: dict[str, Any] = json.loads(line)
-        return found
+        return json.loads(line)
 
     def close(self) -> None:
         os.close(self._descriptor)

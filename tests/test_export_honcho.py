@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from exporting import HARD, TEXTS, app, contents, exported, honchos, messages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from procreaper.errors import ConfigError
 from procreaper.export import runit, supervisord, systemd, upstart
-from procreaper.export.writing import is_from_an_export
+from procreaper.export.writing import is_from_an_export, write_files
 
 FORMATS = {"systemd": systemd, "supervisord": supervisord, "runit": runit, "upstart": upstart}
 EVERY = pytest.mark.parametrize("format_", FORMATS)
@@ -136,6 +139,25 @@ def test_a_variable_that_no_shell_passes_on_is_left_out(format_: str) -> None:
     rendered = FORMATS[format_].render(app(exported(environment={**PLAIN, "FÖO": "1"})))
     assert "FÖO" not in str(contents(rendered))
     assert messages(rendered) == ["the variable `FÖO` is left out: no shell passes such a name on"]
+
+
+@EVERY
+def test_an_image_means_nothing_here(format_: str) -> None:
+    one = app(exported(environment=PLAIN), image="i", is_given=frozenset({"app", "image"}))
+    assert messages(FORMATS[format_].render(one)) == [f"--image is left out: {format_} has nothing like it"]
+
+
+@EVERY
+@pytest.mark.parametrize("user", ["a b", "$USER", "a;b", "a'b"])
+def test_what_is_no_user_is_refused(format_: str, user: str) -> None:
+    with pytest.raises(ConfigError, match=f"-u '?.* cannot be written for {format_}"):
+        FORMATS[format_].render(app(exported(), user=user))
+
+
+def test_two_jobs_of_one_name_are_not_written(tmp_path: Path) -> None:
+    rendered = upstart.render(app(exported("web.1"), exported("web-1.1")))
+    with pytest.raises(ConfigError, match=r"two processes would both be exported to `app-web-1\.conf`"):
+        write_files(str(tmp_path), rendered.files, force=False, tell=print)
 
 
 @EVERY

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from procreaper.cli.parser import COMMANDS, build_parser, parse
+from procreaper.cli.parser import COMMANDS, EXPORT_FORMATS, build_parser, parse
 from procreaper.cli.problems import say
 from procreaper.errors import ProcreaperError
 
@@ -71,6 +71,7 @@ def commands() -> list[Command]:
         )
         given = [str(action.metavar) for action in its_parser._actions if not action.option_strings]
         words = tuple(found.choices) if "COMMAND" in given and name == "help" else SHELLS if "SHELL" in given else ()
+        words = EXPORT_FORMATS if "FORMAT" in given else words
         described.append(Command(name, COMMANDS[name][0], flags, any(word in NAMES for word in given), words))
     return described
 

@@ -20,6 +20,8 @@ CONTROL = r"[\x00-\x08\x0b-\x1f\x7f]"
 # Words, paths, options and quotes: they mean the same to every shell, alone and behind another program.
 PLAIN = r"""(?:[\w@%+=:,./*? -]|'[^'\\\n]*'|"[^"\\$`\n]*")+"""
 
+# What is in no name of a user, and would be read by a shell.
+USER = r"[^\w.:@+-]"
 # Builtins that are programs as well.
 PROGRAMS_TOO = frozenset({"echo", "false", "kill", "printf", "pwd", "test", "true"})
 
@@ -27,6 +29,14 @@ PROGRAMS_TOO = frozenset({"echo", "false", "kill", "printf", "pwd", "test", "tru
 def differs(what: str, why: str) -> Problem:
     """A warning that something is not written as by honcho, and `why`: what would come of it."""
     return Problem(f"{what} is not written as honcho does: {why}", level="warning")
+
+
+def options_left_out(app: App, target: str) -> list[Problem]:
+    """A warning for each option that was given and means nothing to an init system."""
+    if "image" not in app.is_given:
+        return []
+    message = f"--image is left out: {target} has nothing like it"
+    return [Problem(message, hint="it is for compose and kubernetes", level="warning")]
 
 
 def environment_of(one: Exported, problems: list[Problem]) -> dict[str, str]:
@@ -60,8 +70,9 @@ def refuse(app: App, target: str, *, forbidden: str = r"[\x00-\x1f\x7f]", of_nam
     for one in app.processes:
         places[f"`cwd` of `{one.process.type}`:"] = one.process.cwd or ""
         places[f"`log` of `{one.process.type}`:"] = "" if one.process.log is None else one.process.log.path
+    patterns = {"-a": of_name or forbidden, "-u": USER}
     for option, text in places.items():
-        if re.search(forbidden, text) or (option == "-a" and of_name and re.search(of_name, text)):
+        if re.search(forbidden, text) or re.search(patterns.get(option, forbidden), text):
             hint = "use only letters, digits, `-`, `_`, `.` and, in paths, `/`"
             if option == "-a":
                 hint = "give the app another name with `-a NAME`"

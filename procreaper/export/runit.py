@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from procreaper.checks import ExecCheck
 from procreaper.durations import as_seconds
 from procreaper.errors import Problem
-from procreaper.export.deviations import differs, environment_of, is_plain, refuse
+from procreaper.export.deviations import differs, environment_of, is_plain, options_left_out, refuse
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered, slug
 from procreaper.plan import Condition, When
 
@@ -45,7 +45,7 @@ LEFT_OUT = {
 def render(app: App) -> Rendered:
     """The service directories. Raises ConfigError for names and paths that they cannot have."""
     refuse(app, TARGET)
-    problems: list[Problem] = []
+    problems = options_left_out(app, TARGET)
     files: list[File] = []
     for one in app.processes:
         files += _supervised(app, one, problems) if app.supervised else _as_honcho(app, one, problems)

@@ -21,7 +21,7 @@ import shlex
 from collections.abc import Iterator
 
 from procreaper.errors import Problem
-from procreaper.export.deviations import differs, environment_of, refuse
+from procreaper.export.deviations import differs, environment_of, options_left_out, refuse
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
 from procreaper.plan import Condition, When
 
@@ -48,7 +48,7 @@ LEFT_OUT = {
 def render(app: App) -> Rendered:
     """The file. Raises ConfigError for names and paths that it cannot have."""
     refuse(app, TARGET, forbidden=PATH, of_name=NAME)
-    problems: list[Problem] = []
+    problems = options_left_out(app, TARGET)
     lines = [f"; {MARK}"] if app.supervised else []
     for one in app.processes:
         lines += _supervised(app, one, problems) if app.supervised else _as_honcho(app, one, problems)

@@ -20,7 +20,7 @@ from itertools import groupby
 
 from procreaper.durations import as_seconds
 from procreaper.errors import Problem
-from procreaper.export.deviations import differs, environment_of, refuse
+from procreaper.export.deviations import differs, environment_of, options_left_out, refuse
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered, signal_name, slug
 from procreaper.plan import Condition, Dependency, When
 
@@ -52,7 +52,7 @@ DOUBLINGS = 10
 def render(app: App) -> Rendered:
     """The units. Raises ConfigError for names and paths that a unit cannot have."""
     refuse(app, TARGET, forbidden=PATH, of_name=NAME)
-    problems: list[Problem] = []
+    problems = options_left_out(app, TARGET)
     groups = [(kind, list(members)) for kind, members in groupby(app.processes, lambda one: one.process.type)]
     wanted = [kind for kind, members in groups if any(one.autostart for one in members)]
     targets = " ".join(f"{app.name}-{kind}.target" for kind in wanted)

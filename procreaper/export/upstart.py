@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from procreaper.errors import Problem
-from procreaper.export.deviations import differs, environment_of, is_plain, refuse
+from procreaper.export.deviations import differs, environment_of, is_plain, options_left_out, refuse
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered, signal_name, slug
 from procreaper.plan import Condition, When
 
@@ -51,7 +51,7 @@ stop on (stopping network-interface
 def render(app: App) -> Rendered:
     """The jobs. Raises ConfigError for names and paths that a job cannot have."""
     refuse(app, TARGET, of_name=NAME)
-    problems: list[Problem] = []
+    problems = options_left_out(app, TARGET)
     files = [_file(app, app.name, MASTER, NETWORK)]
     for kind, members in groupby(app.processes, lambda one: one.process.type):
         name = f"{app.name}-{kind}"
