@@ -275,7 +275,7 @@ class _Group:
 
 
 def _entries(root: str, written: str) -> Iterator[_Entry]:
-    for text in _alternatives(written):
+    for text in alternatives(written):
         if not is_wild(text):
             yield _Entry(_resolve(root, unescape(text)))
             continue
@@ -309,7 +309,7 @@ def _option(watch: Watch, bases: Iterable[str]) -> list[Rules]:
     inside = tuple(base + "/" for base in (root, *bases) if base)
     placed: list[tuple[str, Pattern | None]] = []
     for written in watch.ignore:
-        for one in _alternatives(written.removeprefix("!")):
+        for one in alternatives(written.removeprefix("!")):
             directory, pattern = _place(one, root, inside)
             placed.append((directory, Pattern.of(pattern, negated=written.startswith("!"))))
     rules = [
@@ -332,8 +332,8 @@ def _place(pattern: str, root: str, inside: tuple[str, ...]) -> tuple[str, str]:
     return directory, pattern
 
 
-def _alternatives(text: str) -> Iterator[str]:
-    """Expand `{a,b}`; braces without a comma are ordinary characters."""
+def alternatives(text: str) -> Iterator[str]:
+    """A text for each way to choose from `{a,b}` in it; braces without a comma are ordinary characters."""
     depth = start = position = 0
     commas: list[int] = []
     while position < len(text):
@@ -351,7 +351,7 @@ def _alternatives(text: str) -> Iterator[str]:
             if depth == 0 and commas:
                 ends = [*commas, position]
                 for left, right in zip([start, *commas], ends, strict=True):
-                    yield from _alternatives(text[:start] + text[left + 1 : right] + text[position + 1 :])
+                    yield from alternatives(text[:start] + text[left + 1 : right] + text[position + 1 :])
                 return
         position += 1
     yield text
