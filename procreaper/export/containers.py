@@ -1,0 +1,225 @@
+"""Containers: what compose and Kubernetes have in common.
+
+Rules: pure. Each instance has a container, and so all ports, to itself. Instances that differ in nothing but `PORT` are
+copies of one *workload*, all on the port of the first. `PORT` is set in all of them; what else tells an instance who it
+is, only where its command uses that, and then the instances are workloads of their own. `localhost` is the container
+itself, so what reached a neighbour there does not any more: that is told.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from procreaper.checks import HTTPCheck, TCPCheck
+from procreaper.errors import Problem
+from procreaper.export.exporter import App, Exported
+from procreaper.export.secrecy import has_credentials
+from procreaper.export.unsaid import Unsaid
+from procreaper.plan import Process
+from procreaper.procfile import OURS
+
+SHELL = "/bin/sh"
+# A label of the domain name system is shorter than 64 characters, and what is made of one gets a longer name.
+LONGEST_NAME = 50
+DEFAULT_PORTS = {"http": 80, "https": 443}
+_USES_PORT = re.compile(r"\$\{?PORT(?!\w)")
+_USES_NAME = re.compile(r"\$\{?(?:PS|HONCHO_PROCESS_NAME)(?!\w)")
+_LOCAL = re.compile(r"(?<![\w.-])(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?![\w.-])(?::(\d+))?")
+
+
+class Workload(NamedTuple):
+    """Copies of one process: `members` are all of them, `first` is what they have in common.
+
+    `name` is a label of the domain name system, by which the others reach it. `ports` are those on which it can be
+    expected to answer; `is_public` where one of them is its `PORT`.
+    """
+
+    name: str
+    first: Exported
+    members: tuple[str, ...]
+    ports: tuple[int, ...]
+    is_public: bool
+
+    @property
+    def process(self) -> Process:
+        """The process that they are copies of."""
+        return self.first.process
+
+
+def workloads_of(app: App) -> tuple[Workload, ...]:
+    """All workloads, in the order of their first processes."""
+    groups: dict[str, list[Exported]] = {}
+    for exported in app.processes:
+        groups.setdefault(exported.process.type, []).append(exported)
+    found: list[tuple[str, list[Exported]]] = []
+    for kind, instances in groups.items():
+        if all(are_copies(instances[0], other) for other in instances[1:]):
+            found.append((kind, instances))
+        else:
+            found += [(exported.process.name, [exported]) for exported in instances]
+    names = labels([name for name, _ in found])
+    return tuple(
+        Workload(
+            name,
+            instances[0],
+            tuple(exported.process.name for exported in instances),
+            ports_of(instances[0]),
+            uses_port(instances[0]),
+        )
+        for name, (_, instances) in zip(names, found, strict=True)
+    )
+
+
+def are_copies(first: Exported, other: Exported) -> bool:
+    """Whether two instances of a type differ in nothing but their port and their names."""
+    if _USES_NAME.search(_text(first.process)):
+        return False
+    return _without_port(first, first.port) == _without_port(other, first.port)
+
+
+def _without_port(exported: Exported, port: int | None) -> tuple[object, ...]:
+    """All that counts in a comparison, as if its port was `port`."""
+
+    def moved(text: str) -> str:
+        if exported.port is None or port is None:
+            return text
+        return re.sub(rf"(?<!\d){exported.port}(?!\d)", str(port), text)
+
+    process = exported.process
+    health = process.health
+    check = None if health is None else health.check
+    address = check.url if isinstance(check, HTTPCheck) else check.address if isinstance(check, TCPCheck) else None
+    return (
+        # A log file does not travel, and neither `quiet`.
+        process._replace(name="", health=None, log=None, quiet=False),
+        moved(repr(health)) if address is None else (type(check), repr(health).replace(address, moved(address))),
+        {name: moved(value) for name, value in exported.environment.items() if name not in OURS},
+        exported.unset,
+        exported.port is None,
+    )
+
+
+def labels(names: Iterable[str]) -> list[str]:
+    """Each name as a label of the domain name system (RFC 1035), all of them different.
+
+    >>> labels(["web", "Web", "my_worker", "2nd"])
+    ['web', 'web-2', 'my-worker', 'p-2nd']
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        plain = (plain if plain[:1].isalpha() else f"p-{plain}")[:LONGEST_NAME].strip("-")
+        label, number = plain, 1
+        while label in found:
+            number += 1
+            label = f"{plain}-{number}"
+        found[label] = None
+    return list(found)
+
+
+def uses_port(exported: Exported) -> bool:
+    """Whether it can be expected to listen on its `PORT`: its command says so, or it is `web`, which does at Heroku."""
+    process = exported.process
+    return exported.port is not None and (process.type == "web" or _USES_PORT.search(_text(process)) is not None)
+
+
+def ports_of(exported: Exported) -> tuple[int, ...]:
+    """The ports on which it can be expected to answer: its `PORT`, and what is checked of it."""
+    ports = [exported.port] if exported.port is not None and uses_port(exported) else []
+    check = None if exported.process.health is None else exported.process.health.check
+    match check:
+        case HTTPCheck(url=url):
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
+        case TCPCheck(endpoint=(host, port)):
+            pass
+        case _:
+            return tuple(ports)
+    return tuple(dict.fromkeys((*ports, port) if is_local(host) else ports))
+
+
+def is_local(host: str) -> bool:
+    """Whether a host is the one on which the question is asked."""
+    return host in ("", "localhost", "0.0.0.0", "::", "::1") or host.startswith("127.")
+
+
+def environment_of(exported: Exported) -> dict[str, str]:
+    """What is to be set in its container."""
+    found = {name: value for name, value in exported.environment.items() if name not in OURS}
+    if exported.port is not None:
+        found["PORT"] = str(exported.port)
+    if _USES_NAME.search(_text(exported.process)):
+        found.update(dict.fromkeys(("PS", "HONCHO_PROCESS_NAME"), exported.process.name))
+    return found
+
+
+def directory_of(app: App, process: Process) -> str | None:
+    """Where it runs: a path below the application root, an absolute one outside of it, None for the root itself."""
+    if process.cwd is None:
+        return None
+    root = posixpath.normpath(app.root)
+    path = posixpath.normpath(posixpath.join(root, process.cwd))
+    if path == root:
+        return None
+    return f"./{path.removeprefix(f'{root}/')}" if path.startswith(f"{root}/") else path
+
+
+def argv_of(app: App, exported: Exported, argv: Sequence[str] | None = None) -> list[str]:
+    """What is run in the container: its command, or `argv`, in its directory and without what is not to be set.
+
+    Where in the image the application root is, nobody knows but the image: a directory below it is gone to from there.
+    """
+    process = exported.process
+    if argv is None:
+        shell = app.shell if "shell" in app.is_given else SHELL
+        argv = (shell, "-c", process.command) if isinstance(process.command, str) else process.command
+    if exported.unset:
+        argv = ("env", *(word for name in exported.unset for word in ("-u", name)), *argv)
+    directory = directory_of(app, process)
+    if directory is None or not directory.startswith("./"):
+        return list(argv)
+    return [SHELL, "-c", 'cd "$0" && exec "$@"', directory, *argv]
+
+
+def tell_of_localhost(unsaid: Unsaid, workloads: Collection[Workload]) -> None:
+    """Whoever reaches a neighbour at `localhost` does not do so from a container of its own."""
+    by_port = {port: workload for workload in workloads for port in workload.ports}
+    for workload in workloads:
+        for name, value in environment_of(workload.first).items():
+            for match in _LOCAL.finditer(value):
+                neighbour = by_port.get(int(match[1])) if match[1] else None
+                if neighbour is workload:
+                    continue
+                hint = "name the service instead, or the host that it is on"
+                if neighbour is not None:
+                    hint = f"write `{neighbour.name}:{match[1]}` instead"
+                message = f"`{name}` says `{match[0]}`, which in a container is that container itself"
+                unsaid.tell(Problem(message, hint=hint, level="warning"))
+        in_command = _LOCAL.search(_text(workload.process))
+        if in_command and workload.ports:
+            message = (
+                f"the command of `{workload.process.type}` says `{in_command[0]}`, where no other container reaches it"
+            )
+            unsaid.tell(Problem(message, hint="to be reached, have it listen on 0.0.0.0", level="warning"))
+
+
+def tell_of_credentials(unsaid: Unsaid, workloads: Iterable[Workload]) -> None:
+    """A password in a command is written down with it."""
+    for workload in workloads:
+        if has_credentials(_text(workload.process)):
+            message = f"the command of `{workload.process.type}` has a URL with a password in it, which is written down"
+            hint = "put it into a variable of the environment"
+            unsaid.tell(Problem(message, hint=hint, level="warning"))
+
+
+def by_member(workloads: Iterable[Workload]) -> Mapping[str, Workload]:
+    """The workload of each process."""
+    return {name: workload for workload in workloads for name in workload.members}
+
+
+def _text(process: Process) -> str:
+    return process.command if isinstance(process.command, str) else " ".join(process.command)

@@ -1,0 +1,70 @@
+"""What a format has no words for: collected while it is written, and told as warnings.
+
+Rules: nothing that somebody has asked for is left out silently; what nobody has asked for is not told of. What holds of
+all processes of a type is told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from procreaper.errors import Problem
+from procreaper.export.exporter import App, Exported
+from procreaper.plan import When
+from procreaper.shell import shell_stays
+
+
+class Unsaid:
+    """Collects for one app and one `target`, which is the format's name as it stands in a sentence."""
+
+    def __init__(self, app: App, target: str) -> None:
+        self._app = app
+        self.target = target
+        self._problems: dict[Problem, None] = {}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The warnings, in the order in which they came up."""
+        return tuple(self._problems)
+
+    def left_out(self, exported: Exported, keys: Mapping[str, str | None]) -> None:
+        """Those of these keys that were given are left out; the values are the hints."""
+        self._problems.update(dict.fromkeys(self._app.left_out(exported, self.target, keys)))
+
+    def add(self, exported: Exported, key: str, reason: str, hint: str | None = None) -> None:
+        """`key` of a process is not said as it was meant: `reason` is a clause of the target, without its end."""
+        message = f"`{key}` of `{exported.process.type}`: {reason}"
+        # A table that was given as a plain value has a line, but none for its parts.
+        known = key if exported.said.get(key) is not None else key.partition(".")[0]
+        self.tell(self._app.warning(exported, known, message, hint))
+
+    def tell(self, problem: Problem) -> None:
+        """Something else to know."""
+        self._problems[problem] = None
+
+    def add_common(self, exported: Exported) -> None:
+        """What neither the formats for containers nor launchd can say."""
+        process, said = exported.process, exported.said
+        self.left_out(exported, {key: None for key in said if key.startswith("hooks.")})
+        if process.success_codes != {0} and "success_codes" in said:
+            self.add(exported, "success_codes", f"for {self.target} only the exit code 0 is a success")
+        if "backoff" in said:
+            self.add(exported, "backoff", f"how long {self.target} waits before a restart is its own affair")
+        # `never` is what all of them do.
+        if process.stop_all is not When.NEVER and "stop_all" in said:
+            self.add(exported, "stop_all", f"in {self.target} the end of one process does not end the others")
+
+    def add_shell(self, exported: Exported) -> None:
+        """Where the signal goes to one process only, a shell that stays beside what it runs keeps it to itself."""
+        process = exported.process
+        if isinstance(process.command, str) and shell_stays(process.command) and not process.ending.only_main:
+            message = f"the command of `{process.type}` is run by a shell, which alone is told to end by {self.target}"
+            self.tell(Problem(message, hint="write `exec` before the last of its commands", level="warning"))
+
+    def add_options(self, names: Mapping[str, str]) -> None:
+        """Those of these options that were given have no effect; the values are the hints."""
+        for name, hint in names.items():
+            if name in self._app.is_given:
+                self.tell(
+                    Problem(f"--{name} is left out: {self.target} has nothing like it", hint=hint, level="warning")
+                )
