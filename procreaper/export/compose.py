@@ -1,0 +1,260 @@
+"""compose: one `compose.yaml`, with a service for each process type.
+
+Rules: what the Compose Specification has a word for is said in it, with our defaults where they are not its own; each
+text is written so that compose's interpolation gives it back. What looks like a secret is not written down: compose
+takes it from its own environment, or from the `.env` beside the file. The file belongs into the application root, as
+the image is built from there where none is given.
+
+A process is not PID 1 of its container (`init`), because a PID 1 ignores SIGTERM unless it handles it, and a shell does
+not. The signal goes to the whole group, as with us, by a variable that this init (tini) knows.
+"""
+
+from __future__ import annotations
+
+import shlex
+from signal import SIGTERM, Signals
+from urllib.parse import urlsplit
+
+from procreaper.checks import ExecCheck, HTTPCheck, TCPCheck
+from procreaper.errors import Problem
+from procreaper.export.containers import (
+    SHELL,
+    Workload,
+    argv_of,
+    by_member,
+    directory_of,
+    environment_of,
+    labels,
+    tell_of_credentials,
+    tell_of_localhost,
+    workloads_of,
+)
+from procreaper.export.exporter import MARK, App, Exported, File, Rendered
+from procreaper.export.rebuilds import Rule, rules_of
+from procreaper.export.secrecy import looks_secret
+from procreaper.export.unsaid import Unsaid
+from procreaper.export.yaml import Value, dump
+from procreaper.plan import Condition, Ending, Watch, When
+
+CONDITIONS = {
+    Condition.STARTED: "service_started",
+    Condition.HEALTHY: "service_healthy",
+    Condition.COMPLETED: "service_completed_successfully",
+}
+HEADING = f"# For `docker compose up`, in the application root; {MARK}\n"
+
+
+def render(app: App) -> Rendered:
+    """The file for this app."""
+    unsaid = Unsaid(app, "compose")
+    workloads = workloads_of(app)
+    services = _Services(app, workloads, unsaid)
+    document: dict[str, Value] = {
+        "name": labels([app.name])[0],
+        "services": {workload.name: services.service(workload) for workload in workloads},
+    }
+    unsaid.add_options({"log": "`docker compose logs` has what the services write"})
+    tell_of_localhost(unsaid, workloads)
+    tell_of_credentials(unsaid, workloads)
+    return Rendered((File("compose.yaml", HEADING + dump(document)),), unsaid.problems)
+
+
+def escaped(text: str) -> str:
+    """The text that compose's interpolation turns into this one."""
+    return text.replace("$", "$$")
+
+
+def duration(seconds: float) -> str:
+    """A duration as compose writes it; nothing is shorter than a millisecond.
+
+    >>> duration(90), duration(0.5)
+    ('90s', '500ms')
+    """
+    milliseconds = max(1, round(seconds * 1000)) if seconds else 0
+    return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
+
+
+class _Services:
+    """Makes the service of each workload."""
+
+    def __init__(self, app: App, workloads: tuple[Workload, ...], unsaid: Unsaid) -> None:
+        self._app = app
+        self._unsaid = unsaid
+        self._workloads = by_member(workloads)
+        self._checks = {workload.name: self._healthcheck(workload.first) for workload in workloads}
+        self._secrets: dict[str, set[str]] = {}
+        for workload in workloads:
+            for name, value in environment_of(workload.first).items():
+                if looks_secret(name, value):
+                    self._secrets.setdefault(name, set()).add(value)
+
+    def service(self, workload: Workload) -> Value:
+        """The service of one workload."""
+        app, exported, process = self._app, workload.first, workload.process
+        service: dict[str, Value] = {"build": "."} if app.image is None else {"image": escaped(app.image)}
+        if not exported.autostart:
+            service["profiles"] = [workload.name]
+        service["command"] = [escaped(text) for text in argv_of(app, exported)]
+        directory = directory_of(app, process)
+        if directory is not None and directory.startswith("/"):
+            service["working_dir"] = escaped(directory)
+        if "user" in app.is_given:
+            service["user"] = escaped(app.user)
+        environment = self._environment(workload)
+        service["init"] = True
+        if not process.ending.only_main:
+            environment["TINI_KILL_PROCESS_GROUP"] = "1"
+        if environment:
+            service["environment"] = environment
+        if workload.ports:
+            service["ports"] = self._ports(workload)
+        if process.pty:
+            service["tty"] = True
+        if (check := self._checks[workload.name]) is not None:
+            service["healthcheck"] = check
+        if needs := self._depends_on(workload):
+            service["depends_on"] = needs
+        service["restart"] = self._restart(exported)
+        self._add_ending(service, process.ending, exported)
+        if len(workload.members) > 1:
+            service["deploy"] = {"replicas": len(workload.members)}
+        if process.watch is not None and (rules := self._watch(process.watch, exported)):
+            service["develop"] = {"watch": rules}
+        self._unsaid.left_out(exported, {"log": "`docker compose logs` has what it writes"})
+        self._unsaid.add_common(exported)
+        return service
+
+    def _environment(self, workload: Workload) -> dict[str, Value]:
+        found: dict[str, Value] = {}
+        for name, value in environment_of(workload.first).items():
+            if not looks_secret(name, value):
+                found[name] = escaped(value)
+                continue
+            # One name can have one value only in compose's own environment.
+            source = name if len(self._secrets[name]) == 1 else f"{workload.name}_{name}".upper().replace("-", "_")
+            found[name] = f"${{{source}:?set it in the environment or in .env}}"
+            message = f"`{name}` looks like a secret, so its value is not written down"
+            hint = f"set `{source}` where compose runs, or in the `.env` beside compose.yaml"
+            self._unsaid.tell(Problem(message, hint=hint, level="warning"))
+        return found
+
+    def _ports(self, workload: Workload) -> list[Value]:
+        # What is checked at its own machine only is published there only: a data base is not for everybody.
+        found: list[Value] = []
+        last = len(workload.members) - 1
+        for port in workload.ports:
+            where = "" if workload.is_public and port == workload.first.port else "127.0.0.1:"
+            found.append(f"{where}{port}-{port + last}:{port}" if last else f"{where}{port}:{port}")
+        return found
+
+    def _healthcheck(self, exported: Exported) -> Value:
+        health = exported.process.health
+        if health is None:
+            return None
+        if health.log is not None:
+            hint = None if health.check is not None else "add a check, such as `http`, `tcp` or `exec`"
+            self._unsaid.add(exported, "health.log", "compose cannot look at what a service writes", hint)
+        if health.check is None or (test := self._test(exported)) is None:
+            return None
+        if exported.restart is not When.NEVER:
+            reason = "compose marks a service as unhealthy, and does not restart it for that"
+            self._unsaid.add(exported, "health", reason)
+        return {
+            "test": [escaped(text) for text in test],
+            "interval": duration(health.interval),
+            "timeout": duration(health.timeout),
+            "retries": health.retries,
+            "start_period": duration(health.start_timeout),
+            "start_interval": duration(health.start_interval),
+        }
+
+    def _test(self, exported: Exported) -> list[str] | None:
+        process = exported.process
+        match process.health and process.health.check:
+            case HTTPCheck(url=url) if urlsplit(url).username is not None:
+                reason = "its URL has a password in it, which is not written down"
+                self._unsaid.add(exported, "health.http", reason, "use `exec` with a variable of the environment")
+                return None
+            case HTTPCheck(url=url, status=accepted):
+                self._needs(exported, "health.http", "curl")
+                statuses = "|".join(map(str, sorted(accepted))) or "2??"
+                ask = f"curl -s -o /dev/null --noproxy '*' -w '%{{http_code}}' {shlex.quote(url)}"
+                return ["CMD-SHELL", f"case $({ask}) in {statuses}) ;; *) exit 1 ;; esac"]
+            case TCPCheck(endpoint=(host, port)):
+                self._needs(exported, "health.tcp", "nc")
+                return ["CMD", "nc", "-z", host, str(port)]
+            case ExecCheck() as check:
+                return ["CMD", *argv_of(self._app, exported, check.argv)]
+            case _:
+                reason = "compose cannot carry out a check that comes from a package"
+                self._unsaid.add(exported, "health.check", reason, "use `exec` with a command that checks it")
+                return None
+
+    def _needs(self, exported: Exported, key: str, program: str) -> None:
+        reason = f"compose checks from within the container, with `{program}`"
+        self._unsaid.add(exported, key, reason, f"see to it that `{program}` is in the image")
+
+    def _depends_on(self, workload: Workload) -> dict[str, Value]:
+        found: dict[str, Value] = {}
+        for need in workload.process.depends_on:
+            other = self._workloads.get(need.name)
+            if other is None or other is workload:
+                reason = "compose has them as copies of one service" if other else f"`{need.name}` is not exported"
+                self._unsaid.add(workload.first, "depends_on", reason)
+                continue
+            condition = need.condition
+            if condition is Condition.HEALTHY and self._checks[other.name] is None:
+                condition = Condition.STARTED
+                reason = f"compose cannot check `{other.process.type}`, so it waits only until that has started"
+                self._unsaid.add(workload.first, "depends_on", reason)
+            edge: dict[str, Value] = {"condition": CONDITIONS[condition]}
+            if need.restart:
+                edge["restart"] = True
+            found.setdefault(other.name, edge)
+        return found
+
+    def _restart(self, exported: Exported) -> str:
+        retries = exported.process.max_retries
+        if exported.restart is When.ON_FAILURE:
+            return "on-failure" if retries is None else f"on-failure:{retries}"
+        if exported.restart is When.ALWAYS and retries is not None:
+            hint = 'write `restart = "on-failure"` where that will do'
+            self._unsaid.add(exported, "max_retries", "compose counts restarts only after failures", hint)
+        return "always" if exported.restart is When.ALWAYS else "no"
+
+    def _add_ending(self, service: dict[str, Value], ending: Ending, exported: Exported) -> None:
+        if ending.signal != SIGTERM:
+            service["stop_signal"] = Signals(ending.signal).name
+        service["stop_grace_period"] = duration(ending.timeout)
+        if ending.command is not None:
+            argv = argv_of(self._app, exported, (SHELL, "-c", ending.command))
+            service["pre_stop"] = [{"command": [escaped(text) for text in argv]}]
+            reason = "compose sends the signal all the same, once the command has ended"
+            self._unsaid.add(exported, "stop.command", reason)
+
+    def _watch(self, watch: Watch, exported: Exported) -> list[Value]:
+        for name, is_said in {"run": watch.run is not None, "signal": watch.signal is not None}.items():
+            if is_said:
+                self._unsaid.add(exported, f"watch.{name}", "compose builds the image again, and does nothing else")
+        self._unsaid.left_out(exported, {"watch.debounce": None, "watch.poll": None})
+        if self._app.image is not None:
+            reason = "compose restarts for changed files only what it builds itself"
+            self._unsaid.add(
+                exported, "watch", reason, "leave out `--image`, so that the image is built from the files"
+            )
+            return []
+        for written in watch.ignore:
+            if written.startswith("!"):
+                reason = f"compose has no exceptions, so `{written}` is left out"
+                self._unsaid.add(exported, "watch.ignore", reason)
+        return [_watch_rule(rule) for rule in rules_of(watch)]
+
+
+def _watch_rule(rule: Rule) -> Value:
+    # Where in the image the files are, only its Dockerfile knows; so they cannot be put there one by one.
+    found: dict[str, Value] = {"path": escaped(rule.path), "action": "rebuild"}
+    if rule.include is not None:
+        found["include"] = [escaped(rule.include)]
+    if rule.ignore:
+        found["ignore"] = [escaped(pattern) for pattern in rule.ignore]
+    return found
