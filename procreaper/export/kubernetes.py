@@ -1,0 +1,222 @@
+"""Kubernetes: a manifest with a Deployment for each process type, a Job for a oneshot, and what goes with them.
+
+Rules: every name is a label of the domain name system, and every text such that Kubernetes' own expansion gives it
+back. What one process waits for is waited for by an init container, as far as that shows at a port; a Service leads to
+those only that are ready, so that its port tells of health too.
+
+A container is stopped by SIGTERM, whatever the settings say; so another signal, or a command, is sent before it, and
+then as much time is waited as there is: the container ends at once when its process does.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from signal import SIGTERM, Signals
+
+from procreaper.errors import ConfigError, Problem
+from procreaper.export.configmaps import EnvironmentSources
+from procreaper.export.containers import (
+    SHELL,
+    Workload,
+    argv_of,
+    by_member,
+    directory_of,
+    labels,
+    tell_of_credentials,
+    tell_of_localhost,
+    workloads_of,
+)
+from procreaper.export.exporter import MARK, App, Exported, File, Rendered
+from procreaper.export.probes import escaped, probes_of
+from procreaper.export.unsaid import Unsaid
+from procreaper.export.yaml import Value, dump_all
+from procreaper.plan import Condition, Dependency, Ending, When
+
+WAITING_IMAGE = "busybox:1.37"
+# A Job gives up after six failures unless it is told otherwise; this is without limit.
+NO_LIMIT = 2**31 - 1
+HEADING = f"# For `kubectl apply -f kubernetes.yaml`, best in a namespace of its own; {MARK}\n"
+TEMPLATE = f"""\
+# What looks like a secret; {MARK}
+# Fill it in, save it under another name, keep that out of version control, and apply it.
+"""
+
+
+def render(app: App) -> Rendered:
+    """The manifests for this app. Raises ConfigError where no image is named."""
+    if app.image is None:
+        message = "Kubernetes runs images, and none is named"
+        raise ConfigError([Problem(message, hint="build one, and name it with `--image REGISTRY/NAME:TAG`")])
+    unsaid = Unsaid(app, "Kubernetes")
+    workloads = workloads_of(app)
+    environment = EnvironmentSources(app, workloads, unsaid)
+    manifests = _Manifests(app, app.image, workloads, environment, unsaid)
+    documents = [*environment.documents, *manifests.services()]
+    documents += [manifests.workload(workload) for workload in workloads]
+    tell_of_localhost(unsaid, workloads)
+    tell_of_credentials(unsaid, workloads)
+    unsaid.add_options(
+        {
+            "log": "`kubectl logs` has what the containers write",
+            "user": "the image says as whom it runs; `securityContext` has numbers only",
+        }
+    )
+    files = [File("kubernetes.yaml", HEADING + dump_all(documents))]
+    if environment.templates:
+        # Another ending, so that a directory can be applied as a whole without it.
+        files.append(File("secret.yaml.example", TEMPLATE + dump_all(environment.templates)))
+    return Rendered(tuple(files), unsaid.problems)
+
+
+class _Manifests:
+    """Makes the documents of the workloads."""
+
+    def __init__(
+        self, app: App, image: str, workloads: tuple[Workload, ...], environment: EnvironmentSources, unsaid: Unsaid
+    ) -> None:
+        self._app = app
+        self._image = image
+        self._environment = environment
+        self._unsaid = unsaid
+        self._all = workloads
+        self._workloads = by_member(workloads)
+        self._probes = {workload.name: probes_of(app, workload.first, unsaid) for workload in workloads}
+        self._part_of = labels([app.name])[0]
+
+    def services(self) -> list[Value]:
+        """A Service for each workload that answers at a port."""
+        return [
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": self._metadata(workload),
+                "spec": {
+                    "selector": self._labels(workload),
+                    "ports": [{"name": f"port-{port}", "port": port, "targetPort": port} for port in workload.ports],
+                },
+            }
+            for workload in self._all
+            if workload.ports
+        ]
+
+    def workload(self, workload: Workload) -> Value:
+        """The Job or the Deployment of a workload."""
+        exported, count = workload.first, len(workload.members)
+        pod = self._pod(workload)
+        self._tell(exported)
+        if exported.process.oneshot:
+            retries = exported.process.max_retries
+            limit = 0 if exported.restart is When.NEVER else NO_LIMIT if retries is None else retries
+            job: dict[str, Value] = {"backoffLimit": limit}
+            if count > 1:
+                job.update(completions=count, parallelism=count)
+            if not exported.autostart:
+                job["suspend"] = True
+            kind, version, spec = "Job", "batch/v1", job
+        else:
+            selector: Value = {"matchLabels": self._labels(workload)}
+            kind, version = "Deployment", "apps/v1"
+            spec = {"replicas": count if exported.autostart else 0, "selector": selector}
+        template: Value = {"metadata": {"labels": self._labels(workload)}, "spec": pod}
+        metadata = self._metadata(workload)
+        return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": {**spec, "template": template}}
+
+    def _labels(self, workload: Workload) -> dict[str, Value]:
+        return {"app.kubernetes.io/name": workload.name, "app.kubernetes.io/part-of": self._part_of}
+
+    def _metadata(self, workload: Workload) -> dict[str, Value]:
+        return {"name": workload.name, "labels": self._labels(workload)}
+
+    def _pod(self, workload: Workload) -> dict[str, Value]:
+        process, exported = workload.process, workload.first
+        container: dict[str, Value] = {
+            "name": workload.name,
+            "image": self._image,
+            "command": [escaped(text) for text in argv_of(self._app, exported)],
+        }
+        directory = directory_of(self._app, process)
+        if directory is not None and directory.startswith("/"):
+            container["workingDir"] = directory
+        container.update(self._environment.of_container(workload.name))
+        if workload.ports:
+            container["ports"] = [{"containerPort": port} for port in workload.ports]
+        if process.pty:
+            container["tty"] = True
+        container.update(self._probes[workload.name])
+        if (hook := self._before_stop(exported)) is not None:
+            container["lifecycle"] = {"preStop": {"exec": {"command": hook}}}
+        pod: dict[str, Value] = {}
+        if waits := self._waits(workload):
+            pod["initContainers"] = waits
+        pod["containers"] = [container]
+        # Otherwise a neighbour called `redis` would set REDIS_PORT, to something that is no port.
+        pod["enableServiceLinks"] = False
+        if process.oneshot:
+            pod["restartPolicy"] = "Never" if exported.restart is When.NEVER else "OnFailure"
+        else:
+            pod["restartPolicy"] = "Always"
+        pod["terminationGracePeriodSeconds"] = ceil(process.ending.timeout)
+        return pod
+
+    def _before_stop(self, exported: Exported) -> list[Value] | None:
+        ending: Ending = exported.process.ending
+        wait = str(ceil(ending.timeout))
+        if ending.command is not None:
+            script = [SHELL, "-c", f'{SHELL} -c "$0"; exec sleep "$1"', ending.command, wait]
+            return [*argv_of(self._app, exported, script)]
+        if ending.signal == SIGTERM:
+            return None
+        name = Signals(ending.signal).name.removeprefix("SIG")
+        return [SHELL, "-c", f"kill -s {name} 1; exec sleep {wait}"]
+
+    def _waits(self, workload: Workload) -> list[Value]:
+        found: dict[str, Value] = {}
+        for need in workload.process.depends_on:
+            other = self._workloads.get(need.name)
+            reason, hint = self._why_not(workload, need, other)
+            if reason is not None:
+                self._unsaid.add(workload.first, "depends_on", reason, hint)
+            elif other is not None and other.name not in found:
+                script = f"until nc -z -w 2 {other.name} {other.ports[0]}; do sleep 1; done"
+                command: Value = [SHELL, "-c", script]
+                found[other.name] = {"name": f"wait-for-{other.name}", "image": WAITING_IMAGE, "command": command}
+            if need.restart:
+                reason = f"Kubernetes restarts nobody because `{need.name}` is restarted"
+                self._unsaid.add(workload.first, "depends_on", reason)
+        return list(found.values())
+
+    def _why_not(self, workload: Workload, need: Dependency, other: Workload | None) -> tuple[str | None, str | None]:
+        """Why an init container cannot wait for a dependency, and what to do about it; None where it can."""
+        if other is None:
+            return f"`{need.name}` is not exported", None
+        if other is workload:
+            return "Kubernetes has them as copies of one Deployment", None
+        kind, name = other.process.type, other.name
+        if other.process.oneshot:
+            hint = f"apply the rest after `kubectl wait --for=condition=complete job/{name}`"
+            return f"a pod cannot wait for the Job of `{kind}`", hint
+        if need.condition is Condition.COMPLETED:
+            return f"`{kind}` is a Deployment, which never completes", "make it a `oneshot`"
+        if not other.ports:
+            hint = f"have `{kind}` use `$PORT`, or check it with `http` or `tcp`"
+            return f"a pod can wait for a port only, and nothing tells of one of `{kind}`", hint
+        if need.condition is Condition.HEALTHY and not self._probes[name]:
+            return f"Kubernetes cannot check `{kind}`", f"check `{kind}` with `http`, `tcp` or `exec`"
+        if need.condition is Condition.STARTED and self._probes[name]:
+            # Whoever asks only for that may be what it waits for in turn.
+            return f"a pod could wait only until `{kind}` is healthy, not until it has started", None
+        return None, None
+
+    def _tell(self, exported: Exported) -> None:
+        process, unsaid = exported.process, self._unsaid
+        if not process.oneshot:
+            if exported.restart is not When.ALWAYS:
+                unsaid.add(exported, "restart", "a Deployment restarts its containers whenever they end")
+            if process.max_retries is not None:
+                unsaid.add(exported, "max_retries", "a Deployment never gives up")
+        unsaid.left_out(
+            exported,
+            {"log": "`kubectl logs` has what it writes", "watch": "deploy a new image"},
+        )
+        unsaid.add_common(exported)
+        unsaid.add_shell(exported)
