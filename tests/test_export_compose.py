@@ -255,3 +255,23 @@ def test_a_name_that_a_project_cannot_have_is_changed(tmp_path: Path) -> None:
     app = app_of(tmp_path, "Web_App: run\n", app="My Shop!")
     assert document_of(app)["name"] == "my-shop"
     assert list(document_of(app)["services"]) == ["web-app"]
+
+
+def test_a_port_of_the_host_is_given_away_once(tmp_path: Path) -> None:
+    procfile = "api: run\nqueue: run\nweb: run $PORT\n"
+    settings = "".join(
+        f'[process.{name}]\nhealth = "tcp://:{port}"\n'
+        for name, port in {"api": 6379, "queue": 6379, "web": 80}.items()
+    )
+    services = document_of(app_of(tmp_path, procfile, settings))["services"]
+    assert {name: service.get("ports") for name, service in services.items()} == {
+        "api": ["127.0.0.1:6379:6379"],
+        "queue": None,
+        "web": ["5200:5200", "127.0.0.1:80:80"],
+    }
+
+
+def test_a_check_of_a_neighbour_is_left_out(tmp_path: Path) -> None:
+    app = app_of(tmp_path, settings='[process.worker]\nhealth = "http://localhost:5000/"\n')
+    assert "healthcheck" not in service_of(app, "worker")
+    assert "`health` of `worker`: in a container nothing but the process itself" in told(render(app))

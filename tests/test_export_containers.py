@@ -95,13 +95,13 @@ def test_every_name_becomes_a_label_of_its_own(names: list[str]) -> None:
     ],
 )
 def test_the_ports_at_which_a_process_answers(command: str, check: HTTPCheck | None, ports: tuple[int, ...]) -> None:
-    (exported,) = app_with(command, name="api.1", health=check and Health(check=check)).processes
-    assert ports_of(exported) == ports
+    app = app_with(command, name="api.1", health=check and Health(check=check))
+    assert ports_of(app, app.processes[0]) == ports
 
 
 def test_a_web_process_is_taken_to_listen_on_its_port() -> None:
-    (exported,) = app_with("python app.py").processes
-    assert ports_of(exported) == (5000,)
+    app = app_with("python app.py")
+    assert ports_of(app, app.processes[0]) == (5000,)
 
 
 @pytest.mark.parametrize(

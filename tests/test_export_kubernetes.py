@@ -319,3 +319,10 @@ def test_what_cannot_be_waited_for_is_told(tmp_path: Path, settings: str, expect
     app = app_of(tmp_path, settings=f"{others}[process.web]\n{settings}\n", image=IMAGE)
     assert "initContainers" not in pod_of(app)
     assert f"`depends_on` of `web`: {expected}" in told(render(app))
+
+
+def test_a_check_of_a_neighbour_is_left_out(tmp_path: Path) -> None:
+    app = app_of(tmp_path, settings='[process.worker]\nhealth = "http://localhost:5000/"\n', image=IMAGE)
+    assert "readinessProbe" not in container_of(app, "Deployment/worker")
+    assert "Service/worker" not in documents_of(app)
+    assert "`health` of `worker`: in a container nothing but the process itself" in told(render(app))

@@ -28,7 +28,7 @@ def export(directory: Path, *arguments: str, **environment: str) -> subprocess.C
 
 @pytest.mark.parametrize("heading", ["Init systems", "compose and Kubernetes"])
 def test_a_table_has_every_key(heading: str) -> None:
-    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    section = re.split(r"\n##+ ", PAGE.split(f"\n## {heading}\n")[1])[0]
     rows = [row.split(" | ") for row in re.findall(r"^\| (.*) \|$", section, re.MULTILINE)]
     keys = {key for row in rows for key in re.findall(r"`(\w+)`", row[0])}
     assert keys >= set(ProcessSettings.__struct_fields__)

@@ -12,7 +12,7 @@ not. The signal goes to the whole group, as with us, by a variable that this ini
 from __future__ import annotations
 
 import shlex
-from signal import SIGTERM, Signals
+from signal import SIGTERM
 from urllib.parse import urlsplit
 
 from procreaper.checks import ExecCheck, HTTPCheck, TCPCheck
@@ -22,6 +22,7 @@ from procreaper.export.containers import (
     Workload,
     argv_of,
     by_member,
+    checks_neighbour,
     directory_of,
     environment_of,
     labels,
@@ -82,6 +83,10 @@ class _Services:
         self._unsaid = unsaid
         self._workloads = by_member(workloads)
         self._checks = {workload.name: self._healthcheck(workload.first) for workload in workloads}
+        # A port that is somebody's `PORT` is that one's.
+        self._publishers = {
+            port: workload.name for workload in workloads for port in workload.ports if port == workload.first.port
+        }
         self._secrets: dict[str, set[str]] = {}
         for workload in workloads:
             for name, value in environment_of(workload.first).items():
@@ -106,8 +111,8 @@ class _Services:
             environment["TINI_KILL_PROCESS_GROUP"] = "1"
         if environment:
             service["environment"] = environment
-        if workload.ports:
-            service["ports"] = self._ports(workload)
+        if ports := self._ports(workload):
+            service["ports"] = ports
         if process.pty:
             service["tty"] = True
         if (check := self._checks[workload.name]) is not None:
@@ -121,6 +126,8 @@ class _Services:
         if process.watch is not None and (rules := self._watch(process.watch, exported)):
             service["develop"] = {"watch": rules}
         self._unsaid.left_out(exported, {"log": "`docker compose logs` has what it writes"})
+        if exported.asks_for("backoff"):
+            self._unsaid.add(exported, "backoff", "how long compose waits before a restart is its own affair")
         self._unsaid.add_common(exported)
         return service
 
@@ -143,6 +150,9 @@ class _Services:
         found: list[Value] = []
         last = len(workload.members) - 1
         for port in workload.ports:
+            if self._publishers.setdefault(port, workload.name) != workload.name:
+                # A port of the host can be given away only once.
+                continue
             where = "" if workload.is_public and port == workload.first.port else "127.0.0.1:"
             found.append(f"{where}{port}-{port + last}:{port}" if last else f"{where}{port}:{port}")
         return found
@@ -154,6 +164,9 @@ class _Services:
         if health.log is not None:
             hint = None if health.check is not None else "add a check, such as `http`, `tcp` or `exec`"
             self._unsaid.add(exported, "health.log", "compose cannot look at what a service writes", hint)
+        if checks_neighbour(self._app, exported):
+            self._unsaid.add_neighbour(exported)
+            return None
         if health.check is None or (test := self._test(exported)) is None:
             return None
         if exported.restart is not When.NEVER:
@@ -224,7 +237,7 @@ class _Services:
 
     def _add_ending(self, service: dict[str, Value], ending: Ending, exported: Exported) -> None:
         if ending.signal != SIGTERM:
-            service["stop_signal"] = Signals(ending.signal).name
+            service["stop_signal"] = f"SIG{exported.stop_signal}"
         service["stop_grace_period"] = duration(ending.timeout)
         if ending.command is not None:
             argv = argv_of(self._app, exported, (SHELL, "-c", ending.command))

@@ -67,7 +67,7 @@ def workloads_of(app: App) -> tuple[Workload, ...]:
             name,
             instances[0],
             tuple(exported.process.name for exported in instances),
-            ports_of(instances[0]),
+            ports_of(app, instances[0]),
             uses_port(instances[0]),
         )
         for name, (_, instances) in zip(names, found, strict=True)
@@ -127,19 +127,30 @@ def uses_port(exported: Exported) -> bool:
     return exported.port is not None and (process.type == "web" or _USES_PORT.search(_text(process)) is not None)
 
 
-def ports_of(exported: Exported) -> tuple[int, ...]:
+def ports_of(app: App, exported: Exported) -> tuple[int, ...]:
     """The ports on which it can be expected to answer: its `PORT`, and what is checked of it."""
     ports = [exported.port] if exported.port is not None and uses_port(exported) else []
-    check = None if exported.process.health is None else exported.process.health.check
-    match check:
+    checked = None if checks_neighbour(app, exported) else checked_port(exported)
+    return tuple(dict.fromkeys(ports if checked is None else (*ports, checked)))
+
+
+def checked_port(exported: Exported) -> int | None:
+    """The port of its own host that its health check asks, if it does ask one."""
+    match exported.process.health and exported.process.health.check:
         case HTTPCheck(url=url):
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
         case TCPCheck(endpoint=(host, port)):
             pass
         case _:
-            return tuple(ports)
-    return tuple(dict.fromkeys((*ports, port) if is_local(host) else ports))
+            return None
+    return port if is_local(host) else None
+
+
+def checks_neighbour(app: App, exported: Exported) -> bool:
+    """Whether its health check asks at the `PORT` of another process, which in a container is not there."""
+    port = checked_port(exported)
+    return port not in (None, exported.port) and port in {other.port for other in app.processes}
 
 
 def is_local(host: str) -> bool:

@@ -11,7 +11,7 @@ then as much time is waited as there is: the container ends at once when its pro
 from __future__ import annotations
 
 from math import ceil
-from signal import SIGTERM, Signals
+from signal import SIGTERM
 
 from procreaper.errors import ConfigError, Problem
 from procreaper.export.configmaps import EnvironmentSources
@@ -166,8 +166,7 @@ class _Manifests:
             return [*argv_of(self._app, exported, script)]
         if ending.signal == SIGTERM:
             return None
-        name = Signals(ending.signal).name.removeprefix("SIG")
-        return [SHELL, "-c", f"kill -s {name} 1; exec sleep {wait}"]
+        return [SHELL, "-c", f"kill -s {exported.stop_signal} 1; exec sleep {wait}"]
 
     def _waits(self, workload: Workload) -> list[Value]:
         found: dict[str, Value] = {}
@@ -218,5 +217,7 @@ class _Manifests:
             exported,
             {"log": "`kubectl logs` has what it writes", "watch": "deploy a new image"},
         )
+        if exported.asks_for("backoff"):
+            unsaid.add(exported, "backoff", "how long Kubernetes waits before a restart is its own affair")
         unsaid.add_common(exported)
         unsaid.add_shell(exported)

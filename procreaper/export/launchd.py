@@ -103,6 +103,8 @@ def _tell(exported: Exported, unsaid: Unsaid) -> None:
             "pty": None,
         },
     )
+    if exported.asks_for("backoff"):
+        unsaid.add(exported, "backoff", "launchd waits before each restart as long as before the first")
     unsaid.add_common(exported)
     unsaid.add_shell(exported)
 

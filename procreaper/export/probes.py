@@ -11,7 +11,7 @@ from math import ceil
 from urllib.parse import unquote, urlsplit
 
 from procreaper.checks import ExecCheck, HTTPCheck, TCPCheck
-from procreaper.export.containers import DEFAULT_PORTS, argv_of, is_local
+from procreaper.export.containers import DEFAULT_PORTS, argv_of, checks_neighbour, is_local
 from procreaper.export.exporter import App, Exported
 from procreaper.export.unsaid import Unsaid
 from procreaper.export.yaml import Value
@@ -29,6 +29,9 @@ def probes_of(app: App, exported: Exported, unsaid: Unsaid) -> dict[str, Value]:
     if health.log is not None:
         hint = None if health.check is not None else "add a check, such as `http`, `tcp` or `exec`"
         unsaid.add(exported, "health.log", "Kubernetes cannot look at what a container writes", hint)
+    if checks_neighbour(app, exported):
+        unsaid.add_neighbour(exported)
+        return {}
     if health.check is None or (handler := _handler(app, exported, unsaid)) is None:
         return {}
     timeout = seconds(health.timeout)

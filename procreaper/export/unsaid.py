@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from procreaper.errors import Problem
 from procreaper.export.exporter import App, Exported
-from procreaper.plan import When
 from procreaper.shell import shell_stays
 
 
@@ -44,15 +43,16 @@ class Unsaid:
 
     def add_common(self, exported: Exported) -> None:
         """What neither the formats for containers nor launchd can say."""
-        process, said = exported.process, exported.said
-        self.left_out(exported, {key: None for key in said if key.startswith("hooks.")})
-        if process.success_codes != {0} and "success_codes" in said:
+        self.left_out(exported, {key: None for key in exported.said if key.startswith("hooks.")})
+        if exported.process.success_codes != {0} and exported.asks_for("success_codes"):
             self.add(exported, "success_codes", f"for {self.target} only the exit code 0 is a success")
-        if "backoff" in said:
-            self.add(exported, "backoff", f"how long {self.target} waits before a restart is its own affair")
-        # `never` is what all of them do.
-        if process.stop_all is not When.NEVER and "stop_all" in said:
+        if exported.asks_for("stop_all"):
             self.add(exported, "stop_all", f"in {self.target} the end of one process does not end the others")
+
+    def add_neighbour(self, exported: Exported) -> None:
+        """Its health check asks for another process of the app."""
+        reason = "in a container nothing but the process itself answers at `localhost`, so this check is left out"
+        self.add(exported, "health", reason, "check what the process itself does, or use `exec`")
 
     def add_shell(self, exported: Exported) -> None:
         """Where the signal goes to one process only, a shell that stays beside what it runs keeps it to itself."""
