@@ -61,6 +61,7 @@ cwd = "jobs"
 command = "sass styles"
 watch = { paths = ["styles"], run = "make css", signal = "SIGHUP" }
 autostart = false
+pty = true
 
 [process.tunnel]
 command = "ssh -N db"

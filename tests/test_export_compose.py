@@ -106,6 +106,8 @@ def test_everything_that_there_is_to_say(tmp_path: Path) -> None:
     assert services["worker"]["restart"] == "always"
     assert services["worker"]["environment"]["LOG_LEVEL"] == "debug"
     assert services["css"]["profiles"] == ["css"]
+    assert services["css"]["tty"] is True
+    assert "tty" not in web
 
 
 def test_everything_that_cannot_be_said_is_told_with_its_place(tmp_path: Path) -> None:
@@ -156,6 +158,7 @@ def test_nasty_texts_arrive_as_they_are(text: str) -> None:
     service = service_of(app_with((f"a{text}", text), {"VALUE": text, text or "x": text}, cwd=f"/srv/other/{text}x"))
     assert list(map(interpolated, service["command"])) == [f"a{text}", text]
     assert interpolated(service["environment"]["VALUE"]) == text
+    assert interpolated(service["working_dir"]) == f"/srv/other/{text}x"
     assert interpolated(service["environment"][text or "x"]) == text
 
 

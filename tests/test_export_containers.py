@@ -18,11 +18,14 @@ from procreaper.export.containers import (
     environment_of,
     labels,
     ports_of,
+    tell_of_credentials,
+    tell_of_localhost,
     workloads_of,
 )
 from procreaper.export.exporter import App
 from procreaper.export.rebuilds import Rule, rules_of
 from procreaper.export.secrecy import has_credentials, looks_secret
+from procreaper.export.unsaid import Unsaid
 from procreaper.plan import Watch
 
 LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"
@@ -207,3 +210,61 @@ def test_a_check_of_another_interval_makes_another_workload() -> None:
     process = first.process._replace(name="web.2", health=replace(first.process.health, interval=1.0))
     app = app_with()._replace(processes=(first, first._replace(process=process)))
     assert counts(app) == {"web-1": 1, "web-2": 1}
+
+
+def test_another_environment_makes_another_workload() -> None:
+    (first,) = app_with("run $PORT", {"A": "5000"}).processes
+    process = first.process._replace(name="web.2")
+    second = first._replace(process=process, port=5001, environment={"A": "5001"})
+    assert counts(app_with()._replace(processes=(first, second))) == {"web": 2}
+    for other in (second._replace(environment={"A": "1"}), second._replace(unset=("B",))):
+        assert counts(app_with()._replace(processes=(first, other))) == {"web-1": 1, "web-2": 1}
+
+
+def problems_of(app: App) -> list[tuple[str, str | None]]:
+    unsaid = Unsaid(app, "compose")
+    workloads = workloads_of(app)
+    tell_of_localhost(unsaid, workloads)
+    tell_of_credentials(unsaid, workloads)
+    return [(problem.message, problem.hint) for problem in unsaid.problems]
+
+
+@pytest.mark.parametrize(
+    ("command", "value", "expected"),
+    [
+        ("run", "http://localhost:5000/", []),
+        ("run", "http://web:5000/ at localhost.internal", []),
+        (
+            "run",
+            "redis://[::1]:6379",
+            [
+                (
+                    "`A` says `[::1]:6379`, which in a container is that container itself",
+                    "name the service instead, or the host that it is on",
+                )
+            ],
+        ),
+        (
+            "run -b 127.0.0.1:$PORT",
+            "",
+            [
+                (
+                    "the command of `web` says `127.0.0.1`, where no other container reaches it",
+                    "to be reached, have it listen on 0.0.0.0",
+                )
+            ],
+        ),
+        (
+            "run amqp://me:pw@queue",
+            "",
+            [
+                (
+                    "the command of `web` has a URL with a password in it, which is written down",
+                    "put it into a variable of the environment",
+                )
+            ],
+        ),
+    ],
+)
+def test_what_does_not_arrive_in_a_container_is_told(command: str, value: str, expected: list[tuple[str, str]]) -> None:
+    assert problems_of(app_with(command, {"A": value})) == expected

@@ -106,6 +106,7 @@ def test_everything_that_there_is_to_say(tmp_path: Path) -> None:
     web = documents["Deployment/web"]["spec"]
     assert web["replicas"] == 3
     assert documents["Deployment/css"]["spec"]["replicas"] == 0
+    assert container_of(app, "Deployment/css")["tty"] is True
     (container,) = web["template"]["spec"]["containers"]
     asked = {
         "path": "/healthz?full=1",
@@ -196,6 +197,7 @@ def test_nasty_texts_arrive_as_they_are(text: str) -> None:
     container = container_of(app)
     assert list(map(expanded, container["command"])) == [f"a{text}", text]
     assert expanded(container["env"][0]["value"]) == text
+    assert container["workingDir"] == f"/srv/other/{text}x"
     # In a ConfigMap nothing is expanded.
     assert documents_of(app._replace(processes=(web,)))["ConfigMap/shop"]["data"]["VALUE"] == text
 

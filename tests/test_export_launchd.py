@@ -88,7 +88,7 @@ def test_everything_that_cannot_be_said_is_told_with_its_place(tmp_path: Path) -
         "migrate": ("depends_on",),
         "web": ("health", "watch", "depends_on"),
         "worker": ("max_retries", "backoff", "success_codes", "hooks.on_fail"),
-        "css": ("watch",),
+        "css": ("watch", "pty"),
     }
     for name, keys in expected.items():
         for key in keys:
@@ -139,6 +139,14 @@ def test_every_text_that_cannot_be_written_is_named() -> None:
         "the variable `A` of `web` has the character U+000D, which no property list can have",
         "the variable `B` of `web` has the character U+FFFE, which no property list can have",
     ]
+
+
+def test_a_shell_that_keeps_the_signal_to_itself_is_told_of() -> None:
+    assert "the command of `web` is run by a shell, which alone is told to end by launchd" in told(
+        render(app_with("cd app && run"))
+    )
+    alone = app_with("cd app && run", ending=Ending(signal.SIGTERM, 5.0, only_main=True))
+    assert render(alone).warnings == ()
 
 
 @pytest.mark.skipif(shutil.which("plutil") is None, reason="plutil comes with macOS only")

@@ -99,7 +99,6 @@ def _without_port(exported: Exported, port: int | None) -> tuple[object, ...]:
         moved(repr(health)) if address is None else (type(check), repr(health).replace(address, moved(address))),
         {name: moved(value) for name, value in exported.environment.items() if name not in OURS},
         exported.unset,
-        exported.port is None,
     )
 
 
