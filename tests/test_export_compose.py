@@ -278,3 +278,12 @@ def test_a_check_of_a_neighbour_is_left_out(tmp_path: Path) -> None:
     app = app_of(tmp_path, settings='[process.worker]\nhealth = "http://localhost:5000/"\n')
     assert "healthcheck" not in service_of(app, "worker")
     assert "`health` of `worker`: in a container nothing but the process itself" in told(render(app))
+
+
+def test_of_several_edges_to_copies_what_asks_for_most_counts(tmp_path: Path) -> None:
+    settings = (
+        '[process.web.depends_on]\n"worker.1" = { condition = "healthy", restart = true }\n"worker.2" = "started"\n'
+        '[process.worker]\nconcurrency = 2\nhealth = { exec = "true" }\n'
+    )
+    app = app_of(tmp_path, settings=settings)
+    assert service_of(app)["depends_on"] == {"worker": {"condition": "service_healthy", "restart": True}}

@@ -35,7 +35,7 @@ from procreaper.export.rebuilds import Rule, rules_of
 from procreaper.export.secrecy import looks_secret
 from procreaper.export.unsaid import Unsaid
 from procreaper.export.yaml import Value, dump
-from procreaper.plan import Condition, Ending, Watch, When
+from procreaper.plan import Condition, Dependency, Ending, Watch, When
 
 CONDITIONS = {
     Condition.STARTED: "service_started",
@@ -208,7 +208,7 @@ class _Services:
         self._unsaid.add(exported, key, reason, f"see to it that `{program}` is in the image")
 
     def _depends_on(self, workload: Workload) -> dict[str, Value]:
-        found: dict[str, Value] = {}
+        found: dict[str, Dependency] = {}
         for need in workload.process.depends_on:
             other = self._workloads.get(need.name)
             if other is None or other is workload:
@@ -220,11 +220,14 @@ class _Services:
                 condition = Condition.STARTED
                 reason = f"compose cannot check `{other.process.type}`, so it waits only until that has started"
                 self._unsaid.add(workload.first, "depends_on", reason)
-            edge: dict[str, Value] = {"condition": CONDITIONS[condition]}
-            if need.restart:
-                edge["restart"] = True
-            found.setdefault(other.name, edge)
-        return found
+            # Of several edges to copies of one service, what asks for most counts.
+            same = found.get(other.name, Dependency(other.name))
+            condition = max(condition, same.condition, key=list(CONDITIONS).index)
+            found[other.name] = Dependency(other.name, condition, need.restart or same.restart)
+        return {
+            name: {"condition": CONDITIONS[edge.condition], **({"restart": True} if edge.restart else {})}
+            for name, edge in found.items()
+        }
 
     def _restart(self, exported: Exported) -> str:
         retries = exported.process.max_retries

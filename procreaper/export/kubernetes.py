@@ -175,7 +175,7 @@ class _Manifests:
             reason, hint = self._why_not(workload, need, other)
             if reason is not None:
                 self._unsaid.add(workload.first, "depends_on", reason, hint)
-            elif other is not None and other.name not in found:
+            elif other is not None:
                 script = f"until nc -z -w 2 {other.name} {other.ports[0]}; do sleep 1; done"
                 command: Value = [SHELL, "-c", script]
                 found[other.name] = {"name": f"wait-for-{other.name}", "image": WAITING_IMAGE, "command": command}
