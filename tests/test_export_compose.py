@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from exported import NASTY, SHELL_TEXTS, app_of, app_with, full_app, told
-from hypothesis import given
+from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 
 from procreaper.checks import ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, Target, TCPCheck
@@ -162,6 +162,7 @@ def test_nasty_texts_arrive_as_they_are(text: str) -> None:
     assert interpolated(service["environment"][text or "x"]) == text
 
 
+@settings(deadline=None)
 @given(SHELL_TEXTS)
 def test_interpolation_gives_every_text_back(text: str) -> None:
     assert interpolated(escaped(text)) == text

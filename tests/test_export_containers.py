@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from exported import app_of, app_with, full_app
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from procreaper.checks import Health, HTTPCheck, TCPCheck
@@ -72,6 +72,7 @@ def test_whoever_asks_for_its_name_is_told(tmp_path: Path) -> None:
     assert environment_of(clock) == {"PORT": "5100", "PS": "clock.1", "HONCHO_PROCESS_NAME": "clock.1"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abcXYZ019_-", min_size=1, max_size=80)))
 def test_every_name_becomes_a_label_of_its_own(names: list[str]) -> None:
     found = labels(names)

@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from exported import NASTY, SHELL_TEXTS, app_of, app_with, full_app, told
-from hypothesis import given
+from hypothesis import given, settings
 from kubernetes_validate.utils import all_versions
 
 from procreaper.checks import ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, TCPCheck
@@ -202,6 +202,7 @@ def test_nasty_texts_arrive_as_they_are(text: str) -> None:
     assert documents_of(app._replace(processes=(web,)))["ConfigMap/shop"]["data"]["VALUE"] == text
 
 
+@settings(deadline=None)
 @given(SHELL_TEXTS)
 def test_expansion_gives_every_text_back(text: str) -> None:
     assert expanded(escaped(text)) == text

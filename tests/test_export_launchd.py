@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from exported import NASTY, TEXTS, app_of, app_with, full_app, told
-from hypothesis import given
+from hypothesis import given, settings
 
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import App
@@ -119,6 +119,7 @@ def test_nasty_texts_arrive_as_they_are(text: str) -> None:
     assert job["WorkingDirectory"] == f"/srv/{text}"
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_every_text_arrives_as_it_is_or_is_an_error(text: str) -> None:
     try:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import yaml
 from exported import NASTY, TEXTS
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from procreaper.export.yaml import Value, dump, dump_all
@@ -15,11 +15,13 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_what_is_written_is_read_back(value: Value) -> None:
     assert yaml.safe_load(dump(value)) == value
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=3))
 def test_documents_are_read_back_one_by_one(values: list[Value]) -> None:
     assert list(yaml.safe_load_all(dump_all(values))) == values
