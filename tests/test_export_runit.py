@@ -117,7 +117,7 @@ class Finish:
         self._now = 1000
 
     def asked(self, want: str) -> None:
-        (self._supervise / "stat").write_text(f"finish, want {want}\n")
+        (self._supervise / "stat").write_text(f"finish, want {want}\n" if want else "finish\n")
 
     def __call__(self, code: int, signal: int = 0, *, after: int = 0) -> str:
         """How long it waits until the next run; `down` where there is none."""
@@ -165,9 +165,11 @@ def test_what_is_never_restarted_stays_down(tmp_path: Path) -> None:
 @pytest.mark.parametrize("want", ["down", "exit"])
 def test_what_was_asked_to_be_down_does_not_wait(tmp_path: Path, want: str) -> None:
     finish = Finish(tmp_path, exported(said=("restart",), restart=When.ALWAYS))
-    finish(1)
+    assert [finish(1), finish(1)] == ["1", "2"]
     finish.asked(want)
     assert finish(-1, 15) == ""
+    finish.asked("")
+    assert finish(1) == "1"
 
 
 def lines(app: App, path: str) -> list[str]:

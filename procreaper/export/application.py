@@ -82,7 +82,7 @@ def _export(process: Process, kind: ProcessType, project: Project, *, autostart:
         names += [*(kind.file_environment or {}), *variables, *OURS]
         unset = tuple(name for name, value in variables.items() if value is False)
         said = _said(kind.supervision.layers, project.settings)
-    environment = {name: given[name] for name in names if name in given and name not in unset}
+    environment = {name: given[name] for name in names if name in given}
     return Exported(process._replace(env=None), environment, unset, int(given[PORT]), autostart, said)
 
 
