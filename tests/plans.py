@@ -54,7 +54,7 @@ def another_plan(processes: tuple[Process, ...], random: Random) -> tuple[Proces
     kept = {process.name: process for process in processes if random.random() < 0.8}
     names = [name for name in NAMES if name in kept or random.random() < 0.15]
     fresh = {process.name: process for process in _random_processes(names, random)}
-    changed = random.choice((0.0, 0.1, 0.1, 0.4))
+    changed = random.choice((0.0, 0.05, 0.1, 0.4))
     found = []
     for name in random.sample(names, len(names)) if random.random() < 0.3 else names:
         process = kept.get(name, fresh[name])

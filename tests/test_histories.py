@@ -70,6 +70,8 @@ class History:
         self.fleet: Fleet = fleet.begin(Plan(processes))
         self.processes = processes
         self.attached: set[str] = set()
+        # How much of what happens is that the files are edited, or that somebody attaches to a process.
+        self.visits = self.random.choice((0.0, 0.05, 0.25))
         self.world = World({process.name: process for process in processes}, self.random)
         self.books = Books(processes, self.world)
         self.now = 0.0
@@ -126,7 +128,8 @@ class History:
 
     def attach(self) -> None:
         """Somebody comes to a terminal, or leaves it; that may be told once more."""
-        name = self.random.choice(NAMES)
+        checked = [name for name, life in self.fleet.members.items() if life.checkup is not None]
+        name = self.random.choice(checked if checked and self.random.random() < 0.8 else NAMES)
         if name in self.attached:
             self.attached.discard(name)
             self.tell(Detached(name))
@@ -172,12 +175,13 @@ class History:
             self.tell(Start(self.names))
         for _ in range(random.randrange(4, 24)):
             kind = random.random()
-            if kind > 0.93:
-                if kind > 0.97:
+            if kind < self.visits:
+                if random.random() < 0.4:
                     self.reload()
                 else:
                     self.attach()
                 continue
+            kind = random.random()
             if kind < 0.55 and (moves := self.world.moves()):
                 self.tell(random.choice(moves)())
             elif kind < 0.65 and self.world.living:
@@ -278,7 +282,7 @@ def play(number: int) -> History:
 
 def test_the_histories_go_everywhere() -> None:
     """They cannot find fault with what never happens in them."""
-    histories = [play(number) for number in range(2000)]
+    histories = [play(number) for number in range(4000)]
     assert set().union(*(history.books.situations for history in histories)) == set(SITUATIONS)
     assert {history.books.ended_by for history in histories} == {Shutdown, ChildExited, SpawnFailed}
     groups = [group for history in histories for group in history.world.groups.values()]
