@@ -177,9 +177,8 @@ class Client:
         except TimeoutError:
             raise self._is_silent(limit) from None
         except OSError:
-            # What it said last may still be read.
-            if not self._incoming:
-                raise self._is_gone() from None
+            # It is gone; what it said last is still to be read.
+            return
 
     def _receive(self, until: float | None) -> bool:
         """Wait for something, and keep what notices there are in it; False where nothing comes in time."""
