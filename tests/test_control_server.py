@@ -115,8 +115,17 @@ class Served:
             assert await client.read() == json.loads(GREETING)
         return client
 
+    @property
+    def unanswered(self) -> int:
+        """How many bytes of requests are in memory."""
+        return sum(len(connection._incoming) for connection in self.server._connections)
+
     async def clean_up(self) -> None:
         self.server.close()
+        loop: Any = asyncio.get_running_loop()
+        for descriptor in loop._selector.get_map():
+            # One that is closed would be in the way of the next that has its number.
+            os.fstat(descriptor)
         for client in self._clients:
             await client.close()
 
@@ -272,7 +281,7 @@ async def test_who_reads_no_replies_is_read_no_further_and_loses_none() -> None:
         client = await app.connect()
         # What the buffers of the sockets and of this client hold does not count.
         count = 2000
-        client.send(b"".join(map(request, range(count))))
+        client.send(b"".join(request(number, more="x" * 5000) for number in range(count)))
         other = await app.connect()
         before = -1
         while before != handled:
@@ -282,6 +291,7 @@ async def test_who_reads_no_replies_is_read_no_further_and_loses_none() -> None:
                 await other.read()
         stalled_at = handled
         assert stalled_at < count / 2
+        assert app.unanswered < 4 * LONGEST_LINE
         assert [(await client.read())["id"] for _ in range(count)] == list(range(count))
 
 
@@ -535,6 +545,23 @@ async def test_a_follower_that_leaves_is_forgotten() -> None:
         client.send(request(1))
         await client.read()
         client.leave()
+        while app.server.clients:
+            await asyncio.sleep(0)
+        assert not app.feed.is_followed
+
+
+@in_loop
+async def test_a_follower_that_leaves_while_it_is_told_something_is_forgotten() -> None:
+    async with served(following()) as app:
+        (client,) = await stalled(app._path, 1)
+        client.send(request(1))
+        while not app.feed.is_followed:
+            await asyncio.sleep(0)
+        for number in range(100):
+            publish(app.feed, number, 20_000)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        client.close()
         while app.server.clients:
             await asyncio.sleep(0)
         assert not app.feed.is_followed
