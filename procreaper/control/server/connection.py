@@ -226,7 +226,7 @@ class Connection:
     def _write(self) -> None:
         budget = self._server.share()
         while budget > 0:
-            if not self._piece and not self._take():
+            if not self._piece and not self._take(min(budget, SENT_TOGETHER)):
                 self._rest()
                 return
             try:
@@ -236,16 +236,16 @@ class Connection:
             self._piece = self._piece[sent:]
             budget -= sent
 
-    def _take(self) -> bool:
+    def _take(self, most: int) -> bool:
         """Take what is sent next: what is owed, and then what is told; False where there is nothing."""
         self._owes = False
-        pieces = _gather(self._next_owed)
+        pieces = _gather(self._next_owed, most)
         if not pieces:
             self._advance()
-            pieces = _gather(self._next_owed)
+            pieces = _gather(self._next_owed, most)
         self._owes = bool(pieces)
         if not pieces:
-            pieces = _gather(self._next_told)
+            pieces = _gather(self._next_told, most)
         self._piece = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         return bool(pieces)
 
@@ -271,11 +271,11 @@ class Connection:
             self.close()
 
 
-def _gather(take: Callable[[], bytes | None]) -> list[bytes]:
-    """Small pieces are sent together."""
+def _gather(take: Callable[[], bytes | None], most: int) -> list[bytes]:
+    """Small pieces are sent together, up to about so many bytes."""
     pieces: list[bytes] = []
     size = 0
-    while size < SENT_TOGETHER and (piece := take()) is not None:
+    while size < most and (piece := take()) is not None:
         pieces.append(piece)
         size += len(piece)
     return pieces
