@@ -74,6 +74,7 @@ class Control:
             self._server = self._make_server(door)
         except Exception as error:
             # Such as a package that has been removed since: in a callback of the loop it would end the app.
+            self._door = None
             door.close()
             self._do_without(f"{type(error).__name__}: {error}", "start the app anew")
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +275,18 @@ def test_it_begins_to_serve_when_nothing_could_be_started_either(project: Projec
     app.wait_for("restarting|retry|exited|rc=1")
     assert json.loads(project.run("ps", "--json").out)[0]["state"] == "restarting"
     app.stop()
+
+
+def test_a_server_that_cannot_be_made_does_not_end_the_app(project: Project) -> None:
+    """Such as after an upgrade of the package while the app runs."""
+    project.write("broken/msgspec/__init__.py", "raise ImportError('gone')\n")
+    project.procfile(web=STAY)
+    app = project.begin("start", env={"PYTHONPATH": str(project.path / "broken")})
+    app.wait_for("ready")
+    with raw(path_of(app, project)) as client, suppress(ConnectionError):
+        assert client.recv(100) == b""
+    app.wait_for_error("no other terminal can control this app: ImportError: gone")
+    assert app.stop().code == 143
 
 
 # Many at once.

@@ -138,3 +138,33 @@ def test_a_view_needs_a_terminal(project: Project) -> None:
     result = project.run("ps", "-w")
     assert result.code == 1
     assert "ps -w needs a terminal" in result.err
+
+
+def test_ls_lists_every_app_of_this_user(project: Project) -> None:
+    for name in ("one", "two"):
+        project.write(f"{name}/Procfile", f"web: {STAY}\nworker: {STAY}\n")
+    apps = [project.begin("start", "-d", name) for name in ("one", "two")]
+    for app in apps:
+        app.wait_for("ready", count=2)
+    listed = {item["pid"]: item for item in json.loads(project.run("ls", "--json").out)}
+    for app, name in zip(apps, ("one", "two"), strict=True):
+        item = listed[app.pid]
+        assert (item["root"], item["up"], item["total"]) == (str((project.path / name).resolve()), 2, 2)
+    rows = project.run("ls").out.splitlines()
+    assert rows[0].split() == ["PID", "UP", "UPTIME", "ROOT"]
+    assert any(row.split()[:2] == [str(apps[0].pid), "2/2"] and row.endswith("/one") for row in rows)
+    for app in apps:
+        app.stop()
+
+
+def test_what_cannot_be_chosen_is_told(project: Project) -> None:
+    project.procfile(web=STAY)
+    app = project.begin("start")
+    app.wait_for("ready")
+    other = project.run("ps", "--pid", "1")
+    assert (other.code, "no app of this directory with pid 1 is running" in other.err) == (1, True)
+    wrong = project.run("ps", "--pid", "web")
+    assert (wrong.code, "--pid web: this is not a pid" in wrong.err) == (2, True)
+    nowhere = project.run("ps", "-d", "nowhere")
+    assert (nowhere.code, "-d nowhere: this is not a directory" in nowhere.err) == (1, True)
+    app.stop()
