@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from procreaper import __version__
@@ -28,11 +28,19 @@ if TYPE_CHECKING:
 class Control:
     """A sink that opens the control socket of an app at its first run, before anything that is written is told."""
 
-    def __init__(self, root: str, hub: Hub, owner: Callable[[], Owner], source: Source) -> None:
+    def __init__(
+        self,
+        root: str,
+        hub: Hub,
+        owner: Callable[[], Owner],
+        source: Source,
+        history: Callable[[Collection[str], int | None], tuple[Iterable[Notice], tuple[str, ...]]],
+    ) -> None:
         self._root = root
         self._hub = hub
         self._owner = owner
         self._source = source
+        self._history = history
         self._began = time.time()
         self._loop = asyncio.get_running_loop()
         self._door: Door | None = None
@@ -87,8 +95,15 @@ class Control:
         def answers() -> Answer:
             from procreaper.control.requests import Requests
 
-            groups = self._source.configuration.groups
-            return Requests(owner, self._hub, feed, groups=groups, source=self._source, complain=complain).answer
+            return Requests(
+                owner,
+                self._hub,
+                feed,
+                groups=self._source.configuration.groups,
+                source=self._source,
+                complain=complain,
+                history=self._history,
+            ).answer
 
         return Server(
             door.socket, door.close, greeting=self._greeting, answers=answers, begin=owner.accompany, feed=feed

@@ -177,9 +177,9 @@ async def _supervise(source: Source, style: Style, guard: Guard, adoption: Adopt
     )
     hub = Hub()
     root = options.root or options.app_root or "."
-    control = Control(root, hub, lambda: owner, source)
-    # Behind the one above: what is shown is told after the socket is there.
     history = History()
+    control = Control(root, hub, lambda: owner, source, history.tail)
+    # Behind the one above: what is shown is told after the socket is there.
     for sink in (terminal, history, files):
         if sink is not None:
             hub.add(sink)

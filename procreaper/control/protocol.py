@@ -55,8 +55,8 @@ class Follow(Request, frozen=True, tag="follow"):
     """As `status`, and from that very moment on a notice for everything that happens. Result: `Followed`.
 
     With `output` also what they write, and what procreaper itself says, beginning with the last `lines` lines of each
-    (None: all that is kept; 0: none); with `until_now`, nothing after those. A follower that is too slow loses notices
-    and is told how many (`dropped`).
+    (None: all that is kept; 0: none) and what has happened since; with `until_now`, nothing after those. A follower
+    that is too slow loses notices and is told how many (`dropped`).
     """
 
     names: tuple[str, ...] = ()
@@ -270,6 +270,23 @@ class SignalNotice(Notice, frozen=True, tag="signal"):
     signal: int
 
 
+class TransitionNotice(Notice, frozen=True, tag="transition"):
+    """What people are told of a change of state, for those who follow the output; the fields of `events.Transition`.
+
+    The time may be long past, where a `status` tells of the present.
+    """
+
+    name: str
+    before: str
+    state: str
+    reason: str
+    reason_before: str
+    retries: int = 0
+    backoff: float | None = None
+    code: int | None = None
+    signal: int | None = None
+
+
 class MessageNotice(Notice, frozen=True, tag="message"):
     """Something that procreaper says."""
 
@@ -308,6 +325,7 @@ AnyNotice = (
     | BeganNotice
     | EndedNotice
     | SignalNotice
+    | TransitionNotice
     | MessageNotice
     | DroppedNotice
     | ScreenNotice

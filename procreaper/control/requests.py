@@ -38,8 +38,8 @@ class Requests:
     """Carries out requests for the app of `owner`, and tells its followers what `hub` is told.
 
     `groups` are those of `.reaper.toml`, and `source` is where the plan comes from; `complain` prints what went wrong
-    in here. `history(names, lines)` gives the last lines of each of these processes (None: all that is kept), oldest
-    first, and those of which there was more.
+    in here. `history(names, lines)` gives the last lines of each of these processes (None: all that is kept) with what
+    has happened since, oldest first, and those of which there was more.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Requests:
         groups: Mapping[str, Sequence[str]],
         source: Source,
         complain: Callable[[str], None],
-        history: Callable[[Sequence[str], int | None], tuple[Iterable[events.Output], tuple[str, ...]]] | None = None,
+        history: Callable[[Sequence[str], int | None], tuple[Iterable[events.Notice], tuple[str, ...]]] | None = None,
     ) -> None:
         self._owner = owner
         self._hub = hub
@@ -169,8 +169,8 @@ class Requests:
         truncated: tuple[str, ...] = ()
         if request.output and request.lines != 0 and self._history is not None:
             names = [process.name for process in snapshot]
-            outputs, truncated = self._history(names, request.lines)
-            before = (line.data for output in outputs for line in _lines_of(output))
+            notices, truncated = self._history(names, request.lines)
+            before = (line.data for notice in notices for line in _past(notice))
         wants = None if request.until_now else self._wants(request)
         connection.follow(wants, lambda notices, size: self._missed(request, notices, size), before)
         if wants is not None and not self._tells:
@@ -219,25 +219,44 @@ class Requests:
         return True
 
     def _told(self, notice: events.Notice) -> Iterator[Line]:
-        match notice:
-            case events.Output():
-                yield from _lines_of(notice)
-            case events.Transition(time=time, name=name):
-                yield Line(_encode(protocol.StatusNotice(time, self._process(name))), name)
-            case events.RunBegan(time=time, name=name, pid=pid):
-                yield Line(_encode(protocol.BeganNotice(time, readable(name), pid)), name)
-                yield Line(_encode(protocol.StatusNotice(time, self._process(name))), name)
-            case events.RunEnded(time=time, name=name, pid=ended, exit=end, reason=reason, asked=asked):
-                told = protocol.EndedNotice(time, readable(name), ended, end.code, end.signal, readable(reason), asked)
-                yield Line(_encode(told), name)
-            case events.SignalSent(time=time, name=name, pid=pid, signal=number):
-                yield Line(_encode(protocol.SignalNotice(time, readable(name), pid, number)), name)
-            case events.Removed(time=time, name=name):
-                yield Line(_encode(protocol.RemovedNotice(time, readable(name))), name)
-            case events.Message(time=time, text=text):
-                yield Line(_encode(protocol.MessageNotice(time, readable(text))), None, spoken=True)
-            case _:
-                assert_never(notice)
+        """What followers are told of a notice: what it says, and how the process that it is about is now."""
+        yield from _past(notice)
+        if isinstance(notice, events.Transition | events.RunBegan):
+            yield Line(_encode(protocol.StatusNotice(notice.time, self._process(notice.name))), notice.name)
+
+
+def _past(notice: events.Notice) -> Iterator[Line]:
+    """What a notice says, at whatever time it is read."""
+    match notice:
+        case events.Output():
+            yield from _lines_of(notice)
+        case events.Transition(time=time, name=name, exit=end):
+            told: protocol.Notice = protocol.TransitionNotice(
+                time=time,
+                name=readable(name),
+                before=notice.before.value,
+                state=notice.state.value,
+                reason=readable(notice.reason),
+                reason_before=readable(notice.reason_before),
+                retries=notice.retries,
+                backoff=notice.backoff,
+                code=None if end is None else end.code,
+                signal=None if end is None else end.signal,
+            )
+            yield Line(_encode(told), name, spoken=True)
+        case events.RunBegan(time=time, name=name, pid=pid):
+            yield Line(_encode(protocol.BeganNotice(time, readable(name), pid)), name)
+        case events.RunEnded(time=time, name=name, pid=ended, exit=end, reason=reason, asked=asked):
+            told = protocol.EndedNotice(time, readable(name), ended, end.code, end.signal, readable(reason), asked)
+            yield Line(_encode(told), name)
+        case events.SignalSent(time=time, name=name, pid=pid, signal=number):
+            yield Line(_encode(protocol.SignalNotice(time, readable(name), pid, number)), name)
+        case events.Removed(time=time, name=name):
+            yield Line(_encode(protocol.RemovedNotice(time, readable(name))), name)
+        case events.Message(time=time, text=text):
+            yield Line(_encode(protocol.MessageNotice(time, readable(text))), None, spoken=True)
+        case _:
+            assert_never(notice)
 
 
 def _lines_of(output: events.Output) -> Iterator[Line]:
