@@ -25,12 +25,13 @@ Record = dict[str, object]
 class RecordFormat:
     """Renders notices one after the other as JSON lines; remembers the unfinished lines between them.
 
-    `timestamp` gives the time in RFC 3339 for seconds since the epoch; `signal_name` gives ``SIGTERM`` for 15.
+    `timestamp` gives the time in RFC 3339 for seconds since the epoch, None where that is not known; `signal_name`
+    gives ``SIGTERM`` for 15.
     """
 
     margin = 0
 
-    def __init__(self, *, timestamp: Callable[[float], str], signal_name: Callable[[int], str]) -> None:
+    def __init__(self, *, timestamp: Callable[[float], str | None], signal_name: Callable[[int], str]) -> None:
         self._timestamp = timestamp
         self._signal_name = signal_name
         self._unfinished: dict[str, tuple[float, bytes]] = {}

@@ -64,6 +64,19 @@ def _dispatch(arguments: Sequence[str]) -> int:
             from procreaper.cli.completion import completion
 
             return completion(given.shell, given.argv)
+        case "logs":
+            from procreaper.cli.logs import show_logs, wanted
+
+            what = wanted(
+                given.names,
+                getattr(given, "lines", None),
+                getattr(given, "log_format", "text"),
+                follow=getattr(given, "follow", False),
+            )
+            # The names are those of a running app, which may have others than the files.
+            given.names = []
+            options = _options(given)
+            return show_logs(_place(given, options), options, _style(given), what)
         case "ls":
             from procreaper.cli.ps import show_apps
 
@@ -146,9 +159,9 @@ def _options(given: Namespace) -> Options:
     return Options(**{**values, **{field: tuple(values.get(field, ())) for field in ("names", "watch")}})
 
 
-def _place(given: Namespace) -> Place:
+def _place(given: Namespace, options: Options | None = None) -> Place:
     """Which app a command is about."""
-    options = _options(given)
+    options = _options(given) if options is None else options
     return Place.of(options.root or options.app_root or ".", getattr(given, "pid", None))
 
 

@@ -54,7 +54,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """What was given, and no more than that. Raises ProcreaperError for what cannot be understood."""
     given, left = build_parser(arguments).parse_known_args(arguments)
     command = getattr(given, "command", None)
-    if command == "start" and not any(word.startswith("-") and word != "--" for word in left):
+    if command in ("logs", "start") and not any(word.startswith("-") and word != "--" for word in left):
         # argparse takes the names in one piece only, and leaves the second of `start web -p 8000 -- worker`.
         given.names = [*given.names, *(word for word in left if word != "--")]
     elif left:
@@ -157,6 +157,19 @@ def _add_live(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-w", "--watch", action="store_true", dest="live", help="go on showing it; Ctrl-C ends that")
 
 
+def _add_logs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what they write from now on")
+    parser.add_argument(
+        "-n", "--lines", metavar="N", help="the last so many lines of each (default: `all` that is kept)"
+    )
+    parser.add_argument("--no-prefix", action="store_false", dest="prefix", help="print the bare lines")
+    parser.add_argument("--timestamp", action="store_true", help="begin every line with the time of day (default)")
+    parser.add_argument("--no-timestamp", action="store_false", dest="timestamp", help="print no time of day")
+    parser.add_argument("--log-format", metavar="FORMAT", help="what is printed: text (default) or json")
+    help_ = "a process, a process type, a group of .reaper.toml, or a pattern such as `web.*` (default: all)"
+    parser.add_argument("names", nargs="*", metavar="NAME", default=[], help=help_)
+
+
 def _add_names(parser: argparse.ArgumentParser) -> None:
     help_ = "a process, a process type, a group of .reaper.toml, a pattern such as `web.*`, or `all`"
     parser.add_argument("names", nargs="+", metavar="NAME", help=help_)
@@ -204,6 +217,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     "completion": ("print the script that completes what is typed, for a shell", _add_completion),
     "export": ("write the application as files for an init system or a scheduler", _add_common, _add_export),
     "help": ("describe the commands, or one of them", _add_help),
+    "logs": ("show what the processes of the running app have written", _add_place, _add_logs),
     "ls": ("list all apps that run", _add_colour, _add_json),
     "ps": ("show what the processes of the running app do, and why", _add_place, _add_json, _add_live),
     "quit": ("end the running app", _add_place),

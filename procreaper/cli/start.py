@@ -9,16 +9,15 @@ import gc
 import os
 import stat
 import sys
-import time
 from contextlib import AbstractContextManager, nullcontext, suppress
-from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from procreaper.cli.problems import complain, report
 from procreaper.cli.project import Source
+from procreaper.cli.rendering import make_format
 from procreaper.config import Configuration, Options
 from procreaper.errors import Problem, ProcreaperError
-from procreaper.formats import Format, Style, TextFormat
+from procreaper.formats import Style
 from procreaper.guard import Guard
 from procreaper.orphans import GUARD, VARIABLE, Adoption, Orphans, add_mark, adopt
 
@@ -156,7 +155,7 @@ async def _supervise(source: Source, style: Style, guard: Guard, adoption: Adopt
     supervising = asyncio.current_task()
     asyncio.get_running_loop().set_exception_handler(on_loop_error)
     over = asyncio.Event()
-    text = _format(configuration, style)
+    text = make_format(configuration.log_format, configuration.plan.processes, style)
     high, largest_read = (HIGH_ON_SCREEN, SMALL_READ) if style.terminal else (HIGH, BIG_READ)
     if any(process.log is not None for process in configuration.plan.processes):
         from procreaper.cli.logfiles import open_logs
@@ -234,21 +233,6 @@ def _import_asyncio(*, with_ssl: bool) -> ModuleType:
     return asyncio
 
 
-def _format(configuration: Configuration, style: Style) -> Format:
-    if configuration.log_format == "json":
-        from procreaper.records import RecordFormat
-
-        return RecordFormat(timestamp=_timestamp, signal_name=_signal_name)
-    processes = configuration.plan.processes
-    return TextFormat(
-        (process.name for process in processes),
-        style,
-        clock=_time_of_day,
-        signal_name=_signal_name,
-        tamed=(process.name for process in processes if process.pty),
-    )
-
-
 def _written_files(plan: Plan) -> list[str]:
     """The files that we write while this plan runs."""
     return [*_own_files(), *(process.log.path for process in plan.processes if process.log is not None)]
@@ -262,20 +246,6 @@ def _own_files() -> list[str]:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     return found
-
-
-def _signal_name(number: int) -> str:
-    return Signals(number).name if number in Signals.__members__.values() else f"signal {number}"
-
-
-def _timestamp(seconds: float) -> str:
-    from datetime import datetime
-
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
-
-
-def _time_of_day(seconds: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(seconds))
 
 
 def _watch_children_by_descriptor(loop: asyncio.AbstractEventLoop) -> None:

@@ -245,10 +245,11 @@ class OutputNotice(Notice, frozen=True, tag="output"):
 
 
 class BeganNotice(Notice, frozen=True, tag="began"):
-    """A run has begun."""
+    """A run has begun; `pty`: it was to have a terminal of its own."""
 
     name: str
     pid: int
+    pty: bool = False
 
 
 class EndedNotice(Notice, frozen=True, tag="ended"):

@@ -244,8 +244,8 @@ def _past(notice: events.Notice) -> Iterator[Line]:
                 signal=None if end is None else end.signal,
             )
             yield Line(_encode(told), name, spoken=True)
-        case events.RunBegan(time=time, name=name, pid=pid):
-            yield Line(_encode(protocol.BeganNotice(time, readable(name), pid)), name)
+        case events.RunBegan(time=time, name=name, pid=pid, pty=pty):
+            yield Line(_encode(protocol.BeganNotice(time, readable(name), pid, pty)), name)
         case events.RunEnded(time=time, name=name, pid=ended, exit=end, reason=reason, asked=asked):
             told = protocol.EndedNotice(time, readable(name), ended, end.code, end.signal, readable(reason), asked)
             yield Line(_encode(told), name)

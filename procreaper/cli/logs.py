@@ -1,0 +1,298 @@
+"""`logs`: what the processes of an app have written, and with `-f` what they write, printed as `start` prints it.
+
+Rules: whoever reads this holds nobody up: what comes too fast for us is left out, which is told. Where no app runs, the
+log files are read instead.
+
+Theory of operation. Each app tells what it remembers, and then what happens, without a gap between the two. What comes
+of several apps is merged by time. A detached process writes its log file itself; that is read from here.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from procreaper import events
+from procreaper.cli.control import NoAppError, Place, find_apps, interruptible
+from procreaper.cli.problems import complain
+from procreaper.cli.rendering import LONG_AGO, make_format
+from procreaper.cli.tails import Tail
+from procreaper.config import Options
+from procreaper.control import protocol
+from procreaper.control.client import Client, GoneError, RefusedError
+from procreaper.errors import OutputError, Problem, ProcreaperError
+from procreaper.events import Exit, Notice, Output, State
+from procreaper.formats import Format, Style
+from procreaper.plan import Process
+
+STDOUT = 1
+FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+ALL = "all"
+LOG_FORMATS = ("text", "json")
+# How often the file of a detached process is looked at, in milliseconds.
+LOOK_EVERY = 150
+
+
+class Wanted(NamedTuple):
+    """What of an app is to be printed: the last `lines` of each process (None: all that is kept), and how."""
+
+    names: tuple[str, ...] = ()
+    lines: int | None = None
+    follow: bool = False
+    log_format: str = "text"
+
+
+def wanted(names: Sequence[str], lines: str | None, log_format: str, *, follow: bool) -> Wanted:
+    """From what the command line says. Raises ProcreaperError for what makes no sense."""
+    if log_format not in LOG_FORMATS:
+        hint = "there is `text` and `json`"
+        raise ProcreaperError(f"--log-format {log_format}: there is no such format", hint=hint, exit_code=USAGE_ERROR)
+    number = None
+    if lines not in (None, ALL):
+        if not (lines.isascii() and lines.isdecimal()) or len(lines) > 9:
+            hint = "write how many of each process, or `all`"
+            raise ProcreaperError(f"-n {lines}: this is no number of lines", hint=hint, exit_code=USAGE_ERROR)
+        number = int(lines)
+    return Wanted(tuple(names), number, follow, log_format)
+
+
+def show_logs(place: Place, options: Options, style: Style, what: Wanted) -> int:
+    """Print them; the answer is the exit status. Raises NoAppError where nothing runs and there is nothing to read."""
+    try:
+        with interruptible(), ExitStack() as stack:
+            try:
+                apps = find_apps(place)
+            except NoAppError as error:
+                if what.follow or place.pid is not None:
+                    raise
+                return _show_files(options, style, what, error)
+            for app in apps:
+                stack.enter_context(app)
+            return _show_apps(apps, style, what, stack)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+class _Screen:
+    """Standard output, in a format."""
+
+    def __init__(self, format_: Format) -> None:
+        self._format = format_
+
+    def show(self, notice: Notice) -> None:
+        self._write(self._format.render(notice))
+
+    def end(self) -> None:
+        self._write(self._format.finish())
+
+    def _write(self, data: bytes) -> None:
+        """Raises BrokenPipeError where nobody reads any more, OutputError where it is lost."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(STDOUT, view) :]
+            except BlockingIOError:
+                # Somebody who shares our standard output has made it non-blocking.
+                poll = select.poll()
+                poll.register(STDOUT, select.POLLOUT)
+                poll.poll()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                hint = "make room, or redirect it elsewhere"
+                reason = (error.strerror or str(error)).lower()
+                raise OutputError(f"standard output cannot be written: {reason}", hint=hint) from error
+
+
+def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitStack) -> int:
+    everybody = [process for app in apps for process in app.ask(protocol.Look(0)).processes]
+    screen = _Screen(make_format(what.log_format, everybody, style))
+    followed: list[Client] = []
+    tails: dict[str, Tail] = {}
+    for app, names in _choose(apps, what.names):
+        request = protocol.Follow(0, names, output=True, lines=what.lines, until_now=not what.follow)
+        found = app.ask(request)
+        followed.append(app)
+        _tell_truncated(found, what)
+        for process in found.processes:
+            if process.detached and process.log is not None:
+                try:
+                    tails[process.name] = stack.enter_context(Tail(process.log))
+                except OSError as error:
+                    _tell_unreadable(process.log, error)
+    for name, tail in tails.items():
+        for data in tail.last_lines(what.lines):
+            screen.show(Output(LONG_AGO, name, data))
+    if what.follow:
+        status = _follow(followed, tails, screen)
+    else:
+        status = 0
+        for notice in heapq.merge(*(app.rest() for app in followed), key=lambda notice: notice.time):
+            _take(notice, screen)
+    screen.end()
+    return status
+
+
+def _choose(apps: Sequence[Client], names: tuple[str, ...]) -> list[tuple[Client, tuple[str, ...]]]:
+    """Whom to ask for which of these names: of several apps, each for those that it knows."""
+    if not names or len(apps) == 1:
+        return [(app, names) for app in apps]
+    known: dict[str, list[Client]] = {}
+    for name in names:
+        refused: RefusedError | None = None
+        known[name] = []
+        for app in apps:
+            try:
+                app.ask(protocol.Look(0, (name,)))
+                known[name].append(app)
+            except RefusedError as error:
+                refused = error
+        if not known[name] and refused is not None:
+            raise refused
+    asked = [(app, tuple(name for name in names if app in known[name])) for app in apps]
+    return [(app, some) for app, some in asked if some]
+
+
+def _follow(apps: Iterable[Client], tails: dict[str, Tail], screen: _Screen) -> int:
+    """Show what comes until all of the apps have ended, or nobody looks any more."""
+    status = 0
+    following = {app.fileno(): app for app in apps}
+    poll = select.poll()
+    poll.register(STDOUT, 0)
+    for descriptor in following:
+        poll.register(descriptor, select.POLLIN)
+    ready = [(descriptor, select.POLLIN) for descriptor in following]
+    while following:
+        arrived: list[protocol.AnyNotice] = []
+        for descriptor, _ in ready:
+            if descriptor == STDOUT:
+                raise BrokenPipeError
+            try:
+                arrived += following[descriptor].arrived()
+            except GoneError as error:
+                complain(str(error))
+                status = FAILED
+                poll.unregister(descriptor)
+                del following[descriptor]
+                continue
+            if arrived and isinstance(arrived[-1], protocol.GoodbyeNotice):
+                poll.unregister(descriptor)
+                del following[descriptor]
+        for notice in sorted(arrived, key=lambda notice: notice.time):
+            _take(notice, screen)
+        for name, tail in tails.items():
+            for data in tail.grown():
+                screen.show(Output(time.time(), name, data))
+        if following:
+            ready = poll.poll(LOOK_EVERY if tails else None)
+    return status
+
+
+def _take(notice: protocol.AnyNotice, screen: _Screen) -> None:
+    if isinstance(notice, protocol.DroppedNotice):
+        complain(
+            f"procreaper: {notice.notices:,} notices, with {notice.bytes:,} bytes of output, are missing here: "
+            "they came faster than they were read"
+        )
+    elif (event := _event(notice)) is not None:
+        screen.show(event)
+
+
+def _event(notice: protocol.AnyNotice) -> Notice | None:
+    """What the app was told itself, where that is something to be shown."""
+    match notice:
+        case protocol.OutputNotice(time=time, name=name, data=data):
+            return Output(time, name, data)
+        case protocol.BeganNotice(time=time, name=name, pid=pid, pty=pty):
+            return events.RunBegan(time, name, pid, pty)
+        case protocol.EndedNotice(time=time, name=name, pid=ended, code=code, signal=number):
+            return events.RunEnded(time, name, ended, Exit(code, number), notice.reason, notice.asked)
+        case protocol.SignalNotice(time=time, name=name, pid=pid, signal=number):
+            return events.SignalSent(time, name, pid, number)
+        case protocol.TransitionNotice(code=code, signal=number):
+            return events.Transition(
+                time=notice.time,
+                name=notice.name,
+                before=State(notice.before),
+                state=State(notice.state),
+                reason=notice.reason,
+                retries=notice.retries,
+                backoff=notice.backoff,
+                exit=None if code is None and number is None else Exit(code, number),
+                reason_before=notice.reason_before,
+            )
+        case protocol.RemovedNotice(time=time, name=name):
+            return events.Removed(time, name)
+        case protocol.MessageNotice(time=time, text=text):
+            return events.Message(time, text)
+        case _:
+            return None
+
+
+def _tell_truncated(found: protocol.Followed, what: Wanted) -> None:
+    logs = {process.name: process.log for process in found.processes}
+    for name in found.truncated if what.lines is not None else ():
+        log = logs.get(name)
+        hint = "`log` in .reaper.toml keeps more" if log is None else f"`{log}` has more"
+        complain(str(Problem(f"fewer lines of {name} are kept than {what.lines}", hint=hint, level="warning")))
+
+
+def _tell_unreadable(path: str, error: OSError) -> None:
+    reason = (error.strerror or str(error)).lower()
+    complain(str(Problem(f"`{path}` cannot be read: {reason}", level="warning")))
+
+
+# Where no app runs.
+
+
+def _show_files(options: Options, style: Style, what: Wanted, error: NoAppError) -> int:
+    from procreaper.cli.project import examined
+    from procreaper.config import refuse_errors
+    from procreaper.selection import select
+
+    _, configuration = examined(options)
+    refuse_errors(configuration.warnings)
+    processes = configuration.plan.processes
+    chosen = set(select(what.names or (ALL,), processes, configuration.groups))
+    logs: dict[str, list[Process]] = {}
+    for process in processes:
+        if process.name in chosen and process.log is not None:
+            logs.setdefault(process.log.path, []).append(process)
+    if not logs:
+        hint = "`procreaper start` starts it; `log` in .reaper.toml keeps what it writes"
+        raise NoAppError(error.message, hint=hint)
+    complain(f"procreaper: {error.message}: this is what its log files have")
+    # What was written to a terminal may be in there.
+    shown = [process._replace(pty=style.terminal) for process in processes]
+    shown += [process._replace(name=_label(sharing), pty=style.terminal) for sharing in logs.values()]
+    screen = _Screen(make_format(what.log_format, {process.name: process for process in shown}.values(), style))
+    for path, sharing in logs.items():
+        for data in _read(path, what.lines):
+            screen.show(Output(LONG_AGO, _label(sharing), data))
+    screen.end()
+    return 0
+
+
+def _label(sharing: Sequence[Process]) -> str:
+    """Under which name a log is shown: that of the process whose it is, or of the type, or of the file."""
+    if len(sharing) == 1:
+        return sharing[0].name
+    types = {process.type for process in sharing}
+    path = "" if sharing[0].log is None else sharing[0].log.path
+    return types.pop() if len(types) == 1 else os.path.basename(path)
+
+
+def _read(path: str, lines: int | None) -> Iterator[bytes]:
+    try:
+        with Tail(path) as tail:
+            yield from tail.last_lines(lines)
+    except FileNotFoundError:
+        # Nothing was written yet.
+        return
+    except OSError as error:
+        _tell_unreadable(path, error)

@@ -1,0 +1,55 @@
+"""How notices look here: as text or JSON, with the clock of this system and its names of signals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from signal import Signals
+from typing import Protocol
+
+from procreaper.formats import Format, Style, TextFormat
+
+# When something was written of which that is not known: a line of a log file.
+LONG_AGO = 0.0
+
+
+class Named(Protocol):
+    """What must be known of a process: its name, and whether it has a terminal of its own."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def pty(self) -> bool: ...
+
+
+def make_format(log_format: str, processes: Iterable[Named], style: Style) -> Format:
+    """The format of this name, ``text`` or ``json``; the processes stand in the order in which they take colours."""
+    if log_format == "json":
+        from procreaper.records import RecordFormat
+
+        return RecordFormat(timestamp=_timestamp, signal_name=_signal_name)
+    processes = tuple(processes)
+    return TextFormat(
+        (process.name for process in processes),
+        style,
+        clock=_time_of_day,
+        signal_name=_signal_name,
+        tamed=(process.name for process in processes if process.pty),
+    )
+
+
+def _signal_name(number: int) -> str:
+    return Signals(number).name if number in Signals.__members__.values() else f"signal {number}"
+
+
+def _timestamp(seconds: float) -> str | None:
+    from datetime import datetime
+
+    if seconds == LONG_AGO:
+        return None
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
+
+
+def _time_of_day(seconds: float) -> str:
+    return "--:--:--" if seconds == LONG_AGO else time.strftime("%H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,249 @@
+"""What processes have written, and what they write, can be read from a second terminal, as `start` prints it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+
+import pytest
+
+from .driver import Program, Project
+
+# Writes numbered lines, some of them in two halves, until that is enough.
+NUMBERS = r"""
+import os, time
+number = 0
+while not os.path.exists("enough"):
+    for _ in range(50):
+        number += 1
+        line = f"number {number}\n".encode()
+        cut = number % 7
+        os.write(1, line[:cut])
+        os.write(1, line[cut:])
+    time.sleep(0.001)
+os.write(1, b"last\n")
+open("gate").read()
+"""
+
+
+def echoes(project: Project, *names: str, settings: str = "", arguments: tuple[str, ...] = ()) -> Program:
+    """A running app whose processes print what is written to a named pipe of their name."""
+    for name in names:
+        os.mkfifo(project.path / f"{name}.in")
+    # Somebody keeps the pipe open.
+    project.procfile(**{name: f"exec 3<>{name}.in; echo {name} ready; exec cat <&3" for name in names})
+    if settings:
+        project.write(".reaper.toml", settings)
+    program = project.begin("start", *arguments)
+    program.wait_for("(?:db|web|worker) ready", count=len(names))
+    return program
+
+
+def write(project: Project, program: Program, name: str, *lines: str) -> None:
+    (project.path / f"{name}.in").write_text("".join(f"{line}\n" for line in lines))
+    program.wait_for(rf"{re.escape(lines[-1])}$")
+
+
+def test_what_was_printed_is_printed_again_to_the_letter(project: Project) -> None:
+    program = echoes(project, "web", "worker")
+    write(project, program, "worker", "one", "two")
+    write(project, program, "web", "three")
+    result = project.run("logs")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == program.out
+    assert project.run("logs", "-n", "all", "--no-timestamp").out == re.sub(r"(?m)^\d\d:\d\d:\d\d ", "", program.out)
+    program.stop()
+
+
+def test_colours_are_those_of_the_process_whoever_is_asked_for(project: Project) -> None:
+    program = echoes(project, "web", "worker", arguments=("--color",))
+    write(project, program, "worker", "hello")
+    result = project.run("logs", "worker", "-n", "1", "--color")
+    assert result.out == program.out.splitlines(keepends=True)[-1]
+    assert "\x1b[33m" in result.out
+    program.stop()
+
+
+def test_names_and_lines_choose_what_is_printed(project: Project) -> None:
+    program = echoes(project, "web", "worker", settings='[groups]\nback = ["worker"]\n')
+    write(project, program, "web", "a", "b", "c")
+    write(project, program, "worker", "d", "e")
+    for names, expected in {
+        ("web",): ["b", "c"],
+        ("worker.1",): ["d", "e"],
+        ("back",): ["d", "e"],
+        ("w*",): ["b", "c", "d", "e"],
+        (): ["b", "c", "d", "e"],
+    }.items():
+        result = project.run("logs", "--no-prefix", "-n", "2", *names)
+        assert result.out.splitlines() == expected
+    assert project.run("logs", "-n", "0").out == ""
+    unknown = project.run("logs", "wbe")
+    assert unknown.code == 1
+    assert unknown.err.startswith("procreaper: error: there is no process `wbe`\n  hint: did you mean `web`?")
+    assert project.run("logs", "-n", "x").code == 2
+    program.stop()
+
+
+def test_json_has_the_times_of_the_events(project: Project) -> None:
+    program = echoes(project, "web", arguments=("--log-format", "json"))
+    result = project.run("logs", "--log-format", "json")
+    assert [json.loads(line) for line in result.out.splitlines()] == [
+        json.loads(line) for line in program.out.splitlines()
+    ]
+    program.stop()
+
+
+def test_following_ends_with_the_app(project: Project) -> None:
+    program = echoes(project, "web", "worker")
+    follower = project.begin("logs", "-f")
+    follower.wait_for("worker ready")
+    write(project, program, "web", "seen")
+    follower.wait_for("seen$")
+    end = program.stop()
+    result = follower.end()
+    assert (result.code, result.err) == (0, "")
+    assert result.out == end.out
+
+
+def test_what_is_told_of_states_is_printed_too(project: Project) -> None:
+    settings = '[process.web]\nrestart = "always"\nbackoff = "1ms"\nhealth = { log = "ready" }\n'
+    program = echoes(project, "web", settings=settings)
+    program.wait_for("web.1 is healthy")
+    follower = project.begin("logs", "-f")
+    follower.wait_for("web.1 is healthy")
+    project.run("restart", "web")
+    program.wait_for("web.1 is healthy", count=2)
+    end = program.stop()
+    assert follower.end().out == end.out
+
+
+def test_ctrl_c_ends_the_following_quietly_and_nothing_else(project: Project) -> None:
+    program = echoes(project, "web")
+    follower = project.begin("logs", "-f")
+    follower.wait_for("ready")
+    result = follower.stop(signal.SIGINT)
+    assert (result.code, result.err) == (130, "")
+    write(project, program, "web", "still there")
+    assert program.stop().code == 143
+
+
+def test_a_reader_that_goes_away_ends_the_following(project: Project) -> None:
+    program = echoes(project, "web")
+    result = project.run("logs", "-f", wrapper=("sh", "-c", '{ "$@"; echo "code $?" >&2; } | head -1', "sh"))
+    assert result.err == "code 141\n"
+    assert result.out == program.out.splitlines(keepends=True)[0]
+    program.stop()
+
+
+def test_nothing_is_lost_or_doubled_between_what_was_and_what_follows(project: Project) -> None:
+    os.mkfifo(project.path / "gate")
+    project.procfile(web=f"exec {project.python('numbers', NUMBERS)}")
+    program = project.begin("start")
+    program.wait_for("number 1000$")
+    followers: list[Program] = []
+    # They begin at whatever moment.
+    for lines in ("0", "1", "10", "1000", "all"):
+        followers.append(project.begin("logs", "-f", "-n", lines, "web"))
+        followers[-1].wait_for("number", count=20)
+    (project.path / "enough").touch()
+    for each in (program, *followers):
+        each.wait_for("last$")
+    program.stop()
+    for follower in followers:
+        result = follower.end()
+        assert (result.code, result.err) == (0, "")
+        *seen, last = result.lines("web.1")
+        # Without any lines of before, the rest of one may come first.
+        numbers = [int(line.removeprefix("number ")) for line in seen[follower is followers[0] :]]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        assert last == "last"
+        assert len(numbers) > 10
+
+
+def test_one_that_reads_nothing_holds_nobody_up_and_is_told_what_it_missed(project: Project) -> None:
+    project.procfile(web="read x < gate; seq 2000000; echo done; read x < gate")
+    os.mkfifo(project.path / "gate")
+    program = project.begin("start")
+    program.wait_for("started")
+    follower = project.begin("logs", "-f", read=False)
+    (project.path / "gate").write_text("\n")
+    program.wait_for(r"\| done$")
+    follower.read()
+    follower.wait_for(r"\| done$")
+    follower.wait_for_error("are missing here")
+    assert program.stop().code == 143
+    assert follower.end().code == 0
+    numbers = [int(line) for line in program.out.split() if line.isdecimal()]
+    assert numbers == list(range(1, 2_000_001))
+
+
+def test_several_apps_of_a_directory_are_followed_together(project: Project) -> None:
+    project.procfile(web="echo web ready; exec sleep 600", db="echo db ready; exec sleep 600")
+    programs = [project.begin("start", name) for name in ("web", "db")]
+    for program in programs:
+        program.wait_for("ready")
+    follower = project.begin("logs", "-f")
+    follower.wait_for("ready", count=2)
+    assert project.run("logs", "web", "db", "--no-prefix", "-n", "1").out.count("ready") == 2
+    one = project.run("logs", "--pid", str(programs[1].pid))
+    assert one.lines("db.1") == ["db ready"]
+    assert one.lines("web.1") == []
+    programs[0].stop()
+    follower.wait_for("web.1 stopped")
+    programs[1].stop()
+    result = follower.end()
+    assert (result.code, result.err) == (0, "")
+    assert "db.1 stopped" in result.out
+
+
+def test_fewer_lines_than_were_asked_for_are_told(project: Project) -> None:
+    project.procfile(web="seq 2000000; read x < gate", db="echo quiet; sleep 600")
+    project.write(".reaper.toml", '[process.web]\nlog = "web.log"\n')
+    os.mkfifo(project.path / "gate")
+    program = project.begin("start")
+    program.wait_for(r"\| 2000000$")
+    result = project.run("logs", "-n", "1900000")
+    assert result.lines("db.1") == ["quiet"]
+    assert result.err == (
+        "procreaper: warning: fewer lines of web.1 are kept than 1900000\n"
+        f"  hint: `{project.path / 'web.log'}` has more\n"
+    )
+    numbers = [int(line) for line in result.lines("web.1")]
+    assert numbers == list(range(numbers[0], 2_000_001))
+    assert len(numbers) > 100_000
+    program.stop()
+
+
+# Where nothing runs.
+
+
+def test_without_an_app_its_log_files_are_read(project: Project) -> None:
+    project.procfile(web="seq 1000", db="echo from the db", clock="echo not kept")
+    project.write(
+        ".reaper.toml",
+        '[process.web]\nlog = { file = "log/web.log", max_size = "2kB" }\n[process.db]\nlog = "log/db.log"\n',
+    )
+    assert project.run("start", "--can-die", "all").code == 0
+    result = project.run("logs", "-n", "600")
+    assert result.code == 0
+    assert result.err == "procreaper: no app of this directory is running: this is what its log files have\n"
+    assert result.out.startswith("--:--:-- web.1   | 401\n")
+    assert re.findall(r"^--:--:-- db\.1 +\| (.*)$", result.out, re.MULTILINE) == ["from the db"]
+    assert project.run("logs", "db", "--no-prefix").out == "from the db\n"
+    records = [json.loads(line) for line in project.run("logs", "db", "--log-format", "json").out.splitlines()]
+    assert [(record["time"], record["msg"], record["name"]) for record in records] == [(None, "from the db", "db.1")]
+
+
+@pytest.mark.parametrize("arguments", [(), ("-f",), ("clock",)])
+def test_without_an_app_and_without_log_files_there_is_nothing_to_read(
+    project: Project, arguments: tuple[str, ...]
+) -> None:
+    project.procfile(web="echo hello", clock="echo hello")
+    settings = '[process.web]\nlog = "web.log"\n' if arguments else ""
+    project.write(".reaper.toml", settings)
+    result = project.run("logs", *arguments)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("procreaper: error: no app of this directory is running\n  hint: `procreaper start`")
