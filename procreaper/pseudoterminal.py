@@ -1,7 +1,9 @@
 r"""A terminal of its own for a child: what it writes looks, to it, as if it were shown on a screen.
 
-Rules: knows nothing of who reads it and what is done with that. What the child writes passes through unchanged (no
-``\r\n`` for ``\n``), and nothing is echoed, because nobody types.
+Rules: knows nothing of who reads it and what is done with that. Its modes are those of any new terminal, because
+somebody may come and type: programs that change them (an editor, a prompt that can be edited) change them back to what
+they found. But what the child writes passes through unchanged, without ``\r\n`` for ``\n``, until somebody looks
+(`return_at_line_ends`): it makes output a quarter slower.
 
 Theory of operation. A terminal becomes the *controlling* one of a session (`/dev/tty`, and what decides about Ctrl-C
 and SIGWINCH) only by its leader: by an ioctl, for which Python would have to run in the child between fork and exec,
@@ -15,13 +17,19 @@ import fcntl
 import os
 import struct
 import termios
+from contextlib import suppress
+from typing import Any
 
 SHELL = "/bin/sh"
 # A shell that cannot open the terminal goes on all the same: then it only is not the controlling one.
 BECOME = 'command : <>"$1"; shift; exec "$@"'
 SMALLEST_COLUMNS = 20
 # Indices of what `tcgetattr` returns.
-OUTPUT_MODES, LOCAL_MODES = 1, 3
+INPUT_MODES, OUTPUT_MODES, LOCAL_MODES = 0, 1, 3
+# To erase a character erases all of its bytes; the same on Linux and macOS, but Python has no name for it.
+IUTF8 = 0x4000
+# Ctrl-Q.
+GO_ON = b"\x11"
 
 
 class Pseudoterminal:
@@ -31,12 +39,13 @@ class Pseudoterminal:
     """
 
     def __init__(self, size: os.terminal_size) -> None:
+        self.size = size
         self.ours, self.its = os.openpty()
         try:
             self._name = os.ttyname(self.its)
             modes = termios.tcgetattr(self.its)
-            modes[OUTPUT_MODES] &= ~termios.OPOST
-            modes[LOCAL_MODES] &= ~termios.ECHO
+            modes[INPUT_MODES] |= IUTF8
+            modes[OUTPUT_MODES] &= ~termios.ONLCR
             termios.tcsetattr(self.its, termios.TCSANOW, modes)
             self.resize(size)
             os.set_blocking(self.ours, False)
@@ -55,3 +64,35 @@ class Pseudoterminal:
         """Give it this size; the kernel tells those who run on it, by SIGWINCH, if that is a new one."""
         columns = max(size.columns, SMALLEST_COLUMNS)
         fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", size.lines, columns, 0, 0))
+
+    @property
+    def takes_keys(self) -> bool:
+        """Whether what runs on it wants every key at once, and so does itself what can be seen of them."""
+        return not self._modes()[LOCAL_MODES] & termios.ICANON
+
+    def return_at_line_ends(self) -> bool:
+        """From now on each line that ends is followed by one at the left; whether that had to be seen to.
+
+        A program that was at a prompt when it first was will undo that once, by going back to what it found. One that
+        has taken over the processing of its output does so itself.
+        """
+        modes = self._modes()
+        if modes[OUTPUT_MODES] & (termios.OPOST | termios.ONLCR) != termios.OPOST:
+            return False
+        modes[OUTPUT_MODES] |= termios.ONLCR
+        with suppress(termios.error):
+            termios.tcsetattr(self.ours, termios.TCSANOW, modes)
+        return True
+
+    def go_on(self) -> None:
+        """Whoever has stopped its output by Ctrl-S may be gone."""
+        if self._modes()[INPUT_MODES] & termios.IXON:
+            with suppress(OSError):
+                os.write(self.ours, GO_ON)
+
+    def _modes(self) -> list[Any]:
+        try:
+            return termios.tcgetattr(self.ours)
+        except termios.error:
+            # Nobody has it open any more.
+            return [0] * 7

@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from procreaper import fleet as rules
-from procreaper.child import BIG_READ, Child, Custody, OwnTerminal
+from procreaper.child import BIG_READ, Child, Custody
 from procreaper.events import (
     Action,
     Announce,
@@ -69,6 +69,7 @@ from procreaper.policy import describe
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from procreaper.child.console import OwnTerminal
     from procreaper.status import Status
 
 Result = TypeVar("Result")

@@ -45,6 +45,7 @@ LAYERS = {
     "procreaper.kinship": "rule",
     "procreaper.formats": "rule",
     "procreaper.sequences": "rule",
+    "procreaper.modes": "rule",
     "procreaper.records": "rule",
     "procreaper.procfile": "rule",
     "procreaper.dotenv": "rule",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import termios
 from collections.abc import Iterator
@@ -31,6 +32,49 @@ def run(terminal: Pseudoterminal, *argv: str) -> tuple[int, bytes]:
 
 def test_it_is_the_controlling_terminal_of_what_runs_on_it(terminal: Pseudoterminal) -> None:
     assert run(terminal, "sh", "-c", "echo hello > /dev/tty") == (0, b"hello\n")
+
+
+def test_its_modes_are_those_of_any_terminal_but_for_the_line_ends(terminal: Pseudoterminal) -> None:
+    modes = termios.tcgetattr(terminal.its)
+    assert modes[1] & (termios.OPOST | termios.ONLCR) == termios.OPOST
+    for mode in (termios.ECHO, termios.ICANON, termios.ISIG, termios.IEXTEN):
+        assert modes[3] & mode
+    assert modes[0] & termios.ICRNL
+    assert not terminal.takes_keys
+
+
+def test_who_looks_sees_each_line_begin_at_the_left(terminal: Pseudoterminal) -> None:
+    assert terminal.return_at_line_ends()
+    assert not terminal.return_at_line_ends()
+    assert run(terminal, "echo", "hello") == (0, b"hello\r\n")
+    assert run(terminal, "stty", "-onlcr")[0] == 0
+    assert terminal.return_at_line_ends()
+
+
+def test_a_program_that_processes_its_output_itself_is_left_alone(terminal: Pseudoterminal) -> None:
+    assert run(terminal, "stty", "raw")[0] == 0
+    assert not terminal.return_at_line_ends()
+    assert run(terminal, "echo", "hello") == (0, b"hello\n")
+    assert terminal.takes_keys
+
+
+def test_what_was_stopped_by_its_key_goes_on(terminal: Pseudoterminal) -> None:
+    def is_writable() -> bool:
+        return bool(select.select([], [terminal.its], [], 0)[1])
+
+    os.write(terminal.ours, b"\x13")
+    while is_writable():
+        os.sched_yield()
+    terminal.go_on()
+    while not is_writable():
+        os.sched_yield()
+
+
+def test_a_program_that_takes_that_key_itself_is_not_sent_it(terminal: Pseudoterminal) -> None:
+    assert run(terminal, "stty", "-ixon", "-icanon")[0] == 0
+    terminal.go_on()
+    os.write(terminal.ours, b"x")
+    assert os.read(terminal.its, 1) == b"x"
 
 
 def test_what_runs_on_it_has_the_arguments_that_were_given(terminal: Pseudoterminal) -> None:

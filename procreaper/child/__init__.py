@@ -6,8 +6,8 @@ the loop's thread and nothing blocks.
 Theory of operation. The child leads a session, and so a group, of its own. Its standard output and error are one pipe,
 read by us (`reader`) and not by asyncio's transport, for two reasons: the end of the child is its wait status and not
 the end of the pipe, which a grandchild may hold open; and we pause reading (back-pressure) when `publish` says so. Or
-all three streams are a terminal of its own, of which we hold the child's end as well until it has died: were that
-closed by the last who has it open, to stop reading would hang it up, and end the child.
+all three streams are a terminal of its own (`console`), of which we hold the child's end as well until it has died:
+were that closed by the last who has it open, to stop reading would hang it up, and end the child.
 
 When the child has been reaped, exactly what the pipe holds at that moment is read before `ChildExited` is posted, so
 that its last words come before its obituary. Members of its group that are still there are polled for, because nobody
@@ -23,14 +23,17 @@ import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from subprocess import STDOUT
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from procreaper.child.groups import group_lives, is_held
 from procreaper.child.reader import BIG_READ, SMALL_READ, Reader
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Spawned, SpawnFailed
 from procreaper.plan import Process
 
-__all__ = ["BIG_READ", "SMALL_READ", "Child", "Custody", "OwnTerminal", "group_lives"]
+__all__ = ["BIG_READ", "SMALL_READ", "Child", "Custody", "group_lives"]
+
+if TYPE_CHECKING:
+    from procreaper.child.console import Console, OwnTerminal
 
 # How long the obituary waits for room while output is paused, in seconds.
 LAST_WORDS = 0.25
@@ -63,19 +66,6 @@ class Custody(Protocol):
         """Whether any of those is alive."""
 
 
-class OwnTerminal(Protocol):
-    """A terminal for one child: it has `its` end as its three streams, and what it writes is read at `ours`."""
-
-    ours: int
-    its: int
-
-    def command(self, argv: tuple[str, ...]) -> tuple[str, ...]:
-        """What runs `argv` with this as its controlling terminal."""
-
-    def resize(self, size: os.terminal_size) -> None:
-        """Give it another size."""
-
-
 class Child(asyncio.SubprocessProtocol):
     """One run of `process`. `publish` returns False when the child should be read no further until `resume`.
 
@@ -106,7 +96,8 @@ class Child(asyncio.SubprocessProtocol):
         self._largest_read = largest_read
         self._reader: Reader | None = None
         self._open_terminal = open_terminal
-        self._terminal: OwnTerminal | None = None
+        # What can be attached to: its terminal, if it has one.
+        self.console: Console | None = None
         self._its_end: int | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._group: int | None = None
@@ -132,19 +123,22 @@ class Child(asyncio.SubprocessProtocol):
             environment = self._custody.environment(self._process.name, self._run, environment)
         argv = self._process.argv
         try:
-            self._terminal = None if self._open_terminal is None else self._open_terminal()
-            if self._terminal is None:
+            terminal = None if self._open_terminal is None else self._open_terminal()
+            if terminal is None:
                 reading, writing = _open_pipe()
             else:
-                reading, self._its_end = self._terminal.ours, self._terminal.its
-                argv = self._terminal.command(argv)
+                from procreaper.child.console import Console
+
+                reading, self._its_end = terminal.ours, terminal.its
+                self.console = Console(terminal)
+                argv = terminal.command(argv)
             self._reader = self._reader_of(reading)
             _ensure_descriptors(reading)
             await self._loop.subprocess_exec(
                 lambda: self,
                 *argv,
-                stdin=None if self._terminal is None else self._its_end,
-                stdout=writing if self._terminal is None else self._its_end,
+                stdin=None if terminal is None else self._its_end,
+                stdout=writing if terminal is None else self._its_end,
                 stderr=STDOUT,
                 start_new_session=True,
                 cwd=self._process.cwd,
@@ -200,8 +194,8 @@ class Child(asyncio.SubprocessProtocol):
 
     def resize(self, size: os.terminal_size) -> None:
         """Our terminal has another size; so gets that of the child, if it has one."""
-        if self._terminal is not None and self._reader is not None and not self._reader.ended:
-            self._terminal.resize(size)
+        if self.console is not None:
+            self.console.resize(size)
 
     def resume(self) -> None:
         """There is room again: go on reading where a pause was asked for."""
@@ -218,7 +212,7 @@ class Child(asyncio.SubprocessProtocol):
         Somebody who left the group may hold the pipe open; what they write from now on is nobody's concern any more.
         """
         if self._reader is not None:
-            self._reader.read_what_is_there()
+            self._reader.read_last_words()
         self._end_of_output()
 
     # asyncio.SubprocessProtocol
@@ -250,7 +244,7 @@ class Child(asyncio.SubprocessProtocol):
             publish=self._publish,
             has_room=self._has_room,
             largest_read=self._largest_read,
-            terminal=self._terminal is not None,
+            console=self.console,
         )
 
     def _end_of_output(self) -> None:
@@ -274,8 +268,7 @@ class Child(asyncio.SubprocessProtocol):
 
     def _take_last_words(self) -> None:
         if self._reader is not None and not self._reader.paused:
-            self._reader.read_what_is_there()
-            self._reader.flush()
+            self._reader.read_last_words()
 
     def _report_end(self) -> None:
         transport = self._transport

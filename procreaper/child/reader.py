@@ -19,9 +19,13 @@ import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from procreaper.events import Notice, Output
+from procreaper.events import Message, Notice, Output
 from procreaper.lines import Lines
+
+if TYPE_CHECKING:
+    from procreaper.child.console import Console
 
 # A pipe starts with 64 KiB on Linux; one that was found full is worth more memory, and bigger reads.
 SMALL_READ = 1 << 16
@@ -39,8 +43,8 @@ class Reader:
     """Reads at `descriptor`, which it closes in the end, what the process `name` writes.
 
     `publish` returns False when nothing more should be read until `resume`; `has_room` tells whether it may be read
-    now; `largest_read` is how many bytes at once, at most. `read_at` is when it last was read, in seconds of the loop's
-    clock.
+    now; `largest_read` is how many bytes at once, at most. `console` is what sees it first where that is a terminal.
+    `read_at` is when it last was read, in seconds of the loop's clock.
     """
 
     def __init__(
@@ -51,14 +55,17 @@ class Reader:
         publish: Callable[[Notice], bool],
         has_room: Callable[[], bool],
         largest_read: int,
-        terminal: bool,
+        console: Console | None = None,
     ) -> None:
         self._name = name
         self._descriptor = descriptor
         self._publish = publish
         self._has_room = has_room
         self._largest_read = largest_read
-        self._on_terminal = terminal
+        self._console = console
+        if console is not None:
+            console.left = self.flush
+        self._told_of_drawing = False
         self._loop = asyncio.get_running_loop()
         self._lines = Lines()
         self._read_size = SMALL_READ
@@ -80,9 +87,14 @@ class Reader:
             self.paused = False
             self.begin()
 
-    def read_what_is_there(self) -> None:
+    def read_last_words(self) -> None:
         """Read what can be read at this moment, and not what is still being written; room or not."""
-        size = TERMINAL_HOLDS if self._on_terminal else 0 if self.ended else _available(self._descriptor)
+        self._read_what_is_there()
+        self._take_rest()
+        self.flush()
+
+    def _read_what_is_there(self) -> None:
+        size = 0 if self.ended else TERMINAL_HOLDS if self._console is not None else _available(self._descriptor)
         while size > 0 and not self.ended:
             try:
                 data = os.read(self._descriptor, min(size, BIG_READ))
@@ -106,7 +118,10 @@ class Reader:
         if self._flush_timer is not None:
             self._flush_timer.cancel()
         self._loop.remove_reader(self._descriptor)
+        if self._console is not None:
+            self._console.end()
         os.close(self._descriptor)
+        self._take_rest()
         self.flush()
 
     def _read(self) -> None:
@@ -127,14 +142,14 @@ class Reader:
         if not data:
             self.close()
             return
-        if len(data) >= SMALL_READ and self._read_size < self._largest_read and not self._on_terminal:
+        if len(data) >= SMALL_READ and self._read_size < self._largest_read and self._console is None:
             self._read_size = self._largest_read
             _enlarge(self._descriptor)
         self._take(data)
 
     def _read_once(self) -> bytes:
         data = os.read(self._descriptor, self._read_size)
-        if not self._on_terminal or len(data) < TERMINAL_READ:
+        if self._console is None or len(data) < TERMINAL_READ:
             return data
         pieces, size = [data], len(data)
         # Its end is found again by the next read.
@@ -145,6 +160,20 @@ class Reader:
         return b"".join(pieces)
 
     def _take(self, data: bytes) -> None:
+        if self._console is not None:
+            data = self._console.take(data)
+            if self._console.alternate and not (self._console.attended or self._told_of_drawing):
+                self._told_of_drawing = True
+                text = f"{self._name} draws on the whole screen: `procreaper attach {self._name}` shows it"
+                self._publish(Message(time.time(), text))
+        if data:
+            self._take_lines(data)
+
+    def _take_rest(self) -> None:
+        if self._console is not None and (data := self._console.take_rest()):
+            self._take_lines(data)
+
+    def _take_lines(self, data: bytes) -> None:
         goes_on = self._lines.unfinished
         whole = self._lines.feed(data)
         if whole or not goes_on:
@@ -167,7 +196,10 @@ class Reader:
         self._flush_timer = None
         if not self._lines.unfinished or self._lines.cut_by_a_buffer:
             return
-        quiet_until = (self._begun_at if self._on_terminal else self.read_at) + QUIET
+        if self._console is not None and self._console.attended:
+            # Somebody sees it, and is typing it perhaps, key by key; the others see what comes of it.
+            return
+        quiet_until = (self.read_at if self._console is None else self._begun_at) + QUIET
         if self.paused or self._loop.time() < quiet_until:
             when = self._loop.time() + QUIET if self.paused else quiet_until
             self._flush_timer = self._loop.call_at(when, self._flush_when_quiet)

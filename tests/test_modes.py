@@ -1,0 +1,131 @@
+"""The modes of a terminal, as they are known from what was written to it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from procreaper.modes import USUAL, Modes, Written, without_questions
+
+VIM = b"\x1b[?1049h\x1b[22;0;0t\x1b[>4;2m\x1b[?1h\x1b=\x1b[?2004h\x1b[?1004h\x1b[1;24r\x1b[?12h\x1b[?25l~"
+VIM_ENDS = b"\x1b[?2004l\x1b[>4;m\x1b[23;0;0t\x1b[?1l\x1b>\x1b[?25h\x1b[?1004l\x1b[r\x1b[?1049l"
+
+
+PIECES = st.sampled_from(
+    [b"\x1b", b"[", b"?", b"1049", b"25", b"1", b";", b"h", b"l", b"r", b"c", b"=", b"(", b"0", b"u", b">", b"m", b" q"]
+)
+
+
+def fed(*data: bytes) -> Modes:
+    modes = Modes()
+    for piece in data:
+        modes.feed(piece)
+    return modes
+
+
+@pytest.mark.parametrize(
+    ("written", "entering", "leaving"),
+    [
+        (b"", b"", b""),
+        (b"text\r\n\x1b[31mred\x1b[0m\x1b[2J\x1b[H\x1b[K\x1b]0;title\x07", b"", b""),
+        (b"\x1b[?1049h", b"\x1b[?1049h\x1b[2J\x1b[H", b"\x1b[?1049l"),
+        (b"\x1b[?47h", b"\x1b[?47h\x1b[2J\x1b[H", b"\x1b[?47l"),
+        (b"\x1b[?1047h\x1b[?1047l", b"", b""),
+        (b"\x1b[?25l", b"\x1b[?25l", b"\x1b[?25h"),
+        (b"\x1b[?25h\x1b[?7h", b"", b""),
+        (b"\x1b[?7l", b"\x1b[?7l", b"\x1b[?7h"),
+        (b"\x1b[?2004h", b"\x1b[?2004h", b"\x1b[?2004l"),
+        (b"\x1b[?1000;1006h", b"\x1b[?1000h\x1b[?1006h", b"\x1b[?1000l\x1b[?1006l"),
+        (b"\x1b[?1;25h", b"\x1b[?1h", b"\x1b[?1l"),
+        (b"\x1b[?1h\x1b=", b"\x1b[?1h\x1b=", b"\x1b[?1l\x1b>"),
+        (b"\x1b[?66h", b"\x1b=", b"\x1b>"),
+        (b"\x1b=\x1b>", b"", b""),
+        (b"\x1b[4h", b"\x1b[4h", b"\x1b[4l"),
+        (b"\x1b[2;20r", b"\x1b7\x1b[2;20r\x1b8", b"\x1b7\x1b[r\x1b8"),
+        (b"\x1b[2;20r\x1b[r", b"", b""),
+        (b"\x1b[2;20r\x1b[0;0r", b"", b""),
+        (b"\x1b[5 q", b"\x1b[5 q", b"\x1b[0 q"),
+        (b"\x1b[5 q\x1b[0 q", b"", b""),
+        (b"\x1b[>4;2m", b"\x1b[>4;2m", b"\x1b[>4m"),
+        (b"\x1b[>4;2m\x1b[>4;0m", b"", b""),
+        (b"\x1b[>4;2m\x1b[>4m", b"", b""),
+        (b"\x1b[>4;2m\x1b[>4n", b"", b""),
+        (b"\x1b[>1u", b"\x1b[>1u", b"\x1b[<1u"),
+        (b"\x1b[>1u\x1b[>5u\x1b[<u", b"\x1b[>1u", b"\x1b[<1u"),
+        (b"\x1b[>1u\x1b[<9u", b"", b""),
+        (b"\x1b(0", b"\x1b(0", b"\x1b(B"),
+        (b"\x1b(0\x1b(B", b"", b""),
+        # Modes that nobody misses, or that are the terminal's own.
+        (b"\x1b[?12h\x1b[?3h\x1b[?9999h\x1b[20h", b"", b""),
+        (b"\x1b[?1049h\x1b[?25l\x1b[5 q\x1bc", b"", b""),
+        (b"\x1b[?1049h\x1b[?25l\x1b[!p", b"\x1b[?1049h\x1b[2J\x1b[H", b"\x1b[?1049l"),
+        (VIM + VIM_ENDS, b"", b""),
+    ],
+)
+def test_what_brings_a_terminal_into_the_modes_and_out_of_them(written: bytes, entering: bytes, leaving: bytes) -> None:
+    modes = fed(written)
+    assert (modes.entering(), modes.leaving()) == (entering, leaving)
+
+
+@given(st.binary(max_size=4), st.lists(PIECES, max_size=20).map(b"".join))
+def test_from_any_modes_there_is_a_way_back(before: bytes, data: bytes) -> None:
+    assert fed(before, data, USUAL).leaving() == b""
+    assert fed(before, VIM, data, USUAL).leaving() == b""
+
+
+def test_the_alternate_screen_is_left_last() -> None:
+    assert fed(VIM).leaving().endswith(b"\x1b[?1049l")
+    assert fed(VIM).entering().startswith(b"\x1b[?1049h")
+
+
+@given(st.lists(st.integers(0, len(VIM)), max_size=6).map(sorted))
+def test_a_sequence_may_be_cut_anywhere(cuts: list[int]) -> None:
+    edges = [0, *cuts, len(VIM)]
+    modes = fed(*(VIM[start:end] for start, end in itertools.pairwise(edges)))
+    assert modes.entering() == fed(VIM).entering()
+
+
+@given(st.lists(PIECES, max_size=20).map(b"".join))
+def test_who_enters_the_modes_and_leaves_them_is_where_he_was(data: bytes) -> None:
+    modes = fed(data)
+    assert fed(modes.entering()).entering() == modes.entering()
+    assert fed(modes.entering(), modes.leaving()).entering() == b""
+
+
+@given(st.lists(st.lists(PIECES, max_size=8).map(b"".join)))
+def test_no_byte_is_lost_but_what_changes_the_screen(data: list[bytes]) -> None:
+    modes = Modes()
+    written = [modes.feed(piece) for piece in data]
+    if b"1049" not in b"".join(data):
+        assert b"".join(piece.main for piece in written) + modes.take_rest() == b"".join(data)
+
+
+def test_what_is_written_to_each_screen_is_told_apart() -> None:
+    modes = Modes()
+    assert modes.feed(b"main\n") == Written(b"main\n", b"")
+    assert modes.feed(b"more\x1b[?1049hdrawn\x1b[?1049lagain\x1b[?10") == Written(b"moreagain", b"drawn")
+    assert modes.feed(b"49hdrawn") == Written(b"", b"drawn")
+    assert modes.alternate
+    assert modes.feed(b"no escape") == Written(b"", b"no escape")
+    assert modes.feed(b"\x1b[?1049l") == Written(b"", b"")
+    assert not modes.alternate
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        *(b"\x1b[6n", b"\x1b[5n", b"\x1b[?6n", b"\x1b[c", b"\x1b[0c", b"\x1b[>c", b"\x1b[=c", b"\x1bZ", b"\x1b[>q"),
+        *(b"\x1b[>0q", b"\x1b[?2026$p", b"\x1b[4$p", b"\x1b[?u", b"\x1b[?4m", b"\x1b[18t", b"\x1b[14t", b"\x05"),
+        *(b"\x1b]11;?\x1b\\", b"\x1b]10;?\x07", b"\x1b]4;1;?\x07", b"\x1bP+q544e\x1b\\", b"\x1bP$qm\x1b\\"),
+    ],
+)
+def test_questions_are_left_out(question: bytes) -> None:
+    assert without_questions(b"before\x1b[31m" + question + b"after") == b"before\x1b[31mafter"
+
+
+@pytest.mark.parametrize("data", [b"text", b"\x1b[31m\x1b[2J\x1b[5;7H\x1b[22;0;0t\x1b[5 q\x1b]0;title\x07\x1b[?25l"])
+def test_what_asks_nothing_is_left_as_it_is(data: bytes) -> None:
+    assert without_questions(data) == data
