@@ -27,10 +27,12 @@ from procreaper.child import BIG_READ, Child, Custody
 from procreaper.events import (
     Action,
     Announce,
+    Attached,
     CancelCheck,
     CancelPreparation,
     CheckFinished,
     ChildExited,
+    Detached,
     Event,
     Exit,
     GroupEnded,
@@ -69,7 +71,7 @@ from procreaper.policy import describe
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from procreaper.child.console import OwnTerminal
+    from procreaper.child.console import Attachment, OwnTerminal
     from procreaper.status import Status
 
 Result = TypeVar("Result")
@@ -128,6 +130,8 @@ class Owner:
         self._tasks: asyncio.TaskGroup | None = None
         self._companions: set[asyncio.Task[Any]] = set()
         self._withholding = Withholding(self._tell)
+        # Who is at the terminals of the processes, and what tells them of the end of the run.
+        self._attached: dict[str, dict[Attachment, Callable[[str], None]]] = {}
         self._room = True
         self._ended = False
         self._loop = asyncio.get_running_loop()
@@ -152,6 +156,31 @@ class Owner:
         for children in self._children.values():
             for child in children:
                 child.resize(window)
+
+    def attach(
+        self, name: str, show: Callable[[bytes], None], size: os.terminal_size, ended: Callable[[str], None]
+    ) -> Attachment | None:
+        """Have somebody at the terminal of this process, which `show`s what is written there from now on.
+
+        None where it has none at this moment. `ended(reason)` is called when the run is over, and so it is.
+        """
+        children = self._children.get(name)
+        console = children[-1].console if children else None
+        if console is None or console.ended or self._fleet.members[name].pid is None:
+            return None
+        attachment = console.attach(show, size)
+        self._attached.setdefault(name, {})[attachment] = ended
+        self.post(Attached(name))
+        return attachment
+
+    def detach(self, name: str, attachment: Attachment) -> None:
+        """They have gone; nothing happens when the run was over before."""
+        if self._attached.get(name, {}).pop(attachment, None) is None:
+            return
+        attachment.leave()
+        if not self._attached[name]:
+            del self._attached[name]
+            self.post(Detached(name))
 
     def say(self, text: str) -> None:
         """Tell the world something in words."""
@@ -300,6 +329,9 @@ class Owner:
             end = self._ends.pop(event.name)
             reason = describe(end)
         self._publish(RunEnded(time.time(), event.name, life.pid, end, reason, life.asked_to_end))
+        for attachment, ended in tuple(self._attached.get(event.name, {}).items()):
+            self.detach(event.name, attachment)
+            ended(reason)
 
     def _tell_difference(self, before: Lifecycle, after: Lifecycle) -> None:
         name = after.process.name

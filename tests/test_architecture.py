@@ -86,6 +86,8 @@ LAYERS = {
     "procreaper.control.server.*": "hand",
     "procreaper.control.requests": "face",
     "procreaper.control.replanning": "face",
+    "procreaper.control.attaching": "face",
+    "procreaper.control.screen": "hand",
     "procreaper.control.client": "face",
     "procreaper.export.*": "face",
     "procreaper.reaper": "owner",

@@ -244,6 +244,11 @@ class Attachment:
         self.size = size
         self._console = console
 
+    @property
+    def alternate(self) -> bool:
+        """Whether the alternate screen is shown."""
+        return self._console.alternate
+
     def picture(self) -> bytes:
         """What has their terminal, as long as it is in the usual modes, show what is shown here."""
         # The cursor has a line too.

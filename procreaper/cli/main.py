@@ -55,6 +55,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
             return 0
         case "help":
             return _help(getattr(given, "task", None))
+        case "attach":
+            from procreaper.cli.attach import attach
+
+            return attach(_place(given), given.name)
         case "check":
             from procreaper.cli.check import check
 

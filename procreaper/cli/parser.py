@@ -149,6 +149,10 @@ def _add_colour(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-color", "--no-colour", action="store_false", dest="colour", help="never print in colour")
 
 
+def _add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the process, for example web.1, or web where there is but one")
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs: a JSON list")
 
@@ -213,6 +217,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
 
 # What each command does, and what adds its options.
 COMMANDS: dict[str, tuple[Any, ...]] = {
+    "attach": ("be at the terminal of a process that runs; Ctrl-] leaves it", _add_place, _add_name),
     "check": ("validate the Procfile, the environment files and the settings", _add_common, _add_check),
     "completion": ("print the script that completes what is typed, for a shell", _add_completion),
     "export": ("write the application as files for an init system or a scheduler", _add_common, _add_export),

@@ -68,7 +68,8 @@ class Client:
         self._searched = 0
         self._notices: deque[protocol.AnyNotice] = deque()
         self._count = 0
-        self._ended = False
+        self._posted: set[int] = set()
+        self._outcomes: list[protocol.Failure | None] = []
         self.greeting = protocol.Greeting(protocol.VERSION, "", "", 0, 0.0)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -113,12 +114,25 @@ class Client:
             if answer.notice is not None:
                 self._keep(line)
                 continue
+            if self._is_posted(answer):
+                continue
             if answer.error is not None and answer.id in (self._count, None):
                 raise RefusedError(answer.error)
             if answer.id == self._count:
                 # The reply to an earlier request, which was given up, is passed over.
                 kind = RESULTS.get(type(request))
                 return None if kind is None else self._decoded(bytes(answer.result), kind)
+
+    def post(self, request: protocol.AnyRequest, *, limit: float = REPLY_LIMIT) -> None:
+        """Send a request and do not wait: what came of it is among the `outcomes`. Raises GoneError, as `ask` does."""
+        self._count += 1
+        self._posted.add(self._count)
+        self._send(msgspec.json.encode(msgspec.structs.replace(request, id=self._count)) + b"\n", limit)
+
+    def outcomes(self) -> list[protocol.Failure | None]:
+        """How the requests ended that were posted, as far as the replies have been read: in their order, each once."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
 
     def notices(self) -> Iterator[protocol.AnyNotice]:
         """All that is told, as it comes, up to the goodbye. Raises GoneError where the app goes without one."""
@@ -184,9 +198,12 @@ class Client:
         """Wait for something, and keep what notices there are in it; False where nothing comes in time."""
         found = False
         while (line := self._whole_line()) is not None:
-            if self._understood(line).notice is not None:
+            answer = self._understood(line)
+            if answer.notice is not None:
                 self._keep(line)
                 found = True
+            else:
+                self._is_posted(answer)
         return found or self._read(until)
 
     def _line(self, until: float, limit: float, path: str | None = None) -> bytes:
@@ -227,6 +244,14 @@ class Client:
         except msgspec.ValidationError:
             # A newer app has notices that we do not know.
             return
+
+    def _is_posted(self, answer: _Line) -> bool:
+        """Whether this is the reply to a request that nobody waits for."""
+        if answer.id not in self._posted:
+            return False
+        self._posted.remove(answer.id)
+        self._outcomes.append(answer.error)
+        return True
 
     def _understood(self, line: bytes) -> _Line:
         return self._decoded(line, _Line)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, assert_never
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 
@@ -29,7 +30,13 @@ from procreaper.plan import Process, reachable
 from procreaper.reaper import Owner
 from procreaper.selection import choose, select
 from procreaper.status import ENDED
+from procreaper.suggest import enumerate_words
 
+if TYPE_CHECKING:
+    from procreaper.control.attaching import Seats
+
+# So many names are told to choose from.
+MOST_NAMED = 8
 # The loop is not held up for longer than it takes to encode so many bytes.
 SLICE = 1 << 15
 
@@ -83,9 +90,14 @@ class Requests:
                 return await self._replanning.scale(counts)
             case protocol.Reload():
                 return await self._replanning.reload()
-            case protocol.Attach() | protocol.Type() | protocol.Resize():
-                tag = request.__struct_config__.tag
-                raise ProcreaperError(f"`{tag}` cannot be done yet", hint="stop the app, and start it anew")
+            case protocol.Attach():
+                name = self._one(request.name)
+                alternate = self._attached.attach(name, request, connection)
+                return protocol.Attached(self._process(name), alternate)
+            case protocol.Type(data=data):
+                return await self._attached.type(data, connection)
+            case protocol.Resize(columns=columns, lines=lines):
+                return self._attached.resize(columns, lines, connection)
             case _:
                 assert_never(request)
 
@@ -123,6 +135,19 @@ class Requests:
         if not names:
             raise ProcreaperError("no process is named", hint="`all` names every one")
         return select(names, self._owner.processes, self._groups)
+
+    @cached_property
+    def _attached(self) -> Seats:
+        from procreaper.control.attaching import Seats
+
+        return Seats(self._owner)
+
+    def _one(self, name: str) -> str:
+        names = select((name,), self._owner.processes, self._groups)
+        if len(names) != 1:
+            choice = enumerate_words(f"`{name}`" for name in names[:MOST_NAMED])
+            raise ProcreaperError(f"`{name}` stands for {len(names)} processes", hint=f"choose one: {choice}")
+        return names[0]
 
     async def _post(
         self, event: events.Start | events.Stop | events.Restart, names: Iterable[str], already: tuple[str, ...]

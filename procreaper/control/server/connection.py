@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Protocol
 
-from procreaper.control.feed import Feed, Line, Reader
+from procreaper.control.feed import Feed, Line
 from procreaper.control.protocol import LONGEST_LINE
 from procreaper.control.replies import encode_error, too_late
 from procreaper.errors import ProcreaperError
@@ -45,6 +45,16 @@ class Host(Protocol):
         """This client is gone."""
 
 
+class Source(Protocol):
+    """What a client is told, beside the replies: asked for only when there is room for it in the socket."""
+
+    def read(self) -> bytes | None:
+        """What comes next; None where there is nothing."""
+
+    def close(self) -> None:
+        """Nothing more is asked for."""
+
+
 class Connection:
     """One client, as far as the handlers of requests may know it."""
 
@@ -60,10 +70,10 @@ class Connection:
         # Whether that is, or ends, what the client was owed.
         self._owes = False
         self._task: asyncio.Task[bytes] | None = None
-        self._reader: Reader | None = None
+        self._source: Source | None = None
         # What follows the reply to the request that is being handled, and what is followed from then on.
         self._behind: list[Iterable[bytes]] = []
-        self._followed: list[Reader | None] = []
+        self._followed: list[Source | None] = []
         # Whether the client is to be told of the end of the app.
         self.stays = False
         self._farewell: Callable[[], bytes] | None = None
@@ -86,6 +96,13 @@ class Connection:
         """
         self._followed.append(None if wants is None else self._server.feed.follow(wants, missed, self._write_soon))
         self._behind.append(before)
+
+    def tell(self, source: Callable[[Callable[[], None]], Source]) -> None:
+        """While a request is handled: tell what this source has, behind the reply, in place of what is followed so far.
+
+        It is made with what it has to call when there is something to read again.
+        """
+        self._followed.append(source(self._write_soon))
 
     def send(self, lines: Iterable[bytes]) -> None:
         """Send these lines before all that waits in the feed; behind the reply, while a request is handled."""
@@ -116,7 +133,7 @@ class Connection:
         if self._writes:
             self._loop.remove_writer(self._socket)
         self._socket.close()
-        self._leave_feed()
+        self._leave_source()
         self._behind.clear()
         self._outgoing.clear()
         self._incoming.clear()
@@ -210,17 +227,17 @@ class Connection:
         self._behind.clear()
         if self._followed:
             last = self._followed.pop()
-            self._leave_feed()
-            self._reader = last
+            self._leave_source()
+            self._source = last
             self.stays = self.stays or last is not None
         self._write_soon()
         self._regard()
 
-    def _leave_feed(self) -> None:
-        for reader in (self._reader, *self._followed):
-            if reader is not None:
-                reader.close()
-        self._reader = None
+    def _leave_source(self) -> None:
+        for source in (self._source, *self._followed):
+            if source is not None:
+                source.close()
+        self._source = None
         self._followed.clear()
 
     def _write(self) -> None:
@@ -258,7 +275,7 @@ class Connection:
         return None
 
     def _next_told(self) -> bytes | None:
-        piece = None if self._reader is None else self._reader.read()
+        piece = None if self._source is None else self._source.read()
         if piece is None and self.stays and self._farewell is not None and b"\n" not in self._incoming:
             piece, self._farewell = self._farewell(), None
         return piece

@@ -1,0 +1,197 @@
+"""`attach`: be at the terminal of a process, from this one.
+
+Rules: every key is for the process, but for the one that leaves. What is typed while the process does not read waits,
+and is dropped with a sound where it does not read at all. However it ends, this terminal is as it was.
+
+Theory of operation. Keys are sent at once, without waiting for the replies to earlier ones; only so many bytes may be
+without a reply, the rest waits here. When a run has ended, the next one is waited for as long as there will be one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+from collections import deque
+from typing import NamedTuple
+
+from procreaper.cli.control import Place, find_app
+from procreaper.cli.problems import complain
+from procreaper.cli.raw import ENDING, KEYS, PICTURE, RawTerminal
+from procreaper.control import protocol
+from procreaper.control.client import Client, RefusedError
+from procreaper.errors import ProcreaperError
+from procreaper.status import ENDED
+
+# Ctrl-], also as it is told by terminals whose keys a program has had told in a newer way.
+LEAVE = re.compile(rb"\x1d|\x1b\[93;5(?::1)?u|\x1b\[27;5;93~")
+KEY = "Ctrl-]"
+INTERRUPT = b"\x03"
+# A line of the protocol holds no more; so many bytes may be without a reply; so many may wait for that.
+MOST_AT_ONCE, MOST_UNANSWERED, MOST_WAITING = 1 << 13, 1 << 15, 1 << 20
+
+
+class End(NamedTuple):
+    """How it has ended: what to say of it, and the exit status."""
+
+    text: str
+    code: int = 0
+
+
+def attach(place: Place, name: str) -> int:
+    """Attach until somebody leaves, or nothing is there any more; the answer is the exit status.
+
+    Raises ProcreaperError where there is nothing to attach to, or where this is no terminal.
+    """
+    for descriptor, what in ((KEYS, "input"), (PICTURE, "output")):
+        if not os.isatty(descriptor):
+            hint = f"`procreaper logs -f {name}` shows what it writes without one"
+            raise ProcreaperError(f"`attach` needs a terminal, and standard {what} is none", hint=hint)
+    with find_app(place) as app:
+        session = Session(app, name)
+        session.attach()
+        with RawTerminal() as terminal:
+            end = session.stay(terminal)
+    complain(end.text)
+    return end.code
+
+
+class Session:
+    """One stay at the terminal of a process, through as many of its runs as there are meanwhile."""
+
+    def __init__(self, app: Client, name: str) -> None:
+        self._app = app
+        self._name = name
+        self._is_attached = False
+        self._typed = bytearray()
+        # How many bytes each request had that has no reply yet.
+        self._unanswered: deque[int] = deque()
+        self._was_refused = False
+
+    def attach(self) -> None:
+        """Attach to the run that there is. Raises RefusedError where there is none."""
+        columns, lines = os.get_terminal_size(PICTURE)
+        attached = self._app.ask(protocol.Attach(0, self._name, columns, lines))
+        self._name = attached.process.name
+        self._is_attached = True
+
+    def stay(self, terminal: RawTerminal) -> End:
+        """Pass on what is typed and what is shown."""
+        self._greet(terminal)
+        while True:
+            for notice in self._app.arrived():
+                end = self._take(notice, terminal)
+                if end is not None:
+                    return end
+            self._take_outcomes(terminal)
+            self._send()
+            waiting = [self._app.fileno(), terminal.woken]
+            if len(self._typed) < MOST_WAITING:
+                waiting.append(KEYS)
+            ready, _, _ = select.select(waiting, [], [])
+            if terminal.woken in ready and (number := self._follow(terminal)):
+                return End(f"detached from {self._name}", 128 + number)
+            if KEYS in ready and (end := self._read(terminal)) is not None:
+                return end
+
+    def _greet(self, terminal: RawTerminal) -> None:
+        terminal.say(f"attached to {self._name}; {KEY} leaves")
+
+    # From here to the process.
+
+    def _read(self, terminal: RawTerminal) -> End | None:
+        data = terminal.read()
+        if not data:
+            return End(f"detached from {self._name}", 128 + signal.SIGHUP)
+        leaves = LEAVE.search(data)
+        if not self._is_attached:
+            return self._left() if leaves or INTERRUPT in data else None
+        self._typed += data if leaves is None else data[: leaves.start()]
+        self._send()
+        return None if leaves is None else self._left()
+
+    def _left(self) -> End:
+        lost = "; it did not read all that was typed" if self._was_refused else ""
+        return End(f"detached from {self._name}{lost}")
+
+    def _send(self) -> None:
+        while self._typed and sum(self._unanswered) < MOST_UNANSWERED:
+            data = bytes(self._typed[:MOST_AT_ONCE])
+            del self._typed[: len(data)]
+            self._unanswered.append(len(data))
+            self._app.post(protocol.Type(0, data))
+
+    def _take_outcomes(self, terminal: RawTerminal) -> None:
+        for failure in self._app.outcomes():
+            self._unanswered.popleft()
+            if failure is not None and self._is_attached:
+                self._was_refused = True
+                self._typed.clear()
+                terminal.ring()
+
+    def _follow(self, terminal: RawTerminal) -> int:
+        """Take the size that this terminal has now; or the number of the signal that ends us."""
+        numbers = terminal.signals()
+        for number in numbers:
+            if number in ENDING:
+                return number
+        columns, lines = os.get_terminal_size(PICTURE)
+        if signal.SIGCONT in numbers:
+            terminal.take()
+            # It is to draw anew.
+            self._resize(columns, lines - 1)
+        self._resize(columns, lines)
+        return 0
+
+    def _resize(self, columns: int, lines: int) -> None:
+        if self._is_attached:
+            self._unanswered.append(0)
+            self._app.post(protocol.Resize(0, columns, lines))
+
+    # From the process to here.
+
+    def _take(self, notice: protocol.AnyNotice, terminal: RawTerminal) -> End | None:
+        match notice:
+            case protocol.ScreenNotice(data=data):
+                terminal.show(data)
+            case protocol.DetachedNotice(reason=reason):
+                return self._wait(terminal, reason)
+            case protocol.GoodbyeNotice():
+                return End("the app has ended")
+            case protocol.RemovedNotice() if not self._is_attached:
+                return End(f"{self._name} has been removed")
+            case protocol.StatusNotice(process=process) if not self._is_attached:
+                return self._consider(process, terminal)
+            case _:
+                pass
+        return None
+
+    def _wait(self, terminal: RawTerminal, reason: str) -> End | None:
+        """The run is over: wait for the next one, if there is to be one."""
+        self._is_attached = False
+        self._typed.clear()
+        terminal.begin_anew()
+        over = f"{self._name} {reason}"
+        try:
+            followed = self._app.ask(protocol.Follow(0, (self._name,)))
+        except RefusedError:
+            # The app has ended too, or the process was removed.
+            return End(over)
+        process = followed.processes[0]
+        if process.state in ENDED:
+            return End(over)
+        terminal.say(f"{over}; {process.state}, {KEY} leaves")
+        return self._consider(process, terminal)
+
+    def _consider(self, process: protocol.Process, terminal: RawTerminal) -> End | None:
+        if process.state in ENDED:
+            return End(f"{self._name}: {process.reason}")
+        if process.pid is not None:
+            try:
+                self.attach()
+            except RefusedError:
+                # That run is over already; what comes of it will be told.
+                return None
+            self._greet(terminal)
+        return None
