@@ -34,6 +34,10 @@ CHANGE = re.compile(
     rb")"
 )
 UNFINISHED = re.compile(rb"\x1b(?:\[[?>=<!]?[0-9;]* ?|\()?")
+# Of those, what changes nothing of what is drawn next.
+NO_DRAWING = re.compile(
+    rb"\x1b(?:\[\?[0-9;]{1,40}[hl]|\[>4(?:;[0-9]?)?[mn]|\[[><=][0-9;]{0,40}u|\[[0-9]{0,40} q|[=>c])"
+)
 # What the terminal would answer, as if somebody had typed that.
 # What brings a terminal that may be in any modes, and in the middle of a sequence, into the usual ones.
 USUAL = b"".join(
@@ -183,6 +187,11 @@ class Modes:
         elif how == b"<":
             count = int(flags.partition(b";")[0] or b"1")
             del self._keyboards[max(0, len(self._keyboards) - count) :]
+
+
+def drawing(data: bytes) -> bytes:
+    """What was written, without what changes modes in which nothing looks different, and without questions."""
+    return NO_DRAWING.sub(b"", without_questions(data))
 
 
 def without_questions(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.modes import USUAL, Modes, Written, without_questions
+from procreaper.modes import USUAL, Modes, Written, drawing, without_questions
 
 VIM = b"\x1b[?1049h\x1b[22;0;0t\x1b[>4;2m\x1b[?1h\x1b=\x1b[?2004h\x1b[?1004h\x1b[1;24r\x1b[?12h\x1b[?25l~"
 VIM_ENDS = b"\x1b[?2004l\x1b[>4;m\x1b[23;0;0t\x1b[?1l\x1b>\x1b[?25h\x1b[?1004l\x1b[r\x1b[?1049l"
@@ -124,6 +124,11 @@ def test_what_is_written_to_each_screen_is_told_apart() -> None:
 )
 def test_questions_are_left_out(question: bytes) -> None:
     assert without_questions(b"before\x1b[31m" + question + b"after") == b"before\x1b[31mafter"
+
+
+def test_what_draws_is_told_apart() -> None:
+    assert drawing(VIM) == b"\x1b[22;0;0t\x1b[1;24r~"
+    assert drawing(b"\x1b[6n\x1b[H\x1b(0q\x1b(B\x1b[4hx\x1b[4l") == b"\x1b[H\x1b(0q\x1b(B\x1b[4hx\x1b[4l"
 
 
 @pytest.mark.parametrize("data", [b"text", b"\x1b[31m\x1b[2J\x1b[5;7H\x1b[22;0;0t\x1b[5 q\x1b]0;title\x07\x1b[?25l"])

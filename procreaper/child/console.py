@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from procreaper.modes import USUAL, Modes, without_questions
+from procreaper.modes import USUAL, Modes, drawing, without_questions
 
 MOST_KEPT = 1 << 15
 # What is typed waits in the kernel for the child to read it, and then here.
@@ -157,7 +157,9 @@ class Console:
     def picture(self, lines: int) -> bytes:
         """The last lines of the main screen, and what brings a terminal with the usual modes into these."""
         if self._modes.alternate:
-            return self._modes.entering()
+            # From a part of it nothing would come that is like the whole; but whoever draws will do so anew.
+            drawn = b"" if len(self._drawn) >= MOST_KEPT else drawing(bytes(self._drawn))
+            return self._modes.entering() + drawn
         return LINE_END.sub(b"\r\n", without_questions(self._last_lines(lines))) + self._modes.entering()
 
     def redraw(self) -> None:
