@@ -13,6 +13,8 @@ import os
 import re
 import select
 import signal
+import termios
+import time
 from collections import deque
 from typing import NamedTuple
 
@@ -20,7 +22,7 @@ from procreaper.cli.control import Place, find_app
 from procreaper.cli.problems import complain
 from procreaper.cli.raw import ENDING, KEYS, PICTURE, RawTerminal
 from procreaper.control import protocol
-from procreaper.control.client import Client, RefusedError
+from procreaper.control.client import Client, GoneError, RefusedError
 from procreaper.errors import ProcreaperError
 from procreaper.status import ENDED
 
@@ -28,6 +30,8 @@ from procreaper.status import ENDED
 LEAVE = re.compile(rb"\x1d|\x1b\[93;5(?::1)?u|\x1b\[27;5;93~")
 KEY = "Ctrl-]"
 INTERRUPT = b"\x03"
+# How long to wait, on leaving, until what was typed has been taken, in seconds.
+PATIENCE = 1.0
 # A line of the protocol holds no more; so many bytes may be without a reply; so many may wait for that.
 MOST_AT_ONCE, MOST_UNANSWERED, MOST_WAITING = 1 << 13, 1 << 15, 1 << 20
 
@@ -75,25 +79,40 @@ class Session:
         attached = self._app.ask(protocol.Attach(0, self._name, columns, lines))
         self._name = attached.process.name
         self._is_attached = True
+        if attached.process.pid == os.getsid(0):
+            # What it is shown would be what it shows.
+            hint = "attach from another one"
+            raise ProcreaperError(f"this is the terminal of `{self._name}` itself", hint=hint)
 
     def stay(self, terminal: RawTerminal) -> End:
         """Pass on what is typed and what is shown."""
-        self._greet(terminal)
-        while True:
-            for notice in self._app.arrived():
-                end = self._take(notice, terminal)
+        try:
+            self._greet(terminal)
+            while True:
+                end = self._turn(terminal)
                 if end is not None:
                     return end
-            self._take_outcomes(terminal)
-            self._send()
-            waiting = [self._app.fileno(), terminal.woken]
-            if len(self._typed) < MOST_WAITING:
-                waiting.append(KEYS)
-            ready, _, _ = select.select(waiting, [], [])
-            if terminal.woken in ready and (number := self._follow(terminal)):
-                return End(f"detached from {self._name}", 128 + number)
-            if KEYS in ready and (end := self._read(terminal)) is not None:
+        except (OSError, termios.error):
+            # Its window was closed.
+            return End(f"detached from {self._name}", 128 + signal.SIGHUP)
+
+    def _turn(self, terminal: RawTerminal) -> End | None:
+        for notice in self._app.arrived():
+            end = self._take(notice, terminal)
+            if end is not None:
                 return end
+        if self._take_outcomes():
+            terminal.ring()
+        self._send()
+        waiting = [self._app.fileno(), terminal.woken]
+        if len(self._typed) < MOST_WAITING:
+            waiting.append(KEYS)
+        ready, _, _ = select.select(waiting, [], [])
+        if terminal.woken in ready and (number := self._follow(terminal)):
+            return End(f"detached from {self._name}", 128 + number)
+        if KEYS in ready and (end := self._read(terminal)) is not None:
+            return end
+        return None
 
     def _greet(self, terminal: RawTerminal) -> None:
         terminal.say(f"attached to {self._name}; {KEY} leaves")
@@ -112,6 +131,13 @@ class Session:
         return None if leaves is None else self._left()
 
     def _left(self) -> End:
+        # Who types and leaves at once has meant what was typed.
+        until = time.monotonic() + PATIENCE
+        while self._unanswered and (left := until - time.monotonic()) > 0:
+            select.select([self._app.fileno()], [], [], left)
+            self._app.arrived()
+            self._take_outcomes()
+            self._send()
         lost = "; it did not read all that was typed" if self._was_refused else ""
         return End(f"detached from {self._name}{lost}")
 
@@ -122,13 +148,15 @@ class Session:
             self._unanswered.append(len(data))
             self._app.post(protocol.Type(0, data))
 
-    def _take_outcomes(self, terminal: RawTerminal) -> None:
+    def _take_outcomes(self) -> bool:
+        """Whether something that was typed was refused; then so is what was to follow it."""
+        was_refused = False
         for failure in self._app.outcomes():
             self._unanswered.popleft()
             if failure is not None and self._is_attached:
-                self._was_refused = True
+                self._was_refused = was_refused = True
                 self._typed.clear()
-                terminal.ring()
+        return was_refused
 
     def _follow(self, terminal: RawTerminal) -> int:
         """Take the size that this terminal has now; or the number of the signal that ends us."""
@@ -175,8 +203,8 @@ class Session:
         over = f"{self._name} {reason}"
         try:
             followed = self._app.ask(protocol.Follow(0, (self._name,)))
-        except RefusedError:
-            # The app has ended too, or the process was removed.
+        except (RefusedError, GoneError):
+            # The app ends too, or the process was removed.
             return End(over)
         process = followed.processes[0]
         if process.state in ENDED:

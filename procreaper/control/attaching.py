@@ -93,7 +93,8 @@ class Seats:
             return ProcreaperError(f"`{name}` has no terminal of its own", hint=hint)
         if status.pid is None:
             hint = f"`procreaper up {name}` starts it" if status.ended else "try again in a moment"
-            return ProcreaperError(f"`{name}` does not run: it is {status.state} ({status.reason})", hint=hint)
+            reason = "" if status.reason == status.state else f" ({status.reason})"
+            return ProcreaperError(f"`{name}` does not run: it is {status.state}{reason}", hint=hint)
         return ProcreaperError(
             f"`{name}` has lost its terminal", hint=f"`procreaper restart {name}` gives it a new one"
         )

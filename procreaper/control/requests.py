@@ -145,7 +145,7 @@ class Requests:
     def _one(self, name: str) -> str:
         names = select((name,), self._owner.processes, self._groups)
         if len(names) != 1:
-            choice = enumerate_words(f"`{name}`" for name in names[:MOST_NAMED])
+            choice = enumerate_words(names[:MOST_NAMED])
             raise ProcreaperError(f"`{name}` stands for {len(names)} processes", hint=f"choose one: {choice}")
         return names[0]
 

@@ -7,7 +7,7 @@ part of what a terminal is to show would wreck all that follows, so whoever is t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -62,6 +62,10 @@ class Screen:
             self._reason = None
             return msgspec.json.encode(notice) + b"\n"
         return None
+
+    def until_now(self) -> Iterator[bytes]:
+        """Nothing: whoever types, or wants to leave, does not wait for what is still to be shown."""
+        return iter(())
 
     def close(self) -> None:
         """The client is gone, or looks at something else."""

@@ -51,6 +51,9 @@ class Source(Protocol):
     def read(self) -> bytes | None:
         """What comes next; None where there is nothing."""
 
+    def until_now(self) -> Iterator[bytes]:
+        """What has happened so far and is to be told before a reply."""
+
     def close(self) -> None:
         """Nothing more is asked for."""
 
@@ -218,10 +221,10 @@ class Connection:
             self._reply(too_late(line) if task.cancelled() else task.result())
 
     def _reply(self, data: bytes) -> None:
-        if self._reader is not None:
+        if self._source is not None:
             # What has happened before the reply is told before it: whoever asks and waits must not take what was
             # so before for what came of it.
-            self._outgoing.append(self._reader.until_now())
+            self._outgoing.append(self._source.until_now())
         self._outgoing.append(iter((data,)))
         self._outgoing.extend(iter(lines) for lines in self._behind)
         self._behind.clear()

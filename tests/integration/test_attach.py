@@ -1,0 +1,385 @@
+"""To be at the terminal of a process from another terminal: typed, seen, left, and nothing of it kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from .driver import LIMIT, Program, Project
+
+LEAVE = "\x1d"
+GREETING = r"attached to web\.1; Ctrl-\] leaves\r\n"
+
+# Adds what it is asked to, in the debugger.
+SERVER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        total = 42
+        if self.path == "/debug":
+            breakpoint()
+            total += 1
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(str(total).encode())
+    def log_message(self, *arguments):
+        pass
+server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+print("ready", flush=True)
+server.serve_forever()
+"""
+
+
+def begin_app(project: Project, web: str, *arguments: str) -> Program:
+    """An app with a process `web` that has said `ready`."""
+    project.procfile(web=web)
+    app = project.begin("start", "--no-color", "--pty", *arguments)
+    app.wait_for(r"web\.1 +\| .*ready")
+    return app
+
+
+def attach(project: Project, *arguments: str) -> Program:
+    client = project.begin("attach", *(arguments or ("web",)), terminal=True)
+    client.wait_for(GREETING)
+    return client
+
+
+def leave(client: Program) -> str:
+    """Leave; what was shown in all."""
+    client.type(LEAVE)
+    result = client.end()
+    assert (result.code, result.err) == (0, "detached from web.1\n")
+    return result.out
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_breakpoint_is_stepped_through_while_all_else_goes_on_and_nobody_is_killed_for_it(project: Project) -> None:
+    port = free_port()
+    os.mkfifo(project.path / "tick")
+    project.procfile(
+        web=f"exec {sys.executable} {project.write('server.py', SERVER)} {port}",
+        clock="while :; do cat tick; done",
+    )
+    project.write(
+        ".reaper.toml",
+        f'[process.web]\nhealth = {{ http = "http://127.0.0.1:{port}/", interval = "200ms", timeout = "200ms", '
+        'retries = 1 }\n[process.clock]\nhealth = { exec = "echo checked >> checks", interval = "100ms" }\n',
+    )
+    app = project.begin("start", "--no-color", "--pty")
+    app.wait_for("web.1 is healthy")
+    client = attach(project)
+    app.wait_for("checks paused")
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/debug", timeout=LIMIT).read())
+        client.wait_for(r"\(Pdb\) ")
+        # Longer than it would have lived otherwise: by the clock of another health check.
+        checks = project.path / "checks"
+        before = len(checks.read_text().splitlines())
+        while len(checks.read_text().splitlines()) < before + 10:
+            os.sched_yield()
+        for number, (typed, shown) in enumerate(
+            [("n\r", r"-> self\.send_response"), ("p total\r", r"\n43\r\n"), ("!total = 77\r", "total = 77\r\n")], 2
+        ):
+            client.type(typed)
+            client.wait_for(shown)
+            client.wait_for(r"\(Pdb\) ", count=number)
+        (project.path / "tick").write_text("tick\n")
+        app.wait_for(r"clock\.1 +\| tick")
+        client.type("c\r")
+        assert answer.result(LIMIT) == b"77"
+    shown = leave(client)
+    # As on any terminal: every line begins at the left.
+    assert not re.search(r"(?<!\r)\n", shown)
+    app.wait_for("checks go on")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=LIMIT) as again:
+        assert again.read() == b"42"
+    result = app.stop()
+    assert "(Pdb) p total" in result.lines("web.1")
+    assert "43" in result.lines("web.1")
+    assert "web.1 stopped" not in result.out.partition("SIGTERM received")[0]
+
+
+ECHO = 'stty -echo; echo ready; while read -r line; do echo "<$line>"; done; echo ended; exec sleep 600'
+
+
+def test_keys_that_mean_something_elsewhere_are_for_the_process(project: Project) -> None:
+    app = begin_app(
+        project, "trap 'echo INT' INT; stty -echo; echo ready; while :; do read -r x && echo \"<$x>\"; done"
+    )
+    client = attach(project)
+    client.type("\x03")
+    client.wait_for("INT")
+    client.type("grüße\x7f\x7fe\r")
+    client.wait_for("<grüe>")
+    client.type("\x1a\x1c")
+    client.type("\r")
+    shown = leave(client)
+    assert "INT" in shown
+    app.stop()
+
+
+def test_who_comes_late_sees_what_is_on_the_screen(project: Project) -> None:
+    app = begin_app(project, "seq 100; printf '\\033[31mred\\033[0m\\nready> '; read x")
+    client = attach(project)
+    client.wait_for("ready> ")
+    shown = client.out
+    assert "99\r\n100\r\n\x1b[31mred\x1b[0m\r\nready> " in shown
+    assert "\n50\r\n" not in shown
+    leave(client)
+    app.stop()
+
+
+def test_the_window_is_followed_and_is_as_small_as_the_smallest(project: Project) -> None:
+    size = """
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGWINCH})
+print("ready", flush=True)
+while True:
+    print(*os.get_terminal_size(), flush=True)
+    signal.sigwait({signal.SIGWINCH})
+"""
+    app = begin_app(project, f"exec {project.python('size', size)}")
+    one = attach(project)
+    one.wait_for("100 40")
+    one.resize(120, 50)
+    one.wait_for("120 50")
+    two = attach(project)
+    two.wait_for("100 40")
+    one.wait_for("100 40", count=2)
+    leave(two)
+    one.wait_for("120 50", count=2)
+    leave(one)
+    # No window here: that of the environment.
+    app.wait_for("80 24|62 24")
+    app.stop()
+
+
+DRAW = (
+    r"printf 'ready\n'; stty raw -echo;"
+    r" printf '\033[?1049h\033[?25l\033[?1000;1006h\033[?2004h\033[?1h\033=\033[Hdrawn'; "
+)
+
+
+def test_whatever_a_program_has_made_of_the_terminal_it_is_given_back(project: Project) -> None:
+    app = begin_app(project, f"{DRAW} exec sleep 600")
+    app.wait_for("web.1 draws on the whole screen: `procreaper attach web.1` shows it")
+    client = attach(project)
+    client.wait_for("drawn")
+    shown = leave(client)
+    for number in (1049, 1000, 1006, 2004, 1):
+        assert f"\x1b[?{number}h" in shown
+        assert shown.rindex(f"\x1b[?{number}l") > shown.rindex(f"\x1b[?{number}h")
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+    assert shown.rindex("\x1b>") > shown.rindex("\x1b=")
+    result = app.stop()
+    assert "\x1b[?" not in result.out
+
+
+# Somebody has to hold the terminal open, or it forgets its modes; and tells them.
+KEEP = """
+import subprocess, sys, termios
+before = termios.tcgetattr(0)
+code = subprocess.call(sys.argv[1:])
+sys.stdout.write("kept" if termios.tcgetattr(0) == before else "changed")
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("end", ["left", "app killed", "app ended", "terminated"])
+def test_the_modes_of_our_terminal_are_given_back(project: Project, end: str, tmp_path: Path) -> None:
+    (tmp_path / "keep.py").write_text(KEEP)
+    app = begin_app(project, "echo ready; read x")
+    client = project.begin("attach", "web", terminal=True, wrapper=(sys.executable, "-S", str(tmp_path / "keep.py")))
+    client.wait_for(GREETING)
+    match end:
+        case "left":
+            client.type(LEAVE)
+        case "app killed":
+            app.send(signal.SIGKILL)
+        case "app ended":
+            app.send(signal.SIGTERM)
+        case "terminated":
+            pid = re.findall(r"^(\d+) .*attach web$", processes_of(client), re.MULTILINE)
+            os.kill(int(pid[-1]), signal.SIGTERM)
+    result = client.end()
+    assert result.out.endswith("kept")
+    code, said = {
+        "left": (0, "detached from web.1"),
+        "app killed": (1, "has ended, or has closed the connection"),
+        "app ended": (0, "web.1 "),
+        "terminated": (128 + signal.SIGTERM, "detached from web.1"),
+    }[end]
+    assert (result.code, said in result.err) == (code, True)
+    if end in ("left", "terminated"):
+        app.stop()
+    app.end()
+
+
+def processes_of(client: Program) -> str:
+    """The processes below a program: pid and command, a line each."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as stat, open(f"/proc/{pid}/cmdline") as command:
+                session = int(stat.read().rpartition(") ")[2].split()[3])
+                if session == client.pid:
+                    found.append((int(pid), command.read().replace("\0", " ").strip()))
+        except OSError:
+            continue
+    return "\n".join(f"{pid} {command}" for pid, command in sorted(found))
+
+
+def test_a_window_that_is_closed_leaves(project: Project) -> None:
+    app = begin_app(project, "echo ready; read x; echo after $x; exec sleep 600")
+    client = attach(project)
+    client.leave()
+    assert client.end().code == 128 + signal.SIGHUP
+    again = attach(project)
+    again.type("that\r")
+    again.wait_for("after that")
+    leave(again)
+    app.stop()
+
+
+def test_the_next_run_is_attached_to_by_itself(project: Project) -> None:
+    project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = { initial = "10ms" }\n')
+    app = begin_app(project, "echo ready; printf '\\033[?2004h'; read x; exit $x")
+    client = attach(project)
+    client.type("3\r")
+    client.wait_for(r"web\.1 exited with code 3; restarting, Ctrl-\] leaves\r\n")
+    client.wait_for(GREETING, count=2)
+    assert re.search(r"\x1b\[\?2004l.*web\.1 exited", client.out, re.DOTALL)
+    client.type("4\r")
+    client.wait_for(GREETING, count=3)
+    leave(client)
+    app.stop()
+
+
+def test_where_there_is_no_next_run_it_ends(project: Project) -> None:
+    app = begin_app(project, "echo ready; read x; exit $x", "--can-die", "all")
+    project.procfile(web="exit 1")
+    client = attach(project)
+    client.type("3\r")
+    result = client.end()
+    assert (result.code, result.err) == (0, "web.1 exited with code 3\n")
+    app.end()
+
+
+def test_who_waits_for_the_next_run_may_leave(project: Project) -> None:
+    project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = { initial = "600s", max = "600s" }\n')
+    for key in (LEAVE, "\x03"):
+        app = begin_app(project, "echo ready; read x; exit $x")
+        client = attach(project)
+        client.type("3\r")
+        client.wait_for("restarting")
+        client.type(key)
+        assert client.end().err == "detached from web.1\n"
+        app.stop()
+
+
+def test_who_types_and_leaves_at_once_has_typed(project: Project) -> None:
+    app = begin_app(project, "echo ready; read x; echo took $x; exec sleep 600")
+    client = attach(project)
+    client.type(f"that\r{LEAVE}")
+    assert client.end().code == 0
+    app.wait_for("took that")
+    app.stop()
+
+
+def test_a_large_paste_arrives_whole(project: Project) -> None:
+    lines = [f"{number:06d} grüße {'x' * (number % 60)}" for number in range(6000)]
+    text = "\r".join(lines) + "\r"
+    os.mkfifo(project.path / "go")
+    size = len("\n".join(lines).encode()) + 1
+    app = begin_app(
+        project, f"stty -echo raw; echo ready; cat go; head -c {size} > typed; printf 'all read'; sleep 600"
+    )
+    client = attach(project)
+    data = text.encode()
+    with ThreadPoolExecutor() as pool:
+        assert client.terminal is not None
+        pasted = pool.submit(write_all, client.terminal, data)
+        (project.path / "go").write_text("")
+        client.wait_for("all read")
+        pasted.result(LIMIT)
+    assert (project.path / "typed").read_bytes() == data
+    leave(client)
+    app.stop()
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def test_a_client_that_does_not_read_holds_up_nobody_and_is_shown_the_present(project: Project) -> None:
+    os.mkfifo(project.path / "fifo")
+    app = begin_app(project, "echo ready; read x; seq 400000; echo the end; cat fifo; echo later; exec sleep 600")
+    stalled = project.begin("attach", "web", terminal=True, read=False)
+    client = attach(project)
+    client.type("\r")
+    app.wait_for(r"\| the end")
+    stalled.read()
+    stalled.wait_for("the end\r\n")
+    (project.path / "fifo").write_text("")
+    for program in (client, stalled):
+        program.wait_for("later\r\n")
+    assert "\n300000\r\n" not in stalled.out
+    leave(client)
+    leave(stalled)
+    app.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "said"),
+    [
+        (("web",), "pty = false", "`web.1` has no terminal of its own\n  hint: `pty = true` in .reaper.toml, or "),
+        (("job",), "", "`job.1` does not run: it is completed"),
+        (("wbe",), "", "there is no process `wbe`"),
+        (("all",), "", "`all` stands for 2 processes\n  hint: choose one: `web.1` or `job.1`"),
+    ],
+)
+def test_what_cannot_be_attached_to_is_told(
+    project: Project, arguments: tuple[str, ...], settings: str, said: str
+) -> None:
+    project.procfile(web="exec sleep 600", job="echo done")
+    project.write(".reaper.toml", f"[process.web]\n{settings}\n[process.job]\noneshot = true\n")
+    app = project.begin("start", "--no-color", terminal=True)
+    app.wait_for(r"job\.1 stopped")
+    result = project.begin("attach", *arguments, terminal=True).end()
+    assert (result.code, result.out) == (1, "")
+    assert said in result.err
+    app.stop()
+
+
+@pytest.mark.parametrize("stream", ["input", "output"])
+def test_without_a_terminal_it_is_refused(project: Project, stream: str) -> None:
+    redirect = "< /dev/null" if stream == "input" else "> out"
+    wrapper = ("/bin/sh", "-c", f'exec "$@" {redirect}', "sh")
+    result = project.begin("attach", "web", terminal=True, wrapper=wrapper).end()
+    assert result.code == 1
+    assert f"`attach` needs a terminal, and standard {stream} is none" in result.err
+
+
+def test_nobody_attaches_to_the_terminal_that_it_is_itself(project: Project) -> None:
+    program = " ".join((sys.executable, "-m", "procreaper"))
+    app = begin_app(project, f"echo ready; read x; {program} attach web; echo refused; exec sleep 600")
+    client = attach(project)
+    client.type("\r")
+    client.wait_for("this is the terminal of `web.1` itself")
+    client.wait_for("refused")
+    leave(client)
+    app.stop()
