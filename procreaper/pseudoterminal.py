@@ -2,8 +2,8 @@ r"""A terminal of its own for a child: what it writes looks, to it, as if it wer
 
 Rules: knows nothing of who reads it and what is done with that. Its modes are those of any new terminal, because
 somebody may come and type: programs that change them (an editor, a prompt that can be edited) change them back to what
-they found. But what the child writes passes through unchanged, without ``\r\n`` for ``\n``, until somebody looks
-(`return_at_line_ends`): it makes output a quarter slower.
+they found. So there is a return before the end of each line that comes out; that makes output a quarter slower, and can
+be given up for a while (`pass_line_ends`).
 
 Theory of operation. A terminal becomes the *controlling* one of a session (`/dev/tty`, and what decides about Ctrl-C
 and SIGWINCH) only by its leader: by an ioctl, for which Python would have to run in the child between fork and exec,
@@ -45,7 +45,6 @@ class Pseudoterminal:
             self._name = os.ttyname(self.its)
             modes = termios.tcgetattr(self.its)
             modes[INPUT_MODES] |= IUTF8
-            modes[OUTPUT_MODES] &= ~termios.ONLCR
             termios.tcsetattr(self.its, termios.TCSANOW, modes)
             self.resize(size)
             os.set_blocking(self.ours, False)
@@ -73,8 +72,7 @@ class Pseudoterminal:
     def return_at_line_ends(self) -> bool:
         """From now on each line that ends is followed by one at the left; whether that had to be seen to.
 
-        A program that was at a prompt when it first was will undo that once, by going back to what it found. One that
-        has taken over the processing of its output does so itself.
+        A program that has taken over the processing of its output sees to it itself.
         """
         modes = self._modes()
         if modes[OUTPUT_MODES] & (termios.OPOST | termios.ONLCR) != termios.OPOST:
@@ -83,6 +81,15 @@ class Pseudoterminal:
         with suppress(termios.error):
             termios.tcsetattr(self.ours, termios.TCSANOW, modes)
         return True
+
+    def pass_line_ends(self) -> None:
+        """From now on what is written passes as it is, if what runs here leaves that to the terminal."""
+        modes = self._modes()
+        returning = termios.OPOST | termios.ONLCR
+        if modes[LOCAL_MODES] & termios.ICANON and modes[OUTPUT_MODES] & returning == returning:
+            modes[OUTPUT_MODES] &= ~termios.ONLCR
+            with suppress(termios.error):
+                termios.tcsetattr(self.ours, termios.TCSANOW, modes)
 
     def go_on(self) -> None:
         """Whoever has stopped its output by Ctrl-S may be gone."""

@@ -172,7 +172,7 @@ async def test_who_comes_to_a_program_that_draws_is_put_into_its_modes_and_sees_
     run = await begin(python(tmp_path, DRAW))
     await run.sees(lambda: run.console.alternate)
     screen = Screen(run)
-    assert screen.attachment.picture().startswith(b"\x1b[?1049h\x1b[2J\x1b[H\x1b[?25l\x1b[Hdrawn 80 24\n")
+    assert screen.attachment.picture().startswith(b"\x1b[?1049h\x1b[2J\x1b[H\x1b[?25l\x1b[Hdrawn 80 24\r\n")
     await screen.shows(b"drawn 120 50")
     # Of the same size: the size changes for a moment.
     second = Screen(run)
@@ -357,14 +357,44 @@ async def test_somebody_who_leaves_it_stopped_does_not_leave_it_so() -> None:
 
 
 @in_loop
-async def test_a_program_that_goes_back_to_the_modes_that_it_found_does_not_draw_stairs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", ["", "seq 300000;"])
+async def test_a_program_that_goes_back_to_the_modes_that_it_found_does_not_draw_stairs(
+    tmp_path: Path, written: str
+) -> None:
     os.mkfifo(tmp_path / "fifo")
-    found = "found=$(stty -g); echo ready; cat fifo; stty $found; echo one; echo two; read x"
+    found = f"{written} cat fifo; found=$(stty -g); echo ready; cat fifo; stty $found; echo one; echo two; read x"
     run = await begin(found, tmp_path)
+    await run.writes(b"300000\n" if written else b"")
+    await asyncio.to_thread((tmp_path / "fifo").write_text, "")
     await run.writes(b"ready")
     screen = Screen(run)
     await asyncio.to_thread((tmp_path / "fifo").write_text, "")
     await screen.shows(b"two\r\n")
+    assert not re.search(rb"(?<!\r)\n", screen.data)
+    await run.stop()
+
+
+# As Python's own prompt does: between two of them there is hardly a moment in which its terminal is not raw.
+PROMPT = """
+import os, termios, tty
+while True:
+    found = termios.tcgetattr(0)
+    tty.setraw(0)
+    os.write(1, b"> ")
+    os.read(0, 1)
+    termios.tcsetattr(0, termios.TCSADRAIN, found)
+    os.write(1, b"one\\ntwo\\n")
+"""
+
+
+@in_loop
+async def test_a_program_that_is_at_a_prompt_when_somebody_comes_does_not_draw_stairs(tmp_path: Path) -> None:
+    run = await begin(python(tmp_path, PROMPT))
+    await run.writes(b"> ")
+    screen = Screen(run)
+    for count in range(1, 20):
+        await screen.type(b"x")
+        await screen.shows(b"two\r\n> ", count=count)
     assert not re.search(rb"(?<!\r)\n", screen.data)
     await run.stop()
 
@@ -375,5 +405,6 @@ async def test_what_is_written_by_the_returns_of_a_program_itself_is_left_to_it(
     await run.writes(b"two\n")
     assert run.output == b"one\r\ntwo\n"
     screen = Screen(run)
-    assert screen.attachment.picture() == b"one\r\ntwo\r\n"
+    await screen.type(b"\r")
+    await run.writes(b"three\r\nfour\n")
     await run.stop()

@@ -31,19 +31,22 @@ def run(terminal: Pseudoterminal, *argv: str) -> tuple[int, bytes]:
 
 
 def test_it_is_the_controlling_terminal_of_what_runs_on_it(terminal: Pseudoterminal) -> None:
-    assert run(terminal, "sh", "-c", "echo hello > /dev/tty") == (0, b"hello\n")
+    assert run(terminal, "sh", "-c", "echo hello > /dev/tty") == (0, b"hello\r\n")
 
 
-def test_its_modes_are_those_of_any_terminal_but_for_the_line_ends(terminal: Pseudoterminal) -> None:
+def test_its_modes_are_those_of_any_terminal(terminal: Pseudoterminal) -> None:
     modes = termios.tcgetattr(terminal.its)
-    assert modes[1] & (termios.OPOST | termios.ONLCR) == termios.OPOST
+    assert modes[1] & (termios.OPOST | termios.ONLCR) == termios.OPOST | termios.ONLCR
     for mode in (termios.ECHO, termios.ICANON, termios.ISIG, termios.IEXTEN):
         assert modes[3] & mode
     assert modes[0] & termios.ICRNL
     assert not terminal.takes_keys
 
 
-def test_who_looks_sees_each_line_begin_at_the_left(terminal: Pseudoterminal) -> None:
+def test_lines_may_pass_as_they_are_until_somebody_looks(terminal: Pseudoterminal) -> None:
+    assert not terminal.return_at_line_ends()
+    terminal.pass_line_ends()
+    assert run(terminal, "echo", "hello") == (0, b"hello\n")
     assert terminal.return_at_line_ends()
     assert not terminal.return_at_line_ends()
     assert run(terminal, "echo", "hello") == (0, b"hello\r\n")
@@ -53,6 +56,9 @@ def test_who_looks_sees_each_line_begin_at_the_left(terminal: Pseudoterminal) ->
 
 def test_a_program_that_processes_its_output_itself_is_left_alone(terminal: Pseudoterminal) -> None:
     assert run(terminal, "stty", "raw")[0] == 0
+    before = termios.tcgetattr(terminal.its)
+    terminal.pass_line_ends()
+    assert termios.tcgetattr(terminal.its) == before
     assert not terminal.return_at_line_ends()
     assert run(terminal, "echo", "hello") == (0, b"hello\n")
     assert terminal.takes_keys

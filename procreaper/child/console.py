@@ -21,6 +21,9 @@ from typing import Protocol
 from procreaper.modes import USUAL, Modes, drawing, without_questions
 
 MOST_KEPT = 1 << 15
+# Who writes so much that nobody looks at is spared the returns at the line ends. It is hardly an interactive program,
+# which would go back, all the while that somebody is attached, to the modes that it found.
+FLOOD = 1 << 20
 # What is typed waits in the kernel for the child to read it, and then here.
 MOST_TYPED = 1 << 16
 # How long somebody who types waits for room, in seconds.
@@ -51,6 +54,9 @@ class OwnTerminal(Protocol):
     def return_at_line_ends(self) -> bool:
         """From now on each line that ends is followed by one at the left; whether that had to be seen to."""
 
+    def pass_line_ends(self) -> None:
+        """From now on what is written passes as it is, if what runs here leaves that to the terminal."""
+
     def go_on(self) -> None:
         """Whoever has stopped its output may be gone."""
 
@@ -63,12 +69,12 @@ class Console:
 
     def __init__(self, terminal: OwnTerminal) -> None:
         self.left: Callable[[], None] = lambda: None
-        # Whether its lines end with a return as well.
-        self.returns = False
         self._terminal = terminal
         self._window = self._size = terminal.size
         self._loop = asyncio.get_running_loop()
         self._modes = Modes()
+        # How much was written while nobody was attached.
+        self._unseen = 0
         self._kept = bytearray()
         self._drawn = bytearray()
         self._attached: list[Attachment] = []
@@ -108,7 +114,11 @@ class Console:
                 asked_nothing = without_questions(data)
                 for attachment in self._attached[1:]:
                     attachment.show(asked_nothing)
-        return written.main.replace(b"\r\n", b"\n") if self.returns else written.main
+        elif self._unseen <= FLOOD:
+            self._unseen += len(data)
+            if self._unseen > FLOOD:
+                self._terminal.pass_line_ends()
+        return written.main
 
     def take_rest(self) -> bytes:
         """What ends here is no sequence, and what was last drawn on the alternate screen, if that is shown, is told."""
@@ -136,8 +146,8 @@ class Console:
     def attach(self, show: Callable[[bytes], None], size: os.terminal_size) -> Attachment:
         """Show all that is written from now on to somebody whose terminal has this size."""
         attachment = Attachment(self, show, size)
-        self.returns = True
         self._terminal.return_at_line_ends()
+        self._unseen = 0
         self._attached.append(attachment)
         if not self.fit():
             self.redraw()

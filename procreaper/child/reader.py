@@ -179,7 +179,8 @@ class Reader:
         if whole or not goes_on:
             self._begun_at = self.read_at
         if whole:
-            self._tell(whole)
+            # A terminal has put a return before the end of each line that it was given.
+            self._tell(whole if self._console is None else whole.replace(b"\r\n", b"\n"))
         if self._lines.unfinished and self._flush_timer is None:
             self._flush_timer = self._loop.call_later(QUIET, self._flush_when_quiet)
 
