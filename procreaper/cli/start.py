@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from procreaper.cli.problems import complain, report
 from procreaper.cli.project import Source
 from procreaper.cli.rendering import make_format
-from procreaper.config import Configuration, Options
+from procreaper.config import Options
 from procreaper.errors import Problem, ProcreaperError
 from procreaper.formats import Style
 from procreaper.guard import Guard
