@@ -17,8 +17,10 @@ import pytest
 from loops import LIMIT, in_loop, until
 from survivors import Survivors
 
+from procreaper.checks import Health, TCPCheck
 from procreaper.child import group_lives
 from procreaper.events import (
+    CheckFinished,
     ChildExited,
     Event,
     Exit,
@@ -486,3 +488,24 @@ async def test_what_may_live_on_does_so_after_an_error_of_our_own_too(stands: di
     with pytest.raises(asyncio.CancelledError):
         await running
     assert (stands["web"].signals, stands["db"].signals) == ([9], [])
+
+
+@in_loop
+async def test_the_result_of_a_check_that_a_new_plan_has_cancelled_is_not_taken_for_that_of_the_next(
+    stands: dict[str, Stand], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object, **__: object) -> str | None:
+        await asyncio.Event().wait()
+        return None
+
+    monkeypatch.setattr("procreaper.health.examine", hang)
+    web = process("web", STAY, health=Health(check=TCPCheck("localhost:1")))
+    app = App(web)
+    running = asyncio.create_task(app.owner.run())
+    await app.sees(lambda: len(app.all(RunBegan)) == 1)
+    app.owner.post(Reload(Plan((web._replace(health=Health(check=TCPCheck("localhost:2"))),))))
+    app.owner.post(CheckFinished("web", 1))
+    await app.owner.settled()
+    assert app.owner.status_of("web").state is State.STARTING
+    app.owner.post(Shutdown(0))
+    assert await running == 0
