@@ -178,11 +178,15 @@ def _apply(fleet: Fleet, names: Iterable[str], event: Event, now: float) -> Step
 def _reload(fleet: Fleet, plan: Plan, now: float) -> Step:
     if fleet.shutting_down:
         return fleet, ()
-    members, leaving, stopped, runs, actions = reload(fleet.members, fleet.leaving, fleet.runs, plan, now)
+    members, leaving, stopped, actions = reload(fleet.members, fleet.leaving, fleet.runs, plan, now)
     removed = (fleet.removed | stopped).difference(process.name for process in plan.processes)
     dependants = dependencies.dependants(members)
-    fleet = fleet._replace(members=members, leaving=leaving, removed=removed, dependants=dependants, runs=runs)
-    return fleet, actions
+    # Who is still leaving may depend on others through somebody who is gone.
+    for name, others in fleet.dependants.items():
+        known = dependants.get(name, ())
+        if missing := tuple(other for other in others if other in leaving and other not in known):
+            dependants[name] = known + missing
+    return fleet._replace(members=members, leaving=leaving, removed=removed, dependants=dependants), actions
 
 
 def _without_gone(fleet: Fleet) -> Fleet:
@@ -190,10 +194,14 @@ def _without_gone(fleet: Fleet) -> Fleet:
     gone = [name for name in fleet.leaving if fleet.members[name].phase is Phase.NONE]
     if not gone:
         return fleet
-    members = {name: life for name, life in fleet.members.items() if name not in gone}
-    runs = {**fleet.runs, **{name: fleet.members[name].run for name in gone}}
-    dependants = dependencies.dependants(members)
-    return fleet._replace(members=members, leaving=fleet.leaving.difference(gone), dependants=dependants, runs=runs)
+    return fleet._replace(
+        members={name: life for name, life in fleet.members.items() if name not in gone},
+        leaving=fleet.leaving.difference(gone),
+        dependants={
+            name: tuple(other for other in others if other not in gone) for name, others in fleet.dependants.items()
+        },
+        runs={**fleet.runs, **{name: fleet.members[name].run for name in gone}},
+    )
 
 
 def _changed(fleet: Fleet, changed: Members) -> Fleet:

@@ -28,13 +28,12 @@ from procreaper.policy import end_reason
 class Reloaded(NamedTuple):
     """What has become of the members, those that are leaving last; `stopped` are those that did not end by themselves.
 
-    `stopped` and `leaving` are names of such as are not in the plan. `runs` has the last run of those that are gone.
+    `stopped` and `leaving` are names of such as are not in the plan. Of some that are leaving nothing may be left.
     """
 
     members: Members
     leaving: frozenset[str]
     stopped: frozenset[str]
-    runs: Mapping[str, int]
     actions: tuple[Action, ...]
 
 
@@ -55,16 +54,10 @@ def reload(members: Members, leaving: Collection[str], runs: Mapping[str, int], 
         actions += more
     gone = {name: life for name, life in members.items() if name not in after}
     stopped = frozenset(name for name, life in gone.items() if name not in leaving and _keeps_the_app(life))
-    going: Members = {}
-    runs = dict(runs)
     for name, life in gone.items():
-        stopping, more = lifecycle.step(life, Stop((name,)), now)
+        gone[name], more = lifecycle.step(life, Stop((name,)), now)
         actions += more
-        if stopping.phase is not Phase.NONE:
-            going[name] = stopping
-        elif life.run:
-            runs[name] = life.run
-    return Reloaded({**after, **going}, frozenset(going), stopped, runs, actions)
+    return Reloaded({**after, **gone}, frozenset(gone), stopped, actions)
 
 
 def _keeps_the_app(life: Lifecycle) -> bool:

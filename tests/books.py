@@ -244,6 +244,7 @@ class Books:
         self.removed: set[str] = set()
         self.runs: dict[str, int] = {}
         self.reloads: set[str] = set()
+        self.dependants: dict[str, list[str]] = {}
         self._relate()
         self.insisted = 0
         self.first_failure = 0
@@ -256,7 +257,16 @@ class Books:
     def _relate(self) -> None:
         edges = {name: [edge.name for edge in page.process.depends_on] for name, page in self.pages.items()}
         needs = {name: reachable(direct, edges) for name, direct in edges.items()}
+        before = self.dependants
         self.dependants = {name: [other for other in needs if name in needs[other]] for name in needs}
+        for name, others in self.dependants.items():
+            # What connected them may be gone, and they stop in the same order all the same.
+            others += [other for other in before.get(name, ()) if other not in others and self.pages[other].leaving]
+        self._relate_anew()
+
+    def _relate_anew(self) -> None:
+        for name in self.dependants:
+            self.dependants[name] = [other for other in self.dependants[name] if other in self.pages]
         self.followers = [name for name, page in self.pages.items() if any(e.restart for e in page.process.depends_on)]
         self.watched = {name: page for name, page in self.pages.items() if page.process.watch is not None}
 
@@ -508,7 +518,7 @@ class Books:
             assert name not in self.world.preparing, "gone, and its preparation goes on"
             assert name not in self.world.checks, "gone, and is checked"
             del self.pages[name]
-            self._relate()
+            self._relate_anew()
         self._check_members(after, now)
         if isinstance(event, Tick):
             due = rules.deadline(after)

@@ -89,6 +89,16 @@ class TestGoing:
         assert app.reason("db") == "stops after web"
         assert signals(app.exited("web", 0)) == {"db": SIGTERM}
 
+    def test_who_depends_on_something_through_what_is_gone_ends_before_it_all_the_same(self) -> None:
+        job = process("job", "db", oneshot=True, stop_all=When.NEVER)
+        app = App(DB, job, process("web", completed("job"))).start()
+        app.answer().exited("job", 0)
+        app.answer()
+        assert signals(app.reload(DB._replace(command="run it"))) == {"web": SIGTERM}
+        assert app.reload(DB._replace(command="run that")) == ()
+        assert app.reason("db") == "stops after web"
+        assert signals(app.exited("web", -15)) == {"db": SIGTERM}
+
     def test_its_end_ends_no_app_though_all_others_of_its_kind_do(self) -> None:
         app = App(process("web", stop_all=When.ALWAYS), DB).start()
         app.reload(DB)
