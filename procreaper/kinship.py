@@ -5,9 +5,15 @@ Rules: pure; what /proc holds comes in as bytes and as what was parsed of them.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import NamedTuple
 
+# The variable with the path of marks, such as `3f9c2ab14d07/web.1/1/`; below that of the procreaper that we run under.
+VARIABLE = "PROCREAPER_APP"
+# What stands there for the guard of any procreaper, which goes by itself.
+GUARD = "guard"
+# What the path begins with for all that belongs to a detached process, whichever procreaper has started it.
+DETACHED = "detached/"
 # How many are named when it is told who was ended.
 MOST_NAMES = 3
 
@@ -70,8 +76,13 @@ def find_relatives(
     return ours, {pid for pid in seen if verdicts[pid] is False}
 
 
-def below(seen: Mapping[int, Seen], roots: Iterable[int]) -> dict[int, str]:
-    """The names of the programs of these processes and of all that descend from them, zombies left out."""
+def below(
+    seen: Mapping[int, Seen], roots: Iterable[int], is_spared: Callable[[int, Seen], bool] = lambda *_: False
+) -> dict[int, str]:
+    """The names of the programs of these processes and of all that descend from them, zombies left out.
+
+    Whoever is spared is left out with all that is below.
+    """
     children: dict[int, list[int]] = {}
     for pid, each in seen.items():
         children.setdefault(each.parent, []).append(pid)
@@ -79,7 +90,7 @@ def below(seen: Mapping[int, Seen], roots: Iterable[int]) -> dict[int, str]:
     waiting = list(roots)
     while waiting:
         pid = waiting.pop(0)
-        if pid in seen and pid not in found:
+        if pid in seen and pid not in found and not is_spared(pid, seen[pid]):
             waiting += children.get(pid, ())
             if not seen[pid].is_zombie:
                 found[pid] = seen[pid].program

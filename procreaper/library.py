@@ -129,6 +129,7 @@ class Reaper:
     ) -> None:
         self._processes: list[plan.Process] = []
         self._names: tuple[str, ...] | None = None
+        self._root = "."
         self._on_output = on_output
         self._owner: Owner | None = None
         self._running: asyncio.Task[int] | None = None
@@ -173,6 +174,7 @@ class Reaper:
         configured = configure(options, os.environ).plan
         reaper = cls((process._replace(stop_all=When.NEVER) for process in configured.processes), on_output=on_output)
         reaper._names = configured.names
+        reaper._root = directory
         return reaper
 
     def add(self, process: plan.Process) -> None:
@@ -291,7 +293,7 @@ class Reaper:
             self._names = tuple(process.name for process in self._processes if getattr(process, "autostart", True))
         for sink in (self, Log()):
             self._hub.add(sink)
-        self._owner = Owner(Plan(resolved, self._names), publish=self._hub.publish, stays=True)
+        self._owner = Owner(Plan(resolved, self._names), publish=self._hub.publish, stays=True, root=self._root)
         self._running = asyncio.get_running_loop().create_task(self._owner.run(), name="procreaper")
         self._running.add_done_callback(self._has_ended)
 

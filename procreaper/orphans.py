@@ -11,7 +11,8 @@ environment, as nginx and Redis do to say in `ps` what they are; so what was rea
 descendants lengthens the path, so what it starts is ours too.
 
 A run is not over before its adopted descendants are gone; they get the signals that its group gets. Of those who are
-nobody's, `end` takes care when the app is over.
+nobody's, `end` takes care when the app is over. Whoever belongs to a detached process is left alone, by its mark or by
+its session; once there is one of those, so are those without a mark, because they may be its.
 
 All that we start leads a session of its own. So an adopted zombie that leads none is reaped at once; one that does, and
 is not known otherwise, after a `GRACE` in which whoever else may have started it would have done so.
@@ -26,15 +27,21 @@ from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from procreaper.kinship import Seen, below, enumerate_programs, find_relatives, find_variable, parse_stat
+from procreaper.kinship import (
+    DETACHED,
+    GUARD,
+    VARIABLE,
+    Seen,
+    below,
+    enumerate_programs,
+    find_relatives,
+    find_variable,
+    parse_stat,
+)
 
 if TYPE_CHECKING:
     import asyncio
 
-# The path of marks, such as `3f9c2ab14d07/web.1/1/`; below that of the procreaper that we run under, if any.
-VARIABLE = "PROCREAPER_APP"
-# What stands there for the guard of any procreaper, which goes by itself.
-GUARD = "guard"
 PR_SET_CHILD_SUBREAPER = 36
 # So many seconds after the start of a run it is looked for who has left its group.
 LOOK_AFTER = 0.5
@@ -106,6 +113,9 @@ class Orphans:
         self._session = os.getsid(0)
         # The groups of the runs that are under way; a group has the number of its leader.
         self._groups: set[int] = set()
+        # The sessions of the detached processes; a session has the number of its leader.
+        self._spared: set[int] = set()
+        self._has_spared = False
         # By run: the signal that it was sent last, and who of its descendants got which.
         self._sent: dict[str, int] = {}
         self._told: dict[str, dict[int, tuple[int, str]]] = {}
@@ -139,6 +149,7 @@ class Orphans:
 
     def began(self, group: int) -> None:
         """A run has started, in a group of its own."""
+        self._spared.discard(group)
         self._groups.add(group)
         self._adopted.pop(group, None)
         seen = _see(group)
@@ -149,8 +160,14 @@ class Orphans:
         if self._timer is None and sys.platform == "linux":
             self._look_later()
 
+    def spare(self, session: int) -> None:
+        """Whoever is of this session is to live on when we end, and so is all that comes from there."""
+        self._spared.add(session)
+        self._has_spared = True
+
     def group_ended(self, group: int) -> None:
         """Nobody is left in the group, whose number may now become somebody else's."""
+        self._spared.discard(group)
         self._groups.discard(group)
         self._discharge(group)
 
@@ -190,7 +207,7 @@ class Orphans:
         told: dict[int, tuple[int, str]] = {}
         requests = max(1, self._requests)
         deadline, number = self._loop.time() + patience, signal.SIGTERM
-        while found := self._find(self._path if self._strangers else ""):
+        while found := self._find(self._path if self._strangers or self._has_spared else ""):
             is_late = self._loop.time() >= deadline
             if number is signal.SIGTERM and (is_late or self._requests > requests or requests > 1):
                 deadline, number = self._loop.time() + KILL_TIMEOUT, signal.SIGKILL
@@ -214,7 +231,7 @@ class Orphans:
         """The adopted whose path begins with this one, and all their descendants; pids with names of programs."""
         self._look()
         roots = [pid for pid, seen in self._adopted.items() if self._path_of(pid, seen).startswith(path)]
-        return below(self._relatives, roots) if roots else {}
+        return below(self._relatives, roots, self._is_spared) if roots else {}
 
     def _look(self) -> None:
         """See who was adopted."""
@@ -229,7 +246,7 @@ class Orphans:
             if self._is_adopted(seen)
             and not seen.is_zombie
             and seen.group not in self._groups
-            and self._path_of(pid, seen) != GUARD
+            and not self._is_spared(pid, seen)
         }
         for pid in self._adopted.keys() - adopted.keys():
             self._discharge(pid)
@@ -260,6 +277,13 @@ class Orphans:
     def _is_adopted(self, seen: Seen) -> bool:
         # Whoever is of our own session was started by other means than ours, such as a plug-in's.
         return seen.parent == os.getpid() and seen.session != self._session
+
+    def _is_spared(self, pid: int, seen: Seen) -> bool:
+        """Whether it belongs to a detached process, or is the guard of a procreaper."""
+        if seen.session in self._spared:
+            return True
+        path = self._path_of(pid, seen)
+        return path == GUARD or path.startswith(DETACHED)
 
     def _grow_stale(self) -> None:
         self._is_fresh = False

@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from procreaper import fleet as rules
-from procreaper.child import BIG_READ, Child, Custody
+from procreaper.child import BIG_READ, Child, Custody, Run
 from procreaper.events import (
     Action,
     Announce,
@@ -87,6 +87,7 @@ class Owner:
     bytes of output a child may have under way. `logs` are the files that we write: no reason for a restart. `custody`
     knows whoever has left the group of a run. `window` says how large the terminal of a child is, where it has one.
     `on_plan` is called with every new plan.
+    `root` is the directory of the app, by which its detached processes are found again.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Owner:
         custody: Custody | None = None,
         window: Callable[[], os.terminal_size] = lambda: os.terminal_size((80, 24)),
         on_plan: Callable[[Plan], None] = lambda _: None,
+        root: str = ".",
     ) -> None:
         self._plan = plan
         self._fleet = rules.begin(plan)
@@ -110,12 +112,13 @@ class Owner:
         self._logs = logs
         self._window = window
         self._on_plan = on_plan
+        self._root = root
         self._lacks_terminals = False
         self._inbox: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._error: Exception | None = None
         # The runs of each process that can still say something, the current one last.
-        self._children: dict[str, list[Child]] = {}
+        self._children: dict[str, list[Run]] = {}
         self._started: dict[str, float] = {}
         # How children have exited whose run is not told to be over yet.
         self._ends: dict[str, Exit] = {}
@@ -352,16 +355,7 @@ class Owner:
         match action:
             case Spawn(name=name, run=run):
                 process = self._fleet.members[name].process
-                child = Child(
-                    process,
-                    run,
-                    post=self.post,
-                    publish=self._listening(process, run),
-                    has_room=lambda: self._room or self._is_quiet(process),
-                    largest_read=self._largest_read,
-                    custody=self._custody,
-                    open_terminal=self._open_terminal if process.pty else None,
-                )
+                child = self._detached(process, run) if process.detached else self._child(process, run)
                 self._withhold(self._fleet.members[name])
                 self._children[name] = [*(old for old in self._children.get(name, ()) if not old.over), child]
                 tasks.create_task(child.spawn(), name=f"spawn {name}")
@@ -380,7 +374,7 @@ class Owner:
                 for fact in checked:
                     self._inbox.remove(fact)
             case LetGo(name=name):
-                self._children[name].pop()
+                self._children[name].pop().finish()
             case RunStopCommand(name=name):
                 life = self._fleet.members[name]
                 # It is about the run as it began.
@@ -408,6 +402,23 @@ class Owner:
         life = self._fleet.members.get(process.name)
         process = process if life is None else life.process
         return process.quiet and process.log is None
+
+    def _child(self, process: Process, run: int) -> Run:
+        return Child(
+            process,
+            run,
+            post=self.post,
+            publish=self._listening(process, run),
+            has_room=lambda: self._room or self._is_quiet(process),
+            largest_read=self._largest_read,
+            custody=self._custody,
+            open_terminal=self._open_terminal if process.pty else None,
+        )
+
+    def _detached(self, process: Process, run: int) -> Run:
+        from procreaper.child.detached import Detached
+
+        return Detached(process, run, root=self._root, post=self.post, say=self.say, custody=self._custody)
 
     def _open_terminal(self) -> OwnTerminal | None:
         from procreaper.pseudoterminal import Pseudoterminal
@@ -566,7 +577,7 @@ class Owner:
         if prepares:
             self.post(PreparationEnded(process.name, succeeded=end.status == 0))
 
-    def _to_kill(self, name: str) -> Sequence[Child]:
+    def _to_kill(self, name: str) -> Sequence[Run]:
         """The children that must not be left; one that is detached may, unless somebody has asked for its end."""
         children, life = self._children[name], self._fleet.members.get(name)
         lives_on = life is not None and (life.parting or life.process).detached and not life.asked_to_end

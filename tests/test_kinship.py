@@ -66,6 +66,11 @@ def test_all_that_descend_from_a_root_are_below_it_but_zombies() -> None:
     assert below(table, []) == {}
 
 
+def test_who_is_spared_is_left_out_with_all_that_is_below() -> None:
+    table = {1: seen(US), 2: seen(1, program="spared"), 3: seen(2), 4: seen(1)}
+    assert set(below(table, [1, 2], lambda pid, each: each.program == "spared")) == {1, 4}
+
+
 @pytest.mark.parametrize(
     ("environment", "value"),
     [

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from loops import in_loop
 
-from procreaper.orphans import VARIABLE, Adoption, Orphans, add_mark
+from procreaper.kinship import VARIABLE
+from procreaper.orphans import Adoption, Orphans, add_mark
 
 PRELUDE = """
 import asyncio, os, subprocess, sys, time
@@ -132,6 +133,71 @@ async def main():
     await orphans.end(patience=0.1)
     assert len(said) == 1 and said[0].endswith(f" (pid {pid}) cannot be ended"), said
     kill(pid, 9)
+
+asyncio.run(main())
+"""
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+@pytest.mark.parametrize(
+    ("mark", "spared"),
+    [
+        # Whichever procreaper has started it, or one that it is itself.
+        ("PROCREAPER_APP=detached/", False),
+        ("PROCREAPER_APP=detached/3f9c2ab14d07/web.1/1/", False),
+        # Its own session is known, and it may have overwritten its environment.
+        ("A=1", True),
+    ],
+)
+@pytest.mark.parametrize("escape", ["", "setsid "])
+def test_whoever_belongs_to_a_detached_process_is_left_alone(mark: str, spared: bool, escape: str) -> None:
+    run(
+        f"""
+async def main():
+    said = []
+    orphans = make(said)
+    process = subprocess.Popen(
+        ["sh", "-c", "({escape}sh -c 'echo $$; exec sleep 600' &); exec sleep 600"],
+        env={{"PATH": os.environ["PATH"], **dict([{mark!r}.split("=", 1)])}}, start_new_session=True, stdout=subprocess.PIPE)
+    if {spared}:
+        orphans.spare(process.pid)
+    daemon = int(process.stdout.readline())
+    await orphans.end(patience=3600)
+    assert said == [], said
+    assert process.poll() is None
+    for pid in daemon, process.pid:
+        os.kill(pid, 9)
+    process.wait()
+    process.stdout.close()
+
+asyncio.run(main())
+"""
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+def test_beside_a_detached_process_whoever_has_our_mark_is_ended_all_the_same() -> None:
+    run(
+        """
+async def main():
+    said = []
+    orphans = make(said)
+    detached = subprocess.Popen(["sleep", "600"], env={"PROCREAPER_APP": "detached/"}, start_new_session=True)
+    orphans.spare(detached.pid)
+    process = subprocess.Popen(["sh", "-c", "(setsid sh -c 'echo $$; exec sleep 600' &); exec sleep 600"],
+        env=orphans.environment("web.1", 1, None), start_new_session=True, stdout=subprocess.PIPE)
+    orphans.began(process.pid)
+    escaped = int(process.stdout.readline())
+    process.stdout.close()
+    process.kill()
+    process.wait()
+    orphans.group_ended(process.pid)
+    await orphans.end(patience=3600)
+    assert said == [f"ended sleep (pid {escaped}), which had been left behind"], said
+    assert detached.poll() is None
+    detached.kill()
+    detached.wait()
 
 asyncio.run(main())
 """

@@ -17,7 +17,6 @@ tells us of the end of a grandchild. What comes through a held pipe later is sti
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -25,12 +24,13 @@ from contextlib import suppress
 from subprocess import STDOUT
 from typing import TYPE_CHECKING, Protocol
 
+from procreaper.child.failure import spawn_failed
 from procreaper.child.groups import group_lives, is_held
 from procreaper.child.reader import BIG_READ, SMALL_READ, Reader
-from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Spawned, SpawnFailed
+from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Spawned
 from procreaper.plan import Process
 
-__all__ = ["BIG_READ", "SMALL_READ", "Child", "Custody", "group_lives"]
+__all__ = ["BIG_READ", "SMALL_READ", "Child", "Custody", "Run", "group_lives"]
 
 if TYPE_CHECKING:
     from procreaper.child.console import Console, OwnTerminal
@@ -42,10 +42,6 @@ FIRST_LOOK, LAST_LOOK = 0.002, 0.05
 # The file descriptors that a spawn needs for itself, besides our pipe.
 SPAWN_DESCRIPTORS = 4
 
-# What the shell says of a program that cannot be run, for the errors for which trying again cannot help.
-PERMANENT = {errno.ENOENT: 127, errno.ENOTDIR: 127, errno.EACCES: 126, errno.ENOEXEC: 126, errno.E2BIG: 126}
-CANNOT_RUN = 126
-
 
 class Custody(Protocol):
     """Knows who of a run has left its group, and sees to it that a run does not outlive us."""
@@ -56,6 +52,9 @@ class Custody(Protocol):
     def began(self, group: int) -> None:
         """A run has started, in this group."""
 
+    def spare(self, session: int) -> None:
+        """Whoever is of this session is to outlive us."""
+
     def group_ended(self, group: int) -> None:
         """Nobody is left in it."""
 
@@ -64,6 +63,43 @@ class Custody(Protocol):
 
     def lives(self, name: str, run: int) -> bool:
         """Whether any of those is alive."""
+
+
+class Run(Protocol):
+    """One run of a process, as its owner sees it; what happens to it is reported as events."""
+
+    ended: bool
+
+    @property
+    def over(self) -> bool:
+        """Nothing more can come of it."""
+
+    @property
+    def console(self) -> Console | None:
+        """The terminal of its own that can be attached to, if it has one."""
+
+    @property
+    def read_at(self) -> float:
+        """When it last was read, in seconds of the loop's clock."""
+
+    @property
+    def held(self) -> bool:
+        """Whether any of it is stopped or traced, as by a debugger."""
+
+    async def spawn(self) -> None:
+        """Start it and report it; a failure is reported, not raised."""
+
+    def signal(self, number: int, *, only_main: bool = False) -> None:
+        """Send a signal to all that belongs to it, or to the child alone, unless it is known to be gone."""
+
+    def resize(self, size: os.terminal_size) -> None:
+        """Our terminal has another size."""
+
+    def resume(self) -> None:
+        """There is room for output again."""
+
+    def finish(self) -> None:
+        """The app has ended; whatever comes of it from now on is not reported."""
 
 
 class Child(asyncio.SubprocessProtocol):
@@ -147,16 +183,7 @@ class Child(asyncio.SubprocessProtocol):
         except (OSError, ValueError) as error:
             self._end_of_output()
             self.ended = True
-            code = PERMANENT.get(error.errno or 0) if isinstance(error, OSError) else CANNOT_RUN
-            self._post(
-                SpawnFailed(
-                    self._process.name,
-                    self._run,
-                    error=_explain(error),
-                    code=CANNOT_RUN if code is None else code,
-                    permanent=code is not None,
-                )
-            )
+            self._post(spawn_failed(self._process.name, self._run, error))
         except BaseException:
             # A cancellation, or an error of ours; asyncio has ended and reaped what it may have started.
             if self._transport is None:
@@ -321,14 +348,3 @@ def _ensure_descriptors(open_one: int) -> None:
     finally:
         for descriptor in spare:
             os.close(descriptor)
-
-
-def _explain(error: OSError | ValueError) -> str:
-    if isinstance(error, OSError):
-        if error.errno == errno.E2BIG:
-            return "its command or its environment is longer than the system allows"
-        text = error.strerror or str(error)
-        return f"{text.lower()}: {error.filename}" if error.filename else text.lower()
-    if "null byte" in str(error):
-        return "its command or its environment contains a NUL byte"
-    return str(error)

@@ -19,7 +19,8 @@ from procreaper.config import Options
 from procreaper.errors import Problem, ProcreaperError
 from procreaper.formats import Style
 from procreaper.guard import Guard
-from procreaper.orphans import GUARD, VARIABLE, Adoption, Orphans, add_mark, adopt
+from procreaper.kinship import GUARD, VARIABLE
+from procreaper.orphans import Adoption, Orphans, add_mark, adopt
 
 if TYPE_CHECKING:
     import asyncio
@@ -190,6 +191,7 @@ async def _supervise(source: Source, style: Style, guard: Guard, adoption: Adopt
         custody=orphans,
         window=window,
         on_plan=on_plan,
+        root=root,
     )
     signals_as_requests(on_signal, owner.say)
     if style.terminal:

@@ -1,0 +1,148 @@
+"""What is remembered of a detached process from one procreaper to the next: a file each, in the user's state directory.
+
+Rules: knows files, and not whether what they say is still so. Nothing in them is believed that another user could have
+written.
+
+Theory of operation. A file has one writer at a time, whoever holds the lock, which is on the directory and goes with
+its holder, also by `kill -9`. It is replaced and never changed, so that a reader sees one record or the other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+DIRECTORY = "procreaper"
+LARGEST = 1 << 22
+
+
+class Record(NamedTuple):
+    """A process that runs, or ran: its number, when it and the machine began, and what it was started for.
+
+    `started_at` is in seconds since the epoch, for people; `born` and `boot` are what tells it from others.
+    """
+
+    pid: int
+    born: str
+    boot: str
+    root: str
+    name: str
+    command: str | tuple[str, ...]
+    log: str
+    started_at: float
+
+
+class UnusableRecordError(Exception):
+    """There is a record that cannot be believed; the message says why."""
+
+
+class Register:
+    """The record of one process of the app in `root`; `environment` tells where such things are kept."""
+
+    def __init__(self, root: str, name: str, environment: Mapping[str, str]) -> None:
+        # Not at the top: who has nothing detached needs it not.
+        from hashlib import sha256
+
+        self.root = os.path.realpath(root)
+        self.name = name
+        home = environment.get("XDG_STATE_HOME", "")
+        # By the specification of those directories a relative one is to be ignored.
+        state = home if os.path.isabs(home) else os.path.expanduser("~/.local/state")
+        self._directory = os.path.join(state, DIRECTORY)
+        digest = sha256(f"{self.root}\0{name}".encode(errors="surrogateescape")).hexdigest()[:24]
+        self.path = os.path.join(self._directory, f"{digest}.json")
+
+    def lock(self) -> int | None:
+        """A descriptor that is the lock until it is closed; None while somebody else has it.
+
+        Raises OSError where there is no directory that is ours alone, and none can be made.
+        """
+        os.makedirs(os.path.dirname(self._directory), exist_ok=True)
+        with suppress(FileExistsError):
+            os.mkdir(self._directory, 0o700)
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            found = os.fstat(descriptor)
+            if found.st_uid != os.geteuid():
+                raise PermissionError(1, "belongs to another user", self._directory)
+            if stat.S_IMODE(found.st_mode) != 0o700:
+                os.fchmod(descriptor, 0o700)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def read(self) -> Record | None:
+        """The record, or None where there is none. Raises UnusableRecordError."""
+        try:
+            # A FIFO would be waited for.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UnusableRecordError((error.strerror or str(error)).lower()) from error
+        with open(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if found.st_uid != os.geteuid():
+                raise UnusableRecordError("it belongs to another user")
+            if not stat.S_ISREG(found.st_mode):
+                raise UnusableRecordError("it is no file")
+            record = _parse(file.read(LARGEST))
+        if (record.root, record.name) != (self.root, self.name):
+            raise UnusableRecordError("it is about another process")
+        return record
+
+    def write(self, record: Record) -> None:
+        """Replace the record, under the lock. Raises OSError."""
+        import json
+
+        new = f"{self.path}.new"
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            json.dump(record._asdict(), file)
+        os.replace(new, self.path)
+
+    def forget(self, pid: int, born: str) -> None:
+        """Remove the record if it is about this process. While somebody has the lock it stays; it does no harm."""
+        with suppress(OSError, UnusableRecordError):
+            lock = self.lock()
+            if lock is None:
+                return
+            try:
+                record = self.read()
+                if record is not None and (record.pid, record.born) == (pid, born):
+                    os.unlink(self.path)
+            finally:
+                os.close(lock)
+
+
+def _parse(data: bytes) -> Record:
+    import json
+
+    try:
+        fields = json.loads(data)
+    except ValueError as error:
+        raise UnusableRecordError("it is not whole") from error
+    try:
+        pid, command, started_at = fields["pid"], fields["command"], fields["started_at"]
+        texts = [fields[name] for name in ("born", "boot", "root", "name", "log")]
+    except (TypeError, KeyError) as error:
+        raise UnusableRecordError("it is not whole") from error
+    words = [command] if isinstance(command, str) else command
+    if (
+        not (isinstance(pid, int) and pid > 1)
+        or not isinstance(started_at, int | float)
+        or not (isinstance(words, list) and all(isinstance(text, str) for text in (*words, *texts)))
+    ):
+        raise UnusableRecordError("it does not say what it should")
+    born, boot, root, name, log = texts
+    its_command = command if isinstance(command, str) else tuple(words)
+    return Record(pid, born, boot, root, name, its_command, log, float(started_at))
