@@ -49,6 +49,8 @@ LOOK_AFTER = 0.5
 GRACE = 1.0
 # At the end of the app: the seconds between two looks, where no signal comes first, and what SIGKILL is given.
 PAUSE, KILL_TIMEOUT = 0.05, 2.0
+# How often somebody without an environment is looked at before it is believed to have none.
+MOST_LOOKS = 3
 READ_SIZE = 4096
 
 
@@ -207,11 +209,14 @@ class Orphans:
         told: dict[int, tuple[int, str]] = {}
         requests = max(1, self._requests)
         deadline, number = self._loop.time() + patience, signal.SIGTERM
-        while found := self._find(self._path if self._strangers or self._has_spared else ""):
+        path = self._path if self._strangers or self._has_spared else ""
+        looks = 0
+        while (found := self._find(path)) or (path and self._has_doubts() and looks < MOST_LOOKS):
+            looks += 1
             is_late = self._loop.time() >= deadline
             if number is signal.SIGTERM and (is_late or self._requests > requests or requests > 1):
                 deadline, number = self._loop.time() + KILL_TIMEOUT, signal.SIGKILL
-            elif is_late:
+            elif is_late and found:
                 self._say(f"{enumerate_programs(found)} cannot be ended")
                 return
             _signal(told, found, number)
@@ -284,6 +289,10 @@ class Orphans:
             return True
         path = self._path_of(pid, seen)
         return path == GUARD or path.startswith(DETACHED)
+
+    def _has_doubts(self) -> bool:
+        """Whether somebody has no environment: in the midst of an execution, if not by choice."""
+        return any((pid, seen.start) not in self._paths for pid, seen in self._adopted.items())
 
     def _grow_stale(self) -> None:
         self._is_fresh = False

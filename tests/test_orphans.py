@@ -159,7 +159,8 @@ async def main():
     orphans = make(said)
     process = subprocess.Popen(
         ["sh", "-c", "({escape}sh -c 'echo $$; exec sleep 600' &); exec sleep 600"],
-        env={{"PATH": os.environ["PATH"], **dict([{mark!r}.split("=", 1)])}}, start_new_session=True, stdout=subprocess.PIPE)
+        env={{"PATH": os.environ["PATH"], **dict([{mark!r}.split("=", 1)])}},
+        start_new_session=True, stdout=subprocess.PIPE)
     if {spared}:
         orphans.spare(process.pid)
     daemon = int(process.stdout.readline())
