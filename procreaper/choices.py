@@ -50,6 +50,9 @@ class Options(NamedTuple):
     watch: tuple[str, ...] = ()
     no_watch: bool = False
     pty: bool | None = None
+    detach: bool = False
+    wait: bool = False
+    wait_timeout: str | None = None
 
 
 def choose(
@@ -76,6 +79,15 @@ def choose(
     )
     if options.watch and options.no_watch:
         problems.append(Problem("-w and --no-watch cannot be used together", hint="choose one"))
+    if options.wait and not options.detach:
+        hint = "add `-D`; without it the app is shown here until it ends"
+        problems.append(Problem("--wait is for an app in the background", hint=hint))
+    if options.wait_timeout is not None:
+        if not options.wait:
+            problems.append(Problem("--wait-timeout says how long `--wait` may take", hint="add `--wait`"))
+        if read_seconds(options.wait_timeout) is None:
+            message = f"--wait-timeout {options.wait_timeout}: this is not a number of seconds"
+            problems.append(Problem(message, hint="for example `--wait-timeout 60`"))
     if "" in options.watch:
         problems.append(Problem("-w: the path is empty", hint="for example `-w src`, or `-w '*.py'`"))
     if options.log_format not in (None, *LOG_FORMATS):
@@ -197,12 +209,17 @@ def _is_port(text: str) -> bool:
 def _timeout(options: Options, problems: list[Problem]) -> float | None:
     if options.timeout is None:
         return None
+    timeout = read_seconds(options.timeout)
+    if timeout is None:
+        message = f"-t {options.timeout}: this is not a number of seconds"
+        problems.append(Problem(message, hint="for example `-t 10`; after this time SIGKILL follows SIGTERM"))
+    return timeout
+
+
+def read_seconds(text: str) -> float | None:
+    """A number of seconds, as an option has it; None where it is none."""
     try:
-        timeout = float(options.timeout)
+        seconds = float(text)
     except ValueError:
-        timeout = math.nan
-    if timeout >= 0 and math.isfinite(timeout):
-        return timeout
-    message = f"-t {options.timeout}: this is not a number of seconds"
-    problems.append(Problem(message, hint="for example `-t 10`; after this time SIGKILL follows SIGTERM"))
-    return None
+        return None
+    return seconds if seconds >= 0 and math.isfinite(seconds) else None

@@ -12,6 +12,10 @@ from typing import NamedTuple, Protocol, assert_never
 from procreaper.events import State
 from procreaper.status import ENDED
 
+# What has no health check is up as soon as it runs, but is believed to be so only after so many seconds; supervisord's
+# `startsecs` is 1.
+CONFIRMED_AFTER = 0.3
+
 
 class Seen(Protocol):
     """As much of a status as tells the outcome; `state` is one of the words of `State`."""
@@ -41,6 +45,7 @@ class Goal(Enum):
     """What is waited for."""
 
     UP = "up"
+    UP_IN_THE_END = "up in the end"
     RESTARTED = "restarted"
     STOPPED = "stopped"
     REMOVED = "removed"
@@ -64,17 +69,18 @@ PENDING, REACHED = Outcome(), Outcome(reached=True)
 def find(goal: Goal, run: int, seen: Seen | None) -> Outcome:
     """The outcome for a process that was in `run` when it was asked; None stands for one that is not there any more.
 
-    A run that failed is an obstacle also where it will be tried again: whoever asked wants to know.
+    A run that failed is an obstacle also where it will be tried again, since whoever asked wants to know; but not for
+    `UP_IN_THE_END`.
     """
     match goal:
         case Goal.STOPPED | Goal.REMOVED:
             return _gone(goal, run, seen)
-        case Goal.UP | Goal.RESTARTED:
+        case Goal.UP | Goal.UP_IN_THE_END | Goal.RESTARTED:
             if seen is None:
                 return Outcome(obstacle="it has been removed")
-            if seen.up and (goal is Goal.UP or seen.run > run):
+            if seen.up and (goal is not Goal.RESTARTED or seen.run > run):
                 return REACHED
-            has_failed = seen.state == State.RESTARTING and seen.run > run
+            has_failed = seen.state == State.RESTARTING and seen.run > run and goal is not Goal.UP_IN_THE_END
             if seen.state in ENDED or has_failed or (seen.state == State.UNHEALTHY and goal is Goal.UP):
                 return Outcome(obstacle=f"{seen.state}: {seen.reason}")
             return PENDING

@@ -207,6 +207,11 @@ class Owner:
         return tuple(life.process for life in self._fleet.members.values())
 
     @property
+    def ending(self) -> bool:
+        """Whether the app is about to end: it shuts down, or nothing of it is left that could go on."""
+        return self._fleet.shutting_down or (self._fleet.finished and not self._stays)
+
+    @property
     def shutting_down(self) -> bool:
         """Whether the app is to end; from then on nothing starts any more."""
         return self._ended or self._fleet.shutting_down

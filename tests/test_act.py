@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from procreaper.cli.act import CONFIRMED_AFTER, Waiting
+from procreaper.cli.act import Waiting
 from procreaper.control.protocol import Process, RemovedNotice, StatusNotice
-from procreaper.outcome import Goal
+from procreaper.outcome import CONFIRMED_AFTER, Goal
 
 
 def process(state: str = "running", run: int = 2, *, up: bool = True) -> Process:

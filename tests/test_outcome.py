@@ -47,6 +47,12 @@ def test_a_new_run_that_failed_is_an_obstacle_although_it_will_be_tried_again() 
     assert find(Goal.UP, 1, Process(State.RESTARTING, run=2)).obstacle == "restarting: because"
 
 
+def test_for_who_can_wait_a_run_that_failed_is_none_where_it_will_be_tried_again() -> None:
+    assert find(Goal.UP_IN_THE_END, 1, Process(State.RESTARTING, run=2)) == PENDING
+    assert find(Goal.UP_IN_THE_END, 1, Process(State.FAILED, run=2)).obstacle == "failed: because"
+    assert find(Goal.UP_IN_THE_END, 1, RUNNING) == REACHED
+
+
 def test_a_run_that_had_failed_before_somebody_asked_is_none() -> None:
     assert find(Goal.UP, 2, Process(State.RESTARTING, run=2)) == PENDING
 

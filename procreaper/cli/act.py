@@ -7,28 +7,23 @@ check is up as soon as it runs, but is believed to be so only after it has lived
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from procreaper.cli.control import Place, find_app, find_app_with, interruptible
 from procreaper.cli.problems import complain, say
+from procreaper.cli.progress import Progress
 from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError, RefusedError
 from procreaper.errors import Problem, ProcreaperError
 from procreaper.events import State
-from procreaper.outcome import Goal, Outcome, find
+from procreaper.outcome import CONFIRMED_AFTER, Goal, Outcome, find
 
 FAILED = 1
 USAGE_ERROR = 2
 INTERRUPTED = 130
-# So many seconds; supervisord's `startsecs` is 1.
-CONFIRMED_AFTER = 0.3
-STDERR = 2
-ERASE_LINE = "\r\x1b[K"
 DONE = {Goal.UP: "is up", Goal.RESTARTED: "restarted", Goal.STOPPED: "stopped", Goal.REMOVED: "removed"}
 NOT_DONE = {
     Goal.UP: "is not up",
@@ -88,7 +83,7 @@ def quit_app(place: Place) -> int:
             {process.name: (Goal.STOPPED, process.run) for process in followed.processes}, followed.processes
         )
         app.ask(protocol.Quit(0))
-        with _Progress() as progress:
+        with Progress() as progress:
             try:
                 for notice in app.notices():
                     waiting.take(notice)
@@ -137,7 +132,7 @@ def _follow_changes(app: Client, followed: protocol.Followed, changes: protocol.
 def _wait(app: Client, waiting: Waiting) -> int:
     """Wait for every outcome, and say each; the answer is the exit status."""
     try:
-        with _Progress() as progress:
+        with Progress() as progress:
             _take(waiting, app.arrived_so_far())
             while True:
                 for name in waiting.look(time.monotonic()):
@@ -179,37 +174,6 @@ def _tell(waiting: Waiting, name: str) -> None:
         say(text)
     else:
         complain(str(Problem(text, hint=f"`procreaper logs {name}` shows what it wrote")))
-
-
-class _Progress:
-    """One line on a terminal, which is written over and over; elsewhere nothing. A context manager that removes it."""
-
-    def __init__(self) -> None:
-        self._terminal = os.isatty(STDERR)
-        self._shown = ""
-
-    def show(self, text: str) -> None:
-        if not self._terminal or text == self._shown:
-            return
-        columns = os.get_terminal_size(STDERR).columns or 80
-        cut = text if len(text) < columns else text[: columns - 2] + "…"
-        self._shown = text
-        self._write(ERASE_LINE + cut)
-
-    def clear(self) -> None:
-        if self._shown:
-            self._shown = ""
-            self._write(ERASE_LINE)
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.clear()
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
 
 
 class Waiting:

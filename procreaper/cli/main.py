@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from procreaper import __version__
 from procreaper.cli import foreman
@@ -25,8 +25,13 @@ READER_GONE = 141
 
 def execute(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
+    return guarded(lambda: _dispatch(arguments))
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """The exit status of a command; what it raises is told."""
     try:
-        return _dispatch(arguments)
+        return command()
     except ProcreaperError as error:
         complain(str(error))
         return error.exit_code

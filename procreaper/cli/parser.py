@@ -212,6 +212,11 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-pty", action="store_false", dest="pty", help="let each process write to a pipe")
     parser.add_argument("--log-format", metavar="FORMAT", help="what is printed: text (default) or json")
+    parser.add_argument("-D", "--detach", action="store_true", help="go on in the background, and give back the prompt")
+    parser.add_argument(
+        "--wait", action="store_true", help="with -D: return when all are up, or fail and tell who is not and why"
+    )
+    parser.add_argument("--wait-timeout", metavar="SECONDS", help="with --wait: fail if that takes longer")
     parser.add_argument("names", nargs="*", metavar="NAME", default=[], help="what to start (default: all)")
 
 

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class Control:
-    """A sink that opens the control socket of an app at its first run, before anything that is written is told."""
+    """A sink that opens the control socket of an app at its first run, before anything that is written is told.
+
+    `tried` is told whether it could be opened; if not, it is complained about before.
+    """
 
     def __init__(
         self,
@@ -35,12 +38,15 @@ class Control:
         owner: Callable[[], Owner],
         source: Source,
         history: Callable[[Collection[str], int | None], tuple[Iterable[Notice], tuple[str, ...]]],
+        *,
+        tried: Callable[[bool], None],
     ) -> None:
         self._root = root
         self._hub = hub
         self._owner = owner
         self._source = source
         self._history = history
+        self._tried = tried
         self._began = time.time()
         self._loop = asyncio.get_running_loop()
         self._door: Door | None = None
@@ -52,6 +58,7 @@ class Control:
         if isinstance(notice, RunBegan | RunEnded):
             self._hub.remove(self)
             self._open()
+            self._tried(self._door is not None)
         return True
 
     async def end(self, code: int) -> None:

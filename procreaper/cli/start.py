@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     import asyncio
     from types import ModuleType
 
+    from procreaper.cli.background import Background
     from procreaper.output.files import LogFiles
+    from procreaper.output.history import History
     from procreaper.plan import Plan
 
 STDOUT, STDERR = 1, 2
@@ -34,9 +36,13 @@ STREAMS = (0, 1, 2)
 # What a shell reports when a program ended because the reader of its output had gone (128 + SIGPIPE).
 READER_GONE = 141
 OUTPUT_LOST = 1
+UNREACHABLE = 1
 INTERNAL_ERROR = 70
 # So many seconds a reader may rest before what it has not read is given up, at least.
 PATIENCE = 5.0
+FROM_ANOTHER = "from a second terminal: procreaper ps, logs -f, attach NAME, restart NAME"
+# So many lines of a process that cannot come up are shown to whoever waits for it.
+LAST_LINES = 20
 
 
 def start(options: Options, style: Style) -> int:
@@ -56,18 +62,42 @@ def start(options: Options, style: Style) -> int:
         complain(f"procreaper: nothing to start: {why}")
         return 0
     style = style._replace(timestamps=configuration.timestamps)
+    if not options.detach:
+        return _run(source, style, options, path)
+    from procreaper.cli import background
+    from procreaper.screen import size
+
+    window = size(STDOUT, os.environ)
+    names = [process.name for process in plan.processes] if plan.names is None else plan.names
+    is_app, descriptor = background.part()
+    if not is_app:
+        from procreaper.choices import read_seconds
+        from procreaper.cli.arrival import Wanted, attend
+
+        limit = None if options.wait_timeout is None else read_seconds(options.wait_timeout)
+        return attend(descriptor, Wanted(options.wait, limit, options.root or options.app_root))
+    from procreaper.cli.main import guarded
+
+    app = background.Background(descriptor, names, waits=options.wait, size=window)
+    style = style._replace(terminal=False)
+    return app.end(guarded(lambda: _run(source, style, options, path, app)))
+
+
+def _run(source: Source, style: Style, options: Options, path: str, background: Background | None = None) -> int:
     adoption = adopt()
     # Before there is anything to be guarded; it comes up while we go on.
     guard = Guard(f"{VARIABLE}={path}", {VARIABLE: GUARD}, complain)
     guard.start()
 
+    plan = source.configuration.plan
     asyncio = _import_asyncio(with_ssl=any(process.health is not None for process in plan.processes))
     loop = asyncio.new_event_loop()
     _watch_children_by_descriptor(loop)
     guard.attend(loop)
     # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
-    with _kept_modes():
-        status: int = loop.run_until_complete(_supervise(source, style, guard, adoption, options))
+    with _kept_modes() if background is None else nullcontext():
+        supervising = _supervise(source, style, guard, adoption, options, background)
+        status: int = loop.run_until_complete(supervising)
     return status
 
 
@@ -79,7 +109,14 @@ def _kept_modes() -> AbstractContextManager[None]:
     return kept_modes()
 
 
-async def _supervise(source: Source, style: Style, guard: Guard, adoption: Adoption, options: Options) -> int:
+async def _supervise(
+    source: Source,
+    style: Style,
+    guard: Guard,
+    adoption: Adoption,
+    options: Options,
+    background: Background | None,
+) -> int:
     import asyncio
 
     from procreaper.child import BIG_READ, SMALL_READ
@@ -150,7 +187,16 @@ async def _supervise(source: Source, style: Style, guard: Guard, adoption: Adopt
     def window() -> os.terminal_size:
         from procreaper.screen import size
 
-        return size(STDOUT, os.environ, margin=text.margin)
+        return size(STDOUT, os.environ, margin=text.margin) if background is None else background.size
+
+    def control_tried(succeeded: bool) -> None:
+        if background is not None:
+            if succeeded:
+                background.ready(owner, lambda name: _last_lines(history, name, _format(configuration, style)))
+            else:
+                owner.post(Shutdown(UNREACHABLE))
+        elif succeeded and style.terminal and style.prefix and configuration.log_format == "text":
+            owner.say(FROM_ANOTHER)
 
     errors: list[BaseException] = []
     supervising = asyncio.current_task()
@@ -166,7 +212,7 @@ async def _supervise(source: Source, style: Style, guard: Guard, adoption: Adopt
         except ProcreaperError:
             guard.dismiss()
             raise
-    terminal = Terminal(STDOUT, text, quiet=quiet, high=high, on_room=on_room, on_broken=on_broken)
+    terminal = background or Terminal(STDOUT, text, quiet=quiet, high=high, on_room=on_room, on_broken=on_broken)
     orphans = Orphans(
         os.environ[VARIABLE],
         adoption,
@@ -178,9 +224,9 @@ async def _supervise(source: Source, style: Style, guard: Guard, adoption: Adopt
     hub = Hub()
     root = options.root or options.app_root or "."
     history = History()
-    control = Control(root, hub, lambda: owner, source, history.tail)
+    control = Control(root, hub, lambda: owner, source, history.tail, tried=control_tried)
     # Behind the one above: what is shown is told after the socket is there.
-    for sink in (terminal, history, files):
+    for sink in (history, terminal, files):
         if sink is not None:
             hub.add(sink)
     owner = Owner(
@@ -238,6 +284,14 @@ def _import_asyncio(*, with_ssl: bool) -> ModuleType:
 def _written_files(plan: Plan) -> list[str]:
     """The files that we write while this plan runs."""
     return [*_own_files(), *(process.log.path for process in plan.processes if process.log is not None)]
+
+
+def _last_lines(history: History, name: str, text: Format) -> bytes:
+    """What a process has written last, as it would have been shown."""
+    from procreaper.events import Output
+
+    outputs = [notice for notice in history.tail({name}, LAST_LINES).notices if isinstance(notice, Output)]
+    return b"".join(map(text.render, outputs)) + text.finish()
 
 
 def _own_files() -> list[str]:

@@ -1,0 +1,169 @@
+"""What whoever has typed `start -D` is told: that the app runs, that all of it is up, or who cannot come up and why.
+
+Rules: reads the reports of `background` and knows the app by nothing else; leaves it as it is, but where Ctrl-C comes
+before it could be told that it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shlex
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+from procreaper.cli.problems import complain, say
+from procreaper.cli.progress import Progress
+from procreaper.errors import Problem
+
+FAILED = 1
+INTERRUPTED = 130
+READ_SIZE = 1 << 16
+# How long an app that is to end after all may take for that, in seconds.
+LAST_WORDS = 10.0
+
+
+class Wanted(NamedTuple):
+    """What is waited for: only that the app can be reached, or that all `waits` to be up, for `limit` seconds at most.
+
+    `directory` is the one that was given for the app, None where it is the current one.
+    """
+
+    waits: bool = False
+    limit: float | None = None
+    directory: str | None = None
+
+
+def attend(descriptor: int, wanted: Wanted) -> int:
+    """Tell what is reported there, until that is known which was wanted; the answer is the exit status."""
+    reports = _Reports(descriptor)
+    with _interruptible(), Progress() as progress:
+        try:
+            return _attend(reports, wanted, progress)
+        except KeyboardInterrupt:
+            progress.clear()
+            return _interrupted(reports, wanted)
+
+
+def _attend(reports: _Reports, wanted: Wanted, progress: Progress) -> int:
+    until = None if wanted.limit is None else time.monotonic() + wanted.limit
+    waiting: dict[str, str] = {}
+    culprit = False
+    while True:
+        report = reports.next(until)
+        match report:
+            case {"pid": _}:
+                continue
+            case {"ready": _} if not wanted.waits:
+                say(f"the app runs in the background (pid {reports.pid}): {_remedies(wanted)}")
+                return 0
+            case {"ready": _}:
+                continue
+            case {"waiting": dict(waiting)}:
+                progress.show("waiting for " + _enumerate(waiting))
+            case {"up": _}:
+                progress.clear()
+                say(f"all of the app is up, in the background (pid {reports.pid}): {_remedies(wanted)}")
+                return 0
+            case {"culprit": name, "reason": reason, "lines": lines, "ending": ending}:
+                progress.clear()
+                complain(str(Problem(f"{name} is not up: {reason}")))
+                if lines:
+                    complain(lines.removesuffix("\n"))
+                if not ending:
+                    complain(f"  hint: {_runs_on(reports, wanted)}")
+                    return FAILED
+                culprit = True
+                until = None
+                progress.show("the app ends")
+            case {"over": int(status)}:
+                progress.clear()
+                if reports.is_ready:
+                    text = f"the app has ended, with exit code {status}"
+                    complain(f"  hint: {text}" if culprit else str(Problem(text)))
+                    return status or FAILED
+                # Why, it has told itself.
+                return status
+            case None if reports.ended:
+                progress.clear()
+                complain(str(Problem("the app has ended without a word", hint="was it killed?")))
+                return FAILED
+            case _:
+                progress.clear()
+                text = f"not everything is up after {wanted.limit:g} s"
+                text += f": {_enumerate(waiting)}" if waiting else ""
+                complain(str(Problem(text, hint=_runs_on(reports, wanted))))
+                return FAILED
+
+
+def _interrupted(reports: _Reports, wanted: Wanted) -> int:
+    while reports.next(time.monotonic()) is not None:
+        # What has come already, before somebody lost patience.
+        continue
+    if reports.is_ready:
+        complain(str(Problem("not waited for any longer", hint=_runs_on(reports, wanted))))
+    elif reports.pid:
+        with suppress(ProcessLookupError, KeyboardInterrupt):
+            os.kill(reports.pid, signal.SIGTERM)
+            until = time.monotonic() + LAST_WORDS
+            while not reports.ended and reports.next(until) is not None:
+                continue
+    return INTERRUPTED
+
+
+def _remedies(wanted: Wanted) -> str:
+    where = "" if wanted.directory is None else f" -d {shlex.quote(wanted.directory)}"
+    shows, tells, ends = (f"`procreaper {command}{where}`" for command in ("ps", "logs -f", "quit"))
+    return f"{shows} shows it, {tells} what it writes, {ends} ends it"
+
+
+def _runs_on(reports: _Reports, wanted: Wanted) -> str:
+    return f"the app runs on in the background (pid {reports.pid}): {_remedies(wanted)}"
+
+
+def _enumerate(waiting: dict[str, str]) -> str:
+    return ", ".join(f"{name} ({why})" for name, why in waiting.items())
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within, Ctrl-C is a KeyboardInterrupt, unless it is ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Reports:
+    """What comes from the app; `pid` is its number, 0 as long as that is not known."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._incoming = b""
+        self.pid = 0
+        self.is_ready = False
+        self.ended = False
+
+    def next(self, until: float | None) -> dict[str, Any] | None:
+        """The next report; None where none comes by then, on the clock of `monotonic`, or where they have `ended`."""
+        while b"\n" not in self._incoming:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not select.select([self._descriptor], [], [], left)[0]:
+                return None
+            data = os.read(self._descriptor, READ_SIZE)
+            self._incoming += data
+            if not data:
+                self.ended = True
+                return None
+        line, _, self._incoming = self._incoming.partition(b"\n")
+        report: dict[str, Any] = json.loads(line)
+        self.pid = report.get("pid", self.pid)
+        self.is_ready = self.is_ready or "ready" in report
+        return report

@@ -1,0 +1,348 @@
+"""`start -D`: an app in the background, and what whoever has started it is told of it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from survivors import Survivors
+
+from .driver import LIMIT, Project, Result
+
+STAY = "echo ready; exec sleep 600"
+RUNS = (
+    r"the app runs in the background \(pid (\d+)\): `procreaper ps` shows it, "
+    r"`procreaper logs -f` what it writes, `procreaper quit` ends it\n"
+)
+RUNS_ON = (
+    "  hint: the app runs on in the background (pid N): `procreaper ps` shows it, `procreaper logs -f` what it writes, "
+)
+RUNS_ON += "`procreaper quit` ends it\n"
+
+End = Callable[[], None]
+
+
+@pytest.fixture
+def end(project: Project, survivors: Survivors) -> Iterator[End]:
+    """Ends the app, and waits until nothing is left of it."""
+
+    def quit_app() -> None:
+        assert project.run("quit").code == 0
+        wait_until(lambda: not survivors.find())
+
+    return quit_app
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Wait for something of which nobody tells us."""
+    deadline = time.monotonic() + LIMIT
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def processes(project: Project) -> dict[str, str]:
+    """The state of each process of the app."""
+    return {item["name"]: item["state"] for item in json.loads(project.run("ps", "--json").out)}
+
+
+def told(result: Result) -> str:
+    """What was told on standard error, without pids and times of day."""
+    return re.sub(r"\d\d:\d\d:\d\d", "TIME", re.sub(r"\(pid \d+\)", "(pid N)", result.err))
+
+
+def test_the_prompt_comes_back_when_the_app_can_be_reached(project: Project, end: End) -> None:
+    project.procfile(web=STAY, worker=STAY)
+    result = project.run("start", "-D")
+    assert (result.code, result.err) == (0, "")
+    match = re.fullmatch(RUNS, result.out)
+    assert match is not None
+    (app,) = {item["app"] for item in json.loads(project.run("ps", "--json").out)}
+    assert app == int(match[1])
+    end()
+
+
+def test_nothing_is_kept_of_where_it_was_started_but_directory_and_umask(project: Project, end: End) -> None:
+    project.procfile(web="umask >umask; pwd >directory; echo ready; exec sleep 600")
+    # Whatever the app or a process of it kept open would keep `run` waiting for the end of its output.
+    result = project.run("start", "-D", "--wait", wrapper=("sh", "-c", 'umask 027; exec 7>&1 8>&2; exec "$@"', "sh"))
+    assert result.code == 0
+    assert (project.path / "umask").read_text() == "0027\n"
+    assert (project.path / "directory").read_text() == f"{project.path}\n"
+    app = re.findall(r"\(pid (\d+)\)", result.out)[0]
+    streams = [os.readlink(f"/proc/{app}/fd/{number}") for number in (0, 1, 2)]
+    assert streams == [os.devnull] * 3
+    _, _, group, session = Path(f"/proc/{app}/stat").read_text().rpartition(") ")[2].split()[:4]
+    assert group == session != app
+    end()
+
+
+@pytest.mark.parametrize("arguments", [(), ("nope",), ("-p", "x"), ("-x", "web")])
+def test_what_is_wrong_with_the_project_is_told_as_ever(project: Project, arguments: tuple[str, ...]) -> None:
+    if arguments:
+        project.procfile(web=STAY)
+    in_front, behind = (project.run("start", *flags, *arguments) for flags in ((), ("-D",)))
+    assert behind == in_front
+    assert behind.err
+
+
+def test_an_app_that_nobody_could_reach_does_not_run_on(project: Project, survivors: Survivors) -> None:
+    directory = project.path / "run" / "procreaper"
+    directory.mkdir(parents=True)
+    directory.chmod(0o755)
+    project.procfile(web=STAY)
+    result = project.run("start", "-D", env={"XDG_RUNTIME_DIR": str(directory.parent)})
+    assert (result.code, result.out) == (1, "")
+    assert f"no other terminal can control this app: the directory for control sockets, `{directory}`" in result.err
+    wait_until(lambda: not survivors.find())
+
+
+def test_it_survives_the_end_of_its_terminal(project: Project, end: End) -> None:
+    project.procfile(web="test -t 1 && echo terminal >there; echo ready; exec sleep 600")
+    program = project.begin("start", "-D", "--wait", terminal=True)
+    assert program.end().code == 0
+    program.leave()
+    assert processes(project) == {"web.1": "running"}
+    # As it would be in front, so that it can be attached to.
+    assert (project.path / "there").exists()
+    end()
+
+
+def test_without_a_terminal_its_processes_have_none(project: Project, end: End) -> None:
+    project.procfile(web="test -t 1 && echo terminal >there; echo ready; exec sleep 600")
+    assert project.run("start", "-D", "--wait").code == 0
+    assert not (project.path / "there").exists()
+    end()
+
+
+def test_kill_leaves_nothing_of_it_either(project: Project, survivors: Survivors) -> None:
+    project.procfile(web=STAY)
+    (app,) = re.findall(r"\(pid (\d+)\)", project.run("start", "-D", "--wait").out)
+    os.kill(int(app), signal.SIGKILL)
+    wait_until(lambda: not survivors.find())
+
+
+# Who waits for all to be up.
+
+
+def test_who_waits_is_told_when_all_are_up(project: Project, end: End) -> None:
+    project.procfile(web=STAY, setup="echo done", worker=STAY, never=STAY)
+    project.write(
+        ".reaper.toml",
+        """
+        [process.web]
+        health = {log = "ready", start_timeout = "60s"}
+        [process.setup]
+        oneshot = true
+        depends_on = ["web"]
+        [process.worker]
+        depends_on = ["setup"]
+        [process.never]
+        autostart = false
+        """,
+    )
+    result = project.run("start", "-D", "--wait")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("all of the app is up, in the background (pid ")
+    states = {"web.1": "healthy", "setup.1": "completed", "worker.1": "running", "never.1": "stopped"}
+    assert processes(project) == states
+    end()
+
+
+def test_who_waits_has_patience_with_one_that_is_tried_again(project: Project, end: End) -> None:
+    project.procfile(web="test -e second && exec sleep 600; touch second; exit 3")
+    project.write(".reaper.toml", '[process.web]\nrestart = "on-failure"\nbackoff = "10ms"\n')
+    assert project.run("start", "-D", "--wait").code == 0
+    assert processes(project) == {"web.1": "running"}
+    end()
+
+
+LINES = "for n in $(seq 30); do echo line $n; done; "
+FAILED = {
+    "exits": (
+        {"web": "echo hello; exit 3"},
+        "",
+        "web.1 is not up: failed: exited with code 3\nTIME web.1  | hello\n",
+        3,
+    ),
+    "is killed": ({"web": "kill -9 $$"}, "", "web.1 is not up: failed: killed by signal 9\n", 137),
+    "cannot be run": (
+        {"web": "true"},
+        '[process.web]\ncommand = ["./nowhere"]\n',
+        "web.1 is not up: failed: no such file or directory: ./nowhere\n",
+        127,
+    ),
+    "is never healthy": (
+        {"web": "exec sleep 600"},
+        '[process.web]\nhealth = {log = "ready", start_timeout = "100ms"}\n',
+        "web.1 is not up: failed: not healthy within 0.1 s\n",
+        124,
+    ),
+    "is skipped": (
+        {"worker": STAY, "web": "exit 3"},
+        '[process.web]\noneshot = true\nstop_all = "never"\n[process.worker]\ndepends_on = ["web"]\n',
+        "web.1 is not up: failed: exited with code 3\n",
+        3,
+    ),
+    "writes much": (
+        {"web": f"{LINES} exit 3"},
+        "",
+        "web.1 is not up: failed: exited with code 3\n"
+        + "".join(f"TIME web.1  | line {number}\n" for number in range(11, 31)),
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize(("commands", "settings", "expected", "code"), FAILED.values(), ids=FAILED)
+def test_who_waits_is_told_who_cannot_come_up_and_why(
+    project: Project, survivors: Survivors, commands: dict[str, str], settings: str, expected: str, code: int
+) -> None:
+    project.procfile(**commands)
+    if settings:
+        project.write(".reaper.toml", settings)
+    result = project.run("start", "-D", "--wait", "--no-color")
+    # Each of them ends the app, and that is waited for.
+    assert told(result) == f"procreaper: error: {expected}  hint: the app has ended, with exit code {code}\n"
+    assert (result.code, result.out) == (code, "")
+    wait_until(lambda: not survivors.find())
+
+
+def test_where_the_others_go_on_so_does_the_app(project: Project, end: End) -> None:
+    project.procfile(web="exit 3", worker=STAY)
+    project.write(".reaper.toml", '[process.web]\nstop_all = "never"\n')
+    result = project.run("start", "-D", "--wait")
+    assert result.code == 1
+    assert told(result) == f"procreaper: error: web.1 is not up: failed: exited with code 3\n{RUNS_ON}"
+    assert processes(project) == {"web.1": "failed", "worker.1": "running"}
+    end()
+
+
+NEVER_READY = '[process.web]\nhealth = {log = "never", start_timeout = "1h"}\n[process.worker]\ndepends_on = ["web"]\n'
+
+
+def test_who_does_not_wait_for_ever_is_told_who_is_not_up(project: Project, end: End) -> None:
+    project.procfile(web=STAY, worker=STAY, other=STAY)
+    project.write(".reaper.toml", NEVER_READY)
+    result = project.run("start", "-D", "--wait", "--wait-timeout", "0.8")
+    assert result.code == 1
+    assert told(result) == (
+        "procreaper: error: not everything is up after 0.8 s: web.1 (starting: waiting for its log line), "
+        f"worker.1 (pending: waiting for web.1)\n{RUNS_ON}"
+    )
+    end()
+
+
+def test_an_app_that_is_ended_meanwhile_is_told(project: Project, survivors: Survivors) -> None:
+    project.procfile(web=STAY, worker=STAY)
+    project.write(".reaper.toml", NEVER_READY)
+    program = project.begin("start", "-D", "--wait")
+    wait_until(lambda: project.run("ps").code == 0)
+    assert project.run("quit").code == 0
+    result = program.end()
+    assert result.code != 0
+    assert "has ended, with exit code 0" in result.err
+    wait_until(lambda: not survivors.find())
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_app(project: Project, end: End) -> None:
+    project.procfile(web=STAY, worker=STAY)
+    project.write(".reaper.toml", NEVER_READY)
+    program = project.begin("start", "-D", "--wait")
+    wait_until(lambda: project.run("ps").code == 0)
+    result = program.stop(signal.SIGINT)
+    assert result.code == 130
+    assert told(result) == f"procreaper: error: not waited for any longer\n{RUNS_ON}"
+    assert processes(project) == {"web.1": "starting", "worker.1": "pending"}
+    end()
+
+
+@pytest.fixture
+def held(project: Project) -> Iterator[Path]:
+    """An app that does not come to its first run, as long as the lock for its detached process is held elsewhere."""
+    state = project.path / "state" / "procreaper"
+    state.mkdir(parents=True, mode=0o700)
+    project.environment["XDG_STATE_HOME"] = str(state.parent)
+    project.procfile(web=STAY)
+    project.write(".reaper.toml", '[process.web]\ndetached = true\nlog = "web.log"\n')
+    lock = os.open(state, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield project.path
+    os.close(lock)
+
+
+def background(survivors: Survivors) -> list[int]:
+    """The pids of the app, but for whoever has started it."""
+    found = [int(text.partition(" ")[0]) for text in survivors.find() if "procreaper start" in text]
+    return [pid for pid in found if os.getsid(pid) != pid]
+
+
+def test_ctrl_c_before_it_runs_in_the_background_ends_it(project: Project, survivors: Survivors, held: Path) -> None:
+    program = project.begin("start", "-D")
+    wait_until(lambda: bool(background(survivors)))
+    result = program.insist(signal.SIGINT)
+    assert result.code in (130, -signal.SIGINT)
+    assert result.out == ""
+    if result.code == 130:
+        wait_until(lambda: not survivors.find())
+    survivors.kill()
+
+
+def test_an_app_that_is_killed_before_that_is_told(project: Project, survivors: Survivors, held: Path) -> None:
+    program = project.begin("start", "-D")
+    wait_until(lambda: bool(background(survivors)))
+    (app,) = background(survivors)
+    os.kill(app, signal.SIGKILL)
+    result = program.end()
+    assert (result.code, result.out) == (1, "")
+    assert "procreaper: error: the app has ended without a word\n  hint: was it killed?\n" in result.err
+    wait_until(lambda: not survivors.find())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--wait",), "--wait is for an app in the background"),
+        (("-D", "--wait-timeout", "5"), "--wait-timeout says how long `--wait` may take"),
+        (("-D", "--wait", "--wait-timeout", "soon"), "--wait-timeout soon: this is not a number of seconds"),
+        (("-D", "--wait", "--wait-timeout", "-1"), "--wait-timeout -1: this is not a number of seconds"),
+    ],
+)
+def test_what_makes_no_sense_together_is_refused(project: Project, arguments: tuple[str, ...], message: str) -> None:
+    project.procfile(web=STAY)
+    result = project.run("start", *arguments)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"procreaper: error: {message}\n  hint: ")
+
+
+# In the foreground.
+
+FROM_ANOTHER = "from a second terminal: procreaper ps, logs -f, attach NAME, restart NAME"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "terminal", "expected"),
+    [
+        ((), True, True),
+        (("--no-prefix",), True, False),
+        (("--log-format", "json"), True, False),
+        ((), False, False),
+    ],
+)
+def test_on_a_terminal_it_is_told_how_to_look_from_another(
+    project: Project, arguments: tuple[str, ...], terminal: bool, expected: bool
+) -> None:
+    project.procfile(web=STAY)
+    program = project.begin("start", "--no-color", *arguments, terminal=terminal)
+    program.wait_for("ready")
+    result = program.stop()
+    assert (FROM_ANOTHER in result.out) == expected
+    if expected:
+        assert result.lines("system")[0] == FROM_ANOTHER
