@@ -303,12 +303,16 @@ class Output(NamedTuple):
 
 
 class RunBegan(NamedTuple):
-    """A child of this process runs. `pty`: it was to have a terminal of its own."""
+    """A child of this process runs. `pty`: it was to have a terminal of its own.
+
+    `since` is when it began, where it has been running already and is adopted; else None.
+    """
 
     time: float
     name: str
     pid: int
     pty: bool = False
+    since: float | None = None
 
 
 class RunEnded(NamedTuple):

@@ -85,6 +85,9 @@ class TextFormat:
         match notice:
             case Output(time=time, name=name, data=data):
                 return self._lines(time, name, data)
+            case RunBegan(since=float()):
+                # There is a message about that.
+                return b""
             case RunBegan(time=time, name=name, pid=pid, pty=pty):
                 if pty:
                     self._unseen.setdefault(name, b"")

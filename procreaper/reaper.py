@@ -345,8 +345,9 @@ class Owner:
         name = after.process.name
         now = time.time()
         if after.pid is not None and before.pid is None:
-            self._started[name] = now
-            self._publish(RunBegan(now, name, after.pid, after.process.pty))
+            since = self._children[name][-1].began_at
+            self._started[name] = now if since is None else since
+            self._publish(RunBegan(now, name, after.pid, after.process.pty, since))
         if after.state is State.STOPPING and before.state is not State.STOPPING:
             self._withholding.end(name)
         if after.out_of_reach and not before.out_of_reach:

@@ -434,6 +434,7 @@ class Stand:
 
     over = ended = False
     read_at = 0.0
+    began_at = None
 
     def __init__(self, process: Process, run: int, *, post: Callable[[Event], None], **_: object) -> None:
         self.name, self.run, self.post = process.name, run, post
@@ -464,6 +465,7 @@ def stands(monkeypatch: pytest.MonkeyPatch) -> dict[str, Stand]:
         return made[process.name]
 
     monkeypatch.setattr("procreaper.reaper.Child", make)
+    monkeypatch.setattr("procreaper.child.detached.Detached", make)
     return made
 
 
@@ -474,7 +476,7 @@ async def test_what_is_let_go_is_not_ended_and_nothing_is_expected_of_it(stands:
     await app.sees(lambda: len(app.all(RunBegan)) == 2)
     app.owner.post(Shutdown(130))
     assert await running == 130
-    assert (stands["db"].signals, stands["db"].finished) == ([], False)
+    assert (stands["db"].signals, stands["db"].finished) == ([], True)
     assert (stands["web"].signals, stands["web"].finished) == ([15], True)
     assert "db: lives on by itself (pid 4711)" in [notice.text for notice in app.all(Message)]
 

@@ -79,6 +79,10 @@ class Run(Protocol):
         """The terminal of its own that can be attached to, if it has one."""
 
     @property
+    def began_at(self) -> float | None:
+        """When it began, in seconds since the epoch, where that was before it was reported."""
+
+    @property
     def read_at(self) -> float:
         """When it last was read, in seconds of the loop's clock."""
 
@@ -139,6 +143,7 @@ class Child(asyncio.SubprocessProtocol):
         self._group: int | None = None
         self._look_timer: asyncio.TimerHandle | None = None
         self._last_words_timer: asyncio.TimerHandle | None = None
+        self.began_at = None
         self.ended = False
 
     @property

@@ -44,7 +44,7 @@ POLL = 0.5
 class Detached:
     """One run of `process`, of the app in the directory `root`. `say` tells the user what was found.
 
-    `custody` is told whom to leave alone. `began_at` is when it began, in seconds since the epoch.
+    `custody` is told whom to leave alone.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class Detached:
 
     @property
     def began_at(self) -> float | None:
-        """When it began, in seconds since the epoch."""
-        return None if self._record is None else self._record.started_at
+        """When it began, in seconds since the epoch, if it was adopted."""
+        return None if self._record is None or self._popen is not None else self._record.started_at
 
     @property
     def held(self) -> bool:

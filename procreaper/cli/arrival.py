@@ -12,10 +12,10 @@ import select
 import shlex
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from procreaper.cli.control import interruptible
 from procreaper.cli.problems import complain, say
 from procreaper.cli.progress import Progress
 from procreaper.errors import Problem
@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
 def attend(descriptor: int, wanted: Wanted) -> int:
     """Tell what is reported there, until that is known which was wanted; the answer is the exit status."""
     reports = _Reports(descriptor)
-    with _interruptible(), Progress() as progress:
+    with interruptible(), Progress() as progress:
         try:
             return _attend(reports, wanted, progress)
         except KeyboardInterrupt:
@@ -127,18 +127,6 @@ def _runs_on(reports: _Reports, wanted: Wanted) -> str:
 
 def _enumerate(waiting: dict[str, str]) -> str:
     return ", ".join(f"{name} ({why})" for name, why in waiting.items())
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Within, Ctrl-C is a KeyboardInterrupt, unless it is ignored."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _Reports:

@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -278,15 +279,21 @@ def held(project: Project) -> Iterator[Path]:
     os.close(lock)
 
 
-def background(survivors: Survivors) -> list[int]:
-    """The pids of the app, but for whoever has started it."""
-    found = [int(text.partition(" ")[0]) for text in survivors.find() if "procreaper start" in text]
-    return [pid for pid in found if os.getsid(pid) != pid]
+def find_app(survivors: Survivors) -> int:
+    """Wait for the app itself, which is in a session that it does not lead, and return its pid."""
+    while True:
+        wait_until(lambda: any("procreaper start" in text for text in survivors.find()))
+        for pid in (int(text.partition(" ")[0]) for text in survivors.find() if "procreaper start" in text):
+            with suppress(ProcessLookupError):
+                session = os.getsid(pid)
+                # Who has started it leads a session; who has made the app does too, or is of that session.
+                if session != pid and not Path(f"/proc/{session}").exists():
+                    return pid
 
 
 def test_ctrl_c_before_it_runs_in_the_background_ends_it(project: Project, survivors: Survivors, held: Path) -> None:
     program = project.begin("start", "-D")
-    wait_until(lambda: bool(background(survivors)))
+    find_app(survivors)
     result = program.insist(signal.SIGINT)
     assert result.code in (130, -signal.SIGINT)
     assert result.out == ""
@@ -297,9 +304,7 @@ def test_ctrl_c_before_it_runs_in_the_background_ends_it(project: Project, survi
 
 def test_an_app_that_is_killed_before_that_is_told(project: Project, survivors: Survivors, held: Path) -> None:
     program = project.begin("start", "-D")
-    wait_until(lambda: bool(background(survivors)))
-    (app,) = background(survivors)
-    os.kill(app, signal.SIGKILL)
+    os.kill(find_app(survivors), signal.SIGKILL)
     result = program.end()
     assert (result.code, result.out) == (1, "")
     assert "procreaper: error: the app has ended without a word\n  hint: was it killed?\n" in result.err
