@@ -242,6 +242,11 @@ class _Reader:
         if layers.get("detached") is True and layers.get("pty") is True and layers.is_own("pty"):
             message = f"`{layers.name}` is detached, so it cannot have a terminal: that ends with procreaper"
             self._complain(layers.keys("pty"), message, "remove `pty` or `detached`")
+        if layers.get("detached") is True and not self._is_broken("health") and layers.health.log:
+            message = (
+                f"`{layers.name}` is detached, so procreaper does not read its output, and `health.log` cannot match"
+            )
+            self._complain(layers.keys("health", "log"), message, "check its health by `http`, `tcp` or `exec`")
 
     def _needs(self) -> tuple[Need, ...]:
         depends_on, keys = self._layers.get("depends_on"), self._layers.keys

@@ -225,6 +225,12 @@ def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
             "remove `pty` or `detached`",
         ),
         ("detached = true", 2, "`web` is detached, so its output needs a file", 'log = "log/web.log"'),
+        (
+            "detached = true\nlog = 'x'\nhealth = { tcp = ':1', log = 'ready' }",
+            4,
+            "`web` is detached, so procreaper does not read its output, and `health.log` cannot match",
+            "check its health by `http`, `tcp` or `exec`",
+        ),
         ("cwd = 'nope'", 2, "`process.web.cwd` is `nope`, which is not a directory", "create it"),
         ("env_file = 'nope'", 2, "the environment file `nope` of `web` does not exist", "create it"),
         ("env_file = [\n'Procfile',\n'..']", 4, "the environment file `..` of `web` is a directory", ""),
