@@ -23,21 +23,27 @@ import io
 import os
 import select
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from procreaper.cli.problems import complain
+from procreaper.cli.rendering import LONG_AGO
 from procreaper.events import Message, Notice, Output, State
 from procreaper.outcome import CONFIRMED_AFTER, Goal, find
 
 if TYPE_CHECKING:
+    from procreaper.formats import Format
+    from procreaper.output.history import History
+    from procreaper.plan import Process
     from procreaper.reaper import Owner
     from procreaper.status import Status
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 # How long the last reports are tried to be written, in seconds.
 PATIENCE = 5.0
+# So many lines of a process that cannot come up are shown.
+LAST_LINES = 20
 
 
 def part() -> tuple[bool, int]:
@@ -192,6 +198,20 @@ class Background:
             loop.add_writer(self._descriptor, self._write)
         else:
             loop.remove_writer(self._descriptor)
+
+
+def last_lines(process: Process, history: History, text: Format) -> bytes:
+    """What a process has written last, as it would have been shown; of a detached one the log file knows that."""
+    outputs: Iterable[Notice]
+    if process.log is None or not process.detached:
+        outputs = history.tail({process.name}, LAST_LINES).notices
+    else:
+        from procreaper.cli.tails import Tail
+
+        outputs = []
+        with suppress(OSError), Tail(process.log.path) as tail:
+            outputs = [Output(LONG_AGO, process.name, data) for data in tail.last_lines(LAST_LINES)]
+    return b"".join(text.render(output) for output in outputs if isinstance(output, Output)) + text.finish()
 
 
 class _Complaints(io.RawIOBase):

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from procreaper.cli.background import Background
     from procreaper.output.files import LogFiles
-    from procreaper.output.history import History
     from procreaper.plan import Plan
 
 STDOUT, STDERR = 1, 2
@@ -41,8 +40,6 @@ INTERNAL_ERROR = 70
 # So many seconds a reader may rest before what it has not read is given up, at least.
 PATIENCE = 5.0
 FROM_ANOTHER = "from a second terminal: procreaper ps, logs -f, attach NAME, restart NAME"
-# So many lines of a process that cannot come up are shown to whoever waits for it.
-LAST_LINES = 20
 
 
 def start(options: Options, style: Style) -> int:
@@ -189,10 +186,16 @@ async def _supervise(
 
         return size(STDOUT, os.environ, margin=text.margin) if background is None else background.size
 
+    def tail(name: str) -> bytes:
+        from procreaper.cli.background import last_lines
+
+        plain = make_format("text", owner.processes, style)
+        return last_lines(owner.process(name), history, plain)
+
     def control_tried(succeeded: bool) -> None:
         if background is not None:
             if succeeded:
-                background.ready(owner, lambda name: _last_lines(history, name, _format(configuration, style)))
+                background.ready(owner, tail)
             else:
                 owner.post(Shutdown(UNREACHABLE))
         elif succeeded and style.terminal and style.prefix and configuration.log_format == "text":
@@ -284,14 +287,6 @@ def _import_asyncio(*, with_ssl: bool) -> ModuleType:
 def _written_files(plan: Plan) -> list[str]:
     """The files that we write while this plan runs."""
     return [*_own_files(), *(process.log.path for process in plan.processes if process.log is not None)]
-
-
-def _last_lines(history: History, name: str, text: Format) -> bytes:
-    """What a process has written last, as it would have been shown."""
-    from procreaper.events import Output
-
-    outputs = [notice for notice in history.tail({name}, LAST_LINES).notices if isinstance(notice, Output)]
-    return b"".join(map(text.render, outputs)) + text.finish()
 
 
 def _own_files() -> list[str]:

@@ -192,6 +192,13 @@ FAILED = {
         "web.1 is not up: failed: exited with code 3\n",
         3,
     ),
+    "is detached": (
+        {"web": f"{LINES} exit 3"},
+        '[process.web]\ndetached = true\nlog = "web.log"\n',
+        "web.1 is not up: failed: exited with code 3\n"
+        + "".join(f"--:--:-- web.1  | line {number}\n" for number in range(11, 31)),
+        3,
+    ),
     "writes much": (
         {"web": f"{LINES} exit 3"},
         "",
@@ -206,6 +213,7 @@ FAILED = {
 def test_who_waits_is_told_who_cannot_come_up_and_why(
     project: Project, survivors: Survivors, commands: dict[str, str], settings: str, expected: str, code: int
 ) -> None:
+    project.environment["XDG_STATE_HOME"] = str(project.path / "state")
     project.procfile(**commands)
     if settings:
         project.write(".reaper.toml", settings)
