@@ -14,7 +14,7 @@ from exporting import HARD, ME, TEXTS, app, exported, file, messages, telling, t
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procreaper.checks import ExecCheck, Health, TCPCheck
+from procreaper.checks import ExecCheck, Health, LogCheck, TCPCheck
 from procreaper.export.exporter import MARK, App, Exported
 from procreaper.export.runit import render
 from procreaper.plan import Backoff, Condition, Dependency, Ending, LogFile, When
@@ -91,12 +91,12 @@ def test_variables_are_unset_and_the_directory_is_changed(tmp_path: Path) -> Non
 
 @needs_chpst
 def test_the_output_goes_to_the_log(tmp_path: Path) -> None:
-    log = LogFile(str(tmp_path / "a b.log"))
+    log = LogFile(str(tmp_path / "logs of it" / "a b.log"))
     one = exported(command="echo hello; echo there >&2", environment={"A": "1"}, said=("log",), log=log)
     write(tmp_path, app(one, settings=True, **me(tmp_path)))
     (tmp_path / "app-web-1" / "supervise").mkdir()
     subprocess.run(["./run"], cwd=tmp_path / "app-web-1", check=True)
-    assert (tmp_path / "a b.log").read_text() == "hello\nthere\n"
+    assert (tmp_path / "logs of it" / "a b.log").read_text() == "hello\nthere\n"
     assert not (tmp_path / "app-web-1" / "log").exists()
 
 
@@ -201,7 +201,7 @@ def test_it_waits_for_what_it_needs() -> None:
 
 def test_it_is_asked_to_end_as_it_was_said() -> None:
     stops = {
-        Ending(2): 'kill -s INT -- "-$pid" 2>/dev/null || kill -s INT "$pid"',
+        Ending(2): 'kill -s INT -- -"$pid"',
         Ending(2, only_main=True): 'kill -s INT "$pid"',
         Ending(command="bin/stop 'x'"): """  /bin/sh -c 'bin/stop '"'"'x'"'"''""",
     }
@@ -227,6 +227,12 @@ def test_what_runit_cannot_say_is_told_with_its_line() -> None:
     rendered = render(app(exported("db.1"), exported("once.1"), one, settings=True))
     found = [said[problem.line - 1] for problem in rendered.warnings if problem.line]
     assert sorted(found) == sorted([*(set(said) - {"log"}), "depends_on", "depends_on"])
+
+
+def test_a_pattern_beside_a_command_is_left_out() -> None:
+    health = Health(check=ExecCheck("true"), log=LogCheck("ready"))
+    one = exported(said=("health", "health.log"), health=health)
+    assert "`health.log` of `web` is left out: runit has nothing like it" in messages(render(app(one, settings=True)))
 
 
 def test_a_command_that_checks_health_is_told_to_count_at_the_start_only() -> None:

@@ -101,7 +101,8 @@ def test_the_settings_stand_in_the_job() -> None:
         "",
         "env A='b c'",
         "",
-        "exec su - app -m -s /bin/sh -c 'unset DEBUG; cd /srv/app || exit 1; exec >>/var/log/web.log 2>&1; true'",
+        "exec su - app -m -s /bin/sh -c 'unset DEBUG; cd /srv/app || exit 1; "
+        "mkdir -p /var/log; exec >>/var/log/web.log 2>&1; true'",
     ]
     migrate = file(render(whole), "app-migrate-1.conf").content.splitlines()
     assert "task" in migrate

@@ -16,6 +16,7 @@ number of retries in a file beside it, and a `d` written to the control pipe mea
 from __future__ import annotations
 
 import math
+import posixpath
 import re
 import shlex
 from collections.abc import Iterator
@@ -77,10 +78,13 @@ def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[Fi
         for edge in process.depends_on
         if edge.condition is not Condition.COMPLETED
     ]
-    output = "exec 2>&1" if process.log is None else f"exec >>{shlex.quote(process.log.path)} 2>&1"
+    output = ["exec 2>&1"]
+    if process.log is not None:
+        output = [f"mkdir -p {shlex.quote(posixpath.dirname(process.log.path))}"]
+        output += [f"exec >>{shlex.quote(process.log.path)} 2>&1"]
     place = ("ENVDIR=$PWD/env", f"cd {shlex.quote(process.cwd or app.root)} || exit 1")
     inner = f"{app.shell} -c {shlex.quote(one.script)}"
-    lines = (output, *waits, "date +%s >supervise/started", *place, *_start(app, environment, inner, "-P "))
+    lines = (*output, *waits, "date +%s >supervise/started", *place, *_start(app, environment, inner, "-P "))
     yield from _variables(app, one, environment)
     yield _script(app, one, "run", *_begin(), *lines)
     yield _script(app, one, "finish", *_begin(), *_finish(one))
@@ -178,13 +182,13 @@ def _finish(one: Exported) -> Iterator[str]:
 def _stop(app: App, one: Exported, environment: dict[str, str], place: tuple[str, ...]) -> Iterator[str]:
     """What is done instead of sending SIGTERM to the process alone."""
     ending = one.process.ending
+    yield "pid=$(cat supervise/pid)"
+    yield "# While it waits for what it needs there is no group, and nobody to ask but the shell"
+    yield 'kill -s 0 -- "-$pid" 2>/dev/null || { kill "$pid"; exit; }'
     if ending.command is not None:
         yield from (*place, *_start(app, environment, f"{app.shell} -c {shlex.quote(ending.command)}"))
-        return
-    yield "pid=$(cat supervise/pid)"
-    alone = f'kill -s {one.stop_signal} "$pid"'
-    # Before it is the leader of a group, it waits for what it needs.
-    yield alone if ending.only_main else f'kill -s {one.stop_signal} -- "-$pid" 2>/dev/null || {alone}'
+    else:
+        yield f'kill -s {one.stop_signal} {"" if ending.only_main else "-- -"}"$pid"'
 
 
 def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
@@ -194,6 +198,7 @@ def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
     if health is not None and isinstance(health.check, ExecCheck):
         message = f"`health` of `{process.type}` counts only at its start: {TARGET} does not restart the unhealthy"
         problems.append(app.warning(one, "health", message))
+        problems += app.left_out(one, TARGET, {"health.log": None})
     else:
         keys["health"] = "a command, as `exec`, becomes the script `check`"
     problems += app.left_out(one, TARGET, keys)

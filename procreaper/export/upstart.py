@@ -12,6 +12,7 @@ plain arguments, or else only the first of several commands would be run.
 from __future__ import annotations
 
 import math
+import posixpath
 import re
 import shlex
 from collections.abc import Iterator
@@ -135,7 +136,10 @@ def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[st
     others = {name: value for name, value in environment.items() if not _is_sayable(value)}
     begin = [f"unset {name}" for name in one.unset]
     begin += [f"cd {shlex.quote(process.cwd or app.root)} || exit 1", *_exports(others)]
-    output = [] if process.log is None else [f"exec >>{shlex.quote(process.log.path)} 2>&1"]
+    output = []
+    if process.log is not None:
+        output = [f"mkdir -p {shlex.quote(posixpath.dirname(process.log.path))}"]
+        output += [f"exec >>{shlex.quote(process.log.path)} 2>&1"]
     above = f"{app.name}-{process.type}"
     yield f'description "{process.name} of {app.name}"'
     if one.autostart:

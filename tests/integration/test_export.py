@@ -248,6 +248,40 @@ def test_runit_runs_it_and_restarts_it(project: Project, inbox: Inbox) -> None:
 
 
 @needs_runit
+def test_runit_waits_for_what_it_needs_and_can_be_stopped_meanwhile(project: Project, inbox: Inbox) -> None:
+    command = telling(project.path, then=WAIT)
+    project.write("Procfile", f"web: {command} web\ndb: {command} db\nother: {command} other\n")
+    project.write(".env", f"OUT={inbox.path}\n")
+    stop = "kill -s QUIT -- -$(cat services/app-web-1/supervise/pid)"
+    lines = ["[process.db]", "autostart = false", '[process.web]\ndepends_on = ["db"]', f'stop.command = "{stop}"']
+    lines += ['health.exec = "test -e ready"', "[process.other]", 'depends_on = ["web"]', 'stop = "SIGINT"']
+    project.write(".reaper.toml", "\n".join(lines))
+    options = ("-a", "app", "-u", ME, "-l", str(project.path / "logs"))
+    assert project.run("export", "runit", "services", *options).code == 0
+    services = project.path / "services"
+    be_nobody_else(services)
+    init = Init(["runsvdir", str(services)], project)
+
+    def sv(*arguments: str) -> str:
+        command = ["sv", "-w", str(int(LIMIT)), *arguments]
+        return subprocess.run(command, cwd=services, capture_output=True, text=True, check=False).stdout
+
+    try:
+        assert sorted(inbox.next()["arguments"] for _ in range(2)) == [["db"], ["web"]]
+        # It waits until the other is not only there, but healthy.
+        assert sv("force-stop", "./app-other-1").startswith("ok: down")
+        project.write("ready", "")
+        sv("start", "./app-other-1")
+        assert inbox.next()["arguments"] == ["other"]
+        for name, signal_ in {"other": "SIGINT", "web": "SIGQUIT", "db": "SIGTERM"}.items():
+            assert sv("force-stop", f"./app-{name}-1").startswith("ok: down")
+            assert inbox.next() == signal_
+        init.end(signal.SIGHUP)
+    finally:
+        init.clean_up()
+
+
+@needs_runit
 def test_runit_runs_what_is_written_as_honcho_does(project: Project, inbox: Inbox) -> None:
     project.write("Procfile", f"web: {telling(project.path, then=WAIT)} $A && true\n")
     project.write(".env", f"A='1  2'\nOUT={inbox.path}\n")
