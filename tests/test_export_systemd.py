@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from exporting import HARD, ME, TEXTS, app, exported, file, messages
+from exporting import HARD, TEXTS, app, exported, file, messages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,7 +65,7 @@ def test_every_hard_text_arrives(tmp_path: Path, supervised: bool) -> None:
     values = {f"V{number}": text for number, text in enumerate(HARD)}
     commands = [text for text in HARD if text.strip()]
     processes = [exported(f"web.{number}", command, values) for number, command in enumerate(commands, 1)]
-    told = dump(tmp_path, app(*processes, settings=supervised, root=str(tmp_path), user=ME))
+    told = dump(tmp_path, app(*processes, settings=supervised, root=str(tmp_path)))
     for number, command in enumerate(commands, 1):
         found = section(told, f"app-web-{number}.service")
         assert script(found) == command
@@ -80,7 +80,7 @@ def test_any_text_arrives(commands: list[str], values: list[str]) -> None:
     named = {f"V{number}": text for number, text in enumerate(values)}
     processes = [exported(f"web.{number}", command, named) for number, command in enumerate(commands, 1)]
     with TemporaryDirectory() as directory:
-        told = dump(Path(directory), app(*processes, root=directory, user=ME))
+        told = dump(Path(directory), app(*processes, root=directory))
     for number, command in enumerate(commands, 1):
         found = section(told, f"app-web-{number}.service")
         assert script(found) == command
@@ -126,7 +126,7 @@ def full() -> tuple[Exported, ...]:
 
 @needs_systemd
 def test_systemd_reads_the_settings(tmp_path: Path) -> None:
-    told = dump(tmp_path, app(*full(), settings=True, root="/", user=ME)._replace(root="/"))
+    told = dump(tmp_path, app(*full(), settings=True, root="/")._replace(root="/"))
     db, web = section(told, "app-db-1.service"), section(told, "app-web-1.service")
     assert "\t\tRestart: on-failure\n" in db
     assert "\t\tKillMode: mixed\n" in db
