@@ -266,6 +266,23 @@ async def test_a_file_that_cannot_be_rotated_is_told_once(tmp_path: Path, monkey
 
 
 @in_loop
+async def test_where_the_last_bytes_of_a_process_are_is_known_as_long_as_it_is_sure(tmp_path: Path) -> None:
+    shared = [process(name, tmp_path / "shared") for name in ("db.1", "db.2")]
+    disk = Disk(process("web.1", tmp_path / "web"), process("worker.1", tmp_path / "worker"), *shared)
+    for name in ("web.1", "worker.1", "db.1"):
+        disk.says(b"12345\nhalf", name)
+    # Something is put in.
+    disk.ends("worker.1")
+    disk.says(b"more\n", "worker.1")
+    await disk.drain()
+    inode = (tmp_path / "web").stat().st_ino
+    found = [disk.files.find("web.1", size) for size in (0, 4, 10)]
+    assert [passage and (passage.inode, passage.offset) for passage in found] == [(inode, 10), (inode, 6), (inode, 0)]
+    for name, size in (("web.1", 11), ("worker.1", 4), ("db.1", 4), ("clock.1", 0)):
+        assert disk.files.find(name, size) is None
+
+
+@in_loop
 async def test_a_reload_changes_who_writes_where(tmp_path: Path) -> None:
     before = [process(name, tmp_path / name) for name in ("web.1", "db.1", "old.1")]
     disk = Disk(*before)

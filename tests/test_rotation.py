@@ -193,6 +193,27 @@ def test_how_much_is_written_when_a_disk_is_full_is_told() -> None:
     assert (count, error is not None and error.errno) == (0, errno.ENOSPC)
 
 
+def test_where_something_was_written_is_remembered_over_rotations_and_what_others_write(log: Log) -> None:
+    log.path.parent.mkdir()
+    log.path.write_bytes(b"old\n")
+    file = log.open(20, 3)
+    assert file.find(0) is None
+    pieces = [b"one\n", b"two\n", b"three\n", b"four\n", b"five\n", b"six\n"]
+    for number, piece in enumerate(pieces):
+        if number == 2:
+            with open(log.path, "ab") as other:
+                other.write(b"x\n")
+        log.write(file, piece)
+    assert log.files == [b"four\nfive\nsix\n", b"old\none\ntwo\nx\nthree\n"]
+    by_inode = {(path.stat().st_dev, path.stat().st_ino): path.read_bytes() for path in log.path.parent.iterdir()}
+    position = 0
+    for piece in pieces:
+        found = file.find(position)
+        assert found is not None
+        assert by_inode[found[1:3]][found.offset :].startswith(piece)
+        position += len(piece)
+
+
 # Writes numbers to a log, as one of several.
 WRITER = """
 import sys

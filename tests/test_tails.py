@@ -66,6 +66,16 @@ def test_it_does_not_matter_how_much_is_read_at_once(log: Path, monkeypatch: pyt
     assert expected[50] == b"".join(data.splitlines(keepends=True)[-50:])
 
 
+def test_the_last_lines_before_a_place_are_found_in_any_part(log: Path) -> None:
+    write(log, b"a\nb\n", b"c\nd\n", b"e\n")
+    found = log.with_name("web.log.1").stat()
+    for lines, expected in ((1, b"c\n"), (2, b"b\nc\n"), (None, b"a\nb\nc\n")):
+        with Tail(str(log)) as tail:
+            assert b"".join(tail.last_lines(lines, (found.st_dev, found.st_ino, 2))) == expected
+    with Tail(str(log)) as tail:
+        assert list(tail.last_lines(1, (found.st_dev, 0, 2))) == []
+
+
 def test_a_log_that_is_not_there_is_an_error(log: Path) -> None:
     with Tail(str(log)) as tail, pytest.raises(FileNotFoundError):
         list(tail.last_lines(1))

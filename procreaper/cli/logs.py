@@ -3,8 +3,9 @@
 Rules: whoever reads this holds nobody up: what comes too fast for us is left out, which is told. Where no app runs, the
 log files are read instead.
 
-Theory of operation. Each app tells what it remembers, and then what happens, without a gap between the two. What comes
-of several apps is merged by time. A detached process writes its log file itself; that is read from here.
+Theory of operation. Each app tells what it remembers, and then what happens, without a gap between the two. Where that
+begins in a log file it tells too, so that what was before can be read there. What comes of several apps is merged by
+time. A detached process writes its log file itself; that is read from here.
 """
 
 from __future__ import annotations
@@ -120,6 +121,10 @@ def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitSt
         followed.append(app)
         _tell_truncated(found, what)
         for process in found.processes:
+            if (place := found.earlier.get(process.name)) is not None and process.log is not None:
+                before = (place.device, place.inode, place.offset)
+                for data in _read(process.log, place.lines, before):
+                    screen.show(Output(LONG_AGO, process.name, data))
             if process.detached and process.log is not None:
                 try:
                     tails[process.name] = stack.enter_context(Tail(process.log))
@@ -237,6 +242,8 @@ def _event(notice: protocol.AnyNotice) -> Notice | None:
 def _tell_truncated(found: protocol.Followed, what: Wanted) -> None:
     logs = {process.name: process.log for process in found.processes}
     for name in found.truncated if what.lines is not None else ():
+        if name in found.earlier:
+            continue
         log = logs.get(name)
         hint = "`log` in .reaper.toml keeps more" if log is None else f"`{log}` has more"
         complain(str(Problem(f"fewer lines of {name} are kept than {what.lines}", hint=hint, level="warning")))
@@ -287,10 +294,10 @@ def _label(sharing: Sequence[Process]) -> str:
     return types.pop() if len(types) == 1 else os.path.basename(path)
 
 
-def _read(path: str, lines: int | None) -> Iterator[bytes]:
+def _read(path: str, lines: int | None, before: tuple[int, int, int] | None = None) -> Iterator[bytes]:
     try:
         with Tail(path) as tail:
-            yield from tail.last_lines(lines)
+            yield from tail.last_lines(lines, before)
     except FileNotFoundError:
         # Nothing was written yet.
         return

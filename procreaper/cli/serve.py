@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from procreaper import __version__
@@ -37,8 +37,9 @@ class Control:
         hub: Hub,
         owner: Callable[[], Owner],
         source: Source,
-        history: Callable[[Collection[str], int | None], tuple[Iterable[Notice], tuple[str, ...]]],
+        history: Callable[[Collection[str], int | None], tuple[Sequence[Notice], tuple[str, ...]]],
         *,
+        find: Callable[[str, int], tuple[int, int, int, int] | None],
         tried: Callable[[bool], None],
     ) -> None:
         self._root = root
@@ -46,6 +47,7 @@ class Control:
         self._owner = owner
         self._source = source
         self._history = history
+        self._find = find
         self._tried = tried
         self._began = time.time()
         self._loop = asyncio.get_running_loop()
@@ -110,6 +112,7 @@ class Control:
                 source=self._source,
                 complain=complain,
                 history=self._history,
+                find=self._find,
             ).answer
 
         return Server(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from procreaper.cli.background import Background
     from procreaper.output.files import LogFiles
+    from procreaper.output.rotation import Passage
     from procreaper.plan import Plan
 
 STDOUT, STDERR = 1, 2
@@ -162,6 +163,9 @@ async def _supervise(
         if terminal.has_room and (files is None or files.has_room):
             owner.resume()
 
+    def find(name: str, size: int) -> Passage | None:
+        return None if files is None else files.find(name, size)
+
     def on_signal(request: Shutdown) -> None:
         if over.is_set():
             terminal.abandon()
@@ -227,7 +231,7 @@ async def _supervise(
     hub = Hub()
     root = options.root or options.app_root or "."
     history = History()
-    control = Control(root, hub, lambda: owner, source, history.tail, tried=control_tried)
+    control = Control(root, hub, lambda: owner, source, history.tail, find=find, tried=control_tried)
     # Behind the one above: what is shown is told after the socket is there.
     for sink in (history, terminal, files):
         if sink is not None:

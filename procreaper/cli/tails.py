@@ -31,9 +31,16 @@ class Tail:
         # How much of the current file has been read.
         self._position = 0
 
-    def last_lines(self, lines: int | None) -> Iterator[bytes]:
-        """The last so many lines (None: all) in blocks, oldest first; one that is not finished counts."""
+    def last_lines(self, lines: int | None, before: tuple[int, int, int] | None = None) -> Iterator[bytes]:
+        """The last so many lines (None: all) in blocks, oldest first; one that is not finished counts.
+
+        `before`: those before an offset in the part with this device and inode, of which nothing may be left.
+        """
         parts = self._open_all()
+        if before is not None:
+            parts = _cut(parts, before)
+            if not parts:
+                return
         start = (0, 0) if lines is None else _find(parts, lines)
         for index, part in enumerate(parts[start[0] :], start[0]):
             position = start[1] if index == start[0] else 0
@@ -91,6 +98,13 @@ class Tail:
 
     def _open(self, path: str) -> BinaryIO:
         return self._stack.enter_context(open(path, "rb"))
+
+
+def _cut(parts: list[_Part], before: tuple[int, int, int]) -> list[_Part]:
+    for index, part in enumerate(parts):
+        if _identity(part.file) == before[:2]:
+            return [*parts[:index], part._replace(size=min(part.size, before[2]))]
+    return []
 
 
 def _identity(file: BinaryIO) -> tuple[int, int]:

@@ -159,11 +159,24 @@ class Processes(Struct, frozen=True):
     processes: tuple[Process, ...]
 
 
+class Earlier(Struct, frozen=True):
+    """What was written before all that is kept ends at `offset` of that file of the log which has this inode.
+
+    So many `lines` of it are wanted still; None: all.
+    """
+
+    device: int
+    inode: int
+    offset: int
+    lines: int | None
+
+
 class Followed(Struct, frozen=True):
-    """The state before the first notice. `truncated`: more was written than is kept, by these."""
+    """The state before the first notice. `truncated`: these wrote more than is kept; `earlier` tells where that is."""
 
     processes: tuple[Process, ...]
     truncated: tuple[str, ...] = ()
+    earlier: dict[str, Earlier] = {}
 
 
 class Asked(Struct, frozen=True):

@@ -46,7 +46,8 @@ class Requests:
 
     `groups` are those of `.reaper.toml`, and `source` is where the plan comes from; `complain` prints what went wrong
     in here. `history(names, lines)` gives the last lines of each of these processes (None: all that is kept) with what
-    has happened since, oldest first, and those of which there was more.
+    has happened since, oldest first, and those of which there was more. `find(name, size)` tells where in its log the
+    last so many bytes of a process begin, as a `Passage`; None where it does not know.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class Requests:
         groups: Mapping[str, Sequence[str]],
         source: Source,
         complain: Callable[[str], None],
-        history: Callable[[Sequence[str], int | None], tuple[Iterable[events.Notice], tuple[str, ...]]] | None = None,
+        history: Callable[[Sequence[str], int | None], tuple[Sequence[events.Notice], tuple[str, ...]]] | None = None,
+        find: Callable[[str, int], tuple[int, int, int, int] | None] = lambda _name, _size: None,
     ) -> None:
         self._owner = owner
         self._hub = hub
@@ -67,6 +69,7 @@ class Requests:
         self._replanning = Replanning(owner, source, self._take)
         self._complain = complain
         self._history = history
+        self._find = find
         self._tells = False
 
     async def answer(self, request: protocol.AnyRequest, connection: Connection) -> Any:
@@ -192,16 +195,31 @@ class Requests:
         snapshot = self._snapshot(request.names)
         before: Iterable[bytes] = ()
         truncated: tuple[str, ...] = ()
+        earlier: dict[str, protocol.Earlier] = {}
         if request.output and request.lines != 0 and self._history is not None:
             names = [process.name for process in snapshot]
             notices, truncated = self._history(names, request.lines)
             before = (line.data for notice in notices for line in _past(notice))
+            found = {name: self._earlier(name, notices, request.lines) for name in truncated}
+            earlier = {readable(name): place for name, place in found.items() if place is not None}
         wants = None if request.until_now else self._wants(request)
         connection.follow(wants, lambda notices, size: self._missed(request, notices, size), before)
         if wants is not None and not self._tells:
             self._tells = True
             self._hub.add(self)
-        return protocol.Followed(snapshot, truncated)
+        return protocol.Followed(snapshot, tuple(map(readable, truncated)), earlier)
+
+    def _earlier(self, name: str, notices: Iterable[events.Notice], lines: int | None) -> protocol.Earlier | None:
+        """Where that is which a process wrote before these notices, so that there are so many lines with theirs."""
+        outputs = [notice.data for notice in notices if isinstance(notice, events.Output) and notice.name == name]
+        passage = self._find(name, sum(map(len, outputs)))
+        if passage is None:
+            return None
+        _, device, inode, offset = passage
+        unfinished = bool(outputs) and not outputs[-1].endswith(b"\n")
+        kept = sum(data.count(b"\n") for data in outputs) + unfinished
+        left = None if lines is None else max(0, lines - kept)
+        return protocol.Earlier(device, inode, offset, left)
 
     def _wants(self, request: protocol.Follow) -> Callable[[Line], bool]:
         chosen = choose(request.names, self._groups)

@@ -18,11 +18,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from procreaper.events import Notice, Output, Removed, RunEnded
 from procreaper.lines import Lines
-from procreaper.output.rotation import RotatedFile
+from procreaper.output.rotation import Passage, RotatedFile
 from procreaper.plan import Process
 
 HIGH = 1 << 20
@@ -102,6 +101,7 @@ class LogFiles:
             target = self._targets.get(notice.name)
             if target is None:
                 return True
+            target.accepted += len(notice.data)
             data = notice.data if target.lines is None else target.lines.feed(notice.data)
             return self._append(target.file, data) if data else True
         if isinstance(notice, RunEnded | Removed) and (target := self._targets.get(notice.name)) is not None:
@@ -109,6 +109,16 @@ class LogFiles:
             if isinstance(notice, Removed):
                 del self._targets[notice.name]
         return True
+
+    def find(self, name: str, size: int) -> Passage | None:
+        """Where in its log the last `size` bytes of a process begin; None where that is not known.
+
+        It is not where several share a file, nor once something was put in or is missing.
+        """
+        target = self._targets.get(name)
+        if target is None or target.lines is not None or size > target.accepted or not target.file.is_exact:
+            return None
+        return target.file.log.find(target.accepted - size)
 
     async def drain(self, patience: float) -> None:
         """Write what is left and close the files; give up once no byte has moved for `patience` seconds."""
@@ -184,11 +194,16 @@ class LogFiles:
             return
 
 
-class _Target(NamedTuple):
+class _Target:
     """Where the output of a process goes, and what is held of its last line where others write there too."""
 
-    file: _File
-    lines: Lines | None
+    __slots__ = ("accepted", "file", "lines")
+
+    def __init__(self, file: _File, lines: Lines | None) -> None:
+        self.file = file
+        self.lines = lines
+        # In bytes.
+        self.accepted = 0
 
 
 class _File:
@@ -203,6 +218,8 @@ class _File:
         self._skips = self._torn = False
         # The last line that is in the file has no end there, and will get none.
         self._line_is_over = False
+        # Whether all that was to be written is in there, and nothing else of ours.
+        self.is_exact = True
         self._shown = _shown(log.path)
 
     def write(self, pieces: Iterable[bytes], retry: float) -> str | None:
@@ -245,6 +262,7 @@ class _File:
         for piece in pieces:
             if piece:
                 if self._line_is_over:
+                    self.is_exact = False
                     joined.append(b"\n")
                     self._line_is_over = False
                 joined.append(piece)
@@ -254,6 +272,7 @@ class _File:
 
     def _leave_out(self, data: bytes) -> None:
         if data:
+            self.is_exact = False
             self._missing += len(data)
             self._skips = not data.endswith(b"\n")
             self._torn = True

@@ -16,13 +16,26 @@ import fcntl
 import os
 import stat
 import time
+from collections import deque
 from contextlib import suppress
+from typing import NamedTuple
 
 from procreaper.plan import LogFile
 
 # Somebody else who rotates the file takes less than a millisecond; one that was stopped meanwhile is not waited for.
 MOST_TRIES = 100
 BETWEEN_TRIES = 0.002
+# As many files, or pieces of them between what others write.
+MOST_PASSAGES = 1000
+
+
+class Passage(NamedTuple):
+    """What we wrote from `position` on, in bytes since the beginning, is in this file from `offset` on."""
+
+    position: int
+    device: int
+    inode: int
+    offset: int
 
 
 class RotatedFile:
@@ -37,6 +50,9 @@ class RotatedFile:
         self._is_regular = True
         # How many bytes of the line at the end of the file are ours; 0 where a line is to begin.
         self._line = 0
+        # How much we have written to it, and where in which file that went on, as long as that is remembered.
+        self.written = 0
+        self._passages: deque[Passage] = deque(maxlen=MOST_PASSAGES)
         self._tries = 0
         # Why it cannot be rotated, so that it grows. Whoever clears this has that tried again.
         self.stuck: OSError | None = None
@@ -60,6 +76,13 @@ class RotatedFile:
         """Whether the last that we wrote did not end a line."""
         return self._line > 0
 
+    def find(self, position: int) -> Passage | None:
+        """Where that is which we wrote from this position on; None where it is not remembered. For any thread."""
+        for passage in reversed(list(self._passages)):
+            if passage.position <= position:
+                return passage._replace(position=position, offset=passage.offset + position - passage.position)
+        return None
+
     def write(self, data: bytes) -> tuple[int, OSError | None]:
         """Append the data; how many bytes of it are written, and what has kept the others from it."""
         position = 0
@@ -70,15 +93,20 @@ class RotatedFile:
                 if end == position:
                     self._rotate()
                     continue
-                position += self._append(data, position, end)
+                position += self._append(data, position, end, size)
         except OSError as error:
             return position, error
         return position, None
 
-    def _append(self, data: bytes, start: int, end: int) -> int:
+    def _append(self, data: bytes, start: int, end: int, size: int) -> int:
         if self._descriptor is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.path)
         count = os.write(self._descriptor, memoryview(data)[start:end])
+        last = self._passages[-1] if self._passages else None
+        goes_on = last is not None and last[1:] == (*self._identity, size - (self.written - last.position))
+        if not goes_on:
+            self._passages.append(Passage(self.written, *self._identity, size))
+        self.written += count
         ended = data.rfind(b"\n", start, start + count) + 1
         self._line = start + count - ended if ended else self._line + count
         return count

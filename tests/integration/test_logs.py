@@ -204,23 +204,38 @@ def test_several_apps_of_a_directory_are_followed_together(project: Project) -> 
     assert "db.1 stopped" in result.out
 
 
-def test_fewer_lines_than_were_asked_for_are_told(project: Project) -> None:
-    project.procfile(web="seq 2000000; echo all > told; exec sleep 600", db="echo quiet; exec sleep 600")
-    project.write(".reaper.toml", '[process.web]\nlog = "web.log"\n')
-    os.mkfifo(project.path / "told")
+@pytest.mark.parametrize("logged", [False, True])
+def test_what_is_not_kept_any_more_is_read_from_the_log_file_or_told(project: Project, *, logged: bool) -> None:
+    project.procfile(
+        web="seq 2000000; echo all > told; read x < gate; echo last; exec sleep 600", db="echo quiet; exec sleep 600"
+    )
+    if logged:
+        # Parts of it are in each of several files.
+        project.write(".reaper.toml", '[process.web]\nlog = { file = "web.log", max_size = "3MB", max_files = 9 }\n')
+    for name in ("gate", "told"):
+        os.mkfifo(project.path / name)
     program = project.begin("start", "-q", "web")
     program.wait_for("quiet")
     assert (project.path / "told").read_text() == "all\n"
-    result = project.run("logs", "-n", "1900000")
-    assert result.lines("db.1") == ["quiet"]
-    assert result.err == (
-        "procreaper: warning: fewer lines of web.1 are kept than 1900000\n"
-        f"  hint: `{project.path / 'web.log'}` has more\n"
-    )
-    numbers = [int(line) for line in result.lines("web.1")]
-    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    assert len(numbers) > 100_000
+    follower = project.begin("logs", "-f", "-n", "1900000", "--no-prefix")
+    follower.wait_for("^2000000$")
+    (project.path / "gate").write_text("\n")
+    follower.wait_for("^last$")
     program.stop()
+    result = follower.end()
+    lines = result.out.splitlines()
+    assert "quiet" in lines
+    numbers = [int(line) for line in lines if line.isdecimal()]
+    if logged:
+        assert result.err == ""
+        assert numbers == list(range(100_001, 2_000_001))
+    else:
+        assert result.err == (
+            "procreaper: warning: fewer lines of web.1 are kept than 1900000\n"
+            "  hint: `log` in .reaper.toml keeps more\n"
+        )
+        assert numbers == list(range(numbers[0], 2_000_001))
+        assert len(numbers) > 100_000
 
 
 # Where nothing runs.
