@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from procreaper.control import protocol
 from procreaper.control.feed import Feed, Line, Reader
 from procreaper.control.requests import SLICE, Requests
 from procreaper.errors import ConfigError, Problem, ProcreaperError
-from procreaper.events import Message, Notice, Output, Shutdown, State
+from procreaper.events import Exit, Message, Notice, Output, Shutdown, State, Transition
 from procreaper.output.hub import Hub
 from procreaper.plan import Condition, Dependency, LogFile, Plan, Process, When
 from procreaper.reaper import Owner
@@ -343,6 +344,44 @@ async def test_who_has_missed_something_is_told_how_all_are_now(survivors: Survi
             "web.1",
             "running",
         )
+
+
+@in_loop
+async def test_slices_end_where_lines_do(survivors: Survivors) -> None:
+    async with running(stay("web.1")) as app:
+        connection = app.connection()
+        await app.ask(protocol.Follow(1, output=True), connection)
+        line = b"\x1b[31mred\x1b[0m\n"
+        app.hub.publish(Output(1.0, "web.1", line * SLICE))
+        slices = [base64.b64decode(each["data"]) for each in connection.told() if each["notice"] == "output"]
+        assert b"".join(slices) == line * SLICE
+        assert {each.count(b"\n") * len(line) == len(each) for each in slices} == {True}
+
+
+@in_loop
+async def test_those_who_read_the_output_are_told_of_changes_as_people_are(survivors: Survivors) -> None:
+    async with running(stay("web.1")) as app:
+        connection = app.connection()
+        await app.is_in(State.RUNNING, "web.1")
+        await app.ask(protocol.Follow(1, output=True), connection)
+        notice = Transition(
+            1.0, "web.1", State.RUNNING, State.RESTARTING, "exited", 1, 2.0, Exit(signal=9), reason_before="running"
+        )
+        app.hub.publish(notice)
+        (told,) = [line for line in connection.told() if line["notice"] == "transition"]
+        assert told == {
+            "notice": "transition",
+            "time": 1.0,
+            "name": "web.1",
+            "before": "running",
+            "state": "restarting",
+            "reason": "exited",
+            "reason_before": "running",
+            "retries": 1,
+            "backoff": 2.0,
+            "code": None,
+            "signal": 9,
+        }
 
 
 @in_loop

@@ -303,13 +303,15 @@ def _past(notice: events.Notice) -> Iterator[Line]:
 
 
 def _lines_of(output: events.Output) -> Iterator[Line]:
-    """What a process wrote, in slices."""
-    name = readable(output.name)
-    view = memoryview(output.data)
-    for start in range(0, len(view), SLICE):
-        data = bytes(view[start : start + SLICE])
-        notice = protocol.OutputNotice(output.time, name, data)
-        yield Line(_encode(notice), output.name, spoken=True, output=len(data))
+    """What a process wrote, in slices that end where a line does, lest an escape sequence or a character be torn."""
+    name, data, start = readable(output.name), output.data, 0
+    while start < len(data):
+        end = min(start + SLICE, len(data))
+        if end < len(data):
+            end = data.rfind(b"\n", start, end) + 1 or end
+        notice = protocol.OutputNotice(output.time, name, data[start:end])
+        yield Line(_encode(notice), output.name, spoken=True, output=end - start)
+        start = end
 
 
 def _encode(notice: protocol.Notice) -> bytes:
