@@ -238,6 +238,29 @@ def test_what_is_not_kept_any_more_is_read_from_the_log_file_or_told(project: Pr
         assert len(numbers) > 100_000
 
 
+def test_the_log_file_of_a_detached_process_is_read_and_followed(project: Project) -> None:
+    project.environment["XDG_STATE_HOME"] = str(project.path / "state")
+    project.write(".reaper.toml", '[process.tunnel]\ndetached = true\nlog = "log/tunnel.log"\n')
+    os.mkfifo(project.path / "gate")
+    (project.path / "log").mkdir()
+    (project.path / "log" / "tunnel.log").write_text("".join(f"old {number}\n" for number in range(100)))
+    project.procfile(tunnel="exec 3<>gate; exec cat <&3", web="echo ready; exec sleep 600")
+    program = project.begin("start")
+    program.wait_for("ready")
+    program.wait_for("tunnel.1 started")
+    follower = project.begin("logs", "-f", "-n", "2")
+    follower.wait_for("ready")
+    (project.path / "gate").write_text("new 1\nnew 2\n")
+    follower.wait_for("new 2$")
+    assert follower.out.startswith("--:--:-- tunnel.1 | old 98\n--:--:-- tunnel.1 | old 99\n")
+    assert re.findall(r"^\d\d:\d\d:\d\d tunnel\.1 +\| (.*)$", follower.out, re.MULTILINE) == ["new 1", "new 2"]
+    assert project.run("logs", "tunnel", "-n", "1", "--no-prefix").out.splitlines()[0] == "new 2"
+    assert project.run("stop", "tunnel").code == 0
+    program.stop()
+    assert follower.end().code == 0
+    assert project.run("logs", "tunnel", "-n", "1", "--no-prefix").out == "new 2\n"
+
+
 # Where nothing runs.
 
 
