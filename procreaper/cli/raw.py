@@ -50,11 +50,11 @@ class RawTerminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # It may have hung up. What is typed already may be answers to questions that a program has asked.
+        # It may have hung up.
         with suppress(OSError, termios.error):
             self.begin_anew()
         with suppress(OSError, termios.error):
-            termios.tcsetattr(KEYS, termios.TCSAFLUSH, self._before)
+            termios.tcsetattr(KEYS, termios.TCSADRAIN, self._before)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._previous_wake)
