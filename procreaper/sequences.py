@@ -26,6 +26,13 @@ HARMFUL = re.compile(
 # The whole line erased, a column, and so far back that it means the first one.
 WITHIN_LINE = re.compile(rb"\x1b\[(?:(2K)|(\d{0,4})G|\d{3,4}D)")
 TO_THE_TOP = re.compile(rb"(\A|\n)?\x1b\[1?(?:;1?)?[Hf]")
+BACK = re.compile(rb"\x1b\[\d{0,2}D")
+# What there is within a line, as far as it moves: forwards and back, a return, what cannot be seen, text.
+PIECES = re.compile(
+    rb"\x1b\[(\d{0,4})([CD])|(\r)|(\x08)"
+    rb"|\x1b(?:\[[0-9;:]*[mK]|\]8;[^\x07\x1b\n]*(?:\x07|\x1b\\))?"
+    rb"|[^\x1b\r\x08]+"
+)
 # At the beginning of a line there is nothing to return to, nor to erase.
 RETURN_AT_BEGINNING = re.compile(rb"(?<=\n)(?:\r(?:\x1b\[0?K)?)+(?=[^\r\n])")
 # Who writes so many empty lines pushes what was there off the screen, as vite does.
@@ -49,12 +56,39 @@ def harmless(data: bytes, *, within_line: bool = False) -> bytes:
     data, count = WITHIN_LINE.subn(_within_line, data)
     if count:
         data = RETURN_AT_BEGINNING.sub(b"", data)
-    return HARMFUL.sub(b"", data)
+    data = HARMFUL.sub(b"", data)
+    if BACK.search(data):
+        first, *others = data.split(b"\n")
+        # Where a line began that goes on is not known here.
+        data = b"\n".join((first if within_line else _kept_within(first), *map(_kept_within, others)))
+    return data
 
 
 def is_invisible(data: bytes) -> bool:
     """Whether nothing of it can be seen as long as nothing follows."""
     return INVISIBLE.fullmatch(data) is not None
+
+
+def _kept_within(line: bytes) -> bytes:
+    """The line without a move back to where it did not begin: a part of it may stand in the line of an earlier one."""
+    if not BACK.search(line):
+        return line
+    column, kept = 0, []
+    for match in PIECES.finditer(line):
+        piece, count = match[0], int(match[1] or b"1")
+        if match[2] == b"C":
+            column += count
+        elif match[2] == b"D" or match[4]:
+            column -= count
+        elif match[3]:
+            column = 0
+        elif not piece.startswith(ESCAPE):
+            column += len(piece.decode(errors="replace"))
+        if column <= 0 and match[2]:
+            piece = b"\r"
+        column = max(column, 0)
+        kept.append(piece)
+    return b"".join(kept)
 
 
 def _within_line(match: re.Match[bytes]) -> bytes:

@@ -71,6 +71,10 @@ def test_what_would_wreck_the_screen_is_left_out(sequence: bytes) -> None:
         (b"10%\x1b[2K\x1b[1G20%", b"10%\r\x1b[K\r20%"),
         (b"10%\r\x1b[2K20%", b"10%\r\r\x1b[K20%"),
         (b"name\x1b[20Gvalue", b"name\r\x1b[19Cvalue"),
+        # Who goes on after others have spoken goes back to the beginning of this line, and not into what stands before.
+        (b"\x1b[4D>>> d\x1b[5D>>> de\n", b"\r>>> d\r>>> de\n"),
+        (b"one\ngr\xc3\xbc\x1b[31m\xc3\x9fe\x1b[6D!\n", b"one\ngr\xc3\xbc\x1b[31m\xc3\x9fe\r!\n"),
+        (b"abc\x1b[2D\x1b[2C\x1b[3Dx", b"abc\x1b[2D\x1b[2C\rx"),
         # At the beginning of a line there is nothing to return to.
         (b"one\n\x1b[2K\x1b[1Gtwo\n", b"one\ntwo\n"),
         # A new picture begins at the top.
