@@ -286,7 +286,10 @@ class Attachment:
 
 
 def _keep_end(kept: bytearray, data: bytes) -> None:
-    kept += data[-MOST_KEPT:]
+    if len(data) >= MOST_KEPT:
+        kept[:] = data[-MOST_KEPT:]
+        return
+    kept += data
     # Not at each byte: to remove from the beginning is to move all the rest.
     if len(kept) > 2 * MOST_KEPT:
         del kept[:-MOST_KEPT]
