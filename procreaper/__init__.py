@@ -17,7 +17,18 @@ if TYPE_CHECKING:
         UnknownProcessError,
         UsageError,
     )
-    from procreaper.events import Exit, Message, Output, RunBegan, RunEnded, SignalSent, State, Transition
+    from procreaper.events import (
+        Checked,
+        Exit,
+        Message,
+        Output,
+        RestartReason,
+        RunBegan,
+        RunEnded,
+        SignalSent,
+        State,
+        Transition,
+    )
     from procreaper.library import Process, Reaper
     from procreaper.output.subscription import Dropped, Subscription
     from procreaper.plan import Backoff, Condition, Hooks, When
@@ -27,6 +38,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Backoff",
+    "Checked",
     "Condition",
     "ConfigError",
     "Dropped",
@@ -44,6 +56,7 @@ __all__ = [
     "Process",
     "ProcreaperError",
     "Reaper",
+    "RestartReason",
     "RunBegan",
     "RunEnded",
     "SignalSent",
@@ -61,7 +74,10 @@ __all__ = [
 _MODULES = {
     "checks": ("ExecCheck", "HTTPCheck", "Health", "HealthCheck", "LogCheck", "TCPCheck", "Target"),
     "errors": ("ConfigError", "NotReadyError", "Problem", "ProcreaperError", "UnknownProcessError", "UsageError"),
-    "events": ("Exit", "Message", "Output", "RunBegan", "RunEnded", "SignalSent", "State", "Transition"),
+    "events": (
+        *("Checked", "Exit", "Message", "Output", "RestartReason", "RunBegan", "RunEnded", "SignalSent", "State"),
+        "Transition",
+    ),
     "library": ("Process", "Reaper"),
     "output.subscription": ("Dropped", "Subscription"),
     "plan": ("Backoff", "Condition", "Hooks", "When"),

@@ -40,6 +40,16 @@ class State(StrEnum):
 UNKNOWN = 1
 
 
+class RestartReason(StrEnum):
+    """Why a process has one more run: how the last one ended, or what somebody has done."""
+
+    EXIT = "exit"
+    UNHEALTHY = "unhealthy"
+    MANUAL = "manual"
+    CHANGE = "change"
+    DEPENDENCY = "dependency"
+
+
 class Exit(NamedTuple):
     """How a child ended: by an exit `code`, or by a `signal` number. With neither nobody knows, and it is a failure."""
 
@@ -342,7 +352,8 @@ class Transition(NamedTuple):
     """A process went from one state to another, or stays in it for another reason.
 
     `exit` is how the last run ended, None while one runs; `backoff` the wait in seconds of a process that is
-    `restarting`; `reason_before` what its reason was.
+    `restarting`; `reason_before` what its reason was. `restart` is why there is to be one more run, where that has just
+    been settled.
     """
 
     time: float
@@ -354,6 +365,7 @@ class Transition(NamedTuple):
     backoff: float | None = None
     exit: Exit | None = None
     reason_before: str = ""
+    restart: RestartReason | None = None
 
 
 class Removed(NamedTuple):
@@ -363,6 +375,15 @@ class Removed(NamedTuple):
     name: str
 
 
+class Checked(NamedTuple):
+    """A health check took so many seconds and succeeded (`error` None) or failed."""
+
+    time: float
+    name: str
+    error: str | None
+    duration: float
+
+
 class Message(NamedTuple):
     """Something that procreaper itself has to say."""
 
@@ -370,4 +391,4 @@ class Message(NamedTuple):
     text: str
 
 
-Notice = Output | RunBegan | RunEnded | SignalSent | Transition | Removed | Message
+Notice = Output | RunBegan | RunEnded | SignalSent | Transition | Checked | Removed | Message

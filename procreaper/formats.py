@@ -16,7 +16,18 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, assert_never
 
 from procreaper.checkup import HEALTHY, PAUSED
-from procreaper.events import Message, Notice, Output, Removed, RunBegan, RunEnded, SignalSent, State, Transition
+from procreaper.events import (
+    Checked,
+    Message,
+    Notice,
+    Output,
+    Removed,
+    RunBegan,
+    RunEnded,
+    SignalSent,
+    State,
+    Transition,
+)
 from procreaper.life import ABOUT_TO_START, UNTIL_A_CHANGE
 
 SYSTEM = "system"
@@ -105,6 +116,8 @@ class TextFormat:
                 return self._say(time, f"{name} removed")
             case Message(time=time, text=text):
                 return self._say(time, text)
+            case Checked():
+                return b""
             case _:
                 assert_never(notice)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from procreaper.changes import Change, Pace
 from procreaper.checkup import Checkup
-from procreaper.events import Exit, State
+from procreaper.events import Exit, RestartReason, State
 from procreaper.plan import Ending, Process
 
 # Reasons that mean nothing but the state.
@@ -40,10 +40,10 @@ class Lifecycle(NamedTuple):
     `asked`: somebody wanted it once; `dismissed`: and somebody stopped it since. `told`: the group has been asked to
     end; `killed`: it was sent SIGKILL; `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that
     run counts as, `cause` in words; `succeeded`: that was a success, though under `always` it may have been one too
-    many. `preparing`: the command that a change of files runs first is under way. `came_up`: this run is, or once was,
-    up. `attached`: somebody is at its terminal. `letting_go`: it lives on without us, as soon as it is there. `parting`
-    is what it was when this run began, where it is to become something else, or when this run was told to end. It was
-    once removed after `earlier_runs` runs: no number is used again.
+    many. `because` is why its next run is one more. `preparing`: the command that a change of files runs first is under
+    way. `came_up`: this run is, or once was, up. `attached`: somebody is at its terminal. `letting_go`: it lives on
+    without us, as soon as it is there. `parting` is what it was when this run began, where it is to become something
+    else, or when this run was told to end. It was once removed after `earlier_runs` runs: no number is used again.
     """
 
     process: Process
@@ -59,6 +59,7 @@ class Lifecycle(NamedTuple):
     verdict: Exit | None = None
     cause: str = ""
     succeeded: bool = False
+    because: RestartReason = RestartReason.EXIT
     end: State | None = None
     asked_to_end: bool = False
     told: bool = False

@@ -40,6 +40,7 @@ from procreaper.events import (
     PreparationEnded,
     Reload,
     Restart,
+    RestartReason,
     RunCheck,
     RunPreparation,
     RunStopCommand,
@@ -185,7 +186,7 @@ def revive(life: Lifecycle) -> Lifecycle:
 
 def restart_along(life: Lifecycle) -> Step:
     """Restart it because what it depends on begins anew; that is no reason to forget how often its files changed."""
-    after = _restart(life)
+    after = _restart(life, RestartReason.DEPENDENCY)
     return after, _cancelled(life, after, None)
 
 
@@ -247,10 +248,10 @@ def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
     finding, reason = health_rules.find(health, checkup, now)
     match finding:
         case Finding.LATE:
-            life = judge(life, NOT_IN_TIME, reason, now=now, ran_well=False)
+            life = judge(life, NOT_IN_TIME, reason, now=now, ran_well=False, because=RestartReason.UNHEALTHY)
             return _stopping(life, life.cause), ()
         case Finding.UNHEALTHY if process.restart is not When.NEVER and checkup.paused_at is None:
-            life = judge(life, NOT_HEALTHY, reason, now=now, ran_well=False)
+            life = judge(life, NOT_HEALTHY, reason, now=now, ran_well=False, because=RestartReason.UNHEALTHY)
             return _stopping(life, life.cause), ()
         case Finding.UNHEALTHY:
             life = life._replace(state=State.UNHEALTHY, up_since=None)
@@ -287,21 +288,21 @@ def _tick(life: Lifecycle, now: float) -> Step:
     return life._replace(due=None, out_of_reach=True, reason="still there after SIGKILL"), actions
 
 
-def _start(life: Lifecycle) -> Lifecycle:
+def _start(life: Lifecycle, because: RestartReason = RestartReason.MANUAL) -> Lifecycle:
     life = life._replace(asked=True, dismissed=False)
     if life.phase is Phase.NONE and life.state is not State.PENDING:
         return life._replace(wanted=True, state=State.PENDING, reason=ABOUT_TO_START, end=None, retries=0, due=None)
     if life.state is State.STOPPING:
         # It starts again when the old group is gone, at once and whatever the verdict on that run was.
-        life = life._replace(asked_to_end=True, end=None, retries=0)
+        life = life._replace(asked_to_end=True, end=None, retries=0, because=because)
     return life._replace(wanted=True)
 
 
-def _restart(life: Lifecycle) -> Lifecycle:
+def _restart(life: Lifecycle, because: RestartReason = RestartReason.MANUAL) -> Lifecycle:
     life = life._replace(retries=0)
     if life.phase is Phase.NONE or life.state is State.STOPPING:
-        return _start(life)
-    return _stop(life)._replace(wanted=True)
+        return _start(life, because)
+    return _stop(life)._replace(wanted=True, because=because)
 
 
 def _see_change(life: Lifecycle, paths: Sequence[str], now: float) -> Lifecycle:
@@ -358,7 +359,7 @@ def _restart_for(life: Lifecycle, cause: str, now: float) -> Step:
     if life.begins_anew:
         return life, ()
     what = "starting" if life.phase is Phase.NONE else "restarting"
-    life = _restart(life)
+    life = _restart(life, RestartReason.CHANGE)
     if life.phase is Phase.NONE:
         life = begin_anew(life, now)
     return life, (Announce(life.process.name, f"{cause}; {what}"),)

@@ -8,7 +8,7 @@ the run is left.
 from __future__ import annotations
 
 from procreaper.changes import hold_back
-from procreaper.events import Exit, State
+from procreaper.events import Exit, RestartReason, State
 from procreaper.life import ABOUT_TO_START, UNTIL_A_CHANGE, Lifecycle, Phase
 from procreaper.plan import When
 
@@ -19,18 +19,25 @@ NOT_IN_TIME, NOT_HEALTHY = Exit(code=124), Exit(code=1)
 
 
 def judge(
-    life: Lifecycle, verdict: Exit, cause: str, *, now: float, ran_well: bool = True, retry_can_help: bool = True
+    life: Lifecycle,
+    verdict: Exit,
+    cause: str,
+    *,
+    now: float,
+    ran_well: bool = True,
+    retry_can_help: bool = True,
+    because: RestartReason = RestartReason.EXIT,
 ) -> Lifecycle:
     """Decide what a run that nobody asked to end leads to: an `end`, or one more retry.
 
-    `ran_well` is False for what is a failure whatever the success codes are.
+    `ran_well` is False for what is a failure whatever the success codes are; `because` is why there may be another run.
     """
     process = life.process
     success = ran_well and verdict.known and verdict.status in process.success_codes
     retries = life.retries
     if (steady_from := life.steady_from) is not None and now >= steady_from:
         retries = 0
-    life = life._replace(verdict=verdict, retries=retries, cause=cause, succeeded=success)
+    life = life._replace(verdict=verdict, retries=retries, cause=cause, succeeded=success, because=because)
     if success and process.restart is not When.ALWAYS:
         return life._replace(end=State.COMPLETED, wanted=False)
     if not success and not retry_can_help:

@@ -30,6 +30,7 @@ from procreaper.events import (
     Attached,
     CancelCheck,
     CancelPreparation,
+    Checked,
     CheckFinished,
     ChildExited,
     Detached,
@@ -355,7 +356,9 @@ class Owner:
         if after.state is not before.state or after.reason != before.reason:
             backoff = after.process.backoff.wait(after.retries) if after.state is State.RESTARTING else None
             notice = Transition(now, name, before.state, after.state, after.reason, after.retries, backoff)
-            self._publish(notice._replace(exit=after.verdict or after.exit, reason_before=before.reason))
+            restart = after.because if after.restarts > before.restarts else None
+            end = after.verdict or after.exit
+            self._publish(notice._replace(exit=end, reason_before=before.reason, restart=restart))
 
     def _perform(self, action: Action, tasks: asyncio.TaskGroup) -> None:
         match action:
@@ -531,9 +534,13 @@ class Owner:
             # One that was cancelled may still be ending its command.
             await asyncio.wait([previous])
         target = Target(process.name, pid, _environment(process), process.cwd)
+        began = time.perf_counter()
         error = await examine(health, target, execute=execute)
+        duration = time.perf_counter() - began
         # Somebody looks at it with a debugger, or has stopped it: it cannot answer, and is not to be killed for that.
         skipped = error is not None and self._children[process.name][-1].held
+        if not skipped:
+            self._publish(Checked(time.time(), process.name, error, duration))
         self.post(CheckFinished(process.name, run, error, skipped))
 
     # Hooks and stop commands.

@@ -12,7 +12,18 @@ from collections.abc import Callable, Iterator
 from typing import assert_never
 
 from procreaper.checkup import HEALTHY, PAUSED
-from procreaper.events import Message, Notice, Output, Removed, RunBegan, RunEnded, SignalSent, State, Transition
+from procreaper.events import (
+    Checked,
+    Message,
+    Notice,
+    Output,
+    Removed,
+    RunBegan,
+    RunEnded,
+    SignalSent,
+    State,
+    Transition,
+)
 from procreaper.life import ABOUT_TO_START
 
 SYSTEM = "procreaper"
@@ -78,7 +89,7 @@ class RecordFormat:
 def fields(notice: Notice, signal_name: Callable[[int], str]) -> Iterator[tuple[str, str, str, Record]]:
     """Level, message, name and further fields of what a notice says, if it says anything that is worth a record."""
     match notice:
-        case Output():
+        case Output() | Checked():
             return
         case RunBegan(name=name, pid=pid):
             yield "INFO", "process started", name, {"pid": pid}

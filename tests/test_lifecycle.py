@@ -19,6 +19,7 @@ from one import (
     checked,
     exited,
     failed_to_spawn,
+    healthy,
     lingering,
     pending,
     restarting,
@@ -44,6 +45,7 @@ from procreaper.events import (
     FilesChanged,
     GroupEnded,
     PreparationEnded,
+    RestartReason,
     RunCheck,
     RunPreparation,
     RunStopCommand,
@@ -573,6 +575,51 @@ class TestRestart:
         life = after(alive(web()), RESTART, STOP, RESTART)
         _, actions = step(life, exited(life, -SIGTERM))
         assert spawns(actions) == [2]
+
+
+class TestWhyItIsRestarted:
+    """Each new run that is counted in `restarts` has a reason, which is that of the latest who wanted it."""
+
+    def test_because_it_ended_by_itself(self) -> None:
+        life = restarting(web(When.ALWAYS))
+        assert (life.restarts, life.because) == (1, RestartReason.EXIT)
+
+    @pytest.mark.parametrize("passed", [False, True])
+    def test_because_it_was_not_healthy(self, passed: bool) -> None:
+        life = healthy() if passed else alive(web(When.ALWAYS, health=HEALTH))
+        for number in range(1, HEALTH.retries + 1):
+            now = number * 100.0
+            life = after(life, TICK, now=now)
+            life = after(life, checked(life, "no answer"), now=now) if passed else life
+        life = after(life, exited(life, -SIGTERM))
+        assert (life.state, life.restarts, life.because) == (State.RESTARTING, 1, RestartReason.UNHEALTHY)
+
+    def test_because_somebody_asked_for_it(self) -> None:
+        life = after(alive(web()), RESTART)
+        life = after(life, exited(life, 0))
+        assert (life.restarts, life.because) == (1, RestartReason.MANUAL)
+
+    def test_because_somebody_wanted_it_again_while_it_stopped(self) -> None:
+        life = after(stopping(web()), START)
+        life = after(life, exited(life, 0))
+        assert (life.restarts, life.because) == (1, RestartReason.MANUAL)
+
+    def test_because_files_have_changed(self) -> None:
+        life = after(after(alive(watched()), changed()), TICK, now=WAITED)
+        life = after(life, exited(life, 0))
+        assert (life.restarts, life.because) == (1, RestartReason.CHANGE)
+
+    def test_because_its_dependency_was_restarted(self) -> None:
+        life, _ = lifecycle.restart_along(alive(web()))
+        life = after(life, exited(life, 0))
+        assert (life.restarts, life.because) == (1, RestartReason.DEPENDENCY)
+
+    def test_a_crash_after_a_restart_by_hand_has_its_own(self) -> None:
+        life = after(alive(web(When.ALWAYS)), RESTART)
+        life = after(life, exited(life, 0))
+        life = after(life, spawned(life))
+        life = after(life, exited(life, 1))
+        assert (life.restarts, life.because) == (2, RestartReason.EXIT)
 
 
 class TestStopCommand:

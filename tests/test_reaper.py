@@ -17,9 +17,10 @@ import pytest
 from loops import LIMIT, in_loop, until
 from survivors import Survivors
 
-from procreaper.checks import Health, TCPCheck
+from procreaper.checks import ExecCheck, Health, TCPCheck
 from procreaper.child import group_lives
 from procreaper.events import (
+    Checked,
     CheckFinished,
     ChildExited,
     Event,
@@ -30,6 +31,7 @@ from procreaper.events import (
     Reload,
     Removed,
     Restart,
+    RestartReason,
     RunBegan,
     RunEnded,
     Shutdown,
@@ -123,6 +125,40 @@ async def test_a_process_that_fails_is_restarted_until_its_retries_are_used_up(s
     assert app.output("web") == b"run\n" * 3
     assert app.states("web").count(State.RESTARTING) == 2
     assert app.states("web")[-1] is State.FAILED
+
+
+@in_loop
+async def test_each_restart_is_told_with_its_reason(survivors: Survivors) -> None:
+    app = App(process("web", STAY, restart=When.ALWAYS, backoff=Backoff(initial=0.001)))
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready()
+    os.kill(app.all(RunBegan)[0].pid, signal.SIGKILL)
+    await app.is_ready(2)
+    app.owner.post(Restart(("web",)))
+    await app.is_ready(3)
+    app.owner.post(Shutdown(0))
+    await running
+    reasons = [notice.restart for notice in app.all(Transition) if notice.restart is not None]
+    assert reasons == [RestartReason.EXIT, RestartReason.MANUAL]
+    assert [status.restarts for status in app.owner.status()] == [2]
+
+
+@in_loop
+async def test_each_health_check_is_told_with_its_outcome_and_how_long_it_took(
+    survivors: Survivors, tmp_path: Path
+) -> None:
+    check = ExecCheck(("test", "-f", str(tmp_path / "up")))
+    app = App(process("web", STAY, health=Health(check=check, start_interval=0.001)))
+    running = asyncio.create_task(app.owner.run())
+    await app.sees(lambda: len(app.all(Checked)) >= 2)
+    (tmp_path / "up").touch()
+    await app.sees(lambda: app.states("web")[-1] is State.HEALTHY)
+    app.owner.post(Shutdown(0))
+    await running
+    *failed, passed = app.all(Checked)
+    assert passed.error is None
+    assert all(check.error is not None for check in failed)
+    assert all(0 < check.duration < LIMIT for check in (*failed, passed))
 
 
 @in_loop

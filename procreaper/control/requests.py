@@ -296,6 +296,9 @@ def _past(notice: events.Notice) -> Iterator[Line]:
             yield Line(_encode(protocol.SignalNotice(time, readable(name), pid, number)), name)
         case events.Removed(time=time, name=name):
             yield Line(_encode(protocol.RemovedNotice(time, readable(name))), name)
+        case events.Checked():
+            # What came of it is told by the status.
+            return
         case events.Message(time=time, text=text):
             yield Line(_encode(protocol.MessageNotice(time, readable(text))), None, spoken=True)
         case _:
