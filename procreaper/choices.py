@@ -53,6 +53,7 @@ class Options(NamedTuple):
     detach: bool = False
     wait: bool = False
     wait_timeout: str | None = None
+    http: str | None = None
 
 
 def choose(
@@ -93,6 +94,8 @@ def choose(
     if options.log_format not in (None, *LOG_FORMATS):
         message = f"--log-format {options.log_format}: there is no such format"
         problems.append(Problem(message, hint=did_you_mean(str(options.log_format), LOG_FORMATS)))
+    if options.http is not None:
+        problems += _check_http(options.http)
     return choices, problems
 
 
@@ -109,6 +112,17 @@ def check_counts(counts: Mapping[str, int], known: Sequence[str]) -> list[Proble
         elif count > MOST_PROCESSES:
             problems.append(_too_many(item))
     return problems
+
+
+def _check_http(text: str) -> list[Problem]:
+    # Not at the top: a plain start does not need it.
+    from procreaper.address import HINT, parse_address
+
+    try:
+        parse_address(text)
+    except ValueError as error:
+        return [Problem(f"--http {text}: {error}", hint=HINT)]
+    return []
 
 
 def check_port(environments: Sequence[Environment]) -> list[Problem]:

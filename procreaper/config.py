@@ -19,7 +19,9 @@ from procreaper.planning import ProcessType, Surroundings, make_plan
 from procreaper.procfile import NO_PROCESS, OURS, Environment, Procfile, parse_environment, parse_procfile
 
 if TYPE_CHECKING:
+    from procreaper.address import Address
     from procreaper.checks import HealthCheck
+    from procreaper.errors import Level
     from procreaper.instances import LoadCheck
     from procreaper.layers import Layers
     from procreaper.settings import Settings
@@ -57,7 +59,7 @@ class Project(NamedTuple):
 class Configuration(NamedTuple):
     """What `start` needs: the plan, the quiet ones in it, the warnings, and what the output looks like.
 
-    `log_format` is ``text`` or ``json``; `http` is where to serve status and metrics, as it was written, or None.
+    `log_format` is ``text`` or ``json``; `http` is where to serve status and metrics, or None.
     `groups` are the names that stand for several.
     """
 
@@ -66,12 +68,26 @@ class Configuration(NamedTuple):
     warnings: tuple[Problem, ...]
     log_format: str = "text"
     timestamps: bool = True
-    http: str | None = None
+    http: Listen | None = None
     groups: Mapping[str, Sequence[str]] = {}
 
 
 # What somebody has asked for since the start, where nobody has.
 NOTHING_SCALED: Mapping[str, int] = {}
+
+
+class Listen(NamedTuple):
+    """Where to listen, and where that stands: in line `line` of the file `path`, or on the command line."""
+
+    address: Address
+    text: str
+    path: str | None = None
+    line: int | None = None
+
+    def problem(self, message: str, hint: str, level: Level = "error") -> Problem:
+        """A problem with that address."""
+        place = "`control.http`" if self.path is not None else "--http"
+        return Problem(f"{place} {self.text}: {message}", self.path, self.line, hint, level)
 
 
 def read_project(options: Options, own_environment: Mapping[str, str]) -> Project:
@@ -319,18 +335,45 @@ def _concurrency(project: Project) -> dict[str, int]:
 
 
 def _with_output(configuration: Configuration, options: Options, settings: Settings | None) -> Configuration:
-    timestamps, log_format, http = options.timestamp, options.log_format, None
-    groups: Mapping[str, Sequence[str]] = {}
+    timestamps, log_format = options.timestamp, options.log_format
     if settings is not None:
-        output, control = settings.document.output, settings.document.control
+        output = settings.document.output
         if output:
             log_format = log_format or output.format or None
             timestamps = output.timestamps is not False if timestamps is None else timestamps
-        http = (control.http or None) if control else None
-        groups = settings.document.groups
-    return configuration._replace(
-        log_format=log_format or "text", timestamps=timestamps is not False, http=http, groups=groups
-    )
+        configuration = configuration._replace(groups=settings.document.groups)
+    configuration = configuration._replace(log_format=log_format or "text", timestamps=timestamps is not False)
+    http = _http(options, settings)
+    return configuration if http is None else _with_http(configuration, http)
+
+
+def _http(options: Options, settings: Settings | None) -> Listen | None:
+    """Where to serve status and metrics; None also where that is no address, which is told elsewhere."""
+    control = None if settings is None else settings.document.control
+    text = options.http or (control.http or None if control else None)
+    if text is None:
+        return None
+    from procreaper.address import parse_address
+
+    try:
+        address = parse_address(text)
+    except ValueError:
+        return None
+    if options.http is not None or settings is None:
+        return Listen(address, text)
+    return Listen(address, text, settings.path, settings.problem(("control", "http"), "").line)
+
+
+def _with_http(configuration: Configuration, http: Listen) -> Configuration:
+    """The configuration with a server, and a warning where a process may want its port."""
+    port = str(http.address.port)
+    names = [process.name for process in configuration.plan.processes if (process.env or {}).get("PORT") == port]
+    configuration = configuration._replace(http=http)
+    if port == "0" or not names:
+        return configuration
+    message = f"port {port} is also the PORT of `{names[0]}`, which will find it taken"
+    problem = http.problem(message, "choose another one, or `0` for one that is free", "warning")
+    return configuration._replace(warnings=(*configuration.warnings, problem))
 
 
 def _no_checks(url: str) -> HealthCheck:

@@ -423,8 +423,9 @@ class ControlSettings(Struct, forbid_unknown_fields=True):
     http: Annotated[
         Text | UnsetType,
         Meta(
-            description="`host:port` of a read-only HTTP server with status and metrics, on this machine only; off if "
-            "not given.",
+            description="`host:port`, or a port, of a read-only HTTP server with status, events, logs and metrics, on "
+            "this machine only; port 0 is one that is free; off if not given. `--http` beats it. It takes "
+            "`pip install 'procreaper[http]'`.",
             examples=["127.0.0.1:9464"],
         ),
     ] = UNSET

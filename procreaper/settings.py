@@ -23,7 +23,6 @@ from procreaper.places import Keys, find_line, find_places
 from procreaper.schema import Document
 from procreaper.spelling import quote, spell
 
-HIGHEST_PORT = 65535
 # How tomllib shows a path of keys.
 QUOTE, QUOTED_COMMA = "'", "', '"
 _SYNTAX_HINTS = {
@@ -111,25 +110,21 @@ def _nul_problems(settings: Settings, data: Mapping[str, object]) -> Iterator[Pr
 def _control_problems(settings: Settings) -> Iterator[Problem]:
     control = settings.document.control
     if control and control.http:
+        # Not at the top: it imports ipaddress, for this alone.
+        from procreaper.address import HINT, parse_address
+
         keys = ("control", "http")
-        host, _, port = control.http.rpartition(":")
-        if not (port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= HIGHEST_PORT):
-            message = f"`{spell(keys)}` must be a host and a port, not {quote(control.http)}"
-            yield settings.problem(keys, message, 'for example "127.0.0.1:9464"')
-        elif not _is_loopback(host):
-            message = f"`{spell(keys)}` must be an address of this machine's own, not {quote(host)}"
-            yield settings.problem(keys, message, f'for example "127.0.0.1:{port}"; a proxy can open it to others')
-
-
-def _is_loopback(host: str) -> bool:
-    from ipaddress import ip_address
-
-    if host in ("", "localhost"):
-        return True
-    try:
-        return ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return False
+        try:
+            address = parse_address(control.http)
+        except ValueError as error:
+            message = f"`{spell(keys)}` must be a host and a port, not {quote(control.http)}: {error}"
+            yield settings.problem(keys, message, HINT)
+        else:
+            if not address.is_loopback:
+                # The file is shared by all who work on the project; who opens what to others says so himself.
+                message = f"`{spell(keys)}` must be an address of this machine's own, not {quote(address.host)}"
+                hint = f'for example "127.0.0.1:{address.port}"; `start --http {address}` opens it to others'
+                yield settings.problem(keys, message, hint)
 
 
 def unusable(problem: Problem) -> Settings:

@@ -63,6 +63,7 @@ LAYERS = {
     "procreaper.planning": "rule",
     "procreaper.choices": "rule",
     "procreaper.shell": "rule",
+    "procreaper.address": "rule",
     "procreaper.lint": "rule",
     "procreaper.outcome": "rule",
     "procreaper.lookup": "hand",

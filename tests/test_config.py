@@ -351,3 +351,49 @@ def test_what_others_depend_on_cannot_be_scaled_to_nothing() -> None:
     source = Source(Options(), terminal=False)
     [problem] = refusals(source, {"worker": 0})
     assert problem.message == "`web` depends on `worker`, but the concurrency of `worker` is 0"
+
+
+# Where status and metrics are served.
+
+
+def test_without_a_word_nothing_is_served() -> None:
+    Path(".reaper.toml").write_text("[control]\n")
+    assert configured().http is None
+
+
+def test_the_flag_beats_the_settings_and_each_knows_its_place() -> None:
+    Path(".reaper.toml").write_text('\n[control]\nhttp = "localhost:9464"\n')
+    from_file, from_flag = configured().http, configured(http="[::1]:0").http
+    assert from_file is not None
+    assert from_flag is not None
+    assert (str(from_file.address), from_file.path, from_file.line) == ("localhost:9464", ".reaper.toml", 3)
+    assert str(from_file.problem("no", "yes")) == (
+        ".reaper.toml:3: error: `control.http` localhost:9464: no\n  hint: yes"
+    )
+    assert str(from_flag.address) == "[::1]:0"
+    assert str(from_flag.problem("no", "yes")) == "procreaper: error: --http [::1]:0: no\n  hint: yes"
+
+
+def test_what_is_no_address_is_refused() -> None:
+    problem = refused(http="localhost")
+    assert problem.message == "--http localhost: the port is missing"
+    assert "`[::1]:9464`" in (problem.hint or "")
+    assert refused(http="").message == "--http : the port is missing"
+
+
+def test_only_who_starts_it_can_open_it_to_others() -> None:
+    address = configured(http="0.0.0.0:9464").http
+    assert address is not None
+    assert not address.address.is_loopback
+    Path(".reaper.toml").write_text('[control]\nhttp = "0.0.0.0:9464"\n')
+    problem = refused()
+    assert problem.place == ".reaper.toml:2"
+    assert "`start --http 0.0.0.0:9464`" in (problem.hint or "")
+
+
+def test_a_port_that_a_process_may_want_is_warned_of() -> None:
+    [problem] = configured(http="5100").warnings
+    assert problem.message == "--http 5100: port 5100 is also the PORT of `worker.1`, which will find it taken"
+    assert configured(http="5101").warnings == ()
+    # That is any port that is free, for each of them.
+    assert configured(http="0", port="0").warnings == ()

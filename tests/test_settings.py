@@ -191,13 +191,13 @@ def test_a_nul_is_refused_wherever_it_hides() -> None:
     assert only(parsed('[process.web.env]\n"A\\u0000" = "b"\n').problems).line == 2
 
 
-@pytest.mark.parametrize("http", ["127.0.0.1:9464", "localhost:1", "[::1]:9464", ":80", "9464", "127.1.2.3:65535"])
+@pytest.mark.parametrize("http", ["127.0.0.1:9464", "localhost:1", "[::1]:0", ":80", "9464", "127.1.2.3:65535"])
 def test_the_control_server_may_listen_on_this_machine(http: str) -> None:
     assert parsed(f"[control]\nhttp = '{http}'\n").problems == ()
 
 
 @pytest.mark.parametrize(
-    "http", ["0.0.0.0:80", "example.org:80", "[::]:80", "localhost", "127.0.0.1:0", "localhost:x", "1:70000"]
+    "http", ["0.0.0.0:80", "example.org:80", "[::]:80", "localhost", "::1:80", "localhost:x", "1:70000"]
 )
 def test_the_control_server_may_not_listen_elsewhere(http: str) -> None:
     problem = only(parsed(f"\n[control]\nhttp = '{http}'\n").problems)

@@ -217,6 +217,9 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
         "--wait", action="store_true", help="with -D: return when all are up, or fail and tell who is not and why"
     )
     parser.add_argument("--wait-timeout", metavar="SECONDS", help="with --wait: fail if that takes longer")
+    parser.add_argument(
+        "--http", metavar="[HOST:]PORT", help="serve status, events, logs and metrics there, read-only (default: off)"
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", default=[], help="what to start (default: all)")
 
 
