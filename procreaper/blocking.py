@@ -17,6 +17,7 @@ from procreaper.status import Status
 
 if TYPE_CHECKING:
     from procreaper.library import Reaper
+    from procreaper.metrics import Collector
 
 Result = TypeVar("Result")
 
@@ -62,6 +63,12 @@ class BlockingReaper:
     def subscribe(self) -> BlockingSubscription:
         """As `Reaper.subscribe`; iterate with a plain ``for``."""
         return BlockingSubscription(self._call(lambda: _as_coroutine(self._reaper.subscribe)), self._call)
+
+    def collector(self) -> Collector:
+        """As `Reaper.collector`; to count from the beginning, call that one before entering."""
+        if not self._thread.is_alive():
+            return self._reaper.collector()
+        return self._call(lambda: _as_coroutine(self._reaper.collector))
 
     def begin(self) -> None:
         """Start the thread and, in it, everything. Raises what entering the reaper raises."""

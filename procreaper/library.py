@@ -17,6 +17,7 @@ from procreaper import plan
 from procreaper.checks import Check, Health, LogCheck
 from procreaper.errors import NotReadyError, UnknownProcessError, UsageError
 from procreaper.events import Event, Notice, Output, Restart, Shutdown, Start, Stop, Transition
+from procreaper.output.counts import Counts
 from procreaper.output.hub import Hub
 from procreaper.output.log import Log
 from procreaper.output.subscription import Subscription
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from procreaper.blocking import BlockingReaper
+    from procreaper.metrics import Collector
     from procreaper.status import Status
 
 Word = Literal["never", "on-failure", "always"]
@@ -137,6 +139,7 @@ class Reaper:
         self._subscriptions: set[Subscription] = set()
         self._transition = asyncio.Event()
         self._blocking: BlockingReaper | None = None
+        self._collector: Collector | None = None
         for process in processes:
             self.add(process)
 
@@ -241,6 +244,28 @@ class Reaper:
         self._subscriptions.add(subscription)
         self._hub.add(subscription)
         return subscription
+
+    def collector(self) -> Collector:
+        """A collector of the metrics of these processes, for any registry of `prometheus_client`.
+
+        It counts from the first call on, so call it before entering; all calls give the same one. It can be asked in
+        any thread, before the reaper runs (there are no processes then) and after. Names and labels of the metrics are
+        those of `procreaper start --http`. Raises UsageError where `prometheus-client` is not installed.
+
+        >>> prometheus_client.REGISTRY.register(reaper.collector())  # doctest: +SKIP
+        """
+        if self._collector is None:
+            try:
+                from procreaper.metrics import Collector
+            except ImportError as error:
+                if (error.name or "").partition(".")[0] != "prometheus_client":
+                    raise
+                message = "to collect metrics takes `prometheus-client`, which is not installed"
+                raise UsageError(message, hint="pip install 'procreaper[http]'") from None
+            counts = Counts()
+            self._hub.add(counts)
+            self._collector = Collector(lambda: () if self._owner is None else self._owner.look(), counts)
+        return self._collector
 
     async def __aenter__(self) -> Reaper:
         self._begin()

@@ -194,6 +194,10 @@ class Owner:
         """What every process is doing at this moment."""
         return tuple(self._status(life) for life in self._fleet.members.values())
 
+    def look(self) -> tuple[tuple[Process, Status], ...]:
+        """Every process and what it is doing, all at the same moment; may be called in any thread."""
+        return tuple((life.process, self._status(life)) for life in self._fleet.members.values())
+
     def status_of(self, name: str) -> Status:
         """What one process is doing at this moment. Raises KeyError for one that there is not."""
         return self._status(self._fleet.members[name])

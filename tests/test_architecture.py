@@ -91,6 +91,7 @@ LAYERS = {
     "procreaper.control.screen": "hand",
     "procreaper.control.client": "face",
     "procreaper.export.*": "face",
+    "procreaper.metrics": "face",
     "procreaper.reaper": "owner",
     "procreaper.cli.*": "face",
 }
@@ -113,6 +114,8 @@ ONLY_IN = {
     "watchfiles": ("procreaper.watch",),
     "colorama": ("procreaper.output.terminal",),
     "dotenv": ("procreaper.dotenv",),
+    "aiohttp": ("procreaper.http",),
+    "prometheus_client": ("procreaper.http", "procreaper.library", "procreaper.metrics"),
 }
 # Their tasks do not live on: the owner itself, in the loop of the library's user or of a thread; and a spawn that
 # a cancellation must not interrupt; and the watchers, of which each has a thread to wait for.
@@ -267,8 +270,18 @@ def test_what_the_rules_allow_is_not_complained_about(module: str, source: str) 
 
 # What a process costs that only starts and checks. asyncio itself imports logging, socket, ssl and subprocess.
 HEAVY = (
-    *("anyio", "argcomplete", "colorama", "honcho.command", "honcho.export", "honcho.manager", "importlib.metadata"),
-    *("http", "jinja2", "json", "msgspec", "multiprocessing", "pathlib", "difflib", "tempfile", "tomllib"),
+    *(
+        "aiohttp",
+        "anyio",
+        "argcomplete",
+        "colorama",
+        "honcho.command",
+        "honcho.export",
+        "honcho.manager",
+        "importlib.metadata",
+    ),
+    *("http", "jinja2", "json", "msgspec", "multiprocessing", "pathlib", "difflib", "prometheus_client", "ssl"),
+    *("tempfile", "tomllib"),
     *("unittest", "urllib.request", "uuid", "watchfiles", "xml", "zipfile"),
 )
 LATER = ("asyncio", "logging", "socket", "subprocess", "threading", "procreaper.reaper", "procreaper.output")
