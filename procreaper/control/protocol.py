@@ -287,7 +287,8 @@ class SignalNotice(Notice, frozen=True, tag="signal"):
 class TransitionNotice(Notice, frozen=True, tag="transition"):
     """What people are told of a change of state, for those who follow the output; the fields of `events.Transition`.
 
-    The time may be long past, where a `status` tells of the present.
+    The time may be long past, where a `status` tells of the present. `restart` is why there is to be one more run, one
+    of the words of `events.RestartReason`, where that has just been settled.
     """
 
     name: str
@@ -299,6 +300,7 @@ class TransitionNotice(Notice, frozen=True, tag="transition"):
     backoff: float | None = None
     code: int | None = None
     signal: int | None = None
+    restart: str | None = None
 
 
 class MessageNotice(Notice, frozen=True, tag="message"):

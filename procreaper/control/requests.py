@@ -24,6 +24,7 @@ from procreaper.control.feed import Feed, Line
 from procreaper.control.replanning import Replanning, Source
 from procreaper.control.replies import readable
 from procreaper.control.server.connection import Connection
+from procreaper.control.view import changes, view_notice, view_process
 from procreaper.errors import ProcreaperError
 from procreaper.output.hub import Hub
 from procreaper.plan import Process, reachable
@@ -170,26 +171,7 @@ class Requests:
         return tuple(self._process(name) for name in selected)
 
     def _process(self, name: str) -> protocol.Process:
-        status, process = self._owner.status_of(name), self._owner.process(name)
-        return protocol.Process(
-            name=readable(name),
-            type=readable(process.type),
-            state=status.state.value,
-            reason=readable(status.reason),
-            run=status.run,
-            pid=status.pid,
-            retries=status.retries,
-            restarts=status.restarts,
-            backoff=status.backoff,
-            started_at=None if status.started_at is None else status.started_at.timestamp(),
-            exit_code=status.exit_code,
-            up=status.up,
-            out_of_reach=status.out_of_reach,
-            port=_port(process),
-            pty=process.pty,
-            log=None if process.log is None else readable(process.log.path),
-            detached=process.detached,
-        )
+        return view_process(self._owner.status_of(name), self._owner.process(name))
 
     def _follow(self, request: protocol.Follow, connection: Connection) -> protocol.Followed:
         snapshot = self._snapshot(request.names)
@@ -264,45 +246,17 @@ class Requests:
     def _told(self, notice: events.Notice) -> Iterator[Line]:
         """What followers are told of a notice: what it says, and how the process that it is about is now."""
         yield from _past(notice)
-        if isinstance(notice, events.Transition | events.RunBegan):
+        if changes(notice):
             yield Line(_encode(protocol.StatusNotice(notice.time, self._process(notice.name))), notice.name)
 
 
 def _past(notice: events.Notice) -> Iterator[Line]:
     """What a notice says, at whatever time it is read."""
-    match notice:
-        case events.Output():
-            yield from _lines_of(notice)
-        case events.Transition(time=time, name=name, exit=end):
-            told: protocol.Notice = protocol.TransitionNotice(
-                time=time,
-                name=readable(name),
-                before=notice.before.value,
-                state=notice.state.value,
-                reason=readable(notice.reason),
-                reason_before=readable(notice.reason_before),
-                retries=notice.retries,
-                backoff=notice.backoff,
-                code=None if end is None else end.code,
-                signal=None if end is None else end.signal,
-            )
-            yield Line(_encode(told), name, spoken=True)
-        case events.RunBegan(time=time, name=name, pid=pid, pty=pty):
-            yield Line(_encode(protocol.BeganNotice(time, readable(name), pid, pty)), name)
-        case events.RunEnded(time=time, name=name, pid=ended, exit=end, reason=reason, asked=asked):
-            told = protocol.EndedNotice(time, readable(name), ended, end.code, end.signal, readable(reason), asked)
-            yield Line(_encode(told), name)
-        case events.SignalSent(time=time, name=name, pid=pid, signal=number):
-            yield Line(_encode(protocol.SignalNotice(time, readable(name), pid, number)), name)
-        case events.Removed(time=time, name=name):
-            yield Line(_encode(protocol.RemovedNotice(time, readable(name))), name)
-        case events.Checked():
-            # What came of it is told by the status.
-            return
-        case events.Message(time=time, text=text):
-            yield Line(_encode(protocol.MessageNotice(time, readable(text))), None, spoken=True)
-        case _:
-            assert_never(notice)
+    if isinstance(notice, events.Output):
+        yield from _lines_of(notice)
+    elif (told := view_notice(notice)) is not None:
+        name = None if isinstance(notice, events.Message) else notice.name
+        yield Line(_encode(told), name, spoken=isinstance(notice, events.Message | events.Transition))
 
 
 def _lines_of(output: events.Output) -> Iterator[Line]:
@@ -319,8 +273,3 @@ def _lines_of(output: events.Output) -> Iterator[Line]:
 
 def _encode(notice: protocol.Notice) -> bytes:
     return msgspec.json.encode(notice) + b"\n"
-
-
-def _port(process: Process) -> int | None:
-    port = "" if process.env is None else process.env.get("PORT", "")
-    return int(port) if port.isascii() and port.isdecimal() else None
