@@ -92,6 +92,7 @@ LAYERS = {
     "procreaper.control.client": "face",
     "procreaper.export.*": "face",
     "procreaper.metrics": "face",
+    "procreaper.http.*": "face",
     "procreaper.control.view": "rule",
     "procreaper.reaper": "owner",
     "procreaper.cli.*": "face",

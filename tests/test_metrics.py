@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from loops import in_loop
@@ -168,3 +172,31 @@ def test_without_the_package_there_is_an_error_with_a_remedy(monkeypatch: pytest
         pr.Reaper().collector()
     assert "`prometheus-client`" in caught.value.message
     assert caught.value.hint == "pip install 'procreaper[http]'"
+
+
+# The page about them.
+
+PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
+
+
+def test_the_page_has_every_metric_with_its_kind() -> None:
+    told = {}
+    for family in Collector(list, Counts()).describe():
+        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        told[family.name + suffix] = "gauge" if family.type == "info" else family.type
+    assert dict(re.findall(r"^\| `(procreaper_\w+)` \| (\w+) \|", PAGE, re.M)) == told
+
+
+def test_the_page_has_every_reason_for_a_restart() -> None:
+    [line] = [line for line in PAGE.splitlines() if line.startswith("| `procreaper_process_restarts_total`")]
+    assert re.findall(r"`(\w+)`", line)[2:] == list(RestartReason)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_what_the_page_proposes_for_prometheus_is_valid(tmp_path: Path) -> None:
+    for name, text in re.findall(r"^```yaml\n# (\S+)\n(.*?)^```$", PAGE, re.M | re.S):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    command = ["promtool", "check", "config", str(tmp_path / "prometheus.yml")]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "2 rules found" in checked.stdout

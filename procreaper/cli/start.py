@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from procreaper.cli.problems import complain, report
 from procreaper.cli.project import Source
 from procreaper.cli.rendering import make_format
-from procreaper.config import Options
+from procreaper.config import Listen, Options
 from procreaper.errors import Problem, ProcreaperError
 from procreaper.formats import Style
 from procreaper.guard import Guard
@@ -24,8 +24,10 @@ from procreaper.orphans import Adoption, Orphans, add_mark, adopt
 
 if TYPE_CHECKING:
     import asyncio
+    import socket
     from types import ModuleType
 
+    from procreaper.address import Address
     from procreaper.cli.background import Background
     from procreaper.output.files import LogFiles
     from procreaper.output.rotation import Passage
@@ -82,21 +84,30 @@ def start(options: Options, style: Style) -> int:
 
 
 def _run(source: Source, style: Style, options: Options, path: str, background: Background | None = None) -> int:
+    http = source.configuration.http
+    listening = None if http is None else _listen(http)
     adoption = adopt()
     # Before there is anything to be guarded; it comes up while we go on.
     guard = Guard(f"{VARIABLE}={path}", {VARIABLE: GUARD}, complain)
     guard.start()
 
     plan = source.configuration.plan
-    asyncio = _import_asyncio(with_ssl=any(process.health is not None for process in plan.processes))
+    with_ssl = listening is not None or any(process.health is not None for process in plan.processes)
+    asyncio = _import_asyncio(with_ssl=with_ssl)
     loop = asyncio.new_event_loop()
     _watch_children_by_descriptor(loop)
     guard.attend(loop)
     # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
     with _kept_modes() if background is None else nullcontext():
-        supervising = _supervise(source, style, guard, adoption, options, background)
+        supervising = _supervise(source, style, guard, adoption, options, background, listening)
         status: int = loop.run_until_complete(supervising)
     return status
+
+
+def _listen(where: Listen) -> tuple[socket.socket, Address]:
+    from procreaper.http.listening import listen
+
+    return listen(where)
 
 
 def _kept_modes() -> AbstractContextManager[None]:
@@ -114,6 +125,7 @@ async def _supervise(
     adoption: Adoption,
     options: Options,
     background: Background | None,
+    listening: tuple[socket.socket, Address] | None,
 ) -> int:
     import asyncio
 
@@ -249,6 +261,19 @@ async def _supervise(
     signals_as_requests(on_signal, owner.say)
     if style.terminal:
         follow_window(owner.resize)
+    site = None
+    if listening is not None:
+        from procreaper.http.server import Server
+
+        site = Server(
+            *listening,
+            owner=owner,
+            hub=hub,
+            history=history,
+            groups=lambda: source.configuration.groups,
+            complain=complain,
+        )
+        await site.begin()
     # What has been made so far stays for good.
     gc.freeze()
     gc.enable()
@@ -265,6 +290,8 @@ async def _supervise(
         raise errors[0] from None
     finally:
         over.set()
+        if site is not None:
+            await site.end(code)
         if files is not None:
             # It may have something to tell.
             await files.drain(patience=max(PATIENCE, patience()))

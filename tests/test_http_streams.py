@@ -1,0 +1,67 @@
+"""Output as messages; readers of streams are tested with the server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from procreaper.events import Output
+from procreaper.http import streams
+from procreaper.http.streams import SLICE, encode_output
+
+
+def texts(data: bytes) -> list[str]:
+    """The texts of the messages, each of which is what it has to be."""
+    found = []
+    for line in encode_output(Output(1.5, "web.1", data)):
+        event, body, *rest = line.data.decode().split("\n")
+        assert (event, rest) == ("event: output", ["", ""])
+        message = json.loads(body.removeprefix("data: "))
+        assert (message["name"], message["time"], line.name, line.spoken) == ("web.1", 1.5, "web.1", True)
+        found.append(message["text"])
+    assert sum(line.output for line in encode_output(Output(1.5, "web.1", data))) == len(data)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"hello\n", "hello\n"),
+        (b"a\nb\n", "a\nb\n"),
+        (b"half", "half"),
+        (b"a\rb\r\n\x00\x1b[31m", "a\rb\r\n\x00\x1b[31m"),
+        (b"\xff\n", "\ufffd\n"),
+        ("\u00e9\u2028\n".encode(), "\u00e9\u2028\n"),
+    ],
+)
+def test_what_is_written_is_one_message(data: bytes, text: str) -> None:
+    assert texts(data) == [text]
+
+
+def test_much_is_cut_behind_a_line() -> None:
+    line = "x" * 99 + "\n"
+    found = texts(line.encode() * 2000)
+    assert len(found) > 1
+    assert all(text.endswith("\n") and len(text) <= SLICE for text in found)
+    assert "".join(found) == line * 2000
+
+
+@given(st.text(min_size=1), st.integers(1, 40))
+def test_nothing_is_lost_and_no_character_is_cut(text: str, size: int) -> None:
+    before, streams.SLICE = streams.SLICE, max(size, streams.LONGEST_CHARACTER)
+    try:
+        assert "".join(texts(text.encode(errors="replace"))) == text.encode(errors="replace").decode()
+    finally:
+        streams.SLICE = before
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_have_an_end(data: bytes) -> None:
+    before, streams.SLICE = streams.SLICE, 8
+    try:
+        texts(data)
+    finally:
+        streams.SLICE = before
