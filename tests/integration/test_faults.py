@@ -193,7 +193,7 @@ main()
         ("from procreaper.child import Child", "Child.process_exited"),
         ("from procreaper.formats import TextFormat", "TextFormat._lines"),
         ("from procreaper import fleet", "fleet.step"),
-        ("from procreaper import config", "config.configure"),
+        ("from procreaper import config", "config.examine"),
     ],
 )
 def test_a_bug_of_ours_is_told_in_one_line_and_leaves_nothing(project: Project, place: str, name: str) -> None:

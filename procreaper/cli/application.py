@@ -1,0 +1,283 @@
+"""The app that runs here: its owner with every hand and sink around it, from the first child to the last word.
+
+Rules: puts together what the others are, and decides nothing about processes. Imported once asyncio is, so that what a
+mistake in the files does not need is not loaded for it; what only some apps need is imported where they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from procreaper.child import BIG_READ, SMALL_READ
+from procreaper.cli.problems import complain
+from procreaper.cli.project import Source
+from procreaper.cli.rendering import make_format
+from procreaper.cli.serve import Control
+from procreaper.config import Options
+from procreaper.errors import Problem
+from procreaper.events import Shutdown
+from procreaper.formats import Style
+from procreaper.guard import Guard
+from procreaper.kinship import VARIABLE
+from procreaper.orphans import Adoption, Orphans
+from procreaper.output.history import History
+from procreaper.output.hub import Hub
+from procreaper.output.terminal import HIGH, HIGH_ON_SCREEN, Terminal
+from procreaper.output.terminal import READER_GONE as GONE
+from procreaper.plan import Plan
+from procreaper.reaper import Owner
+from procreaper.signals import follow_window, signals_as_requests
+
+if TYPE_CHECKING:
+    import socket
+
+    from procreaper.address import Address
+    from procreaper.cli.background import Background
+    from procreaper.http.server import Server
+    from procreaper.output.files import LogFiles
+    from procreaper.output.rotation import Passage
+
+STDOUT, STDERR = 1, 2
+# What a shell reports when a program ended because the reader of its output had gone (128 + SIGPIPE).
+READER_GONE = 141
+OUTPUT_LOST = 1
+UNREACHABLE = 1
+INTERNAL_ERROR = 70
+# So many seconds a reader may rest before what it has not read is given up, at least.
+PATIENCE = 5.0
+FROM_ANOTHER = "from a second terminal: procreaper ps, logs -f, attach NAME, restart NAME"
+
+
+class Surroundings(NamedTuple):
+    """What stands around an app before it begins: who guards it, what it adopts, where it is shown and served.
+
+    `background` is None where it runs in this terminal, `listening` where nobody asked for HTTP.
+    """
+
+    guard: Guard
+    adoption: Adoption
+    background: Background | None = None
+    listening: tuple[socket.socket, Address] | None = None
+
+
+class Application:
+    """Runs what `source` plans, within the running loop. Raises ProcreaperError where a log file cannot be opened."""
+
+    def __init__(self, source: Source, style: Style, options: Options, surroundings: Surroundings) -> None:
+        configuration = source.configuration
+        self._source = source
+        self._style = style
+        self._surroundings = surroundings
+        self._loop = asyncio.get_running_loop()
+        self._supervising: asyncio.Task[int] | None = None
+        self._errors: list[BaseException] = []
+        self._is_over = False
+        self._quiet = set(configuration.quiet)
+        self._logs = _written_files(configuration.plan)
+        self._text = make_format(configuration.log_format, configuration.plan.processes, style)
+        self._hub = Hub()
+        self._history = History()
+        self._files = self._open_files(configuration.plan, options)
+        self._shown = surroundings.background or self._open_terminal()
+        self._orphans = Orphans(
+            os.environ[VARIABLE],
+            surroundings.adoption,
+            self._loop,
+            say=lambda text: self._owner.say(text),
+            enlist=surroundings.guard.enlist,
+            discharge=surroundings.guard.discharge,
+        )
+        root = options.root or options.app_root or "."
+        self._control = Control(
+            root,
+            self._hub,
+            lambda: self._owner,
+            source,
+            self._history.tail,
+            find=self._find_in_files,
+            tried=self._control_tried,
+        )
+        # Behind the one above: what is shown is told after the socket is there.
+        for sink in (self._history, self._shown, self._files):
+            if sink is not None:
+                self._hub.add(sink)
+        self._owner = Owner(
+            configuration.plan,
+            publish=self._hub.publish,
+            largest_read=SMALL_READ if style.terminal else BIG_READ,
+            logs=self._logs,
+            custody=self._orphans,
+            window=self._window,
+            on_plan=self._take_plan,
+            root=root,
+        )
+
+    async def run(self) -> int:
+        """Supervise until the app has ended, and everything has been told; the answer is the exit status."""
+        self._supervising = asyncio.current_task()
+        self._loop.set_exception_handler(self._on_loop_error)
+        signals_as_requests(self._on_signal, self._owner.say)
+        if self._style.terminal:
+            follow_window(self._owner.resize)
+        site = await self._serve()
+        # What has been made so far stays for good.
+        gc.freeze()
+        gc.enable()
+        code = INTERNAL_ERROR
+        try:
+            code = await self._owner.run()
+            await self._orphans.end(patience=self._slowest_end())
+            self._leave_guard()
+        except asyncio.CancelledError:
+            raise self._errors[0] from None
+        finally:
+            self._is_over = True
+            if site is not None:
+                await site.end(code)
+            patience = max(PATIENCE, self._slowest_end())
+            if self._files is not None:
+                # It may have something to tell.
+                await self._files.drain(patience=patience)
+            await self._shown.drain(patience=patience)
+            code = code if code or not self._shown.lost else OUTPUT_LOST
+            await self._control.end(code)
+        return code
+
+    def _leave_guard(self) -> None:
+        if self._surroundings.adoption.complete:
+            self._surroundings.guard.dismiss()
+        else:
+            # It finds by their mark those who did not come to us.
+            self._surroundings.guard.release()
+
+    def _slowest_end(self) -> float:
+        """How long whoever is slowest to end may take, in seconds."""
+        return max((process.ending.timeout for process in self._owner.processes), default=0.0)
+
+    # What the app is shown on, and written to.
+
+    def _open_terminal(self) -> Terminal:
+        high = HIGH_ON_SCREEN if self._style.terminal else HIGH
+        return Terminal(
+            STDOUT, self._text, quiet=self._quiet, high=high, on_room=self._on_room, on_broken=self._on_broken
+        )
+
+    def _open_files(self, plan: Plan, options: Options) -> LogFiles | None:
+        if all(process.log is None for process in plan.processes):
+            return None
+        from procreaper.cli.logfiles import open_logs
+
+        return open_logs(plan, options, on_room=self._on_room, say=lambda text: self._owner.say(text))
+
+    def _take_plan(self, plan: Plan) -> None:
+        """The owner has another plan from now on."""
+        self._quiet.clear()
+        self._quiet.update(process.name for process in plan.processes if process.quiet)
+        self._logs[:] = _written_files(plan)
+        if self._files is None and any(process.log is not None for process in plan.processes):
+            from procreaper.output.files import LogFiles
+
+            self._files = LogFiles((), on_room=self._on_room, say=self._owner.say)
+            self._hub.add(self._files)
+        if self._files is not None:
+            self._files.assign(plan.processes)
+
+    def _window(self) -> os.terminal_size:
+        from procreaper.screen import size
+
+        background = self._surroundings.background
+        return size(STDOUT, os.environ, margin=self._text.margin) if background is None else background.size
+
+    # What others tell.
+
+    def _on_room(self) -> None:
+        # What one of them has room for must not be pressed upon the other.
+        if self._shown.has_room and (self._files is None or self._files.has_room):
+            self._owner.resume()
+
+    def _on_broken(self, error: OSError) -> None:
+        if error.errno in GONE:
+            self._owner.post(Shutdown(READER_GONE))
+            return
+        reason = (error.strerror or str(error)).lower()
+        problem = Problem(f"standard output cannot be written: {reason}", hint="make room, or redirect it elsewhere")
+        complain(str(problem))
+        self._owner.post(Shutdown(OUTPUT_LOST))
+
+    def _on_signal(self, request: Shutdown) -> None:
+        if self._is_over:
+            self._shown.abandon()
+            if self._files is not None:
+                self._files.abandon()
+        self._orphans.insist()
+        self._owner.post(request)
+
+    def _on_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception") or RuntimeError(context["message"])
+        if "handle" not in context:
+            # A connection that failed, for one: asyncio would log it with its traceback, and goes on.
+            self._owner.say(f"{context['message']}: {error}")
+            return
+        # A callback of ours raised it; what it was to do stays undone, so nothing can be relied upon any more.
+        self._errors.append(error)
+        if len(self._errors) == 1 and self._supervising is not None:
+            self._supervising.cancel()
+
+    # What others can ask.
+
+    async def _serve(self) -> Server | None:
+        """Serve status and metrics over HTTP, where somebody asked for it."""
+        if self._surroundings.listening is None:
+            return None
+        from procreaper.http.server import Server
+
+        site = Server(
+            *self._surroundings.listening,
+            owner=self._owner,
+            hub=self._hub,
+            history=self._history,
+            groups=lambda: self._source.configuration.groups,
+            complain=complain,
+        )
+        await site.begin()
+        return site
+
+    def _control_tried(self, succeeded: bool) -> None:
+        """The control socket is open, or could not be opened."""
+        background, style = self._surroundings.background, self._style
+        if background is not None:
+            if succeeded:
+                background.ready(self._owner, self._last_lines)
+            else:
+                self._owner.post(Shutdown(UNREACHABLE))
+        elif succeeded and style.terminal and style.prefix and self._source.configuration.log_format == "text":
+            self._owner.say(FROM_ANOTHER)
+
+    def _last_lines(self, name: str) -> bytes:
+        from procreaper.cli.background import last_lines
+
+        plain = make_format("text", self._owner.processes, self._style)
+        return last_lines(self._owner.process(name), self._history, plain)
+
+    def _find_in_files(self, name: str, size: int) -> Passage | None:
+        return None if self._files is None else self._files.find(name, size)
+
+
+def _written_files(plan: Plan) -> list[str]:
+    """The files that we write while this plan runs."""
+    return [*_own_files(), *(process.log.path for process in plan.processes if process.log is not None)]
+
+
+def _own_files() -> list[str]:
+    """The files that our standard output and error go to, as far as the system tells their names."""
+    found = []
+    for descriptor in (STDOUT, STDERR):
+        with suppress(OSError):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return found
