@@ -381,6 +381,7 @@ async def test_those_who_read_the_output_are_told_of_changes_as_people_are(survi
             "backoff": 2.0,
             "code": None,
             "signal": 9,
+            "restart": None,
         }
 
 
