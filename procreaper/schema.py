@@ -390,7 +390,8 @@ class ProcessSettings(Struct, forbid_unknown_fields=True):
     detached: Annotated[
         bool | UnsetType,
         Meta(
-            description="It goes on running when procreaper ends; it needs a `log`.",
+            description="It goes on running when procreaper ends, and the next start finds it again. It needs a `log`, "
+            "to which it writes by itself, so that this is put aside only when a run begins.",
             extra_json_schema={"default": False},
             extra={"also": ("daemon", "is_daemon", "background")},
         ),

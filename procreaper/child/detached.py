@@ -107,7 +107,7 @@ class Detached:
         except BaseException:
             self.ended = True
             raise
-        if self._custody is not None:
+        if self._custody is not None and self._popen is not None:
             self._custody.spare(self._record.pid)
         self._post(Spawned(self._process.name, self._run, self._record.pid))
         if self._descriptor is not None:

@@ -144,7 +144,7 @@ class Background:
             outcome = find(Goal.UP_IN_THE_END, 0, status)
             if outcome.obstacle is not None:
                 self._waits = False
-                lines = "" if self._tail is None else os.fsdecode(self._tail(name))
+                lines = "" if self._tail is None or status is None else os.fsdecode(self._tail(name))
                 ending = owner.ending
                 self._report({"culprit": name, "reason": outcome.obstacle, "lines": lines, "ending": ending})
                 return
