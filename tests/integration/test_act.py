@@ -183,10 +183,12 @@ def test_progress_is_shown_on_a_terminal_and_taken_away_again(project: Project) 
     try:
         stop = subprocess.run((*PROGRAM, "stop", "web"), cwd=project.path, env=project.environment, stderr=its)
         shown = os.read(ours, 1 << 16).decode()
+        while not shown.endswith("\r\x1b[K"):
+            # A terminal gives out what was written to it in pieces.
+            shown += os.read(ours, 1 << 16).decode()
     finally:
         os.close(ours)
         os.close(its)
     assert stop.returncode == 0
     assert "web.1 stopping" in shown
-    assert shown.endswith("\r\x1b[K")
     program.stop()
