@@ -23,25 +23,24 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from procreaper import fleet as rules
+from procreaper.attendance import Attendance
 from procreaper.child import BIG_READ, Child, Custody, Run
+from procreaper.errands import Errand, environment_of
+from procreaper.errands import run as run_errand
 from procreaper.events import (
     Action,
     Announce,
-    Attached,
     CancelCheck,
     CancelPreparation,
     Checked,
     CheckFinished,
     ChildExited,
-    Detached,
     Event,
     Exit,
     GroupEnded,
     LetGo,
-    LogMatched,
     Message,
     Notice,
-    Output,
     PreparationEnded,
     Reload,
     Removed,
@@ -128,14 +127,13 @@ class Owner:
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._watching: asyncio.Task[None] | None = None
         self._watches: dict[str, Watch] = {}
-        self._commands: set[asyncio.Task[None]] = set()
+        self._commands: set[asyncio.Task[bool]] = set()
         self._preparations: dict[str, asyncio.Task[None]] = {}
         self._commands_until: float | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._companions: set[asyncio.Task[Any]] = set()
         self._withholding = Withholding(self._tell)
-        # Who is at the terminals of the processes, and what tells them of the end of the run.
-        self._attached: dict[str, dict[Attachment, Callable[[str], None]]] = {}
+        self._attendance = Attendance(self.post)
         self._room = True
         self._ended = False
         self._loop = asyncio.get_running_loop()
@@ -172,19 +170,11 @@ class Owner:
         console = children[-1].console if children else None
         if console is None or console.ended or self._fleet.members[name].pid is None:
             return None
-        attachment = console.attach(show, size)
-        self._attached.setdefault(name, {})[attachment] = ended
-        self.post(Attached(name))
-        return attachment
+        return self._attendance.attach(name, console, show, size, ended)
 
     def detach(self, name: str, attachment: Attachment) -> None:
         """They have gone; nothing happens when the run was over before."""
-        if self._attached.get(name, {}).pop(attachment, None) is None:
-            return
-        attachment.leave()
-        if not self._attached[name]:
-            del self._attached[name]
-            self.post(Detached(name))
+        self._attendance.detach(name, attachment)
 
     def say(self, text: str) -> None:
         """Tell the world something in words."""
@@ -342,9 +332,7 @@ class Owner:
             end = self._ends.pop(event.name)
             reason = describe(end)
         self._publish(RunEnded(time.time(), event.name, life.pid, end, reason, life.asked_to_end))
-        for attachment, ended in tuple(self._attached.get(event.name, {}).items()):
-            self.detach(event.name, attachment)
-            ended(reason)
+        self._attendance.end(event.name, reason)
 
     def _tell_difference(self, before: Lifecycle, after: Lifecycle) -> None:
         name = after.process.name
@@ -393,11 +381,10 @@ class Owner:
                 # It is about the run as it began.
                 process = life.parting or life.process
                 if process.ending.command is not None:
-                    self._begin_command("stop command", process, process.ending.command, {}, tasks)
+                    self._begin_errand(Errand("stop command", process, process.ending.command), tasks)
             case RunPreparation(name=name, command=command):
                 process = self._fleet.members[name].process
-                running = self._run_command("watch command", process, command, {}, prepares=True)
-                self._preparations[name] = tasks.create_task(running, name=f"watch command {name}")
+                self._preparations[name] = tasks.create_task(self._prepare(process, command), name=f"prepare {name}")
             case CancelPreparation(name=name):
                 self._preparations[name].cancel()
             case Announce(name=name, text=text):
@@ -406,7 +393,7 @@ class Owner:
                 variables = {"REAPER_NAME": name, "REAPER_RETRIES": str(retries)}
                 if code is not None:
                     variables["REAPER_EXIT_CODE"] = str(code)
-                self._begin_command("hook", self._fleet.members[name].process, command, variables, tasks)
+                self._begin_errand(Errand("hook", self._fleet.members[name].process, command, variables), tasks)
             case _:
                 assert_never(action)
 
@@ -514,17 +501,9 @@ class Owner:
         """`publish` for one run, which also looks for the line that tells that it is ready."""
         if process.health is None or process.health.log is None:
             return self._withholding.pass_on
-        from procreaper.health.log import LogWatcher
+        from procreaper.health.log import listening
 
-        watchers = [LogWatcher(process.health.log.pattern)]
-
-        def publish(notice: Notice) -> bool:
-            if watchers and isinstance(notice, Output) and watchers[0].feed(notice.data):
-                watchers.clear()
-                self.post(LogMatched(process.name, run))
-            return self._withholding.pass_on(notice)
-
-        return publish
+        return listening(process.health.log.pattern, process.name, run, self.post, self._withholding.pass_on)
 
     async def _check(self, life: Lifecycle, run: int, previous: asyncio.Task[None] | None) -> None:
         from procreaper.checks import Target
@@ -537,7 +516,7 @@ class Owner:
         if previous is not None and not previous.done():
             # One that was cancelled may still be ending its command.
             await asyncio.wait([previous])
-        target = Target(process.name, pid, _environment(process), process.cwd)
+        target = Target(process.name, pid, environment_of(process), process.cwd)
         began = time.perf_counter()
         error = await examine(health, target, execute=execute)
         duration = time.perf_counter() - began
@@ -549,50 +528,23 @@ class Owner:
 
     # Hooks and stop commands.
 
-    def _begin_command(
-        self,
-        kind: str,
-        process: Process,
-        command: str,
-        variables: dict[str, str],
-        tasks: asyncio.TaskGroup,
-    ) -> None:
-        running = self._run_command(kind, process, command, variables)
-        task = tasks.create_task(running, name=f"{kind} {process.name}")
+    def _begin_errand(self, errand: Errand, tasks: asyncio.TaskGroup) -> None:
+        task = tasks.create_task(self._run_errand(errand), name=f"{errand.kind} {errand.process.name}")
         self._commands.add(task)
-        task.add_done_callback(self._command_ended)
+        task.add_done_callback(self._errand_ended)
 
-    def _command_ended(self, task: asyncio.Task[None]) -> None:
+    def _errand_ended(self, task: asyncio.Task[bool]) -> None:
         self._commands.discard(task)
         self._arrived.set()
 
-    async def _run_command(
-        self, kind: str, process: Process, command: str, variables: dict[str, str], *, prepares: bool = False
-    ) -> None:
+    async def _run_errand(self, errand: Errand) -> bool:
         from procreaper.command import execute
-        from procreaper.lines import Lines
 
-        lines = Lines()
+        return await run_errand(errand, execute=execute, tell=self._withholding.pass_on, say=self.say)
 
-        def take(data: bytes) -> None:
-            if whole := lines.feed(data):
-                self._withholding.pass_on(Output(time.time(), process.name, whole))
-
-        environment = {**_environment(process), **variables}
-        try:
-            end = await execute(("/bin/sh", "-c", command), env=environment, cwd=process.cwd, take=take)
-        except (OSError, ValueError) as error:
-            self.say(f"the {kind} of {process.name} could not be started: {error}")
-            if prepares:
-                self.post(PreparationEnded(process.name, succeeded=False))
-            return
-        if lines.unfinished:
-            self._publish(Output(time.time(), process.name, lines.flush() + b"\n"))
-        if end.status != 0:
-            so = ", so nothing is restarted" if prepares else ""
-            self.say(f"the {kind} of {process.name} {describe(end)}{so}")
-        if prepares:
-            self.post(PreparationEnded(process.name, succeeded=end.status == 0))
+    async def _prepare(self, process: Process, command: str) -> None:
+        errand = Errand("watch command", process, command, failing=", so nothing is restarted")
+        self.post(PreparationEnded(process.name, succeeded=await self._run_errand(errand)))
 
     def _to_kill(self, name: str) -> Sequence[Run]:
         """The children that must not be left; one that is detached may, unless somebody has asked for its end."""
@@ -610,7 +562,3 @@ class Owner:
                         child.signal(signal.SIGKILL)
                     self._arrived.clear()
                     await self._arrived.wait()
-
-
-def _environment(process: Process) -> Mapping[str, str]:
-    return os.environ if process.env is None else process.env

@@ -70,6 +70,8 @@ LAYERS = {
     "procreaper.config": "hand",
     "procreaper.child.*": "hand",
     "procreaper.command": "hand",
+    "procreaper.errands": "hand",
+    "procreaper.attendance": "hand",
     "procreaper.signals": "hand",
     "procreaper.pseudoterminal": "hand",
     "procreaper.screen": "hand",

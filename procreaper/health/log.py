@@ -15,7 +15,9 @@ out of its reach, so that ``^`` does not match there.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+from procreaper.events import Event, LogMatched, Notice, Output
 from procreaper.health.escapes import without_escapes
 
 # An unfinished line longer than this is searched and then shortened to half of it. In bytes.
@@ -80,3 +82,18 @@ class LogWatcher:
         self._held[:] = text.encode()[-LONGEST_LINE // 2 :]
         self._shortened = True
         return False
+
+
+def listening(
+    pattern: str, name: str, run: int, post: Callable[[Event], None], publish: Callable[[Notice], bool]
+) -> Callable[[Notice], bool]:
+    """`publish` for one run, which also looks for the line that tells that it is ready, and posts that it has come."""
+    watchers = [LogWatcher(pattern)]
+
+    def listen(notice: Notice) -> bool:
+        if watchers and isinstance(notice, Output) and watchers[0].feed(notice.data):
+            watchers.clear()
+            post(LogMatched(name, run))
+        return publish(notice)
+
+    return listen
