@@ -23,8 +23,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from procreaper import fleet as rules
-from procreaper.attendance import Attendance
 from procreaper.child import BIG_READ, Child, Custody, Run
+from procreaper.child.attendance import Attendance
 from procreaper.errands import Errand, environment_of
 from procreaper.errands import run as run_errand
 from procreaper.events import (

@@ -71,7 +71,6 @@ LAYERS = {
     "procreaper.child.*": "hand",
     "procreaper.command": "hand",
     "procreaper.errands": "hand",
-    "procreaper.attendance": "hand",
     "procreaper.signals": "hand",
     "procreaper.pseudoterminal": "hand",
     "procreaper.screen": "hand",
