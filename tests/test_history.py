@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 from loops import in_loop
 
-from procreaper.events import Exit, Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
+from procreaper.events import Checked, Exit, Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
 from procreaper.output.history import LARGEST_COPY, MOST_BYTES, OVERHEAD, History, Tail
 from procreaper.output.hub import Hub
 from procreaper.output.subscription import Subscription
@@ -40,6 +40,12 @@ def test_all_that_was_told_is_told_again_in_order() -> None:
         *(SignalSent(2.0, "web", 7, 15), Transition(2.0, "web", State.RUNNING, State.STOPPING, "stopping"), ENDED),
     ]
     assert history_of(*notices).tail() == Tail(tuple(notices))
+
+
+def test_a_health_check_is_not_kept_and_ends_no_line() -> None:
+    history = history_of("a\nb", Checked(1.0, "web", None, 0.1), "c\n")
+    assert text(history.tail(lines=1)) == b"bc\n"
+    assert history.tail() == history_of("a\nb", "c\n").tail()
 
 
 def test_what_is_small_enough_is_kept_as_it_came() -> None:

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from procreaper.events import Message, Notice, Output
+from procreaper.events import Checked, Message, Notice, Output
 
 # A flood comes in pieces of a megabyte. Four of those, one of each of four who flood, fit in without being cut; and
 # what we take under such a flood, twenty-odd MiB without this, stays under 32.
@@ -53,6 +53,9 @@ class History:
         if isinstance(notice, Output):
             name = notice.name
             size += len(notice.data)
+        elif isinstance(notice, Checked):
+            # Nobody reads of it: what came of it is a transition.
+            return True
         else:
             name = OURSELVES if isinstance(notice, Message) else notice.name
         queue = self._queues.get(name)
