@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from procreaper.output.hub import Hub
     from procreaper.reaper import Owner
 
-# More would take from the app the descriptors that it needs itself.
+# At most; and no more than a quarter of the descriptors that we may have, which the app needs itself.
 MOST_CONNECTIONS = 128
 # Seconds: between two signs of life in a stream; for which a connection may be idle; for the rest of a request that has
 # been answered; for the last message at the end.
@@ -102,6 +103,7 @@ class Server:
         self._registry = CollectorRegistry()
         self._registry.register(Collector(owner.look, counts))
         self._host_name = socket.gethostname()
+        self._most = _most_connections()
         # What clients do wrong is not worth a line on the terminal of the app.
         silent = logging.Logger("procreaper.http", logging.CRITICAL + 1)
         self._connections = web.Server(
@@ -133,7 +135,7 @@ class Server:
         await self._connections.shutdown(LAST_WORDS)
 
     def _connect(self) -> asyncio.Protocol:
-        if len(self._connections.connections) >= MOST_CONNECTIONS:
+        if len(self._connections.connections) >= self._most:
             return _Full()
         return self._connections()
 
@@ -259,6 +261,11 @@ class Server:
                         await arrived.wait()
                 except TimeoutError:
                     await response.write(KEEP_ALIVE)
+
+
+def _most_connections() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if limit == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, limit // 4)
 
 
 class _Full(asyncio.Protocol):
