@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,52 +13,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pages import LIMIT, PROGRAM, ROOT, base_port, environment, fenced, pattern, python_blocks, sessions, with_program
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GATE = ROOT / ".ci" / "run"
-PROGRAM = [sys.executable, "-m", "procreaper"]
-# For the whole life of the example; it takes three seconds where nothing is wrong.
-LIMIT = 60.0
-
-
-def fenced(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-
-
-def sessions():
-    """Each console command with the lines that the README shows below it."""
-    for block in fenced("console"):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = part.partition("\n")
-            yield command, output
-
-
-SETUPS = [command for command, _ in sessions() if "python3 -m venv" in command]
-RECORDINGS = [(command, output) for command, output in sessions() if command.startswith("procreaper start")]
+SESSIONS = [session for block in fenced(README, "console") for session in sessions(block)]
+SETUPS = [command for command, _ in SESSIONS if "python3 -m venv" in command]
+RECORDINGS = [(command, output) for command, output in SESSIONS if command.startswith("procreaper start")]
 EXAMPLES = [
-    (command, output) for command, output in sessions() if command not in SETUPS and (command, output) not in RECORDINGS
+    (command, output) for command, output in SESSIONS if command not in SETUPS and (command, output) not in RECORDINGS
 ]
-
-
-def pattern(text):
-    """The lines of a text without what differs from run to run: times, dates, pids, ports."""
-    return [re.sub(r"\d+", "0", re.sub(r"/[A-Z][a-z]{2}/", "/Jan/", line)).rstrip() for line in text.splitlines()]
-
-
-def environment(**variables):
-    """The environment of these tests without what would change the output."""
-    unwanted = {"FORCE_COLOR", "GREETING", "PORT", "PROCFILE"}
-    return {name: value for name, value in os.environ.items() if name not in unwanted} | variables
-
-
-def base_port():
-    """A port that is free now, with room above it for the ports of the other process types."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        if port < 65_000:
-            return port
 
 
 def marked(marker):
@@ -193,22 +156,19 @@ def test_nothing_of_the_example_is_left(example):
 
 @pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[command for command, _ in EXAMPLES])
 def test_console_block_prints_what_the_readme_shows(command, shown, tmp_path):
-    (procfile,) = fenced("procfile")
-    (variables,) = fenced("ini")
-    (settings,) = fenced("toml")
+    (procfile,) = fenced(README, "procfile")
+    (variables,) = fenced(README, "ini")
+    (settings,) = fenced(README, "toml")
     project = tmp_path / "project"
     project.mkdir()
     (project / "Procfile").write_text(procfile, encoding="utf-8")
     (project / ".env").write_text(variables, encoding="utf-8")
     (project / ".reaper.toml").write_text(settings, encoding="utf-8")
-    program = tmp_path / "procreaper"
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n', encoding="utf-8")
-    program.chmod(0o755)
     ran = subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=project,
         # `check` tells of ports that are in use; by whom else is nothing that the README could show.
-        env=environment(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}", PORT=str(base_port())),
+        env=environment(PATH=with_program(tmp_path), PORT=str(base_port())),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -218,23 +178,8 @@ def test_console_block_prints_what_the_readme_shows(command, shown, tmp_path):
     assert pattern(ran.stdout) == pattern(shown)
 
 
-def python_blocks():
-    """Each Python block of the README and of the page about the library, with the output that follows it, if any."""
-    for path in (ROOT / "README.md", ROOT / "docs" / "library.md"):
-        text = path.read_text(encoding="utf-8")
-        for number, match in enumerate(
-            re.finditer(
-                r"^```python\n(.*?)^```\n(?:\nIt prints\n\n```text\n(.*?)^```\n)?", text, re.DOTALL | re.MULTILINE
-            ),
-            1,
-        ):
-            yield pytest.param(match[1], match[2], id=f"{path.name}-{number}")
-
-
-@pytest.mark.parametrize(("block", "shown"), list(python_blocks()))
+@pytest.mark.parametrize(("block", "shown"), python_blocks(README))
 def test_python_block_runs_and_prints_what_the_page_shows(block, shown, tmp_path):
-    if "redis-server" in block and shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", block],
         cwd=tmp_path,
