@@ -17,7 +17,10 @@ from pages import LIMIT, PROGRAM, ROOT, base_port, environment, fenced, pattern,
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GATE = ROOT / ".ci" / "run"
-SESSIONS = [session for block in fenced(README, "console") for session in sessions(block)]
+# What is told in one block with an app in the background is run in one go; of all others each command by itself.
+IN_BACKGROUND = "procreaper start -D"
+STORIES = [block for block in fenced(README, "console") if block.startswith(f"$ {IN_BACKGROUND}")]
+SESSIONS = [session for block in fenced(README, "console") if block not in STORIES for session in sessions(block)]
 SETUPS = [command for command, _ in SESSIONS if "python3 -m venv" in command]
 RECORDINGS = [(command, output) for command, output in SESSIONS if command.startswith("procreaper start")]
 EXAMPLES = [
@@ -154,8 +157,9 @@ def test_nothing_of_the_example_is_left(example):
     assert [pid for pid, session in example.left if session in children] == []
 
 
-@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[command for command, _ in EXAMPLES])
-def test_console_block_prints_what_the_readme_shows(command, shown, tmp_path):
+@pytest.fixture
+def project(tmp_path):
+    """The project of the README's blocks."""
     (procfile,) = fenced(README, "procfile")
     (variables,) = fenced(README, "ini")
     (settings,) = fenced(README, "toml")
@@ -164,7 +168,12 @@ def test_console_block_prints_what_the_readme_shows(command, shown, tmp_path):
     (project / "Procfile").write_text(procfile, encoding="utf-8")
     (project / ".env").write_text(variables, encoding="utf-8")
     (project / ".reaper.toml").write_text(settings, encoding="utf-8")
-    ran = subprocess.run(
+    return project
+
+
+def shell(command, project, tmp_path):
+    """What a command prints there."""
+    return subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=project,
         # `check` tells of ports that are in use; by whom else is nothing that the README could show.
@@ -174,8 +183,24 @@ def test_console_block_prints_what_the_readme_shows(command, shown, tmp_path):
         stderr=subprocess.STDOUT,
         timeout=LIMIT,
         encoding="utf-8",
-    )
-    assert pattern(ran.stdout) == pattern(shown)
+    ).stdout
+
+
+@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[command for command, _ in EXAMPLES])
+def test_console_block_prints_what_the_readme_shows(command, shown, project, tmp_path):
+    assert pattern(shell(command, project, tmp_path)) == pattern(shown)
+
+
+@pytest.mark.parametrize("block", STORIES)
+def test_what_is_done_to_an_app_in_the_background_prints_what_the_readme_shows(block, project, tmp_path):
+    told = list(sessions(block))
+    commands = [command for command, _ in told]
+    assert commands[-1] == "procreaper quit"
+    try:
+        printed = shell("; echo ----; ".join(commands), project, tmp_path).split("----\n")
+    finally:
+        shell("procreaper quit", project, tmp_path)
+    assert [pattern(text) for text in printed] == [pattern(shown) for _, shown in told]
 
 
 @pytest.mark.parametrize(("block", "shown"), python_blocks(README))
