@@ -331,6 +331,7 @@ async def test_logs_begin_with_the_last_lines_and_go_on_without_a_gap() -> None:
         _, _, body = await site.get("/logs/web.1?lines=2&follow=0")
         texts = [json.loads(line[6:])["text"] for line in body.splitlines() if line.startswith("data: ")]
         assert "".join(texts) == "1999\n2000\n"
+        await site.reads(b"ready\n", "web.2")
         _, _, body = await site.get("/logs/web?follow=0")
         assert '"text":"ready\\n"' in body
         assert (await site.get("/logs/web?lines=0&follow=0"))[2] == ""
