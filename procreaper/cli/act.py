@@ -56,23 +56,13 @@ def scale(place: Place, pairs: Sequence[str]) -> int:
     """Have so many processes of each type; the answer is the exit status."""
     counts = dict(map(_count, pairs))
     with _interruptible(), find_app_with(place, counts) as app:
-        followed = app.ask(protocol.Follow(0))
-        return _follow_changes(app, followed, app.ask(protocol.Scale(0, counts)))
+        return _change(app, protocol.Scale(0, counts))
 
 
 def reload(place: Place) -> int:
     """Have the app read its files anew, and tell what has changed; the answer is the exit status."""
     with _interruptible(), find_app(place) as app:
-        followed = app.ask(protocol.Follow(0))
-        try:
-            changes = app.ask(protocol.Reload(0))
-        except RefusedError as error:
-            for problem in error.problems:
-                complain(problem)
-            raise
-        for warning in changes.warnings:
-            complain(warning)
-        return _follow_changes(app, followed, changes)
+        return _change(app, protocol.Reload(0))
 
 
 def quit_app(place: Place) -> int:
@@ -101,6 +91,20 @@ def _count(pair: str) -> tuple[str, int]:
         hint = "write the process type and how many of it, as in `web=2`"
         raise ProcreaperError(f"scale {pair}: this is no number of processes", hint=hint, exit_code=USAGE_ERROR)
     return match[1], int(match[2])
+
+
+def _change(app: Client, request: protocol.Scale | protocol.Reload) -> int:
+    """Have the app planned again; what is wrong with that is told in full."""
+    followed = app.ask(protocol.Follow(0))
+    try:
+        changes = app.ask(request)
+    except RefusedError as error:
+        for problem in error.problems:
+            complain(problem)
+        raise
+    for warning in changes.warnings:
+        complain(warning)
+    return _follow_changes(app, followed, changes)
 
 
 def _follow_changes(app: Client, followed: protocol.Followed, changes: protocol.Changes) -> int:

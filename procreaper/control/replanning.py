@@ -19,6 +19,8 @@ from procreaper.errors import ConfigError, ProcreaperError
 from procreaper.reaper import Owner
 from procreaper.status import ENDED
 
+MEND = "mend the files, and `procreaper reload`; `procreaper check` looks without changing anything"
+
 
 class Source(Protocol):
     """Where the plan comes from. Both raise ConfigError with every problem found, after which all is as it was."""
@@ -44,18 +46,20 @@ class Replanning:
         if not counts:
             raise ProcreaperError("no process type is named", hint="for example `web=2`")
         # Whoever asks for more of a type wants them to run, also of one that does not start by itself.
-        return await self._replan(lambda: self._source.scale(counts), starting=frozenset(counts))
+        return await self._replan(lambda: self._source.scale(counts), starting=frozenset(counts), hint=None)
 
     async def reload(self) -> protocol.Changes:
         """Have what the files say now. Raises ConfigError."""
-        return await self._replan(self._source.reload, starting=frozenset())
+        return await self._replan(self._source.reload, starting=frozenset(), hint=MEND)
 
-    async def _replan(self, plan_again: Callable[[], Configuration], *, starting: frozenset[str]) -> protocol.Changes:
+    async def _replan(
+        self, plan_again: Callable[[], Configuration], *, starting: frozenset[str], hint: str | None
+    ) -> protocol.Changes:
         async with self._one_at_once:
             try:
                 configuration = await asyncio.to_thread(plan_again)
             except ConfigError as error:
-                raise _UnusableError(error) from error
+                raise _UnusableError(error, hint) from error
             await self._owner.settled()
             if self._owner.shutting_down:
                 raise ProcreaperError("the app is ending", hint="`procreaper start` starts it again")
@@ -86,12 +90,12 @@ class Replanning:
 
 
 class _UnusableError(ProcreaperError):
-    """The files cannot be used; `problems` are those of the files."""
+    """There is no plan to go by; `problems` are those of the files, or of what was asked for."""
 
-    def __init__(self, error: ConfigError) -> None:
+    def __init__(self, error: ConfigError, hint: str | None) -> None:
         errors = sum(problem.level == "error" for problem in error.problems)
         super().__init__(
             f"{errors} {'error' if errors == 1 else 'errors'}, so nothing has been changed",
-            hint="mend them, and `procreaper reload`; `procreaper check` looks without changing anything",
+            hint=hint,
         )
         self.problems = error.problems

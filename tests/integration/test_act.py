@@ -152,6 +152,19 @@ def test_scale_refuses_what_is_no_number(project: Project) -> None:
         assert f"scale {pair}: this is no number of processes" in result.err
 
 
+def test_scale_tells_why_nothing_has_been_changed(project: Project) -> None:
+    program = app(project)
+    program.wait_for("ready", count=2)
+    result = project.run("scale", "wbe=2")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.splitlines() == [
+        "procreaper: error: wbe=2: there is no process type `wbe`",
+        "  hint: did you mean `web`?",
+        "procreaper: error: 1 error, so nothing has been changed",
+    ]
+    program.stop()
+
+
 def test_an_interrupted_wait_leaves_what_was_asked_for_to_go_on(project: Project) -> None:
     stubborn = project.python("stubborn", STUBBORN)
     program = app(project, '[process.web]\nstop = {timeout = "60s"}\n', db=STAYS, web=f"exec {stubborn}")
