@@ -213,18 +213,18 @@ async def test_a_reader_that_reads_a_little_is_not_given_up(monkeypatch: pytest.
 
     async def wait() -> bool:
         nonlocal read
-        before = screen.terminal._written
-        while screen.terminal._written == before:
+        before = screen.terminal._writer.written
+        while screen.terminal._writer.written == before:
             if read < filled:
                 read += len(os.read(screen.reading, 1 << 16))
             await asyncio.sleep(0)
-        if screen.terminal._waiting:
+        if screen.terminal._writer.waiting:
             raise TimeoutError
         return await original()
 
     monkeypatch.setattr(asyncio, "timeout", lambda _: Patience())
-    original = screen.terminal._done.wait
-    monkeypatch.setattr(screen.terminal._done, "wait", wait)
+    original = screen.terminal._writer._done.wait
+    monkeypatch.setattr(screen.terminal._writer._done, "wait", wait)
     await screen.terminal.drain(patience=0.0)
     assert not screen.terminal.lost
 

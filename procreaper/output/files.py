@@ -5,23 +5,20 @@ supervisord and Docker. A disk that is slow holds back those who write. One that
 nobody: what cannot be written is left out and counted, which is told once, and again when it works again. Where several
 processes share a file, they write whole lines.
 
-Theory of operation. As with the terminal, `accept` appends to a queue, asks for a pause beyond `high` bytes, and calls
-`on_room` in the loop when a quarter of that is left. The writer joins what it finds for each file, and hands it over to
-`rotation`.
+Theory of operation. As with the terminal, `accept` appends to the queue of a `writer`. Its thread joins what it finds
+for each file, and hands it over to `rotation`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 
 from procreaper.events import Notice, Output, Removed, RunEnded
 from procreaper.lines import Lines
 from procreaper.output.rotation import Passage, RotatedFile
+from procreaper.output.writer import Writer
 from procreaper.plan import Process
 
 HIGH = 1 << 20
@@ -48,32 +45,20 @@ class LogFiles:
         on_room: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
-        self._high = high
-        self._low = high // 4
         self._retry = retry
-        self._on_room = on_room
         self._say = say
-        self._loop = asyncio.get_running_loop()
         self._files: dict[str, _File] = {}
         self._targets: dict[str, _Target] = {}
         self.assign(processes)
         for file in self._files.values():
             file.log.open()
-        self._queue: deque[tuple[_File, bytes]] = deque()
-        self._changed = threading.Condition(threading.Lock())
-        # All below are guarded by `_changed`.
-        self._waiting = 0
-        self._written = 0
-        self._full = False
-        self._closing = False
-        self._done = asyncio.Event()
-        self._writer = threading.Thread(target=self._write_all, name="log-writer", daemon=True)
-        self._writer.start()
+        self._writer: Writer[tuple[_File, bytes]] = Writer("log-writer", self._write_all, high=high, on_room=on_room)
+        self._writer.begin()
 
     @property
     def has_room(self) -> bool:
         """Whether no pause is asked for."""
-        return not self._full
+        return self._writer.has_room
 
     def assign(self, processes: Iterable[Process]) -> None:
         """From now on keep what these write, and what others say last, until they are removed.
@@ -125,73 +110,29 @@ class LogFiles:
         for target in self._targets.values():
             if data := _rest(target.lines):
                 self._append(target.file, data)
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        before = -1
-        while not self._done.is_set() and before != self._written:
-            before = self._written
-            try:
-                async with asyncio.timeout(patience):
-                    await self._done.wait()
-            except TimeoutError:
-                continue
-        if not self._done.is_set():
-            self._say(f"{_bytes(self._waiting)} of output could not be written to log files in time")
+        if not await self._writer.drain(patience):
+            self._say(f"{_bytes(self._writer.waiting)} of output could not be written to log files in time")
 
     def abandon(self) -> None:
         """Somebody insists on the end: wait no longer for a disk, whatever is lost."""
-        self._done.set()
+        self._writer.abandon()
 
     def _append(self, file: _File, data: bytes) -> bool:
-        with self._changed:
-            self._queue.append((file, data))
-            if len(self._queue) == 1:
-                self._changed.notify()
-            self._waiting += len(data)
-            if self._waiting > self._high:
-                self._full = True
-            return not self._full
+        return self._writer.append((file, data), len(data))
 
     def _write_all(self) -> None:
         """The writer thread."""
-        while taken := self._take():
-            for file, pieces in taken.items():
+        while taken := self._writer.take():
+            by_file: dict[_File, list[bytes]] = {}
+            for file, data in taken:
+                by_file.setdefault(file, []).append(data)
+            for file, pieces in by_file.items():
                 if (text := file.write(pieces, self._retry)) is not None:
-                    self._call(self._say, text)
-                self._account(sum(map(len, pieces)))
+                    self._writer.call(self._say, text)
+                self._writer.account(sum(map(len, pieces)))
         for file in self._files.values():
             if (text := file.close()) is not None:
-                self._call(self._say, text)
-        self._call(self._done.set)
-
-    def _take(self) -> dict[_File, list[bytes]]:
-        """Everything that waits, by file; nothing only at the end."""
-        taken: dict[_File, list[bytes]] = {}
-        with self._changed:
-            while not self._queue and not self._closing:
-                self._changed.wait()
-            for file, data in self._queue:
-                taken.setdefault(file, []).append(data)
-            self._queue.clear()
-        return taken
-
-    def _account(self, count: int) -> None:
-        with self._changed:
-            self._waiting -= count
-            self._written += count
-            has_room = self._full and self._waiting <= self._low
-            if has_room:
-                self._full = False
-        if has_room:
-            self._call(self._on_room)
-
-    def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:
-            # The loop is closed: `drain` gave up on us before the disk came back.
-            return
+                self._writer.call(self._say, text)
 
 
 class _Target:

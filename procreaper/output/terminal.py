@@ -3,24 +3,21 @@
 Rules: nothing is dropped while the output works. Once it is broken (the reader went away, the disk is full, the
 terminal hung up) everything is dropped, the reason is reported once, and nobody waits for room any more.
 
-Theory of operation. `accept` renders a notice and appends it to the queue; beyond `high` bytes it asks for a pause, and
-when the writer has brought the queue down to a quarter of that it calls `on_room` in the loop. The writer takes the
-whole queue at a time and writes it with as few calls as the kernel allows; rendering and writing overlap, since writing
-lets go of the interpreter's lock. Both thresholds bound the memory; their distance makes pausing rare.
+Theory of operation. `accept` renders a notice and appends it to the queue of the `writer`, whose thread takes the whole
+queue at a time and writes it with as few calls as the kernel allows; rendering and writing overlap, since writing lets
+go of the interpreter's lock.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import select
-import threading
-from collections import deque
 from collections.abc import Callable, Collection
 
 from procreaper.events import Notice, Output
 from procreaper.formats import Format
+from procreaper.output.writer import Writer
 
 HIGH = 1 << 20
 # On a screen, what has not been shown yet when somebody presses Ctrl-C is still to come.
@@ -53,34 +50,22 @@ class Terminal:
         on_broken: Callable[[OSError], None],
     ) -> None:
         self._fd = fd
-        self._high = high
-        self._low = high // 4
         self._text = text
         self._quiet = quiet
         self._on_room = on_room
         self._on_broken = on_broken
-        self._loop = asyncio.get_running_loop()
-        self._queue: deque[bytes] = deque()
-        self._changed = threading.Condition(threading.Lock())
-        # All below are guarded by `_changed`.
-        self._waiting = 0
-        self._written = 0
-        self._full = False
-        self._closing = False
-        self._broken = False
-        self._done = asyncio.Event()
-        self._writer = threading.Thread(target=self._write_all, name="terminal-writer", daemon=True)
-        self._writer.start()
+        self._writer: Writer[bytes] = Writer("terminal-writer", self._write_all, high=high, on_room=on_room)
+        self._writer.begin()
 
     @property
     def lost(self) -> bool:
         """Whether something that was accepted did not, or will not, come out."""
-        return self._broken or self._waiting > 0
+        return self._writer.broken or self._writer.waiting > 0
 
     @property
     def has_room(self) -> bool:
         """Whether no pause is asked for."""
-        return not self._full or self._broken
+        return self._writer.has_room
 
     def accept(self, notice: Notice) -> bool:
         """Take the notice; False once the queue holds more than `high` bytes."""
@@ -89,66 +74,31 @@ class Terminal:
         return self._append(self._text.render(notice))
 
     async def drain(self, patience: float) -> None:
-        """Write what is left, then end the writer; give up once no byte has moved for `patience` seconds.
-
-        Whether it was given up is told by `lost`. The writer is then left behind in its blocked write: no thread can be
-        called back from there, and as a daemon it does not keep the program alive.
-        """
+        """Write what is left; give up once no byte has moved for `patience` seconds, as is told by `lost`."""
         self._append(self._text.finish())
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        before = -1
-        while not self._done.is_set() and before != self._written:
-            before = self._written
-            try:
-                async with asyncio.timeout(patience):
-                    await self._done.wait()
-            except TimeoutError:
-                continue
+        await self._writer.drain(patience)
 
     def abandon(self) -> None:
         """Somebody insists on the end: wait no longer for a reader, whatever is lost."""
-        self._done.set()
+        self._writer.abandon()
 
     def _append(self, data: bytes) -> bool:
-        if not data:
-            return True
-        with self._changed:
-            if self._broken:
-                return True
-            self._queue.append(data)
-            if not self._waiting:
-                self._changed.notify()
-            self._waiting += len(data)
-            if self._waiting > self._high:
-                self._full = True
-            return not self._full
+        return self._writer.append(data, len(data)) if data else True
 
     def _write_all(self) -> None:
         """The writer thread."""
         try:
-            while pieces := self._take():
+            while pieces := self._writer.take(PIECES_AT_ONCE):
                 self._write(pieces)
         except OSError as error:
-            with self._changed:
-                self._broken = True
-                self._queue.clear()
-            self._call(self._on_broken, error)
-            self._call(self._on_room)
-        self._call(self._done.set)
-
-    def _take(self) -> list[bytes]:
-        """Everything that waits, up to what one call can write; nothing only at the end."""
-        with self._changed:
-            while not self._queue and not self._closing:
-                self._changed.wait()
-            return [self._queue.popleft() for _ in range(min(len(self._queue), PIECES_AT_ONCE))]
+            self._writer.give_up()
+            self._writer.call(self._on_broken, error)
+            self._writer.call(self._on_room)
 
     def _write(self, pieces: list[bytes]) -> None:
         views: list[bytes | memoryview] = [*pieces]
         while views:
-            some = _first_bytes(views, LAST_WRITES if self._closing else MOST_AT_ONCE)
+            some = _first_bytes(views, LAST_WRITES if self._writer.closing else MOST_AT_ONCE)
             try:
                 count = os.writev(self._fd, some)
             except BlockingIOError:
@@ -157,7 +107,7 @@ class Terminal:
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll()
                 continue
-            self._account(count)
+            self._writer.account(count)
             written = 0
             while written < len(views) and count >= len(views[written]):
                 count -= len(views[written])
@@ -165,23 +115,6 @@ class Terminal:
             del views[:written]
             if count:
                 views[0] = memoryview(views[0])[count:]
-
-    def _account(self, count: int) -> None:
-        with self._changed:
-            self._waiting -= count
-            self._written += count
-            has_room = self._full and self._waiting <= self._low
-            if has_room:
-                self._full = False
-        if has_room:
-            self._call(self._on_room)
-
-    def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:
-            # The loop is closed: `drain` gave up on us before the reader came back.
-            return
 
 
 def _first_bytes(views: list[bytes | memoryview], most: int) -> list[bytes | memoryview]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
-from typing import Any
 
-from .driver import PROGRAM, PYTHON, Program, Project
+from .driver import PROGRAM, Project
+from .running import STAYS, app, processes
 
 # Says no when it is told to end.
 STUBBORN = """
@@ -19,23 +18,6 @@ print("ready", flush=True)
 while True:
     signal.pause()
 """
-# Ends as soon as it is told, and says so.
-STAYS = f"{PYTHON} -c \"import signal; print('ready', flush=True); signal.pause()\""
-
-
-def processes(project: Project) -> dict[str, dict[str, Any]]:
-    return {process["name"]: process for process in json.loads(project.run("ps", "--json").out)}
-
-
-def pids(found: dict[str, dict[str, Any]]) -> dict[str, int]:
-    return {name: process["pid"] for name, process in found.items()}
-
-
-def app(project: Project, settings: str = "", **commands: str) -> Program:
-    """A running app, each process of which that starts by itself has printed `ready`."""
-    project.procfile(**(commands or {"db": STAYS, "web": STAYS}))
-    project.write(".reaper.toml", '[defaults]\nstop_all = "never"\n' + settings)
-    return project.begin("start")
 
 
 def test_a_stopped_process_stays_so_and_its_dependants_run_on(project: Project) -> None:

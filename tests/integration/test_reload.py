@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-from typing import Any
 
-from .driver import PYTHON, Program, Project
-
-# Says no when it is told to end.
-STUBBORN = """
-import signal
-signal.signal(signal.SIGTERM, lambda *_: print("no", flush=True))
-print("ready", flush=True)
-while True:
-    signal.pause()
-"""
-# Ends as soon as it is told, and says so.
-STAYS = f"{PYTHON} -c \"import signal; print('ready', flush=True); signal.pause()\""
-
-
-def processes(project: Project) -> dict[str, dict[str, Any]]:
-    return {process["name"]: process for process in json.loads(project.run("ps", "--json").out)}
-
-
-def pids(found: dict[str, dict[str, Any]]) -> dict[str, int]:
-    return {name: process["pid"] for name, process in found.items()}
-
-
-def app(project: Project, settings: str = "", **commands: str) -> Program:
-    """A running app, each process of which that starts by itself has printed `ready`."""
-    project.procfile(**(commands or {"db": STAYS, "web": STAYS}))
-    project.write(".reaper.toml", '[defaults]\nstop_all = "never"\n' + settings)
-    return project.begin("start")
+from .driver import Project
+from .running import STAYS, app, pids, processes
 
 
 def test_scale_starts_and_removes_and_the_others_run_on(project: Project) -> None:

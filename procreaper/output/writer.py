@@ -1,0 +1,126 @@
+"""A thread that writes, and the queue from which it takes: bounded in bytes, so that whoever fills it can be paused.
+
+Rules: the loop's thread never waits here. What is written, and how, is given as a function.
+
+Theory of operation. `append` asks for a pause beyond `high` bytes; when the thread has brought the queue down to a
+quarter of that, `on_room` is called in the loop. Both thresholds bound the memory; their distance makes pausing rare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Writer(Generic[Item]):
+    """Runs `write_all`, which takes until there is nothing left, in a thread called `name`.
+
+    `on_room()` is called in the loop that was running when this was made. `waiting` bytes are in the queue, and
+    `closing` tells that nothing more will come.
+    """
+
+    def __init__(self, name: str, write_all: Callable[[], None], *, high: int, on_room: Callable[[], None]) -> None:
+        self._write_all = write_all
+        self._high = high
+        self._low = high // 4
+        self._on_room = on_room
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Item] = deque()
+        self._changed = threading.Condition(threading.Lock())
+        # All below are guarded by `_changed`.
+        self.waiting = 0
+        self.written = 0
+        self.full = False
+        self.closing = False
+        self.broken = False
+        self._done = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether no pause is asked for."""
+        return not self.full or self.broken
+
+    def append(self, item: Item, size: int) -> bool:
+        """Put something of so many bytes into the queue; False once there is more than `high` in it."""
+        with self._changed:
+            if self.broken:
+                return True
+            self._queue.append(item)
+            if len(self._queue) == 1:
+                self._changed.notify()
+            self.waiting += size
+            if self.waiting > self._high:
+                self.full = True
+            return not self.full
+
+    async def drain(self, patience: float) -> bool:
+        """Have what is left written, then end the thread; give up once no byte has moved for `patience` seconds.
+
+        The answer is whether all was. A thread that is given up is left behind in its blocked write: nobody can be
+        called back from there, and as a daemon it does not keep the program alive.
+        """
+        with self._changed:
+            self.closing = True
+            self._changed.notify()
+        before = -1
+        while not self._done.is_set() and before != self.written:
+            before = self.written
+            try:
+                async with asyncio.timeout(patience):
+                    await self._done.wait()
+            except TimeoutError:
+                continue
+        return self._done.is_set()
+
+    def abandon(self) -> None:
+        """Somebody insists on the end: wait no longer, whatever is lost."""
+        self._done.set()
+
+    # For the thread.
+
+    def take(self, most: int | None = None) -> list[Item]:
+        """Everything that waits, up to `most` of it; nothing only at the end."""
+        with self._changed:
+            while not self._queue and not self.closing:
+                self._changed.wait()
+            count = len(self._queue)
+            return [self._queue.popleft() for _ in range(count if most is None else min(count, most))]
+
+    def account(self, count: int) -> None:
+        """So many bytes are written, or given up."""
+        with self._changed:
+            self.waiting -= count
+            self.written += count
+            has_room = self.full and self.waiting <= self._low
+            if has_room:
+                self.full = False
+        if has_room:
+            self.call(self._on_room)
+
+    def give_up(self) -> None:
+        """Nothing can be written any more: what waits is dropped, and so is what comes."""
+        with self._changed:
+            self.broken = True
+            self._queue.clear()
+
+    def call(self, function: Callable[..., None], *arguments: object) -> None:
+        """Call a function in the loop."""
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            # The loop is closed: `drain` gave up on us before the write came back.
+            return
+
+    def _run(self) -> None:
+        self._write_all()
+        self.call(self._done.set)
