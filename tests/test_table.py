@@ -18,6 +18,24 @@ def test_only_the_last_column_is_cut_to_the_width() -> None:
     assert table(["A", "B"], [["long", "reason"]], width=3)[1] == "long"
 
 
+def test_what_can_be_spared_makes_room_for_the_last_column() -> None:
+    header, row = ["NAME", "CPU", "PORT", "WHY"], ["web", "1.0%", "5000", "waiting for db"]
+
+    def shown(width: int | None) -> list[str]:
+        return [line.rstrip() for line in table(header, [row], width=width, spare=("CPU", "PORT"))]
+
+    assert shown(None) == shown(32) == ["NAME  CPU   PORT  WHY", "web   1.0%  5000  waiting for db"]
+    assert shown(31) == shown(26) == ["NAME  PORT  WHY", "web   5000  waiting for db"]
+    assert shown(25) == shown(20) == ["NAME  WHY", "web   waiting for db"]
+    assert shown(19) == ["NAME  WHY", "web   waiting for …"]
+
+
+def test_a_long_last_column_is_cut_before_more_than_that_is_spared() -> None:
+    lines = table(["A", "B", "C"], [["x", "y", "z" * 100]], width=46, spare=("B", "A"))
+    assert lines == ["A  B  C", f"x  y  {'z' * 39}…"]
+    assert table(["A", "B", "C"], [["x", "y", "z" * 100]], width=45, spare=("B", "A"))[0] == "A  C"
+
+
 def test_colour_changes_no_width() -> None:
     lines = table(["A", "B", "C"], [["x", "on", "1"], ["y", "off", "2"]], paint=("B", ["32", ""]))
     assert lines == ["A  B    C", "x  \x1b[32mon \x1b[0m  1", "y  off  2"]

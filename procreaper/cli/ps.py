@@ -34,6 +34,8 @@ COLOURS = {
     **dict.fromkeys(("unhealthy", "failed", "skipped"), "31"),
 }
 HEADER = ("NAME", "STATE", "PID", "UPTIME", "CPU", "MEMORY", "RETRIES", "RESTARTS", "PORT", "REASON")
+# In this order they make room for the reason on a narrow screen.
+SPARE = ("RETRIES", "MEMORY", "CPU", "RESTARTS", "UPTIME", "PORT", "PID")
 NUMBERS = ("PID", "UPTIME", "CPU", "MEMORY", "RETRIES", "RESTARTS", "PORT")
 # What is shown live is looked at again after so many seconds, and not sooner than after the second number.
 PERIOD, PAUSE = 2.0, 0.1
@@ -180,7 +182,7 @@ def _lines(
         for pid, process in found
     ]
     codes = [COLOURS.get(process.state, "") if style.colour else "" for _, process in found]
-    return table(header, rows, width=_columns(style), right=(*NUMBERS, "APP"), paint=("STATE", codes))
+    return table(header, rows, width=_columns(style), right=(*NUMBERS, "APP"), spare=SPARE, paint=("STATE", codes))
 
 
 def _row(process: Process, taken: Usage | None, share: float | None, now: float) -> list[str]:
@@ -194,7 +196,8 @@ def _row(process: Process, taken: Usage | None, share: float | None, now: float)
         str(process.retries),
         str(process.restarts),
         _known(process.port),
-        process.reason,
+        # What the state tells already is not worth being read twice.
+        "" if process.reason == process.state else process.reason,
     ]
 
 

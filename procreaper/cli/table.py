@@ -1,6 +1,6 @@
 """Tables for people: columns that are aligned, in a pipe too, and that can be read without colour.
 
-Rules: pure text. Where there is a width, only the last column is cut to it.
+Rules: pure text. Where there is a width, columns that can be spared make room for the last one, which alone is cut.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 GAP = "  "
+# So much of the last column is worth more than a column that can be spared.
+READABLE = 40
 MINUTE, HOUR, DAY = 60, 3600, 86400
 UNITS = ("B", "K", "M", "G", "T")
 
@@ -18,14 +20,16 @@ def table(
     *,
     width: int | None = None,
     right: Sequence[str] = (),
+    spare: Sequence[str] = (),
     paint: tuple[str, Sequence[str]] | None = None,
 ) -> list[str]:
     """A line of titles and then a line for each row, no longer than `width` columns.
 
-    The columns named in `right` are for numbers. `paint` names a column and has an escape code (or nothing) for each
-    row.
+    The columns named in `right` are for numbers. Those named in `spare` are left out one after another, as far as the
+    last column needs their room. `paint` names a column and has an escape code (or nothing) for each row.
     """
-    widths = [max(map(len, cells)) for cells in zip(header, *rows, strict=True)]
+    header, rows = _spared(header, rows, width, spare)
+    widths = _widths(header, rows)
     painted = None if paint is None else header.index(paint[0])
     lines = []
     for number, row in enumerate((header, *rows)):
@@ -33,7 +37,7 @@ def table(
             cell.rjust(size) if title in right else cell.ljust(size)
             for title, cell, size in zip(header[:-1], row[:-1], widths[:-1], strict=True)
         ]
-        room = None if width is None else max(0, width - sum(widths[:-1]) - len(GAP) * len(cells))
+        room = None if width is None else _room(width, widths)
         last = row[-1]
         if room is not None and len(last) > room:
             last = f"{last[: room - 1]}…" if room else ""
@@ -41,6 +45,32 @@ def table(
             cells[painted] = f"\x1b[{code}m{cells[painted]}\x1b[0m"
         lines.append(GAP.join((*cells, last)).rstrip())
     return lines
+
+
+def _spared(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, spare: Sequence[str]
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """What is left where there is not room for all columns."""
+    for title in spare:
+        widths = _widths(header, rows)
+        if width is None or _room(width, widths) >= min(widths[-1], READABLE):
+            break
+        at = header.index(title)
+        header, rows = _without(header, at), [_without(row, at) for row in rows]
+    return header, rows
+
+
+def _without(cells: Sequence[str], at: int) -> Sequence[str]:
+    return (*cells[:at], *cells[at + 1 :])
+
+
+def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, cells)) for cells in zip(header, *rows, strict=True)]
+
+
+def _room(width: int, widths: Sequence[int]) -> int:
+    """How many columns of the screen are left for the last cell."""
+    return max(0, width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1))
 
 
 def duration(seconds: float) -> str:

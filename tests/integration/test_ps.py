@@ -22,6 +22,7 @@ def test_ps_tells_of_every_process(project: Project) -> None:
     assert (result.code, result.err) == (0, "")
     header, *rows = result.out.splitlines()
     assert header.split() == list(HEADER)
+    assert {row[header.index("REASON") :] for row in rows} == {""}
     assert [row.split()[:2] for row in rows] == [["web.1", "running"], ["worker.1", "running"]]
     assert len({row.index("running") for row in rows}) == 1
     app.stop()
