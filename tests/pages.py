@@ -57,10 +57,14 @@ def with_program(directory: Path) -> str:
     return f"{directory}{os.pathsep}{os.environ['PATH']}"
 
 
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def base_port() -> int:
     """A port that is free now, with room above it for the ports of the other process types."""
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port: int = probe.getsockname()[1]
-        if port < 65_000:
+        if (port := free_port()) < 64_000:
             return port

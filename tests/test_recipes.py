@@ -1,0 +1,108 @@
+"""The recipes do what their page shows: each is played with the programs that it is about, where those are there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from integration.driver import Project
+from pages import ROOT, base_port, with_program
+from staged import Recipe, Stage, recipes
+from survivors import Survivors
+
+from procreaper.cli.parser import parse
+
+PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+RECIPES = {recipe.title: recipe for recipe in recipes(PAGE)}
+# What is not everywhere; modules of Python have a `.py`.
+NEEDED = {
+    "Django, Celery and redis": ("redis-server", "curl", "django.py", "celery.py", "redis.py"),
+    "FastAPI and Vite": ("curl", "fastapi.py", "uvicorn.py", "vite"),
+    "PostgreSQL, a migration, and what needs both": ("curl", "initdb", "postgres", "psql"),
+}
+# Nobody's test pulls images.
+NOT_PLAYED = "In a container"
+# Where Debian keeps what is not on the path.
+POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+def search_path(programs: Path) -> str:
+    """Our own `procreaper` and Python, then what the recipes need; PostgreSQL as a user that it accepts."""
+    path = os.pathsep.join([with_program(programs), *map(str, POSTGRES[-1:])])
+    if os.getuid() == 0 and shutil.which("runuser"):
+        for name in ("initdb", "postgres"):
+            if found := shutil.which(name, path=path):
+                shim = programs / name
+                shim.write_text(f'#!/bin/sh\nexec runuser -u postgres -- {shlex.quote(found)} "$@"\n')
+                shim.chmod(0o755)
+    return os.pathsep.join([str(programs), os.path.dirname(sys.executable), path])
+
+
+@pytest.fixture
+def project(tmp_path: Path, survivors: Survivors) -> Iterator[Project]:
+    """An empty directory that PostgreSQL may enter as well, unlike those of pytest."""
+    with tempfile.TemporaryDirectory(prefix="recipe-") as directory:
+        os.chmod(directory, 0o755)
+        project = Project(Path(directory))
+        project.environment["PATH"] = search_path(tmp_path)
+        yield project
+        left = survivors.find()
+        survivors.kill()
+        project.clean_up()
+        assert left == []
+
+
+def missing(recipe: Recipe, path: str) -> list[str]:
+    return [
+        name
+        for name in NEEDED.get(recipe.title, ())
+        if (find_spec(name.removesuffix(".py")) if name.endswith(".py") else shutil.which(name, path=path)) is None
+    ]
+
+
+@pytest.mark.parametrize("title", [title for title in RECIPES if title != NOT_PLAYED])
+def test_a_recipe_does_what_its_page_shows(title: str, project: Project) -> None:
+    recipe = RECIPES[title]
+    if lacking := missing(recipe, project.environment["PATH"]):
+        pytest.skip(f"not installed: {', '.join(lacking)}")
+    if "initdb" in NEEDED.get(title, ()) and os.getuid() == 0:
+        try:
+            shutil.chown(project.path, "postgres")
+        except LookupError:
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+    Stage(recipe, project, base_port()).play()
+
+
+@pytest.mark.parametrize("title", RECIPES)
+def test_the_files_of_a_recipe_have_no_mistakes(title: str, project: Project) -> None:
+    for name, text in RECIPES[title].files.items():
+        project.write(name, text)
+    result = project.run("check", env={"PORT": str(base_port())})
+    assert result.code == 0, result.err
+    told = [line for line in result.err.splitlines() if not line.startswith("  hint:")]
+    assert [line for line in told if not re.search("is not found$|^Valid procfile|is in use$", line)] == []
+
+
+def test_the_page_lists_its_recipes() -> None:
+    links = re.findall(r"^- \[(.*)\]\(#(.*)\)$", PAGE, re.MULTILINE)
+    assert [title for title, _ in links] == list(RECIPES)
+    assert [anchor for _, anchor in links] == [re.sub(r"[^a-z -]", "", t.lower()).replace(" ", "-") for t in RECIPES]
+
+
+def test_the_files_for_a_container_say_what_there_is() -> None:
+    files = RECIPES[NOT_PLAYED].files
+    (command,) = re.findall("^CMD (.*)$", files["Dockerfile"], re.MULTILINE)
+    settings = json.loads(files[".devcontainer/devcontainer.json"])
+    assert (Path(".devcontainer") / settings["build"]["dockerfile"]).parts[-2:] == ("..", "Dockerfile")
+    for words in (json.loads(command), shlex.split(settings["postStartCommand"])):
+        assert words[0] == "procreaper"
+        assert parse(words[1:]).command == "start"
