@@ -93,6 +93,7 @@ class Stage:
         if words[:2] == ["procreaper", "start"] and "-D" not in words:
             # As in a terminal, whose reader could be attached to.
             self._first = self._project.begin("start", "--pty", *words[2:])
+            self._first.wait_for(" started ")
             before, interrupt, after = shown.partition(INTERRUPT)
             self._see(before)
             if interrupt:
