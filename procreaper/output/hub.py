@@ -5,7 +5,7 @@ Rules: runs in the loop's thread and never blocks. The hub knows neither who pub
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from procreaper.events import Notice
@@ -38,6 +38,3 @@ class Hub:
     def remove(self, sink: Sink) -> None:
         """Tell this one no more; one that is not there is no error."""
         self._sinks = tuple(other for other in self._sinks if other is not sink)
-
-
-Publish = Callable[[Notice], bool]

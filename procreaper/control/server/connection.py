@@ -78,9 +78,8 @@ class Connection:
         self._behind: list[Iterable[bytes]] = []
         self._followed: list[Source | None] = []
         # Whether the client is to be told of the end of the app.
-        self.stays = False
+        self._stays = False
         self._farewell: Callable[[], bytes] | None = None
-        self._closers: list[Callable[[], None]] = []
         self._reads = self._writes = False
         self._finished = self._ending = self._too_long = self.closed = False
         self._regard()
@@ -107,25 +106,10 @@ class Connection:
         """
         self._followed.append(source(self._write_soon))
 
-    def send(self, lines: Iterable[bytes]) -> None:
-        """Send these lines before all that waits in the feed; behind the reply, while a request is handled."""
-        if self._task is not None:
-            self._behind.append(lines)
-        else:
-            self._outgoing.append(iter(lines))
-            self._write_soon()
-
     @property
     def has_room(self) -> bool:
         """Whether the client has read all that it was sent, but for the feed."""
         return not self._outgoing and not self._owes
-
-    def when_closed(self, closer: Callable[[], None]) -> None:
-        """Call this when the client is gone; at once, if it is."""
-        if self.closed:
-            closer()
-        else:
-            self._closers.append(closer)
 
     def close(self) -> None:
         """Part from the client at once."""
@@ -141,8 +125,6 @@ class Connection:
         self._outgoing.clear()
         self._incoming.clear()
         self._server.left(self)
-        for closer in self._closers:
-            closer()
 
     # For the server.
 
@@ -232,7 +214,7 @@ class Connection:
             last = self._followed.pop()
             self._leave_source()
             self._source = last
-            self.stays = self.stays or last is not None
+            self._stays = self._stays or last is not None
         self._write_soon()
         self._regard()
 
@@ -279,7 +261,7 @@ class Connection:
 
     def _next_told(self) -> bytes | None:
         piece = None if self._source is None else self._source.read()
-        if piece is None and self.stays and self._farewell is not None and b"\n" not in self._incoming:
+        if piece is None and self._stays and self._farewell is not None and b"\n" not in self._incoming:
             piece, self._farewell = self._farewell(), None
         return piece
 
