@@ -350,7 +350,7 @@ async def test_what_is_no_number_is_refused(query: str) -> None:
 async def test_there_is_a_sign_of_life_while_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUIET", 0.001)
     async with serving(process()) as site:
-        await site.sees(State.RUNNING)
+        await site.reads(b"ready\n")
         async with site.ask("/logs/web?lines=0") as response:
             assert await response.content.readline() == b": still there\n"
 
