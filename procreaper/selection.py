@@ -37,10 +37,20 @@ def covers(name: str, process: Process, groups: Groups) -> bool:
     return any(_matches(item, process) for item in _members(name, groups))
 
 
-def choose(names: Iterable[str], groups: Groups) -> Callable[[Process], bool]:
-    """Whether a process is meant by one of these names (none: by any), also one that comes later."""
+def choose(names: Iterable[str], groups: Groups) -> Callable[[str], bool]:
+    """Whether the process of a name is meant by one of these (none: by any), also one that comes later.
+
+    The answers are remembered, as they are asked for with each notice.
+    """
     names = tuple(names)
-    return lambda process: not names or any(covers(name, process, groups) for name in names)
+    known: dict[str, bool] = {}
+
+    def chosen(process: str) -> bool:
+        if process not in known:
+            known[process] = not names or any(covers(name, Process(process, ""), groups) for name in names)
+        return known[process]
+
+    return chosen
 
 
 def _matches(name: str, process: Process) -> bool:

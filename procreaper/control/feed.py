@@ -16,7 +16,7 @@ OVERHEAD = 200
 
 
 class Line(NamedTuple):
-    """One notice, as it is sent: about process `name` (None: about none), with `output` bytes of output (None: none).
+    """One notice, as it is sent: about process `name` (None: about none), with `output` bytes of output.
 
     `spoken`: it is for those only who want to read what is written and said.
     """

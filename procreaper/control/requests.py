@@ -27,7 +27,7 @@ from procreaper.control.server.connection import Connection
 from procreaper.control.view import changes, view_notice, view_process
 from procreaper.errors import ProcreaperError
 from procreaper.output.hub import Hub
-from procreaper.plan import Process, reachable
+from procreaper.plan import reachable
 from procreaper.reaper import Owner
 from procreaper.selection import choose, select
 from procreaper.status import ENDED
@@ -206,19 +206,7 @@ class Requests:
     def _wants(self, request: protocol.Follow) -> Callable[[Line], bool]:
         chosen = choose(request.names, self._groups)
         output = request.output
-        known: dict[str, bool] = {}
-
-        def wants(line: Line) -> bool:
-            if line.spoken and not output:
-                return False
-            name = line.name
-            if name is None:
-                return True
-            if name not in known:
-                known[name] = chosen(Process(name, ""))
-            return known[name]
-
-        return wants
+        return lambda line: (output or not line.spoken) and (line.name is None or chosen(line.name))
 
     def _missed(self, request: protocol.Follow, notices: int, size: int) -> Iterator[bytes]:
         """What is told to a follower who has lost so much: that, and how all whom it follows are now."""
@@ -226,7 +214,7 @@ class Requests:
         yield _encode(protocol.DroppedNotice(now, notices, size))
         chosen = choose(request.names, self._groups)
         for process in self._owner.processes:
-            if chosen(process):
+            if chosen(process.name):
                 yield _encode(protocol.StatusNotice(now, self._process(process.name)))
 
     def accept(self, notice: events.Notice) -> bool:

@@ -18,7 +18,6 @@ from procreaper.control.replies import readable
 from procreaper.control.view import changes, view_notice, view_process
 from procreaper.events import Notice, Output
 from procreaper.output.hub import Hub
-from procreaper.plan import Process
 from procreaper.reaper import Owner
 
 MOST_EVENTS, MOST_OUTPUT = 1 << 20, 4 << 20
@@ -69,15 +68,8 @@ class Streams:
             reader.close()
 
     @contextmanager
-    def output(self, wants: Callable[[Process], bool], arrived: Callable[[], None]) -> Iterator[Reader]:
-        """A reader of what is written from now on by those who are wanted, also by those that come later."""
-        known: dict[str, bool] = {}
-
-        def wanted(name: str) -> bool:
-            if name not in known:
-                known[name] = wants(Process(name, ""))
-            return known[name]
-
+    def output(self, wanted: Callable[[str], bool], arrived: Callable[[], None]) -> Iterator[Reader]:
+        """A reader of what is written from now on by those whose names are wanted."""
         reader = self._output.follow(lambda line: line.name is None or wanted(line.name), _dropped, arrived)
         self._wanted.append(wanted)
         self._become_sink()
