@@ -1,25 +1,31 @@
 """The world around a project, as far as `check` looks at it: programs, ports, files.
 
-Rules: looks and changes nothing; what cannot be found out counts as being all right.
+Rules: looks and changes nothing; what cannot be found out counts as being all right. `start` looks at ports too, so
+what only `check` needs is imported where it is used.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
 import socket
+from typing import TYPE_CHECKING
 
-from procreaper.lint import Look
+if TYPE_CHECKING:
+    from procreaper.lint import Look
 
 
 def look_around() -> Look:
     """How `check` looks at this machine."""
+    from procreaper.lint import Look
+
     return Look(finds_program, is_taken, os.path.lexists, refuses)
 
 
 def finds_program(name: str, path: str) -> bool:
     """Whether a shell would find this program along this PATH."""
+    import shutil
+
     return shutil.which(name, path=path) is not None
 
 

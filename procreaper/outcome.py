@@ -12,9 +12,10 @@ from typing import NamedTuple, Protocol, assert_never
 from procreaper.events import State
 from procreaper.status import ENDED
 
-# What has no health check is up as soon as it runs, but is believed to be so only after so many seconds; supervisord's
-# `startsecs` is 1.
+# What is up is believed to be so only after so many seconds (supervisord's `startsecs` is 1): without a health check
+# it may be about to fail, and with one, somebody else may have answered who holds its port.
 CONFIRMED_AFTER = 0.3
+UNCONFIRMED = (State.RUNNING, State.HEALTHY)
 
 
 class Seen(Protocol):

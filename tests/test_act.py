@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from procreaper.cli.act import Waiting
 from procreaper.control.protocol import Process, RemovedNotice, StatusNotice
@@ -17,16 +18,17 @@ def told(found: Process) -> StatusNotice:
     return StatusNotice(0.0, found)
 
 
-def test_what_has_no_health_check_is_believed_to_be_up_after_a_moment() -> None:
-    waiting = Waiting({"web.1": (Goal.RESTARTED, 1)}, [process()])
+@pytest.mark.parametrize("state", ["running", "healthy"])
+def test_what_is_up_is_believed_to_be_so_after_a_moment(state: str) -> None:
+    waiting = Waiting({"web.1": (Goal.RESTARTED, 1)}, [process(state)])
     assert waiting.look(10.0) == []
     assert waiting.deadline == 10.0 + CONFIRMED_AFTER
     assert waiting.look(10.0 + CONFIRMED_AFTER) == ["web.1"]
     assert waiting.describe("web.1") == "web.1 restarted (pid 7)"
 
 
-def test_what_is_healthy_is_believed_at_once() -> None:
-    waiting = Waiting({"web.1": (Goal.UP, 1)}, [process("healthy")])
+def test_what_has_completed_is_believed_at_once() -> None:
+    waiting = Waiting({"web.1": (Goal.UP, 1)}, [process("completed")])
     assert waiting.look(10.0) == ["web.1"]
 
 

@@ -96,18 +96,19 @@ async def test_who_is_not_up_yet_is_told_when_that_changes() -> None:
         {"waiting": {"web": "starting: waiting", "db": "starting: a while"}}
     ]
     assert app.sees("db", State.STARTING, "a while") == []
-    assert app.sees("web", State.HEALTHY) == [{"waiting": {"db": "starting: a while"}}]
+    assert app.sees("web", State.COMPLETED) == [{"waiting": {"db": "starting: a while"}}]
     assert app.sees("db", State.COMPLETED) == [{"up": True}]
     # Nobody asks any more.
     assert app.sees("db", State.FAILED) == []
     app.close()
 
 
+@pytest.mark.parametrize("state", [State.RUNNING, State.HEALTHY])
 @in_loop
-async def test_what_only_runs_is_believed_to_be_up_after_a_moment() -> None:
+async def test_what_is_up_is_believed_to_be_so_after_a_moment(state: State) -> None:
     app = App("web")
     app.ready()
-    (report,) = app.sees("web", State.RUNNING)
+    (report,) = app.sees("web", state)
     assert "waiting" in report
     loop, readable = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(app.reading, readable.set)

@@ -1,8 +1,8 @@
 """`up`, `stop`, `restart`, `scale`, `reload` and `quit`: ask the running app, and wait for what comes of it.
 
 Rules: says how it came out for each process, and succeeds only if every one is where it was wanted. What is told while
-it is under way goes to a terminal only. To be interrupted ends the waiting, not what was asked for. What has no health
-check is up as soon as it runs, but is believed to be so only after it has lived for a moment (`CONFIRMED_AFTER`).
+it is under way goes to a terminal only. To be interrupted ends the waiting, not what was asked for. What
+is up is believed to be so only after it has lived for a moment (`CONFIRMED_AFTER`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from procreaper.cli.progress import Progress
 from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError, RefusedError
 from procreaper.errors import Problem, ProcreaperError
-from procreaper.events import State
-from procreaper.outcome import CONFIRMED_AFTER, Goal, Outcome, find
+from procreaper.outcome import CONFIRMED_AFTER, UNCONFIRMED, Goal, Outcome, find
 
 FAILED = 1
 USAGE_ERROR = 2
@@ -209,7 +208,7 @@ class Waiting:
             goal, run = self._goals[name]
             process = self._processes.get(name)
             outcome = find(goal, run, process)
-            if outcome.reached and process is not None and process.state == State.RUNNING:
+            if outcome.reached and process is not None and process.state in UNCONFIRMED:
                 since = self._running_since.setdefault((name, process.run), now)
                 if now < since + CONFIRMED_AFTER:
                     continue
@@ -225,7 +224,7 @@ class Waiting:
         for name in self.left:
             process = self._processes.get(name)
             since = None if process is None else self._running_since.get((name, process.run))
-            if since is not None and process is not None and process.state == State.RUNNING:
+            if since is not None and process is not None and process.state in UNCONFIRMED:
                 times.append(since + CONFIRMED_AFTER)
         return min(times, default=None)
 

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from procreaper.cli.problems import complain
 from procreaper.cli.rendering import LONG_AGO
-from procreaper.events import Message, Notice, Output, State
-from procreaper.outcome import CONFIRMED_AFTER, Goal, find
+from procreaper.events import Message, Notice, Output
+from procreaper.outcome import CONFIRMED_AFTER, UNCONFIRMED, Goal, find
 
 if TYPE_CHECKING:
     from procreaper.formats import Format
@@ -158,8 +158,8 @@ class Background:
             self._report({"waiting": {name: waiting[name] for name in self._names if name in waiting}})
 
     def _is_confirmed(self, status: Status) -> bool:
-        """Whether one that is up is so for good, as far as can be told: what only runs may be about to fail."""
-        if status.state is not State.RUNNING:
+        """Whether one that is up is so for good, as far as can be told: it may be about to fail."""
+        if status.state not in UNCONFIRMED:
             return True
         loop = asyncio.get_running_loop()
         since = self._running_since.setdefault((status.name, status.run), loop.time())

@@ -48,6 +48,9 @@ def start(options: Options, style: Style) -> int:
         )
         complain(f"procreaper: nothing to start: {why}")
         return 0
+    from procreaper.cli.ports import find_taken
+
+    report(find_taken(plan, options.root or options.app_root or "."))
     style = style._replace(timestamps=configuration.timestamps)
     if not options.detach:
         return _run(source, style, options, path)

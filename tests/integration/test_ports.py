@@ -1,0 +1,72 @@
+"""A port that somebody else uses is told of before that which is to use it starts."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from .driver import Project
+
+SERVER = """
+import os, socket
+try:
+    server = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+except OSError:
+    raise SystemExit("the port is in use")
+while True:
+    server.accept()[0].close()
+"""
+HEALTH = '[process.web]\nhealth = "tcp://127.0.0.1:$PORT"\n'
+
+
+@pytest.fixture
+def holder() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+def warning(port: int, name: str) -> str:
+    return f"procreaper: warning: port {port}, the PORT of `{name}`, is in use\n"
+
+
+OTHER = "  hint: end what uses it, or choose another base port with `-p`\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"), [("echo $PORT", ""), ("echo ${PORT}", ""), ("exit 0", HEALTH)], ids=["$", "${", "health"]
+)
+def test_a_port_that_is_used_and_in_use_is_told(
+    project: Project, holder: socket.socket, command: str, settings: str
+) -> None:
+    port = holder.getsockname()[1]
+    project.procfile(web=command)
+    if settings:
+        project.write(".reaper.toml", settings)
+    result = project.run("start", "-p", str(port))
+    assert (result.code, result.err) == (0, warning(port, "web.1") + OTHER)
+
+
+@pytest.mark.parametrize("command", ["true", "echo $PORTAL"])
+def test_nothing_is_said_of_a_port_that_may_not_be_used(project: Project, holder: socket.socket, command: str) -> None:
+    project.procfile(web=command)
+    assert project.run("start", "-p", str(holder.getsockname()[1])).err == ""
+
+
+def test_who_starts_an_app_a_second_time_is_told_so(project: Project, holder: socket.socket) -> None:
+    port = holder.getsockname()[1]
+    holder.close()
+    project.procfile(web=f"exec {project.python('server', SERVER)}")
+    project.write(".reaper.toml", HEALTH)
+    program = project.begin("start", "-p", str(port))
+    program.wait_for("web.1 is healthy")
+    result = project.run("start", "-D", "--wait", "-p", str(port))
+    assert result.code == 1
+    assert result.err.startswith(
+        warning(port, "web.1") + "  hint: the app runs already: `procreaper ps` shows it, `procreaper quit` ends it\n"
+    )
+    # It is healthy by the answer of the first one, for a moment.
+    assert "web.1 is not up: failed: exited with code 1\n" in result.err
+    assert "the port is in use" in result.err
+    program.stop()
