@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -95,11 +96,13 @@ def test_what_is_wrong_with_the_project_is_told_as_ever(project: Project, argume
 
 
 def test_an_app_that_nobody_could_reach_does_not_run_on(project: Project, survivors: Survivors) -> None:
-    directory = project.path / "run" / "procreaper"
-    directory.mkdir(parents=True)
-    directory.chmod(0o755)
     project.procfile(web=STAY)
-    result = project.run("start", "-D", env={"XDG_RUNTIME_DIR": str(directory.parent)})
+    # With a path that is short enough for a socket, however often tests were run here.
+    with tempfile.TemporaryDirectory() as runtime:
+        directory = Path(runtime, "procreaper")
+        directory.mkdir(mode=0o755)
+        directory.chmod(0o755)
+        result = project.run("start", "-D", env={"XDG_RUNTIME_DIR": runtime})
     assert (result.code, result.out) == (1, "")
     assert f"no other terminal can control this app: the directory for control sockets, `{directory}`" in result.err
     wait_until(lambda: not survivors.find())

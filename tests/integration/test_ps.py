@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import tempfile
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+
+import pytest
 
 from procreaper.cli.ps import HEADER
 
@@ -74,9 +78,14 @@ def test_two_apps_of_one_directory_are_told_apart(project: Project) -> None:
         app.stop()
 
 
-def test_what_a_killed_app_has_left_is_cleared_away(project: Project) -> None:
-    run = project.path / "run"
-    run.mkdir()
+@pytest.fixture
+def run() -> Iterator[Path]:
+    """A runtime directory whose path is short enough for a socket, however often tests were run here."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+def test_what_a_killed_app_has_left_is_cleared_away(project: Project, run: Path) -> None:
     env = {"XDG_RUNTIME_DIR": str(run)}
     project.procfile(web=STAY)
     app = project.begin("start", env=env)
@@ -87,9 +96,7 @@ def test_what_a_killed_app_has_left_is_cleared_away(project: Project) -> None:
     assert list((run / "procreaper").iterdir()) == []
 
 
-def test_nothing_of_an_app_is_left_at_its_end(project: Project) -> None:
-    run = project.path / "run"
-    run.mkdir()
+def test_nothing_of_an_app_is_left_at_its_end(project: Project, run: Path) -> None:
     project.procfile(web="true")
     assert project.run("start", env={"XDG_RUNTIME_DIR": str(run)}).code == 0
     assert list((run / "procreaper").iterdir()) == []
