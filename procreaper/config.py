@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.choices import Options, check_counts, check_port, check_ports, choose
-from procreaper.errors import ConfigError, Problem
+from procreaper.errors import ConfigError, Problem, reason_of
 from procreaper.plan import Plan
 from procreaper.planning import ProcessType, Surroundings, make_plan
 from procreaper.procfile import NO_PROCESS, OURS, Environment, Procfile, parse_environment, parse_procfile
@@ -477,6 +477,6 @@ def _working_directory(options: Options, problems: list[Problem]) -> str | None:
 
 
 def _unreadable(path: str, error: OSError, option: str | None = None) -> Problem:
-    reason = (error.strerror or str(error)).lower()
+    reason = reason_of(error)
     where = "name another file" if option is None else f"name another file with {option}"
     return Problem(f"cannot be read: {reason}", path, hint=f"look at its permissions, or {where}")

@@ -96,3 +96,8 @@ class NotReadyError(ProcreaperError):
     def __init__(self, message: str, status: Status) -> None:
         super().__init__(message)
         self.status = status
+
+
+def reason_of(error: OSError) -> str:
+    """Why the operating system could not do something, as a phrase to stand behind a colon in a message."""
+    return (error.strerror or str(error)).lower()

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from procreaper.errors import reason_of
+
 if TYPE_CHECKING:
     import asyncio
     import subprocess
@@ -113,7 +115,7 @@ class Guard:
         try:
             self._start()
         except OSError as error:
-            self._go_without((error.strerror or str(error)).lower())
+            self._go_without(reason_of(error))
 
     def attend(self, loop: asyncio.AbstractEventLoop) -> None:
         """From now on notice in this loop when the guard ends, and start another one."""

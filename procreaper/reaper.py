@@ -27,6 +27,7 @@ from procreaper.child import BIG_READ, Child, Custody, Run
 from procreaper.child.attendance import Attendance
 from procreaper.errands import Errand, environment_of
 from procreaper.errands import run as run_errand
+from procreaper.errors import reason_of
 from procreaper.events import (
     Action,
     Announce,
@@ -428,7 +429,7 @@ class Owner:
         except OSError as error:
             if not self._lacks_terminals:
                 self._lacks_terminals = True
-                reason = (error.strerror or str(error)).lower()
+                reason = reason_of(error)
                 self.say(f"no terminal can be had for a process, which gets a pipe instead: {reason}")
             return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from procreaper.errors import ConfigError, OutputError, Problem, ProcreaperError
+from procreaper.errors import ConfigError, OutputError, Problem, ProcreaperError, reason_of
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,8 @@ def test_a_config_error_tells_everything_that_was_found_in_its_order() -> None:
 def test_every_error_is_a_procreaper_error(error: ProcreaperError) -> None:
     assert isinstance(error, ProcreaperError)
     assert isinstance(error, Exception)
+
+
+def test_a_reason_of_the_system_is_a_phrase() -> None:
+    assert reason_of(FileNotFoundError(2, "No such file or directory", "Procfile")) == "no such file or directory"
+    assert reason_of(OSError("Timed out")) == "timed out"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 
+from procreaper.errors import reason_of
 from procreaper.events import SpawnFailed
 
 # What the shell says of a program that cannot be run, for the errors for which trying again cannot help.
@@ -26,8 +27,7 @@ def _explain(error: OSError | ValueError) -> str:
     if isinstance(error, OSError):
         if error.errno == errno.E2BIG:
             return "its command or its environment is longer than the system allows"
-        text = error.strerror or str(error)
-        return f"{text.lower()}: {error.filename}" if error.filename else text.lower()
+        return f"{reason_of(error)}: {error.filename}" if error.filename else reason_of(error)
     if "null byte" in str(error):
         return "its command or its environment contains a NUL byte"
     return str(error)

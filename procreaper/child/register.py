@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
+from procreaper.errors import reason_of
+
 DIRECTORY = "procreaper"
 LARGEST = 1 << 22
 
@@ -88,7 +90,7 @@ class Register:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise UnusableRecordError((error.strerror or str(error)).lower()) from error
+            raise UnusableRecordError(reason_of(error)) from error
         with open(descriptor, "rb") as file:
             found = os.fstat(descriptor)
             if found.st_uid != os.geteuid():

@@ -19,7 +19,7 @@ from procreaper.cli.project import Source
 from procreaper.cli.rendering import make_format
 from procreaper.cli.serve import Control
 from procreaper.config import Options
-from procreaper.errors import Problem
+from procreaper.errors import Problem, reason_of
 from procreaper.events import Shutdown
 from procreaper.formats import Style
 from procreaper.guard import Guard
@@ -204,7 +204,7 @@ class Application:
         if error.errno in GONE:
             self._owner.post(Shutdown(READER_GONE))
             return
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         problem = Problem(f"standard output cannot be written: {reason}", hint="make room, or redirect it elsewhere")
         complain(str(problem))
         self._owner.post(Shutdown(OUTPUT_LOST))

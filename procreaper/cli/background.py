@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from procreaper.cli.problems import complain
 from procreaper.cli.rendering import LONG_AGO
+from procreaper.errors import reason_of
 from procreaper.events import Message, Notice, Output
 from procreaper.outcome import CONFIRMED_AFTER, UNCONFIRMED, Goal, find
 
@@ -61,7 +62,7 @@ def part() -> tuple[bool, int]:
     try:
         second = os.fork()
     except OSError as error:
-        complain(f"procreaper: error: {(error.strerror or str(error)).lower()}")
+        complain(f"procreaper: error: {reason_of(error)}")
         os._exit(1)
     if second:
         os._exit(0)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.cli.problems import complain
-from procreaper.errors import ProcreaperError
+from procreaper.errors import ProcreaperError, reason_of
 from procreaper.suggest import enumerate_words
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _connect(root: str | None) -> tuple[list[Client], list[ProcreaperError]]:
         except ProcreaperError as error:
             errors.append(error)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = reason_of(error)
             errors.append(ProcreaperError(f"`{path}` cannot be connected to: {reason}", hint="look at its permissions"))
     return apps, errors
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from procreaper.config import refuse_errors
-from procreaper.errors import Problem
+from procreaper.errors import Problem, reason_of
 
 PATH = ".foreman"
 # Options of foreman that mean something here, and those that are for its own export only.
@@ -38,7 +38,7 @@ def read_defaults() -> tuple[dict[str, str | bool], tuple[Problem, ...]]:
         # foreman does not mind a directory of this name either.
         return {}, ()
     except OSError as error:
-        message = f"cannot be read: {(error.strerror or str(error)).lower()}"
+        message = f"cannot be read: {reason_of(error)}"
         return {}, refuse_errors([Problem(message, PATH, hint="look at its permissions, or remove it")])
     except UnicodeDecodeError:
         return {}, refuse_errors([Problem("is not a text in UTF-8", PATH, hint="save it in UTF-8")])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from procreaper.cli.project import examined
 from procreaper.config import Options
-from procreaper.errors import ConfigError, Problem, ProcreaperError
+from procreaper.errors import ConfigError, Problem, ProcreaperError, reason_of
 from procreaper.plan import Plan
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def open_logs(
 def _problem(plan: Plan, options: Options, error: OSError) -> ProcreaperError:
     from procreaper.lint import LOG_HINT, log_problem
 
-    reason = (error.strerror or str(error)).lower()
+    reason = reason_of(error)
     owners = [
         process
         for process in plan.processes

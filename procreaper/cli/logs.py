@@ -26,7 +26,7 @@ from procreaper.cli.tails import Tail
 from procreaper.config import Options
 from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError, RefusedError
-from procreaper.errors import OutputError, Problem, ProcreaperError
+from procreaper.errors import OutputError, Problem, ProcreaperError, reason_of
 from procreaper.events import Exit, Notice, Output, State
 from procreaper.formats import Format, Style
 from procreaper.plan import Process
@@ -106,7 +106,7 @@ class _Screen:
                 raise
             except OSError as error:
                 hint = "make room, or redirect it elsewhere"
-                reason = (error.strerror or str(error)).lower()
+                reason = reason_of(error)
                 raise OutputError(f"standard output cannot be written: {reason}", hint=hint) from error
 
 
@@ -250,7 +250,7 @@ def _tell_truncated(found: protocol.Followed, what: Wanted) -> None:
 
 
 def _tell_unreadable(path: str, error: OSError) -> None:
-    reason = (error.strerror or str(error)).lower()
+    reason = reason_of(error)
     complain(str(Problem(f"`{path}` cannot be read: {reason}", level="warning")))
 
 

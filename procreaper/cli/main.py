@@ -15,7 +15,7 @@ from procreaper.cli.control import Place
 from procreaper.cli.parser import parse
 from procreaper.cli.problems import complain, report, say
 from procreaper.config import Options
-from procreaper.errors import ProcreaperError
+from procreaper.errors import ProcreaperError, reason_of
 from procreaper.formats import Style
 
 INTERNAL_ERROR = 70
@@ -39,7 +39,7 @@ def guarded(command: Callable[[], int]) -> int:
         return READER_GONE
     except OSError as error:
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        complain(f"procreaper: error: {place}{(error.strerror or str(error)).lower()}")
+        complain(f"procreaper: error: {place}{reason_of(error)}")
         return 1
     except Exception as error:
         complain(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from procreaper.errors import OutputError, Problem
+from procreaper.errors import OutputError, Problem, reason_of
 
 
 def report(problems: Iterable[Problem]) -> None:
@@ -31,6 +31,6 @@ def say(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         hint = "make room, or redirect it elsewhere"
         raise OutputError(f"standard output cannot be written: {reason}", hint=hint) from error

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from procreaper.cli.problems import report
 from procreaper.config import Options, read_environment, read_project
-from procreaper.errors import ConfigError, ProcreaperError
+from procreaper.errors import ConfigError, ProcreaperError, reason_of
 
 STDIN = 0
 SHELL = "/bin/sh"
@@ -45,7 +45,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
         try:
             os.chdir(options.root)
         except OSError as error:
-            message = f"--root {options.root}: {(error.strerror or str(error)).lower()}"
+            message = f"--root {options.root}: {reason_of(error)}"
             raise ProcreaperError(message, hint="name an existing directory") from error
     return _wait(_spawn(program, command, environment))
 
@@ -102,7 +102,7 @@ def _spawn(program: str, argv: tuple[str, ...], environment: Mapping[str, str]) 
             script = ("sh", program, *argv[1:])
             return os.posix_spawn(SHELL, script, environment, setsigmask=mask, setsigdef=defaults)
     except (OSError, ValueError) as error:
-        reason = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
         hint = "look at the program, its arguments and the environment"
         raise ProcreaperError(f"`{argv[0]}` cannot be run: {reason}", hint=hint, exit_code=NOT_EXECUTABLE) from error
 

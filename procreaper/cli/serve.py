@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from procreaper import __version__
 from procreaper.cli.problems import complain
-from procreaper.errors import Problem, ProcreaperError
+from procreaper.errors import Problem, ProcreaperError, reason_of
 from procreaper.events import Notice, RunBegan, RunEnded
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Control:
         except ProcreaperError as error:
             self._do_without(error.message, error.hint)
         except OSError as error:
-            self._do_without(error.strerror or str(error), None)
+            self._do_without(reason_of(error), None)
 
     def _serve(self, door: Door) -> None:
         """Somebody is there for the first time."""

@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from procreaper.errors import ProcreaperError
+from procreaper.errors import ProcreaperError, reason_of
 
 # The longest path of a socket, in bytes: what the kernel has room for, without the NUL at its end.
 LONGEST_PATH = 103 if sys.platform == "darwin" else 107
@@ -63,7 +63,7 @@ def listen(root: str, environment: Mapping[str, str]) -> Door:
         _refuse_strangers(directory)
         return _listen(os.path.join(directory, f"{_digest(root)}-{os.getpid()}-{os.urandom(2).hex()}"))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise ProcreaperError(
             f"no control socket can be made in `{directory}`: {reason}",
             hint="make room or give yourself access there, or set XDG_RUNTIME_DIR to another directory of your own",
@@ -91,7 +91,7 @@ def find(
             errors.append(error)
             continue
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = reason_of(error)
             hint = "give yourself access to it, or remove it"
             errors.append(ProcreaperError(f"`{directory}` cannot be read: {reason}", hint=hint))
             continue

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from procreaper.errors import reason_of
 from procreaper.health.reasons import UnhealthyError, no_answer, of_system
 
 # What says that there is no way to an address, and nothing of what is there: the failure of another says more.
@@ -56,7 +57,7 @@ async def resolve(host: str, port: int) -> list[Address]:
         except socket.gaierror:
             addresses = await _in_a_thread(lambda: _look_up(host, port), f"resolve {host}")
     except socket.gaierror as error:
-        raise UnhealthyError(f"`{host}` has no address: {(error.strerror or str(error)).lower()}") from error
+        raise UnhealthyError(f"`{host}` has no address: {reason_of(error)}") from error
     except ValueError as error:
         raise UnhealthyError(f"`{host}` is not a host name") from error
     if not addresses:

@@ -12,7 +12,7 @@ from importlib import import_module
 
 from procreaper.address import Address
 from procreaper.config import Listen
-from procreaper.errors import ConfigError, Problem
+from procreaper.errors import ConfigError, Problem, reason_of
 
 # What the extra brings.
 NEEDED = ("aiohttp.web", "prometheus_client")
@@ -69,7 +69,7 @@ def _why(error: OSError, address: Address) -> tuple[str, str]:
         case errno.EADDRNOTAVAIL:
             return f"`{address.host}` is no address of this machine", "`0.0.0.0` is all of its IPv4 addresses"
         case _:
-            return (error.strerror or str(error)).lower(), "choose another address"
+            return reason_of(error), "choose another address"
 
 
 def _refused(where: Listen, message: str, hint: str) -> ConfigError:

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
+from procreaper.errors import reason_of
 from procreaper.events import Notice, Output, Removed, RunEnded
 from procreaper.lines import Lines
 from procreaper.output.rotation import Passage, RotatedFile
@@ -186,7 +187,7 @@ class _File:
             self._leave_out(data[written:])
             if failed_before:
                 return None
-            return f"`{self._shown}` cannot be written: {_reason(error)}; what is missing is counted until it can be"
+            return f"`{self._shown}` cannot be written: {reason_of(error)}; what is missing is counted until it can be"
         if self._failed_at is not None:
             self._failed_at = None
             return f"`{self._shown}` is written again; {self._account()}"
@@ -226,7 +227,7 @@ class _File:
         if self._stuck_at is not None:
             return None
         self._stuck_at = now
-        return f"`{self._shown}` cannot be rotated: {_reason(stuck)}; it grows until it can be"
+        return f"`{self._shown}` cannot be rotated: {reason_of(stuck)}; it grows until it can be"
 
     def _account(self) -> str:
         missing, self._missing = self._missing, 0
@@ -238,10 +239,6 @@ def _rest(lines: Lines | None) -> bytes:
     if lines is None:
         return END_OF_LINE
     return lines.flush() + b"\n" if lines.unfinished else END_OF_LINE
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
 
 
 def _bytes(count: int) -> str:
