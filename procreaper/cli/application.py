@@ -14,12 +14,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from procreaper.child import BIG_READ, SMALL_READ
-from procreaper.cli.problems import complain
+from procreaper.cli.problems import complain, lost
 from procreaper.cli.project import Source
 from procreaper.cli.rendering import make_format
 from procreaper.cli.serve import Control
 from procreaper.config import Options
-from procreaper.errors import Problem, reason_of
 from procreaper.events import Shutdown
 from procreaper.formats import Style
 from procreaper.guard import Guard
@@ -204,9 +203,7 @@ class Application:
         if error.errno in GONE:
             self._owner.post(Shutdown(READER_GONE))
             return
-        reason = reason_of(error)
-        problem = Problem(f"standard output cannot be written: {reason}", hint="make room, or redirect it elsewhere")
-        complain(str(problem))
+        complain(str(lost(error)))
         self._owner.post(Shutdown(OUTPUT_LOST))
 
     def _on_signal(self, request: Shutdown) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from procreaper.cli.problems import complain
+from procreaper.cli.problems import report
 from procreaper.errors import ProcreaperError, reason_of
 from procreaper.suggest import enumerate_words
 
@@ -91,7 +91,7 @@ def find_apps(place: Place) -> list[Client]:
         else:
             app.close()
     if meant:
-        _tell(errors)
+        report(errors)
         return meant
     if errors:
         raise errors[0]
@@ -103,7 +103,7 @@ def find_apps(place: Place) -> list[Client]:
 def find_all() -> list[Client]:
     """Connections to all apps of this user, by pid."""
     apps, errors = _connect(None)
-    _tell(errors)
+    report(errors)
     return apps
 
 
@@ -128,11 +128,6 @@ def _connect(root: str | None) -> tuple[list[Client], list[ProcreaperError]]:
             reason = reason_of(error)
             errors.append(ProcreaperError(f"`{path}` cannot be connected to: {reason}", hint="look at its permissions"))
     return apps, errors
-
-
-def _tell(errors: Iterable[ProcreaperError]) -> None:
-    for error in errors:
-        complain(str(error))
 
 
 def _name(place: Place) -> str:

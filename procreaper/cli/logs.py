@@ -20,13 +20,13 @@ from typing import NamedTuple
 
 from procreaper import events
 from procreaper.cli.control import NoAppError, Place, find_apps, interruptible
-from procreaper.cli.problems import complain
+from procreaper.cli.problems import complain, lost
 from procreaper.cli.rendering import LONG_AGO, make_format
 from procreaper.cli.tails import Tail
 from procreaper.config import Options
 from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError, RefusedError
-from procreaper.errors import OutputError, Problem, ProcreaperError, reason_of
+from procreaper.errors import Problem, ProcreaperError, reason_of
 from procreaper.events import Exit, Notice, Output, State
 from procreaper.formats import Format, Style
 from procreaper.plan import Process
@@ -105,9 +105,7 @@ class _Screen:
             except BrokenPipeError:
                 raise
             except OSError as error:
-                hint = "make room, or redirect it elsewhere"
-                reason = reason_of(error)
-                raise OutputError(f"standard output cannot be written: {reason}", hint=hint) from error
+                raise lost(error) from error
 
 
 def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitStack) -> int:

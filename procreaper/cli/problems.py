@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from procreaper.errors import OutputError, Problem, reason_of
+from procreaper.errors import OutputError, Problem, ProcreaperError, reason_of
 
 
-def report(problems: Iterable[Problem]) -> None:
+def report(problems: Iterable[Problem | ProcreaperError]) -> None:
     """Print each problem with its place and its remedy. A broken standard error is nobody's concern."""
     for problem in problems:
         complain(str(problem))
@@ -31,6 +31,11 @@ def say(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = reason_of(error)
-        hint = "make room, or redirect it elsewhere"
-        raise OutputError(f"standard output cannot be written: {reason}", hint=hint) from error
+        raise lost(error) from error
+
+
+def lost(error: OSError) -> OutputError:
+    """The error that standard output cannot be written, for this reason."""
+    return OutputError(
+        f"standard output cannot be written: {reason_of(error)}", hint="make room, or redirect it elsewhere"
+    )
