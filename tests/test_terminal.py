@@ -153,7 +153,7 @@ async def test_a_reader_that_has_gone_is_reported_once_and_nobody_waits_for_room
     assert all(screen.says(b"x" * HIGH) for _ in range(10))
     await screen.terminal.drain(FOR_EVER)
     assert [error.errno for error in screen.errors] == [errno.EPIPE]
-    assert screen.errors[0].errno in module.READER_GONE
+    assert screen.errors[0].errno in module.NOBODY_READS
     assert screen.terminal.lost
 
 
@@ -166,7 +166,7 @@ async def test_a_full_disk_is_reported_with_its_reason() -> None:
         await until(lambda: bool(screen.errors), screen.changed)
         await screen.terminal.drain(FOR_EVER)
     assert [error.errno for error in screen.errors] == [errno.ENOSPC]
-    assert errno.ENOSPC not in module.READER_GONE
+    assert errno.ENOSPC not in module.NOBODY_READS
     assert screen.terminal.lost
 
 

@@ -15,14 +15,12 @@ from contextlib import contextmanager
 from procreaper.cli.control import Place, find_app, find_app_with, interruptible
 from procreaper.cli.problems import complain, say
 from procreaper.cli.progress import Progress
+from procreaper.cli.statuses import FAILED, INTERRUPTED, USAGE_ERROR
 from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError, RefusedError
 from procreaper.errors import Problem, ProcreaperError
 from procreaper.outcome import CONFIRMED_AFTER, UNCONFIRMED, Goal, Outcome, find
 
-FAILED = 1
-USAGE_ERROR = 2
-INTERRUPTED = 130
 DONE = {Goal.UP: "is up", Goal.RESTARTED: "restarted", Goal.STOPPED: "stopped", Goal.REMOVED: "removed"}
 NOT_DONE = {
     Goal.UP: "is not up",

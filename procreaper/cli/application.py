@@ -18,6 +18,7 @@ from procreaper.cli.problems import complain, lost
 from procreaper.cli.project import Source
 from procreaper.cli.rendering import make_format
 from procreaper.cli.serve import Control
+from procreaper.cli.statuses import FAILED, INTERNAL_ERROR, READER_GONE
 from procreaper.config import Options
 from procreaper.events import Shutdown
 from procreaper.formats import Style
@@ -26,8 +27,7 @@ from procreaper.kinship import VARIABLE
 from procreaper.orphans import Adoption, Orphans
 from procreaper.output.history import History
 from procreaper.output.hub import Hub
-from procreaper.output.terminal import HIGH, HIGH_ON_SCREEN, Terminal
-from procreaper.output.terminal import READER_GONE as GONE
+from procreaper.output.terminal import HIGH, HIGH_ON_SCREEN, NOBODY_READS, Terminal
 from procreaper.plan import Plan
 from procreaper.reaper import Owner
 from procreaper.signals import follow_window, signals_as_requests
@@ -42,11 +42,6 @@ if TYPE_CHECKING:
     from procreaper.output.rotation import Passage
 
 STDOUT, STDERR = 1, 2
-# What a shell reports when a program ended because the reader of its output had gone (128 + SIGPIPE).
-READER_GONE = 141
-OUTPUT_LOST = 1
-UNREACHABLE = 1
-INTERNAL_ERROR = 70
 # So many seconds a reader may rest before what it has not read is given up, at least.
 PATIENCE = 5.0
 FROM_ANOTHER = "from a second terminal: procreaper ps, logs -f, attach NAME, restart NAME"
@@ -143,7 +138,7 @@ class Application:
                 # It may have something to tell.
                 await self._files.drain(patience=patience)
             await self._shown.drain(patience=patience)
-            code = code if code or not self._shown.lost else OUTPUT_LOST
+            code = code if code or not self._shown.lost else FAILED
             await self._control.end(code)
         return code
 
@@ -200,11 +195,11 @@ class Application:
             self._owner.resume()
 
     def _on_broken(self, error: OSError) -> None:
-        if error.errno in GONE:
+        if error.errno in NOBODY_READS:
             self._owner.post(Shutdown(READER_GONE))
             return
         complain(str(lost(error)))
-        self._owner.post(Shutdown(OUTPUT_LOST))
+        self._owner.post(Shutdown(FAILED))
 
     def _on_signal(self, request: Shutdown) -> None:
         if self._is_over:
@@ -251,7 +246,7 @@ class Application:
             if succeeded:
                 background.ready(self._owner, self._last_lines)
             else:
-                self._owner.post(Shutdown(UNREACHABLE))
+                self._owner.post(Shutdown(FAILED))
         elif succeeded and style.terminal and style.prefix and self._source.configuration.log_format == "text":
             self._owner.say(FROM_ANOTHER)
 

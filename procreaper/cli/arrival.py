@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 from procreaper.cli.control import interruptible
 from procreaper.cli.problems import complain, say
 from procreaper.cli.progress import Progress
+from procreaper.cli.statuses import FAILED, INTERRUPTED
 from procreaper.errors import Problem
 
-FAILED = 1
-INTERRUPTED = 130
 READ_SIZE = 1 << 16
 # How long an app that is to end after all may take for that, in seconds.
 LAST_WORDS = 10.0

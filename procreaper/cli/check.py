@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from procreaper.cli.problems import report, say
 from procreaper.cli.project import examined
+from procreaper.cli.statuses import FAILED, USAGE_ERROR
 from procreaper.config import Configuration, Options, Project
 from procreaper.errors import Problem, ProcreaperError
 from procreaper.suggest import did_you_mean
 
 FORMATS = ("text", "json", "github")
-USAGE_ERROR = 2
 
 
 def check(options: Options, *, strict: bool = False, format_: str = "text") -> int:
@@ -41,7 +41,7 @@ def check(options: Options, *, strict: bool = False, format_: str = "text") -> i
         for problem in problems:
             say(github_command(problem))
     if any(problem.level == "error" or strict for problem in problems):
-        return 1
+        return FAILED
     names = ", ".join(kind.name for kind in project.types)
     print(f"Valid procfile detected ({names})", file=sys.stderr)
     return 0

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from procreaper.cli.parser import COMMANDS, EXPORT_FORMATS, build_parser, parse
 from procreaper.cli.problems import say
+from procreaper.cli.statuses import USAGE_ERROR
 from procreaper.errors import ProcreaperError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -23,7 +24,6 @@ FILES, DIRECTORIES, NAMES = ("FILE", "FILE,FILE", "PATH"), ("DIR",), ("NAME", "N
 WORDS = {"--log-format": ("text", "json"), "--format": ("text", "json", "github")}
 # What tells the files of a project, in an unfinished command line too.
 PROJECT_FLAGS = {"-d", "--app-root", "--root", "-f", "--procfile", "--config", "-e", "--env"}
-USAGE_ERROR = 2
 
 
 class Flag(NamedTuple):

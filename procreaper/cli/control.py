@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.cli.problems import report
+from procreaper.cli.statuses import USAGE_ERROR
 from procreaper.errors import ProcreaperError, reason_of
 from procreaper.suggest import enumerate_words
 
 if TYPE_CHECKING:
     from procreaper.control.client import Client
-
-USAGE_ERROR = 2
 
 
 class NoAppError(ProcreaperError):

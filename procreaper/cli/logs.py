@@ -22,6 +22,7 @@ from procreaper import events
 from procreaper.cli.control import NoAppError, Place, find_apps, interruptible
 from procreaper.cli.problems import complain, lost
 from procreaper.cli.rendering import LONG_AGO, make_format
+from procreaper.cli.statuses import FAILED, INTERRUPTED, USAGE_ERROR
 from procreaper.cli.tails import Tail
 from procreaper.config import Options
 from procreaper.control import protocol
@@ -32,7 +33,6 @@ from procreaper.formats import Format, Style
 from procreaper.plan import Process
 
 STDOUT = 1
-FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 ALL = "all"
 LOG_FORMATS = ("text", "json")
 # How often the file of a detached process is looked at, in milliseconds.

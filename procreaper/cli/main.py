@@ -14,13 +14,12 @@ from procreaper.cli import foreman
 from procreaper.cli.control import Place
 from procreaper.cli.parser import parse
 from procreaper.cli.problems import complain, report, say
+from procreaper.cli.statuses import FAILED, INTERNAL_ERROR, READER_GONE
 from procreaper.config import Options
 from procreaper.errors import ProcreaperError, reason_of
 from procreaper.formats import Style
 
-INTERNAL_ERROR = 70
 STDOUT = 1
-READER_GONE = 141
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -40,7 +39,7 @@ def guarded(command: Callable[[], int]) -> int:
     except OSError as error:
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         complain(f"procreaper: error: {place}{reason_of(error)}")
-        return 1
+        return FAILED
     except Exception as error:
         complain(
             f"procreaper: internal error: {_describe(error)}\n  hint: this is a bug of procreaper, please report it"

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from procreaper import __version__
 from procreaper.cli.problems import say
+from procreaper.cli.statuses import USAGE_ERROR
 from procreaper.errors import ProcreaperError
 
 DESCRIPTION = "Run the processes of a Procfile, and supervise them"
@@ -23,7 +24,6 @@ HONCHOS = frozenset(
     {"--app-root", "--concurrency", "--env", "--no-colour", "--no-prefix", "--port", "--procfile"}
     | {"--app", "--log", "--shell", "--template-dir", "--user"}
 )
-USAGE_ERROR = 2
 
 
 class _Parser(argparse.ArgumentParser):

@@ -15,13 +15,12 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from procreaper.cli.problems import report
+from procreaper.cli.statuses import NOT_EXECUTABLE, NOT_FOUND, USAGE_ERROR
 from procreaper.config import Options, read_environment, read_project
 from procreaper.errors import ConfigError, ProcreaperError, reason_of
 
 STDIN = 0
 SHELL = "/bin/sh"
-NOT_FOUND = 127
-NOT_EXECUTABLE = 126
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 TYPED = (signal.SIGINT, signal.SIGQUIT)
 # siginfo's code for a signal that the kernel itself sent, as the terminal driver does to the whole foreground group.
@@ -36,7 +35,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
     if argv and argv[0] == "--":
         argv = argv[1:]
     if not argv:
-        raise ProcreaperError("no command was given", hint="for example `procreaper run env`", exit_code=2)
+        raise ProcreaperError("no command was given", hint="for example `procreaper run env`", exit_code=USAGE_ERROR)
     values, warnings = read_environment(options, os.environ)
     report(warnings)
     environment = {**os.environ, **values}

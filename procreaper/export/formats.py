@@ -15,6 +15,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeGuard
 
+from procreaper.cli.statuses import USAGE_ERROR
 from procreaper.errors import ProcreaperError
 from procreaper.export.exporter import App, Exporter, Rendered
 from procreaper.suggest import did_you_mean
@@ -23,7 +24,6 @@ GROUP = "procreaper.exporters"
 HONCHOS_GROUP = "honcho_exporters"
 # Each is a module of this package.
 OURS = ("compose", "kubernetes", "launchd", "runit", "supervisord", "systemd", "upstart")
-USAGE_ERROR = 2
 HINT = "correct or remove the package that it comes from"
 
 

@@ -29,7 +29,7 @@ LAST_WRITES = 4096
 # One that is already under way then shows nothing until it is done: not more than this for a reader that is slow.
 MOST_AT_ONCE = 1 << 17
 # The reader is gone; on Linux a terminal that hung up says EIO.
-READER_GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRESET})
+NOBODY_READS = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRESET})
 
 
 class Terminal:
