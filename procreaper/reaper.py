@@ -417,9 +417,9 @@ class Owner:
         )
 
     def _detached(self, process: Process, run: int) -> Run:
-        from procreaper.child.detached import Detached
+        from procreaper.child.detached import DetachedRun
 
-        return Detached(process, run, root=self._root, post=self.post, say=self.say, custody=self._custody)
+        return DetachedRun(process, run, root=self._root, post=self.post, say=self.say, custody=self._custody)
 
     def _open_terminal(self) -> OwnTerminal | None:
         from procreaper.pseudoterminal import Pseudoterminal

@@ -19,7 +19,7 @@ from survivors import Survivors
 
 from procreaper.child import detached, group_lives
 from procreaper.child.births import boot, born
-from procreaper.child.detached import Detached
+from procreaper.child.detached import DetachedRun
 from procreaper.child.register import Record, Register
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Spawned, SpawnFailed
 from procreaper.kinship import DETACHED
@@ -49,7 +49,7 @@ class Observer:
         self.log = root / "log" / "tunnel.log"
         command = command if isinstance(command, str) else tuple(command)
         process = Process("tunnel.1", command, detached=True, log=LogFile(str(self.log)))._replace(**settings)
-        self.run = Detached(process, RUN, root=str(root), post=self._take, say=self.said.append)
+        self.run = DetachedRun(process, RUN, root=str(root), post=self._take, say=self.said.append)
 
     def _take(self, event: Event) -> None:
         self.events.append(event)
@@ -389,7 +389,7 @@ async def test_where_the_record_cannot_be_written_nothing_is_started(
 # Runs what is in `tmp_path` and is killed before, or right after, the record is written.
 KILLED = """
 import asyncio, os, signal, sys
-from procreaper.child.detached import Detached
+from procreaper.child.detached import DetachedRun
 from procreaper.child.register import Register
 from procreaper.plan import LogFile, Process
 
@@ -405,7 +405,7 @@ Register.write = killed
 process = Process("tunnel.1", "echo ready; exec sleep 600", detached=True, log=LogFile(root + "/log/tunnel.log"))
 
 async def main():
-    await Detached(process, 1, root=root, post=print, say=print).spawn()
+    await DetachedRun(process, 1, root=root, post=print, say=print).spawn()
 
 asyncio.run(main())
 """

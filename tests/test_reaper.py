@@ -501,7 +501,7 @@ def stands(monkeypatch: pytest.MonkeyPatch) -> dict[str, Stand]:
         return made[process.name]
 
     monkeypatch.setattr("procreaper.reaper.Child", make)
-    monkeypatch.setattr("procreaper.child.detached.Detached", make)
+    monkeypatch.setattr("procreaper.child.detached.DetachedRun", make)
     return made
 
 

@@ -41,7 +41,7 @@ LOCK_PAUSE, LOCK_PATIENCE = 0.01, 10.0
 POLL = 0.5
 
 
-class Detached:
+class DetachedRun:
     """One run of `process`, of the app in the directory `root`. `say` tells the user what was found.
 
     `custody` is told whom to leave alone.
