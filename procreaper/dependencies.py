@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from procreaper import lifecycle
-from procreaper.events import State
+from procreaper.events import State, with_reason
 from procreaper.life import ENDS, Lifecycle, Phase
 from procreaper.plan import Condition, reachable
 
@@ -41,7 +41,7 @@ def lost(members: Members) -> Members:
     """Those that never ran and whose dependencies will never be up, and those that depend on them: all as skipped."""
     skipped: Members = {}
     while more := {
-        name: lifecycle.skip(life, f"{cause.process.name} {cause.state}: {cause.reason}")
+        name: lifecycle.skip(life, f"{cause.process.name} {with_reason(cause.state, cause.reason)}")
         for name, life in members.items()
         if life.state is State.PENDING and not life.has_run and name not in skipped
         if (cause := _lost_cause(members, skipped, life)) is not None

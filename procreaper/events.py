@@ -36,6 +36,17 @@ class State(StrEnum):
     SKIPPED = "skipped"
 
 
+def with_reason(state: str, reason: str) -> str:
+    """A state and why, as a phrase; a reason that names the state itself says enough, and so does a state without one.
+
+    >>> with_reason("failed", "exited with code 1")
+    'failed: exited with code 1'
+    >>> with_reason("unhealthy", "unhealthy: connection refused")
+    'unhealthy: connection refused'
+    """
+    return reason if reason.startswith(state) else f"{state}: {reason}" if reason else str(state)
+
+
 # What an end counts as of which nobody knows how it was.
 UNKNOWN = 1
 

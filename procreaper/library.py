@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from procreaper import plan
 from procreaper.checks import Check, Health, LogCheck
 from procreaper.errors import NotReadyError, UnknownProcessError, UsageError
-from procreaper.events import Event, Notice, Output, Restart, Shutdown, Start, Stop, Transition
+from procreaper.events import Event, Notice, Output, Restart, Shutdown, Start, Stop, Transition, with_reason
 from procreaper.output.counts import Counts
 from procreaper.output.hub import Hub
 from procreaper.output.log import Log
@@ -382,7 +382,7 @@ class Reaper:
 
 def _has_come_up(status: Status) -> bool:
     if status.ended and not status.up:
-        raise NotReadyError(f"`{status.name}` is {status.state}: {status.reason}", status)
+        raise NotReadyError(f"`{status.name}` is {with_reason(status.state, status.reason)}", status)
     return status.up
 
 

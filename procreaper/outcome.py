@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple, Protocol, assert_never
 
-from procreaper.events import State
+from procreaper.events import State, with_reason
 from procreaper.status import ENDED
 
 # What is up is believed to be so only after so many seconds (supervisord's `startsecs` is 1): without a health check
@@ -83,7 +83,7 @@ def find(goal: Goal, run: int, seen: Seen | None) -> Outcome:
                 return REACHED
             has_failed = seen.state == State.RESTARTING and seen.run > run and goal is not Goal.UP_IN_THE_END
             if seen.state in ENDED or has_failed or (seen.state == State.UNHEALTHY and goal is Goal.UP):
-                return Outcome(obstacle=f"{seen.state}: {seen.reason}")
+                return Outcome(obstacle=with_reason(seen.state, seen.reason))
             return PENDING
         case _:
             assert_never(goal)

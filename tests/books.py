@@ -43,6 +43,7 @@ from procreaper.events import (
     State,
     Stop,
     Tick,
+    with_reason,
 )
 from procreaper.fleet import LAUNCHES_AT_ONCE, Fleet
 from procreaper.life import Lifecycle, Phase
@@ -938,7 +939,7 @@ def _begins_anew(life: Lifecycle) -> bool:
 
 def _lost_causes(life: Lifecycle, members: Mapping[str, Lifecycle]) -> list[str]:
     return [
-        f"{edge.name} {members[edge.name].state}: {members[edge.name].reason}"
+        f"{edge.name} {with_reason(members[edge.name].state, members[edge.name].reason)}"
         for edge in life.process.depends_on
         if members[edge.name].state in ENDS and not _is_up(members[edge.name], edge.condition)
     ]

@@ -19,6 +19,7 @@ from procreaper.cli.statuses import FAILED, INTERRUPTED, USAGE_ERROR
 from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError, RefusedError
 from procreaper.errors import Problem, ProcreaperError
+from procreaper.events import with_reason
 from procreaper.outcome import CONFIRMED_AFTER, UNCONFIRMED, Goal, Outcome, find
 
 DONE = {Goal.UP: "is up", Goal.RESTARTED: "restarted", Goal.STOPPED: "stopped", Goal.REMOVED: "removed"}
@@ -244,9 +245,5 @@ class Waiting:
         told = []
         for name in self.left:
             process = self._processes.get(name)
-            told.append(name if process is None else f"{name} {_brief(process)}")
+            told.append(name if process is None else f"{name} {with_reason(process.state, process.reason)}")
         return ", ".join(told)
-
-
-def _brief(process: protocol.Process) -> str:
-    return process.reason if process.reason.startswith(process.state) else f"{process.state}: {process.reason}"

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from procreaper.cli.problems import complain
 from procreaper.cli.rendering import LONG_AGO
 from procreaper.errors import reason_of
-from procreaper.events import Message, Notice, Output
+from procreaper.events import Message, Notice, Output, with_reason
 from procreaper.outcome import CONFIRMED_AFTER, UNCONFIRMED, Goal, find
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Background:
                 self._report({"culprit": name, "reason": outcome.obstacle, "lines": lines, "ending": ending})
                 return
             if status is not None and not (outcome.reached and self._is_confirmed(status)):
-                waiting[name] = f"{status.state}: {status.reason}" if status.reason else str(status.state)
+                waiting[name] = with_reason(status.state, status.reason)
         if not waiting:
             self._waits = False
             self._report({"up": True})

@@ -29,7 +29,7 @@ from procreaper.control import protocol
 from procreaper.control.replies import readable
 from procreaper.control.view import view_process
 from procreaper.errors import ProcreaperError, UnknownProcessError
-from procreaper.events import Output, State
+from procreaper.events import Output, State, with_reason
 from procreaper.http.streams import KEEP_ALIVE, Streams, encode_output
 from procreaper.metrics import Collector
 from procreaper.output.counts import Counts
@@ -205,7 +205,9 @@ class Server:
         lacking = [status for status in self._owner.status() if not status.up and status.state is not State.STOPPED]
         if not lacking:
             return _text(200, "all is up\n")
-        return _text(503, "".join(f"{status.name} is {status.state}: {status.reason}\n" for status in lacking))
+        return _text(
+            503, "".join(f"{status.name} is {with_reason(status.state, status.reason)}\n" for status in lacking)
+        )
 
     def _processes(self, *names: str) -> tuple[protocol.Process, ...]:
         seen = {process.name: (process, status) for process, status in self._owner.look()}
