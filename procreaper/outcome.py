@@ -1,7 +1,7 @@
 """What has come of a request: whether a process is where somebody wanted it, or cannot get there any more.
 
-Rules: pure; looks at one process at one moment. For everybody who waits: the library, and whoever asks from a second
-terminal.
+Rules: has no clock; looks at one process at one moment. For everybody who waits: the library, and whoever asks from a
+second terminal.
 """
 
 from __future__ import annotations
@@ -16,6 +16,23 @@ from procreaper.status import ENDED
 # it may be about to fail, and with one, somebody else may have answered who holds its port.
 CONFIRMED_AFTER = 0.3
 UNCONFIRMED = (State.RUNNING, State.HEALTHY)
+
+
+class Confirmation:
+    """Since when each has been seen to be up, from which follows whether that is believed.
+
+    Times are in seconds of whatever clock, which must be the same for all calls.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[tuple[str, int], float] = {}
+
+    def due(self, name: str, seen: Seen, now: float) -> float | None:
+        """When it will be believed that this one is up; None where it is already. To be asked of what is up only."""
+        if seen.state not in UNCONFIRMED:
+            return None
+        due = self._since.setdefault((name, seen.run), now) + CONFIRMED_AFTER
+        return due if due > now else None
 
 
 class Seen(Protocol):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from procreaper.events import State
-from procreaper.outcome import PENDING, REACHED, Goal, Outcome, find
+from procreaper.outcome import CONFIRMED_AFTER, PENDING, REACHED, Confirmation, Goal, Outcome, find
 
 
 class Process(NamedTuple):
@@ -85,3 +85,22 @@ def test_what_survives_sigkill_is_told_of(goal: Goal) -> None:
 def test_what_is_removed_is_gone_only_when_it_is_not_there_any_more() -> None:
     assert find(Goal.REMOVED, 1, Process(State.STOPPED)) == PENDING
     assert find(Goal.REMOVED, 1, None) == REACHED
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.HEALTHY])
+def test_what_is_up_is_believed_to_be_so_after_a_moment(state: State) -> None:
+    confirmation, seen = Confirmation(), Process(state, up=True)
+    assert confirmation.due("web.1", seen, 10.0) == 10.0 + CONFIRMED_AFTER
+    assert confirmation.due("web.1", seen, 10.1) == 10.0 + CONFIRMED_AFTER
+    assert confirmation.due("web.1", seen, 10.0 + CONFIRMED_AFTER) is None
+
+
+def test_what_has_completed_is_believed_at_once() -> None:
+    assert Confirmation().due("migrate.1", Process(State.COMPLETED, up=True), 10.0) is None
+
+
+def test_each_run_of_each_process_has_its_own_moment() -> None:
+    confirmation = Confirmation()
+    confirmation.due("web.1", RUNNING, 10.0)
+    assert confirmation.due("web.1", RUNNING._replace(run=2), 11.0) == 11.0 + CONFIRMED_AFTER
+    assert confirmation.due("web.2", RUNNING, 12.0) == 12.0 + CONFIRMED_AFTER

@@ -1,8 +1,8 @@
 """`up`, `stop`, `restart`, `scale`, `reload` and `quit`: ask the running app, and wait for what comes of it.
 
 Rules: says how it came out for each process, and succeeds only if every one is where it was wanted. What is told while
-it is under way goes to a terminal only. To be interrupted ends the waiting, not what was asked for. What
-is up is believed to be so only after it has lived for a moment (`CONFIRMED_AFTER`).
+it is under way goes to a terminal only. To be interrupted ends the waiting, not what was asked for. What is up is
+believed to be so only after it has lived for a moment (`outcome.Confirmation`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError, RefusedError
 from procreaper.errors import Problem, ProcreaperError
 from procreaper.events import with_reason
-from procreaper.outcome import CONFIRMED_AFTER, UNCONFIRMED, Goal, Outcome, find
+from procreaper.outcome import Confirmation, Goal, Outcome, find
 
 DONE = {Goal.UP: "is up", Goal.RESTARTED: "restarted", Goal.STOPPED: "stopped", Goal.REMOVED: "removed"}
 NOT_DONE = {
@@ -184,7 +184,9 @@ class Waiting:
     def __init__(self, goals: Mapping[str, tuple[Goal, int]], processes: Iterable[protocol.Process]) -> None:
         self._goals = goals
         self._processes = {process.name: process for process in processes}
-        self._running_since: dict[tuple[str, int], float] = {}
+        self._confirmation = Confirmation()
+        # When to look again though nothing has happened; None: never.
+        self.deadline: float | None = None
         self.outcomes: dict[str, Outcome] = {}
 
     @property
@@ -202,30 +204,21 @@ class Waiting:
 
     def look(self, now: float) -> list[str]:
         """Those of which the outcome is known now, and was not before; `now` in seconds of any clock."""
-        found = []
+        found, deadlines = [], []
         for name in self.left:
             goal, run = self._goals[name]
             process = self._processes.get(name)
             outcome = find(goal, run, process)
-            if outcome.reached and process is not None and process.state in UNCONFIRMED:
-                since = self._running_since.setdefault((name, process.run), now)
-                if now < since + CONFIRMED_AFTER:
+            if outcome.reached and process is not None:
+                due = self._confirmation.due(name, process, now)
+                if due is not None:
+                    deadlines.append(due)
                     continue
             if not outcome.pending:
                 self.outcomes[name] = outcome
                 found.append(name)
+        self.deadline = min(deadlines, default=None)
         return found
-
-    @property
-    def deadline(self) -> float | None:
-        """When to look again though nothing has happened; None: never."""
-        times = []
-        for name in self.left:
-            process = self._processes.get(name)
-            since = None if process is None else self._running_since.get((name, process.run))
-            if since is not None and process is not None and process.state in UNCONFIRMED:
-                times.append(since + CONFIRMED_AFTER)
-        return min(times, default=None)
 
     def describe(self, name: str) -> str:
         """One line for people about the outcome."""

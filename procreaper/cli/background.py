@@ -31,7 +31,7 @@ from procreaper.cli.problems import complain
 from procreaper.cli.rendering import LONG_AGO
 from procreaper.errors import reason_of
 from procreaper.events import Message, Notice, Output, with_reason
-from procreaper.outcome import CONFIRMED_AFTER, UNCONFIRMED, Goal, find
+from procreaper.outcome import Confirmation, Goal, find
 
 if TYPE_CHECKING:
     from procreaper.formats import Format
@@ -90,7 +90,7 @@ class Background:
         self._unsent = bytearray()
         self._owner: Owner | None = None
         self._tail: Callable[[str], bytes] | None = None
-        self._running_since: dict[tuple[str, int], float] = {}
+        self._confirmation = Confirmation()
         self._waiting: dict[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.size = size
@@ -160,14 +160,11 @@ class Background:
 
     def _is_confirmed(self, status: Status) -> bool:
         """Whether one that is up is so for good, as far as can be told: it may be about to fail."""
-        if status.state not in UNCONFIRMED:
-            return True
         loop = asyncio.get_running_loop()
-        since = self._running_since.setdefault((status.name, status.run), loop.time())
-        left = since + CONFIRMED_AFTER - loop.time()
-        if left > 0 and self._timer is None:
-            self._timer = loop.call_later(left, self._look_again)
-        return left <= 0
+        due = self._confirmation.due(status.name, status, loop.time())
+        if due is not None and self._timer is None:
+            self._timer = loop.call_at(due, self._look_again)
+        return due is None
 
     def _look_again(self) -> None:
         self._timer = None
