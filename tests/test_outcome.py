@@ -43,6 +43,19 @@ def test_what_has_ended_is_not_waited_for(state: State) -> None:
     assert find(Goal.UP, 1, Process(state, run=2)) == Outcome(obstacle=f"{state}: because")
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "expected"),
+    [
+        (State.STOPPED, "stopped", "stopped"),
+        (State.SKIPPED, "skipped: db.1 failed", "skipped: db.1 failed"),
+        (State.FAILED, "exited with code 1", "failed: exited with code 1"),
+        (State.FAILED, "", "failed"),
+    ],
+)
+def test_a_reason_that_names_the_state_is_not_told_twice(state: State, reason: str, expected: str) -> None:
+    assert find(Goal.UP, 1, Process(state, run=2, reason=reason)).obstacle == expected
+
+
 def test_a_new_run_that_failed_is_an_obstacle_although_it_will_be_tried_again() -> None:
     assert find(Goal.UP, 1, Process(State.RESTARTING, run=2)).obstacle == "restarting: because"
 
