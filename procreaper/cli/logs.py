@@ -176,14 +176,15 @@ def _follow(apps: Iterable[Client], tails: dict[str, Tail], screen: _Screen) -> 
             if descriptor == STDOUT:
                 raise BrokenPipeError
             try:
-                arrived += following[descriptor].arrived()
+                told = following[descriptor].arrived()
             except GoneError as error:
                 complain(str(error))
                 status = FAILED
                 poll.unregister(descriptor)
                 del following[descriptor]
                 continue
-            if arrived and isinstance(arrived[-1], protocol.GoodbyeNotice):
+            arrived += told
+            if told and isinstance(told[-1], protocol.GoodbyeNotice):
                 poll.unregister(descriptor)
                 del following[descriptor]
         for notice in sorted(arrived, key=lambda notice: notice.time):
