@@ -28,8 +28,6 @@ from procreaper.export.secrecy import has_credentials, looks_secret
 from procreaper.export.unsaid import Unsaid
 from procreaper.plan import Watch
 
-LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"
-
 
 def counts(app: App) -> dict[str, int]:
     return {workload.name: len(workload.members) for workload in workloads_of(app)}

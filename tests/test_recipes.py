@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from integration.driver import Project
+from integration.driver import Project, project_in
 from pages import ROOT, base_port, with_program
 from staged import Recipe, Stage, recipes
 from survivors import Survivors
@@ -52,13 +52,9 @@ def project(tmp_path: Path, survivors: Survivors) -> Iterator[Project]:
     """An empty directory that PostgreSQL may enter as well, unlike those of pytest."""
     with tempfile.TemporaryDirectory(prefix="recipe-") as directory:
         os.chmod(directory, 0o755)
-        project = Project(Path(directory))
-        project.environment["PATH"] = search_path(tmp_path)
-        yield project
-        left = survivors.find()
-        survivors.kill()
-        project.clean_up()
-        assert left == []
+        with project_in(Path(directory), survivors) as project:
+            project.environment["PATH"] = search_path(tmp_path)
+            yield project
 
 
 def missing(recipe: Recipe, path: str) -> list[str]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from procreaper.sequences import harmless, is_invisible
-
-COLOURS = re.compile(rb"\x1b\[[0-9;:]*m")
 
 
 @pytest.mark.parametrize(

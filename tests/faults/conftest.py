@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.driver import Project
+from integration.driver import Project, project_in
 from survivors import Survivors
 
 
@@ -16,9 +16,5 @@ def project(tmp_path: Path, survivors: Survivors) -> Iterator[Project]:
     """An empty directory in which the program can be run; after the test nothing that it started may be alive."""
     if sys.platform != "linux":
         pytest.skip("only Linux tells who left its group, and who is still there")
-    project = Project(tmp_path)
-    yield project
-    left = survivors.find()
-    survivors.kill()
-    project.clean_up()
-    assert left == []
+    with project_in(tmp_path, survivors) as project:
+        yield project

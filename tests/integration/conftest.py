@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from survivors import Survivors
 
-from .driver import Project
+from .driver import Project, project_in
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -30,9 +30,5 @@ def no_signal_is_ignored() -> Iterator[None]:
 @pytest.fixture
 def project(tmp_path: Path, survivors: Survivors) -> Iterator[Project]:
     """An empty directory in which the program can be run."""
-    project = Project(tmp_path)
-    yield project
-    left = survivors.find()
-    survivors.kill()
-    project.clean_up()
-    assert left == []
+    with project_in(tmp_path, survivors) as project:
+        yield project

@@ -16,10 +16,12 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from survivors import Survivors
 
 LIMIT = 45.0
 # Columns and lines of a terminal.
@@ -319,3 +321,14 @@ class Project:
     def clean_up(self) -> None:
         for program in self._programs:
             program.clean_up()
+
+
+@contextmanager
+def project_in(directory: Path, survivors: Survivors) -> Iterator[Project]:
+    """A project in this directory; afterwards nothing that it started may be alive."""
+    project = Project(directory)
+    yield project
+    left = survivors.find()
+    survivors.kill()
+    project.clean_up()
+    assert left == [], left

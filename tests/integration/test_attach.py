@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pages import free_port
 
 from .driver import LIMIT, Program, Project
 
@@ -59,12 +59,6 @@ def leave(client: Program) -> str:
     result = client.end()
     assert (result.code, result.err) == (0, "detached from web.1\n")
     return result.out
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_breakpoint_is_stepped_through_while_all_else_goes_on_and_nobody_is_killed_for_it(project: Project) -> None:
