@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ import pytest
 from loops import in_loop, until
 from survivors import Survivors
 
-from procreaper.child import Child, group_lives
+from procreaper.child import LAST_LOOK, Child, Custody, group_lives
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Output, Spawned, SpawnFailed
 from procreaper.plan import Process
 from procreaper.pseudoterminal import Pseudoterminal
@@ -39,6 +39,7 @@ class Observer:
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
         terminal: bool = False,
+        custody: Custody | None = None,
     ) -> None:
         self.events: list[Event | Notice] = []
         self.room = True
@@ -46,7 +47,12 @@ class Observer:
         command = command if isinstance(command, str) else tuple(command)
         process = Process("web", command, cwd=None if cwd is None else str(cwd), env=env)
         self.child = Child(
-            process, RUN, post=self._take, publish=self._publish, open_terminal=open_terminal if terminal else None
+            process,
+            RUN,
+            post=self._take,
+            publish=self._publish,
+            custody=custody,
+            open_terminal=open_terminal if terminal else None,
         )
 
     @property
@@ -78,6 +84,28 @@ class Observer:
     async def dies(self) -> ChildExited:
         await self.child.spawn()
         return await self.sees(ChildExited)
+
+
+class Stuck:
+    """Custody of somebody whom nothing ends; `looks` counts how often that was asked."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def environment(self, name: str, run: int, environment: Mapping[str, str] | None) -> Mapping[str, str]:
+        return os.environ if environment is None else environment
+
+    def began(self, group: int) -> None: ...
+
+    def spare(self, session: int) -> None: ...
+
+    def group_ended(self, group: int) -> None: ...
+
+    def signal(self, name: str, run: int, number: int) -> None: ...
+
+    def lives(self, name: str, run: int) -> bool:
+        self.looks += 1
+        return True
 
 
 def open_terminal() -> Pseudoterminal:
@@ -364,8 +392,18 @@ async def test_finish_reads_what_is_there_and_lets_go_of_the_pipe(tmp_path: Path
     assert run.child.over or not run.child.ended
     assert len(os.listdir("/dev/fd")) == before - 1
     survivors.kill()
-    if not run.child.ended:
-        await run.sees(GroupEnded)
+
+
+@in_loop
+async def test_who_outlives_the_app_is_looked_at_no_more() -> None:
+    stuck = Stuck()
+    run = Observer("exit 0", custody=stuck)
+    assert (await run.dies()).leftovers
+    run.child.finish()
+    before = stuck.looks
+    # Nothing tells that nothing happens.
+    await asyncio.sleep(3 * LAST_LOOK)
+    assert stuck.looks == before
 
 
 @in_loop

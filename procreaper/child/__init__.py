@@ -242,7 +242,10 @@ class Child(asyncio.SubprocessProtocol):
         """Read what the pipe holds, room or not, and close it: the app has ended.
 
         Somebody who left the group may hold the pipe open; what they write from now on is nobody's concern any more.
+        Nor is the end of those who even SIGKILL has not ended: they are looked at no more.
         """
+        if self._look_timer is not None:
+            self._look_timer.cancel()
         if self._reader is not None:
             self._reader.read_last_words()
         self._end_of_output()
