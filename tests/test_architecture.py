@@ -115,7 +115,6 @@ IMPURE_BUILTINS = frozenset({"open", "print", "input", "breakpoint", "exec", "ev
 ONLY_IN = {
     "honcho": ("procreaper.procfile", "procreaper.export"),
     "watchfiles": ("procreaper.watch",),
-    "colorama": ("procreaper.output.terminal",),
     "dotenv": ("procreaper.dotenv",),
     "aiohttp": ("procreaper.http",),
     "prometheus_client": ("procreaper.http", "procreaper.library", "procreaper.metrics"),
@@ -245,7 +244,7 @@ def test_a_module_keeps_the_rules(module: str) -> None:
         ("procreaper.procfile", "import honcho.command", "imports honcho.command"),
         ("procreaper.export.systemd", "from honcho.command import main", "imports honcho.command"),
         ("procreaper.config", "import watchfiles", "imports watchfiles"),
-        ("procreaper.cli.main", "import colorama", "imports colorama"),
+        ("procreaper.cli.main", "import dotenv", "imports dotenv"),
         ("procreaper.cli.start", "reaper._fleet = None", "assigns the fleet"),
         ("procreaper.cli.start", "fleet, actions = rules.step(fleet, event, now)", "calls the rules"),
         ("procreaper.child", "loop.create_task(read())", "only the owner has tasks"),
@@ -260,7 +259,7 @@ def test_a_broken_rule_is_found(module: str, source: str, complaint: str) -> Non
     ("module", "source"),
     [
         ("procreaper.fleet", "from procreaper.lifecycle import step\nimport re"),
-        ("procreaper.output.terminal", "import colorama\nfrom procreaper.output.hub import Sink"),
+        ("procreaper.output.terminal", "import threading\nfrom procreaper.output.hub import Sink"),
         ("procreaper.health", "from procreaper.health import tcp"),
         ("procreaper.control.client", "from procreaper.control import protocol"),
         ("procreaper.export.runit", "from honcho.export.runit import Export"),
@@ -277,7 +276,6 @@ HEAVY = (
         "aiohttp",
         "anyio",
         "argcomplete",
-        "colorama",
         "honcho.command",
         "honcho.export",
         "honcho.manager",
