@@ -48,7 +48,6 @@ from procreaper.events import (
 )
 from procreaper.life import ABOUT_TO_START, ENDS, Lifecycle, Phase
 from procreaper.plan import Plan
-from procreaper.reloading import reload
 
 LAUNCHES_AT_ONCE = 4
 # An app that ended well but left something behind that SIGKILL could not reach did not end well.
@@ -178,6 +177,9 @@ def _apply(fleet: Fleet, names: Iterable[str], event: Event, now: float) -> Step
 def _reload(fleet: Fleet, plan: Plan, now: float) -> Step:
     if fleet.shutting_down:
         return fleet, ()
+    # Not at the top: most apps have one plan all their life.
+    from procreaper.reloading import reload
+
     members, leaving, stopped, actions = reload(fleet.members, fleet.leaving, fleet.runs, plan, now)
     removed = (fleet.removed | stopped).difference(process.name for process in plan.processes)
     dependants = dependencies.dependants(members)

@@ -25,8 +25,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 from procreaper import fleet as rules
 from procreaper.child import BIG_READ, Child, Custody, Run
 from procreaper.child.attendance import Attendance
-from procreaper.errands import Errand, environment_of
-from procreaper.errands import run as run_errand
 from procreaper.errors import reason_of
 from procreaper.events import (
     Action,
@@ -73,6 +71,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from procreaper.child.console import Attachment, OwnTerminal
+    from procreaper.errands import Errand
     from procreaper.status import Status
 
 Result = TypeVar("Result")
@@ -382,7 +381,7 @@ class Owner:
                 # It is about the run as it began.
                 process = life.parting or life.process
                 if process.ending.command is not None:
-                    self._begin_errand(Errand("stop command", process, process.ending.command), tasks)
+                    self._begin_errand("stop command", process, process.ending.command, {}, tasks)
             case RunPreparation(name=name, command=command):
                 process = self._fleet.members[name].process
                 self._preparations[name] = tasks.create_task(self._prepare(process, command), name=f"prepare {name}")
@@ -394,7 +393,7 @@ class Owner:
                 variables = {"REAPER_NAME": name, "REAPER_RETRIES": str(retries)}
                 if code is not None:
                     variables["REAPER_EXIT_CODE"] = str(code)
-                self._begin_errand(Errand("hook", self._fleet.members[name].process, command, variables), tasks)
+                self._begin_errand("hook", self._fleet.members[name].process, command, variables, tasks)
             case _:
                 assert_never(action)
 
@@ -509,6 +508,7 @@ class Owner:
     async def _check(self, life: Lifecycle, run: int, previous: asyncio.Task[None] | None) -> None:
         from procreaper.checks import Target
         from procreaper.command import execute
+        from procreaper.errands import environment_of
         from procreaper.health import examine
 
         process, health, pid = life.process, life.process.health, life.pid
@@ -529,8 +529,13 @@ class Owner:
 
     # Hooks and stop commands.
 
-    def _begin_errand(self, errand: Errand, tasks: asyncio.TaskGroup) -> None:
-        task = tasks.create_task(self._run_errand(errand), name=f"{errand.kind} {errand.process.name}")
+    def _begin_errand(
+        self, kind: str, process: Process, command: str, variables: Mapping[str, str], tasks: asyncio.TaskGroup
+    ) -> None:
+        from procreaper.errands import Errand
+
+        errand = Errand(kind, process, command, variables)
+        task = tasks.create_task(self._run_errand(errand), name=f"{kind} {process.name}")
         self._commands.add(task)
         task.add_done_callback(self._errand_ended)
 
@@ -540,10 +545,13 @@ class Owner:
 
     async def _run_errand(self, errand: Errand) -> bool:
         from procreaper.command import execute
+        from procreaper.errands import run
 
-        return await run_errand(errand, execute=execute, tell=self._withholding.pass_on, say=self.say)
+        return await run(errand, execute=execute, tell=self._withholding.pass_on, say=self.say)
 
     async def _prepare(self, process: Process, command: str) -> None:
+        from procreaper.errands import Errand
+
         errand = Errand("watch command", process, command, failing=", so nothing is restarted")
         self.post(PreparationEnded(process.name, succeeded=await self._run_errand(errand)))
 

@@ -285,6 +285,31 @@ HEAVY = (
     *("tempfile", "tomllib"),
     *("unittest", "urllib.request", "uuid", "watchfiles", "xml", "zipfile"),
 )
+# What of ours a process does without that only starts, writes and ends.
+UNNEEDED = (
+    *(
+        "procreaper.control.protocol",
+        "procreaper.control.server",
+        "procreaper.control.requests",
+        "procreaper.cli.control",
+    ),
+    *("procreaper.child.console", "procreaper.child.detached", "procreaper.command", "procreaper.errands"),
+    *(
+        "procreaper.differences",
+        "procreaper.reloading",
+        "procreaper.dotenv",
+        "procreaper.settings",
+        "procreaper.schema",
+    ),
+    *(
+        "procreaper.health",
+        "procreaper.http",
+        "procreaper.output.files",
+        "procreaper.output.log",
+        "procreaper.snapshot",
+    ),
+    *("procreaper.pseudoterminal", "procreaper.records", "procreaper.screen", "procreaper.status", "procreaper.watch"),
+)
 LATER = ("asyncio", "logging", "socket", "subprocess", "threading", "procreaper.reaper", "procreaper.output")
 PROBE = """
 import sys
@@ -310,7 +335,7 @@ def test_a_start_imports_nothing_heavy(tmp_path: Path) -> None:
     status, names = loaded(tmp_path, "start")
     assert status == "0"
     assert "procreaper.reaper" in names
-    assert [name for name in HEAVY if name in names] == []
+    assert [name for name in (*HEAVY, *UNNEEDED) if name in names] == []
 
 
 @pytest.mark.parametrize(
@@ -324,6 +349,18 @@ def test_what_starts_nothing_does_not_import_what_starts_something(
     assert status == expected
     # To see whether a port is taken takes a socket.
     needed = {"socket"} if "check" in arguments else set()
+    assert [name for name in (*HEAVY, *LATER) if name in names - needed] == []
+
+
+@pytest.mark.parametrize("arguments", [("ps",), ("ps", "--json"), ("ls",), ("logs",), ("restart", "web"), ("quit",)])
+def test_what_asks_a_running_app_imports_what_speaks_with_it_and_no_more(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "Procfile").write_text("web: echo hello\n")
+    status, names = loaded(tmp_path, *arguments)
+    assert status == ("0" if "ls" in arguments else "1")
+    # msgspec itself imports uuid.
+    needed = {"msgspec", "socket", "uuid"}
     assert [name for name in (*HEAVY, *LATER) if name in names - needed] == []
 
 

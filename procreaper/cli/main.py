@@ -8,16 +8,19 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from procreaper import __version__
 from procreaper.cli import foreman
-from procreaper.cli.control import Place
 from procreaper.cli.parser import parse
 from procreaper.cli.problems import complain, report, say
 from procreaper.cli.statuses import FAILED, INTERNAL_ERROR, READER_GONE
 from procreaper.config import Options
 from procreaper.errors import ProcreaperError, reason_of
 from procreaper.formats import Style
+
+if TYPE_CHECKING:
+    from procreaper.cli.control import Place
 
 STDOUT = 1
 
@@ -169,6 +172,8 @@ def _options(given: Namespace) -> Options:
 
 def _place(given: Namespace, options: Options | None = None) -> Place:
     """Which app a command is about."""
+    from procreaper.cli.control import Place
+
     options = _options(given) if options is None else options
     return Place.of(options.root or options.app_root or ".", getattr(given, "pid", None))
 
