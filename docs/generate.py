@@ -162,8 +162,8 @@ def man_page(found: list[Command]) -> str:
     by_name = {command.name: command for command in found}
     common = [flag for flag in by_name["start"].flags if flag in by_name["check"].flags]
     for command in found:
-        arguments = " NAME ..." if command.takes_names else ""
-        parts.append(f'.SS "{command.name}{arguments}"\n{_roff(_sentence(command.help))}\n')
+        title = _roff(f"{command.name} {command.arguments}".rstrip())
+        parts.append(f'.SS "{title}"\n{_roff(_sentence(command.help))}\n')
         parts += [_option(flag) for flag in command.flags if flag not in common and "--help" not in flag.spellings]
     parts.append(".SH COMMON OPTIONS\n")
     parts += [_option(flag) for flag in common]

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 
 import pytest
 
 from procreaper import __version__
-from procreaper.cli.parser import build_parser, parse
+from procreaper.cli.parser import COMMANDS, build_parser, parse
 from procreaper.errors import OutputError, ProcreaperError
 
 
@@ -103,6 +104,10 @@ def test_everything_from_the_command_of_run_on_is_its_own(line: str, argv: list[
         ("--nope start", "there is no option `--nope` of `start`", "`procreaper help start`"),
         ("start --nope web", "there is no option `--nope` of `start`", "`procreaper help start`"),
         ("check web", "there is no argument `web` of `check`", "`procreaper help check`"),
+        ("restart", "`procreaper restart` needs NAME", "NAME is a process, a process type, a group"),
+        ("export", "`procreaper export` needs FORMAT and LOCATION", "; LOCATION is the directory to write to"),
+        ("export systemd", "`procreaper export` needs LOCATION", "LOCATION is the directory"),
+        ("completion", "`procreaper completion` needs SHELL", "SHELL is bash, zsh or fish"),
         ("start -p", "argument -p/--port: expected one argument", "`procreaper start --help`"),
     ],
 )
@@ -110,6 +115,55 @@ def test_what_cannot_be_understood_is_named(line: str, message: str, hint: str) 
     error = refused(line)
     assert error.message == message
     assert hint in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("start -x web -x worker,db", "exclude", "web,worker,db"),
+        ("start -r web --restart db", "restart", "web,db"),
+        ("start --can-die web --can-die db", "can_die", "web,db"),
+        # honcho's word is the last one.
+        ("start -q web -q db", "quiet", "db"),
+    ],
+)
+def test_names_that_are_given_one_by_one_all_count(line: str, name: str, value: str) -> None:
+    assert getattr(parse(line.split()), name) == value
+
+
+def test_the_overview_has_every_command_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "usage: procreaper COMMAND [OPTION ...]"
+    told = [line.split()[0] for line in lines if re.match("  [a-z]", line)]
+    assert sorted(told) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("start", "procreaper start [OPTION ...] [NAME ...]"),
+        ("run", "procreaper run [OPTION ...] COMMAND [ARGUMENT ...]"),
+        ("stop", "procreaper stop [OPTION ...] NAME [NAME ...]"),
+        ("quit", "procreaper quit [OPTION ...]"),
+        ("completion", "procreaper completion [OPTION ...] SHELL"),
+    ],
+)
+def test_the_usage_of_a_command_is_one_line(command: str, usage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse([command, "--help"])
+    assert capsys.readouterr().out.splitlines()[:2] == [f"usage: {usage}", ""]
+
+
+def test_the_options_of_start_are_grouped(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["start", "--help"])
+    titles = re.findall("^([a-z ]+):$", capsys.readouterr().out, re.MULTILINE)
+    assert titles == [
+        *("arguments", "options", "what runs", "how it is supervised"),
+        *("in the background", "from outside", "the output", "the files"),
+    ]
 
 
 @pytest.mark.parametrize("line", ["-v", "--version", "start -v", "run --version"])

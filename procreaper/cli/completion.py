@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from procreaper.cli.parser import COMMANDS, EXPORT_FORMATS, build_parser, parse
+from procreaper.cli.parser import COMMANDS, EXPORT_FORMATS, CommandParser, build_parser, parse
 from procreaper.cli.problems import say
 from procreaper.cli.statuses import USAGE_ERROR
 from procreaper.errors import ProcreaperError
@@ -35,13 +35,17 @@ class Flag(NamedTuple):
 
 
 class Command(NamedTuple):
-    """One command: what it is for, its options, and whether it is given names of processes, or what words."""
+    """One command: what it is for, its options, whether it is given names of processes, or what words.
+
+    `arguments` is what stands behind it in its usage.
+    """
 
     name: str
     help: str
     flags: tuple[Flag, ...]
     takes_names: bool
     words: tuple[str, ...]
+    arguments: str = ""
 
 
 def completion(shell: str, arguments: Sequence[str]) -> int:
@@ -71,8 +75,11 @@ def commands() -> list[Command]:
         )
         given = [str(action.metavar) for action in its_parser._actions if not action.option_strings]
         words = tuple(found.choices) if "COMMAND" in given and name == "help" else SHELLS if "SHELL" in given else ()
+        arguments = its_parser.arguments() if isinstance(its_parser, CommandParser) else ""
         words = EXPORT_FORMATS if "FORMAT" in given else words
-        described.append(Command(name, COMMANDS[name][0], flags, any(word in NAMES for word in given), words))
+        described.append(
+            Command(name, COMMANDS[name][0], flags, any(word in NAMES for word in given), words, arguments)
+        )
     return described
 
 

@@ -17,6 +17,7 @@ from procreaper.cli.statuses import USAGE_ERROR
 from procreaper.errors import ProcreaperError
 
 DESCRIPTION = "Run the processes of a Procfile, and supervise them"
+FILES, OUTPUT = "the files", "the output"
 FORMATION = "TYPE=N,TYPE=N"
 NAMES = "NAME,NAME"
 EXPORT_FORMATS = ("systemd", "supervisord", "runit", "upstart", "launchd", "compose", "kubernetes")
@@ -24,13 +25,70 @@ HONCHOS = frozenset(
     {"--app-root", "--concurrency", "--env", "--no-colour", "--no-prefix", "--port", "--procfile"}
     | {"--app", "--log", "--shell", "--template-dir", "--user"}
 )
+MISSING = "the following arguments are required: "
+# How an argument of a command stands in its usage, by how many of it there may be.
+ARGUMENTS: dict[int | str | None, str] = {
+    None: "{0}",
+    "?": "[{0}]",
+    "*": "[{0} ...]",
+    "+": "{0} [{0} ...]",
+    argparse.REMAINDER: "{0} [ARGUMENT ...]",
+}
+# What is asked for most stands first.
+OVERVIEW = {
+    "the project": ("start", "run", "check", "export"),
+    "the running app, from any terminal": (
+        "ps",
+        "logs",
+        "attach",
+        "up",
+        "stop",
+        "restart",
+        "scale",
+        "reload",
+        "quit",
+        "ls",
+    ),
+    "more": ("completion", "schema", "help", "version"),
+}
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """Raises what argparse would print and exit with, and abbreviates by honcho's flags first."""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith(MISSING):
+            missing = [action for action in self._positionals_shown() if str(action.metavar) in message]
+            names = " and ".join(str(action.metavar) for action in missing)
+            hint = "; ".join(f"{action.metavar} is {action.help}" for action in missing)
+            raise _wrong(f"`{self.prog}` needs {names}", hint)
         raise _wrong(message, f"`{self.prog} --help` lists the options")
+
+    def format_help(self) -> str:
+        """What can be typed, by what it is about; argparse's usage would fill the screen with all options at once."""
+        if self._subparsers is None:
+            self.usage = " ".join(filter(None, (self.prog, "[OPTION ...]", self.arguments())))
+            self._positionals.title = "arguments"
+            return super().format_help()
+        (commands,) = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        about = {action.dest: action for action in commands._choices_actions}
+        formatter = self._get_formatter()
+        formatter.add_usage(f"{self.prog} COMMAND [OPTION ...]", (), ())
+        formatter.add_text(self.description)
+        for title, names in OVERVIEW.items():
+            formatter.start_section(title)
+            formatter.add_arguments([about[name] for name in names])
+            formatter.end_section()
+        formatter.add_text("`procreaper help COMMAND` tells more of one, with its options")
+        return formatter.format_help()
+
+    def arguments(self) -> str:
+        """What stands behind the command, as in `NAME [NAME ...]`."""
+        return " ".join(ARGUMENTS[action.nargs].format(action.metavar) for action in self._positionals_shown())
+
+    def _positionals_shown(self) -> list[argparse.Action]:
+        actions = self._get_positional_actions()
+        return [action for action in actions if action.metavar and action.help is not argparse.SUPPRESS]
 
     def _print_message(self, message: str, file: object = None) -> None:  # noqa: ARG002
         # Only help and version are left; argparse would swallow the error where they cannot be written.
@@ -74,7 +132,7 @@ def build_parser(words: Collection[str]) -> argparse.ArgumentParser:
 
     A command that is not among the `words` is known by its name only: to make all its options takes a millisecond.
     """
-    parser = _Parser("procreaper", description=DESCRIPTION, argument_default=argparse.SUPPRESS)
+    parser = CommandParser("procreaper", description=DESCRIPTION, argument_default=argparse.SUPPRESS)
     _add_common(parser)
     # Without `prog` argparse formats a usage, and imports what it needs for that.
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", prog="procreaper")
@@ -89,19 +147,42 @@ def build_parser(words: Collection[str]) -> argparse.ArgumentParser:
     return parser
 
 
+class _More(argparse.Action):
+    """Given more than once, it has all of them: `-x web -x worker` is `-x web,worker`."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        earlier = getattr(namespace, self.dest, None)
+        setattr(namespace, self.dest, values if earlier is None else f"{earlier},{values}")
+
+
+def _group(parser: argparse.ArgumentParser, title: str) -> argparse._ArgumentGroup:
+    """The options of a command that are about the same."""
+    for group in parser._action_groups:
+        if group.title == title:
+            return group
+    return parser.add_argument_group(title)
+
+
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-e", "--env", metavar="FILE,FILE", help="environment files; later ones win (default: .env)")
-    parser.add_argument(
+    files = _group(parser, FILES)
+    files.add_argument("-f", "--procfile", metavar="FILE", help="path of the Procfile (default: Procfile)")
+    files.add_argument("-e", "--env", metavar="FILE,FILE", help="environment files; later ones win (default: .env)")
+    files.add_argument("--config", metavar="FILE", help="path of the settings (default: .reaper.toml)")
+    files.add_argument(
         "-d", "--app-root", metavar="DIR", help="where the Procfile and the environment files are (default: .)"
     )
-    parser.add_argument("--root", metavar="DIR", help="as -d, and the processes run in this directory")
-    parser.add_argument("-f", "--procfile", metavar="FILE", help="path of the Procfile (default: Procfile)")
-    parser.add_argument("--config", metavar="FILE", help="path of the settings (default: .reaper.toml)")
+    files.add_argument("--root", metavar="DIR", help="as -d, and the processes run in this directory")
+    _add_prefix(parser)
     _add_colour(parser)
-    parser.add_argument("--no-prefix", action="store_false", dest="prefix", help="print the bare lines")
-    parser.add_argument("--timestamp", action="store_true", help="begin every line with the time of day (default)")
-    parser.add_argument("--no-timestamp", action="store_false", dest="timestamp", help="print no time of day")
-    parser.add_argument("-v", "--version", action="version", version=f"procreaper {__version__}")
+    parser.add_argument(
+        "-v", "--version", action="version", version=f"procreaper {__version__}", help="print the version"
+    )
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -144,9 +225,17 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     _add_colour(parser)
 
 
+def _add_prefix(parser: argparse.ArgumentParser) -> None:
+    output = _group(parser, OUTPUT)
+    output.add_argument("--no-prefix", action="store_false", dest="prefix", help="print the bare lines")
+    output.add_argument("--timestamp", action="store_true", help="begin every line with the time of day (default)")
+    output.add_argument("--no-timestamp", action="store_false", dest="timestamp", help="print no time of day")
+
+
 def _add_colour(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--color", "--colour", action="store_true", dest="colour", help="print in colour")
-    parser.add_argument("--no-color", "--no-colour", action="store_false", dest="colour", help="never print in colour")
+    output = _group(parser, OUTPUT)
+    output.add_argument("--color", "--colour", action="store_true", dest="colour", help="print in colour")
+    output.add_argument("--no-color", "--no-colour", action="store_false", dest="colour", help="never print in colour")
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
@@ -166,10 +255,10 @@ def _add_logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--lines", metavar="N", help="the last so many lines of each (default: `all` that is kept)"
     )
-    parser.add_argument("--no-prefix", action="store_false", dest="prefix", help="print the bare lines")
-    parser.add_argument("--timestamp", action="store_true", help="begin every line with the time of day (default)")
-    parser.add_argument("--no-timestamp", action="store_false", dest="timestamp", help="print no time of day")
-    parser.add_argument("--log-format", metavar="FORMAT", help="what is printed: text (default) or json")
+    _group(parser, OUTPUT).add_argument(
+        "--log-format", metavar="FORMAT", help="what is printed: text (default) or json"
+    )
+    _add_prefix(parser)
     help_ = "a process, a process type, a group of .reaper.toml, or a pattern such as `web.*` (default: all)"
     parser.add_argument("names", nargs="*", metavar="NAME", default=[], help=help_)
 
@@ -184,64 +273,81 @@ def _add_counts(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-p", "--port", metavar="N", help="port of the first process (default: 5000)")
-    parser.add_argument(
+    parser.add_argument("names", nargs="*", metavar="NAME", default=[], help="what to start (default: all)")
+
+    what = _group(parser, "what runs")
+    what.add_argument("-p", "--port", metavar="N", help="port of the first process (default: 5000)")
+    what.add_argument(
         "-c", "--concurrency", metavar=FORMATION, help="how many of each type to run; one of those not named"
     )
-    parser.add_argument(
+    what.add_argument(
         "-m", "--formation", metavar=FORMATION, help="as -c, but none of those not named; `all` names every type"
     )
-    parser.add_argument("-q", "--quiet", metavar=NAMES, help="processes whose output is not shown")
-    parser.add_argument(
-        "-t", "--timeout", metavar="SECONDS", help="from SIGTERM to SIGKILL when processes are stopped (default: 5)"
+    what.add_argument(
+        "-x", "--exclude", action=_More, metavar=NAMES, help="do not start these, and do not wait for them"
     )
-    parser.add_argument(
-        "-r", "--restart", metavar=NAMES, help="restart these whenever they end, with a back-off; `all` names every one"
+    what.add_argument("--no-deps", action="store_true", help="start just what is named, without what that depends on")
+
+    supervision = _group(parser, "how it is supervised")
+    supervision.add_argument(
+        "-r",
+        "--restart",
+        action=_More,
+        metavar=NAMES,
+        help="restart these whenever they end, with a back-off; `all` names every one",
     )
-    parser.add_argument(
-        "--can-die", metavar=NAMES, help="their end does not end the application; `all` names every one"
+    supervision.add_argument(
+        "--can-die", action=_More, metavar=NAMES, help="their end does not end the application; `all` names every one"
     )
-    parser.add_argument("-x", "--exclude", metavar=NAMES, help="do not start these, and do not wait for them")
-    parser.add_argument("--no-deps", action="store_true", help="start just what is named, without what that depends on")
-    parser.add_argument(
+    supervision.add_argument(
         "-w", "--watch", action="append", metavar="PATH", help="restart all when this changes; may be given again"
     )
-    parser.add_argument("--no-watch", action="store_true", help="restart nothing when files change")
-    parser.add_argument(
-        "--pty", action="store_true", help="give each process a terminal of its own (default: if there is one here)"
+    supervision.add_argument("--no-watch", action="store_true", help="restart nothing when files change")
+    supervision.add_argument(
+        "-t", "--timeout", metavar="SECONDS", help="from SIGTERM to SIGKILL when processes are stopped (default: 5)"
     )
-    parser.add_argument("--no-pty", action="store_false", dest="pty", help="let each process write to a pipe")
-    parser.add_argument("--log-format", metavar="FORMAT", help="what is printed: text (default) or json")
-    parser.add_argument("-D", "--detach", action="store_true", help="go on in the background, and give back the prompt")
-    parser.add_argument(
+
+    background = _group(parser, "in the background")
+    background.add_argument(
+        "-D", "--detach", action="store_true", help="go on in the background, and give back the prompt"
+    )
+    background.add_argument(
         "--wait", action="store_true", help="with -D: return when all are up, or fail and tell who is not and why"
     )
-    parser.add_argument("--wait-timeout", metavar="SECONDS", help="with --wait: fail if that takes longer")
-    parser.add_argument(
+    background.add_argument("--wait-timeout", metavar="SECONDS", help="with --wait: fail if that takes longer")
+
+    _group(parser, "from outside").add_argument(
         "--http", metavar="[HOST:]PORT", help="serve status, events, logs and metrics there, read-only (default: off)"
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", default=[], help="what to start (default: all)")
+
+    output = _group(parser, OUTPUT)
+    output.add_argument("-q", "--quiet", metavar=NAMES, help="processes whose output is not shown")
+    output.add_argument("--log-format", metavar="FORMAT", help="what is printed: text (default) or json")
+    output.add_argument(
+        "--pty", action="store_true", help="give each process a terminal of its own (default: if there is one here)"
+    )
+    output.add_argument("--no-pty", action="store_false", dest="pty", help="let each process write to a pipe")
 
 
 # What each command does, and what adds its options.
 COMMANDS: dict[str, tuple[Any, ...]] = {
+    "start": ("start the application, or some of its process types", _add_start, _add_common),
+    "run": ("run one command in the environment of the application", _add_run, _add_common),
+    "check": ("validate the Procfile, the environment files and the settings", _add_check, _add_common),
+    "export": ("write the application as files for an init system or a scheduler", _add_export, _add_common),
+    "ps": ("show what the processes do, and why", _add_place, _add_json, _add_live),
+    "logs": ("show what the processes have written", _add_logs, _add_place),
     "attach": ("be at the terminal of a process that runs; Ctrl-] leaves it", _add_place, _add_name),
-    "check": ("validate the Procfile, the environment files and the settings", _add_common, _add_check),
-    "completion": ("print the script that completes what is typed, for a shell", _add_completion),
-    "export": ("write the application as files for an init system or a scheduler", _add_common, _add_export),
-    "help": ("describe the commands, or one of them", _add_help),
-    "logs": ("show what the processes of the running app have written", _add_place, _add_logs),
+    "up": ("start processes, and what they need", _add_place, _add_names),
+    "stop": ("stop processes", _add_place, _add_names),
+    "restart": ("restart processes", _add_place, _add_names),
+    "scale": ("run more or fewer processes of a type", _add_place, _add_counts),
+    "reload": ("read the files anew, and do what has changed in them", _add_place),
+    "quit": ("end the app", _add_place),
     "ls": ("list all apps that run", _add_colour, _add_json),
-    "ps": ("show what the processes of the running app do, and why", _add_place, _add_json, _add_live),
-    "quit": ("end the running app", _add_place),
-    "reload": ("have the running app read its files anew, and do what has changed in them", _add_place),
-    "restart": ("restart processes of the running app", _add_place, _add_names),
-    "run": ("run one command in the environment of the application", _add_common, _add_run),
-    "start": ("start the application, or some of its process types", _add_common, _add_start),
-    "scale": ("run more or fewer processes of a type, in the running app", _add_place, _add_counts),
-    "stop": ("stop processes of the running app", _add_place, _add_names),
-    "up": ("start processes of the running app, and what they need", _add_place, _add_names),
+    "completion": ("print the script that completes what is typed, for a shell", _add_completion),
     "schema": ("print the JSON Schema of .reaper.toml",),
+    "help": ("describe the commands, or one of them", _add_help),
     "version": ("print the version",),
 }
 
