@@ -61,7 +61,8 @@ class Fleet(NamedTuple):
 
     `dependants` has, for each process on which others depend, all that do so, directly or not. `leaving` are those that
     are not in the plan any more, as long as something of them is left; `removed` are those that left without having
-    ended by themselves, and did not come back. `runs` are the numbers of the last runs of those that are gone.
+    ended by themselves, and did not come back. `culprit` is whose end has ended the app, where it was one's. `runs`
+    are the numbers of the last runs of those that are gone.
     """
 
     members: Members
@@ -69,6 +70,7 @@ class Fleet(NamedTuple):
     shutting_down: bool = False
     insisted: bool = False
     code: int | None = None
+    culprit: str | None = None
     first_failure: int | None = None
     leaving: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
@@ -217,7 +219,7 @@ def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
     """
     if fleet.shutting_down:
         return fleet, ()
-    causes: list[int] = []
+    causes: list[tuple[str, int]] = []
     for name in names:
         life = fleet.members.get(name)
         if life is None or life.end is None or life.exit is None or life.verdict is None or name in fleet.leaving:
@@ -226,12 +228,15 @@ def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
         if code and fleet.first_failure is None:
             fleet = fleet._replace(first_failure=code)
         if life.process.stop_all.applies(success=life.end is State.COMPLETED):
-            causes.append(code)
+            causes.append((name, code))
     fleet = _changed(fleet, dependencies.found(fleet.members))
     if skipped := dependencies.lost(fleet.members):
         first_failure = SKIPPED_SOMETHING if fleet.first_failure is None else fleet.first_failure
         fleet = fleet._replace(members={**fleet.members, **skipped}, first_failure=first_failure)
-    return _shut_down(fleet, Shutdown(causes[0]), now) if causes else (fleet, ())
+    if not causes:
+        return fleet, ()
+    culprit, code = causes[0]
+    return _shut_down(fleet._replace(culprit=culprit), Shutdown(code), now)
 
 
 def _reconcile(fleet: Fleet, before: Members, now: float) -> Step:

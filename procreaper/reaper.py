@@ -297,6 +297,7 @@ class Owner:
             self._asked_in.update((name, before[name].run) for name in event.names if name in before)
         elif isinstance(event, Reload):
             self._take(event.plan)
+        was_shutting_down = self._fleet.shutting_down
         self._fleet, actions = rules.step(self._fleet, event, now)
         after = self._fleet.members
         changed = [name for name, life in after.items() if life is not before.get(name)]
@@ -309,6 +310,8 @@ class Owner:
                 self._tell_end(before[name], event)
             if name in after:
                 self._tell_difference(before.get(name) or Lifecycle(after[name].process), after[name])
+        if self._fleet.culprit is not None and not was_shutting_down:
+            self._tell_culprit(after[self._fleet.culprit])
         for action in actions:
             self._perform(action, tasks)
         for name in gone:
@@ -333,6 +336,14 @@ class Owner:
             reason = describe(end)
         self._publish(RunEnded(time.time(), event.name, life.pid, end, reason, life.asked_to_end))
         self._attendance.end(event.name, reason)
+
+    def _tell_culprit(self, culprit: Lifecycle) -> None:
+        """Tell whose end has ended the app; where nothing else has to end for it, that goes without saying."""
+        if all(life is culprit or life.settled for life in self._fleet.members.values()):
+            return
+        # Where it has been tried again, how it has ended is told in any case.
+        how = "" if culprit.retries else f"{culprit.cause}; "
+        self.say(f"{culprit.process.name}: {how}its end ends the app")
 
     def _tell_difference(self, before: Lifecycle, after: Lifecycle) -> None:
         name = after.process.name

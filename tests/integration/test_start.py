@@ -42,7 +42,12 @@ def test_the_end_of_one_process_ends_the_others(project: Project) -> None:
     result = program.end()
     assert result.code == 3
     system = [re.sub(r"pid \d+", "pid N", line) for line in result.lines("system") if "started" not in line]
-    assert system == ["web.1 stopped (rc=3)", "sending SIGTERM to other.1 (pid N)", "other.1 stopped (rc=-15)"]
+    assert system == [
+        "web.1 stopped (rc=3)",
+        "web.1: exited with code 3; its end ends the app",
+        "sending SIGTERM to other.1 (pid N)",
+        "other.1 stopped (rc=-15)",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ def test_after_max_retries_it_gives_up_and_the_app_ends_with_its_code(project: P
     result = project.run("start")
     assert result.code == 7
     assert sum("web.1 started" in line for line in system(result.out)) == 3
-    assert "web.1: exited with code 7; gave up after 2 retries" in system(result.out)
+    lines = system(result.out)
+    how = lines.index("web.1: exited with code 7; gave up after 2 retries")
+    assert lines[how + 1] == "web.1: its end ends the app"
 
 
 def test_what_cannot_be_run_is_not_tried_again(project: Project) -> None:
