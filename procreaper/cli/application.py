@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 STDOUT, STDERR = 1, 2
 # So many seconds a reader may rest before what it has not read is given up, at least.
 PATIENCE = 5.0
-FROM_ANOTHER = "from a second terminal: procreaper ps, logs -f, attach NAME, restart NAME"
+FROM_ANOTHER = "in another terminal: procreaper ps, logs, attach, restart"
 
 
 class Surroundings(NamedTuple):

@@ -58,7 +58,7 @@ def _attend(reports: _Reports, wanted: Wanted, progress: Progress) -> int:
             case {"pid": _}:
                 continue
             case {"ready": _} if not wanted.waits:
-                say(f"the app runs in the background (pid {reports.pid}): {_remedies(wanted)}")
+                say(f"the app runs in the background (pid {reports.pid})\n  hint: {_remedies(wanted)}")
                 return 0
             case {"ready": _}:
                 continue
@@ -66,7 +66,7 @@ def _attend(reports: _Reports, wanted: Wanted, progress: Progress) -> int:
                 progress.show("waiting for " + _enumerate(waiting))
             case {"up": _}:
                 progress.clear()
-                say(f"all of the app is up, in the background (pid {reports.pid}): {_remedies(wanted)}")
+                say(f"all of the app is up, in the background (pid {reports.pid})\n  hint: {_remedies(wanted)}")
                 return 0
             case {"culprit": name, "reason": reason, "lines": lines, "ending": ending}:
                 progress.clear()
@@ -94,8 +94,8 @@ def _attend(reports: _Reports, wanted: Wanted, progress: Progress) -> int:
             case _:
                 progress.clear()
                 text = f"not everything is up after {wanted.limit:g} s"
-                text += f": {_enumerate(waiting)}" if waiting else ""
-                complain(str(Problem(text, hint=_runs_on(reports, wanted))))
+                complain("\n".join((str(Problem(text)), *(f"  {name}: {why}" for name, why in waiting.items()))))
+                complain(f"  hint: {_runs_on(reports, wanted)}")
                 return FAILED
 
 
@@ -115,8 +115,10 @@ def _interrupted(reports: _Reports, wanted: Wanted) -> int:
 
 
 def _remedies(wanted: Wanted) -> str:
-    where = "" if wanted.directory is None else f" -d {shlex.quote(wanted.directory)}"
-    shows, tells, ends = (f"`procreaper {command}{where}`" for command in ("ps", "logs -f", "quit"))
+    commands: tuple[str, ...] = ("procreaper ps", "logs -f", "quit")
+    if wanted.directory is not None:
+        commands = tuple(f"{command} -d {shlex.quote(wanted.directory)}" for command in commands)
+    shows, tells, ends = (f"`{command}`" for command in commands)
     return f"{shows} shows it, {tells} what it writes, {ends} ends it"
 
 

@@ -20,13 +20,13 @@ from .driver import LIMIT, Project, Result
 
 STAY = "echo ready; exec sleep 600"
 RUNS = (
-    r"the app runs in the background \(pid (\d+)\): `procreaper ps` shows it, "
-    r"`procreaper logs -f` what it writes, `procreaper quit` ends it\n"
+    r"the app runs in the background \(pid (\d+)\)\n"
+    r"  hint: `procreaper ps` shows it, `logs -f` what it writes, `quit` ends it\n"
 )
 RUNS_ON = (
-    "  hint: the app runs on in the background (pid N): `procreaper ps` shows it, `procreaper logs -f` what it writes, "
+    "  hint: the app runs on in the background (pid N): "
+    "`procreaper ps` shows it, `logs -f` what it writes, `quit` ends it\n"
 )
-RUNS_ON += "`procreaper quit` ends it\n"
 
 End = Callable[[], None]
 
@@ -246,8 +246,9 @@ def test_who_does_not_wait_for_ever_is_told_who_is_not_up(project: Project, end:
     result = project.run("start", "-D", "--wait", "--wait-timeout", "0.8")
     assert result.code == 1
     assert told(result) == (
-        "procreaper: error: not everything is up after 0.8 s: web.1 (starting: waiting for its log line), "
-        f"worker.1 (pending: waiting for web.1)\n{RUNS_ON}"
+        "procreaper: error: not everything is up after 0.8 s\n"
+        "  web.1: starting: waiting for its log line\n"
+        f"  worker.1: pending: waiting for web.1\n{RUNS_ON}"
     )
     end()
 
@@ -340,7 +341,7 @@ def test_what_makes_no_sense_together_is_refused(project: Project, arguments: tu
 
 # In the foreground.
 
-FROM_ANOTHER = "from a second terminal: procreaper ps, logs -f, attach NAME, restart NAME"
+FROM_ANOTHER = "in another terminal: procreaper ps, logs, attach, restart"
 
 
 @pytest.mark.parametrize(
