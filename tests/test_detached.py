@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import subprocess
@@ -303,6 +304,12 @@ def spoil(path: Path, kind: str) -> None:
             path.write_text(json.dumps({**json.loads(whole), "command": [1]}))
         case "pid":
             path.write_text(json.dumps({**json.loads(whole), "pid": -1}))
+        case "number":
+            path.write_text(json.dumps({**json.loads(whole), "pid": 10**11}))
+        case "never" | "late":
+            path.write_text(json.dumps({**json.loads(whole), "started_at": math.nan if kind == "never" else 1e300}))
+        case "deep":
+            path.write_text("[" * 100_000)
         case "link":
             (path.parent / "elsewhere").write_text(whole)
             path.symlink_to("elsewhere")
@@ -321,7 +328,11 @@ def spoil(path: Path, kind: str) -> None:
         ("empty", "it is not whole"),
         ("list", "it is not whole"),
         ("words", "it does not say what it should"),
+        ("deep", "it is not whole"),
         ("pid", "it does not say what it should"),
+        ("number", "it does not say what it should"),
+        ("never", "it does not say what it should"),
+        ("late", "it does not say what it should"),
         ("link", "too many levels of symbolic links"),
         ("fifo", "it is no file"),
         ("foreign", "it belongs to another user"),

@@ -20,6 +20,8 @@ from procreaper.errors import reason_of
 
 DIRECTORY = "procreaper"
 LARGEST = 1 << 22
+# No number of a process is larger; nor is a moment that can be shown, which is one before the year 10000.
+LAST_PID, LAST_MOMENT = 2**31 - 1, 253_402_300_799
 
 
 class Record(NamedTuple):
@@ -131,7 +133,7 @@ def _parse(data: bytes) -> Record:
 
     try:
         fields = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnusableRecordError("it is not whole") from error
     try:
         pid, command, started_at = fields["pid"], fields["command"], fields["started_at"]
@@ -140,8 +142,8 @@ def _parse(data: bytes) -> Record:
         raise UnusableRecordError("it is not whole") from error
     words = [command] if isinstance(command, str) else command
     if (
-        not (isinstance(pid, int) and pid > 1)
-        or not isinstance(started_at, int | float)
+        not (isinstance(pid, int) and 1 < pid <= LAST_PID)
+        or not (isinstance(started_at, int | float) and 0 <= started_at <= LAST_MOMENT)
         or not (isinstance(words, list) and all(isinstance(text, str) for text in (*words, *texts)))
     ):
         raise UnusableRecordError("it does not say what it should")
