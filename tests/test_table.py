@@ -36,6 +36,11 @@ def test_a_long_last_column_is_cut_before_more_than_that_is_spared() -> None:
     assert table(["A", "B", "C"], [["x", "y", "z" * 100]], width=45, spare=("B", "A"))[0] == "A  C"
 
 
+def test_a_cell_has_no_control_characters() -> None:
+    lines = table(["A", "ROOT"], [["1", "/a\nb\x1b[31m\udcff"], ["2", "/é ü"]])
+    assert lines[1:] == ["1  /a\\nb\\x1b[31m\\udcff", "2  /é ü"]
+
+
 def test_colour_changes_no_width() -> None:
     lines = table(["A", "B", "C"], [["x", "on", "1"], ["y", "off", "2"]], paint=("B", ["32", ""]))
     assert lines == ["A  B    C", "x  \x1b[32mon \x1b[0m  1", "y  off  2"]

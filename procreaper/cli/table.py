@@ -1,6 +1,7 @@
 """Tables for people: columns that are aligned, in a pipe too, and that can be read without colour.
 
 Rules: pure text. Where there is a width, columns that can be spared make room for the last one, which alone is cut.
+What is in a cell is not for the terminal to carry out: control characters are written as escapes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def table(
     The columns named in `right` are for numbers. Those named in `spare` are left out one after another, as far as the
     last column needs their room. `paint` names a column and has an escape code (or nothing) for each row.
     """
+    rows = [[_shown(cell) for cell in row] for row in rows]
     header, rows = _spared(header, rows, width, spare)
     widths = _widths(header, rows)
     painted = None if paint is None else header.index(paint[0])
@@ -71,6 +73,12 @@ def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
 def _room(width: int, widths: Sequence[int]) -> int:
     """How many columns of the screen are left for the last cell."""
     return max(0, width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1))
+
+
+def _shown(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def duration(seconds: float) -> str:
