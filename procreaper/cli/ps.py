@@ -39,7 +39,9 @@ SPARE = ("RETRIES", "MEMORY", "CPU", "RESTARTS", "UPTIME", "PORT", "PID")
 NUMBERS = ("PID", "UPTIME", "CPU", "MEMORY", "RETRIES", "RESTARTS", "PORT")
 # What is shown live is looked at again after so many seconds, and not sooner than after the second number.
 PERIOD, PAUSE = 2.0, 0.1
-OTHER_SCREEN, BACK, FROM_THE_TOP, ERASE_LINE, ERASE_BELOW = "\x1b[?1049h", "\x1b[?1049l", "\x1b[H", "\x1b[K", "\x1b[J"
+# A line that is too long is cut there by the terminal; one that went on in the next would move all that follow.
+OTHER_SCREEN, BACK = "\x1b[?1049h\x1b[?7l", "\x1b[?7h\x1b[?1049l"
+FROM_THE_TOP, ERASE_LINE, ERASE_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def show_processes(place: Place, style: Style, *, json: bool) -> int:

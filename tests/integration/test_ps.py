@@ -141,6 +141,19 @@ def test_ctrl_c_ends_the_view_and_gives_the_screen_back(project: Project) -> Non
     app.stop()
 
 
+def test_in_a_narrow_window_each_process_has_one_line(project: Project) -> None:
+    project.procfile(web=STAY)
+    app = project.begin("start")
+    app.wait_for("ready")
+    view = project.begin("ps", "-w", terminal=True)
+    view.wait_for(r"web\.1 ")
+    result = view.stop(signal.SIGINT)
+    # The terminal cuts what is too long, until the view is over.
+    begin, end = result.out.index("\x1b[?7l"), result.out.index("\x1b[?7h")
+    assert begin < result.out.index("NAME") < result.out.rindex("web.1") < end
+    app.stop()
+
+
 def test_a_view_needs_a_terminal(project: Project) -> None:
     project.procfile(web=STAY)
     result = project.run("ps", "-w")
@@ -163,6 +176,20 @@ def test_ls_lists_every_app_of_this_user(project: Project) -> None:
     assert any(row.split()[:2] == [str(apps[0].pid), "2/2"] and row.endswith("/one") for row in rows)
     for app in apps:
         app.stop()
+
+
+def test_a_directory_may_have_any_name_and_a_terminal_any_encoding(project: Project) -> None:
+    name = "a\nb \udcff"
+    project.write(f"{name}/Procfile", f"web: {STAY}\n")
+    app = project.begin("start", "-d", name)
+    app.wait_for("ready")
+    (root,) = [item["root"] for item in json.loads(project.run("ls", "--json").out) if item["pid"] == app.pid]
+    assert root.endswith("/a\nb \ufffd")
+    result = project.run("ls", env={"PYTHONIOENCODING": "ascii"})
+    assert (result.code, result.err) == (0, "")
+    (row,) = [row for row in result.out.splitlines() if row.split()[0] == str(app.pid)]
+    assert row.endswith("/a\\nb \\ufffd")
+    app.stop()
 
 
 def test_what_cannot_be_chosen_is_told(project: Project) -> None:
