@@ -295,3 +295,54 @@ async def test_a_reload_changes_who_writes_where(tmp_path: Path) -> None:
     await disk.drain()
     contents = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert contents == {"web.1": b"one\ntwo\n", "db.1": b"", "new.1": b"two\n", "old.1": b"two\n"}
+
+
+@in_loop
+async def test_a_reload_changes_how_large_a_file_becomes(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    disk = Disk(process("web.1", path, max_size=1000))
+    disk.says(b"one\n")
+    disk.files.assign([process("web.1", path, max_size=4)])
+    disk.says(b"two\n")
+    await disk.drain()
+    assert (path.read_bytes(), (tmp_path / "log.1").read_bytes()) == (b"two\n", b"one\n")
+
+
+@in_loop
+async def test_the_rest_of_a_line_stays_in_the_file_in_which_it_began(tmp_path: Path) -> None:
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    disk = Disk(process("web.1", shared), process("db.1", shared))
+    disk.says(b"one\nhal")
+    disk.files.assign([process("web.1", own), process("db.1", None)])
+    disk.says(b"two\n")
+    await disk.drain()
+    assert (shared.read_bytes(), own.read_bytes()) == (b"one\nhal\n", b"two\n")
+
+
+@in_loop
+async def test_a_file_that_nobody_writes_to_any_more_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    changed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    close = RotatedFile.close
+
+    def closing(file: RotatedFile) -> None:
+        close(file)
+        closed.append(Path(file.path).name)
+        loop.call_soon_threadsafe(changed.set)
+
+    monkeypatch.setattr(RotatedFile, "close", closing)
+    both = [process(name, tmp_path / name) for name in ("web.1", "db.1")]
+    disk = Disk(*both)
+    disk.says(b"one\n")
+    # What is removed still writes until it has ended.
+    disk.files.assign([process("web.1", tmp_path / "other")])
+    await until(lambda: closed == ["web.1"], changed)
+    disk.says(b"last\n", "db.1")
+    assert disk.files.accept(Removed(0.0, "db.1"))
+    await until(lambda: set(closed) == {"web.1", "db.1"}, changed)
+    disk.files.assign([process("web.1", tmp_path / "web.1")])
+    disk.says(b"two\n")
+    await disk.drain()
+    assert (tmp_path / "web.1").read_bytes() == b"one\ntwo\n"
+    assert (tmp_path / "db.1").read_bytes() == b"last\n"

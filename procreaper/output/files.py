@@ -20,7 +20,7 @@ from procreaper.events import Notice, Output, Removed, RunEnded
 from procreaper.lines import Lines
 from procreaper.output.rotation import Passage, RotatedFile
 from procreaper.output.writer import Writer
-from procreaper.plan import Process
+from procreaper.plan import LogFile, Process
 
 HIGH = 1 << 20
 # Seconds until a file is tried again that could not be written.
@@ -72,14 +72,26 @@ class LogFiles:
         shared = {path for path in paths.values() if sum(path == other for other in paths.values()) > 1}
         before, known = self._targets, {process.name for process in processes}
         self._targets = {name: target for name, target in before.items() if name not in known}
+        first: dict[str, LogFile] = {}
         for name, log in logs.items():
-            file = self._files.get(paths[name])
-            if file is None:
-                file = self._files[paths[name]] = _File(RotatedFile(log._replace(path=paths[name])))
+            # Of those who share a file the first says how large it becomes.
+            first.setdefault(paths[name], log)
+        for path, log in first.items():
+            if (there := self._files.get(path)) is not None:
+                there.log.limit(log.max_size, log.max_files)
+            else:
+                self._files[path] = _File(RotatedFile(log._replace(path=path)))
+        for name in logs:
+            file = self._files[paths[name]]
             lines = Lines() if paths[name] in shared else None
             target = before.get(name)
             same = target is not None and target.file is file and (target.lines is None) == (lines is None)
             self._targets[name] = target if target is not None and same else _Target(file, lines)
+        for name, target in before.items():
+            if self._targets.get(name) is not target:
+                # The rest of its last line stays where that began.
+                self._append(target.file, _rest(target.lines))
+        self._leave_files()
 
     def accept(self, notice: Notice) -> bool:
         """Take the notice; False, of one that is kept, while there is no room."""
@@ -94,6 +106,7 @@ class LogFiles:
             self._append(target.file, _rest(target.lines))
             if isinstance(notice, Removed):
                 del self._targets[notice.name]
+                self._leave_files()
         return True
 
     def find(self, name: str, size: int) -> Passage | None:
@@ -118,6 +131,15 @@ class LogFiles:
         """Somebody insists on the end: wait no longer for a disk, whatever is lost."""
         self._writer.abandon()
 
+    def _leave_files(self) -> None:
+        """Close those that nobody writes to any more, once what waits is in them."""
+        used = {target.file for target in self._targets.values()}
+        for path, file in tuple(self._files.items()):
+            if file not in used:
+                del self._files[path]
+                file.left = True
+                self._append(file, END_OF_LINE)
+
     def _append(self, file: _File, data: bytes) -> bool:
         return self._writer.append((file, data), len(data))
 
@@ -128,12 +150,16 @@ class LogFiles:
             for file, data in taken:
                 by_file.setdefault(file, []).append(data)
             for file, pieces in by_file.items():
-                if (text := file.write(pieces, self._retry)) is not None:
-                    self._writer.call(self._say, text)
+                self._tell(file.write(pieces, self._retry))
+                if file.left:
+                    self._tell(file.close())
                 self._writer.account(sum(map(len, pieces)))
         for file in self._files.values():
-            if (text := file.close()) is not None:
-                self._writer.call(self._say, text)
+            self._tell(file.close())
+
+    def _tell(self, text: str | None) -> None:
+        if text is not None:
+            self._writer.call(self._say, text)
 
 
 class _Target:
@@ -162,6 +188,8 @@ class _File:
         self._line_is_over = False
         # Whether all that was to be written is in there, and nothing else of ours.
         self.is_exact = True
+        # Nobody will write to it any more.
+        self.left = False
         self._shown = _shown(log.path)
 
     def write(self, pieces: Iterable[bytes], retry: float) -> str | None:

@@ -71,6 +71,10 @@ class RotatedFile:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def limit(self, max_size: int, max_files: int) -> None:
+        """From the next write on it becomes so large, and so many older ones are kept. For any thread."""
+        self._most, self._older = max_size, max_files
+
     @property
     def is_within_line(self) -> bool:
         """Whether the last that we wrote did not end a line."""
