@@ -52,12 +52,19 @@ def compare(old: Plan, new: Plan) -> Differences:
 def needs_restart(old: Process, new: Process) -> bool:
     """Whether a child of the old process cannot become one of the new one.
 
-    So it is too where another line of output is to tell that it is ready: it may have been written long ago.
+    So it is too where another line of output is to tell that it is ready: it may have been written long ago. And one
+    that is detached has its log file open itself.
     """
     if any(getattr(old, field) != getattr(new, field) for field in OF_THE_CHILD):
         return True
+    if new.detached and _log_path(old) != _log_path(new):
+        return True
     waits_for = None if new.health is None else new.health.log
     return waits_for is not None and (old.health is None or old.health.log != waits_for)
+
+
+def _log_path(process: Process) -> str | None:
+    return None if process.log is None else process.log.path
 
 
 def _words(old: Process, new: Process) -> tuple[str, ...]:

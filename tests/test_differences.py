@@ -45,6 +45,12 @@ def test_each_setting_is_told_in_its_word_and_known_to_need_a_restart_or_not(fie
     assert (found.restarted, found.updated) == ((("web",), ()) if restarts else ((), ("web",)))
 
 
+def test_who_writes_its_log_itself_needs_a_new_run_for_another_file_but_not_for_another_size() -> None:
+    old = WEB._replace(detached=True, log=LogFile("/log"))
+    assert needs_restart(old, old._replace(log=LogFile("/other")))
+    assert not needs_restart(old, old._replace(log=LogFile("/log", max_size=7)))
+
+
 def test_all_settings_that_differ_are_told() -> None:
     other = WEB._replace(command="run it", stop_all=When.NEVER)
     assert compare(Plan((WEB,)), Plan((other,))).changed == {"web": ("command", "stop_all")}
