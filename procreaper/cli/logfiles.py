@@ -1,4 +1,4 @@
-"""The log files of an app that starts: opened before anything runs; a mistake is told at its line in the settings."""
+"""The log files of an app: opened before a plan is carried out; a mistake is told at its line in the settings."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from procreaper.cli.project import examined
-from procreaper.config import Options
+from procreaper.config import Options, Project
 from procreaper.errors import ConfigError, Problem, ProcreaperError, reason_of
-from procreaper.plan import Plan
+from procreaper.plan import Plan, Process
 
 if TYPE_CHECKING:
     from procreaper.output.files import LogFiles
@@ -29,18 +29,50 @@ def open_logs(
         raise _problem(plan, options, error) from error
 
 
-def _problem(plan: Plan, options: Options, error: OSError) -> ProcreaperError:
-    from procreaper.lint import LOG_HINT, log_problem
+def refuse_unusable(plan: Plan, before: Plan, project: Project) -> None:
+    """Raise ConfigError for all logs of a new plan that cannot be opened, but for those that the one before had too."""
+    from procreaper.output.rotation import RotatedFile
 
-    reason = reason_of(error)
+    present = {process.log.path for process in before.processes if process.log is not None and not process.detached}
+    problems: list[Problem] = []
+    for process in plan.processes:
+        log = process.log
+        if log is None or process.detached or log.path in present:
+            continue
+        present.add(log.path)
+        file = RotatedFile(log._replace(path=os.path.realpath(log.path)))
+        try:
+            file.open()
+        except OSError as error:
+            problems.append(_told(process, project, error) or _somewhere(error))
+        finally:
+            file.close()
+    if problems:
+        raise ConfigError(problems)
+
+
+def _problem(plan: Plan, options: Options, error: OSError) -> ProcreaperError:
     owners = [
         process
         for process in plan.processes
         if process.log is not None and os.path.realpath(process.log.path) == error.filename
     ]
     project, _ = examined(options)
-    for process in owners:
-        for kind in project.types:
-            if kind.name == process.type and project.settings is not None:
-                return ConfigError([log_problem(kind, process, project.settings, reason, "error")])
-    return ConfigError([Problem(f"`{error.filename}` cannot be written: {reason}", hint=LOG_HINT)])
+    told = [problem for process in owners if (problem := _told(process, project, error)) is not None]
+    return ConfigError([told[0] if told else _somewhere(error)])
+
+
+def _told(process: Process, project: Project, error: OSError) -> Problem | None:
+    """The error at the line where the log of this process is set; None where that is not known."""
+    from procreaper.lint import log_problem
+
+    for kind in project.types:
+        if kind.name == process.type and project.settings is not None:
+            return log_problem(kind, process, project.settings, reason_of(error), "error")
+    return None
+
+
+def _somewhere(error: OSError) -> Problem:
+    from procreaper.lint import LOG_HINT
+
+    return Problem(f"`{error.filename}` cannot be written: {reason_of(error)}", hint=LOG_HINT)

@@ -47,8 +47,13 @@ class Source:
 
     def reload(self) -> Configuration:
         """Read the files anew, and plan by them; what was scaled stays so."""
-        self._project, self.configuration = self._read()
-        return self.configuration
+        project, configuration = self._read()
+        if any(process.log is not None for process in configuration.plan.processes):
+            from procreaper.cli.logfiles import refuse_unusable
+
+            refuse_unusable(configuration.plan, self.configuration.plan, project)
+        self._project, self.configuration = project, configuration
+        return configuration
 
     def _read(self) -> tuple[Project, Configuration]:
         project, configuration = examine(

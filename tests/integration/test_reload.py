@@ -94,3 +94,19 @@ def test_reload_of_unchanged_files_says_so(project: Project) -> None:
     result = project.run("reload")
     assert (result.code, result.out) == (0, "nothing has changed\n")
     program.stop()
+
+
+def test_a_log_that_cannot_be_written_changes_nothing(project: Project) -> None:
+    program = app(project, '[process.db]\nlog = "old.log"\n')
+    program.wait_for("ready", count=2)
+    before = processes(project)
+    project.write("file", "")
+    project.write(".reaper.toml", '[defaults]\nstop_all = "never"\nlog = "file/$PORT.log"\n')
+    result = project.run("reload")
+    assert result.code == 1
+    assert result.err.count(".reaper.toml:3: error: `") == 2
+    assert result.err.count(".log`, the log of `") == 2
+    assert "2 errors, so nothing has been changed" in result.err
+    assert processes(project)["web.1"]["log"] is None
+    assert pids(processes(project)) == pids(before)
+    program.stop()
