@@ -236,6 +236,11 @@ class Owner:
         """
         return self._asked_in.get(name, self._fleet.members[name].run)
 
+    def rests(self, name: str) -> bool:
+        """Whether nobody wants this process to run: not yet, or not any more. Raises KeyError where there is none."""
+        life = self._fleet.members[name]
+        return life.dismissed or not life.asked
+
     async def settled(self) -> None:
         """Wait until everything that was posted so far has been seen."""
         while self._inbox and not self._ended:

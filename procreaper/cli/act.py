@@ -113,8 +113,10 @@ def _follow_changes(app: Client, followed: protocol.Followed, changes: protocol.
         "~": (changes.restarted, "restarts"),
         "=": (changes.updated, "goes on with the new settings"),
     }
-    for mark, (names, word) in marks.items():
+    resting = set(changes.restarted) - changes.runs.keys()
+    for mark, (names, usual) in marks.items():
         for name in names:
+            word = "does not run, and has the new settings when it starts" if name in resting else usual
             why = ", ".join(changes.changed.get(name, ()))
             say(f"{mark} {name}: {why}; {word}" if why else f"{mark} {name}: {word}")
     changed = sum(len(names) for names, _ in marks.values())

@@ -75,8 +75,12 @@ class Replanning:
                     self._owner.post(events.Start(more))
                 await self._owner.settled()
             self._taken(configuration)
-            # What was stopped by hand keeps still, and what does not start by itself too.
-            runs = {name: run for name, run in runs.items() if self._owner.status_of(name).state not in ENDED}
+            # What was stopped by hand keeps still, or is about to, and what does not start by itself too.
+            runs = {
+                name: run
+                for name, run in runs.items()
+                if self._owner.status_of(name).state not in ENDED and not self._owner.rests(name)
+            }
             return protocol.Changes(
                 added=found.added,
                 removed=found.removed,

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 
-from .driver import Project
+from .driver import CATCH, Project
 from .running import STAYS, app, pids, processes
 
 
@@ -109,4 +109,27 @@ def test_a_log_that_cannot_be_written_changes_nothing(project: Project) -> None:
     assert "2 errors, so nothing has been changed" in result.err
     assert processes(project)["web.1"]["log"] is None
     assert pids(processes(project)) == pids(before)
+    program.stop()
+
+
+def test_what_was_stopped_by_hand_stays_so_even_if_it_has_not_ended_yet(project: Project) -> None:
+    stubborn = "exec " + project.python("stubborn", CATCH) + " SIGTERM"
+    commands = {"web": stubborn, "db": STAYS, "cache": STAYS}
+    program = app(project, "[process.web]\nstop.timeout = 600\n", **commands)
+    program.wait_for("ready", count=3)
+    assert project.run("stop", "db").code == 0
+    stopping = project.begin("stop", "web")
+    program.wait_for("SIGTERM$")
+    project.procfile(**{**commands, "web": f"A=1; {stubborn}", "db": f"A=1 {STAYS}"})
+    result = project.run("reload")
+    assert result.code == 0, result.err
+    for name in ("web.1", "db.1"):
+        assert f"~ {name}: command; does not run, and has the new settings when it starts\n" in result.out
+    os.kill(processes(project)["web.1"]["pid"], signal.SIGKILL)
+    assert stopping.end().code == 0
+    assert {name: found["state"] for name, found in processes(project).items()} == {
+        "web.1": "stopped",
+        "db.1": "stopped",
+        "cache.1": "running",
+    }
     program.stop()
