@@ -246,6 +246,10 @@ class Application:
             if succeeded:
                 background.ready(self._owner, self._last_lines)
             else:
+                hint = "mend that, or start it without `-D`"
+                complain(
+                    str(Problem("nobody could end the app in the background, so it does not run there", hint=hint))
+                )
                 self._owner.post(Shutdown(FAILED))
         elif succeeded and style.terminal and style.prefix and self._source.configuration.log_format == "text":
             self._owner.say(FROM_ANOTHER)

@@ -105,6 +105,7 @@ def test_an_app_that_nobody_could_reach_does_not_run_on(project: Project, surviv
         result = project.run("start", "-D", env={"XDG_RUNTIME_DIR": runtime})
     assert (result.code, result.out) == (1, "")
     assert f"no other terminal can control this app: the directory for control sockets, `{directory}`" in result.err
+    assert "error: nobody could end the app in the background, so it does not run there\n  hint: " in result.err
     wait_until(lambda: not survivors.find())
 
 
