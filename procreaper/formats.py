@@ -54,6 +54,9 @@ class Format(Protocol):
 
     margin: int
 
+    def expect(self, names: Iterable[str]) -> None:
+        """These may be told of too; they may change the margin."""
+
     def render(self, notice: Notice) -> bytes:
         """The bytes to print for a notice."""
 
@@ -87,9 +90,21 @@ class TextFormat:
         self._time = b""
         self._labels: dict[str, tuple[bytes, bytes]] = {}
         self._prefixes: dict[str, bytes] = {}
-        self._name(names)
+        self.margin = 0
+        self.expect(names)
         self._open: str | None = None
         self._returned = False
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Make the labels for these too; all become as wide as the widest name needs."""
+        known = list(dict.fromkeys((*self._labels, *names)))
+        known = [name for name in known if name != SYSTEM]
+        width = max(map(len, (SYSTEM, *known)))
+        self.margin = len(TIME) * self._style.timestamps + width + len(SEPARATOR) if self._style.prefix else 0
+        self._labels = {SYSTEM: self._label(SYSTEM, width, "")}
+        for index, name in enumerate(known):
+            self._labels[name] = self._label(name, width, COLOURS[index % len(COLOURS)])
+        self._prefixes.clear()
 
     def render(self, notice: Notice) -> bytes:
         """The bytes to print for a notice; none for one that only programs care about."""
@@ -125,17 +140,6 @@ class TextFormat:
         """What is to be printed last: the end of a line that is still open."""
         return b"" if self._open is None else b"\n"
 
-    def _name(self, names: Iterable[str]) -> None:
-        """Make the labels for these too; all become as wide as the widest name needs."""
-        known = list(dict.fromkeys((*self._labels, *names)))
-        known = [name for name in known if name != SYSTEM]
-        width = max(map(len, (SYSTEM, *known)))
-        self.margin = len(TIME) * self._style.timestamps + width + len(SEPARATOR) if self._style.prefix else 0
-        self._labels = {SYSTEM: self._label(SYSTEM, width, "")}
-        for index, name in enumerate(known):
-            self._labels[name] = self._label(name, width, COLOURS[index % len(COLOURS)])
-        self._prefixes.clear()
-
     def _label(self, name: str, width: int, colour: str) -> tuple[bytes, bytes]:
         """What stands before and behind the time of day."""
         style = self._style
@@ -160,7 +164,7 @@ class TextFormat:
         prefix = self._prefixes.get(name)
         if prefix is None:
             if name not in self._labels:
-                self._name((name,))
+                self.expect((name,))
             before, behind = self._labels[name]
             prefix = self._prefixes[name] = before + self._time + behind
         return prefix

@@ -8,7 +8,7 @@ bytes that are not UTF-8 are replaced. Part of a line waits for the rest, for th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import assert_never
 
 from procreaper.checkup import HEALTHY, PAUSED
@@ -47,6 +47,9 @@ class RecordFormat:
         self._signal_name = signal_name
         self._unfinished: dict[str, tuple[float, bytes]] = {}
         self._pids: dict[str, int] = {}
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Nothing: no line depends on who else is told of."""
 
     def render(self, notice: Notice) -> bytes:
         """The bytes to print for a notice; none for one that says nothing new."""

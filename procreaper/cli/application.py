@@ -180,6 +180,10 @@ class Application:
             self._hub.add(self._files)
         if self._files is not None:
             self._files.assign(plan.processes)
+        margin = self._text.margin
+        self._text.expect(process.name for process in plan.processes)
+        if self._text.margin != margin:
+            self._owner.resize()
 
     def _window(self) -> os.terminal_size:
         from procreaper.screen import size

@@ -96,6 +96,19 @@ def test_a_window_that_changes_its_size_is_followed(project: Project) -> None:
     program.stop()
 
 
+def test_a_longer_name_that_comes_later_makes_every_window_narrower(project: Project) -> None:
+    size = f"exec {project.python('size', SIZE)}"
+    project.procfile(web=size)
+    program = project.begin("start", "--no-color", "--no-timestamp", terminal=True)
+    program.wait_for(rf"^web\.1  \| {COLUMNS - SHORT_PREFIX} {LINES}")
+    project.procfile(web=size, longer=size)
+    assert project.run("reload").code == 0
+    columns = COLUMNS - len("longer.1 | ")
+    program.wait_for(rf"^web\.1    \| {columns} {LINES}")
+    program.wait_for(rf"^longer\.1 \| {columns} {LINES}")
+    program.stop()
+
+
 def test_the_size_of_a_terminal_without_a_window_is_that_of_the_environment(project: Project) -> None:
     project.procfile(web=f"exec {project.python('size', SIZE)}")
     program = project.begin("start", "--pty", "--no-prefix")
