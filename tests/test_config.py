@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from procreaper.cli.project import Source
-from procreaper.config import Configuration, Options, configure, read_environment, read_project
+from procreaper.config import Configuration, Options, Project, configure, read_environment, read_project
 from procreaper.errors import ConfigError, Problem
 
 
@@ -288,6 +288,21 @@ def test_a_type_that_is_gone_is_gone_though_it_was_scaled() -> None:
     assert [problem.message for problem in refusals(source, {"web": 1})] == ["web=1: there is no process type `web`"]
     Path("Procfile").write_text("web: run web\n")
     assert [process.name for process in source.reload().plan.processes] == ["web.1", "web.2"]
+
+
+def test_what_was_given_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source(Options(), terminal=False)
+    Path("Procfile").write_text("web: edited\n")
+    read = source._read
+
+    def slowly() -> tuple[Project, Configuration]:
+        source.give_up()
+        return read()
+
+    monkeypatch.setattr(source, "_read", slowly)
+    source.reload()
+    assert len(source.configuration.plan.processes) == 2
+    assert source.scale({"web": 1}).plan.processes[0].command == "run web"
 
 
 def test_planning_anew_without_a_change_gives_an_equal_plan() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from loops import in_loop, until
 from survivors import Survivors
 
 from procreaper.config import Configuration
-from procreaper.control import protocol
+from procreaper.control import protocol, replanning
 from procreaper.control.feed import Feed, Line, Reader
 from procreaper.control.requests import SLICE, Requests
 from procreaper.errors import ConfigError, Problem, ProcreaperError
@@ -61,6 +62,9 @@ class Source:
         if not self._processes:
             raise ConfigError([Problem("wrong", "Procfile", 1)])
         return Configuration(Plan(self._processes), frozenset(), ())
+
+    def give_up(self) -> None:
+        raise AssertionError("it was read at once")
 
 
 class App:
@@ -264,6 +268,37 @@ async def test_files_that_cannot_be_used_change_nothing(survivors: Survivors) ->
         assert error.message == "1 error, so nothing has been changed"
         assert [str(problem) for problem in error.problems] == ["Procfile:1: error: wrong"]
         assert await app.ask(protocol.Look(1)) == await app.ask(protocol.Look(2))
+
+
+@in_loop
+async def test_files_that_cannot_be_read_in_time_hold_up_nobody(
+    survivors: Survivors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pipe(Source):
+        """Files of which one has nobody who writes, the first time."""
+
+        def __init__(self) -> None:
+            super().__init__(stay("web.1"), stay("db.1"))
+            self.written = threading.Event()
+            self.was_given_up = False
+
+        def reload(self) -> Configuration:
+            if not self.was_given_up:
+                self.written.wait(45)
+            return super().reload()
+
+        def give_up(self) -> None:
+            self.was_given_up = True
+
+    source = Pipe()
+    async with running(stay("web.1"), source=source) as app:
+        with monkeypatch.context() as patch:
+            patch.setattr(replanning, "READING_LIMIT", 0.01)
+            error = await app.refused(protocol.Reload(1))
+        assert "could not be read within 0.01 s, so nothing has been changed" in error.message
+        assert source.was_given_up
+        assert (await app.ask(protocol.Reload(2))).added == ("db.1",)
+        source.written.set()
 
 
 @in_loop

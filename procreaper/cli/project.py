@@ -17,7 +17,7 @@ class Source:
     """Where a running app comes from: the files as they were read, the options, and the environment of the start.
 
     `configuration` is what was last planned. Raises ConfigError with every problem found, here and from `scale` and
-    `reload`, after which everything is as it was.
+    `reload`, after which everything is as it was. Those two may be called in other threads; only the latest counts.
     """
 
     def __init__(self, options: Options, *, terminal: bool) -> None:
@@ -27,10 +27,13 @@ class Source:
         self._scaled: dict[str, int] = {}
         # The same check for the same URL, or each plan would be a change to it.
         self._load_check = cache(load_check)
+        # What is being planned.
+        self._latest: object = None
         self._project, self.configuration = self._read()
 
     def scale(self, counts: Mapping[str, int]) -> Configuration:
         """Plan so many processes of these types; edits of the files do not count yet."""
+        latest = self._latest = object()
         scaled = {**self._scaled, **counts}
         known = {kind.name for kind in self._project.types}
         planned = {name: count for name, count in scaled.items() if name in known or name in counts}
@@ -42,18 +45,25 @@ class Source:
             terminal=self._terminal,
             scaled=planned,
         )
-        self._scaled, self.configuration = scaled, configuration
+        if self._latest is latest:
+            self._scaled, self.configuration = scaled, configuration
         return configuration
 
     def reload(self) -> Configuration:
         """Read the files anew, and plan by them; what was scaled stays so."""
+        latest = self._latest = object()
         project, configuration = self._read()
         if any(process.log is not None for process in configuration.plan.processes):
             from procreaper.cli.logfiles import refuse_unusable
 
             refuse_unusable(configuration.plan, self.configuration.plan, project)
-        self._project, self.configuration = project, configuration
+        if self._latest is latest:
+            self._project, self.configuration = project, configuration
         return configuration
+
+    def give_up(self) -> None:
+        """Whatever is being planned in another thread does not count."""
+        self._latest = None
 
     def _read(self) -> tuple[Project, Configuration]:
         project, configuration = examine(

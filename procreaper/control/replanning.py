@@ -1,7 +1,7 @@
 """`scale` and `reload`: plan the running app again, tell what that changes, and have its owner do just that.
 
-Rules: an error in the files changes nothing. They are read in a thread, since a disk may be slow; one request after
-another, whoever asks.
+Rules: an error in the files changes nothing. They are read in a thread, since a disk may be slow, and a pipe may have
+nobody who writes; that is not waited for forever. One request after another, whoever asks.
 """
 
 from __future__ import annotations
@@ -19,17 +19,22 @@ from procreaper.errors import ConfigError, ProcreaperError
 from procreaper.reaper import Owner
 from procreaper.status import ENDED
 
+# How long the files may take to be read, in seconds; a client waits longer for the answer.
+READING_LIMIT = 30.0
 MEND = "mend the files, and `procreaper reload`; `procreaper check` looks without changing anything"
 
 
 class Source(Protocol):
-    """Where the plan comes from. Both raise ConfigError with every problem found, after which all is as it was."""
+    """Where the plan comes from. Two raise ConfigError with every problem found, after which all is as it was."""
 
     def scale(self, counts: Mapping[str, int]) -> Configuration:
         """What the files said, with so many processes of these types."""
 
     def reload(self) -> Configuration:
         """What the files say now."""
+
+    def give_up(self) -> None:
+        """Whatever is being planned in another thread is not to be carried out."""
 
 
 class Replanning:
@@ -57,9 +62,15 @@ class Replanning:
     ) -> protocol.Changes:
         async with self._one_at_once:
             try:
-                configuration = await asyncio.to_thread(plan_again)
+                async with asyncio.timeout(READING_LIMIT):
+                    configuration = await asyncio.to_thread(plan_again)
             except ConfigError as error:
                 raise _UnusableError(error, hint) from error
+            except TimeoutError as error:
+                self._source.give_up()
+                message = f"the files could not be read within {READING_LIMIT:g} s, so nothing has been changed"
+                hint = "is one of them a pipe that nobody writes to, or on a disk that does not answer?"
+                raise ProcreaperError(message, hint=hint) from error
             await self._owner.settled()
             if self._owner.shutting_down:
                 raise ProcreaperError("the app is ending", hint="`procreaper start` starts it again")
