@@ -14,12 +14,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from procreaper.child import BIG_READ, SMALL_READ
-from procreaper.cli.problems import complain, lost
+from procreaper.cli.problems import complain, lost, report
 from procreaper.cli.project import Source
 from procreaper.cli.rendering import make_format
 from procreaper.cli.serve import Control
 from procreaper.cli.statuses import FAILED, INTERNAL_ERROR, READER_GONE
 from procreaper.config import Options
+from procreaper.errors import Problem
 from procreaper.events import Shutdown
 from procreaper.formats import Style
 from procreaper.guard import Guard
@@ -251,9 +252,7 @@ class Application:
                 background.ready(self._owner, self._last_lines)
             else:
                 hint = "mend that, or start it without `-D`"
-                complain(
-                    str(Problem("nobody could end the app in the background, so it does not run there", hint=hint))
-                )
+                report([Problem("nobody could end the app in the background, so it does not run there", hint=hint)])
                 self._owner.post(Shutdown(FAILED))
         elif succeeded and style.terminal and style.prefix and self._source.configuration.log_format == "text":
             self._owner.say(FROM_ANOTHER)
