@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from integration.driver import Project, project_in
+from integration.test_background import wait_until
 from pages import ROOT, base_port, with_program
 from staged import Recipe, Stage, recipes
 from survivors import Survivors
@@ -66,7 +67,7 @@ def missing(recipe: Recipe, path: str) -> list[str]:
 
 
 @pytest.mark.parametrize("title", [title for title in RECIPES if title != NOT_PLAYED])
-def test_a_recipe_does_what_its_page_shows(title: str, project: Project) -> None:
+def test_a_recipe_does_what_its_page_shows(title: str, project: Project, survivors: Survivors) -> None:
     recipe = RECIPES[title]
     if lacking := missing(recipe, project.environment["PATH"]):
         pytest.skip(f"not installed: {', '.join(lacking)}")
@@ -76,6 +77,8 @@ def test_a_recipe_does_what_its_page_shows(title: str, project: Project) -> None
         except LookupError:
             pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
     Stage(recipe, project, base_port()).play()
+    # An app in the background has said that it has ended when all its processes have, and only then ends itself.
+    wait_until(lambda: not survivors.find())
 
 
 @pytest.mark.parametrize("title", RECIPES)
