@@ -10,8 +10,10 @@ import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
+from procreaper.plan import HIGHEST_PORT
+
 LOOPBACK = "127.0.0.1"
-HIGHEST_PORT, MOST_DIGITS = 65535, 5
+MOST_DIGITS = 5
 HINT = "for example `9464`, `127.0.0.1:9464` or `[::1]:9464`"
 # What always means this machine.
 OWN_NAMES = frozenset({"localhost", LOOPBACK, "::1"})

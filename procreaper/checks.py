@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-HIGHEST_PORT = 65535
+from procreaper.plan import HIGHEST_PORT
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Target(NamedTuple):

@@ -11,16 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from procreaper.errors import Problem
+from procreaper.plan import HIGHEST_PORT, MOST_PROCESSES
 from procreaper.planning import Choices
 from procreaper.procfile import Environment
 from procreaper.suggest import did_you_mean
 
 DEFAULT_PORT = 5000
-HIGHEST_PORT = 65535
 PORT_HINT = f"a port is a number from 0 to {HIGHEST_PORT}, for example 5000"
 LOG_FORMATS = ("text", "json")
-# Of one type: what is clearly a slip would otherwise fill the memory before anything is started.
-MOST_PROCESSES = 10000
 
 
 class Options(NamedTuple):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.errors import Level, Problem
-from procreaper.plan import Process
+from procreaper.plan import HIGHEST_PORT, Process
 from procreaper.planning import ProcessType
 from procreaper.shell import program_of, variables_of
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from procreaper.places import Keys
     from procreaper.settings import Settings
 
-HIGHEST_PORT = 65535
 # Every process has a port; to try a thousand of them would take too long.
 MOST_PORTS = 100
 LOG_HINT = "name a file in a directory that you may write to"

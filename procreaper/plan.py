@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     # Only annotations need it; a project without health checks does not pay for it at start.
     from procreaper.checks import Health
 
+# Of one type: what is clearly a slip would otherwise fill the memory before anything is started.
+MOST_PROCESSES = 10000
+HIGHEST_PORT = 65535
+
 
 class When(StrEnum):
     """The three words for every question "when?" (the Go library reaper's, Kubernetes' and compose's)."""

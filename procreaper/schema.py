@@ -18,11 +18,10 @@ from msgspec.json import schema
 
 from procreaper.durations import EXAMPLES, HINT, LONGEST
 from procreaper.durations import PATTERN as DURATION
+from procreaper.plan import MOST_PROCESSES
 from procreaper.sizes import PATTERN as SIZE
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-# Of one type: more is a slip that would fill the memory before anything is started.
-MOST_PROCESSES = 10000
 # In Python `$` would also match before a line feed at the end.
 NAME = r"^[A-Za-z0-9_-]+$(?!\n)"
 SIGNAL = r"^[A-Z][A-Z0-9+-]*$(?!\n)"

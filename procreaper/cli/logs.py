@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from procreaper import events
+from procreaper.choices import LOG_FORMATS
 from procreaper.cli.control import NoAppError, Place, find_apps, interruptible
 from procreaper.cli.problems import complain, lost
 from procreaper.cli.rendering import LONG_AGO, make_format
@@ -34,7 +35,6 @@ from procreaper.plan import Process
 
 STDOUT = 1
 ALL = "all"
-LOG_FORMATS = ("text", "json")
 # How often the file of a detached process is looked at, in milliseconds.
 LOOK_EVERY = 150
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from procreaper.checks import HTTPCheck, TCPCheck
+from procreaper.checks import DEFAULT_PORTS, HTTPCheck, TCPCheck
 from procreaper.errors import Problem
 from procreaper.export.exporter import App, Exported
 from procreaper.export.secrecy import has_credentials
@@ -25,7 +25,6 @@ from procreaper.procfile import OURS
 SHELL = "/bin/sh"
 # A label of the domain name system is shorter than 64 characters, and what is made of one gets a longer name.
 LONGEST_NAME = 50
-DEFAULT_PORTS = {"http": 80, "https": 443}
 _USES_PORT = re.compile(r"\$\{?PORT(?!\w)")
 _USES_NAME = re.compile(r"\$\{?(?:PS|HONCHO_PROCESS_NAME)(?!\w)")
 _LOCAL = re.compile(r"(?<![\w.-])(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?![\w.-])(?::(\d+))?")

@@ -10,8 +10,8 @@ from __future__ import annotations
 from math import ceil
 from urllib.parse import unquote, urlsplit
 
-from procreaper.checks import ExecCheck, HTTPCheck, TCPCheck
-from procreaper.export.containers import DEFAULT_PORTS, argv_of, checks_neighbour, is_local
+from procreaper.checks import DEFAULT_PORTS, ExecCheck, HTTPCheck, TCPCheck
+from procreaper.export.containers import argv_of, checks_neighbour, is_local
 from procreaper.export.exporter import App, Exported
 from procreaper.export.unsaid import Unsaid
 from procreaper.export.yaml import Value

@@ -22,10 +22,10 @@ from typing import Protocol
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from procreaper import __version__
+from procreaper.checks import DEFAULT_PORTS
 from procreaper.health.reasons import UnhealthyError, of_system
 from procreaper.health.tcp import connect
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
 READ_SIZE = 1 << 16
 # All status lines and headers that are read of one answer, in bytes.
 LONGEST_HEADER = 1 << 16
