@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.health.escapes import readable, without_escapes
+from procreaper.health.escapes import one_phrase, without_escapes
 from procreaper.health.log import LONGEST_LINE, LogWatcher
 
 READY = "ready to accept connections"
@@ -149,4 +149,4 @@ def test_a_line_that_comes_byte_by_byte_is_not_searched_once_for_each() -> None:
     ],
 )
 def test_readable(text: str, shown: str) -> None:
-    assert readable(text) == shown
+    assert one_phrase(text) == shown

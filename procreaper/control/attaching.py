@@ -12,12 +12,12 @@ from typing import NamedTuple
 from procreaper.child.console import Attachment
 from procreaper.control import protocol
 from procreaper.control.screen import Screen
-from procreaper.control.server.connection import Connection, Source
+from procreaper.control.server.connection import Connection, NoticeSource
 from procreaper.errors import ProcreaperError
 from procreaper.reaper import Owner
 
 # No terminal is larger, and none is empty.
-MOST = 1 << 12
+LONGEST_SIDE = 1 << 12
 
 
 class Seat(NamedTuple):
@@ -52,7 +52,7 @@ class Seats:
         if attachment is None:
             raise self._refusal(name)
 
-        def source(arrived: Callable[[], None]) -> Source:
+        def source(arrived: Callable[[], None]) -> NoticeSource:
             screens.append(Screen(arrived, attachment.picture_anew, lambda: self._leave(connection)))
             return screens[0]
 
@@ -101,4 +101,4 @@ class Seats:
 
 
 def _size(columns: int, lines: int) -> os.terminal_size:
-    return os.terminal_size((min(max(columns, 1), MOST), min(max(lines, 1), MOST)))
+    return os.terminal_size((min(max(columns, 1), LONGEST_SIDE), min(max(lines, 1), LONGEST_SIDE)))

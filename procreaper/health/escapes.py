@@ -30,7 +30,7 @@ def without_escapes(text: str, *, keep_cut: bool = False) -> str:
     return text if keep_cut else _CUT.sub("", text)
 
 
-def readable(text: str, longest: int = LONGEST_PHRASE) -> str:
+def one_phrase(text: str, longest: int = LONGEST_PHRASE) -> str:
     """The text as part of one line for people: no escape sequences, no control characters, shortened if need be."""
     text = _CONTROL.sub(" ", without_escapes(text)).strip()
     return text if len(text) <= longest else f"{text[: longest - 3]}..."

@@ -9,7 +9,7 @@ import errno
 import shlex
 from typing import TYPE_CHECKING
 
-from procreaper.health.escapes import readable
+from procreaper.health.escapes import one_phrase
 from procreaper.health.reasons import UnhealthyError, of_system
 from procreaper.policy import NOT_RUNNABLE, describe
 
@@ -48,12 +48,12 @@ async def check(command: ExecCheck, target: Target, execute: Execute) -> None:
 def name(command: ExecCheck) -> str:
     """What the command is called in a reason: itself, in one line, shortened if need be."""
     text = command.command if isinstance(command.command, str) else shlex.join(command.command)
-    return f"`{readable(text, LONGEST_NAME)}`"
+    return f"`{one_phrase(text, LONGEST_NAME)}`"
 
 
 def last_line(output: bytes) -> str:
     """The last line of an output that has something in it, fit to be shown."""
-    lines = (readable(line) for line in reversed(output.decode("utf-8", "replace").split("\n")))
+    lines = (one_phrase(line) for line in reversed(output.decode("utf-8", "replace").split("\n")))
     return next(filter(None, lines), "")
 
 

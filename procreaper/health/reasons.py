@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from procreaper.health.escapes import readable
+from procreaper.health.escapes import one_phrase
 
 
 class UnhealthyError(Exception):
@@ -27,7 +27,7 @@ def of_system(error: OSError) -> str:
 def of_error(error: BaseException) -> str:
     """What an error says, in one line, or its name when it says nothing."""
     try:
-        text = readable(str(error))
+        text = one_phrase(str(error))
     except Exception:
         text = ""
     return text or type(error).__name__

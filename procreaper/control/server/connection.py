@@ -45,7 +45,7 @@ class Host(Protocol):
         """This client is gone."""
 
 
-class Source(Protocol):
+class NoticeSource(Protocol):
     """What a client is told, beside the replies: asked for only when there is room for it in the socket."""
 
     def read(self) -> bytes | None:
@@ -73,10 +73,10 @@ class Connection:
         # Whether that is, or ends, what the client was owed.
         self._owes = False
         self._task: asyncio.Task[bytes] | None = None
-        self._source: Source | None = None
+        self._source: NoticeSource | None = None
         # What follows the reply to the request that is being handled, and what is followed from then on.
         self._behind: list[Iterable[bytes]] = []
-        self._followed: list[Source | None] = []
+        self._followed: list[NoticeSource | None] = []
         # Whether the client is to be told of the end of the app.
         self._stays = False
         self._farewell: Callable[[], bytes] | None = None
@@ -99,7 +99,7 @@ class Connection:
         self._followed.append(None if wants is None else self._server.feed.follow(wants, missed, self._write_soon))
         self._behind.append(before)
 
-    def tell(self, source: Callable[[Callable[[], None]], Source]) -> None:
+    def tell(self, source: Callable[[Callable[[], None]], NoticeSource]) -> None:
         """While a request is handled: tell what this source has, behind the reply, in place of what is followed so far.
 
         It is made with what it has to call when there is something to read again.
