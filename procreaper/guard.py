@@ -1,4 +1,4 @@
-"""The guard: a tiny process that ends what is left, should procreaper be killed before it can do so itself.
+"""A tiny process that ends what is left, should procreaper be killed before it can do so itself.
 
 Rules: started before the first child, by the command line only. It holds nothing of ours but the reading end of a pipe:
 no standard stream, no directory, no terminal, no variable. It never holds up procreaper, and its lack is told once.

@@ -1,4 +1,4 @@
-"""Who descends from whom, and whose they are, by what Linux tells in /proc.
+"""Who descends from whom, and whose they are, by what Linux tells in `/proc`.
 
 Rules: pure; what /proc holds comes in as bytes and as what was parsed of them.
 """

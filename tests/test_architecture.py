@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -338,6 +339,17 @@ def test_what_asks_a_running_app_imports_what_speaks_with_it_and_no_more(
 
 
 def test_the_page_about_the_architecture_has_every_module() -> None:
-    page = Path(__file__).parent.parent / "docs" / "architecture.md"
-    named = set(re.findall(r"^\| `([\w.]+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE))
-    assert named == {name.removeprefix("procreaper.") for name in MODULES}
+    assert purposes().keys() == {name.removeprefix("procreaper.") for name in MODULES}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_page_about_the_architecture_has_the_purpose_that_a_module_gives_itself(module: str) -> None:
+    docstring = ast.get_docstring(ast.parse(MODULES[module].read_text(encoding="utf-8"))) or ""
+    sentence = re.split(r"\.(?:\s|$)", docstring)[0]
+    assert purposes()[module.removeprefix("procreaper.")].split() == sentence.replace("``", "`").split()
+
+
+def purposes() -> dict[str, str]:
+    """The purpose of each module, as the page about the architecture tells it."""
+    page = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    return {name: unescape(purpose) for name, purpose in re.findall(r"^\| `([\w.]+)` \| (.*) \|$", page, re.MULTILINE)}
