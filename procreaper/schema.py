@@ -342,7 +342,7 @@ class ProcessSettings(Struct, forbid_unknown_fields=True):
     stop_all: Annotated[
         When | UnsetType,
         Meta(
-            description="When its end ends the application. By default `always`; `on-failure` for a oneshot, `never` "
+            description="When its end ends the app. By default `always`; `on-failure` for a oneshot, `never` "
             "with `watch`.",
             extra={"also": ("exit_on_end", "exit_on_failure", "critical")},
         ),
@@ -418,7 +418,7 @@ class OutputSettings(Struct, forbid_unknown_fields=True):
 
 
 class ControlSettings(Struct, forbid_unknown_fields=True):
-    """How the running application can be reached."""
+    """How the running app can be reached."""
 
     http: Annotated[
         Text | UnsetType,
@@ -432,7 +432,7 @@ class ControlSettings(Struct, forbid_unknown_fields=True):
 
 
 class EnvSettings(Struct, forbid_unknown_fields=True):
-    """The environment files of the application."""
+    """The environment files of the app."""
 
     files: Annotated[
         Paths | UnsetType,

@@ -1,4 +1,4 @@
-"""`run`: one command in the environment of the application, in the foreground of this terminal.
+"""`run`: one command in the environment of the app, in the foreground of this terminal.
 
 Rules: the command stays in our session and group, so that the terminal treats it as if it had been typed. Signals that
 the terminal sends reach it without us; those that were sent to us alone are passed on. It never outlives us.

@@ -1,4 +1,4 @@
-"""`start`: run the application in this terminal until it ends.
+"""`start`: run the app in this terminal until it ends.
 
 Rules: nothing heavy is imported before the files have been read, so that a mistake in them is answered at once.
 """
@@ -33,7 +33,7 @@ STREAMS = (0, 1, 2)
 
 
 def start(options: Options, style: Style) -> int:
-    """Run the application; the answer is the exit status. Raises ConfigError for anything wrong with the project."""
+    """Run the app; the answer is the exit status. Raises ConfigError for anything wrong with the project."""
     # Before the environments of the processes are made of ours.
     path = add_mark(os.environ)
     source = Source(options, terminal=style.terminal)
