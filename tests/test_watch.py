@@ -16,11 +16,18 @@ from pathlib import Path
 
 import pytest
 
+from procreaper import watch as module
 from procreaper.events import FilesChanged
 from procreaper.plan import Watch
 from procreaper.watch import watch
 
 LIMIT = 60.0
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it has to be looked for changes, that is done so often that nobody has to wait for it."""
+    monkeypatch.setattr(module, "POLL_INTERVAL", 0.03)
 
 
 class Watching:

@@ -29,6 +29,14 @@ WINDOW = (100, 40)
 # A warning of the interpreter is a failure here too.
 PROGRAM = (sys.executable, "-W", "error", "-m", "procreaper")
 PYTHON = f"{shlex.quote(sys.executable)} -S"
+# Alters something of ours, then runs the program with the arguments of the one that it stands before.
+ALTERED = """
+import sys
+{0}
+from procreaper.__main__ import main
+sys.argv[1:] = sys.argv[sys.argv.index("procreaper") + 1:]
+main()
+"""
 # Variables of the one who runs the tests that would change what comes out.
 UNWANTED = ("FORCE_COLOR", "NO_COLOR", "PORT", "PROCFILE", "PS", "PYTHONUNBUFFERED", "PYTHONIOENCODING")
 # Makes the terminal that is its standard input the controlling one, as that of a shell is, and becomes the program.
@@ -50,6 +58,11 @@ while name == "ready" or name in sys.argv:
 print(name)
 sys.exit(7)
 """
+
+
+def altered(statements: str) -> tuple[str, ...]:
+    """A wrapper for the program: these statements run first, such as one that shortens a time that nobody can set."""
+    return (sys.executable, "-W", "error", "-c", ALTERED.format(statements))
 
 
 class Result(NamedTuple):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from survivors import Survivors
 
-from .driver import LIMIT, Project, Result
+from .driver import LIMIT, Project, Result, altered
 
 STAY = "echo ready; exec sleep 600"
 RUNS = (
@@ -279,8 +279,8 @@ def test_ctrl_c_ends_the_waiting_and_not_the_app(project: Project, end: End) -> 
 
 
 @pytest.fixture
-def held(project: Project) -> Iterator[Path]:
-    """An app that does not come to its first run, as long as the lock for its detached process is held elsewhere."""
+def held(project: Project) -> Iterator[int]:
+    """An app that does not come to its first run, as long as this lock for its detached process is held elsewhere."""
     state = project.path / "state" / "procreaper"
     state.mkdir(parents=True, mode=0o700)
     project.environment["XDG_STATE_HOME"] = str(state.parent)
@@ -288,7 +288,7 @@ def held(project: Project) -> Iterator[Path]:
     project.write(".reaper.toml", '[process.web]\ndetached = true\nlog = "web.log"\n')
     lock = os.open(state, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    yield project.path
+    yield lock
     os.close(lock)
 
 
@@ -304,18 +304,21 @@ def find_app(survivors: Survivors) -> int:
                     return pid
 
 
-def test_ctrl_c_before_it_runs_in_the_background_ends_it(project: Project, survivors: Survivors, held: Path) -> None:
-    program = project.begin("start", "-D")
+def test_ctrl_c_before_it_runs_in_the_background_ends_it(project: Project, survivors: Survivors, held: int) -> None:
+    impatient = altered("from procreaper.cli import arrival; arrival.LAST_WORDS = 0.2")
+    program = project.begin("start", "-D", wrapper=impatient)
     find_app(survivors)
     result = program.insist(signal.SIGINT)
     assert result.code in (130, -signal.SIGINT)
     assert result.out == ""
     if result.code == 130:
-        wait_until(lambda: not survivors.find())
+        # It may come to its first run now, but it has been told to end.
+        fcntl.flock(held, fcntl.LOCK_UN)
+        wait_until(lambda: not any("procreaper start" in text for text in survivors.find()))
     survivors.kill()
 
 
-def test_an_app_that_is_killed_before_that_is_told(project: Project, survivors: Survivors, held: Path) -> None:
+def test_an_app_that_is_killed_before_that_is_told(project: Project, survivors: Survivors, held: int) -> None:
     program = project.begin("start", "-D")
     os.kill(find_app(survivors), signal.SIGKILL)
     result = program.end()

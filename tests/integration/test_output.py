@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .driver import Project
+from .driver import Project, altered
 
 linux_only = pytest.mark.skipif(
     sys.platform != "linux", reason="looks into /proc or at /dev/full, which only Linux has"
@@ -156,7 +156,8 @@ def test_an_insistent_end_does_not_wait_for_a_reader_that_stalls(project: Projec
 def test_what_nobody_reads_is_given_up_and_the_loss_is_no_success(project: Project) -> None:
     # More than a pipe holds, and less than what would hold up the writer.
     project.procfile(web="seq 60000")
-    assert project.begin("start", "-t", "0", read=False).end().code == 1
+    impatient = altered("from procreaper.cli import application; application.PATIENCE = 0.2")
+    assert project.begin("start", "-t", "0", read=False, wrapper=impatient).end().code == 1
 
 
 @pytest.mark.parametrize("timeout", ["0", "5"])
