@@ -101,7 +101,7 @@ class Instance:
                 message, hint = str(error), None
             # The environment may hold secrets, so what was written is shown and not what it became.
             message = message.replace(text, value)
-            self._complain(keys, f"`{spell(keys)}`: {message}", hint or _example(kind, text))
+            self._complain(keys, f"`{spell(keys)}`: {message}", hint or _example(kind, value))
             return None
 
     def _add_variables(self) -> None:
@@ -142,6 +142,11 @@ def _as_text(value: float) -> str:
 
 
 def _example(kind: str, text: str) -> str:
+    if kind == "http" and text.startswith("/") and " " not in text:
+        # What Kubernetes and many a proxy are given.
+        return f"write the whole URL: {quote(f'http://127.0.0.1:$PORT{text}')}"
+    if kind == "http" and " " in text and "://" not in text.split(" ", 1)[0]:
+        return f"a command is written as `health = {{ exec = {quote(text)} }}`"
     if kind == "http" and "://" not in text:
         kinds = enumerate_words(["http://127.0.0.1:$PORT/healthz", f"tcp://{text if ':' in text else 'host:port'}"])
         return f"write a URL: {kinds}; a command is `{{ exec = ... }}`"

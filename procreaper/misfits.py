@@ -18,7 +18,7 @@ from msgspec import Meta, Struct, UnsetType
 from procreaper.places import Keys
 from procreaper.schema import Document, ProcessSettings
 from procreaper.spelling import as_toml, quote, spell
-from procreaper.suggest import did_you_mean, enumerate_words
+from procreaper.suggest import did_you_mean
 
 LONGEST_QUOTE = 40
 
@@ -100,7 +100,7 @@ def mismatch(value: object, members: tuple[Member, ...], keys: Keys) -> tuple[st
     name, words = spell(keys), [word for member in members for word in member.words]
     if value == "" and any(member.meta is not None and member.meta.min_length for member in members):
         return f"`{name}` must not be empty", "leave it out, or give it a value"
-    *first, last = dict.fromkeys(map(_expected, members))
+    *first, last = dict.fromkeys(text for member in members for text in _expected(member))
     message = f"`{name}` must be {', '.join(first) + ' or ' if first else ''}{last}, not {_found(value, keys)}"
     return message, _how_to_write(value, members, words, str(keys[-1]) if isinstance(keys[-1], str) else None)
 
@@ -128,11 +128,14 @@ def _how_to_write(value: object, members: tuple[Member, ...], words: list[str], 
     return f"for example `{key} = 2`" if int in types and key else None
 
 
-def _expected(member: Member) -> str:
-    if member.expected is not None:
-        return member.expected
-    if member.words:
-        return enumerate_words(member.words)
+def _expected(member: Member) -> tuple[str, ...]:
+    """What it may be: each of the words that there are, else one phrase."""
+    if member.words and member.expected is None:
+        return tuple(f"`{word}`" for word in member.words)
+    return (member.expected or _kind(member),)
+
+
+def _kind(member: Member) -> str:
     kind = get_origin(member.type) or member.type
     if kind is int:
         lowest = member.meta.ge if member.meta is not None else None

@@ -25,6 +25,8 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 # In Python `$` would also match before a line feed at the end.
 NAME = r"^[A-Za-z0-9_-]+$(?!\n)"
 SIGNAL = r"^[A-Z][A-Z0-9+-]*$(?!\n)"
+DEPENDENCY_HINT = 'a condition stands in a table: `depends_on = { db = "healthy" }`'
+STOP_HINT = 'for example "SIGINT", or `{ signal = "SIGINT", timeout = "10s" }`'
 
 Duration = Annotated[
     Annotated[str, Meta(pattern=DURATION)] | Annotated[float, Meta(ge=0, le=LONGEST)],
@@ -150,7 +152,12 @@ class HealthSettings(Struct, forbid_unknown_fields=True):
         ),
     ] = UNSET
     interval: Annotated[
-        Duration | UnsetType, Meta(description="Between two checks.", extra_json_schema={"default": "10s"})
+        Duration | UnsetType,
+        Meta(
+            description="Between two checks.",
+            extra_json_schema={"default": "10s"},
+            extra={"also": ("every", "period", "period_seconds")},
+        ),
     ] = UNSET
     timeout: Annotated[
         Duration | UnsetType, Meta(description="How long one check may take.", extra_json_schema={"default": "5s"})
@@ -178,7 +185,12 @@ class StopSettings(Struct, forbid_unknown_fields=True):
 
     signal: Annotated[SignalName | UnsetType, Meta(extra_json_schema={"default": "SIGTERM"})] = UNSET
     timeout: Annotated[
-        Duration | UnsetType, Meta(description="SIGKILL follows after this time.", extra_json_schema={"default": "5s"})
+        Duration | UnsetType,
+        Meta(
+            description="SIGKILL follows after this time.",
+            extra_json_schema={"default": "5s"},
+            extra={"also": ("kill_after", "kill_timeout", "grace_period", "stop_grace_period", "stopwaitsecs")},
+        ),
     ] = UNSET
     command: Annotated[
         Text | UnsetType,
@@ -300,7 +312,9 @@ class ProcessSettings(Struct, forbid_unknown_fields=True):
         Meta(description="It does its work and ends; it is up when it has.", extra_json_schema={"default": False}),
     ] = UNSET
     depends_on: Annotated[
-        list[str] | dict[str, Condition | DependencySettings] | UnsetType,
+        list[Annotated[str, Meta(extra={"hint": DEPENDENCY_HINT})]]
+        | dict[str, Condition | DependencySettings]
+        | UnsetType,
         Meta(
             description="What must be up before this process starts: types, instances such as `web.1`, or groups.",
             examples=[["db"], {"db": "healthy", "migrate": {"condition": "completed", "restart": True}}],
@@ -360,7 +374,7 @@ class ProcessSettings(Struct, forbid_unknown_fields=True):
         Meta(
             description="The signal that ends it, or a table.",
             examples=["SIGINT", {"signal": "SIGINT", "timeout": "30s"}],
-            extra={"also": ("stop_signal", "stopsignal", "kill_signal", "shutdown", "signal")},
+            extra={"hint": STOP_HINT, "also": ("stop_signal", "stopsignal", "kill_signal", "shutdown", "signal")},
         ),
     ] = UNSET
     watch: Annotated[

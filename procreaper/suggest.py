@@ -20,7 +20,9 @@ def did_you_mean(name: str, known: Iterable[str], *, otherwise: bool = True) -> 
 
     known = list(dict.fromkeys(known))
     by_lower_case = {item.lower(): item for item in known}
-    close = get_close_matches(name.lower(), by_lower_case, 1)
+    # Letters that have changed places are the likeliest mistake, but not the nearest for difflib.
+    close = [item for item in by_lower_case if sorted(item) == sorted(name.lower())]
+    close = close or get_close_matches(name.lower(), by_lower_case, 1)
     if close:
         return f"did you mean `{by_lower_case[close[0]]}`?"
     return f"there is {enumerate_words(known, 'and')}" if known and otherwise else None
