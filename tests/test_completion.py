@@ -88,6 +88,7 @@ def test_an_unknown_shell_is_refused() -> None:
         (["sta"], ["start"]),
         (["start", "w"], ["web", "worker", "web.1", "worker.1", "worker.2"]),
         (["start", "b"], ["back"]),
+        (["scale", "w"], ["web=", "worker="]),
         (["start", "-q", "web,wor"], ["web,worker", "web,worker.1", "web,worker.2"]),
         (["start", "--no-d"], ["--no-deps"]),
         (["start", "--log-format", ""], ["text", "json"]),

@@ -84,7 +84,10 @@ def commands() -> list[Command]:
 
 
 def _names(arguments: Sequence[str]) -> list[str]:
-    """Process types, then groups, then instances; none where the files cannot be read."""
+    """Process types, then groups, then instances; none where the files cannot be read.
+
+    For `scale` the types alone, each with the `=` that the number stands behind.
+    """
     from procreaper.cli.project import examined
     from procreaper.config import Options
 
@@ -99,6 +102,8 @@ def _names(arguments: Sequence[str]) -> list[str]:
     except (ProcreaperError, OSError):
         return []
     types = [kind.name for kind in project.types]
+    if "scale" in arguments:
+        return [f"{os.fsdecode(name)}=" for name in types]
     groups = [] if project.settings is None else list(project.settings.document.groups)
     instances = [process.name for process in configuration.plan.processes]
     return [os.fsdecode(name) for name in dict.fromkeys((*types, *groups, *instances))]
@@ -140,6 +145,7 @@ _procreaper() {
         [[ $current == *,* ]] && before=${current%,*},
         words=$(procreaper completion names "${COMP_WORDS[@]:1}" 2>/dev/null)
         COMPREPLY=($(compgen -P "$before" -W "$words" -- "$last"))
+        [[ $command == scale ]] && compopt -o nospace 2>/dev/null
         return
     fi
     COMPREPLY=($(compgen -W "$words" -- "$current"))
