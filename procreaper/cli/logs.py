@@ -21,7 +21,7 @@ from typing import NamedTuple
 from procreaper import events
 from procreaper.choices import LOG_FORMATS
 from procreaper.cli.control import NoAppError, Place, find_apps, interruptible
-from procreaper.cli.problems import complain, lost
+from procreaper.cli.problems import complain, lost, say
 from procreaper.cli.rendering import LONG_AGO, make_format
 from procreaper.cli.statuses import FAILED, INTERRUPTED, USAGE_ERROR
 from procreaper.cli.tails import Tail
@@ -76,6 +76,9 @@ def show_logs(place: Place, options: Options, style: Style, what: Wanted) -> int
                 stack.enter_context(app)
             return _show_apps(apps, style, what, stack)
     except KeyboardInterrupt:
+        if style.terminal:
+            # The prompt does not stand behind the `^C` then.
+            say("")
         return INTERRUPTED
 
 

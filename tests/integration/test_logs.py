@@ -130,6 +130,15 @@ def test_ctrl_c_ends_the_following_quietly_and_nothing_else(project: Project) ->
     assert program.stop().code == 143
 
 
+def test_on_a_terminal_the_prompt_comes_after_a_line_end(project: Project) -> None:
+    program = echoes(project, "web")
+    follower = project.begin("logs", "-f", terminal=True)
+    follower.wait_for("ready")
+    result = follower.stop(signal.SIGINT)
+    assert (result.code, result.out[-2:]) == (130, "\n\n")
+    assert program.stop().code == 143
+
+
 def test_a_reader_that_goes_away_ends_the_following(project: Project) -> None:
     program = echoes(project, "web")
     result = project.run("logs", "-f", wrapper=("sh", "-c", '{ "$@"; echo "code $?" >&2; } | head -1', "sh"))
