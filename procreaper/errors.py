@@ -100,4 +100,5 @@ class NotReadyError(ProcreaperError):
 
 def reason_of(error: OSError) -> str:
     """Why the operating system could not do something, as a phrase to stand behind a colon in a message."""
-    return (error.strerror or str(error)).lower()
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]

@@ -371,7 +371,8 @@ async def test_without_a_place_for_the_record_nothing_is_started(tmp_path: Path,
     state.symlink_to(tmp_path)
     run = Observer(tmp_path, "touch started")
     await run.run.spawn()
-    assert run.events == [SpawnFailed("tunnel.1", RUN, f"not a directory: {state}", 127, permanent=True)]
+    error = f"there is no place to remember it in, set XDG_STATE_HOME to one: not a directory: {state}"
+    assert run.events == [SpawnFailed("tunnel.1", RUN, error, 127, permanent=True)]
     assert not (tmp_path / "started").exists()
 
 

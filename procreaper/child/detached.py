@@ -28,6 +28,7 @@ from procreaper.child.births import boot, born
 from procreaper.child.failure import spawn_failed
 from procreaper.child.groups import group_lives, is_held
 from procreaper.child.register import Record, Register, UnusableRecordError
+from procreaper.errors import reason_of
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Spawned
 from procreaper.kinship import DETACHED, VARIABLE
 from procreaper.plan import LogFile, Process
@@ -145,11 +146,19 @@ class DetachedRun:
 
     async def _lock(self) -> int:
         deadline = self._loop.time() + LOCK_PATIENCE
-        while (lock := self._register.lock()) is None:
+        while (lock := self._try_to_lock()) is None:
             if self._loop.time() >= deadline:
                 raise TimeoutError(errno.EAGAIN, "another procreaper is busy with it", self._register.path)
             await asyncio.sleep(LOCK_PAUSE)
         return lock
+
+    def _try_to_lock(self) -> int | None:
+        try:
+            return self._register.lock()
+        except OSError as error:
+            # It would be taken for one of the command.
+            text = f"there is no place to remember it in, set XDG_STATE_HOME to one: {reason_of(error)}"
+            raise OSError(error.errno, text, error.filename) from error
 
     def _find(self) -> Record | None:
         """The record of a run that has not ended; from then on its end will be noticed."""
