@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import select
 import socket
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -118,6 +120,18 @@ def test_who_does_not_greet_in_time_is_told_of(app: App) -> None:
     with pytest.raises(ProcreaperError, match=f"the app at {app.path} does not answer within 0.01 s") as caught:
         app.connect(limit=SOON)
     assert "kill -CONT" in (caught.value.hint or "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are refused")
+def test_who_lets_nobody_in_is_told_of_when_its_queue_is_full_too(app: App) -> None:
+    with ExitStack() as waiting:
+        with suppress(BlockingIOError):
+            while True:
+                another = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                another.setblocking(False)
+                another.connect(app.path)
+        with pytest.raises(ProcreaperError, match=r"does not answer within 0\.01 s"):
+            Client(app.path, limit=SOON)
 
 
 def test_a_request_has_a_number_of_ours_and_the_result_its_words(app: App) -> None:

@@ -22,6 +22,7 @@ from procreaper.errors import ProcreaperError
 GREETING_LIMIT = 10.0
 REPLY_LIMIT = 60.0
 READ_SIZE = 1 << 17
+BETWEEN_TRIES = 0.05
 
 Kind = TypeVar("Kind")
 Changing = protocol.Up | protocol.Stop | protocol.Restart
@@ -72,13 +73,14 @@ class Client:
         self._outcomes: list[protocol.Failure | None] = []
         self.greeting = protocol.Greeting(protocol.VERSION, "", "", 0, 0.0)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        until = time.monotonic() + limit
         try:
             self._socket.settimeout(limit)
             try:
-                self._socket.connect(path)
+                self._connect(path, until)
             except TimeoutError:
                 raise self._is_silent(limit, path) from None
-            self.greeting = self._greeted(self._line(time.monotonic() + limit, limit, path))
+            self.greeting = self._greeted(self._line(until, limit, path))
         except BaseException:
             self._socket.close()
             raise
@@ -183,6 +185,16 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _connect(self, path: str, until: float) -> None:
+        while True:
+            try:
+                return self._socket.connect(path)
+            except BlockingIOError:
+                # So many are waiting to be let in that the system has no room for one more.
+                if time.monotonic() >= until:
+                    raise TimeoutError from None
+                time.sleep(BETWEEN_TRIES)
 
     def _send(self, data: bytes, limit: float) -> None:
         self._socket.settimeout(limit)
