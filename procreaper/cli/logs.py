@@ -216,7 +216,7 @@ def _event(notice: protocol.AnyNotice) -> Notice | None:
         case protocol.OutputNotice(time=time, name=name, data=data):
             return Output(time, name, data)
         case protocol.BeganNotice(time=time, name=name, pid=pid, pty=pty):
-            return events.RunBegan(time, name, pid, pty)
+            return events.RunBegan(time, name, pid, pty, notice.since)
         case protocol.EndedNotice(time=time, name=name, pid=ended, code=code, signal=number):
             return events.RunEnded(time, name, ended, Exit(code, number), notice.reason, notice.asked)
         case protocol.SignalNotice(time=time, name=name, pid=pid, signal=number):

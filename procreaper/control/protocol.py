@@ -258,11 +258,12 @@ class OutputNotice(Notice, frozen=True, tag="output"):
 
 
 class BeganNotice(Notice, frozen=True, tag="began"):
-    """A run has begun; `pty`: it was to have a terminal of its own."""
+    """A run has begun; `pty`: it was to have a terminal of its own. `since` is when, of one that is adopted."""
 
     name: str
     pid: int
     pty: bool = False
+    since: float | None = None
 
 
 class EndedNotice(Notice, frozen=True, tag="ended"):

@@ -59,8 +59,8 @@ def view_notice(notice: events.Notice) -> protocol.AnyNotice | None:
                 signal=None if end is None else end.signal,
                 restart=None if notice.restart is None else notice.restart.value,
             )
-        case events.RunBegan(time=time, name=name, pid=pid, pty=pty):
-            return protocol.BeganNotice(time, readable(name), pid, pty)
+        case events.RunBegan(time=time, name=name, pid=pid, pty=pty, since=since):
+            return protocol.BeganNotice(time, readable(name), pid, pty, since)
         case events.RunEnded(time=time, name=name, pid=ended, exit=end, reason=reason, asked=asked):
             return protocol.EndedNotice(time, readable(name), ended, end.code, end.signal, readable(reason), asked)
         case events.SignalSent(time=time, name=name, pid=pid, signal=number):
