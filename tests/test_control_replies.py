@@ -35,8 +35,8 @@ def test_a_request_is_understood(line: bytes, request_: object) -> None:
     ("line", "words", "number"),
     [
         (b"", "truncated", None),
-        (b"nonsense", "malformed", None),
-        (b"\xff\xfe", "malformed", None),
+        (b"nonsense", ": malformed JSON: ", None),
+        (b"\xff\xfe", ": malformed JSON: ", None),
         (b"[]", "expected `object`", None),
         (b"1", "expected `object`", None),
         (b'{"id":1}', "missing required field `request`", 1),

@@ -21,7 +21,7 @@ def understand(line: bytes) -> tuple[int, AnyRequest]:
     try:
         request = msgspec.json.decode(line, type=AnyRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = str(error)
+        reason = str(error).replace("JSON is malformed", "malformed JSON")
         hint = 'one JSON object a line, for example {"request":"status","id":1}'
         raise ProcreaperError(f"this is no request: {reason[:1].lower()}{reason[1:]}", hint=hint) from error
     if not _is_id(request.id):
