@@ -1,6 +1,6 @@
 """What is to run: processes and how each is supervised, as frozen values.
 
-Rules: words only. Nothing here reads a file, a clock or the environment; `config.py` does, and hands over a `Plan`.
+Rules: words only. Nothing here reads a file, a clock or the environment; `config` does, and hands over a `Plan`.
 Durations are seconds throughout. What may depend on what is said here too, because the command line and the library
 both have to refuse the same mistakes.
 """

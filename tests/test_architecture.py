@@ -68,7 +68,7 @@ LAYERS = {
     "procreaper.lint": "rule",
     "procreaper.outcome": "rule",
     "procreaper.lookup": "hand",
-    "procreaper.config": "hand",
+    "procreaper.config.*": "hand",
     "procreaper.child.*": "hand",
     "procreaper.command": "hand",
     "procreaper.errands": "hand",

@@ -1,8 +1,7 @@
-"""From the command line, the environment and the project's files to a `Plan`, or to every problem at once.
+"""The project's files: read from where they are, and put together to the process types, with all that is wrong in them.
 
-Rules: the only module that reads the project's files. It prints nothing and starts nothing. Precedence, highest first:
-command line (or the defaults for it in `.foreman`), `.env` files, our own environment, `.reaper.toml`, Procfile,
-built-in defaults. What only a project with a `.reaper.toml` needs is imported only where there is one.
+Rules: the only module that reads them. Precedence among them, highest first: `.env` files, `.reaper.toml`, Procfile.
+What only a project with a `.reaper.toml` needs is imported only where there is one.
 """
 
 from __future__ import annotations
@@ -12,31 +11,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from procreaper.choices import Options, check_counts, check_port, check_ports, choose
+from procreaper.choices import Options, check_port
 from procreaper.errors import ConfigError, Problem, reason_of
-from procreaper.plan import Plan
-from procreaper.planning import ProcessType, Surroundings, make_plan
+from procreaper.planning import ProcessType
 from procreaper.procfile import NO_PROCESS, OURS, Environment, Procfile, parse_environment, parse_procfile
 
 if TYPE_CHECKING:
-    from procreaper.address import Address
-    from procreaper.checks import HealthCheck
-    from procreaper.errors import Level
-    from procreaper.instances import LoadCheck
     from procreaper.layers import Layers
     from procreaper.settings import Settings
-
-__all__ = [
-    "Configuration",
-    "Options",
-    "Project",
-    "configure",
-    "examine",
-    "read_environment",
-    "read_project",
-    "refuse_errors",
-    "replan",
-]
 
 SETTINGS = ".reaper.toml"
 
@@ -56,43 +38,9 @@ class Project(NamedTuple):
     is_usable: bool = True
 
 
-class Configuration(NamedTuple):
-    """What `start` needs: the plan, the quiet ones in it, the warnings, and what the output looks like.
-
-    `log_format` is ``text`` or ``json``; `http` is where to serve status and metrics, or None.
-    `groups` are the names that stand for several.
-    """
-
-    plan: Plan
-    quiet: frozenset[str]
-    warnings: tuple[Problem, ...]
-    log_format: str = "text"
-    timestamps: bool = True
-    http: Listen | None = None
-    groups: Mapping[str, Sequence[str]] = {}
-
-
-# What somebody has asked for since the start, where nobody has.
-NOTHING_SCALED: Mapping[str, int] = {}
-
-
-class Listen(NamedTuple):
-    """Where to listen, and where that stands: in line `line` of the file `path`, or on the command line."""
-
-    address: Address
-    text: str
-    path: str | None = None
-    line: int | None = None
-
-    def problem(self, message: str, hint: str, level: Level = "error") -> Problem:
-        """A problem with that address."""
-        place = "`control.http`" if self.path is not None else "--http"
-        return Problem(f"{place} {self.text}: {message}", self.path, self.line, hint, level)
-
-
 def read_project(options: Options, own_environment: Mapping[str, str]) -> Project:
     """Read and check the project's files. Raises ConfigError if one of them cannot be used."""
-    project = _read_project(options, own_environment)
+    project = read_files(options, own_environment)
     refuse_errors(project.problems)
     return project
 
@@ -111,108 +59,8 @@ def read_environment(
     return _merge(environments), refuse_errors(found)
 
 
-def configure(
-    options: Options,
-    own_environment: Mapping[str, str],
-    load_check: LoadCheck | None = None,
-    *,
-    terminal: bool = False,
-) -> Configuration:
-    """Everything that `start` has to know. Raises ConfigError with every problem found, warnings included.
-
-    `load_check` makes the health check for a URL whose scheme is that of an installed package. `terminal`: our standard
-    output is one.
-    """
-    _, configuration = examine(options, own_environment, load_check, terminal=terminal)
-    refuse_errors(configuration.warnings)
-    return configuration
-
-
-def examine(
-    options: Options,
-    own_environment: Mapping[str, str],
-    load_check: LoadCheck | None = None,
-    *,
-    terminal: bool = False,
-    scaled: Mapping[str, int] = NOTHING_SCALED,
-) -> tuple[Project, Configuration]:
-    """The project, and what `start` would do. Every problem is among the `warnings`; with an error, do not use it.
-
-    `scaled` says of some types how many there are to be, whatever the files and the options say. It may name types that
-    there are no more.
-    """
-    project = _read_project(options, own_environment)
-    if not project.is_usable:
-        return project, Configuration(Plan(()), frozenset(), project.problems)
-    known = {kind.name for kind in project.types}
-    scaled = {name: count for name, count in scaled.items() if name in known}
-    return project, _plan(project, options, own_environment, load_check, scaled, terminal=terminal)
-
-
-def replan(
-    project: Project,
-    options: Options,
-    own_environment: Mapping[str, str],
-    load_check: LoadCheck | None = None,
-    *,
-    terminal: bool = False,
-    scaled: Mapping[str, int],
-) -> Configuration:
-    """The same files as they were read, with so many processes of some types. Raises ConfigError with every problem.
-
-    The rest is that of `examine`. All instances of the types in `scaled` start. Those that there were already keep
-    their ports.
-    """
-    refuse_errors(check_counts(scaled, [kind.name for kind in project.types]))
-    configuration = _plan(project, options, own_environment, load_check, scaled, terminal=terminal)
-    present = {process.type for process in configuration.plan.processes}
-    missing = [name for name, count in scaled.items() if count and name not in present]
-    left_out = [
-        Problem(f"{name}={scaled[name]}: `{name}` is not of this app", hint="start it without naming types, or name it")
-        for name in missing
-    ]
-    refuse_errors((*configuration.warnings, *left_out))
-    return configuration
-
-
-def _plan(
-    project: Project,
-    options: Options,
-    own_environment: Mapping[str, str],
-    load_check: LoadCheck | None,
-    scaled: Mapping[str, int],
-    *,
-    terminal: bool,
-) -> Configuration:
-    problems = list(project.problems)
-    choices, mistakes = choose(options, _concurrency(project), project.environment, own_environment)
-    if scaled:
-        choices = choices._replace(counts={**choices.counts, **scaled}, scaled=tuple(scaled))
-    problems += mistakes
-    surroundings = Surroundings(
-        environment=own_environment,
-        added=project.environment,
-        procfile=project.procfile.path,
-        cwd=_working_directory(options, problems),
-        root=_directory(options),
-        directory=_absolute(_directory(options)),
-        terminal=terminal,
-    )
-    plan, mistakes = make_plan(project.types, choices, surroundings, project.settings, load_check or _no_checks)
-    problems += sorted(mistakes, key=lambda problem: problem.line or 0)
-    problems += check_ports((process.name, (process.env or {})["PORT"]) for process in plan.processes)
-    quiet = frozenset(process.name for process in plan.processes if process.quiet)
-    return _with_output(Configuration(plan, quiet, tuple(problems)), options, project.settings)
-
-
-def refuse_errors(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    """The problems, if they are warnings only; otherwise raises ConfigError with all of them."""
-    if any(problem.level == "error" for problem in problems):
-        raise ConfigError(problems)
-    return tuple(problems)
-
-
-def _read_project(options: Options, own_environment: Mapping[str, str]) -> Project:
+def read_files(options: Options, own_environment: Mapping[str, str]) -> Project:
+    """Read the project's files; what is wrong with them is among the `problems`."""
     settings = _read_settings(options)
     environments = _read_environments(options, settings, own_environment)
     values = _merge(environments)
@@ -232,6 +80,13 @@ def _read_project(options: Options, own_environment: Mapping[str, str]) -> Proje
         mistakes += settings.problems
         problems += sorted(mistakes, key=lambda problem: problem.line or 0)
     return Project(procfile, values, tuple(problems), tuple(types), settings, is_usable)
+
+
+def refuse_errors(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """The problems, if they are warnings only; otherwise raises ConfigError with all of them."""
+    if any(problem.level == "error" for problem in problems):
+        raise ConfigError(problems)
+    return tuple(problems)
 
 
 def _read_settings(options: Options) -> Settings | None:
@@ -278,7 +133,7 @@ def _supervised(
         problems += mistakes
         layers = supervision.layers
         directory = supervision.template.cwd
-        if directory is not None and not os.path.isdir(os.path.join(_directory(options), directory)):
+        if directory is not None and not os.path.isdir(os.path.join(directory_of(options), directory)):
             message = f"`{spell(layers.keys('cwd'))}` is `{directory}`, which is not a directory"
             problems.append(settings.problem(layers.keys("cwd"), message, "create it, or correct the path"))
         added = _read_env_files(layers, settings, options, environment, problems)
@@ -296,7 +151,7 @@ def _read_env_files(
     values: dict[str, str] = {}
     is_complete = True
     for index, path in enumerate([paths] if isinstance(paths, str) else paths):
-        place = _join(_directory(options), path)
+        place = _join(directory_of(options), path)
         found = _read_environment(place, settings, {**environment, **values})
         if found.path in (problem.path for problem in found.problems if problem.line is None):
             keys = layers.keys("env_file", index)
@@ -330,71 +185,14 @@ def _optional(procfile: Procfile) -> Procfile:
     return procfile._replace(problems=tuple(item for item in procfile.problems if item.message != NO_PROCESS))
 
 
-def _concurrency(project: Project) -> dict[str, int]:
-    return {item.name: 1 if item.supervision is None else item.supervision.concurrency for item in project.types}
-
-
-def _with_output(configuration: Configuration, options: Options, settings: Settings | None) -> Configuration:
-    timestamps, log_format = options.timestamp, options.log_format
-    if settings is not None:
-        output = settings.document.output
-        if output:
-            log_format = log_format or output.format or None
-            timestamps = output.timestamps is not False if timestamps is None else timestamps
-        configuration = configuration._replace(groups=settings.document.groups)
-    configuration = configuration._replace(log_format=log_format or "text", timestamps=timestamps is not False)
-    http = _http(options, settings)
-    return configuration if http is None else _with_http(configuration, http)
-
-
-def _http(options: Options, settings: Settings | None) -> Listen | None:
-    """Where to serve status and metrics; None also where that is no address, which is told elsewhere."""
-    control = None if settings is None else settings.document.control
-    text = options.http or (control.http or None if control else None)
-    if text is None:
-        return None
-    from procreaper.address import parse_address
-
-    try:
-        address = parse_address(text)
-    except ValueError:
-        return None
-    if options.http is not None or settings is None:
-        return Listen(address, text)
-    return Listen(address, text, settings.path, settings.problem(("control", "http"), "").line)
-
-
-def _with_http(configuration: Configuration, http: Listen) -> Configuration:
-    """The configuration with a server, and a warning where a process may want its port."""
-    port = str(http.address.port)
-    names = [process.name for process in configuration.plan.processes if (process.env or {}).get("PORT") == port]
-    configuration = configuration._replace(http=http)
-    if port == "0" or not names:
-        return configuration
-    message = f"port {port} is also the PORT of `{names[0]}`, which will find it taken"
-    problem = http.problem(message, "choose another one, or `0` for one that is free", "warning")
-    return configuration._replace(warnings=(*configuration.warnings, problem))
-
-
-def _no_checks(url: str) -> HealthCheck:
-    raise ValueError(f"`{url}` is not a URL that can be checked here")
-
-
-def _absolute(path: str) -> str:
-    try:
-        return os.path.abspath(path)
-    except OSError:
-        # Where we are has been removed; only what is watched would have to be found from there.
-        return path
-
-
-def _directory(options: Options) -> str:
+def directory_of(options: Options) -> str:
+    """The application root, as it was given; the current directory where it was not."""
     return options.root or options.app_root or "."
 
 
 def _locate(options: Options, path: str, *, is_given: bool) -> str:
     """Where a file is: in the application root; with foreman's `--root`, one that was given is where we are."""
-    return _join("." if options.root is not None and is_given else _directory(options), path)
+    return _join("." if options.root is not None and is_given else directory_of(options), path)
 
 
 def _join(directory: str, path: str) -> str:
@@ -468,12 +266,6 @@ def _instead_of(path: str) -> str:
         if others := [name for name in names if name.lower().startswith("procfile") and name != os.path.basename(path)]:
             return f"there is `{'`, `'.join(others)}`; name it with -f"
     return "create it with a line such as `web: python3 -m http.server $PORT`, or name another with -f or -d"
-
-
-def _working_directory(options: Options, problems: list[Problem]) -> str | None:
-    if options.root is not None and not os.path.isdir(options.root):
-        problems.append(Problem(f"--root {options.root}: this is not a directory", hint="name an existing directory"))
-    return options.root
 
 
 def _unreadable(path: str, error: OSError, option: str | None = None) -> Problem:
