@@ -23,6 +23,7 @@ from procreaper.output.log import Log
 from procreaper.output.subscription import Subscription
 from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, When, find_cycle
 from procreaper.reaper import Owner
+from procreaper.suggest import enumerate_words
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -358,7 +359,7 @@ class Reaper:
         known = [process.name for process in self._processes]
         for name in names:
             if name not in known:
-                hint = f"there is {', '.join(f'`{other}`' for other in known)}"
+                hint = f"there is {enumerate_words(known, 'and')}" if known else "there is none"
                 raise UnknownProcessError(f"there is no process `{name}`", hint=hint)
         return names
 
