@@ -8,6 +8,10 @@ and a failure tells it: `play(number)` repeats it. The environment variable HIST
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from random import Random
 
@@ -311,7 +315,25 @@ def test_the_histories_go_everywhere() -> None:
     assert max(life.restarts for life in lives) > 2
 
 
+def played(share: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", __file__, str(share)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def shares() -> Iterator[list[Future[subprocess.CompletedProcess[str]]]]:
+    """All shares, played by as many processes at once as there are processors."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield [pool.submit(played, share) for share in range(SHARES)]
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("share", range(SHARES))
-def test_every_history_keeps_the_promises(share: int) -> None:
-    for number in range(share, HISTORIES, SHARES):
+def test_every_history_keeps_the_promises(share: int, shares: list[Future[subprocess.CompletedProcess[str]]]) -> None:
+    result = shares[share].result()
+    assert result.returncode == 0, result.stderr
+
+
+if __name__ == "__main__":
+    for number in range(int(sys.argv[1]), HISTORIES, SHARES):
         play(number)
