@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent import futures
 from typing import TYPE_CHECKING, TypeVar
 
 from procreaper.errors import UsageError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from procreaper.metrics import Collector
 
 Result = TypeVar("Result")
+
+# Who waits for a lock looks up after so many seconds: a Ctrl-C that comes just before the wait begins wakes nobody.
+LOOK_UP = 0.5
 
 
 class BlockingReaper:
@@ -73,7 +77,8 @@ class BlockingReaper:
     def begin(self) -> None:
         """Start the thread and, in it, everything. Raises what entering the reaper raises."""
         self._thread.start()
-        self._begun.wait()
+        while not self._begun.wait(LOOK_UP):
+            continue
         if self._error is not None:
             self._thread.join()
             raise self._error
@@ -84,7 +89,7 @@ class BlockingReaper:
         self._in_loop(self._leave_block)
         while self._thread.is_alive():
             try:
-                self._thread.join()
+                self._thread.join(LOOK_UP)
             except KeyboardInterrupt as error:
                 interrupt = error
                 self._in_loop(self._hurry)
@@ -131,6 +136,8 @@ class BlockingReaper:
             raise UsageError("a call that blocks, from the thread of the reaper itself", hint="use another thread")
         future = asyncio.run_coroutine_threadsafe(make(), self._loop)
         try:
+            while not future.done():
+                futures.wait([future], LOOK_UP)
             return future.result()
         except BaseException:
             future.cancel()

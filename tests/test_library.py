@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import json
 import logging
@@ -501,6 +502,14 @@ class TestWithoutALoop:
             reaper.stop("nope")
         with pytest.raises(pr.UsageError, match="does not run"):
             reaper.stop("a")
+
+    def test_a_ctrl_c_that_wakes_nobody_is_noticed_all_the_same(self) -> None:
+        def interrupt(_name: str, _data: bytes) -> None:
+            _thread.interrupt_main()
+
+        process = pr.Process("a", ["sh", "-c", "sleep 0.1; echo ready; exec sleep 1000"])
+        with pytest.raises(KeyboardInterrupt), pr.Reaper([process], on_output=interrupt) as reaper:
+            reaper.wait("a")
 
     def test_ctrl_c_in_the_block_leaves_nothing(self) -> None:
         script = """
