@@ -86,8 +86,8 @@ class Owner:
     With `stays` it goes on until it is told to shut down, even when every process has ended. `largest_read` is how many
     bytes of output a child may have under way. `logs` are the files that we write: no reason for a restart. `custody`
     knows whoever has left the group of a run. `window` says how large the terminal of a child is, where it has one.
-    `on_plan` is called with every new plan.
-    `root` is the directory of the app, by which its detached processes are found again.
+    `on_plan` is called with every new plan. `root` is the directory of the app, by which its detached processes are
+    found again.
     """
 
     def __init__(
