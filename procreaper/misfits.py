@@ -21,6 +21,8 @@ from procreaper.spelling import as_toml, quote, spell
 from procreaper.suggest import did_you_mean
 
 LONGEST_QUOTE = 40
+# The only string of the table `env` at the top that is no variable of anybody's.
+PARSER: Keys = ("env", "parser")
 
 
 class Member(NamedTuple):
@@ -150,7 +152,7 @@ def _kind(member: Member) -> str:
 
 def _found(value: object, keys: Keys) -> str:
     match value:
-        case str() if "env" in keys:
+        case str() if "env" in keys and keys != PARSER:
             return "a string"
         case bool() | int() | float():
             text = as_toml(value)

@@ -137,6 +137,11 @@ def test_a_value_that_does_not_fit_is_told_in_the_words_of_the_field(text: str, 
     assert hint in (problem.hint or "")
 
 
+def test_a_reader_of_env_files_that_there_is_not_is_quoted_as_it_is_no_secret() -> None:
+    problem = only(parsed('[env]\nparser = "python-dotenv"\n').problems)
+    assert problem.message == '`env.parser` must be `honcho` or `dotenv`, not "python-dotenv"'
+
+
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
