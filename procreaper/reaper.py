@@ -87,7 +87,7 @@ class Owner:
     bytes of output a child may have under way. `logs` are the files that we write: no reason for a restart. `custody`
     knows whoever has left the group of a run. `window` says how large the terminal of a child is, where it has one.
     `on_plan` is called with every new plan. `root` is the directory of the app, by which its detached processes are
-    found again.
+    found again. With `explains` it says whose end ends the app.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class Owner:
         window: Callable[[], os.terminal_size] = lambda: os.terminal_size((80, 24)),
         on_plan: Callable[[Plan], None] = lambda _: None,
         root: str = ".",
+        explains: bool = True,
     ) -> None:
         self._plan = plan
         self._fleet = rules.begin(plan)
@@ -112,6 +113,7 @@ class Owner:
         self._logs = logs
         self._window = window
         self._on_plan = on_plan
+        self._explains = explains
         self._root = root
         self._lacks_terminals = False
         self._inbox: deque[Event] = deque()
@@ -315,7 +317,7 @@ class Owner:
                 self._tell_end(before[name], event)
             if name in after:
                 self._tell_difference(before.get(name) or Lifecycle(after[name].process), after[name])
-        if self._fleet.culprit is not None and not was_shutting_down:
+        if self._explains and self._fleet.culprit is not None and not was_shutting_down:
             self._tell_culprit(after[self._fleet.culprit])
         for action in actions:
             self._perform(action, tasks)

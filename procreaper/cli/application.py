@@ -110,6 +110,8 @@ class Application:
             window=self._window,
             on_plan=self._take_plan,
             root=root,
+            # To a program that runs us in the place of honcho, that would be a line that it does not know.
+            explains=style.terminal or configuration.supervised or surroundings.background is not None,
         )
 
     async def run(self) -> int:

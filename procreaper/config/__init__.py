@@ -43,7 +43,7 @@ class Configuration(NamedTuple):
     """What `start` needs: the plan, the quiet ones in it, the warnings, and what the output looks like.
 
     `log_format` is ``text`` or ``json``; `http` is where to serve status and metrics, or None.
-    `groups` are the names that stand for several.
+    `groups` are the names that stand for several. `supervised`: there is a `.reaper.toml`.
     """
 
     plan: Plan
@@ -53,6 +53,7 @@ class Configuration(NamedTuple):
     timestamps: bool = True
     http: Listen | None = None
     groups: Mapping[str, Sequence[str]] = {}
+    supervised: bool = False
 
 
 class Listen(NamedTuple):
@@ -174,7 +175,7 @@ def _with_output(configuration: Configuration, options: Options, settings: Setti
         if output:
             log_format = log_format or output.format or None
             timestamps = output.timestamps is not False if timestamps is None else timestamps
-        configuration = configuration._replace(groups=settings.document.groups)
+        configuration = configuration._replace(groups=settings.document.groups, supervised=True)
     configuration = configuration._replace(log_format=log_format or "text", timestamps=timestamps is not False)
     http = _http(options, settings)
     return configuration if http is None else _with_http(configuration, http)

@@ -44,10 +44,16 @@ def test_the_end_of_one_process_ends_the_others(project: Project) -> None:
     system = [re.sub(r"pid \d+", "pid N", line) for line in result.lines("system") if "started" not in line]
     assert system == [
         "web.1 stopped (rc=3)",
-        "web.1: exited with code 3; its end ends the app",
         "sending SIGTERM to other.1 (pid N)",
         "other.1 stopped (rc=-15)",
     ]
+
+
+def test_on_a_terminal_it_is_said_whose_end_ends_the_others(project: Project) -> None:
+    project.procfile(web="exit 3", other="exec sleep 600")
+    result = project.begin("start", "--no-color", terminal=True).end()
+    assert result.code == 3
+    assert "web.1: exited with code 3; its end ends the app" in result.lines("system")
 
 
 @pytest.mark.parametrize(
