@@ -308,9 +308,7 @@ class Owner:
         self._fleet, actions = rules.step(self._fleet, event, now)
         after = self._fleet.members
         changed = [name for name, life in after.items() if life is not before.get(name)]
-        gone = (
-            [] if len(before) == len(after) - len(after.keys() - before.keys()) else [*(before.keys() - after.keys())]
-        )
+        gone = [] if after is before else [*(before.keys() - after.keys())]
         # The cause before what follows from it.
         for name in sorted((*changed, *gone), key=lambda name: name != getattr(event, "name", None)):
             if isinstance(event, ChildExited | GroupEnded | SpawnFailed) and event.name == name:
