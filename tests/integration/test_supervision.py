@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -154,6 +155,9 @@ def test_what_somebody_has_stopped_is_not_restarted_for_its_silence(project: Pro
     assert asked.read_text() == ".\n"
     program.wait_for("web.1 is healthy")
     os.kill(int(pid), signal.SIGSTOP)
+    # Where others are busy, it stops when it is its turn.
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "T":
+        os.sched_yield()
     (project.path / "well").unlink()
     # Each check waits until it is asked about; the next one begins when the last one meant nothing.
     assert [asked.read_text() for _ in range(3)] == [".\n"] * 3
