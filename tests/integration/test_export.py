@@ -121,7 +121,11 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(project: Project) ->
             2,
             "procreaper: error: there is no format `sytemd` to export to\n  hint: did",
         ),
-        (("export", "systemd"), 2, "procreaper: error: the following arguments are required: LOCATION"),
+        (
+            ("export", "systemd"),
+            2,
+            "procreaper: error: `procreaper export` needs LOCATION\n  hint: LOCATION is the directory",
+        ),
         (("export", "systemd", "x", "-a", "../y"), 1, "procreaper: error: `../y` cannot be the name of the app"),
         (("export", "systemd", "x", "-c", "web=x"), 1, "procreaper: error: -c web=x: `x` is not a number of processes"),
         (("export", "systemd", "Procfile"), 1, "Procfile: error: this is not a directory to export to"),
