@@ -116,6 +116,7 @@ IMPURE_BUILTINS = frozenset({"open", "print", "input", "breakpoint", "exec", "ev
 ONLY_IN = {
     "honcho": ("procreaper.procfile", "procreaper.export"),
     "watchfiles": ("procreaper.watch",),
+    "colorama": ("procreaper.cli.ps",),
     "dotenv": ("procreaper.dotenv",),
     "aiohttp": ("procreaper.http",),
     "prometheus_client": ("procreaper.http", "procreaper.library", "procreaper.metrics"),

@@ -22,7 +22,7 @@ MODULES = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")
 )
-NEEDED = {"honcho", "msgspec", "watchfiles"}
+NEEDED = {"colorama", "honcho", "msgspec", "watchfiles"}
 EXTRAS = {"dotenv": {"python-dotenv"}, "export": {"jinja2"}, "http": {"aiohttp", "prometheus-client"}}
 
 

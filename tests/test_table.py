@@ -42,7 +42,7 @@ def test_a_cell_has_no_control_characters() -> None:
 
 
 def test_colour_changes_no_width() -> None:
-    lines = table(["A", "B", "C"], [["x", "on", "1"], ["y", "off", "2"]], paint=("B", ["32", ""]))
+    lines = table(["A", "B", "C"], [["x", "on", "1"], ["y", "off", "2"]], paint=("B", ["\x1b[32m", ""]))
     assert lines == ["A  B    C", "x  \x1b[32mon \x1b[0m  1", "y  off  2"]
 
 

@@ -100,6 +100,10 @@ def _attend(reports: _Reports, wanted: Wanted, progress: Progress) -> int:
 
 
 def _interrupted(reports: _Reports, wanted: Wanted) -> int:
+    if not reports.pid:
+        # It is told first of all, and without it the app could not be ended.
+        with suppress(KeyboardInterrupt):
+            reports.next(time.monotonic() + LAST_WORDS)
     while reports.next(time.monotonic()) is not None:
         # What has come already, before somebody lost patience.
         continue

@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 # By the pid of a process; None, that of one that does not run, is none of them.
 Usages = Mapping[int | None, Usage]
 STDOUT = 1
-# Escape codes by state: what is as it should be, what is on its way, and what is not.
-COLOURS = {
-    **dict.fromkeys(("running", "healthy", "completed"), "32"),
-    **dict.fromkeys(("pending", "starting", "stopping", "restarting"), "33"),
-    **dict.fromkeys(("unhealthy", "failed", "skipped"), "31"),
-}
 HEADER = ("NAME", "STATE", "PID", "UPTIME", "CPU", "MEMORY", "RETRIES", "RESTARTS", "PORT", "REASON")
 # In this order they make room for the reason on a narrow screen.
 SPARE = ("RETRIES", "MEMORY", "CPU", "RESTARTS", "UPTIME", "PORT", "PID")
@@ -183,8 +177,21 @@ def _lines(
         [*((str(pid),) if several else ()), *_row(process, taken.get(process.pid), shares.get(process.pid), now)]
         for pid, process in found
     ]
-    codes = [COLOURS.get(process.state, "") if style.colour else "" for _, process in found]
+    colours = _colours() if style.colour else {}
+    codes = [colours.get(process.state, "") for _, process in found]
     return table(header, rows, width=_columns(style), right=(*NUMBERS, "APP"), spare=SPARE, paint=("STATE", codes))
+
+
+def _colours() -> Mapping[str, str]:
+    """By state: what is as it should be, what is on its way, and what is not."""
+    # Not at the top: in a pipe there is no colour.
+    from colorama import Fore
+
+    return {
+        **dict.fromkeys(("running", "healthy", "completed"), Fore.GREEN),
+        **dict.fromkeys(("pending", "starting", "stopping", "restarting"), Fore.YELLOW),
+        **dict.fromkeys(("unhealthy", "failed", "skipped"), Fore.RED),
+    }
 
 
 def _row(process: Process, taken: Usage | None, share: float | None, now: float) -> list[str]:

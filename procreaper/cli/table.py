@@ -27,7 +27,7 @@ def table(
     """A line of titles and then a line for each row, no longer than `width` columns.
 
     The columns named in `right` are for numbers. Those named in `spare` are left out one after another, as far as the
-    last column needs their room. `paint` names a column and has an escape code (or nothing) for each row.
+    last column needs their room. `paint` names a column and has an escape sequence (or nothing) for each row.
     """
     rows = [[_shown(cell) for cell in row] for row in rows]
     header, rows = _spared(header, rows, width, spare)
@@ -44,7 +44,7 @@ def table(
         if room is not None and len(last) > room:
             last = f"{last[: room - 1]}…" if room else ""
         if painted is not None and paint is not None and number and (code := paint[1][number - 1]):
-            cells[painted] = f"\x1b[{code}m{cells[painted]}\x1b[0m"
+            cells[painted] = f"{code}{cells[painted]}\x1b[0m"
         lines.append(GAP.join((*cells, last)).rstrip())
     return lines
 
