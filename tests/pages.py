@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,3 +69,19 @@ def base_port() -> int:
     while True:
         if (port := free_port()) < 64_000:
             return port
+
+
+def run_python(block: str, shown: str | None, directory: Path) -> None:
+    """Run a Python block; it may warn of nothing, and prints what the page shows below it, if that shows anything."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block],
+        cwd=directory,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIMIT,
+        encoding="utf-8",
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    if shown is not None:
+        assert ran.stdout == shown

@@ -20,7 +20,17 @@ from urllib.request import urlopen
 
 import pytest
 from integration.driver import Project
-from pages import LIMIT, ROOT, base_port, environment, fenced, free_port, python_blocks, sessions, with_program
+from pages import (
+    LIMIT,
+    ROOT,
+    base_port,
+    fenced,
+    free_port,
+    python_blocks,
+    run_python,
+    sessions,
+    with_program,
+)
 from staged import Recipe, Stage, as_pattern
 from survivors import Survivors
 
@@ -51,18 +61,7 @@ def test_no_page_has_blocks_that_are_not_run(language: str) -> None:
 def test_python_block_runs_and_prints_what_the_page_shows(block: str, shown: str | None, tmp_path: Path) -> None:
     if "redis-server" in block and shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed")
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=LIMIT,
-        encoding="utf-8",
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    if shown is not None:
-        assert ran.stdout == shown
+    run_python(block, shown, tmp_path)
 
 
 @pytest.fixture

@@ -13,7 +13,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pages import LIMIT, PROGRAM, ROOT, base_port, environment, fenced, pattern, python_blocks, sessions, with_program
+from pages import (
+    LIMIT,
+    PROGRAM,
+    ROOT,
+    base_port,
+    environment,
+    fenced,
+    pattern,
+    python_blocks,
+    run_python,
+    sessions,
+    with_program,
+)
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GATE = ROOT / ".ci" / "run"
@@ -205,15 +217,4 @@ def test_what_is_done_to_an_app_in_the_background_prints_what_the_readme_shows(b
 
 @pytest.mark.parametrize(("block", "shown"), python_blocks(README))
 def test_python_block_runs_and_prints_what_the_page_shows(block, shown, tmp_path):
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=LIMIT,
-        encoding="utf-8",
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    if shown is not None:
-        assert ran.stdout == shown
+    run_python(block, shown, tmp_path)
