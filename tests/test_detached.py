@@ -432,6 +432,11 @@ async def test_killed_between_the_spawn_and_the_record_we_leave_no_twin(
     assert killed.returncode == -signal.SIGKILL
     while survivors.find():
         await asyncio.sleep(0.005)
+    record = Register(str(tmp_path), "tunnel.1", os.environ).read()
+    assert (record is not None) == (moment == "after")
+    # The mark goes with its memory, and so a moment before the process itself.
+    while record is not None and born(record.pid) == record.born:
+        await asyncio.sleep(0.005)
     assert (tmp_path / "log" / "tunnel.log").read_text() == ""
     run = Observer(tmp_path)
     await run.begins()
