@@ -12,8 +12,6 @@ is longer than any regular writer is silent who is quick enough to be suspected.
 what the process prints could be taken for it: for so long the owner withholds what is printed by one under suspicion.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

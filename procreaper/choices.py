@@ -4,8 +4,6 @@ Rules: pure. A mistake is a problem that quotes the option; the rest is looked a
 for `planning` to say, which knows the groups; only `-c` and `-m` take nothing but process types.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple

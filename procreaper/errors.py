@@ -13,8 +13,6 @@ Rules: a message names place, value and remedy, starts in lower case and has no 
 to know our code. The texts follow click and cargo: ``Procfile:3: error: ...`` and then ``  hint: ...``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -93,7 +91,7 @@ class UnknownProcessError(ProcreaperError, LookupError):
 class NotReadyError(ProcreaperError):
     """A process did not get where it was expected to; `status` tells where it is instead."""
 
-    def __init__(self, message: str, status: Status) -> None:
+    def __init__(self, message: str, status: "Status") -> None:
         super().__init__(message)
         self.status = status
 

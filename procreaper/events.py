@@ -6,10 +6,9 @@
     notices   what the world is told; stamped with the wall time
 
 They are named tuples and not dataclasses because each frozen dataclass costs a millisecond at import, before the first
-child can start; a named tuple costs a sixth of that, and is as immutable.
+child can start; a named tuple costs a sixth of that, and is as immutable. For the same reason annotations are not put
+off here, nor in other modules with named tuples that a start needs: `typing` compiles each one that is a text.
 """
-
-from __future__ import annotations
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -68,7 +67,7 @@ class Exit(NamedTuple):
     signal: int | None = None
 
     @classmethod
-    def of(cls, returncode: int) -> Exit:
+    def of(cls, returncode: int) -> "Exit":
         """From the number that Python's subprocess gives, which is negative for a signal."""
         return cls(signal=-returncode) if returncode < 0 else cls(code=returncode)
 
@@ -146,7 +145,7 @@ class LogMatched(NamedTuple):
 class FilesChanged(NamedTuple):
     """Files were written, appeared or vanished: for each process that watches any, their paths from its root."""
 
-    changes: Mapping[str, tuple[str, ...]]
+    changes: "Mapping[str, tuple[str, ...]]"
 
 
 class PreparationEnded(NamedTuple):
@@ -204,7 +203,7 @@ class Reload(NamedTuple):
     Processes are compared by name. What a plan's processes depend on is in the plan too, or no dependency.
     """
 
-    plan: Plan
+    plan: "Plan"
 
 
 class Shutdown(NamedTuple):

@@ -17,8 +17,6 @@ first. Only a few launches are under way at once (`LAUNCHES_AT_ONCE`), so that a
 from output and signals, and so that a stop in the first moments finds most of them not yet started.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, assert_never
 

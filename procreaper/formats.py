@@ -9,8 +9,6 @@ without a new prefix; whoever else has something to say ends it first. On a term
 bar) would overwrite the prefix, so there the prefix is printed again behind it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, assert_never

@@ -3,8 +3,6 @@
 Rules: pure; what /proc holds comes in as bytes and as what was parsed of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import NamedTuple
 

@@ -8,8 +8,6 @@ operating-system processes are:
                         +--SpawnFailed--> NONE    (leftovers) --> LINGERING --GroupEnded
 """
 
-from __future__ import annotations
-
 from enum import Enum
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ Durations are seconds throughout. What may depend on what is said here too, beca
 both have to refuse the same mistakes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -135,7 +133,7 @@ class Process(NamedTuple):
     max_retries: int | None = None
     success_codes: frozenset[int] = frozenset({0})
     stop_all: When = When.ALWAYS
-    health: Health | None = None
+    health: "Health | None" = None
     ending: Ending = Ending()
     hooks: Hooks | None = None
     watch: Watch | None = None

@@ -9,8 +9,6 @@ value as written: what follows the first ``=``, up to a ``#`` after a blank, or 
 the two differ, or honcho drops the line, the writer is told; a spelling is proposed only if honcho has read it back.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple

@@ -56,6 +56,9 @@ OVERVIEW = {
 class CommandParser(argparse.ArgumentParser):
     """Raises what argparse would print and exit with, and abbreviates by honcho's flags first."""
 
+    # Columns of the help.
+    width = 78
+
     def error(self, message: str) -> NoReturn:
         if message.startswith(MISSING):
             missing = [action for action in self._positionals_shown() if str(action.metavar) in message]
@@ -66,6 +69,9 @@ class CommandParser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """What can be typed, by what it is about; argparse's usage would fill the screen with all options at once."""
+        from shutil import get_terminal_size
+
+        self.width = get_terminal_size().columns - 2
         if self._subparsers is None:
             self.usage = " ".join(filter(None, (self.prog, "[OPTION ...]", self.arguments())))
             self._positionals.title = "arguments"
@@ -85,6 +91,10 @@ class CommandParser(argparse.ArgumentParser):
     def arguments(self) -> str:
         """What stands behind the command, as in `NAME [NAME ...]`."""
         return " ".join(ARGUMENTS[action.nargs].format(action.metavar) for action in self._positionals_shown())
+
+    def _get_formatter(self) -> argparse.HelpFormatter:
+        # It is made for each option that is added; left alone it would ask for the size of the terminal each time.
+        return argparse.HelpFormatter(self.prog, width=self.width)
 
     def _positionals_shown(self) -> list[argparse.Action]:
         actions = self._get_positional_actions()
