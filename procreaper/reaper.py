@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from procreaper import fleet as rules
-from procreaper.child import BIG_READ, Child, Custody, Run
+from procreaper.child import BIG_READ, Child
 from procreaper.child.attendance import Attendance
 from procreaper.errors import reason_of
 from procreaper.events import (
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from procreaper.child.console import Attachment, OwnTerminal
+    from procreaper.child.roles import Custody, Run
     from procreaper.errands import Errand
     from procreaper.status import Status
 

@@ -17,7 +17,8 @@ import pytest
 from loops import in_loop, until
 from survivors import Survivors
 
-from procreaper.child import LAST_LOOK, Child, Custody, group_lives
+from procreaper.child import LAST_LOOK, Child, group_lives
+from procreaper.child.roles import Custody
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Output, Spawned, SpawnFailed
 from procreaper.plan import Process
 from procreaper.pseudoterminal import Pseudoterminal

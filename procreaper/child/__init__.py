@@ -19,10 +19,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from subprocess import STDOUT
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from procreaper.child.failure import spawn_failed
 from procreaper.child.groups import group_lives, is_held
@@ -30,10 +30,11 @@ from procreaper.child.reader import BIG_READ, SMALL_READ, Reader
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Spawned
 from procreaper.plan import Process
 
-__all__ = ["BIG_READ", "SMALL_READ", "Child", "Custody", "Run", "group_lives"]
+__all__ = ["BIG_READ", "SMALL_READ", "Child", "group_lives"]
 
 if TYPE_CHECKING:
     from procreaper.child.console import Console, OwnTerminal
+    from procreaper.child.roles import Custody
 
 # How long the obituary waits for room while output is paused, in seconds.
 LAST_WORDS = 0.25
@@ -41,69 +42,6 @@ LAST_WORDS = 0.25
 FIRST_LOOK, LAST_LOOK = 0.002, 0.05
 # The file descriptors that a spawn needs for itself, besides our pipe.
 SPAWN_DESCRIPTORS = 4
-
-
-class Custody(Protocol):
-    """Knows who of a run has left its group, and sees to it that a run does not outlive us."""
-
-    def environment(self, name: str, run: int, environment: Mapping[str, str] | None) -> Mapping[str, str]:
-        """The environment for a run, by which its descendants are known; None stands for ours."""
-
-    def began(self, group: int) -> None:
-        """A run has started, in this group."""
-
-    def spare(self, session: int) -> None:
-        """Whoever is of this session is to outlive us."""
-
-    def group_ended(self, group: int) -> None:
-        """Nobody is left in it."""
-
-    def signal(self, name: str, run: int, number: int) -> None:
-        """Send this signal to those who have left the group of this run, and to those who still will."""
-
-    def lives(self, name: str, run: int) -> bool:
-        """Whether any of those is alive."""
-
-
-class Run(Protocol):
-    """One run of a process, as its owner sees it; what happens to it is reported as events."""
-
-    ended: bool
-
-    @property
-    def over(self) -> bool:
-        """Nothing more can come of it."""
-
-    @property
-    def console(self) -> Console | None:
-        """The terminal of its own that can be attached to, if it has one."""
-
-    @property
-    def began_at(self) -> float | None:
-        """When it began, in seconds since the epoch, where that was before it was reported."""
-
-    @property
-    def read_at(self) -> float:
-        """When it last was read, in seconds of the loop's clock."""
-
-    @property
-    def held(self) -> bool:
-        """Whether any of it is stopped or traced, as by a debugger."""
-
-    async def spawn(self) -> None:
-        """Start it and report it; a failure is reported, not raised."""
-
-    def signal(self, number: int, *, only_main: bool = False) -> None:
-        """Send a signal to all that belongs to it, or to the child alone, unless it is known to be gone."""
-
-    def resize(self, size: os.terminal_size) -> None:
-        """Our terminal has another size."""
-
-    def resume(self) -> None:
-        """There is room for output again."""
-
-    def finish(self) -> None:
-        """The app has ended; whatever comes of it from now on is not reported."""
 
 
 class Child(asyncio.SubprocessProtocol):

@@ -22,8 +22,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from subprocess import PIPE, STDOUT, Popen
+from typing import TYPE_CHECKING
 
-from procreaper.child import FIRST_LOOK, LAST_LOOK, Custody
+from procreaper.child import FIRST_LOOK, LAST_LOOK
 from procreaper.child.births import boot, born
 from procreaper.child.failure import spawn_failed
 from procreaper.child.groups import group_lives, is_held
@@ -32,6 +33,9 @@ from procreaper.errors import reason_of
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Spawned
 from procreaper.kinship import DETACHED, VARIABLE
 from procreaper.plan import LogFile, Process
+
+if TYPE_CHECKING:
+    from procreaper.child.roles import Custody
 
 SHELL = "/bin/sh"
 GATE = 'read -r open || exit; exec </dev/null "$@"'
