@@ -1,7 +1,7 @@
 """A ``.env`` file as python-dotenv reads it: ``export``, values of many lines, ``${NAME}``, ``#`` after a blank only.
 
 Rules: pure, bytes in, values out; the only module that imports python-dotenv, and only where ``[env] parser`` asks for
-it. As in `procfile`, a message names a variable, never (a part of) its value.
+it. As in `environment`, a message names a variable, never (a part of) its value.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ LAYERS = {
     "procreaper.modes": "rule",
     "procreaper.records": "rule",
     "procreaper.procfile": "rule",
+    "procreaper.environment": "rule",
     "procreaper.dotenv": "rule",
     "procreaper.suggest": "rule",
     "procreaper.variables": "rule",
@@ -114,7 +115,7 @@ IMPURE = frozenset(
 )
 IMPURE_BUILTINS = frozenset({"open", "print", "input", "breakpoint", "exec", "eval"})
 ONLY_IN = {
-    "honcho": ("procreaper.procfile", "procreaper.export"),
+    "honcho": ("procreaper.procfile", "procreaper.environment", "procreaper.export"),
     "watchfiles": ("procreaper.watch",),
     "colorama": ("procreaper.cli.ps",),
     "dotenv": ("procreaper.dotenv",),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from procreaper.choices import Options, check_port
 from procreaper.errors import ConfigError, Problem, reason_of
 from procreaper.planning import ProcessType
-from procreaper.procfile import NO_PROCESS, OURS, Environment, Procfile, parse_environment, parse_procfile
+from procreaper.procfile import NO_PROCESS, OURS, Environment, Procfile, parse_procfile
 
 if TYPE_CHECKING:
     from procreaper.layers import Layers
@@ -237,6 +237,8 @@ def _read_environment(path: str, settings: Settings | None, environment: Mapping
             from procreaper.dotenv import parse_dotenv
 
             return parse_dotenv(raw, path, environment)
+        from procreaper.environment import parse_environment
+
         return parse_environment(raw, path)
     return Environment(path, {}, {}, (problem,))
 
