@@ -29,9 +29,10 @@ if TYPE_CHECKING:
         State,
         Transition,
     )
-    from procreaper.library import Process, Reaper
+    from procreaper.library import Reaper
     from procreaper.output.subscription import Dropped, Subscription
     from procreaper.plan import Backoff, Condition, Hooks, When
+    from procreaper.process import Process
     from procreaper.status import Status
 
 __version__ = "0.1.0"
@@ -78,9 +79,10 @@ _MODULES = {
         *("Checked", "Exit", "Message", "Output", "RestartReason", "RunBegan", "RunEnded", "SignalSent", "State"),
         "Transition",
     ),
-    "library": ("Process", "Reaper"),
+    "library": ("Reaper",),
     "output.subscription": ("Dropped", "Subscription"),
     "plan": ("Backoff", "Condition", "Hooks", "When"),
+    "process": ("Process",),
     "status": ("Status",),
 }
 

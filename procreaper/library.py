@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from signal import Signals
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from procreaper import plan
-from procreaper.checks import Check, Health, LogCheck
 from procreaper.errors import NotReadyError, UnknownProcessError, UsageError
 from procreaper.events import Event, Notice, Output, Restart, Shutdown, Start, Stop, Transition, with_reason
 from procreaper.output.counts import Counts
 from procreaper.output.hub import Hub
 from procreaper.output.log import Log
 from procreaper.output.subscription import Subscription
-from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, When, find_cycle
+from procreaper.plan import Plan, When
+from procreaper.process import resolve
 from procreaper.reaper import Owner
 from procreaper.suggest import enumerate_words
 
@@ -31,88 +30,6 @@ if TYPE_CHECKING:
     from procreaper.blocking import BlockingReaper
     from procreaper.metrics import Collector
     from procreaper.status import Status
-
-Word = Literal["never", "on-failure", "always"]
-
-
-class Process(plan.Process):
-    """A process to supervise.
-
-    `command` is a list of arguments, or a string for ``/bin/sh -c``. `env` is added to the environment of this program
-    (a None unsets); `cwd` defaults to its current directory.
-
-    `restart` is ``never`` (the default), ``on-failure`` (a non-zero exit, or a signal that nobody here sent) or
-    ``always``. `backoff` is the first wait in seconds, default 1; it doubles up to 30 s and starts again once the
-    process has been up for 45 s; a `Backoff` sets all three. After `max_retries` failures in a row (default: no limit)
-    it is `failed`. A program that cannot be run fails at once. `success_codes` default to 0; 128+n means a signal.
-
-    `health` is a check, or a `Health` with its times. `depends_on` names processes that have to be up before: a
-    oneshot completed, with a health check healthy, else started; a mapping says which ``condition`` for each.
-
-    To stop it, `stop_signal` goes to its whole group, and SIGKILL after `stop_timeout` seconds (5). `stop_all` says
-    whether its end for good ends everything, default ``never``. With `autostart` False it waits for `Reaper.start`.
-
-    Raises ValueError for a value that makes no sense.
-
-    >>> Process("redis", ["redis-server"], restart="always", backoff=2.0).restart
-    <When.ALWAYS: 'always'>
-    """
-
-    autostart: bool
-    conditions: Mapping[str, Condition | None]
-
-    def __new__(
-        cls,
-        name: str,
-        command: str | Sequence[str],
-        *,
-        env: Mapping[str, str | None] | None = None,
-        cwd: str | os.PathLike[str] | None = None,
-        restart: Word | When = When.NEVER,
-        backoff: float | Backoff = Backoff(),
-        max_retries: int | None = None,
-        success_codes: Iterable[int] = (0,),
-        health: Check | LogCheck | Health | None = None,
-        depends_on: Iterable[str] | Mapping[str, Literal["started", "healthy", "completed"] | Condition] = (),
-        oneshot: bool = False,
-        autostart: bool = True,
-        stop_signal: str | int = Signals.SIGTERM,
-        stop_timeout: float = 5.0,
-        stop_all: Word | When = When.NEVER,
-        hooks: Hooks | None = None,
-    ) -> Process:
-        if not name or not name.isprintable():
-            raise ValueError(f"{name!r} is not a name for a process")
-        if not command:
-            raise ValueError(f"{name}: the command is empty")
-        if max_retries is not None and max_retries < 0:
-            raise ValueError(f"{name}: max_retries is {max_retries}; it counts from 0")
-        if oneshot and health is not None:
-            raise ValueError(f"{name}: a oneshot is up when it has completed, so it has no health check")
-        if not isinstance(backoff, Backoff):
-            backoff = Backoff(float(backoff))
-        if min(backoff) < 0 or stop_timeout < 0:
-            raise ValueError(f"{name}: a duration is negative")
-        process = super().__new__(
-            cls,
-            name,
-            command if isinstance(command, str) else tuple(os.fspath(word) for word in command),
-            env=None if env is None else _merged(os.environ, env),
-            cwd=None if cwd is None else os.fspath(cwd),
-            oneshot=oneshot,
-            restart=When(restart),
-            backoff=backoff,
-            max_retries=max_retries,
-            success_codes=frozenset(success_codes),
-            stop_all=When(stop_all),
-            health=_health(health),
-            ending=Ending(_signal_number(name, stop_signal), float(stop_timeout)),
-            hooks=hooks,
-        )
-        named = depends_on if isinstance(depends_on, Mapping) else dict.fromkeys(depends_on)
-        process.autostart = autostart
-        process.conditions = {other: None if word is None else Condition(word) for other, word in named.items()}
-        return process
 
 
 class Reaper:
@@ -314,7 +231,7 @@ class Reaper:
     def _begin(self) -> None:
         if self._owner is not None:
             raise UsageError("this reaper was started already", hint="make a new one")
-        resolved = _resolve(self._processes)
+        resolved = resolve(self._processes)
         if self._names is None and any(not getattr(process, "autostart", True) for process in self._processes):
             self._names = tuple(process.name for process in self._processes if getattr(process, "autostart", True))
         for sink in (self, Log()):
@@ -391,41 +308,3 @@ def _has_ended(status: Status) -> bool:
     if status.out_of_reach:
         raise NotReadyError(f"`{status.name}` cannot be stopped: it is {status.reason}", status)
     return status.ended
-
-
-def _resolve(processes: Sequence[plan.Process]) -> tuple[plan.Process, ...]:
-    """The processes with their dependencies as edges. Raises ValueError for an unknown one, or a circle."""
-    by_name = {process.name: process for process in processes}
-    resolved = []
-    for process in processes:
-        if not isinstance(process, Process):
-            resolved.append(process)
-            continue
-        edges = []
-        for name, condition in process.conditions.items():
-            if name not in by_name:
-                raise ValueError(f"`{process.name}` depends on `{name}`, which is not there")
-            edges.append(Dependency(name, by_name[name].up if condition is None else condition))
-        resolved.append(plan.Process(*process)._replace(depends_on=tuple(edges)))
-    circle = find_cycle({process.name: [edge.name for edge in process.depends_on] for process in resolved})
-    if circle:
-        raise ValueError(f"processes depend on each other: {' -> '.join(circle)}")
-    return tuple(resolved)
-
-
-def _health(health: Check | LogCheck | Health | None) -> Health | None:
-    if health is None or isinstance(health, Health):
-        return health
-    return Health(log=health) if isinstance(health, LogCheck) else Health(check=health)
-
-
-def _signal_number(name: str, signal: str | int) -> int:
-    try:
-        return int(Signals[signal] if isinstance(signal, str) else Signals(signal))
-    except (KeyError, ValueError):
-        raise ValueError(f"{name}: there is no signal {signal!r}") from None
-
-
-def _merged(ours: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
-    merged: dict[str, str | None] = {**ours, **changes}
-    return {key: value for key, value in merged.items() if value is not None}

@@ -22,6 +22,7 @@ LAYERS = {
     "procreaper.__main__": "face",
     "procreaper.errors": "word",
     "procreaper.library": "face",
+    "procreaper.process": "face",
     "procreaper.blocking": "face",
     "procreaper.plan": "word",
     "procreaper.checks": "word",
