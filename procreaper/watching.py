@@ -27,12 +27,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import groupby
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
 
-from procreaper.ignoring import IgnoreFiles, Pattern, Rules, is_wild, lineage, translate, unescape
+from procreaper.globs import Entry, alternatives, entries_of, ignore_rules, parent_of, resolve, within
+from procreaper.ignoring import IgnoreFiles, Rules, lineage
 from procreaper.plan import Watch
+
+__all__ = ["IGNORED", "Matcher", "alternatives"]
 
 # Never a reason for a restart: version control, environments, caches, installed packages, what editors leave beside a
 # file while they save it, and the data base that a framework puts beside the code.
@@ -64,7 +65,7 @@ class Matcher:
         groups: dict[Watch, list[str]] = {}
         for name, watch in watches.items():
             # The processes of one type share all this, and need one answer only.
-            key = Watch(_resolve(watch.root, "") or "/", watch.paths, watch.ignore, watch.gitignore)
+            key = Watch(resolve(watch.root, "") or "/", watch.paths, watch.ignore, watch.gitignore)
             groups.setdefault(key, []).append(name)
         self._groups = [
             (names, _Group(watch, self._with_git if watch.gitignore else self._without_git))
@@ -72,7 +73,7 @@ class Matcher:
         ]
         self._above: set[str] = set()
         for base in self.bases:
-            self._above.update(lineage(_parent(base)))
+            self._above.update(lineage(parent_of(base)))
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -89,7 +90,7 @@ class Matcher:
 
         It must be told before a question about anything in that directory is asked.
         """
-        if not self._with_git.learn(_inner(directory), text):
+        if not self._with_git.learn(within(directory), text):
             return False
         for _, group in self._groups:
             group.forget()
@@ -97,12 +98,12 @@ class Matcher:
 
     def enters(self, directory: str) -> bool:
         """Whether something that is of interest could lie below this directory, or come to lie there."""
-        inner = _inner(directory)
+        inner = within(directory)
         return inner in self._above or any(group.enters(inner) for _, group in self._groups)
 
     def of_interest(self, directory: str, names: Collection[str]) -> set[str]:
         """Those of these files of a directory whose change concerns any process."""
-        inner = _inner(directory)
+        inner = within(directory)
         names = self._without_logs(inner, names)
         ignored = _Ignored(inner, names)
         return {name for _, group in self._groups for name in group.choose(inner, names, ignored)}
@@ -150,19 +151,10 @@ class _Ignored:
         return self._found[files]
 
 
-class _Entry(NamedTuple):
-    """One thing that is watched: all that is below `base` or, if there is a `pattern`, what matches it."""
-
-    base: str
-    pattern: Pattern | None = None
-    # Expressions for the directories, from `base` on, that lead to a match; None: any may.
-    leading: tuple[str, ...] | None = None
-
-
 class _Base:
     """A path that is named, with all the patterns that begin there; `whole`: everything below it is watched."""
 
-    def __init__(self, path: str, entries: Iterable[_Entry]) -> None:
+    def __init__(self, path: str, entries: Iterable[Entry]) -> None:
         known = list(entries)
         self._start = len(path) + 1
         self._rules = Rules(path, [entry.pattern for entry in known])
@@ -189,9 +181,9 @@ class _Group:
         self._prefix = watch.root.rstrip("/") + "/"
         self._root = watch.root
         self.ignored = ignored
-        entries: dict[str, list[_Entry]] = {}
+        entries: dict[str, list[Entry]] = {}
         for written in watch.paths:
-            for entry in _entries(watch.root, written):
+            for entry in entries_of(watch.root, written):
                 entries.setdefault(entry.base, []).append(entry)
         self.bases = {path: _Base(path, some) for path, some in entries.items()}
         # The names of what is named without wildcards, by directory.
@@ -200,7 +192,7 @@ class _Group:
             if base.whole:
                 directory, _, name = path.rpartition("/")
                 self._named.setdefault(directory, set()).add(name)
-        self._own = _option(watch, self.bases)
+        self._own = ignore_rules(watch, self.bases)
         self._reaches: dict[str, Reach] = {}
 
     def forget(self) -> None:
@@ -269,108 +261,6 @@ class _Group:
             if (verdict := rules.verdict(path, name, is_directory=False)) is not None:
                 return verdict
         return name in ignored.by(self.ignored)
-
-
-# What is written in the options.
-
-
-def _entries(root: str, written: str) -> Iterator[_Entry]:
-    for text in alternatives(written):
-        if not is_wild(text):
-            yield _Entry(_resolve(root, unescape(text)))
-            continue
-        components = text.removesuffix("/").split("/")
-        fixed = 0
-        while not is_wild(components[fixed]):
-            fixed += 1
-        tail = components[fixed:]
-        base = _resolve(root, unescape("/".join(components[:fixed])) or ("/" if text.startswith("/") else ""))
-        # Only a pattern of one component without any slash is a name for any depth.
-        pattern = Pattern.of(("" if len(components) == 1 else "/") + "/".join(tail) + "/" * text.endswith("/"))
-        if pattern is not None:
-            leading = _leading(tail) if pattern.anchored else None
-            yield _Entry(base, pattern, leading)
-
-
-def _leading(components: list[str]) -> tuple[str, ...] | None:
-    sources = [""]
-    for number, component in enumerate(components):
-        if component.startswith("**") and not component.strip("*"):
-            # From here on at any depth, and from the beginning that is anywhere.
-            return (*sources, translate("/".join(components[: number + 1])) or "(?!)") if number else None
-        if number + 1 < len(components):
-            sources.append(translate("/".join(components[: number + 1])) or "(?!)")
-    return tuple(sources)
-
-
-def _option(watch: Watch, bases: Iterable[str]) -> list[Rules]:
-    """The rules that `ignore` makes, those that decide first first."""
-    root = _inner(watch.root)
-    inside = tuple(base + "/" for base in (root, *bases) if base)
-    placed: list[tuple[str, Pattern | None]] = []
-    for written in watch.ignore:
-        for one in alternatives(written.removeprefix("!")):
-            directory, pattern = _place(one, root, inside)
-            placed.append((directory, Pattern.of(pattern, negated=written.startswith("!"))))
-    rules = [
-        Rules(directory, [pattern for _, pattern in some])
-        for directory, some in groupby(placed, key=lambda one: one[0])
-    ]
-    return rules[::-1]
-
-
-def _place(pattern: str, root: str, inside: tuple[str, ...]) -> tuple[str, str]:
-    """The directory from which a pattern counts, and the pattern as one in an ignore file of that directory."""
-    if pattern.startswith(inside):
-        return "", pattern
-    directory = root
-    first, slash, rest = pattern.partition("/")
-    while slash and first in (".", ".."):
-        directory = _parent(directory) if first == ".." else directory
-        pattern = "/" + rest
-        first, slash, rest = rest.partition("/")
-    return directory, pattern
-
-
-def alternatives(text: str) -> Iterator[str]:
-    """A text for each way to choose from `{a,b}` in it; braces without a comma are ordinary characters."""
-    depth = start = position = 0
-    commas: list[int] = []
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 1
-        elif character == "{":
-            depth += 1
-            if depth == 1:
-                start, commas = position, []
-        elif character == "," and depth == 1:
-            commas.append(position)
-        elif character == "}" and depth:
-            depth -= 1
-            if depth == 0 and commas:
-                ends = [*commas, position]
-                for left, right in zip([start, *commas], ends, strict=True):
-                    yield from alternatives(text[:start] + text[left + 1 : right] + text[position + 1 :])
-                return
-        position += 1
-    yield text
-
-
-# Paths. Within, the root directory is the empty string, so that every path is its directory, a slash and a name.
-
-
-def _inner(directory: str) -> str:
-    return "" if directory == "/" else directory
-
-
-def _resolve(root: str, path: str) -> str:
-    # POSIX leaves two leading slashes alone, and so does `normpath`.
-    return _inner("/" + posixpath.normpath(posixpath.join(root, path)).lstrip("/"))
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 def _shown(path: str) -> str:

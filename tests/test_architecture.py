@@ -42,6 +42,7 @@ LAYERS = {
     "procreaper.reloading": "rule",
     "procreaper.snapshot": "rule",
     "procreaper.watching": "rule",
+    "procreaper.globs": "rule",
     "procreaper.ignoring": "rule",
     "procreaper.lines": "rule",
     "procreaper.kinship": "rule",
