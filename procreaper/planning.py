@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.errors import Problem
 from procreaper.names import Member, Names, check_groups
-from procreaper.plan import Condition, Dependency, Plan, Process, Watch, When, find_cycle, reachable
+from procreaper.plan import Dependency, Plan, Process, Watch, When, reachable
 from procreaper.procfile import OURS, Entry, Instance, expand
 
 if TYPE_CHECKING:
     from procreaper.instances import LoadCheck
+    from procreaper.needs import Needs
     from procreaper.settings import Settings
-    from procreaper.supervision import Need, Supervision
+    from procreaper.supervision import Supervision
 
 ALL = "all"
 
@@ -158,65 +159,21 @@ class _Planner:
         supervision = self._types[name].supervision
         return Process(name, "") if supervision is None else supervision.template
 
-    # Dependencies, between types.
+    def _needs(self) -> Needs:
+        if self._settings is None:
+            return {}
+        # Not at the top, here and below: only settings say what depends on what.
+        from procreaper.needs import find_needs
 
-    def _needs(self) -> dict[str, list[tuple[Need, tuple[Member, ...]]]]:
-        """What each type depends on, without what cannot be."""
-        needs: dict[str, list[tuple[Need, tuple[Member, ...]]]] = {}
-        for kind in self._types.values():
-            if kind.supervision is None or self._settings is None:
-                continue
-            for need in kind.supervision.needs:
-                members = self._names.find(need.name)
-                if members is None:
-                    who = "every process" if need.keys[0] == "defaults" else f"`{kind.name}`"
-                    message = f"{who} depends on `{need.name}`, which does not exist"
-                    self._complain(need, message, self._names.suggest(need.name))
-                    continue
-                if any(member.type == kind.name for member in members):
-                    # What all depend on does not depend on itself.
-                    if need.keys[0] != "defaults":
-                        through = "" if need.name == kind.name else f" through `{need.name}`"
-                        self._complain(need, f"`{kind.name}` depends on itself{through}", "remove it from `depends_on`")
-                    members = tuple(member for member in members if member.type != kind.name)
-                for member in members:
-                    self._check_condition(kind.name, need, member)
-                needs.setdefault(kind.name, []).append((need, members))
-        self._refuse_cycles(needs)
+        needs, problems = find_needs(self._types, self._names, self._settings, self._restart)
+        self.problems += problems
         return needs
-
-    def _check_condition(self, name: str, need: Need, member: Member) -> None:
-        supervision = self._types[member.type].supervision
-        has_health = None if supervision is None else supervision.has_health
-        if need.condition is Condition.HEALTHY and has_health is False:
-            message = f"`{name}` waits until `{member.type}` is healthy, but that has no health check"
-            self._complain(need, message, f"add `health` to `{member.type}`, or wait until it is `started`")
-        by_flag = any(flagged.type == member.type for flagged in self._restart)
-        if need.condition is Condition.COMPLETED and (by_flag or self._template(member.type).restart is When.ALWAYS):
-            why = " by -r" if by_flag else ""
-            message = f"`{name}` waits until `{member.type}` is completed, but that is always restarted{why}"
-            self._complain(need, message, "wait until it is `started` or `healthy`, or restart it `on-failure`")
-
-    def _refuse_cycles(self, needs: Mapping[str, list[tuple[Need, tuple[Member, ...]]]]) -> None:
-        edges = {name: [member.type for _, members in found for member in members] for name, found in needs.items()}
-        while cycle := find_cycle(edges):
-            first, second = cycle[:2]
-            need = next(need for need, members in needs[first] if any(member.type == second for member in members))
-            hint = "remove one of these dependencies: each waits for the next, so none can start"
-            self._complain(need, f"dependencies in a circle: {' -> '.join(cycle)}", hint)
-            edges[first] = [name for name in edges[first] if name != second]
-
-    def _complain(self, need: Need, message: str, hint: str | None) -> None:
-        if self._settings is not None:
-            self.problems.append(self._settings.problem(need.keys, message, hint, value=need.name))
-
-    # Processes.
 
     def _chosen(
         self,
         named: Sequence[Member],
         excluded: Sequence[Member],
-        needs: Mapping[str, list[tuple[Need, tuple[Member, ...]]]],
+        needs: Needs,
     ) -> list[ProcessType]:
         """The types in the plan, in the order that gives them their ports."""
         if not self._choices.names:
@@ -313,7 +270,7 @@ class _Planner:
         processes: Sequence[Process],
         named: Sequence[Member],
         excluded: Sequence[Member],
-        needs: Mapping[str, list[tuple[Need, tuple[Member, ...]]]],
+        needs: Needs,
     ) -> Plan:
         """Dependencies between processes, and which of them start."""
         left_out = {process.name for process in processes if any(member.covers(process) for member in excluded)}
@@ -328,60 +285,30 @@ class _Planner:
         without = left_out
         if self._choices.no_deps:
             without = {process.name for process in processes} - set(wanted)
-        by_type: dict[str, list[Process]] = {}
-        for process in processes:
-            by_type.setdefault(process.type, []).append(process)
-        dependencies = {
-            process.name: _dependencies(needs.get(process.type, ()), by_type, without) for process in processes
-        }
+        dependencies = self._dependencies(processes, needs, without)
         edges = {name: [edge.name for edge in found] for name, found in dependencies.items()}
         started = reachable(wanted, edges)
-        self._refuse_missing(dict.fromkeys(item.type for item in processes if item.name in started), excluded, needs)
+        if needs and self._settings is not None and not self._choices.no_deps:
+            from procreaper.needs import find_missing
+
+            types = dict.fromkeys(process.type for process in processes if process.name in started)
+            self.problems += find_missing(types, needs, excluded, self._names, self._settings)
         connected = tuple(
-            process._replace(depends_on=dependencies[process.name]) if dependencies[process.name] else process
+            process._replace(depends_on=dependencies[process.name]) if dependencies.get(process.name) else process
             for process in processes
         )
         names = tuple(process.name for process in processes if process.name in started)
         return Plan(connected, names if len(names) < len(processes) else None)
 
+    def _dependencies(
+        self, processes: Sequence[Process], needs: Needs, without: Iterable[str]
+    ) -> dict[str, tuple[Dependency, ...]]:
+        if not needs:
+            return {}
+        from procreaper.needs import connect
+
+        return connect(processes, needs, without)
+
     def _starts_by_itself(self, name: str) -> bool:
         supervision = self._types[name].supervision
         return supervision is None or supervision.autostart
-
-    def _refuse_missing(
-        self,
-        started: Iterable[str],
-        excluded: Sequence[Member],
-        needs: Mapping[str, list[tuple[Need, tuple[Member, ...]]]],
-    ) -> None:
-        """What starts and depends on something of which there is none would wait for ever."""
-        if self._choices.no_deps:
-            return
-        for name in started:
-            for need, members in needs.get(name, ()):
-                missing = [member for member in members if not self._names.exists(member)]
-                missing = [
-                    member
-                    for member in missing
-                    if not any(out.type == member.type and out.number in (None, member.number) for out in excluded)
-                ]
-                if not missing or (need.name in self._names.groups and len(missing) < len(members)):
-                    continue
-                count = self._names.counts[missing[0].type]
-                message = f"`{name}` depends on `{need.name}`, but the concurrency of `{missing[0].type}` is {count}"
-                hint = f"run more of it, or start without it: `-x {need.name}`" if count == 0 else "run more of it"
-                self._complain(need, message, hint)
-
-
-def _dependencies(
-    needs: Iterable[tuple[Need, tuple[Member, ...]]], by_type: Mapping[str, Sequence[Process]], without: Iterable[str]
-) -> tuple[Dependency, ...]:
-    """The edges of one process; where several entries mean the same process, the first says what is waited for."""
-    found: dict[str, Dependency] = {}
-    for need, members in needs:
-        for member in members:
-            for process in by_type.get(member.type, ()):
-                if member.covers(process) and process.name not in without:
-                    condition = process.up if need.condition is None else need.condition
-                    found.setdefault(process.name, Dependency(process.name, condition, need.restart))
-    return tuple(found.values())

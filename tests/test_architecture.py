@@ -65,6 +65,7 @@ LAYERS = {
     "procreaper.names": "rule",
     "procreaper.selection": "rule",
     "procreaper.planning": "rule",
+    "procreaper.needs": "rule",
     "procreaper.choices": "rule",
     "procreaper.shell": "rule",
     "procreaper.address": "rule",
