@@ -11,13 +11,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from procreaper.life import HEALTHY, PAUSED
+
 if TYPE_CHECKING:
     from procreaper.checks import Health
-
-
-# The reason that means nothing but the state.
-HEALTHY = "healthy"
-PAUSED = "checks paused: somebody is attached"
 
 
 class Finding(Enum):

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, assert_never
 
-from procreaper.checkup import HEALTHY, PAUSED
 from procreaper.events import (
     Checked,
     Message,
@@ -26,7 +25,7 @@ from procreaper.events import (
     State,
     Transition,
 )
-from procreaper.life import ABOUT_TO_START, UNTIL_A_CHANGE
+from procreaper.life import ABOUT_TO_START, HEALTHY, PAUSED, UNTIL_A_CHANGE
 
 SYSTEM = "system"
 TIME = "HH:MM:SS "

@@ -9,15 +9,18 @@ operating-system processes are:
 """
 
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.changes import Change, Pace
-from procreaper.checkup import Checkup
 from procreaper.events import Exit, RestartReason, State
 from procreaper.plan import Ending, Process
 
+if TYPE_CHECKING:
+    from procreaper.checkup import Checkup
+
 # Reasons that mean nothing but the state.
-ABOUT_TO_START, STOPPING = "about to start", "stopping"
+ABOUT_TO_START, HEALTHY, STOPPING = "about to start", "healthy", "stopping"
+PAUSED = "checks paused: somebody is attached"
 # How the reason of an end goes on that is none for ever.
 UNTIL_A_CHANGE = "; starts again when its files change"
 ENDS = (State.COMPLETED, State.FAILED, State.SKIPPED)

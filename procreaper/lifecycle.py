@@ -11,17 +11,15 @@ to be retried, and becomes the state when the group is gone (`policy`).
 
 In either case, what still lives of the group is `stopping`; `fleet`, which knows what has to stop before it, says with
 `tell_to_end` when it gets its signal. `due` is the end of the back-off while `restarting`, and the next escalation
-while `stopping`; the checkup has deadlines of its own.
+while `stopping`. What its health means is said by `diagnosis`, and what its changed files by `renewal`; both are parts
+of this, with deadlines of their own, and imported where there is a health check or a watch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import assert_never
+from typing import TYPE_CHECKING
 
-from procreaper import checkup as health_rules
-from procreaper.changes import Change, Pace, add, count, hold_back, resume
-from procreaper.checkup import Checkup, Finding
+from procreaper.changes import Pace, resume
 from procreaper.events import (
     Action,
     Announce,
@@ -41,8 +39,6 @@ from procreaper.events import (
     Reload,
     Restart,
     RestartReason,
-    RunCheck,
-    RunPreparation,
     RunStopCommand,
     SendSignal,
     Shutdown,
@@ -55,14 +51,15 @@ from procreaper.events import (
     Tick,
 )
 from procreaper.life import ABOUT_TO_START, STOPPING, UNTIL_A_CHANGE, Lifecycle, Phase
-from procreaper.plan import When
-from procreaper.policy import NOT_HEALTHY, NOT_IN_TIME, NOT_RUNNABLE, begin_anew, describe, judge, settle
+from procreaper.policy import NOT_RUNNABLE, describe, judge, settle, stopping
+
+if TYPE_CHECKING:
+    from procreaper.checkup import Checkup
 
 SIGKILL = 9
 # A group that is still there so long after SIGKILL (seconds) is out of reach: uninterruptible, or another user's.
 OUT_OF_REACH_AFTER = 5.0
 LIVES_ON = "lives on by itself"
-SUSPENDED = "each time as soon as it ran; changes do nothing any more; add what it writes itself to `ignore`"
 
 Step = tuple[Lifecycle, tuple[Action, ...]]
 
@@ -75,21 +72,20 @@ def step(life: Lifecycle, event: Event, now: float) -> Step:
         case Start():
             after, actions = _start(_forgiven(life)), ()
         case Restart():
-            after, actions = _restart(_forgiven(life)), ()
+            after, actions = restart(_forgiven(life)), ()
         case Stop():
             after, actions = _dismiss(life)
         case Shutdown():
             after, actions = _let_go(life) if _may_live_on(life) else _dismiss(life)
-        case Attached():
-            after, actions = _attach(life, now)
-        case Detached():
-            after, actions = _detach(life, now)
+        case Attached() | Detached():
+            after, actions = _diagnose(life, event, now)
         case Reload():
             return life, ()
-        case FilesChanged(changes=changes):
-            after, actions = _see_change(life, changes[life.process.name], now), ()
-        case PreparationEnded(succeeded=succeeded):
-            after, actions = _prepared(life, succeeded=succeeded, now=now)
+        case FilesChanged() | PreparationEnded():
+            # Not at the top: most processes have no `watch`.
+            from procreaper.renewal import learn
+
+            after, actions = learn(life, event, now)
         case _:
             if event.run != life.run:
                 return life, ()
@@ -148,10 +144,10 @@ def tell_to_end(life: Lifecycle, now: float) -> Step:
     life = life._replace(told=True, parting=parting, due=now + ending.timeout, reason=_told(life))
     if life.phase is Phase.LINGERING:
         # Only the child knows what a stop command is about.
-        return life, (_signal(life, ending.signal),)
+        return life, (signal(life, ending.signal),)
     if ending.command is not None:
         return life, (RunStopCommand(life.process.name, life.run),)
-    return life, (_signal(life, ending.signal, only_main=ending.only_main),)
+    return life, (signal(life, ending.signal, only_main=ending.only_main),)
 
 
 def kill(life: Lifecycle, now: float) -> Step:
@@ -170,7 +166,9 @@ def kill(life: Lifecycle, now: float) -> Step:
 
 def look_again(life: Lifecycle, checkup: Checkup, now: float) -> Step:
     """Draw the consequences of settings that are others now for a living run, of which this is known."""
-    after, actions = _examine(life, checkup, now)
+    from procreaper.diagnosis import examine
+
+    after, actions = examine(life, checkup, now)
     return after, (*_cancelled(life, after, None), *actions)
 
 
@@ -186,7 +184,7 @@ def revive(life: Lifecycle) -> Lifecycle:
 
 def restart_along(life: Lifecycle) -> Step:
     """Restart it because what it depends on begins anew; that is no reason to forget how often its files changed."""
-    after = _restart(life, RestartReason.DEPENDENCY)
+    after = restart(life, RestartReason.DEPENDENCY)
     return after, _cancelled(life, after, None)
 
 
@@ -202,9 +200,9 @@ def _learn(
                 return _let_go(life)
             if life.asked_to_end:
                 return _kill(life, now) if life.killed else (life, ())
-            if (health := life.process.health) is None:
+            if life.process.health is None:
                 return life._replace(state=State.RUNNING, reason="running", up_since=now, came_up=True), ()
-            return _examine(life, health_rules.begin(health, now, paused=life.attached), now)
+            return _diagnose(life, fact, now)
         case SpawnFailed(), Phase.SPAWNING:
             life = life._replace(exit=Exit(code=fact.code))
             if not life.asked_to_end:
@@ -218,53 +216,24 @@ def _learn(
             if not leftovers:
                 return settle(life, now), ()
             if life.state is not State.STOPPING:
-                life = _stopping(life, f"{life.cause}; ending what it left running")
+                life = stopping(life, f"{life.cause}; ending what it left running")
             elif life.told and not life.killed and life.ending.command is not None:
                 # The command has asked the child; now its leftovers are told, as systemd does after ExecStop.
-                return life._replace(phase=Phase.LINGERING), (_signal(life, life.ending.signal),)
+                return life._replace(phase=Phase.LINGERING), (signal(life, life.ending.signal),)
             return life._replace(phase=Phase.LINGERING), ()
         case GroupEnded(), Phase.LINGERING:
             return settle(life, now), ()
         case ((CheckFinished() | LogMatched()), Phase.ALIVE):
-            health, checkup = life.process.health, life.checkup
-            if health is None or checkup is None:
-                return life, ()
-            if isinstance(fact, LogMatched):
-                return _examine(life, health_rules.log_matched(health, checkup, now), now)
-            if not checkup.checking:
-                return life, ()
-            if fact.skipped:
-                return _examine(life, health_rules.check_skipped(health, checkup, now), now)
-            return _examine(life, health_rules.check_finished(health, checkup, fact.error, now), now)
+            return _diagnose(life, fact, now)
         case _:
             return life, ()
 
 
-def _examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
-    """Draw the consequences of what is known of its health, and begin the next check if it is time."""
-    process, health = life.process, life.process.health
-    if health is None:
-        return life, ()
-    finding, reason = health_rules.find(health, checkup, now)
-    match finding:
-        case Finding.LATE:
-            life = judge(life, NOT_IN_TIME, reason, now=now, ran_well=False, because=RestartReason.UNHEALTHY)
-            return _stopping(life, life.cause), ()
-        case Finding.UNHEALTHY if process.restart is not When.NEVER and checkup.paused_at is None:
-            life = judge(life, NOT_HEALTHY, reason, now=now, ran_well=False, because=RestartReason.UNHEALTHY)
-            return _stopping(life, life.cause), ()
-        case Finding.UNHEALTHY:
-            life = life._replace(state=State.UNHEALTHY, up_since=None)
-        case Finding.HEALTHY if life.state is not State.HEALTHY:
-            life = life._replace(state=State.HEALTHY, up_since=now, came_up=True)
-        case Finding.HEALTHY | Finding.WAITING | Finding.DOUBTFUL:
-            pass
-        case _:
-            assert_never(finding)
-    if health_rules.is_due(checkup, now):
-        life = life._replace(reason=reason, checkup=health_rules.check_began(checkup))
-        return life, (RunCheck(process.name, life.run),)
-    return life._replace(reason=reason, checkup=checkup), ()
+def _diagnose(life: Lifecycle, fact: Spawned | CheckFinished | LogMatched | Attached | Detached, now: float) -> Step:
+    # Not at the top: most processes have no health check.
+    from procreaper.diagnosis import learn
+
+    return learn(life, fact, now)
 
 
 def _tick(life: Lifecycle, now: float) -> Step:
@@ -272,11 +241,15 @@ def _tick(life: Lifecycle, now: float) -> Step:
         life = life._replace(retries=0)
     actions: tuple[Action, ...] = ()
     if life.change is not None and now >= life.change.due and not life.preparing:
-        life, actions = _act_on_change(life, life.change, now)
+        from procreaper.renewal import act
+
+        life, actions = act(life, life.change, now)
     if life.held_until is not None and now >= life.held_until:
         life = life._replace(pace=resume(life.pace))
     if life.checkup is not None:
-        life, more = _examine(life, life.checkup, now)
+        from procreaper.diagnosis import examine
+
+        life, more = examine(life, life.checkup, now)
         return life, (*actions, *more)
     if life.due is None or now < life.due:
         return life, actions
@@ -298,71 +271,12 @@ def _start(life: Lifecycle, because: RestartReason = RestartReason.MANUAL) -> Li
     return life._replace(wanted=True)
 
 
-def _restart(life: Lifecycle, because: RestartReason = RestartReason.MANUAL) -> Lifecycle:
+def restart(life: Lifecycle, because: RestartReason = RestartReason.MANUAL) -> Lifecycle:
+    """Have a new run of it, once nothing is left of the one there is."""
     life = life._replace(retries=0)
     if life.phase is Phase.NONE or life.state is State.STOPPING:
         return _start(life, because)
     return _stop(life)._replace(wanted=True, because=because)
-
-
-def _see_change(life: Lifecycle, paths: Sequence[str], now: float) -> Lifecycle:
-    watch = life.process.watch
-    if watch is None or not paths or not life.follows_changes:
-        return life
-    change, pace = add(life.change, life.pace, paths, watch.debounce, now)
-    return life._replace(change=change, pace=pace)
-
-
-def _act_on_change(life: Lifecycle, change: Change, now: float) -> Step:
-    """It has been quiet for long enough: restart, or signal, or first run the command that prepares the restart."""
-    name, watch = life.process.name, life.process.watch
-    life = life._replace(change=None)
-    if watch is None:
-        return life, ()
-    in_place = watch.run is not None or (watch.signal is not None and life.listens)
-    if not in_place and life.begins_anew:
-        return life, ()
-    life = life._replace(pace=resume(life.pace) if change.held else count(life.pace, change, now))
-    if life.pace.suspended:
-        return life, (Announce(name, f"{change} changed {SUSPENDED}"),)
-    if not in_place:
-        return _restart_for(life, f"{change} changed", now)
-    if life.pace.suspicions and not change.held:
-        pace = hold_back(life.pace, now)
-        return life._replace(pace=pace, change=change._replace(held=True, due=pace.calm_until or now)), ()
-    if watch.run is not None:
-        life = life._replace(preparing=True)
-        return life, (Announce(name, f"{change} changed; running `{watch.run}`"), RunPreparation(name, watch.run))
-    return _signal_or_restart(life, f"{change} changed", now)
-
-
-def _prepared(life: Lifecycle, *, succeeded: bool, now: float) -> Step:
-    """The command of a change has ended; if more has changed meanwhile, it is run again before anything else."""
-    watch = life.process.watch
-    if not life.preparing or watch is None:
-        return life, ()
-    life = life._replace(preparing=False)
-    if life.change is not None or not succeeded:
-        return life, ()
-    return _signal_or_restart(life, f"`{watch.run}` succeeded" if watch.run else "prepared", now)
-
-
-def _signal_or_restart(life: Lifecycle, cause: str, now: float) -> Step:
-    watch = life.process.watch
-    if watch is not None and watch.signal is not None and life.listens:
-        return life, (Announce(life.process.name, cause), _signal(life, watch.signal))
-    return _restart_for(life, cause, now)
-
-
-def _restart_for(life: Lifecycle, cause: str, now: float) -> Step:
-    """Have a new run, unless the next one is still to begin anyway; that is no failure, and clears the retries."""
-    if life.begins_anew:
-        return life, ()
-    what = "starting" if life.phase is Phase.NONE else "restarting"
-    life = _restart(life, RestartReason.CHANGE)
-    if life.phase is Phase.NONE:
-        life = begin_anew(life, now)
-    return life, (Announce(life.process.name, f"{cause}; {what}"),)
 
 
 def _dismiss(life: Lifecycle) -> Step:
@@ -391,25 +305,6 @@ def _let_go(life: Lifecycle) -> Step:
     return life, (*actions, LetGo(name, life.run), said)
 
 
-def _attach(life: Lifecycle, now: float) -> Step:
-    if life.attached:
-        return life, ()
-    life = life._replace(attached=True)
-    if life.checkup is None:
-        return life, ()
-    return _examine(life, health_rules.pause(life.checkup, now), now)
-
-
-def _detach(life: Lifecycle, now: float) -> Step:
-    if not life.attached:
-        return life, ()
-    life = life._replace(attached=False)
-    health, checkup = life.process.health, life.checkup
-    if health is None or checkup is None:
-        return life, ()
-    return _examine(life, health_rules.resume(health, checkup, now), now)
-
-
 def _forgiven(life: Lifecycle) -> Lifecycle:
     """Somebody wants it, so its pace begins anew."""
     return life if life.pace == Pace() else life._replace(pace=Pace())
@@ -423,11 +318,7 @@ def _stop(life: Lifecycle) -> Lifecycle:
         return life
     if life.state is State.STOPPING:
         return life
-    return _stopping(life._replace(asked_to_end=True), STOPPING)
-
-
-def _stopping(life: Lifecycle, reason: str) -> Lifecycle:
-    return life._replace(state=State.STOPPING, reason=reason, checkup=None, up_since=None)
+    return stopping(life._replace(asked_to_end=True), STOPPING)
 
 
 def _cancelled(before: Lifecycle, after: Lifecycle, event: Event | None) -> tuple[Action, ...]:
@@ -440,7 +331,7 @@ def _cancelled(before: Lifecycle, after: Lifecycle, event: Event | None) -> tupl
 
 def _kill(life: Lifecycle, now: float) -> Step:
     life = life._replace(told=True, killed=True, due=now + OUT_OF_REACH_AFTER, reason=_told(life))
-    return life, (_signal(life, SIGKILL),)
+    return life, (signal(life, SIGKILL),)
 
 
 def _told(life: Lifecycle) -> str:
@@ -448,7 +339,8 @@ def _told(life: Lifecycle) -> str:
     return STOPPING if life.asked_to_end else life.reason
 
 
-def _signal(life: Lifecycle, number: int, *, only_main: bool = False) -> SendSignal:
+def signal(life: Lifecycle, number: int, *, only_main: bool = False) -> SendSignal:
+    """Send a signal to the group of this run, or to the child alone."""
     if life.pid is None:
         raise RuntimeError(f"{life.process.name} has no child to signal")
     return SendSignal(life.process.name, life.run, life.pid, number, only_main)

@@ -50,6 +50,11 @@ def judge(
     return life._replace(retries=retries + 1)
 
 
+def stopping(life: Lifecycle, reason: str) -> Lifecycle:
+    """The run is to end: what still lives of it is told so, once nothing has to end before it."""
+    return life._replace(state=State.STOPPING, reason=reason, checkup=None, up_since=None)
+
+
 def settle(life: Lifecycle, now: float) -> Lifecycle:
     """The run is over and nothing of it is left: move on to what its end, or the request, leads to."""
     life = life._replace(phase=Phase.NONE, pid=None, checkup=None, up_since=None, due=None, out_of_reach=False)

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import assert_never
 
-from procreaper.checkup import HEALTHY, PAUSED
 from procreaper.events import (
     Checked,
     Message,
@@ -24,7 +23,7 @@ from procreaper.events import (
     State,
     Transition,
 )
-from procreaper.life import ABOUT_TO_START
+from procreaper.life import ABOUT_TO_START, HEALTHY, PAUSED
 
 SYSTEM = "procreaper"
 # Part of a line beyond this many bytes becomes a record of its own.

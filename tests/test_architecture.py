@@ -34,6 +34,8 @@ LAYERS = {
     "procreaper.life": "rule",
     "procreaper.lifecycle": "rule",
     "procreaper.checkup": "rule",
+    "procreaper.diagnosis": "rule",
+    "procreaper.renewal": "rule",
     "procreaper.policy": "rule",
     "procreaper.dependencies": "rule",
     "procreaper.changes": "rule",
@@ -284,9 +286,39 @@ HEAVY = frozenset(
 )
 # What of ours a process does without that only starts, writes and ends.
 UNNEEDED = frozenset(
-    {"checks", "child.console", "child.detached", "cli.control", "command", "control.protocol", "control.requests"}
-    | {"control.server", "differences", "dotenv", "errands", "health", "http", "output.files", "output.log"}
-    | {"pseudoterminal", "records", "reloading", "schema", "screen", "settings", "snapshot", "status", "watch"}
+    {
+        "checks",
+        "checkup",
+        "child.console",
+        "child.detached",
+        "cli.control",
+        "command",
+        "control.protocol",
+        "control.requests",
+    }
+    | {
+        "control.server",
+        "diagnosis",
+        "differences",
+        "dotenv",
+        "errands",
+        "health",
+        "http",
+        "output.files",
+        "output.log",
+    }
+    | {
+        "pseudoterminal",
+        "records",
+        "reloading",
+        "renewal",
+        "schema",
+        "screen",
+        "settings",
+        "snapshot",
+        "status",
+        "watch",
+    }
 )
 LATER = frozenset({"asyncio", "logging", "socket", "subprocess", "threading", "procreaper.reaper", "procreaper.output"})
 PROBE = """

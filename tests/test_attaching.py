@@ -6,8 +6,8 @@ from app import CHECK, HEALTH, LOG, SIGTERM, App, checks, process, signals
 
 from procreaper import fleet
 from procreaper.checks import Health
-from procreaper.checkup import PAUSED
 from procreaper.events import Attached, CheckFinished, Detached, State
+from procreaper.life import PAUSED
 from procreaper.plan import When
 
 ATTACHED, DETACHED = Attached("web"), Detached("web")
