@@ -102,7 +102,7 @@ LAYERS = {
     "procreaper.metrics": "face",
     "procreaper.http.*": "face",
     "procreaper.control.view": "rule",
-    "procreaper.reaper": "owner",
+    "procreaper.reaper.*": "owner",
     "procreaper.cli.*": "face",
 }
 MAY_IMPORT = {

@@ -500,7 +500,7 @@ def stands(monkeypatch: pytest.MonkeyPatch) -> dict[str, Stand]:
         made[process.name] = Stand(process, run, **options)
         return made[process.name]
 
-    monkeypatch.setattr("procreaper.reaper.Child", make)
+    monkeypatch.setattr("procreaper.reaper.children.Child", make)
     monkeypatch.setattr("procreaper.child.detached.DetachedRun", make)
     return made
 

@@ -18,14 +18,13 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from procreaper import fleet as rules
-from procreaper.child import BIG_READ, Child
+from procreaper.child import BIG_READ
 from procreaper.child.attendance import Attendance
-from procreaper.errors import reason_of
 from procreaper.events import (
     Action,
     Announce,
@@ -66,12 +65,13 @@ from procreaper.lifecycle import OUT_OF_REACH_AFTER
 from procreaper.output.withholding import Withholding
 from procreaper.plan import Plan, Process, Watch
 from procreaper.policy import describe
+from procreaper.reaper.children import Children
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from procreaper.child.console import Attachment, OwnTerminal
-    from procreaper.child.roles import Custody, Run
+    from procreaper.child.console import Attachment
+    from procreaper.child.roles import Custody
     from procreaper.errands import Errand
     from procreaper.status import Status
 
@@ -108,20 +108,23 @@ class Owner:
         self._plan = plan
         self._fleet = rules.begin(plan)
         self._publish = publish
-        self._custody = custody
         self._stays = stays
-        self._largest_read = largest_read
         self._logs = logs
-        self._window = window
         self._on_plan = on_plan
         self._explains = explains
-        self._root = root
-        self._lacks_terminals = False
         self._inbox: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._error: Exception | None = None
-        # The runs of each process that can still say something, the current one last.
-        self._children: dict[str, list[Run]] = {}
+        self._children = Children(
+            post=self.post,
+            say=self.say,
+            listening=self._listening,
+            has_room=lambda process: self._room or self._is_quiet(process),
+            largest_read=largest_read,
+            custody=custody,
+            window=window,
+            root=root,
+        )
         self._started: dict[str, float] = {}
         # How children have exited whose run is not told to be over yet.
         self._ends: dict[str, Exit] = {}
@@ -150,17 +153,11 @@ class Owner:
     def resume(self) -> None:
         """There is room for output again."""
         self._room = True
-        # Whoever was read last waits longest: a few fast writers must not keep all others from being read.
-        children = [child for children in self._children.values() for child in children]
-        for child in sorted(children, key=lambda child: child.read_at):
-            child.resume()
+        self._children.resume()
 
     def resize(self) -> None:
         """The window has another size."""
-        window = self._window()
-        for children in self._children.values():
-            for child in children:
-                child.resize(window)
+        self._children.resize()
 
     def attach(
         self, name: str, show: Callable[[bytes], None], size: os.terminal_size, ended: Callable[[str], None]
@@ -169,8 +166,7 @@ class Owner:
 
         None where it has none at this moment. `ended(reason)` is called when the run is over, and so it is.
         """
-        children = self._children.get(name)
-        console = children[-1].console if children else None
+        console = self._children.console(name)
         if console is None or console.ended or self._fleet.members[name].pid is None:
             return None
         return self._attendance.attach(name, console, show, size, ended)
@@ -269,9 +265,7 @@ class Owner:
                     self._watching.cancel()
                 if not self._fleet.finished:
                     await self._kill_everything()
-                for children in self._children.values():
-                    for child in children:
-                        child.finish()
+                self._children.finish()
                 self._withholding.end_all()
                 self._ended = True
         return self._fleet.exit_code
@@ -355,7 +349,7 @@ class Owner:
         name = after.process.name
         now = time.time()
         if after.pid is not None and before.pid is None:
-            since = self._children[name][-1].began_at
+            since = self._children.current(name).began_at
             self._started[name] = now if since is None else since
             self._publish(RunBegan(now, name, after.pid, after.process.pty, since))
         if after.state is State.STOPPING and before.state is not State.STOPPING:
@@ -372,16 +366,14 @@ class Owner:
     def _perform(self, action: Action, tasks: asyncio.TaskGroup) -> None:
         match action:
             case Spawn(name=name, run=run):
-                process = self._fleet.members[name].process
-                child = self._detached(process, run) if process.detached else self._child(process, run)
+                child = self._children.add(self._fleet.members[name].process, run)
                 self._withhold(self._fleet.members[name])
-                self._children[name] = [*(old for old in self._children.get(name, ()) if not old.over), child]
                 tasks.create_task(child.spawn(), name=f"spawn {name}")
             case SendSignal(name=name, pid=pid, signal=number, only_main=only_main):
                 self._publish(SignalSent(time.time(), name, pid, number))
                 if self._fleet.members[name].lives:
                     self._withhold(self._fleet.members[name])
-                self._children[name][-1].signal(number, only_main=only_main)
+                self._children.current(name).signal(number, only_main=only_main)
             case RunCheck(name=name, run=run):
                 check = self._check(self._fleet.members[name], run, self._checks.get(name))
                 self._checks[name] = tasks.create_task(check, name=f"check {name}")
@@ -392,7 +384,7 @@ class Owner:
                 for fact in checked:
                     self._inbox.remove(fact)
             case LetGo(name=name):
-                self._children[name].pop().finish()
+                self._children.let_go(name)
             case RunStopCommand(name=name):
                 life = self._fleet.members[name]
                 # It is about the run as it began.
@@ -419,35 +411,6 @@ class Owner:
         life = self._fleet.members.get(process.name)
         process = process if life is None else life.process
         return process.quiet and process.log is None
-
-    def _child(self, process: Process, run: int) -> Run:
-        return Child(
-            process,
-            run,
-            post=self.post,
-            publish=self._listening(process, run),
-            has_room=lambda: self._room or self._is_quiet(process),
-            largest_read=self._largest_read,
-            custody=self._custody,
-            open_terminal=self._open_terminal if process.pty else None,
-        )
-
-    def _detached(self, process: Process, run: int) -> Run:
-        from procreaper.child.detached import DetachedRun
-
-        return DetachedRun(process, run, root=self._root, post=self.post, say=self.say, custody=self._custody)
-
-    def _open_terminal(self) -> OwnTerminal | None:
-        from procreaper.pseudoterminal import Pseudoterminal
-
-        try:
-            return Pseudoterminal(self._window())
-        except OSError as error:
-            if not self._lacks_terminals:
-                self._lacks_terminals = True
-                reason = reason_of(error)
-                self.say(f"no terminal can be had for a process, which gets a pipe instead: {reason}")
-            return None
 
     def _tell(self, notice: Notice) -> bool:
         """Publish what a child says. It does so in a callback of the loop, where an error of ours would end nothing."""
@@ -492,9 +455,7 @@ class Owner:
         self._asked_in.pop(name, None)
         self._checks.pop(name, None)
         self._preparations.pop(name, None)
-        if not (left := [child for child in self._children.pop(name, ()) if not child.over]):
-            return
-        self._children[name] = left
+        self._children.forget(name)
 
     def _follow_files(self, tasks: asyncio.TaskGroup) -> None:
         """Watch what is to be watched now; a new watcher begins before the old one ends, so that nothing is missed."""
@@ -539,7 +500,7 @@ class Owner:
         error = await examine(health, target, execute=execute)
         duration = time.perf_counter() - began
         # Somebody looks at it with a debugger, or has stopped it: it cannot answer, and is not to be killed for that.
-        skipped = error is not None and self._children[process.name][-1].held
+        skipped = error is not None and self._children.current(process.name).held
         if not skipped:
             self._publish(Checked(time.time(), process.name, error, duration))
         self.post(CheckFinished(process.name, run, error, skipped))
@@ -572,18 +533,17 @@ class Owner:
         errand = Errand("watch command", process, command, failing=", so nothing is restarted")
         self.post(PreparationEnded(process.name, succeeded=await self._run_errand(errand)))
 
-    def _to_kill(self, name: str) -> Sequence[Run]:
-        """The children that must not be left; one that is detached may, unless somebody has asked for its end."""
-        children, life = self._children[name], self._fleet.members.get(name)
-        lives_on = life is not None and (life.parting or life.process).detached and not life.asked_to_end
-        return children[:-1] if lives_on else children
+    def _may_live_on(self, name: str) -> bool:
+        """Whether the run of a process may be left: of one that is detached, unless somebody has asked for its end."""
+        life = self._fleet.members.get(name)
+        return life is not None and (life.parting or life.process).detached and not life.asked_to_end
 
     async def _kill_everything(self) -> None:
         """The way out after an error of our own, or a cancellation: nothing may be left, whatever the rules say."""
         limit = self._loop.time() + OUT_OF_REACH_AFTER
         with suppress(TimeoutError):
             async with asyncio.timeout_at(limit):
-                while left := [child for name in self._children for child in self._to_kill(name) if not child.ended]:
+                while left := self._children.left(self._may_live_on):
                     for child in left:
                         child.signal(signal.SIGKILL)
                     self._arrived.clear()
