@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -77,6 +77,33 @@ def find_app_with(place: Place, names: Iterable[str]) -> Client:
     if not having and refused is not None:
         raise refused
     return _the_only(having, place)
+
+
+def share_out(names: Sequence[str], apps: Sequence[Client]) -> list[tuple[Client, tuple[str, ...]]]:
+    """Whom to ask for which of these names: of several apps, each for those that it knows.
+
+    No names stand for all. Raises RefusedError where none of them knows one.
+    """
+    from procreaper.control.client import RefusedError
+    from procreaper.control.protocol import Look
+
+    names = tuple(names)
+    if not names or len(apps) == 1:
+        return [(app, names) for app in apps]
+    known: dict[str, list[Client]] = {}
+    for name in names:
+        refused: RefusedError | None = None
+        known[name] = []
+        for app in apps:
+            try:
+                app.ask(Look(0, (name,)))
+                known[name].append(app)
+            except RefusedError as error:
+                refused = error
+        if not known[name] and refused is not None:
+            raise refused
+    asked = [(app, tuple(name for name in names if app in known[name])) for app in apps]
+    return [(app, some) for app, some in asked if some]
 
 
 def find_apps(place: Place) -> list[Client]:

@@ -20,14 +20,14 @@ from typing import NamedTuple
 
 from procreaper import events
 from procreaper.choices import LOG_FORMATS
-from procreaper.cli.control import NoAppError, Place, find_apps, interruptible
+from procreaper.cli.control import NoAppError, Place, find_apps, interruptible, share_out
 from procreaper.cli.problems import complain, lost, say
 from procreaper.cli.rendering import LONG_AGO, make_format
 from procreaper.cli.statuses import FAILED, INTERRUPTED, USAGE_ERROR
 from procreaper.cli.tails import Tail
 from procreaper.config import Options
 from procreaper.control import protocol
-from procreaper.control.client import Client, GoneError, RefusedError
+from procreaper.control.client import Client, GoneError
 from procreaper.errors import Problem, ProcreaperError, reason_of
 from procreaper.events import Exit, Notice, Output, State
 from procreaper.formats import Format, Style
@@ -116,7 +116,7 @@ def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitSt
     screen = _Screen(make_format(what.log_format, everybody, style))
     followed: list[Client] = []
     tails: dict[str, Tail] = {}
-    for app, names in _choose(apps, what.names):
+    for app, names in share_out(what.names, apps):
         request = protocol.Follow(0, names, output=True, lines=what.lines, until_now=not what.follow)
         found = app.ask(request)
         followed.append(app)
@@ -142,26 +142,6 @@ def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitSt
             _take(notice, screen)
     screen.end()
     return status
-
-
-def _choose(apps: Sequence[Client], names: tuple[str, ...]) -> list[tuple[Client, tuple[str, ...]]]:
-    """Whom to ask for which of these names: of several apps, each for those that it knows."""
-    if not names or len(apps) == 1:
-        return [(app, names) for app in apps]
-    known: dict[str, list[Client]] = {}
-    for name in names:
-        refused: RefusedError | None = None
-        known[name] = []
-        for app in apps:
-            try:
-                app.ask(protocol.Look(0, (name,)))
-                known[name].append(app)
-            except RefusedError as error:
-                refused = error
-        if not known[name] and refused is not None:
-            raise refused
-    asked = [(app, tuple(name for name in names if app in known[name])) for app in apps]
-    return [(app, some) for app, some in asked if some]
 
 
 def _follow(apps: Iterable[Client], tails: dict[str, Tail], screen: _Screen) -> int:
