@@ -51,6 +51,25 @@ def test_names_stand_anywhere_after_start(line: str, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("ps", []),
+        ("ps web worker", ["web", "worker"]),
+        ("ps web --json worker", ["web", "worker"]),
+        ("logs web -f worker", ["web", "worker"]),
+        ("stop web -d app worker", ["web", "worker"]),
+        ("up --pid 1 web -- worker", ["web", "worker"]),
+    ],
+)
+def test_names_stand_anywhere_after_what_asks_the_running_app(line: str, names: list[str]) -> None:
+    assert given(line)["names"] == names
+
+
+def test_counts_stand_anywhere_after_scale() -> None:
+    assert given("scale web=2 -d app worker=3")["counts"] == ["web=2", "worker=3"]
+
+
+@pytest.mark.parametrize(
     ("line", "expected"), [("start", {}), ("start --pty", {"pty": True}), ("start --pty --no-pty", {"pty": False})]
 )
 def test_whether_processes_have_terminals_is_open_unless_it_is_said(line: str, expected: dict[str, object]) -> None:

@@ -96,8 +96,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
             from procreaper.cli.ps import show_processes, watch_processes
 
             if getattr(given, "live", False):
-                return watch_processes(_place(given), _style(given))
-            return show_processes(_place(given), _style(given), json=getattr(given, "json", False))
+                return watch_processes(_place(given), given.names, _style(given))
+            return show_processes(_place(given), given.names, _style(given), json=getattr(given, "json", False))
         case "up" | "stop" | "restart":
             from procreaper.cli.act import act
 

@@ -122,9 +122,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """What was given, and no more than that. Raises ProcreaperError for what cannot be understood."""
     given, left = build_parser(arguments).parse_known_args(arguments)
     command = getattr(given, "command", None)
-    if command in ("logs", "start") and not any(word.startswith("-") and word != "--" for word in left):
+    several = next((field for field in ("names", "counts") if hasattr(given, field)), None)
+    if several is not None and not any(word.startswith("-") and word != "--" for word in left):
         # argparse takes the names in one piece only, and leaves the second of `start web -p 8000 -- worker`.
-        given.names = [*given.names, *(word for word in left if word != "--")]
+        setattr(given, several, [*getattr(given, several), *(word for word in left if word != "--")])
     elif left:
         what = "option" if left[0].startswith("-") else "argument"
         of = "" if command is None else f" of `{command}`"
@@ -269,6 +270,10 @@ def _add_logs(parser: argparse.ArgumentParser) -> None:
         "--log-format", metavar="FORMAT", help="what is printed: text (default) or json"
     )
     _add_prefix(parser)
+    _add_some_names(parser)
+
+
+def _add_some_names(parser: argparse.ArgumentParser) -> None:
     help_ = "a process, a process type, a group of .reaper.toml, or a pattern such as `web.*` (default: all)"
     parser.add_argument("names", nargs="*", metavar="NAME", default=[], help=help_)
 
@@ -345,7 +350,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     "run": ("run one command in the environment of the application", _add_run, _add_common),
     "check": ("validate the Procfile, the environment files and the settings", _add_check, _add_common),
     "export": ("write the application as files for an init system or a scheduler", _add_export, _add_common),
-    "ps": ("show what the processes do, and why", _add_place, _add_json, _add_live),
+    "ps": ("show what the processes do, and why", _add_place, _add_json, _add_live, _add_some_names),
     "logs": ("show what the processes have written", _add_logs, _add_place),
     "attach": ("be at the terminal of a process that runs; Ctrl-] leaves it", _add_place, _add_name),
     "up": ("start processes, and what they need", _add_place, _add_names),

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from procreaper.cli.control import Place, find_all, find_apps, interruptible
+from procreaper.cli.control import Place, find_all, find_apps, interruptible, share_out
 from procreaper.cli.problems import say
 from procreaper.cli.table import duration, size, table
 from procreaper.errors import ProcreaperError
@@ -38,10 +38,14 @@ OTHER_SCREEN, BACK = "\x1b[?1049h\x1b[?7l", "\x1b[?7h\x1b[?1049l"
 FROM_THE_TOP, ERASE_LINE, ERASE_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
-def show_processes(place: Place, style: Style, *, json: bool) -> int:
-    """Print every process of the apps of this place; the answer is the exit status. Raises NoAppError."""
+def show_processes(place: Place, names: Sequence[str], style: Style, *, json: bool) -> int:
+    """Print what these names stand for in the apps of this place (none: every process); the answer is the exit status.
+
+    Raises NoAppError, and RefusedError where a name stands for nothing.
+    """
     now = time.time()
-    found = [(app.greeting.pid, process) for app in find_apps(place) for process in _processes(app)]
+    asked = share_out(names, find_apps(place))
+    found = [(app.greeting.pid, process) for app, its in asked for process in _processes(app, its)]
     taken = _usage(process for _, process in found)
     if json:
         return _say_json([_record(pid, process, taken.get(process.pid), now) for pid, process in found])
@@ -50,12 +54,12 @@ def show_processes(place: Place, style: Style, *, json: bool) -> int:
     return 0
 
 
-def watch_processes(place: Place, style: Style) -> int:
-    """Show them for as long as somebody looks; the answer is the exit status. Raises NoAppError."""
+def watch_processes(place: Place, names: Sequence[str], style: Style) -> int:
+    """Show them for as long as somebody looks; the answer is the exit status. Raises as `show_processes` does."""
     if not style.terminal:
         hint = "without -w it prints them once, with --json for programs"
         raise ProcreaperError("ps -w needs a terminal to show them on", hint=hint)
-    view = _View(find_apps(place), style)
+    view = _View(share_out(names, find_apps(place)), style)
     try:
         with interruptible():
             sys.stdout.write(OTHER_SCREEN)
@@ -103,14 +107,14 @@ def show_apps(style: Style, *, json: bool) -> int:
 
 
 class _View:
-    """The processes of some apps as they are now, on a screen of their own."""
+    """Those processes of some apps that are asked for, as they are now, on a screen of their own."""
 
-    def __init__(self, apps: Iterable[Client], style: Style) -> None:
+    def __init__(self, asked: Iterable[tuple[Client, tuple[str, ...]]], style: Style) -> None:
         from procreaper.control.protocol import Follow
 
         self._style = style
-        self.apps = list(apps)
-        self._processes = {app: {item.name: item for item in app.ask(Follow(0)).processes} for app in self.apps}
+        self._processes = {app: {item.name: item for item in app.ask(Follow(0, its)).processes} for app, its in asked}
+        self.apps = list(self._processes)
         self._before: tuple[float, Usages] = (0.0, {})
 
     def wait(self) -> None:
@@ -157,11 +161,11 @@ class _View:
                 self._processes[app].pop(notice.name, None)
 
 
-def _processes(app: Client) -> tuple[Process, ...]:
+def _processes(app: Client, names: tuple[str, ...] = ()) -> tuple[Process, ...]:
     from procreaper.control.protocol import Look
 
     with app:
-        return app.ask(Look(0)).processes
+        return app.ask(Look(0, names)).processes
 
 
 def _lines(

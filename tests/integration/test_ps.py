@@ -45,6 +45,52 @@ def test_ps_for_programs_is_a_list(project: Project) -> None:
     app.stop()
 
 
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["web"], ["web.1", "web.2"]),
+        (["web.2", "worker"], ["web.2", "worker.1"]),
+        (["back"], ["db.1", "worker.1"]),
+        (["w*"], ["web.1", "web.2", "worker.1"]),
+        (["all"], ["db.1", "web.1", "web.2", "worker.1"]),
+    ],
+)
+def test_ps_tells_of_those_that_are_named(project: Project, names: list[str], shown: list[str]) -> None:
+    project.procfile(db=STAY, web=STAY, worker=STAY)
+    project.write(".reaper.toml", '[process.web]\nconcurrency = 2\n[groups]\nback = ["worker", "db"]\n')
+    app = project.begin("start")
+    app.wait_for("ready", count=4)
+    table = project.run("ps", *names)
+    assert [row.split()[0] for row in table.out.splitlines()[1:]] == shown
+    assert [item["name"] for item in json.loads(project.run("ps", "--json", *names).out)] == shown
+    app.stop()
+
+
+def test_ps_refuses_a_name_that_there_is_not(project: Project) -> None:
+    project.procfile(web=STAY)
+    app = project.begin("start")
+    app.wait_for("ready")
+    for option in ((), ("--json",)):
+        result = project.run("ps", "web", "wbe", *option)
+        assert (result.code, result.out) == (1, "")
+        assert result.err.startswith("procreaper: error: there is no process `wbe`\n  hint: did you mean `web`?")
+    app.stop()
+
+
+def test_of_two_apps_ps_shows_those_that_have_what_is_named(project: Project) -> None:
+    project.procfile(db=STAY, web=STAY, worker=STAY)
+    apps = [project.begin("start", *names) for names in (("web", "db"), ("worker", "db"))]
+    for app in apps:
+        app.wait_for("ready", count=2)
+    found = json.loads(project.run("ps", "web", "db", "--json").out)
+    assert sorted((item["name"], item["app"]) for item in found) == sorted(
+        [("db.1", apps[0].pid), ("db.1", apps[1].pid), ("web.1", apps[0].pid)]
+    )
+    assert project.run("ps", "web", "wbe").code == 1
+    for app in apps:
+        app.stop()
+
+
 def test_without_an_app_ps_says_so(project: Project) -> None:
     project.procfile(web=STAY)
     result = project.run("ps")
@@ -127,6 +173,19 @@ def test_ps_goes_on_showing_until_the_app_ends(project: Project) -> None:
     result = view.end()
     assert result.code == 0
     assert result.out.endswith("\x1b[?1049lthe app has ended\n")
+
+
+def test_the_view_shows_those_that_are_named_also_where_they_come_later(project: Project) -> None:
+    project.procfile(web=STAY, worker=STAY)
+    app = project.begin("start", "--can-die", "all")
+    app.wait_for("ready", count=2)
+    view = project.begin("ps", "-w", "web", terminal=True)
+    view.wait_for(r"web\.1 +\S*running")
+    project.run("stop", "worker")
+    project.run("scale", "web=2")
+    view.wait_for(r"web\.2 +\S*running")
+    app.stop()
+    assert "worker" not in view.end().out
 
 
 def test_ctrl_c_ends_the_view_and_gives_the_screen_back(project: Project) -> None:
