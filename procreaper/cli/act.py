@@ -52,7 +52,7 @@ def act(place: Place, command: str, names: Sequence[str]) -> int:
 
 def scale(place: Place, pairs: Sequence[str]) -> int:
     """Have so many processes of each type; the answer is the exit status."""
-    counts = dict(map(_count, pairs))
+    counts = _counts(pairs)
     with _interruptible(), find_app_with(place, counts) as app:
         return _change(app, protocol.Scale(0, counts))
 
@@ -83,12 +83,20 @@ def quit_app(place: Place) -> int:
     return 0
 
 
-def _count(pair: str) -> tuple[str, int]:
-    match = re.fullmatch(r"([^=]+)=([0-9]{1,9})", pair)
-    if match is None:
-        hint = "write the process type and how many of it, as in `web=2`"
-        raise ProcreaperError(f"scale {pair}: this is no number of processes", hint=hint, exit_code=USAGE_ERROR)
-    return match[1], int(match[2])
+def _counts(pairs: Iterable[str]) -> dict[str, int]:
+    """How many of each type, as it was typed. Raises ProcreaperError for what cannot be meant."""
+    counts: dict[str, int] = {}
+    for pair in pairs:
+        match = re.fullmatch(r"([^=]+)=([0-9]{1,9})", pair)
+        if match is None:
+            hint = "write the process type and how many of it, as in `web=2`, and a blank before the next"
+            raise ProcreaperError(f"scale {pair}: this is no number of processes", hint=hint, exit_code=USAGE_ERROR)
+        kind, count = match[1], int(match[2])
+        if kind in counts:
+            message = f"scale {pair}: `{kind}` is given twice, first as {kind}={counts[kind]}"
+            raise ProcreaperError(message, hint="name each process type once", exit_code=USAGE_ERROR)
+        counts[kind] = count
+    return counts
 
 
 def _change(app: Client, request: protocol.Scale | protocol.Reload) -> int:

@@ -134,6 +134,14 @@ def test_scale_refuses_what_is_no_number(project: Project) -> None:
         assert f"scale {pair}: this is no number of processes" in result.err
 
 
+def test_scale_refuses_two_numbers_for_one_type(project: Project) -> None:
+    result = project.run("scale", "web=2", "db=1", "web=3")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        "procreaper: error: scale web=3: `web` is given twice, first as web=2\n  hint: name each process type once\n"
+    )
+
+
 def test_scale_tells_why_nothing_has_been_changed(project: Project) -> None:
     program = app(project)
     program.wait_for("ready", count=2)
