@@ -146,9 +146,9 @@ async def test_a_full_queue_asks_for_a_pause_and_tells_when_there_is_room() -> N
 @in_loop
 async def test_a_reader_that_has_gone_is_reported_once_and_nobody_waits_for_room() -> None:
     screen = Screen()
-    os.close(screen.reading)
     while screen.says(b"x" * 4096):
         pass
+    os.close(screen.reading)
     await until(lambda: bool(screen.errors and screen.room), screen.changed)
     assert all(screen.says(b"x" * HIGH) for _ in range(10))
     await screen.terminal.drain(FOR_EVER)
