@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,21 +9,6 @@ import pytest
 from survivors import Survivors
 
 from .driver import Project, project_in
-
-
-@pytest.fixture(autouse=True, scope="session")
-def no_signal_is_ignored() -> Iterator[None]:
-    """What a shell's background, or nohup, has had ignored here would be ignored by every program too."""
-    ignored = [
-        number
-        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-        if signal.getsignal(number) is signal.SIG_IGN
-    ]
-    for number in ignored:
-        signal.signal(number, signal.SIG_DFL)
-    yield
-    for number in ignored:
-        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture
