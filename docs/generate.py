@@ -8,6 +8,7 @@ Rules: nothing is said here that the program does not say itself, but for the fr
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -198,8 +199,11 @@ def pages() -> dict[Path, str]:
 
 def main(arguments: list[str]) -> int:
     """Write them, or look whether they are as they would be written; the answer is the exit status."""
+    parser = argparse.ArgumentParser(description="Make the pages that say what the program itself knows.")
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail where a page would be different")
+    check: bool = parser.parse_args(arguments).check
     stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    if arguments == ["--check"]:
+    if check:
         for path in stale:
             print(f"docs/{path.name} is not as docs/generate.py writes it", file=sys.stderr)
         return 1 if stale else 0

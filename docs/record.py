@@ -14,6 +14,7 @@ drawn anew. What a row of the picture shows is one element for as long as it sta
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import select
@@ -283,7 +284,9 @@ def are_free(first: int) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    target = Path(arguments[0]) if arguments else DOCS / "procreaper.svg"
+    parser = argparse.ArgumentParser(description="Film the demo.")
+    parser.add_argument("file", type=Path, nargs="?", default=DOCS / "procreaper.svg", help="by default %(default)s")
+    target = parser.parse_args(arguments).file
     with tempfile.TemporaryDirectory(prefix="film-") as runtime:
         unwanted = ("NO_COLOR", "PROCFILE", "PORT")
         environment = {name: value for name, value in os.environ.items() if name not in unwanted}

@@ -56,6 +56,19 @@ def test_a_run_of_the_demo_is_recorded(tmp_path: Path, survivors: object) -> Non
     assert [words for words in SHOWN if words not in text] == []
 
 
+def test_an_option_is_not_taken_for_the_file_to_write(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "record.py"), "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=LIMIT,
+        encoding="utf-8",
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("usage: record.py")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_picture_of_the_front_page_shows_such_a_run() -> None:
     text = shown(RECORDED)
     assert [words for words in SHOWN if words not in text] == []
