@@ -111,6 +111,15 @@ def test_all_that_the_source_archive_is_to_have_is_there() -> None:
     assert [name for name in included if not (ROOT / name.lstrip("/")).exists()] == []
 
 
+def test_the_top_level_has_what_the_design_gives_it() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode or not listed.stdout:
+        pytest.skip("this is no checkout")
+    names = {name.strip('"').partition("/")[0] for name in listed.stdout.splitlines()}
+    visible = "pyproject.toml README.md LICENSE CHANGELOG.md Procfile.example procreaper tests docs benchmarks"
+    assert {name for name in names if not name.startswith(".")} == set(visible.split())
+
+
 # In a process of its own for each module, which has nothing of ours imported but that; a fork is that for less.
 ALONE = """
 import asyncio, http.server, importlib, json, os, sys, traceback
