@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import stat
 from pathlib import Path
 
@@ -152,9 +153,49 @@ def test_a_file_that_cannot_be_written_leaves_the_old_ones(tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fchmod", full)
-    with pytest.raises(OSError, match="No space"):
-        write(tmp_path, File("new", MINE), File("x", MINE + "2"))
+    with pytest.raises(OSError, match="No space") as caught:
+        write(tmp_path, File("new", MINE), File("a/b/new", MINE), File("x", MINE + "2"))
+    assert caught.value.filename == f"{tmp_path}/x"
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x": MINE + "1", "y": MINE + "1"}
+
+
+def test_there_may_be_more_directories_than_files_can_be_open(tmp_path: Path) -> None:
+    files = [File(f"{number}/run", "") for number in range(200)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 100, hard))
+    try:
+        write(tmp_path, *files)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(list(tmp_path.glob("*/run"))) == len(files)
+
+
+def test_what_is_wrong_with_a_directory_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "web").mkdir()
+    opened = os.open
+
+    def refuse(path: str, flags: int, *arguments: int, **places: int) -> int:
+        if path == "web":
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, *arguments, **places)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionError) as caught:
+        write(tmp_path, File("web/run", MINE))
+    assert caught.value.filename == f"{tmp_path}/web/run"
+
+
+def test_names_may_be_as_long_as_there_can_be_any(tmp_path: Path) -> None:
+    names = [f"{'x' * 254}{number}" for number in range(3)]
+    write(tmp_path, *(File(name, "") for name in names))
+    assert sorted(os.listdir(tmp_path)) == names
+
+
+def test_no_location_is_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="not a directory to export to"):
+        write_files("", [File("x", "")], force=False, tell=print)
+    assert os.listdir(tmp_path) == []
 
 
 def test_what_an_earlier_export_has_left_in_a_directory_is_told(tmp_path: Path) -> None:

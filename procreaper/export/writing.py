@@ -7,8 +7,8 @@ cannot have a marker. Everything else takes `force`, which still replaces no dir
 
 Theory of operation. Everything is looked at first. Then each file is written under a name of its own beside its place,
 and last all are renamed, so that whoever watches the directory sees whole files only, and a full disk leaves the old
-ones. Directories are opened one below the other without following links, so that none that appears meanwhile leads
-elsewhere.
+ones, and nothing else. Directories are opened one below the other without following links, each time anew, so that none
+that appears meanwhile leads elsewhere, and that there may be more of them than files can be open.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from errno import ELOOP, ENOTDIR
 from typing import NamedTuple
 
 from procreaper.errors import ConfigError, Problem
@@ -41,32 +42,49 @@ def write_files(location: str, files: Sequence[File], *, force: bool, tell: Call
     Raises ConfigError, with every problem, for files that must not be written, and OSError for what cannot be.
     """
     _check_names(files)
-    if os.path.lexists(location) and not os.path.isdir(location):
-        raise ConfigError([Problem("this is not a directory to export to", location, hint="name another one")])
+    if not location or (os.path.lexists(location) and not os.path.isdir(location)):
+        raise ConfigError([Problem("this is not a directory to export to", location or "``", hint="name another one")])
     os.makedirs(location, exist_ok=True)
-    with ExitStack() as stack:
-        top = os.open(location, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        stack.callback(os.close, top)
-        existing = {file.path: _look(top, file.path) for file in files}
-        _check_existing(location, files, existing, force=force)
-        written = []
+    top = os.open(location, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        existing = {}
         for file in files:
-            directory = stack.enter_context(_directory(top, os.path.dirname(file.path), make=True))
-            name = os.path.basename(file.path)
-            temporary = f".{name[:200]}.{os.getpid()}"
-            stack.callback(_remove, temporary, directory)
-            tell(os.path.join(location, file.path))
-            _write(temporary, directory, file, existing[file.path])
-            written.append((temporary, name, directory))
-        for temporary, name, directory in written:
-            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            with _named(location, file):
+                existing[file.path] = _look(top, file.path)
+        _check_existing(location, files, existing, force=force)
+        with ExitStack() as undoing:
+            written = []
+            for number, file in enumerate(files):
+                # Of a length of its own, as that of the file may be the longest that there can be.
+                temporary = f".{os.urandom(4).hex()}.{number}"
+                tell(os.path.join(location, file.path))
+                with _named(location, file), _directory(top, file.path, undoing) as directory:
+                    undoing.callback(_undo, os.unlink, top, os.path.join(os.path.dirname(file.path), temporary))
+                    _write(temporary, directory, file, existing[file.path])
+                written.append((file, temporary))
+            for file, temporary in written:
+                with _named(location, file), _directory(top, file.path) as directory:
+                    name = os.path.basename(file.path)
+                    os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            undoing.pop_all()
         return list(_others(location, top, {file.path for file in files}))
+    finally:
+        os.close(top)
+
+
+@contextmanager
+def _named(location: str, file: File) -> Iterator[None]:
+    """Whatever cannot be done with a file, or on the way to it, is told with its path."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.path.join(location, file.path)) from error
 
 
 def _others(location: str, top: int, paths: set[str]) -> Iterator[Problem]:
     hint = "remove it, unless it is yours"
     for path in sorted({os.path.dirname(path) for path in paths} - {""}):
-        with _directory(top, path, make=False) as directory:
+        with _directory(top, f"{path}/") as directory:
             for name in sorted(os.listdir(directory)):
                 inner = f"{path}/{name}"
                 if inner not in paths and stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
@@ -127,7 +145,7 @@ def _is_known(file: File, files: Sequence[File], existing: dict[str, _Existing |
 
 def _look(top: int, path: str) -> _Existing | None:
     """What stands there, without following links. Raises ConfigError for a link on the way, or what is no directory."""
-    with suppress(FileNotFoundError), _directory(top, os.path.dirname(path), make=False) as directory:
+    with suppress(FileNotFoundError), _directory(top, path) as directory:
         name = os.path.basename(path)
         mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
         if not stat.S_ISREG(mode):
@@ -139,26 +157,34 @@ def _look(top: int, path: str) -> _Existing | None:
 
 
 @contextmanager
-def _directory(top: int, path: str, *, make: bool) -> Iterator[int]:
-    """A descriptor of a directory below the top."""
+def _directory(top: int, path: str, undoing: ExitStack | None = None) -> Iterator[int]:
+    """A descriptor of the directory that a path below the top is in; it is made if somebody would undo that."""
     descriptor = os.dup(top)
     try:
-        for part in filter(None, path.split("/")):
-            if make:
+        passed = ""
+        for part in filter(None, os.path.dirname(path).split("/")):
+            passed = os.path.join(passed, part)
+            if undoing is not None:
                 with suppress(FileExistsError):
                     os.mkdir(part, dir_fd=descriptor)
+                    undoing.callback(_undo, os.rmdir, top, passed)
             try:
                 inner = os.open(part, NO_FOLLOW, dir_fd=descriptor)
-            except (NotADirectoryError, OSError) as error:
-                if isinstance(error, FileNotFoundError):
+            except OSError as error:
+                if error.errno not in (ENOTDIR, ELOOP):
                     raise
-                message = f"`{path}` in the directory to export to is a link, or not a directory"
+                message = f"`{passed}` in the directory to export to is a link, or not a directory"
                 raise ConfigError([Problem(message, hint="move it away")]) from error
             os.close(descriptor)
             descriptor = inner
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _undo(remove: Callable[..., None], top: int, path: str) -> None:
+    with suppress(OSError, ConfigError), _directory(top, path) as directory:
+        remove(os.path.basename(path), dir_fd=directory)
 
 
 def _write(name: str, directory: int, file: File, existing: _Existing | None) -> None:
@@ -174,8 +200,3 @@ def _write(name: str, directory: int, file: File, existing: _Existing | None) ->
 
 def _encode(text: str) -> bytes:
     return text.encode(errors="surrogateescape")
-
-
-def _remove(name: str, directory: int) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=directory)
