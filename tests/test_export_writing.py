@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.errors import ConfigError, Problem
+from procreaper.errors import ConfigError
 from procreaper.export.exporter import MARK, File
 from procreaper.export.writing import write_files
 
@@ -202,10 +202,22 @@ def test_what_an_earlier_export_has_left_in_a_directory_is_told(tmp_path: Path) 
     write(tmp_path, File("web/run", MINE), File("web/env/A", "1"), File("web/env/OLD", "1"), File("web/down", ""))
     files = [File("web/run", MINE), File("web/env/A", "1")]
     warnings = write_files(str(tmp_path), files, force=False, tell=lambda path: None)
-    assert warnings == [
-        Problem("is not from this export, but still there", path, None, "remove it, unless it is yours", "warning")
-        for path in (f"{tmp_path}/web/down", f"{tmp_path}/web/env/OLD")
-    ]
+    (warning,) = warnings
+    assert (warning.path, warning.level) == (str(tmp_path), "warning")
+    assert warning.message == "not from this export, but still there: `web/down`, `web/env/OLD`"
+
+
+def test_what_an_earlier_export_has_left_beside_is_told_if_it_is_of_this_app(tmp_path: Path) -> None:
+    mine = [File("app-old.x", MINE), File("app-old/run", MINE), File("other-old.x", MINE), File("app-old.y", MINE)]
+    write(tmp_path, *mine)
+    (tmp_path / "app-own.x").write_text("theirs")
+    (tmp_path / "app-link.x").symlink_to("app-old.x")
+    os.mkfifo(tmp_path / "app-pipe.x")
+    files = [File("app-new.x", MINE), File("app-new/run", MINE)]
+    (warning,) = write_files(str(tmp_path), files, force=False, tell=lambda path: None, names=r"app-.+\.x|app-[a-z]+")
+    assert (warning.path, warning.level) == (str(tmp_path), "warning")
+    assert warning.message == "from an earlier export, but not from this one: `app-old`, `app-old.x`"
+    assert write_files(str(tmp_path), files, force=False, tell=lambda path: None) == []
 
 
 def test_the_marker_stands_in_no_pattern() -> None:

@@ -31,5 +31,9 @@ def export(
     report(refuse_errors(configuration.warnings))
     rendered = exporter.render(make_app(project, configuration, options, choices))
     report(dict.fromkeys(rendered.warnings))
-    report(write_files(location, rendered.files, force=force, tell=lambda path: complain(f"Writing '{path}'")))
+    report(write_files(location, rendered.files, force=force, tell=_tell, names=rendered.names))
     return 0
+
+
+def _tell(path: str) -> None:
+    complain(f"Writing '{path}'")

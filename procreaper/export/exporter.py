@@ -137,10 +137,15 @@ class App(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """The files, none of them twice, and the warnings; several that are equal are shown once."""
+    """The files, none of them twice, and the warnings; several that are equal are shown once.
+
+    `names` is a regular expression for what an export of this app can have directly in LOCATION. What has such a name
+    and is from an earlier export, but not from this one, is told, as it would be run as well. None: nothing is told.
+    """
 
     files: tuple[File, ...]
     warnings: tuple[Problem, ...] = ()
+    names: str | None = None
 
 
 class Exporter(Protocol):

@@ -38,7 +38,8 @@ def render(app: App) -> Rendered:
     if problems:
         raise ConfigError(problems)
     unsaid.add_options({"image": "launchd runs no images"})
-    return Rendered(tuple(File(f"{job['Label']}.plist", _write(job)) for job in jobs), unsaid.problems)
+    files = tuple(File(f"{job['Label']}.plist", _write(job)) for job in jobs)
+    return Rendered(files, unsaid.problems, rf"{re.escape(app.name)}-.+\.plist")
 
 
 def _job(app: App, exported: Exported, unsaid: Unsaid) -> dict[str, Any]:

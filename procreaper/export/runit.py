@@ -50,7 +50,7 @@ def render(app: App) -> Rendered:
     files: list[File] = []
     for one in app.processes:
         files += _supervised(app, one, problems) if app.supervised else _as_honcho(app, one, problems)
-    return Rendered(tuple(files), tuple(problems))
+    return Rendered(tuple(files), tuple(problems), f"{re.escape(app.name)}-.+")
 
 
 def _as_honcho(app: App, one: Exported, problems: list[Problem]) -> Iterator[File]:

@@ -64,7 +64,7 @@ def render(app: App) -> Rendered:
         for one in members:
             service = _supervised(app, one, problems) if app.supervised else _as_honcho(app, one, problems)
             files.append(_file(app, _unit(app, one.name), SERVICE, *service))
-    return Rendered(tuple(files), tuple(problems))
+    return Rendered(tuple(files), tuple(problems), rf"{re.escape(app.name)}(-.+)?\.(service|target)")
 
 
 def _file(app: App, name: str, shape: str, *lines: str) -> File:

@@ -60,7 +60,7 @@ def render(app: App) -> Rendered:
         for one in members:
             lines = _supervised(app, one, problems) if app.supervised else _as_honcho(app, one, problems)
             files.append(_file(app, f"{app.name}-{one.slug}", PROCESS, *lines))
-    return Rendered(tuple(files), tuple(problems))
+    return Rendered(tuple(files), tuple(problems), rf"{re.escape(app.name)}(-.+)?\.conf")
 
 
 def _file(app: App, name: str, shape: str, *lines: str) -> File:

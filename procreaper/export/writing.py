@@ -35,10 +35,13 @@ class _Existing(NamedTuple):
     content: bytes | None
 
 
-def write_files(location: str, files: Sequence[File], *, force: bool, tell: Callable[[str], object]) -> list[Problem]:
+def write_files(
+    location: str, files: Sequence[File], *, force: bool, tell: Callable[[str], object], names: str | None = None
+) -> list[Problem]:
     """Write the files below `location`, which is made if need be; `tell` gets the path of each.
 
-    Returns warnings: what else is in directories below, such as a variable of an earlier export, still counts there.
+    Returns warnings: what else is in directories below, such as a variable of an earlier export, still counts there;
+    and so does what has one of these `names` (`Rendered.names`), such as a process that is called otherwise now.
     Raises ConfigError, with every problem, for files that must not be written, and OSError for what cannot be.
     """
     _check_names(files)
@@ -67,7 +70,7 @@ def write_files(location: str, files: Sequence[File], *, force: bool, tell: Call
                     name = os.path.basename(file.path)
                     os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             undoing.pop_all()
-        return list(_others(location, top, {file.path for file in files}))
+        return [*_others(location, top, {file.path for file in files}), *_earlier(location, top, files, names)]
     finally:
         os.close(top)
 
@@ -82,14 +85,42 @@ def _named(location: str, file: File) -> Iterator[None]:
 
 
 def _others(location: str, top: int, paths: set[str]) -> Iterator[Problem]:
-    hint = "remove it, unless it is yours"
+    found = []
     for path in sorted({os.path.dirname(path) for path in paths} - {""}):
         with _directory(top, f"{path}/") as directory:
             for name in sorted(os.listdir(directory)):
                 inner = f"{path}/{name}"
                 if inner not in paths and stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-                    message = "is not from this export, but still there"
-                    yield Problem(message, os.path.join(location, inner), hint=hint, level="warning")
+                    found.append(inner)
+    if found:
+        message = f"not from this export, but still there: {_listed(found)}"
+        yield Problem(message, location, hint="remove what is not yours", level="warning")
+
+
+def _earlier(location: str, top: int, files: Sequence[File], names: str | None) -> Iterator[Problem]:
+    written = {file.path.partition("/")[0] for file in files}
+    patterns = {(file.path.partition("/")[2], file.known_by) for file in files if file.known_by is not None}
+    found = [
+        name
+        for name in sorted(os.listdir(top))
+        if name not in written and names is not None and re.fullmatch(names, name)
+        if any(_is_earlier(top, os.path.join(name, inner).rstrip("/"), pattern) for inner, pattern in patterns)
+    ]
+    if found:
+        message = f"from an earlier export, but not from this one: {_listed(found)}"
+        yield Problem(message, location, hint="stop and remove what is not of another app", level="warning")
+
+
+def _is_earlier(top: int, path: str, pattern: str) -> bool:
+    with suppress(OSError, ConfigError):
+        found = _look(top, path)
+        if found is not None and found.content is not None:
+            return re.search(pattern, found.content.decode(errors="surrogateescape")) is not None
+    return False
+
+
+def _listed(paths: Sequence[str]) -> str:
+    return ", ".join(f"`{path}`" for path in paths)
 
 
 def _check_names(files: Sequence[File]) -> None:

@@ -113,6 +113,30 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(project: Project) ->
     assert "--slow" in unit.read_text()
 
 
+@pytest.mark.parametrize("settings", ["", "[process.web]\nrestart = 'always'\n"], ids=["as honcho", "supervised"])
+@pytest.mark.parametrize(
+    ("format_", "left"),
+    [
+        ("systemd", "`app-old-1.service`, `app-old.target`"),
+        ("upstart", "`app-old-1.conf`, `app-old.conf`"),
+        ("runit", "`app-old-1`"),
+        ("launchd", "`app-old-1.plist`"),
+    ],
+)
+def test_a_process_that_is_called_otherwise_now_is_told_of(
+    project: Project, format_: str, left: str, settings: str
+) -> None:
+    project.write("Procfile", "web: bin/web\nold: bin/old\n")
+    if settings:
+        project.write(".reaper.toml", settings)
+    arguments = ("export", "-a", "app", format_, "out")
+    assert "earlier" not in project.run(*arguments).err
+    project.write("Procfile", "web: bin/web\nnew: bin/old\n")
+    result = project.run(*arguments)
+    assert result.code == 0
+    assert f"out: warning: from an earlier export, but not from this one: {left}\n  hint: stop and " in result.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
