@@ -132,7 +132,7 @@ def test_secrets_are_not_written_down(tmp_path: Path) -> None:
     rendered = render(app)
     assert "hunter" not in rendered.files[0].content
     assert service_of(app)["environment"]["SECRET_KEY"] == "${SECRET_KEY:?set it in the environment or in .env}"
-    assert told(rendered).count("`SECRET_KEY` looks like a secret") == 1
+    assert told(rendered).count("the value of `SECRET_KEY` is not written down, as it looks like a secret") == 1
 
 
 def test_a_secret_of_two_values_has_two_names(tmp_path: Path) -> None:

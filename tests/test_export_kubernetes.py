@@ -169,7 +169,7 @@ def test_secrets_are_in_a_template_only_and_without_their_values(tmp_path: Path)
     assert "hunter" not in manifest.content + template.content
     assert yaml.safe_load(template.content)["stringData"] == {"SECRET_KEY": "", "DATABASE_URL": ""}
     assert {"secretRef": {"name": "shop"}} in container_of(full_app(tmp_path, image=IMAGE))["envFrom"]
-    assert told(rendered).count("`SECRET_KEY` looks like a secret") == 1
+    assert told(rendered).count("the value of `SECRET_KEY` is not written down, as it looks like a secret") == 1
 
 
 def test_what_only_one_process_has_is_not_given_to_others(tmp_path: Path) -> None:

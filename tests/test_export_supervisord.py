@@ -162,7 +162,7 @@ def test_what_supervisord_cannot_say_is_told_with_its_line() -> None:
 def test_the_restart_of_a_oneshot_is_told() -> None:
     one = exported(said=("restart",), oneshot=True, restart=When.ON_FAILURE)
     (message,) = messages(render(app(one, settings=True)))
-    assert message.startswith("`web` is a oneshot: supervisord restarts it at once and without limit")
+    assert message.startswith("`restart` of `web`: supervisord restarts a oneshot at once and without limit")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from procreaper.cli.project import examined
 from procreaper.config import Options, refuse_errors
 from procreaper.export.application import Choices, make_app
 from procreaper.export.formats import find_exporter
+from procreaper.export.together import together
 from procreaper.export.writing import write_files
 
 
@@ -30,7 +31,7 @@ def export(
     project, configuration = examined(options)
     report(refuse_errors(configuration.warnings))
     rendered = exporter.render(make_app(project, configuration, options, choices))
-    report(dict.fromkeys(rendered.warnings))
+    report(together(rendered.warnings))
     report(write_files(location, rendered.files, force=force, tell=_tell, names=rendered.names))
     return 0
 

@@ -140,8 +140,9 @@ class _Services:
             # One name can have one value only in compose's own environment.
             source = name if len(self._secrets[name]) == 1 else f"{workload.name}_{name}".upper().replace("-", "_")
             found[name] = f"${{{source}:?set it in the environment or in .env}}"
-            message = f"`{name}` looks like a secret, so its value is not written down"
-            hint = f"set `{source}` where compose runs, or in the `.env` beside compose.yaml"
+            message = f"the value of `{name}` is not written down, as it looks like a secret"
+            what = "it" if source == name else f"`{source}`"
+            hint = f"set {what} where compose runs, or in the `.env` beside compose.yaml"
             self._unsaid.tell(Problem(message, hint=hint, level="warning"))
         return found
 

@@ -50,7 +50,7 @@ class EnvironmentSources:
                 continue
             found[name] = value
             if looks_secret(name, value):
-                message = f"`{name}` looks like a secret, so its value is not written down"
+                message = f"the value of `{name}` is not written down, as it looks like a secret"
                 hint = "fill in `secret.yaml.example`, and apply it under another name"
                 unsaid.tell(Problem(message, hint=hint, level="warning"))
         return found

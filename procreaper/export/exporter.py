@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from signal import Signals
 from typing import NamedTuple, Protocol
 
 from procreaper.errors import Problem
-from procreaper.plan import Process, When
+from procreaper.plan import Dependency, Process, When
 
 # A line with this is a comment in our files wherever the format has comments, and tells later that they are ours.
 MARK = "made by `procreaper export`"
@@ -128,6 +128,11 @@ class App(NamedTuple):
         """A warning at the line of `.reaper.toml` where this key of the process stands."""
         return Problem(message, self.settings, exported.said.get(key), hint, "warning")
 
+    def names(self, edges: Iterable[Dependency]) -> str:
+        """The process types that these dependencies lead to, as they stand in a message; empty where there are none."""
+        types = {one.name: one.process.type for one in self.processes}
+        return ", ".join(dict.fromkeys(f"`{types.get(edge.name, edge.name)}`" for edge in edges))
+
     def left_out(self, exported: Exported, target: str, keys: Mapping[str, str | None]) -> Iterator[Problem]:
         """A warning for each of these keys that was given, which the target cannot say; the values are the hints."""
         for key, hint in keys.items():
@@ -137,7 +142,7 @@ class App(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """The files, none of them twice, and the warnings; several that are equal are shown once.
+    """The files, none of them twice, and the warnings; what is said of several processes is shown once.
 
     `names` is a regular expression for what an export of this app can have directly in LOCATION. What has such a name
     and is from an earlier export, but not from this one, is told, as it would be run as well. None: nothing is told.

@@ -19,14 +19,14 @@ import math
 import posixpath
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from procreaper.checks import ExecCheck
 from procreaper.durations import as_seconds
 from procreaper.errors import Problem
 from procreaper.export.deviations import differs, environment_of, is_plain, options_left_out, refuse
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered, slug
-from procreaper.plan import Condition, When
+from procreaper.plan import Condition, Dependency, When
 
 TARGET = "runit"
 # What honcho's scripts look like, and ours without a .reaper.toml.
@@ -203,15 +203,19 @@ def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
         keys["health"] = "a command, as `exec`, becomes the script `check`"
     problems += app.left_out(one, TARGET, keys)
     others = {other.name: other.process for other in app.processes}
-    for edge in process.depends_on:
-        check = health.check if (health := others[edge.name].health) is not None else None
-        if edge.condition is Condition.COMPLETED:
-            message = f"`{process.type}` does not wait until `{edge.name}` is completed: {TARGET} has nothing like it"
-            hint = "run that one in the command of the other, before it"
+
+    def tell(edges: Iterable[Dependency], what: str, hint: str) -> None:
+        if names := app.names(edges):
+            message = f"`depends_on` of `{process.type}`: {TARGET} {what} {names}"
             problems.append(app.warning(one, "depends_on", message, hint))
-        elif edge.condition is Condition.HEALTHY and not isinstance(check, ExecCheck):
-            message = f"`{process.type}` waits only until `{edge.name}` is started: that has no command to check it by"
-            problems.append(app.warning(one, "depends_on", message, "say its health as a command, as `exec`"))
-        if edge.restart:
-            message = f"`{process.type}` is not restarted with `{edge.name}`: {TARGET} has nothing like it"
-            problems.append(app.warning(one, "depends_on", message, "`sv restart` both"))
+
+    def has_command(edge: Dependency) -> bool:
+        health = others[edge.name].health
+        return health is not None and isinstance(health.check, ExecCheck)
+
+    edges = process.depends_on
+    completed = [edge for edge in edges if edge.condition is Condition.COMPLETED]
+    tell(completed, "does not wait for the end of", "run that in the command of the other, before it")
+    unchecked = [edge for edge in edges if edge.condition is Condition.HEALTHY and not has_command(edge)]
+    tell(unchecked, "knows no command for the health, and waits only for the start, of", "say its health as `exec`")
+    tell((edge for edge in edges if edge.restart), "restarts nobody together with", "`sv restart` both")

@@ -173,18 +173,18 @@ def _rank(app: App, one: Exported) -> int:
 def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
     process = one.process
     problems += app.left_out(one, TARGET, LEFT_OUT)
-    for edge in process.depends_on:
-        if edge.condition is not Condition.STARTED or edge.restart:
-            message = f"`{process.type}` is started after `{edge.name}`, but {TARGET} does not wait until that is up"
-            problems.append(app.warning(one, "depends_on", message, "let it try again until what it needs is there"))
+    edges = (edge for edge in process.depends_on if edge.condition is not Condition.STARTED or edge.restart)
+    if names := app.names(edges):
+        message = f"`depends_on` of `{process.type}`: {TARGET} starts {names} first, and waits for nothing else"
+        problems.append(app.warning(one, "depends_on", message, "let it try again until what it needs is there"))
     if one.restart is When.NEVER:
         return
     if process.oneshot:
-        message = f"`{process.type}` is a oneshot: {TARGET} restarts it at once and without limit when it has failed"
+        message = f"`restart` of `{process.type}`: {TARGET} restarts a oneshot at once and without limit"
         problems.append(app.warning(one, "restart", message, 'write `restart = "never"` to have it tried once'))
     elif "backoff" in one.said:
         message = f"`backoff` of `{process.type}` is left out: {TARGET} waits a second longer each time"
         problems.append(app.warning(one, "backoff", message))
     if one.restart is When.ON_FAILURE and any(code > 128 for code in process.success_codes):
-        message = f"`{process.type}` is also restarted after one of these signals: {TARGET} knows exit codes only"
+        message = f"`success_codes` of `{process.type}`: {TARGET} knows exit codes only, and takes signals for failures"
         problems.append(app.warning(one, "success_codes", message))

@@ -215,12 +215,12 @@ def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
     process = one.process
     environment_of(one, problems)
     problems += app.left_out(one, TARGET, LEFT_OUT)
-    for edge in process.depends_on:
-        if edge.condition is Condition.HEALTHY:
-            message = f"`{process.type}` waits only until `{edge.name}` is started: {TARGET} does not check health"
-            problems.append(
-                app.warning(one, "depends_on", message, "`Type=notify` is for programs that tell it themselves")
-            )
+    if names := app.names(edge for edge in process.depends_on if edge.condition is Condition.HEALTHY):
+        message = (
+            f"`depends_on` of `{process.type}`: {TARGET} waits only for the start of {names}, and checks no health"
+        )
+        hint = "`Type=notify` is for programs that tell it themselves"
+        problems.append(app.warning(one, "depends_on", message, hint))
     if "backoff" in one.said and one.restart is not When.NEVER and process.backoff.maximum > process.backoff.initial:
         message = f"`backoff` of `{process.type}` does not double before systemd 254"
         problems.append(app.warning(one, "backoff", message, "take out the `#` of `RestartSteps=` there"))

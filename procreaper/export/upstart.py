@@ -183,10 +183,11 @@ def _respawn(one: Exported) -> Iterator[str]:
 def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
     process = one.process
     problems += app.left_out(one, TARGET, LEFT_OUT)
-    for edge in process.depends_on:
-        if edge.condition is Condition.HEALTHY:
-            message = f"`{process.type}` waits only until `{edge.name}` is started: {TARGET} does not check health"
-            problems.append(app.warning(one, "depends_on", message, "its `post-start` can wait until it is ready"))
-        if edge.restart:
-            message = f"`{process.type}` is not restarted with `{edge.name}`: {TARGET} has nothing like it"
-            problems.append(app.warning(one, "depends_on", message, "restart the app"))
+    if names := app.names(edge for edge in process.depends_on if edge.condition is Condition.HEALTHY):
+        message = (
+            f"`depends_on` of `{process.type}`: {TARGET} waits only for the start of {names}, and checks no health"
+        )
+        problems.append(app.warning(one, "depends_on", message, "`post-start` can wait until a job is ready"))
+    if names := app.names(edge for edge in process.depends_on if edge.restart):
+        message = f"`depends_on` of `{process.type}`: {TARGET} restarts nobody together with {names}"
+        problems.append(app.warning(one, "depends_on", message, "restart the app"))

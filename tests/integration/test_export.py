@@ -71,9 +71,9 @@ def test_it_writes_what_honcho_writes_and_says_so(project: Project, format_: str
 
 
 def test_what_is_written_otherwise_is_told_with_the_reason(project: Project) -> None:
-    project.write("Procfile", APP)
+    project.write("Procfile", f"{APP}other: ruby 'y'\n")
     result = project.run("export", "systemd", "units")
-    warning = "procreaper: warning: the command of `a_b-c` is not written as honcho does: systemd would not leave `'`"
+    warning = "procreaper: warning: the command of `a_b-c`, `other` is not written as honcho does: systemd would not leave `'`"
     assert result.err.startswith(warning)
     assert result.code == 0
 

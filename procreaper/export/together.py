@@ -1,0 +1,41 @@
+"""Warnings that differ in nothing but whom they are about, told once for all of them.
+
+Rules: pure. Whom a warning is about is the first name behind an `of`: "`watch` of `web` is left out". The line is that
+of the first, and all that are told together have the same remedy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from procreaper.errors import Problem
+
+_WHOM = re.compile(r" of (`[^`]+`)(?!`)")
+
+
+def together(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems in the order in which they came up, none twice, and one for all that could be told together.
+
+    >>> [problem.message for problem in together([Problem("`pty` of `web` is lost"), Problem("`pty` of `db` is lost")])]
+    ['`pty` of `web`, `db` is lost']
+    """
+    found: dict[Problem, dict[str, None]] = {}
+    lines: dict[Problem, int | None] = {}
+    for problem in problems:
+        before, name, after = _parts(problem.message)
+        # As it would be without a place and a name: a template, with a NUL in the place of the name.
+        template = problem._replace(message=f"{before}\0{after}" if name else before, line=None)
+        lines.setdefault(template, problem.line)
+        names = found.setdefault(template, {})
+        if name:
+            names[name] = None
+    return [
+        template._replace(message=template.message.replace("\0", ", ".join(names)), line=lines[template])
+        for template, names in found.items()
+    ]
+
+
+def _parts(message: str) -> tuple[str, str, str]:
+    match = _WHOM.search(message)
+    return (message, "", "") if match is None else (message[: match.start(1)], match[1], message[match.end(1) :])
