@@ -110,6 +110,37 @@ def test_everything_that_there_is_to_say(tmp_path: Path) -> None:
     assert "tty" not in web
 
 
+def test_what_is_started_by_hand_has_what_it_needs_in_its_profile(tmp_path: Path) -> None:
+    settings = """
+[defaults]
+autostart = false
+[process.tool]
+command = "tool"
+depends_on = ["cache", "web"]
+[process.cache]
+command = "cache"
+depends_on = ["disk", "log"]
+[process.disk]
+command = "disk"
+concurrency = 2
+[process.log]
+command = "log"
+[process.web]
+autostart = true
+depends_on = ["log"]
+"""
+    app = app_of(tmp_path, "web: web\n", settings=settings)
+    found = {name: service.get("profiles") for name, service in document_of(app)["services"].items()}
+    # Whatever the web server needs is started with it.
+    assert found == {
+        "web": None,
+        "tool": ["tool"],
+        "cache": ["tool", "cache"],
+        "disk": ["tool", "cache", "disk"],
+        "log": None,
+    }
+
+
 def test_everything_that_cannot_be_said_is_told_with_its_place(tmp_path: Path) -> None:
     places = [line.split("\n")[0] for line in told(render(full_app(tmp_path))).split("\n") if "warning" in line]
     expected = {

@@ -87,6 +87,10 @@ class _Services:
         self._publishers = {
             port: workload.name for workload in workloads for port in workload.ports if port == workload.first.port
         }
+        self._profiles: dict[str, dict[str, None]] = {workload.name: {} for workload in workloads}
+        for workload in workloads:
+            if not workload.first.autostart:
+                self._enable(workload, workload.name)
         self._secrets: dict[str, set[str]] = {}
         for workload in workloads:
             for name, value in environment_of(workload.first).items():
@@ -97,8 +101,8 @@ class _Services:
         """The service of one workload."""
         app, exported, process = self._app, workload.first, workload.process
         service: dict[str, Value] = {"build": "."} if app.image is None else {"image": escaped(app.image)}
-        if not exported.autostart:
-            service["profiles"] = [workload.name]
+        if profiles := self._profiles[workload.name]:
+            service["profiles"] = list(profiles)
         service["command"] = [escaped(text) for text in argv_of(app, exported)]
         directory = directory_of(app, process)
         if directory is not None and directory.startswith("/"):
@@ -130,6 +134,16 @@ class _Services:
             self._unsaid.add(exported, "backoff", "how long compose waits before a restart is its own affair")
         self._unsaid.add_common(exported)
         return service
+
+    def _enable(self, workload: Workload, profile: str) -> None:
+        """Give the profile to a service, and to whatever it needs: compose refuses a profile in which that is not."""
+        waiting = [workload]
+        while waiting:
+            one = waiting.pop()
+            if one.first.autostart or profile in self._profiles[one.name]:
+                continue
+            self._profiles[one.name][profile] = None
+            waiting += [self._workloads[need.name] for need in one.process.depends_on if need.name in self._workloads]
 
     def _environment(self, workload: Workload) -> dict[str, Value]:
         found: dict[str, Value] = {}
