@@ -47,7 +47,7 @@ def find_missing(
                 continue
             count = names.counts[missing[0].type]
             message = f"`{name}` depends on `{need.name}`, but the concurrency of `{missing[0].type}` is {count}"
-            hint = f"run more of it, or start without it: `-x {need.name}`" if count == 0 else "run more of it"
+            hint = f"run more of it, or leave it out: `start -x {need.name}`" if count == 0 else "run more of it"
             problems.append(_problem(settings, need, message, hint))
     return problems
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from procreaper.cli.problems import complain, report
 from procreaper.cli.project import examined
 from procreaper.config import Options, refuse_errors
+from procreaper.errors import Problem
 from procreaper.export.application import Choices, make_app
 from procreaper.export.formats import find_exporter
 from procreaper.export.together import together
@@ -30,8 +31,11 @@ def export(
     exporter = find_exporter(format_, template_dir)
     project, configuration = examined(options)
     report(refuse_errors(configuration.warnings))
-    rendered = exporter.render(make_app(project, configuration, options, choices))
+    app = make_app(project, configuration, options, choices)
+    rendered = exporter.render(app)
     report(together(rendered.warnings))
+    if not app.processes:
+        report([Problem("no process is exported, as the concurrency of all of them is 0", level="warning")])
     report(write_files(location, rendered.files, force=force, tell=_tell, names=rendered.names))
     return 0
 

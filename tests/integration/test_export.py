@@ -73,8 +73,18 @@ def test_it_writes_what_honcho_writes_and_says_so(project: Project, format_: str
 def test_what_is_written_otherwise_is_told_with_the_reason(project: Project) -> None:
     project.write("Procfile", f"{APP}other: ruby 'y'\n")
     result = project.run("export", "systemd", "units")
-    warning = "procreaper: warning: the command of `a_b-c`, `other` is not written as honcho does: systemd would not leave `'`"
-    assert result.err.startswith(warning)
+    warning = "the command of `a_b-c`, `other` is not written as honcho does: systemd would not leave `'` as it is\n"
+    assert result.err.startswith(f"procreaper: warning: {warning}")
+    assert result.code == 0
+
+
+@pytest.mark.parametrize("format_", [*FORMATS, "launchd", "compose"])
+def test_an_export_of_no_process_at_all_is_told_of(project: Project, format_: str) -> None:
+    project.write("Procfile", APP)
+    result = project.run("export", "-m", "web=0", format_, "out")
+    assert result.err.startswith(
+        "procreaper: warning: no process is exported, as the concurrency of all of them is 0\n"
+    )
     assert result.code == 0
 
 
