@@ -66,7 +66,7 @@ class Lifecycle(NamedTuple):
     told: bool = False
     killed: bool = False
     out_of_reach: bool = False
-    checkup: Checkup | None = None
+    checkup: "Checkup | None" = None
     up_since: float | None = None
     retries: int = 0
     restarts: int = 0
