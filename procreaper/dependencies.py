@@ -43,7 +43,7 @@ def lost(members: Members) -> Members:
     while more := {
         name: lifecycle.skip(life, f"{cause.process.name} {with_reason(cause.state, cause.reason)}")
         for name, life in members.items()
-        if life.state is State.PENDING and not life.has_run and name not in skipped
+        if life.process.depends_on and life.state is State.PENDING and not life.has_run and name not in skipped
         if (cause := _lost_cause(members, skipped, life)) is not None
     }:
         skipped |= more

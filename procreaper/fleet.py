@@ -284,6 +284,9 @@ def _launch(fleet: Fleet, now: float) -> Step:
     for name, life in fleet.members.items():
         if not (life.wanted and life.state is State.PENDING):
             continue
+        if free <= 0 and life.reason is ABOUT_TO_START and not life.process.depends_on:
+            # It waits for the launch of others and for nothing else: of a hundred, most do so most of the time.
+            continue
         if life.held_until is not None and now < life.held_until:
             continue
         waits_for = dependencies.missing(fleet.members, life)
@@ -306,8 +309,11 @@ def _hooks(before: Members, after: Members) -> list[Action]:
     """The hooks of those that came up, will be tried again, or have failed for good, in this step."""
     actions: list[Action] = []
     for name, life in after.items():
-        hooks, earlier = life.process.hooks, before.get(name)
-        if hooks is None or earlier is None or life.state is earlier.state:
+        hooks = life.process.hooks
+        if hooks is None:
+            continue
+        earlier = before.get(name)
+        if earlier is None or life.state is earlier.state:
             continue
         match life.state:
             case State.RUNNING | State.HEALTHY if not earlier.came_up and not life.process.oneshot:
