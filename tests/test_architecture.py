@@ -43,6 +43,7 @@ LAYERS = {
     "procreaper.differences": "rule",
     "procreaper.reloading": "rule",
     "procreaper.snapshot": "rule",
+    "procreaper.telling": "rule",
     "procreaper.watching": "rule",
     "procreaper.globs": "rule",
     "procreaper.ignoring": "rule",
@@ -286,39 +287,10 @@ HEAVY = frozenset(
 )
 # What of ours a process does without that only starts, writes and ends.
 UNNEEDED = frozenset(
-    {
-        "checks",
-        "checkup",
-        "child.console",
-        "child.detached",
-        "cli.control",
-        "command",
-        "control.protocol",
-        "control.requests",
-    }
-    | {
-        "control.server",
-        "diagnosis",
-        "differences",
-        "dotenv",
-        "errands",
-        "health",
-        "http",
-        "output.files",
-        "output.log",
-    }
-    | {
-        "pseudoterminal",
-        "records",
-        "reloading",
-        "renewal",
-        "schema",
-        "screen",
-        "settings",
-        "snapshot",
-        "status",
-        "watch",
-    }
+    {"checks", "checkup", "child.console", "child.detached", "child.roles", "cli.control", "command"}
+    | {"control.protocol", "control.requests", "control.server", "diagnosis", "differences", "dotenv", "errands"}
+    | {"health", "http", "needs", "output.files", "output.log", "pseudoterminal", "reaper.chores", "records"}
+    | {"reloading", "renewal", "schema", "screen", "settings", "snapshot", "status", "watch"}
 )
 LATER = frozenset({"asyncio", "logging", "socket", "subprocess", "threading", "procreaper.reaper", "procreaper.output"})
 PROBE = """

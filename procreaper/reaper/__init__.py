@@ -5,10 +5,10 @@ decided. It decides nothing itself. Only this module holds the fleet, the `TaskG
 the monotonic clock that the rules are fed with.
 
 Theory of operation. The next deadline is derived from the fleet before every wait, so that no stale timer can exist. So
-is what is told, by comparing each process before and after a step. With a new plan the files are watched anew. What is
-printed by a process that is suspected of writing the files that it is restarted for is withheld for a while
-(`changes`). However the loop ends, `finally` kills every group that is left, but for those that may live on, and waits
-for it. Hooks and stop commands that are still under way at the end are given `LAST_COMMANDS` seconds.
+is what is told, by comparing each process before and after a step (`telling`). With a new plan the files are watched
+anew. What is printed by a process that is suspected of writing the files that it is restarted for is withheld for a
+while (`changes`). However the loop ends, `finally` kills every group that is left, but for those that may live on, and
+waits for it. Hooks and stop commands that are still under way at the end are given `LAST_COMMANDS` seconds.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from procreaper import fleet as rules
+from procreaper import telling
 from procreaper.child import BIG_READ
 from procreaper.child.attendance import Attendance
 from procreaper.events import (
@@ -30,7 +31,6 @@ from procreaper.events import (
     Announce,
     CancelCheck,
     CancelPreparation,
-    Checked,
     CheckFinished,
     ChildExited,
     Event,
@@ -39,13 +39,11 @@ from procreaper.events import (
     LetGo,
     Message,
     Notice,
-    PreparationEnded,
     Reload,
     Removed,
     Restart,
     RunBegan,
     RunCheck,
-    RunEnded,
     RunHook,
     RunPreparation,
     RunStopCommand,
@@ -58,13 +56,11 @@ from procreaper.events import (
     State,
     Stop,
     Tick,
-    Transition,
 )
 from procreaper.life import Lifecycle
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
 from procreaper.output.withholding import Withholding
 from procreaper.plan import Plan, Process, Watch
-from procreaper.policy import describe
 from procreaper.reaper.children import Children
 
 if TYPE_CHECKING:
@@ -72,7 +68,7 @@ if TYPE_CHECKING:
 
     from procreaper.child.console import Attachment
     from procreaper.child.roles import Custody
-    from procreaper.errands import Errand
+    from procreaper.reaper.chores import Chores
     from procreaper.status import Status
 
 Result = TypeVar("Result")
@@ -130,11 +126,9 @@ class Owner:
         self._ends: dict[str, Exit] = {}
         # The run that each was in when somebody last asked for its end, or for another run.
         self._asked_in: dict[str, int] = {}
-        self._checks: dict[str, asyncio.Task[None]] = {}
         self._watching: asyncio.Task[None] | None = None
         self._watches: dict[str, Watch] = {}
-        self._commands: set[asyncio.Task[bool]] = set()
-        self._preparations: dict[str, asyncio.Task[None]] = {}
+        self._chores: Chores | None = None
         self._commands_until: float | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._companions: set[asyncio.Task[Any]] = set()
@@ -258,8 +252,9 @@ class Owner:
                     while self._inbox:
                         self._step(self._inbox.popleft(), tasks)
             finally:
-                commands = (*self._checks.values(), *self._commands, *self._preparations.values())
-                for task in (*commands, *self._companions):
+                if self._chores is not None:
+                    self._chores.cancel()
+                for task in self._companions:
                     task.cancel()
                 if self._watching is not None:
                     self._watching.cancel()
@@ -273,7 +268,7 @@ class Owner:
     def _over(self) -> bool:
         if not self._fleet.finished or (self._stays and not self._fleet.shutting_down):
             return False
-        if not self._commands:
+        if self._chores is None or not self._chores.under_way:
             return True
         if self._commands_until is None:
             self._commands_until = self._loop.time() + LAST_COMMANDS
@@ -310,8 +305,8 @@ class Owner:
                 self._tell_end(before[name], event)
             if name in after:
                 self._tell_difference(before.get(name) or Lifecycle(after[name].process), after[name])
-        if self._explains and self._fleet.culprit is not None and not was_shutting_down:
-            self._tell_culprit(after[self._fleet.culprit])
+        if self._explains and not was_shutting_down and (said := telling.culprit(self._fleet)):
+            self.say(said)
         for action in actions:
             self._perform(action, tasks)
         for name in gone:
@@ -320,30 +315,11 @@ class Owner:
             self._follow_files(tasks)
 
     def _tell_end(self, life: Lifecycle, event: ChildExited | GroupEnded | SpawnFailed) -> None:
-        """Tell of the end of a run: of one that was told to end, when its whole group has; else when the child has."""
         self._withholding.end(event.name)
-        # From the event and not from the difference: in the same step the next run may have been launched.
-        if isinstance(event, SpawnFailed):
-            end, reason = Exit(code=event.code), event.error
-        else:
-            told_later = isinstance(event, ChildExited) and event.leftovers and life.state is State.STOPPING
-            told_before = isinstance(event, GroupEnded) and event.name not in self._ends
-            if isinstance(event, ChildExited):
-                self._ends[event.name] = event.exit
-            if told_later or told_before:
-                return
-            end = self._ends.pop(event.name)
-            reason = describe(end)
-        self._publish(RunEnded(time.time(), event.name, life.pid, end, reason, life.asked_to_end))
-        self._attendance.end(event.name, reason)
-
-    def _tell_culprit(self, culprit: Lifecycle) -> None:
-        """Tell whose end has ended the app; where nothing else has to end for it, that goes without saying."""
-        if all(life is culprit or life.settled for life in self._fleet.members.values()):
-            return
-        # Where it has been tried again, how it has ended is told in any case.
-        how = "" if culprit.retries else f"{culprit.cause}; "
-        self.say(f"{culprit.process.name}: {how}its end ends the app")
+        notice = telling.end(life, event, self._ends, time.time())
+        if notice is not None:
+            self._publish(notice)
+            self._attendance.end(event.name, notice.reason)
 
     def _tell_difference(self, before: Lifecycle, after: Lifecycle) -> None:
         name = after.process.name
@@ -356,12 +332,8 @@ class Owner:
             self._withholding.end(name)
         if after.out_of_reach and not before.out_of_reach:
             self.say(f"{name} is {after.reason}")
-        if after.state is not before.state or after.reason != before.reason:
-            backoff = after.process.backoff.wait(after.retries) if after.state is State.RESTARTING else None
-            notice = Transition(now, name, before.state, after.state, after.reason, after.retries, backoff)
-            restart = after.because if after.restarts > before.restarts else None
-            end = after.verdict or after.exit
-            self._publish(notice._replace(exit=end, reason_before=before.reason, restart=restart))
+        if (notice := telling.transition(before, after, now)) is not None:
+            self._publish(notice)
 
     def _perform(self, action: Action, tasks: asyncio.TaskGroup) -> None:
         match action:
@@ -375,10 +347,9 @@ class Owner:
                     self._withhold(self._fleet.members[name])
                 self._children.current(name).signal(number, only_main=only_main)
             case RunCheck(name=name, run=run):
-                check = self._check(self._fleet.members[name], run, self._checks.get(name))
-                self._checks[name] = tasks.create_task(check, name=f"check {name}")
+                self._beside(tasks).check(self._fleet.members[name], run)
             case CancelCheck(name=name):
-                self._checks[name].cancel()
+                self._beside(tasks).cancel_check(name)
                 # The next one may be of the same run.
                 checked = [fact for fact in self._inbox if isinstance(fact, CheckFinished) and fact.name == name]
                 for fact in checked:
@@ -390,21 +361,36 @@ class Owner:
                 # It is about the run as it began.
                 process = life.parting or life.process
                 if process.ending.command is not None:
-                    self._begin_errand("stop command", process, process.ending.command, {}, tasks)
+                    self._beside(tasks).run("stop command", process, process.ending.command)
             case RunPreparation(name=name, command=command):
-                process = self._fleet.members[name].process
-                self._preparations[name] = tasks.create_task(self._prepare(process, command), name=f"prepare {name}")
+                self._beside(tasks).prepare(self._fleet.members[name].process, command)
             case CancelPreparation(name=name):
-                self._preparations[name].cancel()
+                self._beside(tasks).cancel_preparation(name)
             case Announce(name=name, text=text):
                 self.say(f"{name}: {text}")
             case RunHook(name=name, command=command, exit_code=code, retries=retries):
                 variables = {"REAPER_NAME": name, "REAPER_RETRIES": str(retries)}
                 if code is not None:
                     variables["REAPER_EXIT_CODE"] = str(code)
-                self._begin_errand("hook", self._fleet.members[name].process, command, variables, tasks)
+                self._beside(tasks).run("hook", self._fleet.members[name].process, command, variables)
             case _:
                 assert_never(action)
+
+    def _beside(self, tasks: asyncio.TaskGroup) -> Chores:
+        if self._chores is None:
+            # Not at the top: most processes have neither checks nor hooks.
+            from procreaper.reaper.chores import Chores
+
+            self._chores = Chores(
+                tasks,
+                post=self.post,
+                publish=self._publish,
+                tell=self._withholding.pass_on,
+                say=self.say,
+                is_held=lambda name: self._children.current(name).held,
+                ended=self._arrived.set,
+            )
+        return self._chores
 
     def _is_quiet(self, process: Process) -> bool:
         """Whether nobody has to take what it writes before more is read."""
@@ -453,8 +439,8 @@ class Owner:
         self._started.pop(name, None)
         self._ends.pop(name, None)
         self._asked_in.pop(name, None)
-        self._checks.pop(name, None)
-        self._preparations.pop(name, None)
+        if self._chores is not None:
+            self._chores.forget(name)
         self._children.forget(name)
 
     def _follow_files(self, tasks: asyncio.TaskGroup) -> None:
@@ -473,8 +459,6 @@ class Owner:
 
         await watch(watches, post=self.post, say=self.say, logs=self._logs)
 
-    # Health checks.
-
     def _listening(self, process: Process, run: int) -> Callable[[Notice], bool]:
         """`publish` for one run, which also looks for the line that tells that it is ready."""
         if process.health is None or process.health.log is None:
@@ -482,56 +466,6 @@ class Owner:
         from procreaper.health.log import listening
 
         return listening(process.health.log.pattern, process.name, run, self.post, self._withholding.pass_on)
-
-    async def _check(self, life: Lifecycle, run: int, previous: asyncio.Task[None] | None) -> None:
-        from procreaper.checks import Target
-        from procreaper.command import execute
-        from procreaper.errands import environment_of
-        from procreaper.health import examine
-
-        process, health, pid = life.process, life.process.health, life.pid
-        if health is None or pid is None:
-            raise RuntimeError(f"{process.name} has nothing to check")
-        if previous is not None and not previous.done():
-            # One that was cancelled may still be ending its command.
-            await asyncio.wait([previous])
-        target = Target(process.name, pid, environment_of(process), process.cwd)
-        began = time.perf_counter()
-        error = await examine(health, target, execute=execute)
-        duration = time.perf_counter() - began
-        # Somebody looks at it with a debugger, or has stopped it: it cannot answer, and is not to be killed for that.
-        skipped = error is not None and self._children.current(process.name).held
-        if not skipped:
-            self._publish(Checked(time.time(), process.name, error, duration))
-        self.post(CheckFinished(process.name, run, error, skipped))
-
-    # Hooks and stop commands.
-
-    def _begin_errand(
-        self, kind: str, process: Process, command: str, variables: Mapping[str, str], tasks: asyncio.TaskGroup
-    ) -> None:
-        from procreaper.errands import Errand
-
-        errand = Errand(kind, process, command, variables)
-        task = tasks.create_task(self._run_errand(errand), name=f"{kind} {process.name}")
-        self._commands.add(task)
-        task.add_done_callback(self._errand_ended)
-
-    def _errand_ended(self, task: asyncio.Task[bool]) -> None:
-        self._commands.discard(task)
-        self._arrived.set()
-
-    async def _run_errand(self, errand: Errand) -> bool:
-        from procreaper.command import execute
-        from procreaper.errands import run
-
-        return await run(errand, execute=execute, tell=self._withholding.pass_on, say=self.say)
-
-    async def _prepare(self, process: Process, command: str) -> None:
-        from procreaper.errands import Errand
-
-        errand = Errand("watch command", process, command, failing=", so nothing is restarted")
-        self.post(PreparationEnded(process.name, succeeded=await self._run_errand(errand)))
 
     def _may_live_on(self, name: str) -> bool:
         """Whether the run of a process may be left: of one that is detached, unless somebody has asked for its end."""
