@@ -84,7 +84,7 @@ LAYERS = {
     "procreaper.screen": "hand",
     "procreaper.watch.*": "hand",
     "procreaper.guard": "hand",
-    "procreaper.orphans": "hand",
+    "procreaper.orphans.*": "hand",
     "procreaper.usage": "hand",
     "procreaper.health.*": "hand",
     "procreaper.output.*": "hand",

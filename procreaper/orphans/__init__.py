@@ -27,17 +27,8 @@ from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from procreaper.kinship import (
-    DETACHED,
-    GUARD,
-    VARIABLE,
-    Seen,
-    below,
-    enumerate_programs,
-    find_relatives,
-    find_variable,
-    parse_stat,
-)
+from procreaper.kinship import DETACHED, GUARD, VARIABLE, Seen, below, enumerate_programs
+from procreaper.orphans.relatives import Relatives, see
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,7 +42,6 @@ GRACE = 1.0
 PAUSE, KILL_TIMEOUT = 0.05, 2.0
 # How often somebody without an environment is looked at before it is believed to have none.
 MOST_LOOKS = 3
-READ_SIZE = 4096
 
 
 def add_mark(environment: MutableMapping[str, str]) -> str:
@@ -123,14 +113,8 @@ class Orphans:
         self._told: dict[str, dict[int, tuple[int, str]]] = {}
         # As of the last look, which is good for the rest of this turn of the loop.
         self._is_fresh = False
-        self._relatives: dict[int, Seen] = {}
+        self._relatives = Relatives()
         self._adopted: dict[int, Seen] = {}
-        # Those who do not descend from us; the number that a process was given last when they were found; and whether
-        # that can be believed, as it cannot where a container has a load average of its own.
-        self._foreign: set[int] = set()
-        self._newest: int | None = None
-        self._tells_births: bool | None = None
-        self._paths: dict[tuple[int, int], str] = {}
         self._waiting: set[tuple[int, int]] = set()
         self._reaping: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -154,10 +138,9 @@ class Orphans:
         self._spared.discard(group)
         self._groups.add(group)
         self._adopted.pop(group, None)
-        seen = _see(group)
+        seen = see(group)
         self._enlist(group, -group, 0 if seen is None else seen.start)
-        if self._tells_births is None:
-            self._tells_births = _newest() >= group
+        self._relatives.born(group)
         self._began_again = True
         if self._timer is None and sys.platform == "linux":
             self._look_later()
@@ -190,8 +173,8 @@ class Orphans:
         self._sent.pop(path, None)
         if told := self._told.pop(path, None):
             # Here it is known for certain whose they were to wait for.
-            for pid in told.keys() & self._relatives.keys():
-                if self._relatives[pid].is_zombie and self._is_adopted(self._relatives[pid]):
+            for pid in told.keys() & self._relatives.seen.keys():
+                if self._relatives.seen[pid].is_zombie and self._is_adopted(self._relatives.seen[pid]):
                     _reap(pid)
             self._say(f"ended {_names(told)}, which {name} had left behind")
         return False
@@ -235,8 +218,8 @@ class Orphans:
     def _find(self, path: str) -> dict[int, str]:
         """The adopted whose path begins with this one, and all their descendants; pids with names of programs."""
         self._look()
-        roots = [pid for pid, seen in self._adopted.items() if self._path_of(pid, seen).startswith(path)]
-        return below(self._relatives, roots, self._is_spared) if roots else {}
+        roots = [pid for pid, seen in self._adopted.items() if self._relatives.path_of(pid, seen).startswith(path)]
+        return below(self._relatives.seen, roots, self._is_spared) if roots else {}
 
     def _look(self) -> None:
         """See who was adopted."""
@@ -244,10 +227,10 @@ class Orphans:
             return
         self._is_fresh = True
         self._loop.call_soon(self._grow_stale)
-        self._see_relatives()
+        self._relatives.look(self._groups)
         adopted = {
             pid: seen
-            for pid, seen in self._relatives.items()
+            for pid, seen in self._relatives.seen.items()
             if self._is_adopted(seen)
             and not seen.is_zombie
             and seen.group not in self._groups
@@ -259,25 +242,6 @@ class Orphans:
             if pid not in self._adopted or self._adopted[pid].start != seen.start:
                 self._enlist(pid, -pid if seen.group == pid else pid, seen.start)
         self._adopted = adopted
-        self._paths = {key: path for key, path in self._paths.items() if key[0] in self._relatives}
-
-    def _see_relatives(self) -> None:
-        """Look at whoever may descend from us. The leaders of groups do; who is in a group is what it was."""
-        newest = _newest()
-        if newest == self._newest and self._tells_births:
-            # Nobody was born since.
-            pids = set(self._relatives)
-        else:
-            pids = {int(pid) for pid in os.listdir("/proc") if pid.isdecimal()}
-            self._foreign &= pids
-            pids -= self._foreign
-        pids -= self._groups
-        seen = {pid: each for pid, each in self._relatives.items() if each.group in self._groups and pid in pids}
-        seen |= {pid: each for pid in pids - seen.keys() if (each := _see(pid)) is not None}
-        self._relatives, foreign = find_relatives(seen, os.getpid(), self._groups, self._foreign)
-        self._foreign |= foreign
-        # Who could not be placed is looked for again.
-        self._newest = newest if len(self._relatives) + len(foreign) == len(seen) else None
 
     def _is_adopted(self, seen: Seen) -> bool:
         # Whoever is of our own session was started by other means than ours, such as a plug-in's.
@@ -287,12 +251,12 @@ class Orphans:
         """Whether it belongs to a detached process, or is the guard of a procreaper."""
         if seen.session in self._spared:
             return True
-        path = self._path_of(pid, seen)
+        path = self._relatives.path_of(pid, seen)
         return path == GUARD or path.startswith(DETACHED)
 
     def _has_doubts(self) -> bool:
         """Whether somebody has no environment: in the midst of an execution, if not by choice."""
-        return any((pid, seen.start) not in self._paths for pid, seen in self._adopted.items())
+        return any(not self._relatives.knows_path(pid, seen) for pid, seen in self._adopted.items())
 
     def _grow_stale(self) -> None:
         self._is_fresh = False
@@ -311,23 +275,13 @@ class Orphans:
         if self._began_again:
             self._look_later()
 
-    def _path_of(self, pid: int, seen: Seen) -> str:
-        path = self._paths.get((pid, seen.start))
-        if path is None:
-            environment = _read(f"/proc/{pid}/environ")
-            path = os.fsdecode(find_variable(environment, VARIABLE))
-            # In the midst of an execution there is no environment.
-            if environment:
-                self._paths[pid, seen.start] = path
-        return path
-
     # Reaping.
 
     def _child_ended(self) -> None:
         """Reap the adopted that have ended, as far as they can be seen at once."""
         self._wake()
         while (ended := _peek()) is not None:
-            seen = _see(ended)
+            seen = see(ended)
             if seen is None or ended in self._groups or not self._is_ours_to_reap(ended, seen):
                 # Somebody else is about to, and hides those behind it.
                 if self._reaping is None:
@@ -337,11 +291,9 @@ class Orphans:
 
     def _reap_all(self) -> None:
         """Reap those that were hidden, and those that nobody else has waited for."""
-        self._relatives.clear()
-        self._newest = None
-        self._see_relatives()
+        self._relatives.look_at_all(self._groups)
         waiting = set()
-        for pid, seen in self._relatives.items():
+        for pid, seen in self._relatives.seen.items():
             if seen.is_zombie and self._is_adopted(seen):
                 if self._is_ours_to_reap(pid, seen) or (pid, seen.start) in self._waiting:
                     _reap(pid)
@@ -389,31 +341,3 @@ def _peek() -> int | None:
 def _reap(pid: int) -> None:
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-
-
-def _newest() -> int:
-    """The number that was given out last, to a process or to a thread; 0 where nobody tells."""
-    number = _read("/proc/loadavg").rpartition(b" ")[2]
-    return int(number or 0)
-
-
-def _see(pid: int) -> Seen | None:
-    return parse_stat(_read(f"/proc/{pid}/stat"))
-
-
-def _read(path: str) -> bytes:
-    """What a file in /proc holds; nothing where there is no such file, or no such process any more."""
-    try:
-        # A third of the time that a file object takes, which counts where there are a hundred processes.
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return b""
-    try:
-        data = os.read(descriptor, READ_SIZE)
-        while len(data) % READ_SIZE == 0 and (more := os.read(descriptor, READ_SIZE)):
-            data += more
-        return data
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
