@@ -1,15 +1,16 @@
 """What differs between two plans: who comes, who goes, who needs a new run for it, and which settings are others.
 
 Rules: pure, and the one definition of what a running child cannot take over. Settings are told in the words of
-`.reaper.toml`; of variables the names only, because their values may be secrets.
+`.reaper.toml`; of variables the names only, because their values may be secrets. That a process depends on one more of
+a type, or on one fewer, since there are so many of that now, is no setting of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from procreaper.plan import Plan, Process
+from procreaper.plan import Condition, Dependency, Plan, Process
 
 # What the child itself has: it was given that when it was spawned.
 OF_THE_CHILD = ("command", "env", "cwd", "pty", "detached")
@@ -35,8 +36,11 @@ def compare(old: Plan, new: Plan) -> Differences:
     """What differs between the plan that runs and a new one."""
     before = {process.name: process for process in old.processes}
     after = {process.name: process for process in new.processes}
+    moved = before.keys() ^ after.keys()
     changed = {
-        name: words for name, process in after.items() if name in before and (words := _words(before[name], process))
+        name: words
+        for name, process in after.items()
+        if name in before and (words := _words(before[name], process, moved))
     }
     restarted = tuple(name for name in changed if needs_restart(before[name], after[name]))
     return Differences(
@@ -67,9 +71,24 @@ def _log_path(process: Process) -> str | None:
     return None if process.log is None else process.log.path
 
 
-def _words(old: Process, new: Process) -> tuple[str, ...]:
+def _words(old: Process, new: Process, moved: Collection[str]) -> tuple[str, ...]:
     fields = [field for field in Process._fields if getattr(old, field) != getattr(new, field)]
+    if "depends_on" in fields and _follows(old, new, moved):
+        fields.remove("depends_on")
     return tuple(_variables(old, new) if field == "env" else WORDS.get(field, field) for field in fields)
+
+
+def _follows(old: Process, new: Process, moved: Collection[str]) -> bool:
+    """Whether it depends on the same as before, of which only the number is another."""
+    return _edges(old) == _edges(new) and _staying(old, moved) == _staying(new, moved)
+
+
+def _edges(process: Process) -> set[tuple[str, Condition, bool]]:
+    return {(Process(edge.name, "").type, edge.condition, edge.restart) for edge in process.depends_on}
+
+
+def _staying(process: Process, moved: Collection[str]) -> list[Dependency]:
+    return [edge for edge in process.depends_on if edge.name not in moved]
 
 
 def _variables(old: Process, new: Process) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from procreaper.checks import Health, LogCheck, TCPCheck
 from procreaper.differences import compare, needs_restart
-from procreaper.plan import Backoff, Dependency, Ending, Hooks, LogFile, Plan, Process, Watch, When
+from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, LogFile, Plan, Process, Watch, When
 
 WEB = Process("web", "run", env={"PORT": "5000", "KEY": "secret"})
 TCP, LOG = TCPCheck(":80"), LogCheck("ready")
@@ -66,6 +66,37 @@ def test_who_comes_who_goes_and_who_stays_are_told_in_the_order_of_the_plans() -
     a, b, c, d = (Process(name, "run") for name in "abcd")
     found = compare(Plan((a, b, c)), Plan((d, c._replace(quiet=True), b)))
     assert (found.added, found.removed, found.updated, found.unchanged) == (("d",), ("a",), ("c",), ("b",))
+
+
+ONE, TWO = Dependency("db.1"), Dependency("db.2")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ([ONE], [ONE, TWO], False),
+        ([ONE, TWO], [ONE], False),
+        # Those are settings.
+        ([ONE], [ONE, TWO._replace(condition=Condition.HEALTHY)], True),
+        ([ONE], [ONE._replace(restart=True), TWO], True),
+        ([], [TWO], True),
+        ([ONE], [], True),
+    ],
+)
+def test_that_there_are_more_or_fewer_of_what_it_depends_on_is_no_setting(
+    before: list[Dependency], after: list[Dependency], *, told: bool
+) -> None:
+    old, new = WEB._replace(depends_on=tuple(before)), WEB._replace(depends_on=tuple(after))
+    gone = {edge.name for edge in before} | {"db.1"}
+    come = {edge.name for edge in after} | {"db.1"}
+    plans = [Plan((process, *(Process(name, "db") for name in names))) for process, names in ((old, gone), (new, come))]
+    assert compare(*plans).changed == ({"web": ("depends_on",)} if told else {})
+
+
+def test_to_depend_on_another_one_that_was_there_before_is_a_setting() -> None:
+    databases = (Process("db.1", "db"), Process("db.2", "db"))
+    old, new = WEB._replace(depends_on=(ONE,)), WEB._replace(depends_on=(TWO,))
+    assert compare(Plan((old, *databases)), Plan((new, *databases))).updated == ("web",)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,15 @@ def test_scale_starts_and_removes_and_the_others_run_on(project: Project) -> Non
     program.stop()
 
 
+def test_scale_says_nothing_of_those_that_depend_on_what_there_is_more_of(project: Project) -> None:
+    program = app(project, '[process.web]\ndepends_on = ["db"]\n')
+    program.wait_for("ready", count=2)
+    for count in (2, 1):
+        result = project.run("scale", f"db={count}")
+        assert (result.code, "web" in result.out) == (0, False), result.out
+    program.stop()
+
+
 def test_an_app_that_is_scaled_to_nothing_goes_on(project: Project) -> None:
     program = app(project, web=STAYS)
     program.wait_for("ready")
