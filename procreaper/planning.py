@@ -6,6 +6,8 @@ Rules: pure. Which types are in the plan, and in which order, decides about thei
     some named         those, in the order in which they were named, as honcho does
     ... that need      these and those, in the order of the files: they stand to each other as in a whole start
         others
+    some asked for     behind all of these, so that nobody who runs has another port for it
+        since
 
 What waits for a process that is left out (`-x`, `--no-deps`) does not wait for it.
 """
@@ -51,7 +53,8 @@ class ProcessType(NamedTuple):
 class Choices(NamedTuple):
     """What the command line asks for. `counts` has every type; `timeout` and `pty` None leave it to the settings.
 
-    `scaled` are the types of which somebody has asked for so many since: all of those start.
+    `scaled` are the types of which somebody has asked for so many since: all of those start. `joined` are names that
+    somebody has asked for since, in that order; one that there is no more is passed over.
     """
 
     counts: Mapping[str, int]
@@ -67,6 +70,7 @@ class Choices(NamedTuple):
     no_watch: bool = False
     pty: bool | None = None
     scaled: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
 
 
 class Surroundings(NamedTuple):
@@ -123,6 +127,7 @@ class _Planner:
         if self._settings is not None:
             self.problems += check_groups(self._settings, self._types)
         named = self._named()
+        self._joined = [member for name in choices.joined for member in names.find(name) or ()]
         excluded = names.find_all("-x", choices.exclude, self.problems)
         self._quiet = names.find_all("-q", choices.quiet, self.problems)
         self._can_die = self._flagged("--can-die", choices.can_die)
@@ -178,17 +183,19 @@ class _Planner:
         """The types in the plan, in the order that gives them their ports."""
         if not self._choices.names:
             return list(self._types.values())
-        wanted = dict.fromkeys(member.type for member in named)
-        if not self._choices.no_deps:
-            without = {member.type for member in excluded if member.number is None}
-            edges = {
-                name: [member.type for _, members in found for member in members if member.type not in without]
-                for name, found in needs.items()
-            }
-            needed = reachable(wanted, edges)
-            if len(needed) > len(wanted):
-                return [kind for name, kind in self._types.items() if name in needed]
-        return [self._types[name] for name in wanted]
+        without = {member.type for member in excluded if member.number is None}
+        edges = {
+            name: [member.type for _, members in found for member in members if member.type not in without]
+            for name, found in ({} if self._choices.no_deps else needs).items()
+        }
+        chosen = dict.fromkeys(member.type for member in named)
+        needed = reachable(chosen, edges)
+        if len(needed) > len(chosen):
+            chosen = dict.fromkeys(name for name in self._types if name in needed)
+        for member in self._joined:
+            needed = reachable((member.type,), edges)
+            chosen.update(dict.fromkeys(name for name in self._types if name in needed))
+        return [self._types[name] for name in chosen]
 
     def _processes(self, kinds: Sequence[ProcessType]) -> list[Process]:
         by_name = {kind.name: kind for kind in kinds}
@@ -279,9 +286,9 @@ class _Planner:
         else:
             wanted = [process.name for process in processes if self._starts_by_itself(process.type)]
         wanted = [name for name in wanted if name not in left_out]
-        if self._choices.scaled:
-            by_scale = {process.name for process in processes if process.type in self._choices.scaled}
-            wanted = [process.name for process in processes if process.name in by_scale.union(wanted)]
+        if self._choices.scaled or self._joined:
+            since = {process.name for process in processes if self._was_asked_for(process)}
+            wanted = [process.name for process in processes if process.name in since.union(wanted)]
         without = left_out
         if self._choices.no_deps:
             without = {process.name for process in processes} - set(wanted)
@@ -308,6 +315,10 @@ class _Planner:
         from procreaper.needs import connect
 
         return connect(processes, needs, without)
+
+    def _was_asked_for(self, process: Process) -> bool:
+        """Whether somebody has asked for it since the start."""
+        return process.type in self._choices.scaled or any(member.covers(process) for member in self._joined)
 
     def _starts_by_itself(self, name: str) -> bool:
         supervision = self._types[name].supervision

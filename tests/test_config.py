@@ -6,7 +6,7 @@ import pytest
 
 from procreaper.cli.project import Source
 from procreaper.config import Configuration, Options, Project, configure, read_environment, read_project
-from procreaper.errors import ConfigError, Problem
+from procreaper.errors import ConfigError, Problem, UnknownProcessError
 
 
 @pytest.fixture(autouse=True)
@@ -343,7 +343,6 @@ def refusals(source: Source, counts: dict[str, int]) -> list[Problem]:
         ({"wbe": 2}, "wbe=2: there is no process type `wbe`"),
         ({"web": -1}, "web=-1: `-1` is not a number of processes"),
         ({"web": 10001}, "web=10001: at most 10000 processes of one type can be started"),
-        ({"worker": 2}, "worker=2: `worker` is not of this app"),
     ],
 )
 def test_counts_that_cannot_be_are_refused_and_forgotten(counts: dict[str, int], message: str) -> None:
@@ -366,6 +365,48 @@ def test_what_others_depend_on_cannot_be_scaled_to_nothing() -> None:
     source = Source(Options(), terminal=False)
     [problem] = refusals(source, {"worker": 0})
     assert problem.message == "`web` depends on `worker`, but the concurrency of `worker` is 0"
+
+
+def names_and_ports(configuration: Configuration) -> list[tuple[str, str]]:
+    return list(ports(configuration).items())
+
+
+def test_who_joins_later_takes_no_port_from_those_that_there_are() -> None:
+    Path("Procfile").write_text("db: run db\nweb: run web\nworker: run worker\nmail: run mail\n")
+    Path(".reaper.toml").write_text('[process.worker]\ndepends_on = ["db"]\nconcurrency = 2\n')
+    source = Source(Options(names=("web",)), terminal=False)
+    assert names_and_ports(source.configuration) == [("web.1", "5000")]
+    joined = source.join(["worker.2", "web"])
+    assert names_and_ports(joined) == [("web.1", "5000"), ("db.1", "5100"), ("worker.1", "5200"), ("worker.2", "5201")]
+    assert joined.plan.names == ("web.1", "db.1", "worker.2")
+    assert names_and_ports(source.join(["mail"]))[-1] == ("mail.1", "5300")
+    assert names_and_ports(source.scale({"web": 2})) == names_and_ports(source.reload())
+    assert source.configuration.plan.names == ("web.1", "web.2", "db.1", "worker.2", "mail.1")
+
+
+def test_who_is_scaled_joins() -> None:
+    Path("Procfile").write_text("web: run web\nworker: run worker\nmail: run mail\n")
+    source = Source(Options(names=("worker",)), terminal=False)
+    source.scale({"mail": 2, "web": 0})
+    assert names_and_ports(source.configuration) == [("worker.1", "5000"), ("mail.1", "5100"), ("mail.2", "5101")]
+
+
+def test_a_group_joins_as_far_as_it_is_left_out_and_what_is_gone_is_passed_over() -> None:
+    Path(".reaper.toml").write_text('[groups]\nboth = ["web", "worker"]\n')
+    source = Source(Options(names=("web",)), terminal=False)
+    assert source.left_out(["both", "web", "worker.1", "nobody"]) == ("both", "worker.1")
+    source.join(["both"])
+    assert source.left_out(["both"]) == ()
+    Path("Procfile").write_text("web: run web\n")
+    Path(".reaper.toml").unlink()
+    assert list(ports(source.reload())) == ["web.1"]
+
+
+def test_an_instance_that_there_is_not_joins_nothing() -> None:
+    source = Source(Options(names=("web",)), terminal=False)
+    with pytest.raises(UnknownProcessError, match=r"there is no process `worker\.2`"):
+        source.join(["worker", "worker.2"])
+    assert list(ports(source.configuration)) == list(ports(source.reload())) == ["web.1"]
 
 
 # Where status and metrics are served.

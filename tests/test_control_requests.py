@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -62,6 +62,15 @@ class Source:
         if not self._processes:
             raise ConfigError([Problem("wrong", "Procfile", 1)])
         return Configuration(Plan(self._processes), frozenset(), ())
+
+    def join(self, names: Sequence[str]) -> Configuration:
+        return self.reload()
+
+    def left_out(self, names: Iterable[str]) -> tuple[str, ...]:
+        return ()
+
+    def is_none(self, name: str) -> bool:
+        return False
 
     def give_up(self) -> None:
         raise AssertionError("it was read at once")

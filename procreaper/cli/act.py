@@ -43,7 +43,8 @@ def act(place: Place, command: str, names: Sequence[str]) -> int:
     request, goal = requests[command]
     with _interruptible(), find_app_with(place, named) as app:
         followed = app.ask(protocol.Follow(0))
-        asked = app.ask(request)
+        with _told_in_full():
+            asked = app.ask(request)
         for name in asked.already:
             say(f"{name} {ALREADY[goal]}")
         left = {name: (goal, run) for name, run in asked.runs.items() if name not in asked.already}
@@ -100,14 +101,10 @@ def _counts(pairs: Iterable[str]) -> dict[str, int]:
 
 
 def _change(app: Client, request: protocol.Scale | protocol.Reload) -> int:
-    """Have the app planned again; what is wrong with that is told in full."""
+    """Have the app planned again."""
     followed = app.ask(protocol.Follow(0))
-    try:
+    with _told_in_full():
         changes = app.ask(request)
-    except RefusedError as error:
-        for problem in error.problems:
-            complain(problem)
-        raise
     for warning in changes.warnings:
         complain(warning)
     return _follow_changes(app, followed, changes)
@@ -159,6 +156,17 @@ def _wait(app: Client, waiting: Waiting) -> int:
     except GoneError as error:
         raise ProcreaperError(f"the app ended before {waiting.left[0]} got there", hint=error.hint) from None
     return FAILED if any(outcome.obstacle is not None for outcome in waiting.outcomes.values()) else 0
+
+
+@contextmanager
+def _told_in_full() -> Iterator[None]:
+    """Within, a refusal is preceded by what is wrong with the files."""
+    try:
+        yield
+    except RefusedError as error:
+        for problem in error.problems:
+            complain(problem)
+        raise
 
 
 @contextmanager

@@ -43,7 +43,8 @@ class Configuration(NamedTuple):
     """What `start` needs: the plan, the quiet ones in it, the warnings, and what the output looks like.
 
     `log_format` is ``text`` or ``json``; `http` is where to serve status and metrics, or None.
-    `groups` are the names that stand for several. `supervised`: there is a `.reaper.toml`.
+    `groups` are the names that stand for several. `supervised`: there is a `.reaper.toml`. `counts` has every type of
+    the files, also those that are not in the plan.
     """
 
     plan: Plan
@@ -54,6 +55,7 @@ class Configuration(NamedTuple):
     http: Listen | None = None
     groups: Mapping[str, Sequence[str]] = {}
     supervised: bool = False
+    counts: Mapping[str, int] = {}
 
 
 class Listen(NamedTuple):
@@ -94,18 +96,19 @@ def examine(
     *,
     terminal: bool = False,
     scaled: Mapping[str, int] = NOTHING_SCALED,
+    joined: Sequence[str] = (),
 ) -> tuple[Project, Configuration]:
     """The project, and what `start` would do. Every problem is among the `warnings`; with an error, do not use it.
 
-    `scaled` says of some types how many there are to be, whatever the files and the options say. It may name types that
-    there are no more.
+    `scaled` says of some types how many there are to be, whatever the files and the options say; `joined` are names
+    that are to be of the app too. Both may name what there is no more.
     """
     project = read_files(options, own_environment)
     if not project.is_usable:
         return project, Configuration(Plan(()), frozenset(), project.problems)
     known = {kind.name for kind in project.types}
     scaled = {name: count for name, count in scaled.items() if name in known}
-    return project, _plan(project, options, own_environment, load_check, scaled, terminal=terminal)
+    return project, _plan(project, options, own_environment, load_check, scaled, joined, terminal=terminal)
 
 
 def replan(
@@ -116,6 +119,7 @@ def replan(
     *,
     terminal: bool = False,
     scaled: Mapping[str, int],
+    joined: Sequence[str] = (),
 ) -> Configuration:
     """The same files as they were read, with so many processes of some types. Raises ConfigError with every problem.
 
@@ -123,14 +127,8 @@ def replan(
     their ports.
     """
     refuse_errors(check_counts(scaled, [kind.name for kind in project.types]))
-    configuration = _plan(project, options, own_environment, load_check, scaled, terminal=terminal)
-    present = {process.type for process in configuration.plan.processes}
-    missing = [name for name, count in scaled.items() if count and name not in present]
-    left_out = [
-        Problem(f"{name}={scaled[name]}: `{name}` is not of this app", hint="start it without naming types, or name it")
-        for name in missing
-    ]
-    refuse_errors((*configuration.warnings, *left_out))
+    configuration = _plan(project, options, own_environment, load_check, scaled, joined, terminal=terminal)
+    refuse_errors(configuration.warnings)
     return configuration
 
 
@@ -140,6 +138,7 @@ def _plan(
     own_environment: Mapping[str, str],
     load_check: LoadCheck | None,
     scaled: Mapping[str, int],
+    joined: Sequence[str],
     *,
     terminal: bool,
 ) -> Configuration:
@@ -147,6 +146,8 @@ def _plan(
     choices, mistakes = choose(options, _concurrency(project), project.environment, own_environment)
     if scaled:
         choices = choices._replace(counts={**choices.counts, **scaled}, scaled=tuple(scaled))
+    if joined:
+        choices = choices._replace(joined=tuple(joined))
     problems += mistakes
     surroundings = Surroundings(
         environment=own_environment,
@@ -161,7 +162,8 @@ def _plan(
     problems += sorted(mistakes, key=lambda problem: problem.line or 0)
     problems += check_ports((process.name, (process.env or {})["PORT"]) for process in plan.processes)
     quiet = frozenset(process.name for process in plan.processes if process.quiet)
-    return _with_output(Configuration(plan, quiet, tuple(problems)), options, project.settings)
+    configuration = Configuration(plan, quiet, tuple(problems), counts=choices.counts)
+    return _with_output(configuration, options, project.settings)
 
 
 def _concurrency(project: Project) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""`scale` and `reload`: plan the running app again, tell what that changes, and have its owner do just that.
+"""`scale`, `reload` and `up`: plan the running app again, tell what that changes, and have its owner do just that.
 
 Rules: an error in the files changes nothing. They are read in a thread, since a disk may be slow, and a pipe may have
 nobody who writes; that is not waited for forever. One request after another, whoever asks.
@@ -7,7 +7,7 @@ nobody who writes; that is not waited for forever. One request after another, wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from procreaper import events
@@ -15,7 +15,7 @@ from procreaper.config import Configuration
 from procreaper.control import protocol
 from procreaper.control.replies import readable
 from procreaper.differences import compare
-from procreaper.errors import ConfigError, ProcreaperError
+from procreaper.errors import ConfigError, ProcreaperError, UnknownProcessError
 from procreaper.reaper import Owner
 from procreaper.status import ENDED
 
@@ -25,13 +25,22 @@ MEND = "mend the files, and `procreaper reload`; `procreaper check` looks withou
 
 
 class Source(Protocol):
-    """Where the plan comes from. Two raise ConfigError with every problem found, after which all is as it was."""
+    """Where the plan comes from. Three raise ConfigError with every problem found, after which all is as it was."""
 
     def scale(self, counts: Mapping[str, int]) -> Configuration:
         """What the files said, with so many processes of these types."""
 
     def reload(self) -> Configuration:
         """What the files say now."""
+
+    def join(self, names: Sequence[str]) -> Configuration:
+        """What the files said, with those too that these names stand for. Raises UnknownProcessError."""
+
+    def left_out(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those that stand, maybe among others, for what the app was started without."""
+
+    def is_none(self, name: str) -> bool:
+        """Whether this is a process type of which there are to be no processes."""
 
     def give_up(self) -> None:
         """Whatever is being planned in another thread is not to be carried out."""
@@ -56,6 +65,26 @@ class Replanning:
     async def reload(self) -> protocol.Changes:
         """Have what the files say now. Raises ConfigError."""
         return await self._replan(self._source.reload, starting=frozenset(), hint=MEND)
+
+    async def join(self, names: Sequence[str]) -> Mapping[str, int]:
+        """Have what these names stand for be of the app, also what it was started without; the answer is who is new.
+
+        By name, with the number of the run before the one that is asked for. Raises as `Source.join`.
+        """
+        if not self._source.left_out(names):
+            return {}
+        changes = await self._replan(lambda: self._source.join(names), starting=frozenset(), hint=None)
+        return {name: changes.runs.get(name, 0) for name in changes.added}
+
+    def explain(self, name: str) -> UnknownProcessError | None:
+        """Why this name stands for no process, where more is known of that than that there is none."""
+        if self._source.left_out((name,)):
+            message = f"`{name}` is not of this app, which was started without it"
+            return UnknownProcessError(message, hint=f"`procreaper up {name}` starts it too")
+        if self._source.is_none(name):
+            message = f"there are no processes of `{name}`: its concurrency is 0"
+            return UnknownProcessError(message, hint=f"`procreaper scale {name}=1` starts one")
+        return None
 
     async def _replan(
         self, plan_again: Callable[[], Configuration], *, starting: frozenset[str], hint: str | None

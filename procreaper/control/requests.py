@@ -25,11 +25,11 @@ from procreaper.control.replanning import Replanning, Source
 from procreaper.control.replies import readable
 from procreaper.control.server.connection import Connection
 from procreaper.control.view import changes, view_notice, view_process
-from procreaper.errors import ProcreaperError
+from procreaper.errors import ProcreaperError, UnknownProcessError
 from procreaper.output.hub import Hub
 from procreaper.plan import reachable
 from procreaper.reaper import Owner
-from procreaper.selection import choose, select
+from procreaper.selection import choose, covers, select
 from procreaper.status import ENDED
 from procreaper.suggest import enumerate_words
 
@@ -111,6 +111,8 @@ class Requests:
         self._groups = configuration.groups
 
     async def _up(self, names: Iterable[str]) -> protocol.Asked:
+        names = tuple(names)
+        new = {} if self._owner.shutting_down else await self._replanning.join(names)
         named = self._asked(names)
         edges = {
             process.name: [dependency.name for dependency in process.depends_on] for process in self._owner.processes
@@ -120,7 +122,8 @@ class Requests:
         statuses = {name: self._owner.status_of(name) for name in needed}
         wanted = tuple(name for name, status in statuses.items() if not status.up)
         already = tuple(name for name in named if name not in wanted)
-        return await self._post(events.Start(wanted), wanted, already)
+        asked = await self._post(events.Start(wanted), wanted, already)
+        return protocol.Asked({name: new.get(name, run) for name, run in asked.runs.items()}, already)
 
     async def _stop(self, names: Iterable[str]) -> protocol.Asked:
         named = self._asked(names)
@@ -138,7 +141,16 @@ class Requests:
         names = tuple(names)
         if not names:
             raise ProcreaperError("no process is named", hint="`all` names every one")
-        return select(names, self._owner.processes, self._groups)
+        return self._select(names)
+
+    def _select(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The processes that these names stand for. Raises UnknownProcessError."""
+        processes, groups = self._owner.processes, self._groups
+        try:
+            return select(names, processes, groups)
+        except UnknownProcessError as error:
+            missing = (name for name in names if not any(covers(name, process, groups) for process in processes))
+            raise next(filter(None, map(self._replanning.explain, missing)), error) from error
 
     @cached_property
     def _attached(self) -> Seats:
@@ -147,7 +159,7 @@ class Requests:
         return Seats(self._owner)
 
     def _one(self, name: str) -> str:
-        names = select((name,), self._owner.processes, self._groups)
+        names = self._select((name,))
         if len(names) != 1:
             choice = enumerate_words(names[:MOST_NAMED])
             raise ProcreaperError(f"`{name}` stands for {len(names)} processes", hint=f"choose one: {choice}")
@@ -167,7 +179,7 @@ class Requests:
     def _snapshot(self, names: Iterable[str]) -> tuple[protocol.Process, ...]:
         processes = self._owner.processes
         names = tuple(names)
-        selected = select(names, processes, self._groups) if names else [process.name for process in processes]
+        selected = self._select(names) if names else [process.name for process in processes]
         return tuple(self._process(name) for name in selected)
 
     def _process(self, name: str) -> protocol.Process:

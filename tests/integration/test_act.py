@@ -45,6 +45,57 @@ def test_up_starts_what_is_named_and_what_that_needs(project: Project) -> None:
     program.stop()
 
 
+def test_up_starts_what_the_app_was_started_without(project: Project) -> None:
+    project.procfile(db=STAYS, web=STAYS, worker=STAYS, mail=STAYS)
+    project.write(".reaper.toml", '[process.worker]\ndepends_on = ["db"]\n')
+    program = project.begin("start", "web")
+    program.wait_for("ready")
+    before = processes(project)
+    refused = project.run("restart", "worker")
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err == (
+        "procreaper: error: `worker` is not of this app, which was started without it\n"
+        "  hint: `procreaper up worker` starts it too\n"
+    )
+    result = project.run("up", "web", "worker")
+    assert (result.code, result.err) == (0, "")
+    assert sorted(re.sub(r"pid \d+", "pid", result.out).splitlines()) == [
+        "db.1 is up (pid)",
+        "web.1 is up already",
+        "worker.1 is up (pid)",
+    ]
+    after = processes(project)
+    assert sorted(after) == ["db.1", "web.1", "worker.1"]
+    assert after["web.1"]["pid"] == before["web.1"]["pid"]
+    assert project.run("scale", "mail=1").code == 0
+    assert processes(project)["mail.1"]["state"] == "running"
+    program.stop()
+
+
+def test_what_fails_at_once_was_not_brought_up_though_it_is_new(project: Project) -> None:
+    project.procfile(web=STAYS, worker="exit 3")
+    project.write(".reaper.toml", '[process.worker]\nrestart = "always"\nbackoff = "60s"\n')
+    program = project.begin("start", "web")
+    program.wait_for("ready")
+    result = project.run("up", "worker")
+    assert result.code == 1
+    assert result.err.startswith("procreaper: error: worker.1 is not up: restarting: exited with code 3; retry 1 in 60")
+    program.stop()
+
+
+def test_what_there_is_none_of_can_be_scaled(project: Project) -> None:
+    project.procfile(web=STAYS, worker=STAYS)
+    program = project.begin("start", "-c", "worker=0")
+    program.wait_for("ready")
+    result = project.run("up", "worker")
+    assert (result.code, result.err) == (
+        1,
+        "procreaper: error: there are no processes of `worker`: its concurrency is 0\n"
+        "  hint: `procreaper scale worker=1` starts one\n",
+    )
+    program.stop()
+
+
 def test_a_restart_is_over_when_the_new_run_is_up(project: Project) -> None:
     program = app(project)
     program.wait_for("ready", count=2)
