@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 
-from .driver import PROGRAM, Project
+from .driver import DOUBTFUL, PROGRAM, Project
 from .running import STAYS, app, processes
 
 # Says no when it is told to end.
@@ -130,7 +130,7 @@ def test_what_cannot_come_up_is_named_with_its_reason(project: Project) -> None:
     settings = '[process.web]\nautostart = false\nhealth = {log = "up"}\n[process.gone]\nautostart = false\n'
     program = app(project, settings, db=STAYS, web="exit 3", gone="exec ./missing")
     program.wait_for("ready")
-    result = project.run("up", "web", "gone")
+    result = project.run("up", "web", "gone", wrapper=DOUBTFUL)
     assert result.code == 1
     assert "web.1 is not up: failed: exited with code 3" in result.err
     assert "gone.1 is not up: failed: command not found (exit code 127)" in result.err

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from survivors import Survivors
 
-from .driver import LIMIT, Project, Result, altered
+from .driver import DOUBTFUL, LIMIT, Project, Result, altered
 
 STAY = "echo ready; exec sleep 600"
 RUNS = (
@@ -221,7 +221,7 @@ def test_who_waits_is_told_who_cannot_come_up_and_why(
     project.procfile(**commands)
     if settings:
         project.write(".reaper.toml", settings)
-    result = project.run("start", "-D", "--wait", "--no-color")
+    result = project.run("start", "-D", "--wait", "--no-color", wrapper=DOUBTFUL)
     # Each of them ends the app, and that is waited for.
     assert told(result) == f"procreaper: error: {expected}  hint: the app has ended, with exit code {code}\n"
     assert (result.code, result.out) == (code, "")
@@ -231,7 +231,7 @@ def test_who_waits_is_told_who_cannot_come_up_and_why(
 def test_where_the_others_go_on_so_does_the_app(project: Project, end: End) -> None:
     project.procfile(web="exit 3", worker=STAY)
     project.write(".reaper.toml", '[process.web]\nstop_all = "never"\n')
-    result = project.run("start", "-D", "--wait")
+    result = project.run("start", "-D", "--wait", wrapper=DOUBTFUL)
     assert result.code == 1
     assert told(result) == f"procreaper: error: web.1 is not up: failed: exited with code 3\n{RUNS_ON}"
     assert processes(project) == {"web.1": "failed", "worker.1": "running"}

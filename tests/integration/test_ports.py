@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .driver import Project
+from .driver import DOUBTFUL, Project
 
 SERVER = """
 import os, socket
@@ -61,7 +61,7 @@ def test_who_starts_an_app_a_second_time_is_told_so(project: Project, holder: so
     project.write(".reaper.toml", HEALTH)
     program = project.begin("start", "-p", str(port))
     program.wait_for("web.1 is healthy")
-    result = project.run("start", "-D", "--wait", "-p", str(port))
+    result = project.run("start", "-D", "--wait", "-p", str(port), wrapper=DOUBTFUL)
     assert result.code == 1
     assert result.err.startswith(
         warning(port, "web.1") + "  hint: the app runs already: `procreaper ps` shows it, `procreaper quit` ends it\n"
