@@ -70,7 +70,7 @@ def test_a_breakpoint_is_stepped_through_while_all_else_goes_on_and_nobody_is_ki
     )
     project.write(
         ".reaper.toml",
-        f'[process.web]\nhealth = {{ http = "http://127.0.0.1:{port}/", interval = "200ms", timeout = "200ms", '
+        f'[process.web]\nhealth = {{ http = "http://127.0.0.1:{port}/", interval = "200ms", timeout = "1s", '
         'retries = 1 }\n[process.clock]\nhealth = { exec = "echo checked >> checks", interval = "100ms" }\n',
     )
     app = project.begin("start", "--no-color", "--pty")
@@ -83,7 +83,7 @@ def test_a_breakpoint_is_stepped_through_while_all_else_goes_on_and_nobody_is_ki
         # Longer than it would have lived otherwise: by the clock of another health check.
         checks = project.path / "checks"
         before = len(checks.read_text().splitlines())
-        while len(checks.read_text().splitlines()) < before + 10:
+        while len(checks.read_text().splitlines()) < before + 15:
             os.sched_yield()
         for number, (typed, shown) in enumerate(
             [

@@ -228,7 +228,7 @@ def test_a_real_prometheus_scrapes_it_and_answers_for_the_restarts(project: Proj
     program.wait_for(r"web\.1 +\| ready", count=4)
     project.write(
         "prometheus.yml",
-        "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
         f"scrape_configs: [{{job_name: app, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]\n",
     )
     with prometheus(project.path) as server:
@@ -238,9 +238,16 @@ def test_a_real_prometheus_scrapes_it_and_answers_for_the_restarts(project: Proj
             pass
         [restarts] = found
         assert (restarts["metric"]["type"], restarts["value"][1]) == ("web", "3")
-        [target] = json.loads(get(server, "/api/v1/targets")[1])["data"]["activeTargets"]
-        assert (target["health"], target["lastError"]) == ("up", "")
+        # Where the machine is slow, one that comes later may fail.
+        while targets(server) != [("up", "")]:
+            pass
     program.stop()
+
+
+def targets(server: int) -> list[tuple[str, str]]:
+    """How each of them is, and what was wrong when it was scraped last."""
+    found = json.loads(get(server, "/api/v1/targets")[1])["data"]["activeTargets"]
+    return [(target["health"], target["lastError"]) for target in found]
 
 
 @contextmanager
