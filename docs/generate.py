@@ -74,7 +74,8 @@ Never colour; always colour.
 Where the control socket of a running app is, in a private directory; otherwise in /tmp.
 .SH EXIT STATUS
 That of the process whose end stopped the app, 128+n for a signal; 0 where all went well. 130 after SIGINT, 143 after
-SIGTERM, 129 after SIGHUP. 1 for anything wrong with the project or the request, 2 for a mistake in the command line.
+SIGTERM, 129 after SIGHUP. 124 where something was not healthy in time, 126 and 127 where a command cannot be run or is
+not found. 1 for anything wrong with the project or the request, 2 for a mistake in the command line.
 .SH SEE ALSO
 .BR honcho (1),
 .BR foreman (1),

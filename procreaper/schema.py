@@ -32,7 +32,6 @@ Duration = Annotated[
     Annotated[str, Meta(pattern=DURATION)] | Annotated[float, Meta(ge=0, le=LONGEST)],
     Meta(
         title="duration",
-        description='`"500ms"`, `"10s"`, `"1m30s"`, `"2h"`; a bare number is seconds.',
         examples=[*EXAMPLES, 10],
         extra={"expected": "a duration", "hint": HINT},
     ),
@@ -41,7 +40,6 @@ SignalName = Annotated[
     str,
     Meta(
         title="signal",
-        description='The name of a signal, such as `"SIGINT"`.',
         pattern=SIGNAL,
         examples=["SIGTERM", "SIGINT"],
         extra={"expected": "the name of a signal", "hint": 'for example "SIGTERM", "SIGINT" or "SIGHUP"'},
@@ -51,7 +49,6 @@ Size = Annotated[
     Annotated[str, Meta(pattern=SIZE)] | Annotated[int, Meta(ge=1)],
     Meta(
         title="size",
-        description='`"10MB"`, `"512KiB"`; a bare number is bytes.',
         examples=["10MB", 1048576],
         extra={"expected": "a size", "hint": 'write it as "10MB" or "512KiB"; a bare number is bytes'},
     ),
@@ -61,7 +58,6 @@ Text = Annotated[str, Meta(min_length=1)]
 Command = Annotated[
     Text | Annotated[list[str], Meta(min_length=1)],
     Meta(
-        description="A string runs through `/bin/sh -c`, a list without a shell.",
         extra={"expected": "a command", "hint": 'write a string for the shell, or a list: ["program", "argument"]'},
     ),
 ]
@@ -84,9 +80,20 @@ Value = Annotated[str | int | float | bool, Meta(extra={"expected": "a string, a
 class BackoffSettings(Struct, forbid_unknown_fields=True):
     """The wait before a restart: `initial`, doubling up to `max`; a run that stayed up for `reset` starts over."""
 
-    initial: Annotated[Duration | UnsetType, Meta(extra_json_schema={"default": "1s"})] = UNSET
-    max: Annotated[Duration | UnsetType, Meta(extra_json_schema={"default": "30s"})] = UNSET
-    reset: Annotated[Duration | UnsetType, Meta(extra_json_schema={"default": "45s"})] = UNSET
+    initial: Annotated[
+        Duration | UnsetType,
+        Meta(description="The first wait; each further one is twice as long.", extra_json_schema={"default": "1s"}),
+    ] = UNSET
+    max: Annotated[
+        Duration | UnsetType, Meta(description="No wait is longer.", extra_json_schema={"default": "30s"})
+    ] = UNSET
+    reset: Annotated[
+        Duration | UnsetType,
+        Meta(
+            description="After so long a time up, the next failure counts as the first one again.",
+            extra_json_schema={"default": "45s"},
+        ),
+    ] = UNSET
 
 
 class DependencySettings(Struct, forbid_unknown_fields=True):
@@ -126,7 +133,8 @@ class HealthSettings(Struct, forbid_unknown_fields=True):
     exec: Annotated[
         Command | UnsetType,
         Meta(
-            description="A command that exits with 0 while the process is healthy, in the environment of the process.",
+            description="A command that exits with 0 while the process is healthy, in the environment of the process. A "
+            "string runs through `/bin/sh -c`, a list without a shell.",
             examples=["pg_isready -q"],
             extra={"also": ("cmd", "command", "test")},
         ),
@@ -183,7 +191,10 @@ class HealthSettings(Struct, forbid_unknown_fields=True):
 class StopSettings(Struct, forbid_unknown_fields=True):
     """How the process is asked to end, and how long it may take."""
 
-    signal: Annotated[SignalName | UnsetType, Meta(extra_json_schema={"default": "SIGTERM"})] = UNSET
+    signal: Annotated[
+        SignalName | UnsetType,
+        Meta(description="What is sent first, to its whole group.", extra_json_schema={"default": "SIGTERM"}),
+    ] = UNSET
     timeout: Annotated[
         Duration | UnsetType,
         Meta(
@@ -242,7 +253,10 @@ class LogSettings(Struct, forbid_unknown_fields=True):
     ] = UNSET
     max_size: Annotated[
         Size | UnsetType,
-        Meta(description="The file is rotated when it is larger.", extra_json_schema={"default": "10MB"}),
+        Meta(
+            description='The file is rotated when it is larger: `"10MB"`, `"512KiB"`, or bytes.',
+            extra_json_schema={"default": "10MB"},
+        ),
     ] = UNSET
     max_files: Annotated[
         Annotated[int, Meta(ge=0)] | UnsetType,

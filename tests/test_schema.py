@@ -93,6 +93,14 @@ def validator() -> Any:
     return jsonschema.Draft202012Validator(schema)
 
 
+def test_each_key_says_what_it_means_and_not_just_what_kind_of_value_it_takes() -> None:
+    tables = {name: table["properties"] for name, table in json_schema()["$defs"].items()}
+    for name in tables.keys() - {"Document"}:
+        meanings = [prop.get("description") for prop in tables[name].values()]
+        assert all(meanings), name
+        assert len(set(meanings)) == len(meanings), name
+
+
 @pytest.mark.parametrize("text", ["", MINIMAL, FULL, OTHER])
 def test_the_json_schema_takes_what_the_file_may_say(text: str) -> None:
     data = tomllib.loads(text)
