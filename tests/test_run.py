@@ -5,6 +5,7 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,15 @@ LIMIT = 30
 
 
 @pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty current directory; and the signals that were blocked before are those that are blocked afterwards.
+
+    `run` blocks signals for good, as it is the last that its process does; here the tests after these would inherit it.
+    """
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield tmp_path
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def refused(*argv: str, **options: str) -> ProcreaperError:
