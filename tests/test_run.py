@@ -41,6 +41,8 @@ def refused(*argv: str, **options: str) -> ProcreaperError:
     [
         ((), 2, "no command was given"),
         (("--",), 2, "no command was given"),
+        (("A=1",), 2, "no command was given"),
+        (("1=1",), 127, "command not found: `1=1`"),
         (("no-such-program",), 127, "command not found: `no-such-program`"),
         (("echo $HOME",), 127, "command not found: `echo $HOME`"),
         (("",), 127, "command not found: ``"),

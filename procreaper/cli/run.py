@@ -7,7 +7,9 @@ the terminal sends reach it without us; those that were sent to us alone are pas
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -21,6 +23,8 @@ from procreaper.errors import ConfigError, ProcreaperError, reason_of
 
 STDIN = 0
 SHELL = "/bin/sh"
+# `NAME=value` before a command is a variable for it, as everywhere in a shell, and so under honcho.
+ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 TYPED = (signal.SIGINT, signal.SIGQUIT)
 # siginfo's code for a signal that the kernel itself sent, as the terminal driver does to the whole foreground group.
@@ -34,11 +38,13 @@ def run(options: Options, argv: Sequence[str]) -> int:
     """
     if argv and argv[0] == "--":
         argv = argv[1:]
+    assigned = dict(word.split("=", 1) for word in itertools.takewhile(ASSIGNMENT.match, argv))
+    argv = list(itertools.dropwhile(ASSIGNMENT.match, argv))
     if not argv:
         raise ProcreaperError("no command was given", hint="for example `procreaper run env`", exit_code=USAGE_ERROR)
     values, warnings = read_environment(options, os.environ)
     report(warnings)
-    environment = {**os.environ, **values}
+    environment = {**os.environ, **values, **assigned}
     program, command = _find(argv, environment, options)
     if options.root is not None:
         try:

@@ -34,6 +34,8 @@ def test_a_command_has_the_environment_of_the_application(zoo: Project) -> None:
         (("-e", "other", "run", "sh", "-c", SHOW), "okapi\n"),
         (("run", "-e", "other", "sh", "-c", SHOW), "okapi\n"),
         (("run", "echo", "a  b", "$ANIMAL"), "a  b $ANIMAL\n"),
+        (("run", "ANIMAL=gnu", "_2=a=b", "sh", "-c", 'echo "$ANIMAL $_2"'), "gnu a=b\n"),
+        (("run", "--", "ANIMAL=", "sh", "-c", f"{SHOW}; echo", "X=1"), "\n\n"),
     ],
 )
 def test_what_follows_the_command_is_its_own(zoo: Project, arguments: tuple[str, ...], out: str) -> None:
