@@ -78,6 +78,8 @@ class CommandParser(argparse.ArgumentParser):
             return super().format_help()
         (commands,) = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
         about = {action.dest: action for action in commands._choices_actions}
+        if len(about) < len(COMMANDS):
+            return build_parser(COMMANDS).format_help()
         formatter = self._get_formatter()
         formatter.add_usage(f"{self.prog} COMMAND [OPTION ...]", (), ())
         formatter.add_text(self.description)
@@ -107,7 +109,7 @@ class CommandParser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         # The commands are the only choice there is.
         if action.choices is not None and value not in action.choices:
-            raise _wrong(f"there is no command `{value}`", _suggestion(value, action.choices))
+            raise _wrong(f"there is no command `{value}`", _suggestion(value, COMMANDS))
 
     def _get_option_tuples(self, option_string: str) -> list[tuple[argparse.Action, str, str | None]]:
         found = super()._get_option_tuples(option_string)
@@ -141,20 +143,21 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def build_parser(words: Collection[str]) -> argparse.ArgumentParser:
     """The parser of a command line; what was not given is not in its namespace.
 
-    A command that is not among the `words` is known by its name only: to make all its options takes a millisecond.
+    It knows the commands that are among the `words`; all of them, if there are none. To make them all takes two
+    milliseconds, of which the first child of `start` would come later.
     """
     parser = CommandParser("procreaper", description=DESCRIPTION, argument_default=argparse.SUPPRESS)
     _add_common(parser)
     # Without `prog` argparse formats a usage, and imports what it needs for that.
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", prog="procreaper")
 
-    for name, (text, *additions) in COMMANDS.items():
+    for name in [name for name in COMMANDS if name in words] or COMMANDS:
+        text, *additions = COMMANDS[name]
         its_parser = commands.add_parser(
             name, help=text, description=text[:1].upper() + text[1:], argument_default=argparse.SUPPRESS
         )
-        if name in words:
-            for add in additions:
-                add(its_parser)
+        for add in additions:
+            add(its_parser)
     return parser
 
 
