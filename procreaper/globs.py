@@ -15,7 +15,7 @@ from procreaper.ignoring import Pattern, Rules, is_wild, translate, unescape
 from procreaper.plan import Watch
 
 
-class Entry(NamedTuple):
+class Watched(NamedTuple):
     """One thing that is watched: all that is below `base` or, if there is a `pattern`, what matches it."""
 
     base: str
@@ -24,11 +24,11 @@ class Entry(NamedTuple):
     leading: tuple[str, ...] | None = None
 
 
-def entries_of(root: str, written: str) -> Iterator[Entry]:
+def entries_of(root: str, written: str) -> Iterator[Watched]:
     """What is watched for one text in `paths`, or after `-w`."""
     for text in alternatives(written):
         if not is_wild(text):
-            yield Entry(resolve(root, unescape(text)))
+            yield Watched(resolve(root, unescape(text)))
             continue
         components = text.removesuffix("/").split("/")
         fixed = 0
@@ -40,7 +40,7 @@ def entries_of(root: str, written: str) -> Iterator[Entry]:
         pattern = Pattern.of(("" if len(components) == 1 else "/") + "/".join(tail) + "/" * text.endswith("/"))
         if pattern is not None:
             leading = _leading(tail) if pattern.anchored else None
-            yield Entry(base, pattern, leading)
+            yield Watched(base, pattern, leading)
 
 
 def _leading(components: list[str]) -> tuple[str, ...] | None:

@@ -25,7 +25,7 @@ LONGEST_QUOTE = 40
 PARSER: Keys = ("env", "parser")
 
 
-class Member(NamedTuple):
+class Alternative(NamedTuple):
     """One of the types that a value may have, with what the schema says of it."""
 
     type: object
@@ -45,7 +45,7 @@ def types_of(table: type[Struct]) -> Mapping[str, object]:
 
 
 @cache
-def members_of(annotation: object) -> tuple[Member, ...]:
+def members_of(annotation: object) -> tuple[Alternative, ...]:
     """Take a type of the schema apart: the members of its unions, each with what stands around it."""
     if get_origin(annotation) is Annotated:
         inner, *metas = get_args(annotation)
@@ -54,10 +54,10 @@ def members_of(annotation: object) -> tuple[Member, ...]:
         parts = (part for part in get_args(annotation) if part is not UnsetType)
         return tuple(member for part in parts for member in members_of(part))
     words = get_args(annotation) if get_origin(annotation) is Literal else ()
-    return (Member(annotation, words=words),)
+    return (Alternative(annotation, words=words),)
 
 
-def _described(member: Member, metas: Iterable[object]) -> Member:
+def _described(member: Alternative, metas: Iterable[object]) -> Alternative:
     for meta in metas:
         if isinstance(meta, Meta):
             extra = meta.extra or {}
@@ -97,7 +97,7 @@ def _other_names(annotation: object) -> tuple[str, ...]:
     return tuple(name for extra in extras for name in extra.get("also", ()))
 
 
-def mismatch(value: object, members: tuple[Member, ...], keys: Keys) -> tuple[str, str | None]:
+def mismatch(value: object, members: tuple[Alternative, ...], keys: Keys) -> tuple[str, str | None]:
     """What is wrong with a value, and how to write it."""
     name, words = spell(keys), [word for member in members for word in member.words]
     if value == "" and any(member.meta is not None and member.meta.min_length for member in members):
@@ -107,7 +107,7 @@ def mismatch(value: object, members: tuple[Member, ...], keys: Keys) -> tuple[st
     return message, _how_to_write(value, members, words, str(keys[-1]) if isinstance(keys[-1], str) else None)
 
 
-def _how_to_write(value: object, members: tuple[Member, ...], words: list[str], key: str | None) -> str | None:
+def _how_to_write(value: object, members: tuple[Alternative, ...], words: list[str], key: str | None) -> str | None:
     types = {get_origin(member.type) or member.type for member in members}
     if "never" in words and isinstance(value, bool):
         return f"write {quote('always' if value else 'never')}"
@@ -130,14 +130,14 @@ def _how_to_write(value: object, members: tuple[Member, ...], words: list[str], 
     return f"for example `{key} = 2`" if int in types and key else None
 
 
-def _expected(member: Member) -> tuple[str, ...]:
+def _expected(member: Alternative) -> tuple[str, ...]:
     """What it may be: each of the words that there are, else one phrase."""
     if member.words and member.expected is None:
         return tuple(f"`{word}`" for word in member.words)
     return (member.expected or _kind(member),)
 
 
-def _kind(member: Member) -> str:
+def _kind(member: Alternative) -> str:
     kind = get_origin(member.type) or member.type
     if kind is int:
         lowest = member.meta.ge if member.meta is not None else None

@@ -27,7 +27,7 @@ class Confirmation:
     def __init__(self) -> None:
         self._since: dict[tuple[str, int], float] = {}
 
-    def due(self, name: str, seen: Seen, now: float) -> float | None:
+    def due(self, name: str, seen: Observed, now: float) -> float | None:
         """When it will be believed that this one is up; None where it is already. To be asked of what is up only."""
         if seen.state not in UNCONFIRMED:
             return None
@@ -35,7 +35,7 @@ class Confirmation:
         return due if due > now else None
 
 
-class Seen(Protocol):
+class Observed(Protocol):
     """As much of a status as tells the outcome; `state` is one of the words of `State`."""
 
     @property
@@ -84,7 +84,7 @@ class Outcome(NamedTuple):
 PENDING, REACHED = Outcome(), Outcome(reached=True)
 
 
-def find(goal: Goal, run: int, seen: Seen | None) -> Outcome:
+def find(goal: Goal, run: int, seen: Observed | None) -> Outcome:
     """The outcome for a process that was in `run` when it was asked; None stands for one that is not there any more.
 
     A run that failed is an obstacle also where it will be tried again, since whoever asked wants to know; but not for
@@ -106,7 +106,7 @@ def find(goal: Goal, run: int, seen: Seen | None) -> Outcome:
             assert_never(goal)
 
 
-def _gone(goal: Goal, run: int, seen: Seen | None) -> Outcome:
+def _gone(goal: Goal, run: int, seen: Observed | None) -> Outcome:
     if seen is None:
         return REACHED
     if seen.out_of_reach:

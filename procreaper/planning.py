@@ -216,7 +216,7 @@ class _Planner:
         if supervision is None or self._settings is None or self._load_check is None:
             process = Process(instance.name, kind.command, env=environment, cwd=surroundings.cwd)
         else:
-            from procreaper.instances import Instance as Realised
+            from procreaper.instances import Realised
 
             environment.update(kind.file_environment or {})
             environment.update({name: instance.env[name] for name in OURS})

@@ -29,7 +29,7 @@ SYSTEM = "procreaper"
 # Part of a line beyond this many bytes becomes a record of its own.
 LONGEST_WAIT = 1 << 20
 
-Record = dict[str, object]
+Fields = dict[str, object]
 
 
 class RecordFormat:
@@ -83,12 +83,12 @@ class RecordFormat:
         text = line.removesuffix(b"\r").decode(errors="replace")
         return self._encode(time, "INFO", text, name, {"pid": self._pids.get(name), "stream": "output"})
 
-    def _encode(self, time: float, level: str, message: str, name: str, more: Record) -> bytes:
+    def _encode(self, time: float, level: str, message: str, name: str, more: Fields) -> bytes:
         record = {"time": self._timestamp(time), "level": level, "msg": message, "name": name, **more}
         return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def fields(notice: Notice, signal_name: Callable[[int], str]) -> Iterator[tuple[str, str, str, Record]]:
+def fields(notice: Notice, signal_name: Callable[[int], str]) -> Iterator[tuple[str, str, str, Fields]]:
     """Level, message, name and further fields of what a notice says, if it says anything that is worth a record."""
     match notice:
         case Output() | Checked():
@@ -98,7 +98,7 @@ def fields(notice: Notice, signal_name: Callable[[int], str]) -> Iterator[tuple[
         case RunEnded(name=name, pid=None, reason=reason):
             yield "ERROR", "process could not be started", name, {"error": reason}
         case RunEnded(name=name, pid=pid, exit=exit_, asked=asked):
-            more: Record = {"pid": pid, "exit_code": exit_.status if exit_.known else None}
+            more: Fields = {"pid": pid, "exit_code": exit_.status if exit_.known else None}
             if exit_.signal is not None:
                 more["signal"] = signal_name(exit_.signal)
             yield "WARN" if exit_.status and not asked else "INFO", "process exited", name, more
@@ -115,10 +115,10 @@ def fields(notice: Notice, signal_name: Callable[[int], str]) -> Iterator[tuple[
             assert_never(notice)
 
 
-def _transition(notice: Transition) -> Iterator[tuple[str, str, str, Record]]:
+def _transition(notice: Transition) -> Iterator[tuple[str, str, str, Fields]]:
     name, reason = notice.name, notice.reason
     changed = notice.state is not notice.before
-    why: Record = {"reason": reason}
+    why: Fields = {"reason": reason}
     match notice.state:
         case State.HEALTHY | State.RUNNING if changed:
             yield "INFO", "process is ready", name, {}
@@ -138,7 +138,7 @@ def _transition(notice: Transition) -> Iterator[tuple[str, str, str, Record]]:
         case State.COMPLETED if changed:
             yield "INFO", "process completed", name, {}
         case State.FAILED if changed:
-            code: Record = {} if notice.exit is None else {"exit_code": notice.exit.status}
+            code: Fields = {} if notice.exit is None else {"exit_code": notice.exit.status}
             yield "ERROR", "process failed", name, {**code, **why}
         case State.SKIPPED if changed:
             yield "WARN", "process skipped", name, why

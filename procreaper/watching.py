@@ -29,7 +29,7 @@ import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from procreaper.globs import Entry, alternatives, entries_of, ignore_rules, parent_of, resolve, within
+from procreaper.globs import Watched, alternatives, entries_of, ignore_rules, parent_of, resolve, within
 from procreaper.ignoring import IgnoreFiles, Rules, lineage
 from procreaper.plan import Watch
 
@@ -154,7 +154,7 @@ class _Ignored:
 class _Base:
     """A path that is named, with all the patterns that begin there; `whole`: everything below it is watched."""
 
-    def __init__(self, path: str, entries: Iterable[Entry]) -> None:
+    def __init__(self, path: str, entries: Iterable[Watched]) -> None:
         known = list(entries)
         self._start = len(path) + 1
         self._rules = Rules(path, [entry.pattern for entry in known])
@@ -181,7 +181,7 @@ class _Group:
         self._prefix = watch.root.rstrip("/") + "/"
         self._root = watch.root
         self.ignored = ignored
-        entries: dict[str, list[Entry]] = {}
+        entries: dict[str, list[Watched]] = {}
         for written in watch.paths:
             for entry in entries_of(watch.root, written):
                 entries.setdefault(entry.base, []).append(entry)

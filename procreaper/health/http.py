@@ -18,13 +18,16 @@ import socket
 from base64 import b64encode
 from collections.abc import Collection
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from procreaper import __version__
 from procreaper.checks import DEFAULT_PORTS
 from procreaper.health.reasons import UnhealthyError, of_system
 from procreaper.health.tcp import connect
+
+if TYPE_CHECKING:
+    from procreaper.health.tls import Connection
 
 READ_SIZE = 1 << 16
 # All status lines and headers that are read of one answer, in bytes.
@@ -122,18 +125,6 @@ class Statuses:
         status = int(match[1])
         self._in_header = status < 200 and status != SWITCHING_PROTOCOLS
         return None if self._in_header else status
-
-
-class Connection(Protocol):
-    """What a request is sent through. Its methods raise OSError or UnhealthyError."""
-
-    async def send(self, data: bytes) -> None:
-        """Send all of it."""
-        ...
-
-    async def receive(self) -> bytes:
-        """Return what has come, or nothing at the end."""
-        ...
 
 
 class Plain:

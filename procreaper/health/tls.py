@@ -20,7 +20,7 @@ NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 
 
 class Connection(Protocol):
-    """What the encrypted bytes go through. Its methods raise OSError."""
+    """What bytes go through. Its methods raise OSError, or UnhealthyError where it is itself a secured one."""
 
     async def send(self, data: bytes) -> None:
         """Send all of it."""

@@ -28,7 +28,7 @@ LONGEST_CHARACTER = 4
 KEEP_ALIVE = b": still there\n\n"
 
 
-class Written(msgspec.Struct, frozen=True):
+class Chunk(msgspec.Struct, frozen=True):
     """What a process wrote: whole lines, or part of one, which the next text of that process continues."""
 
     name: str
@@ -138,7 +138,7 @@ def encode_output(output: Output) -> Iterator[Line]:
     while start < len(data):
         end = _end_of_slice(data, start)
         text = data[start:end].decode(errors="replace")
-        message = _message("output", Written(name, output.time, text))
+        message = _message("output", Chunk(name, output.time, text))
         yield Line(message, output.name, spoken=True, output=end - start)
         start = end
 
