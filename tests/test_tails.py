@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from procreaper.cli import tails
-from procreaper.cli.tails import Tail
+from procreaper.cli.tails import RotatedLog
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def write(log: Path, *parts: bytes) -> None:
 
 
 def last(log: Path, lines: int | None) -> bytes:
-    with Tail(str(log)) as tail:
+    with RotatedLog(str(log)) as tail:
         return b"".join(tail.last_lines(lines))
 
 
@@ -70,20 +70,20 @@ def test_the_last_lines_before_a_place_are_found_in_any_part(log: Path) -> None:
     write(log, b"a\nb\n", b"c\nd\n", b"e\n")
     found = log.with_name("web.log.1").stat()
     for lines, expected in ((1, b"c\n"), (2, b"b\nc\n"), (None, b"a\nb\nc\n")):
-        with Tail(str(log)) as tail:
+        with RotatedLog(str(log)) as tail:
             assert b"".join(tail.last_lines(lines, (found.st_dev, found.st_ino, 2))) == expected
-    with Tail(str(log)) as tail:
+    with RotatedLog(str(log)) as tail:
         assert list(tail.last_lines(1, (found.st_dev, 0, 2))) == []
 
 
 def test_a_log_that_is_not_there_is_an_error(log: Path) -> None:
-    with Tail(str(log)) as tail, pytest.raises(FileNotFoundError):
+    with RotatedLog(str(log)) as tail, pytest.raises(FileNotFoundError):
         list(tail.last_lines(1))
 
 
 def test_what_is_appended_is_read_once_and_in_order(log: Path) -> None:
     write(log, b"old\n", b"one\ntw")
-    with Tail(str(log)) as tail:
+    with RotatedLog(str(log)) as tail:
         seen = [*tail.last_lines(1)]
         with open(log, "ab") as file:
             for piece in (b"o\n", b"three\n"):

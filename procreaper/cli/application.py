@@ -48,7 +48,7 @@ PATIENCE = 5.0
 FROM_ANOTHER = "in another terminal: procreaper ps, logs, attach, restart"
 
 
-class Surroundings(NamedTuple):
+class Groundwork(NamedTuple):
     """What stands around an app before it begins: who guards it, what it adopts, where it is shown and served.
 
     `background` is None where it runs in this terminal, `listening` where nobody asked for HTTP.
@@ -63,11 +63,11 @@ class Surroundings(NamedTuple):
 class Application:
     """Runs what `source` plans, within the running loop. Raises ProcreaperError where a log file cannot be opened."""
 
-    def __init__(self, source: Source, style: Style, options: Options, surroundings: Surroundings) -> None:
+    def __init__(self, source: Source, style: Style, options: Options, groundwork: Groundwork) -> None:
         configuration = source.configuration
         self._source = source
         self._style = style
-        self._surroundings = surroundings
+        self._groundwork = groundwork
         self._loop = asyncio.get_running_loop()
         self._supervising: asyncio.Task[int] | None = None
         self._errors: list[BaseException] = []
@@ -78,14 +78,14 @@ class Application:
         self._hub = Hub()
         self._history = History()
         self._files = self._open_files(configuration.plan, options)
-        self._shown = surroundings.background or self._open_terminal()
+        self._shown = groundwork.background or self._open_terminal()
         self._orphans = Orphans(
             os.environ[VARIABLE],
-            surroundings.adoption,
+            groundwork.adoption,
             self._loop,
             say=lambda text: self._owner.say(text),
-            enlist=surroundings.guard.enlist,
-            discharge=surroundings.guard.discharge,
+            enlist=groundwork.guard.enlist,
+            discharge=groundwork.guard.discharge,
         )
         root = options.root or options.app_root or "."
         self._control = Control(
@@ -111,7 +111,7 @@ class Application:
             on_plan=self._take_plan,
             root=root,
             # To a program that runs us in the place of honcho, that would be a line that it does not know.
-            explains=style.terminal or configuration.supervised or surroundings.background is not None,
+            explains=style.terminal or configuration.supervised or groundwork.background is not None,
         )
 
     async def run(self) -> int:
@@ -146,11 +146,11 @@ class Application:
         return code
 
     def _leave_guard(self) -> None:
-        if self._surroundings.adoption.complete:
-            self._surroundings.guard.dismiss()
+        if self._groundwork.adoption.complete:
+            self._groundwork.guard.dismiss()
         else:
             # It finds by their mark those who did not come to us.
-            self._surroundings.guard.release()
+            self._groundwork.guard.release()
 
     def _slowest_end(self) -> float:
         """How long whoever is slowest to end may take, in seconds."""
@@ -191,7 +191,7 @@ class Application:
     def _window(self) -> os.terminal_size:
         from procreaper.screen import size
 
-        background = self._surroundings.background
+        background = self._groundwork.background
         return size(STDOUT, os.environ, margin=self._text.margin) if background is None else background.size
 
     # What others tell.
@@ -231,12 +231,12 @@ class Application:
 
     async def _serve(self) -> Server | None:
         """Serve status and metrics over HTTP, where somebody asked for it."""
-        if self._surroundings.listening is None:
+        if self._groundwork.listening is None:
             return None
         from procreaper.http.server import Server
 
         site = Server(
-            *self._surroundings.listening,
+            *self._groundwork.listening,
             owner=self._owner,
             hub=self._hub,
             history=self._history,
@@ -248,7 +248,7 @@ class Application:
 
     def _control_tried(self, succeeded: bool) -> None:
         """The control socket is open, or could not be opened."""
-        background, style = self._surroundings.background, self._style
+        background, style = self._groundwork.background, self._style
         if background is not None:
             if succeeded:
                 background.ready(self._owner, self._last_lines)

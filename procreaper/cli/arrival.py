@@ -26,7 +26,7 @@ READ_SIZE = 1 << 16
 LAST_WORDS = 10.0
 
 
-class Wanted(NamedTuple):
+class Awaited(NamedTuple):
     """What is waited for: only that the app can be reached, or that all `waits` to be up, for `limit` seconds at most.
 
     `directory` is the one that was given for the app, None where it is the current one.
@@ -37,19 +37,19 @@ class Wanted(NamedTuple):
     directory: str | None = None
 
 
-def attend(descriptor: int, wanted: Wanted) -> int:
+def attend(descriptor: int, awaited: Awaited) -> int:
     """Tell what is reported there, until that is known which was wanted; the answer is the exit status."""
     reports = _Reports(descriptor)
     with interruptible(), Progress() as progress:
         try:
-            return _attend(reports, wanted, progress)
+            return _attend(reports, awaited, progress)
         except KeyboardInterrupt:
             progress.clear()
-            return _interrupted(reports, wanted)
+            return _interrupted(reports, awaited)
 
 
-def _attend(reports: _Reports, wanted: Wanted, progress: Progress) -> int:
-    until = None if wanted.limit is None else time.monotonic() + wanted.limit
+def _attend(reports: _Reports, awaited: Awaited, progress: Progress) -> int:
+    until = None if awaited.limit is None else time.monotonic() + awaited.limit
     waiting: dict[str, str] = {}
     culprit = False
     while True:
@@ -57,8 +57,8 @@ def _attend(reports: _Reports, wanted: Wanted, progress: Progress) -> int:
         match report:
             case {"pid": _}:
                 continue
-            case {"ready": _} if not wanted.waits:
-                say(f"the app runs in the background (pid {reports.pid})\n  hint: {_remedies(wanted)}")
+            case {"ready": _} if not awaited.waits:
+                say(f"the app runs in the background (pid {reports.pid})\n  hint: {_remedies(awaited)}")
                 return 0
             case {"ready": _}:
                 continue
@@ -66,7 +66,7 @@ def _attend(reports: _Reports, wanted: Wanted, progress: Progress) -> int:
                 progress.show("waiting for " + _enumerate(waiting))
             case {"up": _}:
                 progress.clear()
-                say(f"all of the app is up, in the background (pid {reports.pid})\n  hint: {_remedies(wanted)}")
+                say(f"all of the app is up, in the background (pid {reports.pid})\n  hint: {_remedies(awaited)}")
                 return 0
             case {"culprit": name, "reason": reason, "lines": lines, "ending": ending}:
                 progress.clear()
@@ -74,7 +74,7 @@ def _attend(reports: _Reports, wanted: Wanted, progress: Progress) -> int:
                 if lines:
                     complain(lines.removesuffix("\n"))
                 if not ending:
-                    complain(f"  hint: {_runs_on(reports, wanted)}")
+                    complain(f"  hint: {_runs_on(reports, awaited)}")
                     return FAILED
                 culprit = True
                 until = None
@@ -93,13 +93,13 @@ def _attend(reports: _Reports, wanted: Wanted, progress: Progress) -> int:
                 return FAILED
             case _:
                 progress.clear()
-                text = f"not everything is up after {wanted.limit:g} s"
+                text = f"not everything is up after {awaited.limit:g} s"
                 complain("\n".join((str(Problem(text)), *(f"  {name}: {why}" for name, why in waiting.items()))))
-                complain(f"  hint: {_runs_on(reports, wanted)}")
+                complain(f"  hint: {_runs_on(reports, awaited)}")
                 return FAILED
 
 
-def _interrupted(reports: _Reports, wanted: Wanted) -> int:
+def _interrupted(reports: _Reports, awaited: Awaited) -> int:
     if not reports.pid:
         # It is told first of all, and without it the app could not be ended.
         with suppress(KeyboardInterrupt):
@@ -108,7 +108,7 @@ def _interrupted(reports: _Reports, wanted: Wanted) -> int:
         # What has come already, before somebody lost patience.
         continue
     if reports.is_ready:
-        complain(str(Problem("not waited for any longer", hint=_runs_on(reports, wanted))))
+        complain(str(Problem("not waited for any longer", hint=_runs_on(reports, awaited))))
     elif reports.pid:
         with suppress(ProcessLookupError, KeyboardInterrupt):
             os.kill(reports.pid, signal.SIGTERM)
@@ -118,16 +118,16 @@ def _interrupted(reports: _Reports, wanted: Wanted) -> int:
     return INTERRUPTED
 
 
-def _remedies(wanted: Wanted) -> str:
+def _remedies(awaited: Awaited) -> str:
     commands: tuple[str, ...] = ("procreaper ps", "logs -f", "quit")
-    if wanted.directory is not None:
-        commands = tuple(f"{command} -d {shlex.quote(wanted.directory)}" for command in commands)
+    if awaited.directory is not None:
+        commands = tuple(f"{command} -d {shlex.quote(awaited.directory)}" for command in commands)
     shows, tells, ends = (f"`{command}`" for command in commands)
     return f"{shows} shows it, {tells} what it writes, {ends} ends it"
 
 
-def _runs_on(reports: _Reports, wanted: Wanted) -> str:
-    return f"the app runs on in the background (pid {reports.pid}): {_remedies(wanted)}"
+def _runs_on(reports: _Reports, awaited: Awaited) -> str:
+    return f"the app runs on in the background (pid {reports.pid}): {_remedies(awaited)}"
 
 
 def _enumerate(waiting: dict[str, str]) -> str:

@@ -204,10 +204,10 @@ def last_lines(process: Process, history: History, text: Format) -> bytes:
     if process.log is None or not process.detached:
         outputs = history.tail({process.name}, LAST_LINES).notices
     else:
-        from procreaper.cli.tails import Tail
+        from procreaper.cli.tails import RotatedLog
 
         outputs = []
-        with suppress(OSError), Tail(process.log.path) as tail:
+        with suppress(OSError), RotatedLog(process.log.path) as tail:
             outputs = [Output(LONG_AGO, process.name, data) for data in tail.last_lines(LAST_LINES)]
     return b"".join(text.render(output) for output in outputs if isinstance(output, Output)) + text.finish()
 

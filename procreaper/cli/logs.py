@@ -24,7 +24,7 @@ from procreaper.cli.control import NoAppError, Place, find_apps, interruptible, 
 from procreaper.cli.problems import complain, lost, say
 from procreaper.cli.rendering import LONG_AGO, make_format
 from procreaper.cli.statuses import FAILED, INTERRUPTED, USAGE_ERROR
-from procreaper.cli.tails import Tail
+from procreaper.cli.tails import RotatedLog
 from procreaper.config import Options
 from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError
@@ -115,7 +115,7 @@ def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitSt
     everybody = [process for app in apps for process in app.ask(protocol.Look(0)).processes]
     screen = _Screen(make_format(what.log_format, everybody, style))
     followed: list[Client] = []
-    tails: dict[str, Tail] = {}
+    tails: dict[str, RotatedLog] = {}
     for app, names in share_out(what.names, apps):
         request = protocol.Follow(0, names, output=True, lines=what.lines, until_now=not what.follow)
         found = app.ask(request)
@@ -128,7 +128,7 @@ def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitSt
                     screen.show(Output(LONG_AGO, process.name, data))
             if process.detached and process.log is not None:
                 try:
-                    tails[process.name] = stack.enter_context(Tail(process.log))
+                    tails[process.name] = stack.enter_context(RotatedLog(process.log))
                 except OSError as error:
                     _tell_unreadable(process.log, error)
     for name, tail in tails.items():
@@ -144,7 +144,7 @@ def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitSt
     return status
 
 
-def _follow(apps: Iterable[Client], tails: dict[str, Tail], screen: _Screen) -> int:
+def _follow(apps: Iterable[Client], tails: dict[str, RotatedLog], screen: _Screen) -> int:
     """Show what comes until all of the apps have ended, or nobody looks any more."""
     status = 0
     following = {app.fileno(): app for app in apps}
@@ -278,7 +278,7 @@ def _label(sharing: Sequence[Process]) -> str:
 
 def _read(path: str, lines: int | None, before: tuple[int, int, int] | None = None) -> Iterator[bytes]:
     try:
-        with Tail(path) as tail:
+        with RotatedLog(path) as tail:
             yield from tail.last_lines(lines, before)
     except FileNotFoundError:
         # Nothing was written yet.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from procreaper.address import Address
-    from procreaper.cli.application import Surroundings
+    from procreaper.cli.application import Groundwork
     from procreaper.cli.background import Background
 
 STDOUT = 1
@@ -62,10 +62,10 @@ def start(options: Options, style: Style) -> int:
     is_app, descriptor = background.part()
     if not is_app:
         from procreaper.choices import read_seconds
-        from procreaper.cli.arrival import Wanted, attend
+        from procreaper.cli.arrival import Awaited, attend
 
         limit = None if options.wait_timeout is None else read_seconds(options.wait_timeout)
-        return attend(descriptor, Wanted(options.wait, limit, options.root or options.app_root))
+        return attend(descriptor, Awaited(options.wait, limit, options.root or options.app_root))
     from procreaper.cli.main import guarded
 
     app = background.Background(descriptor, names, waits=options.wait, size=window)
@@ -89,10 +89,10 @@ def _run(source: Source, style: Style, options: Options, path: str, background: 
     guard.attend(loop)
     # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
     with _kept_modes() if background is None else nullcontext():
-        from procreaper.cli.application import Surroundings
+        from procreaper.cli.application import Groundwork
 
-        surroundings = Surroundings(guard, adoption, background, listening)
-        status: int = loop.run_until_complete(_supervise(source, style, options, surroundings))
+        groundwork = Groundwork(guard, adoption, background, listening)
+        status: int = loop.run_until_complete(_supervise(source, style, options, groundwork))
     return status
 
 
@@ -110,13 +110,13 @@ def _kept_modes() -> AbstractContextManager[None]:
     return kept_modes()
 
 
-async def _supervise(source: Source, style: Style, options: Options, surroundings: Surroundings) -> int:
+async def _supervise(source: Source, style: Style, options: Options, groundwork: Groundwork) -> int:
     from procreaper.cli.application import Application
 
     try:
-        application = Application(source, style, options, surroundings)
+        application = Application(source, style, options, groundwork)
     except ProcreaperError:
-        surroundings.guard.dismiss()
+        groundwork.guard.dismiss()
         raise
     return await application.run()
 

@@ -21,7 +21,7 @@ class _Part(NamedTuple):
     size: int
 
 
-class Tail:
+class RotatedLog:
     """The log at `path`. Also a context manager that closes it. Raises OSError where there is no file to be read."""
 
     def __init__(self, path: str) -> None:
@@ -70,7 +70,7 @@ class Tail:
             self._position = 0
             yield from self._rest(self._current.file)
 
-    def __enter__(self) -> Tail:
+    def __enter__(self) -> RotatedLog:
         return self
 
     def __exit__(self, *_: object) -> None:
