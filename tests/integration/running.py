@@ -12,7 +12,9 @@ STAYS = f"{PYTHON} -c \"import signal; print('ready', flush=True); signal.pause(
 
 
 def processes(project: Project) -> dict[str, dict[str, Any]]:
-    return {process["name"]: process for process in json.loads(project.run("ps", "--json").out)}
+    result = project.run("ps", "--json")
+    assert result.code == 0, result
+    return {process["name"]: process for process in json.loads(result.out)}
 
 
 def pids(found: dict[str, dict[str, Any]]) -> dict[str, int]:

@@ -52,7 +52,9 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 def processes(project: Project) -> dict[str, str]:
     """The state of each process of the app."""
-    return {item["name"]: item["state"] for item in json.loads(project.run("ps", "--json").out)}
+    result = project.run("ps", "--json")
+    assert result.code == 0, result
+    return {item["name"]: item["state"] for item in json.loads(result.out)}
 
 
 def told(result: Result) -> str:
