@@ -58,6 +58,8 @@ class Reaper:
         self._transition = asyncio.Event()
         self._blocking: BlockingReaper | None = None
         self._collector: Collector | None = None
+        if isinstance(processes, plan.Process):
+            raise TypeError("a Reaper takes an iterable of processes, not a single one")
         for process in processes:
             self.add(process)
 
@@ -99,7 +101,12 @@ class Reaper:
         return reaper
 
     def add(self, process: plan.Process) -> None:
-        """Supervise this one too. Raises ValueError for a name given twice, UsageError once the reaper runs."""
+        """Supervise this one too. Raises ValueError for a name given twice, UsageError once the reaper runs.
+
+        Raises TypeError for what is no `Process`.
+        """
+        if not isinstance(process, plan.Process):
+            raise TypeError(f"{process!r} is not a Process")
         if self._owner is not None:
             raise UsageError("this reaper runs already", hint="add processes before entering its block")
         if any(other.name == process.name for other in self._processes):
@@ -116,10 +123,17 @@ class Reaper:
         Up means completed for a oneshot, healthy with a health check, else running. Raises NotReadyError when one of
         them has ended instead, TimeoutError after `timeout` seconds, UnknownProcessError. Cancelling changes nothing.
         """
-        wanted = names or self._wanted
-        async with asyncio.timeout(timeout):
-            for name in self._known(wanted):
-                await self._until(name, _has_come_up)
+        wanted = self._known(names or self._wanted)
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                for name in wanted:
+                    await self._until(name, _has_come_up)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            late = [status for status in self.status() if status.name in wanted and not status.up]
+            told = ", ".join(f"`{status.name}` is {with_reason(status.state, status.reason)}" for status in late)
+            raise TimeoutError(f"not ready after {timeout:g} s: {told}") from None
 
     async def start(self, *names: str) -> None:
         """Start these and wait until they are up; raises as `ready`. What runs already is left alone."""

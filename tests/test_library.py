@@ -183,7 +183,7 @@ class TestInALoop:
         async def main() -> None:
             never = pr.Process("a", SLEEP, health=pr.LogCheck("never said"))
             async with pr.Reaper([never]) as reaper:
-                with pytest.raises(TimeoutError):
+                with pytest.raises(TimeoutError, match=r"not ready after 0.01 s: `a` is starting"):
                     await reaper.ready("a", timeout=0.01)
 
         run(main)
@@ -542,8 +542,25 @@ except KeyboardInterrupt:
     [
         (lambda: pr.Process("", SLEEP), "not a name"),
         (lambda: pr.Process("a", []), "command is empty"),
-        (lambda: pr.Process("a", SLEEP, restart="sometimes"), "sometimes"),
+        (
+            lambda: pr.Process("a", SLEEP, restart="sometimes"),
+            "a: restart is 'sometimes'; it is one of 'never', 'on-failure', 'always'",
+        ),
+        (lambda: pr.Process("a", SLEEP, stop_all="b"), "a: stop_all is 'b'; it is one of 'never'"),
+        (
+            lambda: pr.Process("a", SLEEP, depends_on={"b": "up"}),
+            r"a: depends_on\['b'\] is 'up'; it is one of 'started'",
+        ),
         (lambda: pr.Process("a", SLEEP, backoff=-1), "negative"),
+        (lambda: pr.Process("a", SLEEP, backoff="2s"), "a: backoff is '2s'; it is a number of seconds"),
+        (lambda: pr.Process("a", SLEEP, stop_timeout="2s"), "a: stop_timeout is '2s'; it is a number of seconds"),
+        (lambda: pr.Process("a", SLEEP, success_codes=[256]), "a: success_codes has 256"),
+        (lambda: pr.Process("a", SLEEP, success_codes=["SIGNOPE"]), "no signal 'SIGNOPE'"),
+        (lambda: pr.Process("a", SLEEP, env={"A": 1}), "a: env has 'A': 1; both are strings"),
+        (lambda: pr.Process("a", SLEEP, env={"A=": "1"}), "a: env has 'A=', which cannot be the name"),
+        (lambda: pr.Process("a", SLEEP, health="ftp://localhost"), "is not a URL"),
+        (lambda: pr.Process("a", SLEEP, health="tcp://localhost"), "has no port"),
+        (lambda: pr.Process("a", SLEEP, health=object()), "it has no method `check`"),
         (lambda: pr.Process("a", SLEEP, max_retries=-1), "max_retries is -1"),
         (lambda: pr.Process("a", SLEEP, stop_signal="SIGNOPE"), "no signal 'SIGNOPE'"),
         (lambda: pr.Process("a", SLEEP, oneshot=True, health=pr.TCPCheck(":80")), "oneshot"),
@@ -562,6 +579,28 @@ except KeyboardInterrupt:
 def test_a_value_that_makes_no_sense_is_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("url", "check"),
+    [
+        ("http://localhost:80/x", pr.HTTPCheck("http://localhost:80/x")),
+        ("tcp://localhost:80", pr.TCPCheck("localhost:80")),
+        ("tcp://[::1]:80/", pr.TCPCheck("[::1]:80")),
+    ],
+)
+def test_a_url_is_short_for_a_check(url: str, check: object) -> None:
+    assert pr.Process("a", SLEEP, health=url).health == pr.Health(check=check)
+
+
+def test_a_signal_among_the_success_codes_is_named_or_given_as_the_shell_tells_it() -> None:
+    assert pr.Process("a", SLEEP, success_codes=[3, "SIGTERM", "INT", 137]).success_codes == {3, 143, 130, 137}
+
+
+@pytest.mark.parametrize("processes", [["redis-server"], pr.Process("a", SLEEP)])
+def test_what_is_no_process_is_not_supervised(processes: object) -> None:
+    with pytest.raises(TypeError, match=r"Process|single"):
+        pr.Reaper(processes)
 
 
 def test_a_procfile_is_run_with_its_environment(tmp_path: Path) -> None:
