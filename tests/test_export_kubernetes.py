@@ -96,6 +96,14 @@ def test_a_plain_procfile(tmp_path: Path) -> None:
     assert render(app_of(tmp_path, image=IMAGE)).warnings == ()
 
 
+def test_nobody_who_answers_at_no_port_of_his_own_is_there_twice(tmp_path: Path) -> None:
+    documents = documents_of(full_app(tmp_path, image=IMAGE))
+    strategies = {name: document.get("spec", {}).get("strategy") for name, document in documents.items()}
+    recreated = {name for name, strategy in strategies.items() if strategy == {"type": "Recreate"}}
+    assert recreated == {f"Deployment/{name}" for name in ("worker", "db", "queue", "css", "tunnel")}
+    assert strategies["Deployment/web"] is strategies["Job/migrate"] is None
+
+
 def test_everything_that_there_is_to_say(tmp_path: Path) -> None:
     app = full_app(tmp_path, image=IMAGE)
     documents = documents_of(app)

@@ -117,6 +117,9 @@ class _Manifests:
             selector: Value = {"matchLabels": self._labels(workload)}
             kind, version = "Deployment", "apps/v1"
             spec = {"replicas": count if exported.autostart else 0, "selector": selector}
+            if not workload.is_public:
+                # As with us, the old one is gone before the new one comes: two clocks would do everything twice.
+                spec["strategy"] = {"type": "Recreate"}
         template: Value = {"metadata": {"labels": self._labels(workload)}, "spec": pod}
         metadata = self._metadata(workload)
         return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": {**spec, "template": template}}
