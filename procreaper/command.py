@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 import signal
-import struct
-import termios
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from subprocess import DEVNULL, STDOUT, TimeoutExpired
 
+from procreaper.descriptors import available
 from procreaper.events import Exit
 
 READ_SIZE = 1 << 16
@@ -112,7 +110,7 @@ class _Command(asyncio.SubprocessProtocol):
         await self._over.wait()
         if self._error is not None:
             raise self._error
-        self._take_exactly(_available(self._pipe))
+        self._take_exactly(available(self._pipe))
         return Exit.of(self._returncode or 0)
 
     async def clear_away(self) -> None:
@@ -181,8 +179,3 @@ class _Command(asyncio.SubprocessProtocol):
     @property
     def _returncode(self) -> int | None:
         return None if self._transport is None else self._transport.get_returncode()
-
-
-def _available(pipe: int) -> int:
-    """How many bytes can be read at this moment."""
-    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0])

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -359,7 +360,7 @@ async def test_more_than_so_many_are_told_so_and_sent_away() -> None:
 
 
 def test_clients_take_no_more_than_a_part_of_the_files_that_can_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.resource, "getrlimit", lambda _: (8, 8))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (8, 8))
 
     @in_loop
     async def test() -> None:

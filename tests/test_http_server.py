@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import random
-import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -478,16 +477,6 @@ async def test_one_client_too_many_is_turned_away(monkeypatch: pytest.MonkeyPatc
             assert (await site.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
         await until_gone(site)
         assert (await site.get("/"))[0] == 200
-
-
-@pytest.mark.parametrize(
-    ("limit", "most"), [(256, 64), (1024, module.MOST_CONNECTIONS), (resource.RLIM_INFINITY, module.MOST_CONNECTIONS)]
-)
-def test_the_app_keeps_most_of_its_descriptors_for_itself(
-    limit: int, most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
-    assert module._most_connections() == most
 
 
 # Nobody can disturb the app.

@@ -32,6 +32,7 @@ from procreaper.child.register import Record, Register, UnusableRecordError
 from procreaper.errors import reason_of
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Spawned
 from procreaper.kinship import DETACHED, VARIABLE
+from procreaper.parts import put_aside
 from procreaper.plan import LogFile, Process
 
 if TYPE_CHECKING:
@@ -309,11 +310,8 @@ def _open(log: LogFile) -> int:
     os.makedirs(os.path.dirname(log.path), exist_ok=True)
     with suppress(FileNotFoundError):
         if os.stat(log.path).st_size > log.max_size:
-            for number in range(log.max_files - 1, 0, -1):
-                with suppress(FileNotFoundError):
-                    os.replace(f"{log.path}.{number}", f"{log.path}.{number + 1}")
             if log.max_files:
-                os.replace(log.path, f"{log.path}.1")
+                put_aside(log.path, log.max_files)
             else:
                 os.truncate(log.path, 0)
     return os.open(log.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

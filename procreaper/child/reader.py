@@ -13,14 +13,13 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import struct
 import sys
-import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from procreaper.descriptors import available
 from procreaper.events import Message, Notice, Output
 from procreaper.lines import Lines
 
@@ -94,7 +93,7 @@ class Reader:
         self.flush()
 
     def _read_what_is_there(self) -> None:
-        size = 0 if self.ended else TERMINAL_HOLDS if self._console is not None else _available(self._descriptor)
+        size = 0 if self.ended else TERMINAL_HOLDS if self._console is not None else available(self._descriptor)
         while size > 0 and not self.ended:
             try:
                 data = os.read(self._descriptor, min(size, BIG_READ))
@@ -213,8 +212,3 @@ def _enlarge(pipe: int) -> None:
         # EPERM: this user's share of memory for pipes is used up; a small pipe is only slower.
         with suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, BIG_READ)
-
-
-def _available(pipe: int) -> int:
-    """How many bytes can be read at this moment."""
-    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0])

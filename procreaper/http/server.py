@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from procreaper.address import Address, answers_to
 from procreaper.control import protocol
 from procreaper.control.replies import readable
 from procreaper.control.view import view_process
+from procreaper.descriptors import most_connections
 from procreaper.errors import ProcreaperError, UnknownProcessError
 from procreaper.events import Output, State, with_reason
 from procreaper.http.streams import KEEP_ALIVE, Streams, encode_output
@@ -103,7 +103,7 @@ class Server:
         self._registry = CollectorRegistry()
         self._registry.register(Collector(owner.look, counts))
         self._host_name = socket.gethostname()
-        self._most = _most_connections()
+        self._most = most_connections(MOST_CONNECTIONS)
         # What clients do wrong is not worth a line on the terminal of the app.
         silent = logging.Logger("procreaper.http", logging.CRITICAL + 1)
         self._connections = web.Server(
@@ -263,11 +263,6 @@ class Server:
                         await arrived.wait()
                 except TimeoutError:
                     await response.write(KEEP_ALIVE)
-
-
-def _most_connections() -> int:
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_CONNECTIONS if limit == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, limit // 4)
 
 
 class _Full(asyncio.Protocol):

@@ -20,6 +20,7 @@ from collections import deque
 from contextlib import suppress
 from typing import NamedTuple
 
+from procreaper.parts import put_aside
 from procreaper.plan import LogFile
 
 # Somebody else who rotates the file takes less than a millisecond; one that was stopped meanwhile is not waited for.
@@ -180,21 +181,15 @@ class RotatedFile:
         try:
             found = os.stat(self.path)
             if (found.st_dev, found.st_ino) == self._identity and found.st_size:
-                self._make_way(self._descriptor)
+                if self._older:
+                    put_aside(self.path, self._older)
+                else:
+                    os.ftruncate(self._descriptor, 0)
                 self._line = 0
         except OSError as error:
             self.stuck = error
         if locked >= 0:
             fcntl.flock(locked, fcntl.LOCK_UN)
-
-    def _make_way(self, descriptor: int) -> None:
-        if not self._older:
-            os.ftruncate(descriptor, 0)
-            return
-        for number in range(self._older - 1, 0, -1):
-            with suppress(FileNotFoundError):
-                os.replace(f"{self.path}.{number}", f"{self.path}.{number + 1}")
-        os.replace(self.path, f"{self.path}.1")
 
 
 def _ends_line(path: str, size: int) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import resource
 import socket
 import struct
 import sys
@@ -21,6 +20,7 @@ from procreaper.control.feed import Feed
 from procreaper.control.protocol import AnyRequest
 from procreaper.control.replies import encode, encode_error, find_id, understand
 from procreaper.control.server.connection import Connection
+from procreaper.descriptors import most_connections
 from procreaper.errors import ProcreaperError
 
 Answer = Callable[[AnyRequest, Connection], Awaitable[Any]]
@@ -62,7 +62,7 @@ class Server:
         self._greeting = greeting
         self._answers = answers
         self._answer: Answer | None = None
-        self._most_clients = min(most_clients, _descriptors() // 4)
+        self._most_clients = most_connections(most_clients)
         self._connections: set[Connection] = set()
         self._last_left = asyncio.Event()
         self._ended = False
@@ -151,12 +151,6 @@ class Server:
             self._ended = True
             self._loop.remove_reader(self._listening)
             self._close()
-
-
-def _descriptors() -> int:
-    """How many files we may have open."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_CLIENTS * 4 if soft == resource.RLIM_INFINITY else soft
 
 
 def _uid_of_peer(accepted: socket.socket) -> int | None:
