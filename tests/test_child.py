@@ -11,15 +11,15 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
-from loops import in_loop, until
+from loops import in_loop
 from survivors import Survivors
+from witness import Witness
 
 from procreaper.child import LAST_LOOK, Child, group_lives
 from procreaper.child.roles import Custody
-from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Output, Spawned, SpawnFailed
+from procreaper.events import ChildExited, Exit, GroupEnded, Output, Spawned, SpawnFailed
 from procreaper.plan import Process
 from procreaper.pseudoterminal import Pseudoterminal
 
@@ -27,11 +27,10 @@ pytestmark = pytest.mark.usefixtures("survivors")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells zombies from the living in /proc")
 
 RUN = 7
-Kind = TypeVar("Kind", bound=Event)
 
 
-class Observer:
-    """Takes what a child reports; `room` is what it answers when output is published."""
+class Observer(Witness):
+    """Takes what a child reports; `has_room` is what it answers when output is published."""
 
     def __init__(
         self,
@@ -42,40 +41,17 @@ class Observer:
         terminal: bool = False,
         custody: Custody | None = None,
     ) -> None:
-        self.events: list[Event | Notice] = []
-        self.room = True
-        self._changed = asyncio.Event()
+        super().__init__()
         command = command if isinstance(command, str) else tuple(command)
         process = Process("web", command, cwd=None if cwd is None else str(cwd), env=env)
         self.child = Child(
             process,
             RUN,
-            post=self._take,
-            publish=self._publish,
+            post=self.take,
+            publish=self.accept,
             custody=custody,
             open_terminal=open_terminal if terminal else None,
         )
-
-    @property
-    def output(self) -> bytes:
-        return b"".join(event.data for event in self.events if isinstance(event, Output))
-
-    def _take(self, event: Event | Notice) -> None:
-        self.events.append(event)
-        self._changed.set()
-
-    def _publish(self, notice: Notice) -> bool:
-        self._take(notice)
-        return self.room
-
-    async def sees(self, kind: type[Kind]) -> Kind:
-        """Wait for an event of this kind."""
-        await until(lambda: any(isinstance(event, kind) for event in self.events), self._changed)
-        return next(event for event in self.events if isinstance(event, kind))
-
-    async def reads(self, data: bytes) -> None:
-        """Wait for output that contains this."""
-        await until(lambda: data in self.output, self._changed)
 
     async def closes(self) -> None:
         """Wait for the end of its output, of which nobody is told."""
@@ -84,7 +60,7 @@ class Observer:
 
     async def dies(self) -> ChildExited:
         await self.child.spawn()
-        return await self.sees(ChildExited)
+        return await self.gets(ChildExited)
 
 
 class Stuck:
@@ -121,10 +97,10 @@ def python(source: str) -> tuple[str, ...]:
 async def test_a_run_is_reported_from_its_start_to_its_end() -> None:
     run = Observer("echo one; echo two >&2; exit 3")
     await run.dies()
-    spawned, *output, exited = run.events
+    spawned, *output, exited = run.told
     assert isinstance(spawned, Spawned)
     assert (spawned.name, spawned.run) == ("web", RUN)
-    assert run.output == b"one\ntwo\n"
+    assert run.output() == b"one\ntwo\n"
     assert all(isinstance(event, Output) and event.name == "web" for event in output)
     assert exited == ChildExited("web", RUN, Exit(code=3), leftovers=False)
 
@@ -139,14 +115,14 @@ async def test_a_command_has_its_environment_its_directory_and_a_session_of_its_
     show = "import os; print(os.getcwd(), sorted(os.environ), os.getsid(0) == os.getpgid(0) == os.getpid())"
     run = Observer(python(show), cwd=tmp_path, env={"A": "1", "LC_CTYPE": "C.UTF-8"})
     await run.dies()
-    assert run.output.decode() == f"{os.path.realpath(tmp_path)} ['A', 'LC_CTYPE'] True\n"
+    assert run.output().decode() == f"{os.path.realpath(tmp_path)} ['A', 'LC_CTYPE'] True\n"
 
 
 @in_loop
 async def test_without_a_shell_nothing_is_interpreted() -> None:
     run = Observer(("echo", "$HOME", "a  b", "*"))
     await run.dies()
-    assert run.output == b"$HOME a  b *\n"
+    assert run.output() == b"$HOME a  b *\n"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +143,7 @@ async def test_what_can_never_be_started_is_told_with_the_code_of_a_shell(
 ) -> None:
     run = Observer(command, cwd=None if cwd is None else Path(cwd))
     await run.child.spawn()
-    assert run.events == [SpawnFailed("web", RUN, error=error, code=code, permanent=True)]
+    assert run.told == [SpawnFailed("web", RUN, error=error, code=code, permanent=True)]
     assert run.child.over
 
 
@@ -180,7 +156,7 @@ async def test_what_may_be_started_later_is_told_as_such(number: int, monkeypatc
     monkeypatch.setattr(asyncio.get_running_loop(), "subprocess_exec", refuse)
     run = Observer("true")
     await run.child.spawn()
-    assert run.events == [
+    assert run.told == [
         SpawnFailed("web", RUN, error=os.strerror(number).lower(), code=126, permanent=False),
     ]
     assert run.child.over
@@ -192,7 +168,7 @@ async def test_an_error_of_ours_comes_out_and_nothing_is_left_to_wait_for() -> N
     run = Observer("true", env={"A": 1})  # type: ignore[dict-item]
     with pytest.raises(TypeError):
         await run.child.spawn()
-    assert run.events == []
+    assert run.told == []
     assert run.child.over
     assert len(os.listdir("/dev/fd")) == before
 
@@ -219,7 +195,7 @@ async def test_a_lack_of_descriptors_starts_nothing_and_leaves_none_open() -> No
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for descriptor in spare:
             os.close(descriptor)
-    (failed,) = run.events
+    (failed,) = run.told
     assert isinstance(failed, SpawnFailed)
     assert (failed.error, failed.permanent) == ("too many open files", False)
     assert len(os.listdir("/dev/fd")) == before
@@ -231,10 +207,10 @@ async def test_a_signal_reaches_the_whole_group() -> None:
     await run.child.spawn()
     await run.reads(b"ready\n")
     run.child.signal(signal.SIGTERM)
-    exited = await run.sees(ChildExited)
+    exited = await run.gets(ChildExited)
     assert exited.exit == Exit(signal=15)
     if exited.leftovers:
-        await run.sees(GroupEnded)
+        await run.gets(GroupEnded)
 
 
 @in_loop
@@ -245,7 +221,7 @@ async def test_what_outlives_its_leader_is_told_and_so_is_its_end() -> None:
     assert not run.child.ended
     await run.reads(b"ready\n")
     run.child.signal(signal.SIGTERM)
-    assert await run.sees(GroupEnded) == GroupEnded("web", RUN)
+    assert await run.gets(GroupEnded) == GroupEnded("web", RUN)
     assert run.child.ended
 
 
@@ -255,8 +231,8 @@ async def test_a_stopped_group_obeys_a_signal() -> None:
     await run.child.spawn()
     await run.reads(b"ready\n")
     run.child.signal(signal.SIGTERM)
-    await run.sees(ChildExited)
-    assert run.output.endswith(b"obeyed\n")
+    await run.gets(ChildExited)
+    assert run.output().endswith(b"obeyed\n")
 
 
 @in_loop
@@ -273,17 +249,17 @@ async def test_no_signal_is_sent_once_the_group_is_gone(monkeypatch: pytest.Monk
 async def test_the_last_words_come_before_the_obituary() -> None:
     run = Observer("seq 5000; printf unfinished; kill -KILL $$")
     await run.dies()
-    assert run.output == b"".join(b"%d\n" % number for number in range(1, 5001)) + b"unfinished"
-    assert isinstance(run.events[-1], ChildExited)
+    assert run.output() == b"".join(b"%d\n" % number for number in range(1, 5001)) + b"unfinished"
+    assert isinstance(run.told[-1], ChildExited)
 
 
 @in_loop
 async def test_the_last_words_come_before_the_obituary_although_somebody_holds_the_pipe() -> None:
     run = Observer("sleep 600 & printf unfinished; exit 0")
     await run.dies()
-    assert [type(event) for event in run.events] == [Spawned, Output, ChildExited]
+    assert [type(event) for event in run.told] == [Spawned, Output, ChildExited]
     run.child.signal(signal.SIGKILL)
-    await run.sees(GroupEnded)
+    await run.gets(GroupEnded)
 
 
 @in_loop
@@ -293,8 +269,8 @@ async def test_half_a_line_is_shown_after_a_while_and_then_continued(tmp_path: P
     await run.child.spawn()
     await run.reads(b"half")
     (tmp_path / "fifo").write_text("")
-    await run.sees(ChildExited)
-    assert [event.data for event in run.events if isinstance(event, Output)] == [b"half", b" rest\n"]
+    await run.gets(ChildExited)
+    assert [event.data for event in run.told if isinstance(event, Output)] == [b"half", b" rest\n"]
 
 
 # Writes as much as is taken, tells how much that was, and ends.
@@ -320,20 +296,20 @@ async def test_where_there_is_no_room_nothing_is_read_until_there_is(tmp_path: P
     for name in ("began", "filled"):
         os.mkfifo(tmp_path / name)
     run = Observer(python(FILL), cwd=tmp_path)
-    run.room = False
+    run.has_room = False
     await run.child.spawn()
     await run.reads(b"first\n")
     await asyncio.to_thread((tmp_path / "began").read_text)
     written = int(await asyncio.to_thread((tmp_path / "filled").read_text))
     assert written > 0
     # Its end is told all the same, and does not wait for room for ever.
-    await run.sees(ChildExited)
-    assert run.output == b"first\n"
+    await run.gets(ChildExited)
+    assert run.output() == b"first\n"
     assert not run.child.over
-    run.room = True
+    run.has_room = True
     run.child.resume()
     await run.closes()
-    assert len(run.output) == len(b"first\n") + written
+    assert len(run.output()) == len(b"first\n") + written
 
 
 @in_loop
@@ -341,16 +317,16 @@ async def test_room_that_comes_before_the_obituary_lets_the_last_words_in(tmp_pa
     for name in ("began", "filled"):
         os.mkfifo(tmp_path / name)
     run = Observer(python(FILL), cwd=tmp_path)
-    run.room = False
+    run.has_room = False
     await run.child.spawn()
     await run.reads(b"first\n")
     await asyncio.to_thread((tmp_path / "began").read_text)
     written = int(await asyncio.to_thread((tmp_path / "filled").read_text))
-    run.room = True
+    run.has_room = True
     run.child.resume()
-    await run.sees(ChildExited)
-    assert isinstance(run.events[-1], ChildExited)
-    assert len(run.output) == len(b"first\n") + written
+    await run.gets(ChildExited)
+    assert isinstance(run.told[-1], ChildExited)
+    assert len(run.output()) == len(b"first\n") + written
 
 
 # Leaves its session, holds the pipe, and writes when it is told to.
@@ -373,7 +349,7 @@ async def test_what_comes_through_a_held_pipe_later_is_still_read(tmp_path: Path
     exited = await run.dies()
     assert exited.exit == Exit(code=5)
     if exited.leftovers:
-        await run.sees(GroupEnded)
+        await run.gets(GroupEnded)
     await run.reads(b"ready\n")
     assert run.child.ended
     assert not run.child.over
@@ -410,17 +386,17 @@ async def test_who_outlives_the_app_is_looked_at_no_more() -> None:
 @in_loop
 async def test_finish_needs_no_room() -> None:
     run = Observer("printf 'one\\n'; exec printf 'two\\nunfinished'")
-    run.room = False
+    run.has_room = False
     await run.dies()
     run.child.finish()
-    assert run.output == b"one\ntwo\nunfinished"
+    assert run.output() == b"one\ntwo\nunfinished"
 
 
 @in_loop
 async def test_a_flood_is_whole() -> None:
     run = Observer("seq 400000")
     await run.dies()
-    assert run.output == b"".join(b"%d\n" % number for number in range(1, 400_001))
+    assert run.output() == b"".join(b"%d\n" % number for number in range(1, 400_001))
 
 
 @in_loop
@@ -431,9 +407,9 @@ async def test_no_descriptor_is_left_open() -> None:
         await run.child.spawn()
         if run.child.over:
             continue
-        if (await run.sees(ChildExited)).leftovers:
+        if (await run.gets(ChildExited)).leftovers:
             run.child.signal(signal.SIGKILL)
-            await run.sees(GroupEnded)
+            await run.gets(GroupEnded)
         await run.closes()
     assert len(os.listdir("/dev/fd")) == before
 
@@ -445,17 +421,17 @@ async def test_no_descriptor_is_left_open() -> None:
 async def test_on_a_terminal_the_last_words_come_before_the_obituary() -> None:
     run = Observer("seq 5000; printf unfinished; kill -KILL $$", terminal=True)
     await run.dies()
-    assert run.output == b"".join(b"%d\n" % number for number in range(1, 5001)) + b"unfinished"
-    assert isinstance(run.events[-1], ChildExited)
+    assert run.output() == b"".join(b"%d\n" % number for number in range(1, 5001)) + b"unfinished"
+    assert isinstance(run.told[-1], ChildExited)
 
 
 @in_loop
 async def test_on_a_terminal_the_last_words_come_first_although_somebody_holds_it() -> None:
     run = Observer("trap '' HUP; sleep 600 & printf unfinished; exit 0", terminal=True)
     await run.dies()
-    assert [type(event) for event in run.events] == [Spawned, Output, ChildExited]
+    assert [type(event) for event in run.told] == [Spawned, Output, ChildExited]
     run.child.signal(signal.SIGKILL)
-    await run.sees(GroupEnded)
+    await run.gets(GroupEnded)
     await run.closes()
 
 
@@ -463,7 +439,7 @@ async def test_on_a_terminal_the_last_words_come_first_although_somebody_holds_i
 async def test_on_a_terminal_a_flood_is_whole() -> None:
     run = Observer("seq 400000", terminal=True)
     await run.dies()
-    assert run.output == b"".join(b"%d\n" % number for number in range(1, 400_001))
+    assert run.output() == b"".join(b"%d\n" % number for number in range(1, 400_001))
 
 
 @in_loop
@@ -471,18 +447,18 @@ async def test_on_a_terminal_where_there_is_no_room_nothing_is_read_until_there_
     for name in ("began", "filled"):
         os.mkfifo(tmp_path / name)
     run = Observer(python(FILL), cwd=tmp_path, terminal=True)
-    run.room = False
+    run.has_room = False
     await run.child.spawn()
     await run.reads(b"first\n")
     await asyncio.to_thread((tmp_path / "began").read_text)
     written = int(await asyncio.to_thread((tmp_path / "filled").read_text))
     assert written > 0
-    await run.sees(ChildExited)
-    assert run.output == b"first\n"
-    run.room = True
+    await run.gets(ChildExited)
+    assert run.output() == b"first\n"
+    run.has_room = True
     run.child.resume()
     await run.closes()
-    assert len(run.output) == len(b"first\n") + written
+    assert len(run.output()) == len(b"first\n") + written
 
 
 @in_loop
@@ -491,8 +467,8 @@ async def test_a_child_that_closes_its_terminal_is_not_hung_up(tmp_path: Path) -
     run = Observer("exec < /dev/null > /dev/null 2>&1; cat fifo; echo again > /dev/tty", cwd=tmp_path, terminal=True)
     await run.child.spawn()
     await asyncio.to_thread((tmp_path / "fifo").write_text, "")
-    await run.sees(ChildExited)
-    assert run.output == b"again\n"
+    await run.gets(ChildExited)
+    assert run.output() == b"again\n"
 
 
 @in_loop
@@ -502,7 +478,7 @@ async def test_a_bar_that_never_rests_is_shown_all_the_same() -> None:
     await run.child.spawn()
     await run.reads(b"\r0\r1")
     run.child.signal(signal.SIGKILL)
-    await run.sees(ChildExited)
+    await run.gets(ChildExited)
 
 
 @in_loop
@@ -511,7 +487,7 @@ async def test_finish_hangs_a_terminal_up() -> None:
     await run.child.spawn()
     await run.reads(b"ready\n")
     run.child.finish()
-    assert (await run.sees(ChildExited)).exit == Exit(signal=signal.SIGHUP)
+    assert (await run.gets(ChildExited)).exit == Exit(signal=signal.SIGHUP)
     assert run.child.over
 
 
@@ -519,10 +495,10 @@ async def test_finish_hangs_a_terminal_up() -> None:
 async def test_without_a_terminal_to_be_had_it_has_a_pipe() -> None:
     run = Observer("[ -t 1 ] || echo a pipe")
     run.child = Child(
-        Process("web", "[ -t 1 ] || echo a pipe"), RUN, post=run._take, publish=run._publish, open_terminal=lambda: None
+        Process("web", "[ -t 1 ] || echo a pipe"), RUN, post=run.take, publish=run.accept, open_terminal=lambda: None
     )
     await run.dies()
-    assert run.output == b"a pipe\n"
+    assert run.output() == b"a pipe\n"
 
 
 @in_loop
@@ -533,9 +509,9 @@ async def test_no_descriptor_of_a_terminal_is_left_open() -> None:
         await run.child.spawn()
         if run.child.over:
             continue
-        if (await run.sees(ChildExited)).leftovers:
+        if (await run.gets(ChildExited)).leftovers:
             run.child.signal(signal.SIGKILL)
-            await run.sees(GroupEnded)
+            await run.gets(GroupEnded)
         await run.closes()
     assert len(os.listdir("/dev/fd")) == before
 
@@ -547,9 +523,9 @@ async def test_a_lack_of_descriptors_for_a_terminal_starts_nothing_and_leaves_no
 
     run = Observer("true")
     before = len(os.listdir("/dev/fd"))
-    child = Child(Process("web", "true"), RUN, post=run._take, publish=run._publish, open_terminal=lack)
+    child = Child(Process("web", "true"), RUN, post=run.take, publish=run.accept, open_terminal=lack)
     await child.spawn()
-    assert run.events == [SpawnFailed("web", RUN, error="too many open files", code=126, permanent=False)]
+    assert run.told == [SpawnFailed("web", RUN, error="too many open files", code=126, permanent=False)]
     assert child.over
     assert len(os.listdir("/dev/fd")) == before
 

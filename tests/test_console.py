@@ -8,15 +8,15 @@ import re
 import signal
 import sys
 import termios
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from loops import in_loop, until
+from witness import Witness
 
 from procreaper.child import Child, console, reader
 from procreaper.child.console import Attachment, Console
-from procreaper.events import ChildExited, Event, Message, Notice, Output
+from procreaper.events import ChildExited, Message
 from procreaper.plan import Process
 from procreaper.pseudoterminal import Pseudoterminal
 
@@ -44,33 +44,19 @@ class Screen:
         return await self.attachment.type(data)
 
 
-class Run:
+class Run(Witness):
     """A child with a terminal, and what it reports."""
 
     def __init__(self, command: str, *, cwd: Path | None = None) -> None:
-        self.events: list[Event | Notice] = []
-        self.has_room = True
-        self._changed = asyncio.Event()
+        super().__init__()
         self._terminal = Pseudoterminal(WINDOW)
         self.child = Child(
             Process("web", command, cwd=None if cwd is None else str(cwd)),
             1,
-            post=self._take,
-            publish=self._publish,
+            post=self.take,
+            publish=self.accept,
             open_terminal=lambda: self._terminal,
         )
-
-    def _take(self, event: Event | Notice) -> None:
-        self.events.append(event)
-        self._changed.set()
-
-    def _publish(self, notice: Notice) -> bool:
-        self._take(notice)
-        return self.has_room
-
-    @property
-    def output(self) -> bytes:
-        return b"".join(event.data for event in self.events if isinstance(event, Output))
 
     @property
     def console(self) -> Console:
@@ -86,14 +72,8 @@ class Run:
         await self.child.spawn()
         return self
 
-    async def writes(self, data: bytes) -> None:
-        await self.sees(lambda: data in self.output)
-
-    async def sees(self, happened: Callable[[], bool]) -> None:
-        await until(happened, self._changed)
-
     async def ends(self) -> None:
-        await self.sees(lambda: any(isinstance(event, ChildExited) for event in self.events))
+        await self.gets(ChildExited)
         while not self.child.over:
             await asyncio.sleep(0)
 
@@ -119,7 +99,7 @@ async def test_what_is_typed_is_read_and_echoed_and_each_line_begins_at_the_left
     await screen.shows("grüße\r\n<grüße>\r\n".encode())
     await run.ends()
     # For everybody else lines end as they always do.
-    assert run.output == "grüße\n<grüße>\n".encode()
+    assert run.output() == "grüße\n<grüße>\n".encode()
 
 
 @in_loop
@@ -130,13 +110,13 @@ async def test_ctrl_c_ends_what_runs_there_and_ctrl_d_what_it_reads() -> None:
     await screen.shows(b"ready")
     await screen.type(b"\x03")
     await run.ends()
-    assert b"interrupted\n" in run.output
+    assert b"interrupted\n" in run.output()
 
 
 @in_loop
 async def test_who_comes_later_sees_the_last_lines() -> None:
     run = await begin("seq 1000; printf 'Name: '; read x")
-    await run.writes(b"Name: ")
+    await run.reads(b"Name: ")
     screen = Screen(run, os.terminal_size((80, 5)))
     assert screen.attachment.picture() == b"998\r\n999\r\n1000\r\nName: "
     assert Screen(run, os.terminal_size((80, 1))).attachment.picture() == b"Name: "
@@ -146,7 +126,7 @@ async def test_who_comes_later_sees_the_last_lines() -> None:
 @in_loop
 async def test_what_is_kept_is_bounded_and_begins_with_a_whole_line() -> None:
     run = await begin("seq 100000; echo end; read x")
-    await run.writes(b"end\n")
+    await run.reads(b"end\n")
     picture = Screen(run, os.terminal_size((80, 60_000))).attachment.picture()
     assert picture.endswith(b"99999\r\n100000\r\nend\r\n")
     assert len(picture) < 3 * console.MOST_KEPT
@@ -186,15 +166,15 @@ async def test_who_comes_to_a_program_that_draws_is_put_into_its_modes_and_sees_
 @in_loop
 async def test_what_is_drawn_is_no_output_and_it_is_said_where_it_can_be_seen(tmp_path: Path) -> None:
     run = await begin("printf 'before\\n\\033[?1049h\\033[Hdrawn\\n'; read x; printf '\\033[?1049lafter\\n'; read x")
-    await run.sees(lambda: any(isinstance(event, Message) for event in run.events))
-    assert [event.text for event in run.events if isinstance(event, Message)] == [
+    await run.gets(Message)
+    assert [message.text for message in run.all(Message)] == [
         "web draws on the whole screen: `procreaper attach web` shows it"
     ]
     screen = Screen(run)
     await screen.type(b"\r")
     await screen.shows(b"after")
-    await run.writes(b"after\n")
-    assert run.output == b"before\nafter\n"
+    await run.reads(b"after\n")
+    assert run.output() == b"before\nafter\n"
     # On the main screen it is as if nothing had been.
     assert screen.attachment.picture() == b"before\r\nafter\r\n"
     await run.stop()
@@ -204,7 +184,7 @@ async def test_what_is_drawn_is_no_output_and_it_is_said_where_it_can_be_seen(tm
 async def test_who_ends_while_it_draws_may_have_said_why_there() -> None:
     run = await begin("printf '\\033[?1049h\\033[Hdrawn\\nTraceback: no'; exit 1")
     await run.ends()
-    assert run.output.endswith(b"drawn\nTraceback: no")
+    assert run.output().endswith(b"drawn\nTraceback: no")
 
 
 @in_loop
@@ -255,20 +235,20 @@ async def test_a_line_that_is_being_typed_is_told_once_it_is_whole_or_nobody_is_
 ) -> None:
     monkeypatch.setattr(reader, "QUIET", 0.0)
     run = await begin("printf 'Name: '; read x; read x")
-    await run.writes(b"Name: ")
+    await run.reads(b"Name: ")
     screen = Screen(run)
     for key in (b"a", b"b", b"c"):
         await screen.type(key)
         await screen.shows(key)
         for _ in range(5):
             await asyncio.sleep(0)
-    assert run.output == b"Name: "
+    assert run.output() == b"Name: "
     await screen.type(b"\r")
-    await run.writes(b"Name: abc\n")
+    await run.reads(b"Name: abc\n")
     await screen.type(b"d")
     await screen.shows(b"d")
     screen.attachment.leave()
-    assert run.output == b"Name: abc\nd"
+    assert run.output() == b"Name: abc\nd"
     await run.stop()
 
 
@@ -290,7 +270,7 @@ out.write(data)
 os.write(1, b"done")
 """
     run = await begin(python(tmp_path, copy), tmp_path)
-    await run.writes(b"ready")
+    await run.reads(b"ready")
     screen = Screen(run)
     taken = []
     while await screen.type(piece := b"%08d" % len(taken) * 1000):
@@ -302,7 +282,7 @@ os.write(1, b"done")
     await asyncio.to_thread((tmp_path / "read").write_text, "")
     while not await screen.type(b"."):
         await asyncio.sleep(0)
-    await run.writes(b"done")
+    await run.reads(b"done")
     assert (tmp_path / "typed").read_bytes() == b"".join(taken) + b"."
     await run.stop()
 
@@ -353,7 +333,7 @@ async def test_somebody_who_leaves_it_stopped_does_not_leave_it_so() -> None:
     await screen.type(b"\x13")
     await screen.type(b"x\r")
     screen.attachment.leave()
-    await run.writes(b"\ndone\n")
+    await run.reads(b"\ndone\n")
     await run.stop()
 
 
@@ -365,9 +345,9 @@ async def test_a_program_that_goes_back_to_the_modes_that_it_found_does_not_draw
     os.mkfifo(tmp_path / "fifo")
     found = f"{written} cat fifo; found=$(stty -g); echo ready; cat fifo; stty $found; echo one; echo two; read x"
     run = await begin(found, tmp_path)
-    await run.writes(b"300000\n" if written else b"")
+    await run.reads(b"300000\n" if written else b"")
     await asyncio.to_thread((tmp_path / "fifo").write_text, "")
-    await run.writes(b"ready")
+    await run.reads(b"ready")
     screen = Screen(run)
     await asyncio.to_thread((tmp_path / "fifo").write_text, "")
     await screen.shows(b"two\r\n")
@@ -391,7 +371,7 @@ while True:
 @in_loop
 async def test_a_program_that_is_at_a_prompt_when_somebody_comes_does_not_draw_stairs(tmp_path: Path) -> None:
     run = await begin(python(tmp_path, PROMPT))
-    await run.writes(b"> ")
+    await run.reads(b"> ")
     screen = Screen(run)
     for count in range(1, 20):
         await screen.type(b"x")
@@ -403,9 +383,9 @@ async def test_a_program_that_is_at_a_prompt_when_somebody_comes_does_not_draw_s
 @in_loop
 async def test_what_is_written_by_the_returns_of_a_program_itself_is_left_to_it() -> None:
     run = await begin("printf 'one\\r\\ntwo\\n'; read x; printf 'three\\r\\nfour\\n'; read x")
-    await run.writes(b"two\n")
-    assert run.output == b"one\r\ntwo\n"
+    await run.reads(b"two\n")
+    assert run.output() == b"one\r\ntwo\n"
     screen = Screen(run)
     await screen.type(b"\r")
-    await run.writes(b"three\r\nfour\n")
+    await run.reads(b"three\r\nfour\n")
     await run.stop()

@@ -11,15 +11,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from loops import in_loop, until
+from loops import in_loop
 from survivors import Survivors
+from witness import Witness
 
 from procreaper.config import Configuration
 from procreaper.control import protocol, replanning
 from procreaper.control.feed import Feed, Line, Reader
 from procreaper.control.requests import SLICE, Requests
 from procreaper.errors import ConfigError, Problem, ProcreaperError
-from procreaper.events import Exit, Message, Notice, Output, Shutdown, State, Transition
+from procreaper.events import Exit, Message, Output, Shutdown, State, Transition
 from procreaper.output.hub import Hub
 from procreaper.plan import Condition, Dependency, LogFile, Plan, Process, When
 from procreaper.reaper import Owner
@@ -76,23 +77,17 @@ class Source:
         raise AssertionError("it was read at once")
 
 
-class App:
+class App(Witness):
     """An owner with its hub, and requests to it."""
 
     def __init__(self, *processes: Process, names: tuple[str, ...] | None = None, **options: Any) -> None:
-        self.notices: list[Notice] = []
+        super().__init__()
         self.complaints: list[str] = []
-        self._changed = asyncio.Event()
         self.hub = Hub([self])
         self.feed = Feed(options.pop("most", 4 << 20))
         self.owner = Owner(Plan(processes, names), publish=self.hub.publish, stays=True)
         options = {"groups": {}, "source": Source(), "complain": self.complaints.append} | options
         self.requests = Requests(self.owner, self.hub, self.feed, **options)
-
-    def accept(self, notice: Notice) -> bool:
-        self.notices.append(notice)
-        self._changed.set()
-        return True
 
     def connection(self) -> Connection:
         return Connection(self.feed)
@@ -104,9 +99,6 @@ class App:
         with pytest.raises(ProcreaperError) as caught:
             await self.ask(request)
         return caught.value
-
-    async def sees(self, happened: Callable[[], bool]) -> None:
-        await until(happened, self._changed)
 
     async def is_in(self, state: State, *names: str) -> None:
         await self.sees(lambda: all(self.owner.status_of(name).state is state for name in names))
@@ -243,7 +235,7 @@ async def test_while_the_app_ends_nothing_is_begun_and_it_can_be_looked_at(survi
     stubborn = Process("web.1", "trap '' TERM; echo ready; while :; do sleep 600; done")
     app = App(stubborn)
     task = asyncio.ensure_future(app.owner.run())
-    await app.sees(lambda: any(isinstance(notice, Output) for notice in app.notices))
+    await app.sees(lambda: any(isinstance(notice, Output) for notice in app.told))
     app.owner.post(Shutdown(0, insistent=True))
     for request in (protocol.Up(1, ("web",)), protocol.Stop(1, ("web",)), protocol.Restart(1, ("all",))):
         assert (await app.refused(request)).message == "the app is ending"

@@ -12,24 +12,24 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from loops import in_loop, until
+from loops import in_loop
 from survivors import Survivors
+from witness import Witness
 
 from procreaper.child import detached, group_lives
 from procreaper.child.births import boot, born
 from procreaper.child.detached import DetachedRun
 from procreaper.child.register import Record, Register
-from procreaper.events import ChildExited, Event, Exit, GroupEnded, Spawned, SpawnFailed
+from procreaper.events import ChildExited, Exit, GroupEnded, Spawned, SpawnFailed
 from procreaper.kinship import DETACHED
 from procreaper.plan import LogFile, Process
 
 pytestmark = pytest.mark.usefixtures("survivors", "state")
 
 RUN = 3
-Kind = TypeVar("Kind", bound=Event)
 STAY = "echo ready; exec sleep 600"
 
 
@@ -40,39 +40,29 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state" / "procreaper"
 
 
-class Observer:
+class Observer(Witness):
     """Takes what a run reports and says."""
 
     def __init__(self, root: Path, command: str | Sequence[str] = STAY, **settings: Any) -> None:
-        self.events: list[Event] = []
+        super().__init__()
         self.said: list[str] = []
-        self._changed = asyncio.Event()
         self.log = root / "log" / "tunnel.log"
         command = command if isinstance(command, str) else tuple(command)
         process = Process("tunnel.1", command, detached=True, log=LogFile(str(self.log)))._replace(**settings)
-        self.run = DetachedRun(process, RUN, root=str(root), post=self._take, say=self.said.append)
-
-    def _take(self, event: Event) -> None:
-        self.events.append(event)
-        self._changed.set()
-
-    async def sees(self, kind: type[Kind]) -> Kind:
-        """Wait for an event of this kind."""
-        await until(lambda: any(isinstance(event, kind) for event in self.events), self._changed)
-        return next(event for event in self.events if isinstance(event, kind))
+        self.run = DetachedRun(process, RUN, root=str(root), post=self.take, say=self.said.append)
 
     async def begins(self) -> int:
         """Start it and return its pid."""
         await self.run.spawn()
-        return (await self.sees(Spawned)).pid
+        return (await self.gets(Spawned)).pid
 
     async def dies(self) -> ChildExited:
         await self.run.spawn()
-        return await self.sees(ChildExited)
+        return await self.gets(ChildExited)
 
     async def ends(self, number: int = signal.SIGKILL) -> ChildExited:
         self.run.signal(number)
-        return await self.sees(ChildExited)
+        return await self.gets(ChildExited)
 
 
 async def written(path: Path, text: str) -> None:
@@ -103,7 +93,7 @@ def forge(directory: Path, pid: int, **changes: Any) -> None:
 async def test_a_run_is_reported_from_its_start_to_its_end_and_then_forgotten(tmp_path: Path, state: Path) -> None:
     run = Observer(tmp_path, "echo one; echo two >&2; read answer || exit 3")
     exited = await run.dies()
-    assert [type(event) for event in run.events] == [Spawned, ChildExited]
+    assert [type(event) for event in run.told] == [Spawned, ChildExited]
     assert exited == ChildExited("tunnel.1", RUN, Exit(code=3), leftovers=False)
     assert run.log.read_text() == "one\ntwo\n"
     assert run.run.over
@@ -144,7 +134,7 @@ async def test_what_cannot_be_run_is_told_as_of_every_other_process(
     (tmp_path / "here").touch()
     run = Observer(tmp_path, command, **{"cwd": str(tmp_path), **settings})
     await run.run.spawn()
-    assert run.events == [SpawnFailed("tunnel.1", RUN, error, code, permanent=True)]
+    assert run.told == [SpawnFailed("tunnel.1", RUN, error, code, permanent=True)]
     assert run.run.over
     assert records(state) == []
 
@@ -176,9 +166,9 @@ async def test_it_goes_on_when_we_go_and_is_adopted_by_who_comes_next(tmp_path: 
 async def test_two_at_once_start_one(tmp_path: Path) -> None:
     runs = [Observer(tmp_path) for _ in range(5)]
     await asyncio.gather(*(run.run.spawn() for run in runs))
-    assert len({(await run.sees(Spawned)).pid for run in runs}) == 1
+    assert len({(await run.gets(Spawned)).pid for run in runs}) == 1
     runs[0].run.signal(signal.SIGKILL)
-    exits = [(await run.sees(ChildExited)).exit for run in runs]
+    exits = [(await run.gets(ChildExited)).exit for run in runs]
     assert (exits.count(Exit(signal=9)), exits.count(Exit())) == (1, 4)
 
 
@@ -196,10 +186,10 @@ async def test_who_has_the_lock_is_waited_for(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert cancelled.run.over
-    assert (run.events, cancelled.events) == ([], [])
+    assert (run.told, cancelled.told) == ([], [])
     os.close(lock)
     await spawning
-    await run.sees(ChildExited)
+    await run.gets(ChildExited)
 
 
 @in_loop
@@ -211,7 +201,7 @@ async def test_the_lock_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: 
     run = Observer(tmp_path)
     await run.run.spawn()
     error = f"another procreaper is busy with it: {register.path}"
-    assert run.events == [SpawnFailed("tunnel.1", RUN, error, 126, permanent=False)]
+    assert run.told == [SpawnFailed("tunnel.1", RUN, error, 126, permanent=False)]
     os.close(lock)
 
 
@@ -225,7 +215,7 @@ async def test_a_command_that_has_changed_since_is_told(tmp_path: Path) -> None:
         "tunnel.1 was started with another command than it has now; `procreaper restart tunnel` changes that"
     ]
     await first.ends()
-    await second.sees(ChildExited)
+    await second.gets(ChildExited)
 
 
 @in_loop
@@ -286,7 +276,7 @@ async def test_a_number_that_has_become_somebody_elses_is_not_signalled(
         run.run.signal(signal.SIGKILL, only_main=only_main)
         assert not run.run.held
     run.run.signal(signal.SIGTERM, only_main=only_main)
-    assert (await run.sees(ChildExited)).exit == Exit(signal=15)
+    assert (await run.gets(ChildExited)).exit == Exit(signal=15)
     assert not group_lives(pid)
 
 
@@ -372,7 +362,7 @@ async def test_without_a_place_for_the_record_nothing_is_started(tmp_path: Path,
     run = Observer(tmp_path, "touch started")
     await run.run.spawn()
     error = f"there is no place to remember it in, set XDG_STATE_HOME to one: not a directory: {state}"
-    assert run.events == [SpawnFailed("tunnel.1", RUN, error, 127, permanent=True)]
+    assert run.told == [SpawnFailed("tunnel.1", RUN, error, 127, permanent=True)]
     assert not (tmp_path / "started").exists()
 
 
@@ -392,7 +382,7 @@ async def test_where_the_record_cannot_be_written_nothing_is_started(
     monkeypatch.setattr(Register, "write", write)
     run = Observer(tmp_path, f"touch {tmp_path}/started")
     await run.run.spawn()
-    (failed,) = run.events
+    (failed,) = run.told
     assert isinstance(failed, SpawnFailed)
     assert (failed.error.partition(":")[0], failed.permanent) == ("no space left on device", False)
     assert not (tmp_path / "started").exists()
@@ -480,7 +470,7 @@ async def test_where_nobody_tells_of_an_end_it_is_looked_for(
     if adopted:
         await run.begins()
     assert (await run.ends()).exit == (Exit() if adopted else Exit(signal=9))
-    await first.sees(ChildExited)
+    await first.gets(ChildExited)
 
 
 @in_loop
@@ -489,7 +479,7 @@ async def test_the_run_is_over_when_its_whole_group_is(tmp_path: Path, state: Pa
     assert await run.dies() == ChildExited("tunnel.1", RUN, Exit(code=3), leftovers=True)
     assert not run.run.over
     run.run.signal(signal.SIGTERM)
-    await run.sees(GroupEnded)
+    await run.gets(GroupEnded)
     assert run.run.over
     assert records(state) == []
 
@@ -500,10 +490,10 @@ async def test_only_the_main_process_can_be_signalled(tmp_path: Path) -> None:
     pid = await run.begins()
     await written(run.log, "ready\n")
     run.run.signal(signal.SIGTERM, only_main=True)
-    assert (await run.sees(ChildExited)).leftovers
+    assert (await run.gets(ChildExited)).leftovers
     assert group_lives(pid)
     run.run.signal(signal.SIGKILL)
-    await run.sees(GroupEnded)
+    await run.gets(GroupEnded)
 
 
 @in_loop
@@ -529,7 +519,7 @@ async def test_what_was_let_go_reports_nothing(tmp_path: Path) -> None:
     os.killpg(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     await asyncio.sleep(0)
-    assert run.events == [Spawned("tunnel.1", RUN, pid)]
+    assert run.told == [Spawned("tunnel.1", RUN, pid)]
 
 
 @in_loop

@@ -14,14 +14,15 @@ from typing import Any
 
 import aiohttp
 import pytest
-from loops import in_loop, until
+from loops import in_loop
 from survivors import Survivors
+from witness import Witness
 
 from procreaper.address import Address, parse_address
 from procreaper.checks import ExecCheck, Health
 from procreaper.config import Listen
 from procreaper.control import protocol
-from procreaper.events import Message, Notice, Output, Reload, Restart, Shutdown, Start, State, Stop, Transition
+from procreaper.events import Message, Reload, Restart, Shutdown, Start, State, Stop, Transition
 from procreaper.http import server as module
 from procreaper.http.listening import listen
 from procreaper.http.server import Server
@@ -37,7 +38,7 @@ PATHS = ("/", "/status", "/status/web", "/status/web.1", "/events", "/logs/web",
 REPEAT = "exec cat"
 
 
-class Site:
+class Site(Witness):
     """A server of an app, its owner, and all that the app has told, and complained of."""
 
     def __init__(
@@ -49,39 +50,26 @@ class Site:
         hub: Hub,
         complaints: list[str],
     ) -> None:
+        super().__init__()
         self.owner = owner
         self.server = server
         self.complaints = complaints
         self.bound = bound
         self.hub = hub
-        self.notices: list[Notice] = []
         self._session = session
-        self._changed = asyncio.Event()
         hub.add(self)
 
-    def accept(self, notice: Notice) -> bool:
-        self.notices.append(notice)
-        self._changed.set()
-        return True
-
-    async def sees(self, state: State, name: str = "web.1", count: int = 1) -> None:
+    async def reaches(self, state: State, name: str = "web.1", count: int = 1) -> None:
         """Wait until a process has come into a state so often."""
 
         def has_come() -> bool:
-            found = [each for each in self.notices if isinstance(each, Transition) and each.name == name]
+            found = self.all(Transition, name)
             return sum(each.state is state and each.before is not state for each in found) >= count
 
-        await until(has_come, self._changed)
-
-    async def reads(self, data: bytes, name: str = "web.1") -> None:
-        """Wait until a process has written this."""
-        await until(lambda: data in self.output(name), self._changed)
-
-    def output(self, name: str = "web.1") -> bytes:
-        return b"".join(each.data for each in self.notices if isinstance(each, Output) and each.name == name)
+        await self.sees(has_come)
 
     def said(self) -> list[str]:
-        return [notice.text for notice in self.notices if isinstance(notice, Message)]
+        return [notice.text for notice in self.all(Message)]
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Any:
         """A request, to be used as a block."""
@@ -176,7 +164,7 @@ async def test_the_index_lists_what_there_is() -> None:
 @in_loop
 async def test_the_status_of_all_has_the_fields_of_the_protocol() -> None:
     async with serving(process(), process("db.1", "exec sleep 600")) as site:
-        await site.sees(State.RUNNING, "db.1")
+        await site.reaches(State.RUNNING, "db.1")
         _, headers, body = await site.get("/status")
         assert headers["Content-Type"] == "application/json"
         assert "Access-Control-Allow-Origin" not in headers
@@ -225,7 +213,7 @@ async def test_nothing_can_be_changed(method: str) -> None:
 @in_loop
 async def test_head_has_the_headers_and_no_body() -> None:
     async with serving(process()) as site:
-        await site.sees(State.RUNNING)
+        await site.reaches(State.RUNNING)
         for path in PATHS:
             status, headers, body = await site.get(path, "HEAD")
             assert (status, body) == (200, "")
@@ -237,15 +225,15 @@ async def test_health_is_that_of_all_that_is_wanted() -> None:
     later = process("later.1")
     bad = process("bad.1", "exit 3", restart=When.ALWAYS, backoff=Backoff(3600.0, 3600.0))
     async with serving(process(), bad, later, names=("web.1",)) as site:
-        await site.sees(State.RUNNING)
+        await site.reaches(State.RUNNING)
         assert (await site.get("/healthz"))[::2] == (200, "all is up\n")
         site.owner.post(Start(("bad.1",)))
-        await site.sees(State.RESTARTING, "bad.1")
+        await site.reaches(State.RESTARTING, "bad.1")
         status, _, body = await site.get("/healthz")
         assert (status, body) == (503, "bad.1 is restarting: exited with code 3; retry 1 in 3600.0 s\n")
         # Nobody wants any more what was stopped by hand.
         site.owner.post(Stop(("bad.1", "web.1")))
-        await site.sees(State.STOPPED)
+        await site.reaches(State.STOPPED)
         assert (await site.get("/healthz"))[0] == 200
         site.owner.post(Shutdown(0))
         await site.owner.settled()
@@ -255,9 +243,9 @@ async def test_health_is_that_of_all_that_is_wanted() -> None:
 @in_loop
 async def test_metrics_are_those_of_the_app_in_the_format_that_is_asked_for() -> None:
     async with serving(process()) as site:
-        await site.reads(b"ready\n")
+        await site.reads(b"ready\n", "web.1")
         site.owner.post(Restart(("web.1",)))
-        await site.reads(b"ready\nready\n")
+        await site.reads(b"ready\nready\n", "web.1")
         _, headers, body = await site.get("/metrics")
         assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
         assert 'procreaper_process_restarts_total{process="web.1",reason="manual",type="web"} 1.0\n' in body
@@ -274,7 +262,7 @@ async def test_metrics_are_those_of_the_app_in_the_format_that_is_asked_for() ->
 async def test_events_begin_with_the_state_and_go_on_with_what_happens_in_order() -> None:
     backoff = Backoff(0.001, 0.001)
     async with serving(process(restart=When.ALWAYS, backoff=backoff)) as site:
-        await site.sees(State.RUNNING)
+        await site.reaches(State.RUNNING)
         async with site.ask("/events") as response:
             assert response.headers["Content-Type"] == "text/event-stream"
             stream = messages(response)
@@ -301,10 +289,10 @@ async def test_events_begin_with_the_state_and_go_on_with_what_happens_in_order(
 @in_loop
 async def test_a_stream_ends_with_the_app_and_says_so() -> None:
     async with serving(process()) as site:
-        await site.sees(State.RUNNING)
+        await site.reaches(State.RUNNING)
         async with site.ask("/events") as events, site.ask("/logs/web") as logs:
             site.owner.post(Shutdown(7))
-            await site.sees(State.STOPPED)
+            await site.reaches(State.STOPPED)
             await site.server.end(7)
             for response in (events, logs):
                 *_, (event, _, data) = [message async for message in messages(response)]
@@ -317,7 +305,7 @@ async def test_a_stream_ends_with_the_app_and_says_so() -> None:
 async def test_logs_begin_with_the_last_lines_and_go_on_without_a_gap() -> None:
     count = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $i; done; exec sleep 600"
     async with serving(process(command=count), process("web.2")) as site:
-        await site.reads(b"10\n")
+        await site.reads(b"10\n", "web.1")
         async with site.ask("/logs/web.1?lines=5") as response:
             text = ""
             async for event, _, data in messages(response):
@@ -349,7 +337,7 @@ async def test_what_is_no_number_is_refused(query: str) -> None:
 async def test_there_is_a_sign_of_life_while_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUIET", 0.001)
     async with serving(process()) as site:
-        await site.reads(b"ready\n")
+        await site.reads(b"ready\n", "web.1")
         async with site.ask("/logs/web?lines=0") as response:
             assert await response.content.readline() == b": still there\n"
 
@@ -357,7 +345,7 @@ async def test_there_is_a_sign_of_life_while_somebody_waits(monkeypatch: pytest.
 @in_loop
 async def test_who_goes_away_leaves_nothing() -> None:
     async with serving(process(command=REPEAT)) as site:
-        await site.sees(State.RUNNING)
+        await site.reaches(State.RUNNING)
         before = len(site.hub._sinks)
         for _ in range(10):
             async with site.ask("/events") as response:
@@ -385,14 +373,14 @@ async def test_who_does_not_read_is_told_how_much_was_lost_and_is_cut_off_at_the
                 writer.write(b"GET /logs/flood HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert await reader.read(12) == b"HTTP/1.1 200"
             site.owner.post(Start(("flood.1",)))
-            await site.sees(State.COMPLETED, "flood.1")
+            await site.reaches(State.COMPLETED, "flood.1")
             # One of them begins to read after all.
             text = b""
             while b"event: dropped" not in text:
                 text = text[-100:] + await slow[0][0].read(1 << 16)
             assert (await site.get("/healthz"))[0] == 200
             site.owner.post(Shutdown(0))
-            await site.sees(State.STOPPED)
+            await site.reaches(State.STOPPED)
             # Twice this long, at most.
             assert module.LAST_WORDS < 0.5
             await site.server.end(0)
@@ -405,8 +393,8 @@ async def test_who_does_not_read_is_told_how_much_was_lost_and_is_cut_off_at_the
 async def test_who_is_removed_is_told_of_and_then_unknown_everywhere() -> None:
     web, other = process(), process("other.1")
     async with serving(web, other) as site:
-        await site.sees(State.RUNNING)
-        await site.sees(State.RUNNING, "other.1")
+        await site.reaches(State.RUNNING)
+        await site.reaches(State.RUNNING, "other.1")
         async with site.ask("/events") as response:
             stream = messages(response)
             assert (await anext(stream))[0] == "snapshot"
@@ -419,7 +407,7 @@ async def test_who_is_removed_is_told_of_and_then_unknown_everywhere() -> None:
         assert [each["name"] for each in json.loads((await site.get("/status"))[2])["processes"]] == ["web.1"]
         assert "other.1" not in (await site.get("/metrics"))[2]
         site.owner.post(Reload(Plan((web, other))))
-        await site.sees(State.RUNNING, "other.1", 2)
+        await site.reaches(State.RUNNING, "other.1", 2)
         assert (await site.get("/status/other.1"))[0] == 200
         assert 'procreaper_process_up{process="other.1",type="other"} 1.0\n' in (await site.get("/metrics"))[2]
 
@@ -492,7 +480,7 @@ async def test_garbage_disturbs_nobody_and_prints_nothing(
     chance = random.Random(7)
     request = b"GET /status HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nContent-Length: 5\r\n\r\nhello"
     async with serving(process()) as site:
-        await site.sees(State.RUNNING)
+        await site.reaches(State.RUNNING)
         tries = [
             b"",
             b"\x00" * 1000,
@@ -534,7 +522,7 @@ async def test_an_error_of_ours_is_told_and_the_app_goes_on(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with serving(process()) as site:
-        await site.sees(State.RUNNING)
+        await site.reaches(State.RUNNING)
 
         def fail() -> None:
             raise ZeroDivisionError("oh")
@@ -553,7 +541,7 @@ async def test_an_error_of_ours_is_told_and_the_app_goes_on(
 @in_loop
 async def test_an_error_while_readers_are_told_does_not_end_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(process()) as site:
-        await site.sees(State.RUNNING)
+        await site.reaches(State.RUNNING)
 
         def fail(name: str) -> None:
             raise ZeroDivisionError("oh")
@@ -562,7 +550,7 @@ async def test_an_error_while_readers_are_told_does_not_end_the_app(monkeypatch:
             await anext(messages(response))
             monkeypatch.setattr(site.owner, "status_of", fail)
             site.owner.post(Restart(("web.1",)))
-            await site.sees(State.RUNNING, count=2)
+            await site.reaches(State.RUNNING, count=2)
         assert set(site.complaints) == {"procreaper: internal error: a reader cannot be told: ZeroDivisionError: oh"}
         assert (await site.get("/healthz"))[0] == 200
 
@@ -571,7 +559,7 @@ async def test_an_error_while_readers_are_told_does_not_end_the_app(monkeypatch:
 async def test_health_checks_are_in_the_metrics(survivors: Survivors) -> None:
     health = Health(check=ExecCheck(("true",)), interval=3600.0)
     async with serving(process(health=health)) as site:
-        await site.sees(State.HEALTHY)
+        await site.reaches(State.HEALTHY)
         _, _, body = await site.get("/metrics")
         assert 'procreaper_health_check_duration_seconds_count{process="web.1",type="web"} 1.0\n' in body
         assert 'procreaper_process_state{process="web.1",state="healthy",type="web"} 1.0\n' in body

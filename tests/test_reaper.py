@@ -11,11 +11,12 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from loops import LIMIT, in_loop, until
+from loops import LIMIT, in_loop
 from survivors import Survivors
+from witness import Witness
 
 from procreaper.checks import ExecCheck, Health, TCPCheck
 from procreaper.child import group_lives
@@ -45,38 +46,25 @@ from procreaper.events import (
 from procreaper.plan import Backoff, Ending, Plan, Process, Watch, When
 from procreaper.reaper import Owner
 
-Kind = TypeVar("Kind", bound=Notice)
 STAY = "echo ready; exec sleep 600"
 # Neither SIGTERM nor the end of its leader ends it.
 STUBBORN = "trap '' TERM INT HUP; (echo ready; while :; do sleep 600; done) & wait"
 
 
-class App:
+class App(Witness):
     """An owner, and all that it has told."""
 
     def __init__(self, *processes: Process, told: Callable[[Notice], bool] | None = None) -> None:
-        self.notices: list[Notice] = []
-        self._told = told
-        self._changed = asyncio.Event()
+        super().__init__()
+        self._answer = told
         self.owner = Owner(Plan(processes), publish=self._publish)
 
     def _publish(self, notice: Notice) -> bool:
-        self.notices.append(notice)
-        self._changed.set()
-        return True if self._told is None else self._told(notice)
-
-    def all(self, kind: type[Kind], name: str | None = None) -> list[Kind]:
-        kinds = [notice for notice in self.notices if isinstance(notice, kind)]
-        return [notice for notice in kinds if name is None or getattr(notice, "name", None) == name]
-
-    def output(self, name: str) -> bytes:
-        return b"".join(notice.data for notice in self.all(Output, name))
+        room = self.accept(notice)
+        return room if self._answer is None else self._answer(notice)
 
     def states(self, name: str) -> list[State]:
         return [notice.state for notice in self.all(Transition, name)]
-
-    async def sees(self, happened: Callable[[], bool]) -> None:
-        await until(happened, self._changed)
 
     async def is_ready(self, count: int = 1) -> None:
         """Wait until so many children have said so."""
@@ -94,7 +82,7 @@ async def test_a_run_is_told_from_its_start_to_its_end(survivors: Survivors) -> 
     began, ended = app.all(RunBegan)[0], app.all(RunEnded)[0]
     assert (began.pid, ended.exit.code, ended.reason) == (ended.pid, 3, "exited with code 3")
     assert app.states("web") == [State.STARTING, State.RUNNING, State.FAILED]
-    order = [type(notice) for notice in app.notices if not isinstance(notice, Transition)]
+    order = [type(notice) for notice in app.told if not isinstance(notice, Transition)]
     assert order == [RunBegan, Output, RunEnded]
 
 
@@ -387,7 +375,7 @@ async def test_a_new_plan_brings_some_and_removes_others(survivors: Survivors) -
     await app.sees(lambda: bool(app.all(Removed)))
     await app.is_ready(2)
     assert [notice.name for notice in app.all(Removed)] == ["web"]
-    order = [type(notice) for notice in app.notices if getattr(notice, "name", "") == "web"]
+    order = [type(notice) for notice in app.told if getattr(notice, "name", "") == "web"]
     assert order[-2:] == [RunEnded, Removed]
     assert [status.name for status in app.owner.status()] == ["db"]
     assert app.owner.plan == Plan((db,))
