@@ -133,8 +133,8 @@ class HealthSettings(Struct, forbid_unknown_fields=True):
     exec: Annotated[
         Command | UnsetType,
         Meta(
-            description="A command that exits with 0 while the process is healthy, in the environment of the process. A "
-            "string runs through `/bin/sh -c`, a list without a shell.",
+            description="A command that exits with 0 while the process is healthy, in the environment of the process. "
+            "A string runs through `/bin/sh -c`, a list without a shell.",
             examples=["pg_isready -q"],
             extra={"also": ("cmd", "command", "test")},
         ),
