@@ -8,8 +8,10 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from leftovers import Lifeline, nothing_is_left
 from survivors import MARKER, Survivors
 
 
@@ -56,3 +58,18 @@ def survivors(monkeypatch: pytest.MonkeyPatch) -> Iterator[Survivors]:
     left = survivors.find()
     survivors.kill()
     assert left == []
+
+
+@pytest.fixture
+def leaves_nothing() -> Iterator[None]:
+    """Afterwards no descriptor of ours is open, and no child is there, that was not before."""
+    with nothing_is_left():
+        yield
+
+
+@pytest.fixture
+def lifeline(tmp_path: Path, leaves_nothing: None) -> Iterator[Lifeline]:
+    """What tells when nobody is left of a command."""
+    lifeline = Lifeline(tmp_path)
+    yield lifeline
+    lifeline.close()

@@ -399,11 +399,18 @@ async def test_a_flood_is_whole() -> None:
     assert run.output() == b"".join(b"%d\n" % number for number in range(1, 400_001))
 
 
+@pytest.mark.parametrize("terminal", [False, True])
 @in_loop
-async def test_no_descriptor_is_left_open() -> None:
+async def test_no_descriptor_is_left_open(terminal: bool) -> None:
     before = len(os.listdir("/dev/fd"))
-    for command in ("echo hello", ("/no/such/program",), "sleep 600 & exit 0"):
-        run = Observer(command)
+    nowhere = Path("/no/such/directory")
+    for command, cwd in (
+        ("echo hello", None),
+        (("/no/such/program",), None),
+        ("true", nowhere),
+        ("sleep 600 & exit 0", None),
+    ):
+        run = Observer(command, cwd=cwd, terminal=terminal)
         await run.child.spawn()
         if run.child.over:
             continue
@@ -499,21 +506,6 @@ async def test_without_a_terminal_to_be_had_it_has_a_pipe() -> None:
     )
     await run.dies()
     assert run.output() == b"a pipe\n"
-
-
-@in_loop
-async def test_no_descriptor_of_a_terminal_is_left_open() -> None:
-    before = len(os.listdir("/dev/fd"))
-    for command, cwd in (("echo hello", None), ("true", Path("/no/such/directory")), ("sleep 600 & exit 0", None)):
-        run = Observer(command, cwd=cwd, terminal=True)
-        await run.child.spawn()
-        if run.child.over:
-            continue
-        if (await run.gets(ChildExited)).leftovers:
-            run.child.signal(signal.SIGKILL)
-            await run.gets(GroupEnded)
-        await run.closes()
-    assert len(os.listdir("/dev/fd")) == before
 
 
 @in_loop

@@ -8,31 +8,19 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from leftovers import Lifeline, nothing_is_left
+from leftovers import Lifeline
 
 from procreaper.command import READ_SIZE, _Command, execute
 from procreaper.events import Exit
 
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+
 # What lives so long would be found by the tests.
 FOR_EVER = "sleep 1000"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    with nothing_is_left():
-        yield
-
-
-@pytest.fixture
-def lifeline(tmp_path: Path, _nothing_is_left: None) -> Iterator[Lifeline]:
-    lifeline = Lifeline(tmp_path)
-    yield lifeline
-    lifeline.close()
 
 
 def run(*argv: str, env: dict[str, str] | None = None, cwd: str | None = None) -> tuple[Exit, bytes]:

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from checking import SHORT, TARGET, examine, examine_here
-from leftovers import Lifeline, nothing_is_left
+from leftovers import Lifeline
 
 from procreaper.checks import ExecCheck
 from procreaper.health.exec import last_line
 
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    with nothing_is_left():
-        yield
-
-
-@pytest.fixture
-def lifeline(tmp_path: Path, _nothing_is_left: None) -> Iterator[Lifeline]:
-    lifeline = Lifeline(tmp_path)
-    yield lifeline
-    lifeline.close()
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 
 @pytest.mark.parametrize("command", ["true", ["true"], "echo ready; exit 0"])

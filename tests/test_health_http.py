@@ -18,7 +18,6 @@ import pytest
 from checking import LONG, SHORT, examine, examine_here
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from leftovers import nothing_is_left
 from peers import (
     Serve,
     answers,
@@ -42,18 +41,14 @@ from procreaper.health import http, tls
 from procreaper.health.http import Statuses
 from procreaper.health.reasons import UnhealthyError
 
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 MOVED = b"HTTP/1.1 301 Moved Permanently\r\nLocation: http://127.0.0.1:1/\r\n\r\n"
 NOT_TLS = "answered something that is not TLS"
 NOT_HTTP = "answered something that is not HTTP"
 ENDLESS = "answered with a header that does not end"
 NO_ANSWER = "no answer within 0.2 s"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    with nothing_is_left():
-        yield
 
 
 def ask(serve: Serve, *, status: tuple[int, ...] = (), timeout: float = LONG, path: str = "/healthz") -> str | None:

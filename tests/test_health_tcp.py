@@ -12,23 +12,18 @@ from typing import Any, NoReturn
 
 import pytest
 from checking import LONG, SHORT, examine, examine_here
-from leftovers import nothing_is_left
 from peers import bound, bound_twice, full_listener, has_ipv6, peer, until_gone
 
 from procreaper.checks import TCPCheck
+
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 with_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux does a full listener swallow packets")
 
 
-@pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    with nothing_is_left():
-        yield
-
-
 @pytest.fixture
-def unused_port(_nothing_is_left: None) -> Iterator[int]:
+def unused_port(leaves_nothing: None) -> Iterator[int]:
     """A port where nobody listens: taken, so that nobody else begins to."""
     taken = bound_twice() if has_ipv6() else (bound(socket.AF_INET),)
     yield taken[0].getsockname()[1]
