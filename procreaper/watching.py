@@ -1,6 +1,6 @@
 """Which processes a changed file affects, by its name alone.
 
-Rules: pure; strings in, answers out. `watch.py` looks at files and reads ignore files. Paths are absolute, normalized,
+Rules: pure; strings in, answers out. `watch` looks at files and reads ignore files. Paths are absolute, normalized,
 and those of files, except where a directory is asked for; what is not UTF-8 in them comes as surrogate escapes.
 
 What a process is restarted for (process-compose's rules, with git's and watchexec's ignoring):
@@ -19,7 +19,7 @@ below.
 
 Theory of operation. From the root of the file system down, each directory has a *reach*: the entries (`paths`) that
 still count in it. An ignore rule that matches a directory empties its reach; naming one begins a new reach. Reaches are
-kept, so that of each file only the name remains to be looked at. `ignoring.py` says why this is done a component at a
+kept, so that of each file only the name remains to be looked at. `ignoring` says why this is done a component at a
 time.
 """
 

@@ -17,7 +17,8 @@ from loops import in_loop
 from survivors import Survivors
 from witness import Witness
 
-from procreaper.child import LAST_LOOK, Child, group_lives
+from procreaper.child import LAST_LOOK, Child
+from procreaper.child.groups import group_lives
 from procreaper.child.roles import Custody
 from procreaper.events import ChildExited, Exit, GroupEnded, Output, Spawned, SpawnFailed
 from procreaper.plan import Process

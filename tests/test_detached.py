@@ -19,9 +19,10 @@ from loops import in_loop
 from survivors import Survivors
 from witness import Witness
 
-from procreaper.child import detached, group_lives
+from procreaper.child import detached
 from procreaper.child.births import boot, born
 from procreaper.child.detached import DetachedRun
+from procreaper.child.groups import group_lives
 from procreaper.child.register import Record, Register
 from procreaper.events import ChildExited, Exit, GroupEnded, Spawned, SpawnFailed
 from procreaper.kinship import DETACHED

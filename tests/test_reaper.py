@@ -19,7 +19,7 @@ from survivors import Survivors
 from witness import Witness
 
 from procreaper.checks import ExecCheck, Health, TCPCheck
-from procreaper.child import group_lives
+from procreaper.child.groups import group_lives
 from procreaper.events import (
     Checked,
     CheckFinished,

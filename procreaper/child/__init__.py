@@ -30,7 +30,7 @@ from procreaper.child.reader import BIG_READ, SMALL_READ, Reader
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Spawned
 from procreaper.plan import Process
 
-__all__ = ["BIG_READ", "SMALL_READ", "Child", "group_lives"]
+__all__ = ["BIG_READ", "SMALL_READ", "Child"]
 
 if TYPE_CHECKING:
     from procreaper.child.console import Console, OwnTerminal

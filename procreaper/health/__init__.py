@@ -1,7 +1,8 @@
 """Carry out one health check, and say in one phrase why a process is not healthy.
 
-Rules: a check is a question with a time limit; when to ask, and what an answer leads to, is `checkup`'s. How a command
-is run is not known here. Importing this costs next to nothing: each kind of check is imported when it is first used.
+Rules: a check is a question with a time limit; when to ask is `checkup`'s, and what an answer leads to `diagnosis`'s.
+How a command is run is not known here. Importing this costs next to nothing: each kind of check is imported when it
+is first used.
 """
 
 from __future__ import annotations

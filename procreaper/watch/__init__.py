@@ -1,9 +1,9 @@
 """Watches files: one watcher for a whole project, whatever number of processes are restarted for them.
 
-Rules: posts what changed, for whom; decides nothing about restarts. `watching.py` says what is of interest. All of it
+Rules: posts what changed, for whom; decides nothing about restarts. `watching` says what is of interest. All of it
 happens in a thread of its own, which ends with the coroutine that began it. Only this module imports watchfiles.
 
-Theory of operation. What the system reports is a *hint* where to look; the truth is what `tree.py` knows of the files.
+Theory of operation. What the system reports is a *hint* where to look; the truth is what `tree` knows of the files.
 It looks at everything
 
     at first              in order to know the files and the directories
