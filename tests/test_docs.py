@@ -37,7 +37,16 @@ from survivors import Survivors
 from procreaper.cli.completion import commands
 from procreaper.cli.parser import parse
 from procreaper.errors import ProcreaperError
-from procreaper.schema import Document, EnvSettings, HealthSettings, LogSettings, ProcessSettings, StopSettings
+from procreaper.schema import (
+    BackoffSettings,
+    Document,
+    EnvSettings,
+    HealthSettings,
+    LogSettings,
+    ProcessSettings,
+    StopSettings,
+    WatchSettings,
+)
 
 DOCS = ROOT / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
@@ -171,7 +180,16 @@ def test_the_index_has_every_page() -> None:
 
 
 FLAGS = {spelling for command in commands() for flag in command.flags for spelling in flag.spellings}
-TABLES = (Document, EnvSettings, HealthSettings, LogSettings, ProcessSettings, StopSettings)
+TABLES = (
+    BackoffSettings,
+    Document,
+    EnvSettings,
+    HealthSettings,
+    LogSettings,
+    ProcessSettings,
+    StopSettings,
+    WatchSettings,
+)
 WORDS = {command.name for command in commands()} | {key for table in TABLES for key in table.__struct_fields__}
 # What is neither a command nor a key.
 OTHER_WORDS = {"false"}
