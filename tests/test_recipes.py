@@ -9,14 +9,16 @@ import shlex
 import shutil
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 from integration.driver import Project, project_in
 from integration.test_background import wait_until
-from pages import ROOT, base_port, with_program
+from pages import ROOT, base_port, fenced, with_program
 from staged import Recipe, Stage, recipes
 from survivors import Survivors
 
@@ -89,6 +91,23 @@ def test_the_files_of_a_recipe_have_no_mistakes(title: str, project: Project) ->
     assert result.code == 0, result.err
     told = [line for line in result.err.splitlines() if not line.startswith("  hint:")]
     assert [line for line in told if not re.search("is not found$|^Valid procfile|is in use$", line)] == []
+
+
+def test_what_a_recipe_has_installed_is_what_it_is_played_with() -> None:
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    named = {name for names in re.findall("`pip install ([^`]+)`", PAGE) for name in shlex.split(names)}
+    assert named <= {requirement.partition(">=")[0] for requirement in extra["test"]}
+    assert len(named) == 4
+
+
+def test_the_hook_for_pre_commit_is_the_one_that_comes_along() -> None:
+    (offered,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    (block,) = fenced(PAGE, "yaml")
+    (shown,) = yaml.safe_load(block)["repos"][0]["hooks"]
+    assert shown == {key: offered[key] for key in shown} | {"language": "system"}
+    pattern = re.compile(shown["files"])
+    assert all(map(pattern.search, ("Procfile", "sub/Procfile.dev", ".env", ".env.local", ".reaper.toml")))
+    assert not any(map(pattern.search, ("README.md", "environment.py", "a.reaper.toml.bak", "NotAProcfile")))
 
 
 def test_the_page_lists_its_recipes() -> None:
