@@ -211,6 +211,9 @@ class _Reader:
         """What is watched; where the root of it is, is not known here."""
         watch, keys = self._layers.watch, self._layers.keys
         if not watch.paths:
+            if self._layers.is_own("watch") and watch.paths is UNSET and not self._is_broken("watch"):
+                message = f"`{spell(keys('watch'))}` does not say what is watched"
+                self._complain(keys("watch"), message, 'add `paths = ["."]`')
             return None
         return Watch(
             "",
@@ -225,8 +228,11 @@ class _Reader:
 
     def _log(self) -> LogFile | None:
         """The file that its output goes to; where that is, is not known here."""
-        log = self._layers.log
+        log, keys = self._layers.log, self._layers.keys
         if not log.file:
+            if self._layers.is_own("log") and log.file is UNSET and not self._is_broken("log"):
+                message = f"`{spell(keys('log'))}` names no file"
+                self._complain(keys("log"), message, f'add `file = "log/{self._layers.name}.log"`')
             return None
         return LogFile(
             log.file,
