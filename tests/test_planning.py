@@ -244,6 +244,8 @@ def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
         ("env = { A = '100$' }", 2, "`process.web.env.A`: `$` stands before no name", "`$$`"),
         ("health = {}", 2, "`process.web.health` does not say what is checked", "`http`"),
         ("health = { interval = '5s' }", 2, "does not say what is checked", ""),
+        ("watch = { run = 'make' }", 2, "`process.web.watch` does not say what is watched", "`paths"),
+        ("log = { max_size = '1MB' }", 2, "`process.web.log` names no file", '`file = "log/web.log"`'),
         ("health = { http = 'http://a', tcp = 'a:1' }", 2, "cannot be used together with `http`", "choose one"),
         ("health = { tcp = 'a:1', status = 200 }", 2, "`process.web.health.status` is for `http` only", ""),
         ("health = { tcp = 'a:1', interval = 0 }", 2, "`process.web.health.interval` must be more than 0", ""),
@@ -436,7 +438,10 @@ def test_the_files_of_the_environment_can_be_named_in_the_settings() -> None:
     assert (plan("[env]\nfiles = 'a'\n")["web.1"].env or {})["A"] == "a"
     assert (plan(env="b")["web.1"].env or {})["A"] == "b"
     [warning] = configured("[env]\nfiles = ['nope']\n").warnings
+    assert warning.hint == "create it, or correct the name in `env.files` of `.reaper.toml`"
     assert (warning.path, warning.level) == ("nope", "warning")
+    [typed] = configured("[env]\nfiles = ['a']\n", env="nope").warnings
+    assert typed.hint == "create it, or correct the name after -e"
 
 
 # Groups.

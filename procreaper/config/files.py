@@ -204,26 +204,30 @@ def _read_environments(
     options: Options, settings: Settings | None, own_environment: Mapping[str, str]
 ) -> list[Environment]:
     names = None if options.env is None else [name.strip() for name in options.env.split(",") if name.strip()]
+    place = "after -e"
     if names is None and settings is not None and settings.document.env and settings.document.env.files:
         files = settings.document.env.files
         names = [files] if isinstance(files, str) else files
+        place = f"in `env.files` of `{settings.path}`"
     if names is None:
         # The default file need not exist.
         names = [".env"] if os.path.lexists(_locate(options, ".env", is_given=False)) else []
     found: list[Environment] = []
     for name in names:
         path = _locate(options, name, is_given=options.env is not None)
-        found.append(_read_environment(path, settings, {**own_environment, **_merge(found)}))
+        found.append(_read_environment(path, settings, {**own_environment, **_merge(found)}, place))
     return found
 
 
-def _read_environment(path: str, settings: Settings | None, environment: Mapping[str, str]) -> Environment:
-    """One file; `environment` is what it may refer to, in the dialect that has references."""
+def _read_environment(
+    path: str, settings: Settings | None, environment: Mapping[str, str], place: str = "after -e"
+) -> Environment:
+    """One file, named at `place`; `environment` is what it may refer to, in the dialect that has references."""
     try:
         with open(path, "rb") as file:
             raw = file.read()
     except (FileNotFoundError, NotADirectoryError):
-        hint = "create it, or correct the name after -e"
+        hint = f"create it, or correct the name {place}"
         problem = Problem("does not exist, so nothing is taken from it", path, hint=hint, level="warning")
     except IsADirectoryError:
         # honcho ignores it silently, and there are projects whose virtual environment has this name.
