@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from planned import OURS, PROCFILE, Redis, configured, one, plan, ports, refusal, refused, started
 from test_schema import FULL, MINIMAL
 
-from procreaper.checks import ExecCheck, Health, HTTPCheck, LogCheck, Target, TCPCheck
-from procreaper.config import Configuration, Options, configure
-from procreaper.errors import ConfigError, Problem
+from procreaper.checks import ExecCheck, Health, HTTPCheck, LogCheck, TCPCheck
+from procreaper.config import Options, configure
+from procreaper.errors import ConfigError
 from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, Process, When, find_cycle
-
-PROCFILE = "web: run web\nworker: run worker\ndb: run db\n"
-OURS = {"PATH": "/bin", "HOME": "/home/me"}
 
 
 @pytest.fixture(autouse=True)
@@ -23,55 +21,6 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("Procfile").write_text(PROCFILE)
     return tmp_path
-
-
-class Redis:
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    async def check(self, target: Target) -> None: ...
-
-
-def load_check(url: str) -> Redis:
-    if not url.startswith("redis://"):
-        raise ValueError(f"no package checks `{url}`")
-    return Redis(url)
-
-
-def configured(settings: str | None = None, **options: object) -> Configuration:
-    if settings is not None:
-        Path(".reaper.toml").write_text(settings)
-    return configure(Options(**options), OURS, load_check)  # type: ignore[arg-type]
-
-
-def plan(settings: str | None = None, **options: object) -> dict[str, Process]:
-    return {process.name: process for process in configured(settings, **options).plan.processes}
-
-
-def one(fields: str) -> Process:
-    """The process `web` with these settings."""
-    return plan(f"[process.web]\n{fields}\n")["web.1"]
-
-
-def started(settings: str | None = None, **options: object) -> list[str]:
-    found = configured(settings, **options).plan
-    return [process.name for process in found.processes] if found.names is None else list(found.names)
-
-
-def ports(settings: str | None = None, **options: object) -> dict[str, str]:
-    return {name: (process.env or {})["PORT"] for name, process in plan(settings, **options).items()}
-
-
-def refused(settings: str | None = None, **options: object) -> list[Problem]:
-    with pytest.raises(ConfigError) as caught:
-        configured(settings, **options)
-    return [problem for problem in caught.value.problems if problem.level == "error"]
-
-
-def refusal(settings: str | None = None, **options: object) -> Problem:
-    [problem] = refused(settings, **options)
-    assert problem.hint
-    return problem
 
 
 # Without settings nothing changes.
@@ -349,16 +298,6 @@ def test_a_port_in_a_file_of_one_process_is_told_to_be_without_effect() -> None:
     assert (warning.place, warning.message) == ("mine:2", "`PORT` has no effect here")
 
 
-def test_what_all_depend_on_must_exist() -> None:
-    assert refusal("[defaults]\ndepends_on = ['nope']\n").message.startswith("every process depends on `nope`")
-
-
-def test_what_all_depend_on_does_not_depend_on_itself() -> None:
-    found = plan("[defaults]\ndepends_on = ['db']\n")
-    assert found["web.1"].depends_on == (Dependency("db.1"),)
-    assert found["db.1"].depends_on == ()
-
-
 # Process types.
 
 
@@ -480,70 +419,6 @@ def test_a_group_may_hold_instances() -> None:
 def test_a_group_that_cannot_be_is_an_error(groups: str, line: int, message: str) -> None:
     problem = refusal(f"[groups]\n{groups}\n")
     assert (problem.line, problem.message[: len(message)]) == (line, message)
-
-
-# Dependencies.
-
-
-def test_a_dependency_waits_until_it_is_up_by_its_kind() -> None:
-    settings = (
-        "[process.web]\ndepends_on = ['worker', 'db', 'job']\n[process.db]\nhealth = 'tcp://a:1'\n"
-        "[process.job]\ncommand = 'x'\noneshot = true\n"
-    )
-    assert plan(settings)["web.1"].depends_on == (
-        Dependency("worker.1", Condition.STARTED),
-        Dependency("db.1", Condition.HEALTHY),
-        Dependency("job.1", Condition.COMPLETED),
-    )
-
-
-def test_a_type_stands_for_all_of_its_instances() -> None:
-    settings = "[process.web]\ndepends_on = ['db']\n[process.worker]\ndepends_on = { 'db.2' = 'started' }\n"
-    found = plan(settings, concurrency="db=2,web=2")
-    assert found["web.2"].depends_on == (Dependency("db.1"), Dependency("db.2"))
-    assert found["worker.1"].depends_on == (Dependency("db.2"),)
-
-
-def test_a_circle_is_shown_where_it_begins() -> None:
-    settings = (
-        "[process.web]\ndepends_on = ['worker']\n[process.worker]\ndepends_on = ['db']\n"
-        "[process.db]\ndepends_on = ['web']\n"
-    )
-    problem = refusal(settings)
-    assert (problem.line, problem.message) == (2, "dependencies in a circle: web -> worker -> db -> web")
-
-
-def test_two_circles_are_both_shown() -> None:
-    settings = (
-        "[process.web]\ndepends_on = ['db']\n[process.db]\ndepends_on = ['web']\n"
-        "[process.a]\ncommand = 'a'\ndepends_on = ['b']\n[process.b]\ncommand = 'b'\ndepends_on = ['a']\n"
-    )
-    assert [problem.message.rpartition(": ")[2] for problem in refused(settings)] == ["web -> db -> web", "a -> b -> a"]
-
-
-def test_a_process_that_is_always_restarted_never_completes() -> None:
-    settings = "[process.web]\ndepends_on = { db = 'completed' }\n[process.db]\nrestart = 'WHEN'\n"
-    assert "`db` is completed, but that is always restarted" in refusal(settings.replace("WHEN", "always")).message
-    assert "restarted by -r" in refusal(settings.replace("WHEN", "never"), restart="all").message
-    found = plan(settings.replace("WHEN", "on-failure"))
-    assert found["web.1"].depends_on == (Dependency("db.1", Condition.COMPLETED),)
-
-
-def test_what_starts_cannot_wait_for_what_there_is_none_of() -> None:
-    settings = "[process.web]\ndepends_on = ['db']\n"
-    problem = refusal(settings, concurrency="db=0")
-    assert (problem.line, problem.message) == (2, "`web` depends on `db`, but the concurrency of `db` is 0")
-    assert "-x db" in str(problem.hint)
-    assert started(settings, concurrency="db=0", exclude="db") == ["web.1", "worker.1"]
-    assert started(settings, concurrency="db=0", no_deps=True) == ["web.1", "worker.1"]
-    assert started(settings, concurrency="db=0,web=0") == ["worker.1"]
-    assert started(settings, concurrency="db=0", names=("worker",)) == ["worker.1"]
-
-
-def test_a_group_is_waited_for_as_far_as_there_is_any_of_it() -> None:
-    settings = "[groups]\nback = ['worker', 'db']\n[process.web]\ndepends_on = ['back']\n"
-    assert [edge.name for edge in plan(settings, concurrency="db=0")["web.1"].depends_on] == ["worker.1"]
-    assert "the concurrency of `worker` is 0" in refusal(settings, concurrency="db=0,worker=0").message
 
 
 # What starts.

@@ -1,0 +1,64 @@
+"""A project in the current directory, and the plan that it comes to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from procreaper.checks import Target
+from procreaper.config import Configuration, Options, configure
+from procreaper.errors import ConfigError, Problem
+from procreaper.plan import Process
+
+PROCFILE = "web: run web\nworker: run worker\ndb: run db\n"
+OURS = {"PATH": "/bin", "HOME": "/home/me"}
+
+
+class Redis:
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def check(self, target: Target) -> None: ...
+
+
+def load_check(url: str) -> Redis:
+    if not url.startswith("redis://"):
+        raise ValueError(f"no package checks `{url}`")
+    return Redis(url)
+
+
+def configured(settings: str | None = None, **options: object) -> Configuration:
+    if settings is not None:
+        Path(".reaper.toml").write_text(settings)
+    return configure(Options(**options), OURS, load_check)  # type: ignore[arg-type]
+
+
+def plan(settings: str | None = None, **options: object) -> dict[str, Process]:
+    return {process.name: process for process in configured(settings, **options).plan.processes}
+
+
+def one(fields: str) -> Process:
+    """The process `web` with these settings."""
+    return plan(f"[process.web]\n{fields}\n")["web.1"]
+
+
+def started(settings: str | None = None, **options: object) -> list[str]:
+    found = configured(settings, **options).plan
+    return [process.name for process in found.processes] if found.names is None else list(found.names)
+
+
+def ports(settings: str | None = None, **options: object) -> dict[str, str]:
+    return {name: (process.env or {})["PORT"] for name, process in plan(settings, **options).items()}
+
+
+def refused(settings: str | None = None, **options: object) -> list[Problem]:
+    with pytest.raises(ConfigError) as caught:
+        configured(settings, **options)
+    return [problem for problem in caught.value.problems if problem.level == "error"]
+
+
+def refusal(settings: str | None = None, **options: object) -> Problem:
+    [problem] = refused(settings, **options)
+    assert problem.hint
+    return problem
