@@ -11,8 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from leftovers import Lifeline, nothing_is_left
 from survivors import MARKER, Survivors
+
+# However slow the machine is, and with the same examples each time.
+settings.register_profile(
+    "tests", deadline=None, derandomize=True, max_examples=150, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
-
 from procreaper.errors import Problem
-
-settings.register_profile("written", deadline=None, max_examples=150)
-settings.load_profile("written")
 
 ODD_SEPARATORS = ["\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
 # What has a meaning to some reader of these files, and a little that has none.
