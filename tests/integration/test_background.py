@@ -246,10 +246,11 @@ NEVER_READY = '[process.web]\nhealth = {log = "never", start_timeout = "1h"}\n[p
 def test_who_does_not_wait_for_ever_is_told_who_is_not_up(project: Project, end: End) -> None:
     project.procfile(web=STAY, worker=STAY, other=STAY)
     project.write(".reaper.toml", NEVER_READY)
-    result = project.run("start", "-D", "--wait", "--wait-timeout", "0.8")
+    # In that time the app has to begin, on a loaded machine too.
+    result = project.run("start", "-D", "--wait", "--wait-timeout", "4")
     assert result.code == 1
     assert told(result) == (
-        "procreaper: error: not everything is up after 0.8 s\n"
+        "procreaper: error: not everything is up after 4 s\n"
         "  web.1: starting: waiting for its log line\n"
         f"  worker.1: pending: waiting for web.1\n{RUNS_ON}"
     )
