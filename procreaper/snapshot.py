@@ -18,6 +18,8 @@ UP = {
     Condition.HEALTHY: (State.HEALTHY,),
     Condition.STARTED: (State.RUNNING,),
 }
+# What else there is to say of one that is up.
+UNWATCHED = "changes of its files do nothing any more, because it makes them itself"
 
 
 def take(life: Lifecycle, started_at: float | None) -> Status:
@@ -26,7 +28,7 @@ def take(life: Lifecycle, started_at: float | None) -> Status:
     return Status(
         name=life.process.name,
         state=life.state,
-        reason=life.reason,
+        reason=UNWATCHED if life.pace.suspended and life.state in (State.RUNNING, State.HEALTHY) else life.reason,
         run=life.run,
         pid=life.pid,
         retries=life.retries,
