@@ -59,8 +59,9 @@ class Instance(NamedTuple):
 def parse_procfile(raw: bytes, path: str) -> Procfile:
     r"""Read a Procfile: the names and commands that honcho finds, less those that are an error.
 
-    Errors: bytes that are not UTF-8, no process, no command, a name twice, a NUL. Warnings: a line that is neither
-    blank nor a comment nor a process, a backslash that continues nothing, a lone ``\r``. `path` is only quoted.
+    Errors: bytes that are not UTF-8, no process, a name twice, a NUL. Warnings: a line that is neither blank nor a
+    comment nor a process, a name without a command, a backslash that continues nothing, a lone ``\r``. `path` is only
+    quoted.
 
     >>> parse_procfile(b"web: python app.py\n", "Procfile").entries
     (Entry(name='web', command='python app.py', line=1),)
@@ -75,6 +76,14 @@ def parse_procfile(raw: bytes, path: str) -> Procfile:
             problems.append(problem_in(path, number, _why_no_process(line), "warning"))
             continue
         entry = Entry(match[1], match[2], number)
+        if not entry.command.strip():
+            # honcho and foreman run the other processes too.
+            complaint = (
+                f"line ignored: no command after `{entry.name}:`",
+                f"write `{entry.name}: command`, or remove it",
+            )
+            problems.append(problem_in(path, number, complaint, "warning"))
+            continue
         error = _entry_error(entry, entries.get(entry.name))
         if error is not None:
             problems.append(problem_in(path, number, error))
@@ -152,8 +161,6 @@ def name_of(character: str) -> str:
 
 
 def _entry_error(entry: Entry, earlier: Entry | None) -> Complaint | None:
-    if not entry.command.strip():
-        return f"process type `{entry.name}` has no command", f"write `{entry.name}: command`"
     if "\0" in entry.command:
         return f"a NUL byte in the command of `{entry.name}`", "remove it"
     if earlier is not None:

@@ -74,11 +74,19 @@ def test_a_line_that_is_no_process_is_a_warning_with_its_line(line: str, message
 
 
 @pytest.mark.parametrize("line", ["web:", "web: ", "web:\t \t", "web: \r"])
-def test_an_empty_command_is_an_error(line: str) -> None:
-    found = procfile(f"a: b\n{line}\n")
+def test_a_line_without_a_command_is_a_warning_and_the_other_processes_stay(line: str) -> None:
+    found = procfile(f"a: b\n{line}\nc: d\n")
     problem = only(found.problems[-1:])
-    assert (problem.level, problem.line) == ("error", 2)
-    assert problem.message == "process type `web` has no command"
+    assert (problem.level, problem.line) == ("warning", 2)
+    assert problem.message == "line ignored: no command after `web:`"
+    assert problem.hint == "write `web: command`, or remove it"
+    assert [entry.name for entry in found.entries] == ["a", "c"]
+
+
+def test_a_line_without_a_command_defines_nothing_twice() -> None:
+    found = procfile("web:\nweb: a\n")
+    assert found.entries == (Entry("web", "a", 2),)
+    assert told(found.problems) == [("warning", 1)]
 
 
 def test_a_name_defined_twice_is_an_error_with_both_lines() -> None:
@@ -102,10 +110,11 @@ def test_no_process_at_all_is_an_error(raw: bytes) -> None:
 
 def test_no_process_at_all_is_an_error_after_the_warnings_that_explain_it() -> None:
     assert told(procfile("web : a").problems) == [("warning", 1), ("error", None)]
+    assert told(procfile("web:").problems) == [("warning", 1), ("error", None)]
 
 
 def test_no_process_at_all_is_not_told_where_an_error_explains_it() -> None:
-    assert told(procfile("web:").problems) == [("error", 1)]
+    assert told(procfile("web: a\0b").problems) == [("error", 1)]
 
 
 def test_a_backslash_at_the_end_of_a_command_is_left_to_the_shell_with_a_warning() -> None:

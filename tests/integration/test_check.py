@@ -25,11 +25,23 @@ def test_every_problem_of_every_file_is_told_at_once(project: Project) -> None:
 
 
 def test_warnings_are_told_and_are_no_failure(project: Project) -> None:
-    project.write("Procfile", "web: sleep 1\nno process\n")
+    project.write("Procfile", "web: sleep 1\nno process\nlater:\n")
     result = project.run("check")
     assert result.code == 0
     assert result.err.startswith("Procfile:2: warning: ")
+    assert "\nProcfile:3: warning: line ignored: no command after `later:`\n" in result.err
     assert result.err.endswith("Valid procfile detected (web)\n")
+
+
+def test_a_line_without_a_command_does_not_stop_the_others(project: Project) -> None:
+    project.write("Procfile", "web: echo ok\nlater:\n")
+    result = project.run("start")
+    assert result.code == 0
+    assert "web.1  | ok\n" in result.out
+    assert result.err.startswith("Procfile:2: warning: line ignored: no command after `later:`\n")
+    result = project.run("export", "systemd", "out")
+    assert result.code == 0
+    assert result.err.startswith("Procfile:2: warning: line ignored: no command after `later:`\n")
 
 
 @pytest.mark.parametrize("arguments", [("-d", "sub"), ("-f", "sub/Procfile"), ("--root", "sub")])

@@ -24,7 +24,7 @@ WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-dac_override,-dac_read_search"
         ("# a comment\n\n", "Procfile: ", "no process is defined"),
         ("web\n", "Procfile: ", "no process is defined"),
         ("web: true\nweb: false\n", "Procfile:2: ", "`web` is defined twice, first in line 1"),
-        ("web: true\nworker:  \n", "Procfile:2: ", "`worker` has no command"),
+        ("web:\nworker:  \n", "Procfile: ", "no process is defined"),
         (b"web: true\n\x7fELF\xff\xfe\n", "Procfile:2: ", "byte 0xff in column 5 is not UTF-8"),
         (b"web: a\0b\n", "Procfile:1: ", "NUL"),
     ],
