@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.errors import Level, Problem
-from procreaper.plan import HIGHEST_PORT, Process
+from procreaper.plan import Process
 from procreaper.planning import ProcessType
 from procreaper.shell import program_of, variables_of
 
@@ -20,19 +20,16 @@ if TYPE_CHECKING:
     from procreaper.places import Keys
     from procreaper.settings import Settings
 
-# Every process has a port; to try a thousand of them would take too long.
-MOST_PORTS = 100
 LOG_HINT = "name a file in a directory that you may write to"
 
 
 class Look(NamedTuple):
-    """How the world is looked at: is this program found along a PATH, is this port taken, is there such a path.
+    """How to look at the world: whether a program is found along a PATH, and whether a path exists.
 
     `refuses` tells why no file can be written at a path; None where one can.
     """
 
     finds_program: Callable[[str, str], bool]
-    is_taken: Callable[[int], bool]
     exists: Callable[[str], bool]
     refuses: Callable[[str], str | None] = lambda _: None
 
@@ -52,20 +49,15 @@ class Linter:
         by_type: dict[str, list[Process]] = {}
         for process in processes:
             by_type.setdefault(process.type, []).append(process)
-        ports = 0
         for kind in types:
             if kind.supervision is not None:
                 self._lint_watch(kind)
             for process in by_type.get(kind.name, ())[:1]:
                 self._lint_command(kind, process)
                 self._lint_log(kind, process)
-            for process in by_type.get(kind.name, ()):
-                ports += 1
-                if ports <= MOST_PORTS:
-                    self._lint_port(kind, process)
 
-    def _warn(self, kind: ProcessType, message: str, hint: str) -> None:
-        """A warning at the place of the command."""
+    def warn(self, kind: ProcessType, message: str, hint: str) -> None:
+        """Add a warning at the place of the command of `kind`."""
         layers = None if kind.supervision is None else kind.supervision.layers
         if self._settings is not None and layers is not None and (layers.is_own("command") or not kind.line):
             self.problems.append(self._settings.problem(layers.keys("command"), message, hint, "warning"))
@@ -78,18 +70,18 @@ class Linter:
         program = program_of(command) if isinstance(command, str) else command[0]
         if program is not None and not self._is_found(program, environment.get("PATH"), process.cwd):
             hint = "install it, or correct the name or the PATH"
-            self._warn(kind, f"the program `{program}` of `{kind.name}` is not found", hint)
+            self.warn(kind, f"the program `{program}` of `{kind.name}` is not found", hint)
         if not isinstance(command, str):
             for argument in command:
                 match = re.fullmatch(r"\$\{?([A-Za-z_]\w*)\}?", argument, re.ASCII)
                 if match is not None and match[1] in environment:
                     message = f"`{argument}` in the command of `{kind.name}` is passed on as it stands"
-                    self._warn(kind, message, "no shell reads a command that is a list; write it as a string")
+                    self.warn(kind, message, "no shell reads a command that is a list; write it as a string")
             return
         for name in variables_of(command):
             if name not in environment:
                 hint = f"set it in a .env file, or write `${{{name}:-}}` if it may be empty"
-                self._warn(kind, f"`{kind.name}` uses `${name}`, which is not set", hint)
+                self.warn(kind, f"`{kind.name}` uses `${name}`, which is not set", hint)
 
     def _is_found(self, program: str, path: str | None, cwd: str | None) -> bool:
         if "/" in program:
@@ -99,12 +91,6 @@ class Linter:
             return True
         directories = [posixpath.join(cwd or ".", directory) for directory in path.split(":")]
         return self._look.finds_program(program, ":".join(directories))
-
-    def _lint_port(self, kind: ProcessType, process: Process) -> None:
-        port = int((process.env or {}).get("PORT", "0"))
-        if 0 < port <= HIGHEST_PORT and self._look.is_taken(port):
-            message = f"port {port}, the PORT of `{process.name}`, is in use"
-            self._warn(kind, message, "end what uses it, or choose another base port with `-p`")
 
     def _lint_log(self, kind: ProcessType, process: Process) -> None:
         reason = None if process.log is None else self._look.refuses(process.log.path)

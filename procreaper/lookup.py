@@ -9,17 +9,25 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING
+
+from procreaper.plan import HIGHEST_PORT
 
 if TYPE_CHECKING:
     from procreaper.lint import Look
+
+Where = tuple[tuple[socket.AddressFamily, str], ...]
+LOOPBACK: Where = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+# Linux also finds a listener at all addresses by the address of the loopback interface; other systems do not.
+EVERYWHERE: Where = () if sys.platform == "linux" else ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))
 
 
 def look_around() -> Look:
     """How `check` looks at this machine."""
     from procreaper.lint import Look
 
-    return Look(finds_program, is_taken, os.path.lexists, refuses)
+    return Look(finds_program, os.path.lexists, refuses)
 
 
 def finds_program(name: str, path: str) -> bool:
@@ -30,14 +38,21 @@ def finds_program(name: str, path: str) -> bool:
 
 
 def is_taken(port: int) -> bool:
-    """Whether somebody on this machine listens on this port."""
-    with socket.socket() as probe:
-        # So that a connection that was closed a moment ago does not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
+    """Whether a program listens on this TCP port of this machine, at 127.0.0.1, at ::1 or at all addresses."""
+    return 0 < port <= HIGHEST_PORT and any(_refuses_bind(*where, port) for where in (*LOOPBACK, *EVERYWHERE))
+
+
+def _refuses_bind(family: socket.AddressFamily, host: str, port: int) -> bool:
+    try:
+        with socket.socket(family) as probe:
+            # A connection that was closed a moment ago does not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        # A machine without IPv6 has other errors.
+        return error.errno == errno.EADDRINUSE
     return False
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from procreaper.cli.check import github_command
 from procreaper.cli.main import execute
 from procreaper.errors import Problem
 from procreaper.lint import Linter, Look
-from procreaper.lookup import finds_program, is_taken, refuses
+from procreaper.lookup import finds_program, refuses
 from procreaper.plan import Process
 from procreaper.planning import ProcessType
 
@@ -28,8 +27,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def lint(command: str | tuple[str, ...], **environment: str) -> list[Problem]:
-    """The warnings for one command, where `known` is the only program, 5000 is taken and only `/there` exists."""
-    look = Look(lambda name, path: name == "known" and path == "/bin", lambda port: port == 5000, "/there".__eq__)
+    """The warnings for one command, where `known` is the only program and only `/there` exists."""
+    look = Look(lambda name, path: name == "known" and path == "/bin", "/there".__eq__)
     linter = Linter(look, "Procfile", None, ".")
     process = Process("web.1", command, env={"PATH": "/bin", "PORT": "0", **environment})
     linter.lint([ProcessType("web", command, 3)], [process])
@@ -67,20 +66,6 @@ def test_what_will_hardly_work_is_a_warning(command: str | tuple[str, ...], mess
 )
 def test_what_may_well_work_is_no_warning(command: str | tuple[str, ...]) -> None:
     assert lint(command) == []
-
-
-def test_a_port_that_is_taken_is_a_warning() -> None:
-    [problem] = lint("known", PORT="5000")
-    assert problem.message == "port 5000, the PORT of `web.1`, is in use"
-    assert lint("known", PORT="5001") == lint("known", PORT="70000") == []
-
-
-def test_a_port_is_taken_while_somebody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        assert is_taken(port)
-    assert not is_taken(port)
-    assert not is_taken(1)
 
 
 def test_a_program_is_found_along_a_path() -> None:

@@ -70,10 +70,16 @@ def _in_order(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _lint(project: Project, configuration: Configuration, options: Options) -> list[Problem]:
+    from procreaper.cli.ports import find_taken
     from procreaper.lint import Linter
     from procreaper.lookup import look_around
 
-    plan = configuration.plan
-    linter = Linter(look_around(), project.procfile.path, project.settings, options.root or options.app_root or ".")
+    plan, root = configuration.plan, options.root or options.app_root or "."
+    linter = Linter(look_around(), project.procfile.path, project.settings, root)
     linter.lint(project.types, plan.processes)
+    types = {kind.name: kind for kind in project.types}
+    for taken in find_taken(plan, root):
+        # The verdict must not depend on whether the app runs.
+        if not taken.by_this_app:
+            linter.warn(types[taken.process.type], taken.message, taken.hint)
     return linter.problems

@@ -1,13 +1,15 @@
-"""Ports that somebody else uses: told before that which is to use them starts.
+"""Ports that are in use already, before the process starts that needs one: for `start` and `check`.
 
-Rules: asks only about those that are used for sure, by the command or by the health check. Whoever holds one answers
-the checks of a process that is about to fail, so that it would seem to be healthy for a moment.
+Rules: looks only at ports that a process of the plan uses for sure. A process whose port is taken fails, and while it
+does, the holder of the port answers its health checks, so that it seems to be healthy for a moment.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import NamedTuple
 
 from procreaper.errors import Problem, ProcreaperError
 from procreaper.lookup import is_taken
@@ -17,26 +19,56 @@ from procreaper.plan import Plan, Process
 MOST_PORTS = 100
 HINT = "end what uses it, or choose another base port with `-p`"
 RUNS_ALREADY = "the app runs already: `procreaper ps` shows it, `procreaper quit` ends it"
+SHELLS = frozenset({"bash", "dash", "ksh", "sh", "zsh"})
 
 
-def find_taken(plan: Plan, directory: str) -> Iterator[Problem]:
-    """A warning for each port of a process that starts, if it is in use. `directory` is the root, as it was given."""
-    hint = None
+class Taken(NamedTuple):
+    """The port of a process, in use. `by_this_app`: a running app of the same root gave it to one of its processes."""
+
+    process: Process
+    port: int
+    by_this_app: bool
+
+    @property
+    def message(self) -> str:
+        """What is wrong."""
+        return f"port {self.port}, the PORT of `{self.process.name}`, is in use"
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        return RUNS_ALREADY if self.by_this_app else HINT
+
+    @property
+    def problem(self) -> Problem:
+        """The warning, without a place."""
+        return Problem(self.message, hint=self.hint, level="warning")
+
+
+def find_taken(plan: Plan, directory: str) -> Iterator[Taken]:
+    """Find the ports in use among those of the processes that start. `directory` is the root, as it was given."""
+    own: frozenset[int] | None = None
     starting = [process for process in plan.processes if plan.names is None or process.name in plan.names]
     for process in starting[:MOST_PORTS]:
         port = _port(process)
         if port and is_taken(port):
-            hint = hint or _hint(directory)
-            yield Problem(f"port {port}, the PORT of `{process.name}`, is in use", hint=hint, level="warning")
+            own = _ports_of_apps(directory) if own is None else own
+            yield Taken(process, port, port in own)
 
 
 def _port(process: Process) -> int:
-    """The PORT that it will use; 0 where that is not known, or where it may be itself who uses it."""
+    """The PORT of a process that uses it; 0 where that is not known, or where the process itself may hold it."""
     port = int((process.env or {}).get("PORT", "0"))
     if process.detached or not port:
         return 0
-    text = process.command if isinstance(process.command, str) else ""
-    return port if re.search(r"\$\{?PORT\b", text) or _checks(process, port) else 0
+    return port if re.search(r"\$\{?PORT\b", _script(process)) or _checks(process, port) else 0
+
+
+def _script(process: Process) -> str:
+    """What a shell reads of the command."""
+    if isinstance(process.command, str):
+        return process.command
+    return " ".join(process.command) if process.command[0].rpartition("/")[2] in SHELLS else ""
 
 
 def _checks(process: Process, port: int) -> bool:
@@ -51,12 +83,15 @@ def _checks(process: Process, port: int) -> bool:
     return isinstance(check, TCPCheck) and check.endpoint in (("127.0.0.1", port), ("localhost", port), ("::1", port))
 
 
-def _hint(directory: str) -> str:
+def _ports_of_apps(directory: str) -> frozenset[int]:
+    """The ports of the processes that run in the apps of a root."""
     from procreaper.cli.control import Place, find_apps
+    from procreaper.control.protocol import Look
 
-    try:
-        for app in find_apps(Place.of(directory, None)):
-            app.close()
-    except ProcreaperError:
-        return HINT
-    return RUNS_ALREADY
+    ports: set[int] = set()
+    # An app that does not answer, or ends just now, counts as another program.
+    with suppress(ProcreaperError, OSError), ExitStack() as stack:
+        apps = [stack.enter_context(app) for app in find_apps(Place.of(directory, None))]
+        for app in apps:
+            ports.update(process.port for process in app.ask(Look(0)).processes if process.pid and process.port)
+    return frozenset(ports)

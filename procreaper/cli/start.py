@@ -50,7 +50,7 @@ def start(options: Options, style: Style) -> int:
         return 0
     from procreaper.cli.ports import find_taken
 
-    report(find_taken(plan, options.root or options.app_root or "."))
+    report(taken.problem for taken in find_taken(plan, options.root or options.app_root or "."))
     style = style._replace(timestamps=configuration.timestamps)
     if not options.detach:
         return _run(source, style, options, path)

@@ -70,3 +70,57 @@ def test_who_starts_an_app_a_second_time_is_told_so(project: Project, holder: so
     assert "web.1 is not up: failed: exited with code 1\n" in result.err
     assert "the port is in use" in result.err
     program.stop()
+
+
+@pytest.mark.parametrize("command", ["true", "echo $PORTAL"])
+def test_check_says_nothing_of_a_port_that_may_not_be_used(
+    project: Project, holder: socket.socket, command: str
+) -> None:
+    project.procfile(web=command)
+    project.write(".env", f"PORT={holder.getsockname()[1]}\nPORTAL=1\n")
+    assert project.run("check", "--strict").err == "Valid procfile detected (web)\n"
+
+
+def test_check_tells_of_a_port_at_the_line_of_the_process(project: Project, holder: socket.socket) -> None:
+    port = holder.getsockname()[1]
+    project.procfile(web="echo $PORT")
+    project.write(".env", f"PORT={port}\n")
+    result = project.run("check")
+    assert result.err == f"Procfile:1: {warning(port, 'web.1')[12:]}{OTHER}Valid procfile detected (web)\n"
+
+
+def test_check_says_nothing_of_the_ports_of_the_app_itself(project: Project, holder: socket.socket) -> None:
+    port = holder.getsockname()[1]
+    holder.close()
+    project.procfile(web=f"exec {project.python('server', SERVER)} $PORT")
+    project.write(".reaper.toml", HEALTH)
+    project.write(".env", f"PORT={port}\n")
+    program = project.begin("start")
+    program.wait_for("web.1 is healthy")
+    result = project.run("check", "--strict")
+    assert (result.code, result.err) == (0, "Valid procfile detected (web)\n")
+    program.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files", "first"),
+    [
+        (("-p", "65500"), {}, "worker.1"),
+        ((), {".env": "PORT=65500\n"}, "worker.1"),
+        ((), {".foreman": "port: 65500\n"}, "worker.1"),
+        (("-p", "65535", "-c", "web=3"), {}, "web.2"),
+    ],
+)
+def test_a_port_beyond_the_last_one_is_a_warning_and_the_app_runs(
+    project: Project, arguments: tuple[str, ...], files: dict[str, str], first: str
+) -> None:
+    project.procfile(web="echo web on $PORT; sleep 60", worker="echo worker on $PORT")
+    for name, text in files.items():
+        project.write(name, text)
+    result = project.run("start", *arguments)
+    assert result.code == 0
+    assert f"PORT of `{first}` is 65" in result.err
+    assert "internal error" not in result.err
+    assert "worker on 65" in result.out
+    if not arguments:
+        assert f"PORT of `{first}` is 65600, but ports end at 65535" in project.run("check").err

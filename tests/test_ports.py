@@ -1,0 +1,78 @@
+"""Which ports are in use, and which of those a plan needs."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from procreaper.cli.ports import find_taken
+from procreaper.lookup import is_taken
+from procreaper.plan import Plan, Process
+
+
+def needs_ipv6() -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+
+
+def listen(host: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, 0), family=family)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_a_port_is_taken_while_a_program_listens_on_it(host: str) -> None:
+    if ":" in host:
+        needs_ipv6()
+    with listen(host) as server:
+        port = server.getsockname()[1]
+        assert is_taken(port)
+    assert not is_taken(port)
+
+
+def test_a_port_is_taken_by_a_program_that_listens_on_both_loopback_addresses_through_ipv6() -> None:
+    needs_ipv6()
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server:
+        assert is_taken(server.getsockname()[1])
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65536, 10**30])
+def test_a_number_that_is_no_port_is_never_taken(port: int) -> None:
+    assert not is_taken(port)
+
+
+def test_a_port_with_a_connection_that_has_ended_is_free() -> None:
+    with listen("127.0.0.1") as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)), server.accept()[0] as connection:
+            # This end closes first, and so keeps the port in TIME_WAIT.
+            connection.close()
+    assert not is_taken(port)
+
+
+@pytest.mark.parametrize(
+    ("command", "is_used"),
+    [
+        ("serve $PORT", True),
+        ("serve ${PORT:-80}", True),
+        (("sh", "-c", "serve $PORT"), True),
+        ("serve", False),
+        ("serve $PORTAL", False),
+        (("serve", "$PORT"), False),
+    ],
+)
+def test_only_a_port_that_the_process_uses_is_looked_at(
+    command: str | tuple[str, ...], is_used: bool, tmp_path: Path
+) -> None:
+    with listen("127.0.0.1") as server:
+        port = server.getsockname()[1]
+        process = Process("web.1", command, env={"PORT": str(port)})
+        found = list(find_taken(Plan((process,)), str(tmp_path)))
+        assert [(taken.process, taken.port, taken.by_this_app) for taken in found] == [(process, port, False)] * is_used
+        assert list(find_taken(Plan((process,), ()), str(tmp_path))) == []
+        assert list(find_taken(Plan((process._replace(detached=True),)), str(tmp_path))) == []
