@@ -41,6 +41,7 @@ class Observer(Witness):
         env: dict[str, str] | None = None,
         terminal: bool = False,
         custody: Custody | None = None,
+        idle_input: bool = False,
     ) -> None:
         super().__init__()
         command = command if isinstance(command, str) else tuple(command)
@@ -52,6 +53,7 @@ class Observer(Witness):
             publish=self.accept,
             custody=custody,
             open_terminal=open_terminal if terminal else None,
+            idle_input=idle_input,
         )
 
     async def closes(self) -> None:
@@ -535,3 +537,60 @@ def test_a_group_lives_as_long_as_a_member_that_is_no_zombie(tmp_path: Path, nam
         # It is a zombie now.
         assert not group_lives(program.pid)
     assert not group_lives(program.pid)
+
+
+# Prints what can be read from its standard input at this moment, and the descriptors that it has besides its streams.
+INPUT = """
+import os, select, signal, sys
+readable, _, _ = select.select([0], [], [], 0)
+kind = "at its end" if readable and not os.read(0, 1) else "open"
+others = [number for number in range(3, 64) if os.path.exists(f"/dev/fd/{number}")]
+if len(sys.argv) > 1:
+    os.set_blocking(0, False)
+print(kind, others, flush=True)
+if len(sys.argv) > 1:
+    signal.pause()
+"""
+
+
+@in_loop
+async def test_an_idle_input_stays_open_and_belongs_to_one_child_alone() -> None:
+    before = len(os.listdir("/dev/fd"))
+    first = Observer((sys.executable, "-S", "-c", INPUT, "reads on"), idle_input=True)
+    await first.child.spawn()
+    await first.reads(b"open []\n")
+    # A child that makes its input non-blocking does not change that of another.
+    blocking = "import os; print(os.get_blocking(0))"
+    second = Observer((sys.executable, "-S", "-c", blocking), idle_input=True)
+    assert (await second.dies()).exit == Exit(code=0)
+    assert second.output() == b"True\n"
+    third = Observer((sys.executable, "-S", "-c", INPUT), idle_input=True)
+    await third.dies()
+    assert third.output() == b"open []\n"
+    first.child.signal(signal.SIGKILL)
+    await first.gets(ChildExited)
+    for run in (first, second, third):
+        await run.closes()
+    assert len(os.listdir("/dev/fd")) == before
+
+
+@in_loop
+async def test_an_idle_input_ends_with_the_app() -> None:
+    run = Observer(("sh", "-c", "echo ready; cat; echo closed; exec sleep 600"), idle_input=True)
+    await run.child.spawn()
+    await run.reads(b"ready\n")
+    # As the kernel closes it when the app is killed.
+    run.child._end_input()
+    await run.reads(b"closed\n")
+    run.child.signal(signal.SIGKILL)
+    await run.gets(ChildExited)
+    await run.closes()
+
+
+@in_loop
+async def test_a_spawn_that_fails_leaves_no_idle_input_open() -> None:
+    before = len(os.listdir("/dev/fd"))
+    run = Observer(("/there/is/no/such/program",), idle_input=True)
+    await run.child.spawn()
+    assert run.all(SpawnFailed)
+    assert len(os.listdir("/dev/fd")) == before

@@ -9,6 +9,12 @@ the end of the pipe, which a grandchild may hold open; and we pause reading (bac
 all three streams are a terminal of its own (`console`), of which we hold the child's end as well until it has died:
 were that closed by the last who has it open, to stop reading would hang it up, and end the child.
 
+Without a terminal the child inherits our standard input. An app in the background has none to give: there each child
+gets an *idle* input, a pipe that stays open and never delivers anything. /dev/null would not do: esbuild and
+tailwindcss end their `--watch` at the end of their input. Each child has a pipe of its own, because node makes its
+input non-blocking, which would affect all who share the pipe. Only we hold the writing end, so that the input ends
+when we do, also after `kill -9`.
+
 When the child has been reaped, exactly what the pipe holds at that moment is read before `ChildExited` is posted, so
 that its last words come before its obituary. Members of its group that are still there are polled for, because nobody
 tells us of the end of a grandchild. What comes through a held pipe later is still read.
@@ -48,8 +54,8 @@ class Child(asyncio.SubprocessProtocol):
     """One run of `process`. `publish` returns False when the child should be read no further until `resume`.
 
     `has_room` tells whether it may be read now; `largest_read` is how many bytes at once, at most. `open_terminal`
-    opens a terminal for it; without that, or where it returns None, it writes to a pipe. Without `custody`, what
-    belongs to a run is its group.
+    opens a terminal for it; without that, or where it returns None, it writes to a pipe. `idle_input`: without a
+    terminal it does not inherit our standard input. Without `custody`, what belongs to a run is its group.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class Child(asyncio.SubprocessProtocol):
         largest_read: int = BIG_READ,
         custody: Custody | None = None,
         open_terminal: Callable[[], OwnTerminal | None] | None = None,
+        idle_input: bool = False,
     ) -> None:
         self._process = process
         self._run = run
@@ -77,6 +84,9 @@ class Child(asyncio.SubprocessProtocol):
         # What can be attached to: its terminal, if it has one.
         self.console: Console | None = None
         self._its_end: int | None = None
+        self._idle_input = idle_input
+        # The writing end of an idle input.
+        self._input: int | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._group: int | None = None
         self._look_timer: asyncio.TimerHandle | None = None
@@ -96,7 +106,7 @@ class Child(asyncio.SubprocessProtocol):
 
     async def spawn(self) -> None:
         """Start the child and report it; a failure is reported, not raised."""
-        writing = -1
+        writing = reading_nothing = -1
         environment = self._process.env
         if self._custody is not None:
             environment = self._custody.environment(self._process.name, self._run, environment)
@@ -112,11 +122,13 @@ class Child(asyncio.SubprocessProtocol):
                 self.console = Console(terminal)
                 argv = terminal.command(argv)
             self._reader = self._reader_of(reading)
+            if terminal is None and self._idle_input:
+                reading_nothing, self._input = os.pipe()
             _ensure_descriptors(reading)
             await self._loop.subprocess_exec(
                 lambda: self,
                 *argv,
-                stdin=None if terminal is None else self._its_end,
+                stdin=self._its_end if reading_nothing < 0 else reading_nothing,
                 stdout=writing if terminal is None else self._its_end,
                 stderr=STDOUT,
                 start_new_session=True,
@@ -134,8 +146,9 @@ class Child(asyncio.SubprocessProtocol):
                 self.ended = True
             raise
         finally:
-            if writing >= 0:
-                os.close(writing)
+            for descriptor in (writing, reading_nothing):
+                if descriptor >= 0:
+                    os.close(descriptor)
 
     @property
     def held(self) -> bool:
@@ -224,11 +237,17 @@ class Child(asyncio.SubprocessProtocol):
         if self._reader is not None:
             self._reader.close()
         self._let_go_of_its_end()
+        self._end_input()
 
     def _let_go_of_its_end(self) -> None:
         if self._its_end is not None:
             os.close(self._its_end)
             self._its_end = None
+
+    def _end_input(self) -> None:
+        if self._input is not None:
+            os.close(self._input)
+            self._input = None
 
     # The end.
 
@@ -237,6 +256,7 @@ class Child(asyncio.SubprocessProtocol):
         self._take_last_words()
         # From now on, that nobody has it open is the end of the output.
         self._let_go_of_its_end()
+        self._end_input()
         self._report_end()
 
     def _take_last_words(self) -> None:

@@ -110,6 +110,7 @@ class Application:
             window=self._window,
             on_plan=self._take_plan,
             root=root,
+            idle_input=groundwork.background is not None,
             # To a program that runs us in the place of honcho, that would be a line that it does not know.
             explains=style.terminal or configuration.supervised or groundwork.background is not None,
         )

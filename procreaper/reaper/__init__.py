@@ -84,7 +84,8 @@ class Owner:
     bytes of output a child may have under way. `logs` are the files that we write: no reason for a restart. `custody`
     knows whoever has left the group of a run. `window` says how large the terminal of a child is, where it has one.
     `on_plan` is called with every new plan. `root` is the directory of the app, by which its detached processes are
-    found again. With `explains` it says whose end ends the app.
+    found again. With `idle_input`, the standard input of the children stays open and never delivers anything. With
+    `explains` it says whose end ends the app.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Owner:
         window: Callable[[], os.terminal_size] = lambda: os.terminal_size((80, 24)),
         on_plan: Callable[[Plan], None] = lambda _: None,
         root: str = ".",
+        idle_input: bool = False,
         explains: bool = True,
     ) -> None:
         self._plan = plan
@@ -120,6 +122,7 @@ class Owner:
             custody=custody,
             window=window,
             root=root,
+            idle_input=idle_input,
         )
         self._started: dict[str, float] = {}
         # How children have exited whose run is not told to be over yet.

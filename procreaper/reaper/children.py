@@ -33,6 +33,7 @@ class Children:
         custody: Custody | None,
         window: Callable[[], os.terminal_size],
         root: str,
+        idle_input: bool,
     ) -> None:
         self._post = post
         self._say = say
@@ -42,6 +43,7 @@ class Children:
         self._custody = custody
         self._window = window
         self._root = root
+        self._idle_input = idle_input
         self._lacks_terminals = False
         self._runs: dict[str, list[Run]] = {}
 
@@ -108,6 +110,7 @@ class Children:
             largest_read=self._largest_read,
             custody=self._custody,
             open_terminal=self._open_terminal if process.pty else None,
+            idle_input=self._idle_input,
         )
 
     def _detached(self, process: Process, run: int) -> Run:

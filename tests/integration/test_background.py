@@ -129,6 +129,25 @@ def test_without_a_terminal_its_processes_have_none(project: Project, end: End) 
     end()
 
 
+# As `esbuild --watch` and `tailwindcss --watch` do.
+UNTIL_END_OF_INPUT = "echo ready; cat >/dev/null; echo standard input was closed"
+
+
+def test_a_process_that_ends_with_its_input_runs_on(project: Project, end: End) -> None:
+    project.procfile(js=UNTIL_END_OF_INPUT, css=UNTIL_END_OF_INPUT, web=STAY)
+    result = project.run("start", "-D", "--wait")
+    assert (result.code, result.err) == (0, "")
+    assert processes(project) == {"js.1": "running", "css.1": "running", "web.1": "running"}
+    end()
+
+
+def test_kill_ends_a_process_that_waits_for_input_too(project: Project, survivors: Survivors) -> None:
+    project.procfile(js=UNTIL_END_OF_INPUT, css=UNTIL_END_OF_INPUT)
+    (app,) = re.findall(r"\(pid (\d+)\)", project.run("start", "-D", "--wait").out)
+    os.kill(int(app), signal.SIGKILL)
+    wait_until(lambda: not survivors.find())
+
+
 def test_kill_leaves_nothing_of_it_either(project: Project, survivors: Survivors) -> None:
     project.procfile(web=STAY)
     (app,) = re.findall(r"\(pid (\d+)\)", project.run("start", "-D", "--wait").out)
