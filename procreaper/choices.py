@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from procreaper.errors import Problem
 from procreaper.plan import HIGHEST_PORT, MOST_PROCESSES
-from procreaper.planning import Choices
+from procreaper.planning import Choices, outdated
 from procreaper.procfile import Environment
 from procreaper.suggest import did_you_mean
 
@@ -53,15 +53,24 @@ class Options(NamedTuple):
 
 
 def choose(
-    options: Options, concurrency: Mapping[str, int], added: Mapping[str, str], own: Mapping[str, str]
+    options: Options,
+    concurrency: Mapping[str, int],
+    added: Mapping[str, str],
+    own: Mapping[str, str],
+    *,
+    running: bool = False,
 ) -> tuple[Choices, list[Problem]]:
     """What the options ask for. `concurrency` has every process type, with what the files say.
 
-    `added` is what the `.env` files add to `own`, the environment that we were given.
+    `added` is what the `.env` files add to `own`, the environment that we were given. `running`: the app has started
+    with these options, and its files may have changed since.
     """
     problems: list[Problem] = []
+    counts = _concurrency(options, concurrency, problems)
+    if running:
+        problems = outdated(problems)
     choices = Choices(
-        counts=_concurrency(options, concurrency, problems),
+        counts=counts,
         names=options.names,
         port=_port(options, added, own, problems),
         timeout=_timeout(options, problems),
@@ -73,6 +82,7 @@ def choose(
         watch=tuple(options.watch),
         no_watch=options.no_watch,
         pty=options.pty,
+        running=running,
     )
     if options.watch and options.no_watch:
         problems.append(Problem("-w and --no-watch cannot be used together", hint="choose one"))

@@ -6,7 +6,7 @@ types are looked at, whether they are in the plan or not; edges are between the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from procreaper.errors import Problem
@@ -30,10 +30,33 @@ def find_needs(
     return reader.needs(), reader.problems
 
 
+def find_contradicted(
+    types: Mapping[str, ProcessType], names: Names, settings: Settings, restarted: Sequence[Member]
+) -> list[Member]:
+    """Those of `restarted` that another type depends on until they are completed."""
+    reader = _Reader(types, names, settings, restarted)
+    completed = {
+        member.type
+        for found in reader.needs().values()
+        for need, members in found
+        for member in members
+        if need.condition is Condition.COMPLETED
+    }
+    return [member for member in restarted if member.type in completed]
+
+
 def find_missing(
-    started: Iterable[str], needs: Needs, excluded: Sequence[Member], names: Names, settings: Settings
+    started: Iterable[str],
+    needs: Needs,
+    excluded: Sequence[Member],
+    names: Names,
+    settings: Settings,
+    lacking: Collection[str] = (),
 ) -> list[Problem]:
-    """What starts and depends on something of which there is none would wait for ever; `started` are types."""
+    """Find the types among `started` that depend on a process that does not exist, and would wait for ever.
+
+    For `lacking` types this is a warning: the app runs, and a flag of its start says how many of them there are.
+    """
     problems = []
     for name in started:
         for need, members in needs.get(name, ()):
@@ -48,7 +71,12 @@ def find_missing(
             count = names.counts[missing[0].type]
             message = f"`{name}` depends on `{need.name}`, but the concurrency of `{missing[0].type}` is {count}"
             hint = f"run more of it, or leave it out: `start -x {need.name}`" if count == 0 else "run more of it"
-            problems.append(_problem(settings, need, message, hint))
+            problem = _problem(settings, need, message, hint)
+            if missing[0].type in lacking:
+                more = f"{missing[0].type}={missing[0].number or 1}"
+                hint = f"`{name}` does not wait for it; `procreaper scale {more}` starts it"
+                problem = problem._replace(level="warning", hint=hint)
+            problems.append(problem)
     return problems
 
 

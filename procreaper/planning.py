@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from procreaper.supervision import Supervision
 
 ALL = "all"
+OUTDATED = "the app was started with this; it has no effect any more"
 
 
 class ProcessType(NamedTuple):
@@ -45,6 +46,11 @@ class ProcessType(NamedTuple):
     file_environment: Mapping[str, str] | None = {}
 
     @property
+    def concurrency(self) -> int:
+        """How many processes of it the files ask for."""
+        return 1 if self.supervision is None else self.supervision.concurrency
+
+    @property
     def says_stop_all(self) -> bool:
         """Whether the files say when its end ends the app."""
         return self.supervision is not None and self.supervision.says_stop_all
@@ -54,7 +60,8 @@ class Choices(NamedTuple):
     """What the command line asks for. `counts` has every type; `timeout` and `pty` None leave it to the settings.
 
     `scaled` are the types of which somebody has asked for so many since: all of those start. `joined` are names that
-    somebody has asked for since, in that order; one that there is no more is passed over.
+    somebody has asked for since, in that order; one that there is no more is passed over. `running`: the app runs with
+    these choices already, so they cannot be corrected any more, and a name that the files have lost is no error.
     """
 
     counts: Mapping[str, int]
@@ -71,6 +78,7 @@ class Choices(NamedTuple):
     pty: bool | None = None
     scaled: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
+    running: bool = False
 
 
 class Surroundings(NamedTuple):
@@ -87,6 +95,11 @@ class Surroundings(NamedTuple):
     root: str = "."
     directory: str = "/"
     terminal: bool = False
+
+
+def outdated(problems: Iterable[Problem]) -> list[Problem]:
+    """These problems of the command line as warnings: the app has started with it, and its files have changed since."""
+    return [problem._replace(level="warning", hint=OUTDATED) for problem in problems]
 
 
 def make_plan(
@@ -126,17 +139,19 @@ class _Planner:
         choices, names = self._choices, self._names
         if self._settings is not None:
             self.problems += check_groups(self._settings, self._types)
-        named = self._named()
         self._joined = [member for name in choices.joined for member in names.find(name) or ()]
-        excluded = names.find_all("-x", choices.exclude, self.problems)
-        self._quiet = names.find_all("-q", choices.quiet, self.problems)
-        self._can_die = self._flagged("--can-die", choices.can_die)
-        self._restart = self._flagged("-r", choices.restart)
+        typed: list[Problem] = []
+        named = self._named(typed)
+        excluded = names.find_all("-x", choices.exclude, typed)
+        self._quiet = names.find_all("-q", choices.quiet, typed)
+        self._can_die = self._flagged("--can-die", choices.can_die, typed)
+        self._restart = self._flagged("-r", choices.restart, typed)
+        self.problems += outdated(typed) if choices.running else typed
         needs = self._needs()
         processes = self._processes(self._chosen(named, excluded, needs))
         return self._connect(processes, named, excluded, needs)
 
-    def _named(self) -> list[Member]:
+    def _named(self, problems: list[Problem]) -> list[Member]:
         """What is to be started by name; as with honcho, a name is one of a type, or else of a group."""
         members: list[Member] = []
         for name in self._choices.names:
@@ -144,18 +159,25 @@ class _Planner:
                 members += self._names.find(name) or ()
             else:
                 message = f"Process type '{name}' does not exist in {self._surroundings.procfile}"
-                self.problems.append(Problem(message, hint=self._names.suggest(name)))
+                problems.append(Problem(message, hint=self._names.suggest(name)))
+        if self._choices.running and self._choices.names and not (members or self._joined):
+            names = "`, `".join(self._choices.names)
+            message = f"nothing is left of what was named at the start (`{names}`)"
+            hint = "`procreaper up NAME` starts something else, and `procreaper quit` ends the app"
+            self.problems.append(Problem(message, hint=hint, level="warning"))
+            problems.clear()
         return members
 
-    def _flagged(self, option: str, given: Iterable[str]) -> list[Member]:
+    def _flagged(self, option: str, given: Iterable[str], problems: list[Problem]) -> list[Member]:
         """The members that an option names; `all` stands for every type, for `-r` less the oneshots."""
         given = [name for name in given if name]
-        members = self._names.find_all(option, (name for name in given if name != ALL), self.problems)
+        members = self._names.find_all(option, (name for name in given if name != ALL), problems)
         if option == "-r":
-            for member in members:
-                if self._template(member.type).oneshot:
-                    message = f"-r: `{member.type}` is a oneshot, so it cannot be restarted always"
-                    self.problems.append(Problem(message, hint="leave it out"))
+            oneshots = [member for member in members if self._template(member.type).oneshot]
+            for member in oneshots:
+                message = f"-r: `{member.type}` is a oneshot, so it cannot be restarted always"
+                problems.append(Problem(message, hint="leave it out"))
+            members = [member for member in members if member not in oneshots]
         if ALL in given:
             members += [Member(name) for name in self._types if option != "-r" or not self._template(name).oneshot]
         return members
@@ -170,9 +192,21 @@ class _Planner:
         # Not at the top, here and below: only settings say what depends on what.
         from procreaper.needs import find_needs
 
+        if self._choices.running:
+            self._drop_contradicted(self._settings)
         needs, problems = find_needs(self._types, self._names, self._settings, self._restart)
         self.problems += problems
         return needs
+
+    def _drop_contradicted(self, settings: Settings) -> None:
+        """Do without `-r` for what others wait for until it is completed, since the files say so."""
+        from procreaper.needs import find_contradicted
+
+        contradicted = find_contradicted(self._types, self._names, settings, self._restart)
+        for member in contradicted:
+            message = f"-r: something waits until `{member.type}` is completed, so it cannot be restarted always"
+            self.problems += outdated((Problem(message),))
+        self._restart = [member for member in self._restart if member not in contradicted]
 
     def _chosen(
         self,
@@ -299,13 +333,19 @@ class _Planner:
             from procreaper.needs import find_missing
 
             types = dict.fromkeys(process.type for process in processes if process.name in started)
-            self.problems += find_missing(types, needs, excluded, self._names, self._settings)
+            lacking = self._lacking_by_flag() if self._choices.running else ()
+            self.problems += find_missing(types, needs, excluded, self._names, self._settings, lacking)
         connected = tuple(
             process._replace(depends_on=dependencies[process.name]) if dependencies.get(process.name) else process
             for process in processes
         )
         names = tuple(process.name for process in processes if process.name in started)
         return Plan(connected, names if len(names) < len(processes) else None)
+
+    def _lacking_by_flag(self) -> list[str]:
+        """The types of which a flag of the start leaves fewer than the files say; `scale` can be corrected."""
+        counts, scaled = self._choices.counts, self._choices.scaled
+        return [name for name, kind in self._types.items() if counts[name] < kind.concurrency and name not in scaled]
 
     def _dependencies(
         self, processes: Sequence[Process], needs: Needs, without: Iterable[str]

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from procreaper.cli.project import Source
 from procreaper.config import Configuration, Options, Project, configure, read_environment, read_project
 from procreaper.errors import ConfigError, Problem, UnknownProcessError
+from procreaper.plan import When
 
 
 @pytest.fixture(autouse=True)
@@ -290,14 +292,98 @@ def test_a_type_that_is_gone_is_gone_though_it_was_scaled() -> None:
     assert [process.name for process in source.reload().plan.processes] == ["web.1", "web.2"]
 
 
+@pytest.mark.parametrize(
+    ("options", "warning", "names"),
+    [
+        ({"concurrency": "worker=2"}, "-c worker=2: there is no process type `worker`", ["web.1", "jobs.1"]),
+        ({"formation": "all=1,worker=2"}, "-m worker=2: there is no process type `worker`", ["web.1", "jobs.1"]),
+        ({"exclude": "worker"}, "-x: there is no process `worker`", ["web.1", "jobs.1"]),
+        ({"restart": "worker"}, "-r: there is no process `worker`", ["web.1", "jobs.1"]),
+        ({"can_die": "worker.1"}, "--can-die: there is no process `worker.1`", ["web.1", "jobs.1"]),
+        ({"quiet": "worker"}, "-q: there is no process `worker`", ["web.1", "jobs.1"]),
+        ({"names": ("worker", "web")}, "Process type 'worker' does not exist in Procfile", ["web.1"]),
+        ({"names": ("worker",)}, "nothing is left of what was named at the start (`worker`)", []),
+    ],
+)
+def test_what_the_start_named_and_the_files_have_lost_is_a_warning_of_reload(
+    options: dict[str, Any], warning: str, names: list[str]
+) -> None:
+    source = Source(Options(**options), terminal=False)
+    Path("Procfile").write_text("web: run web\njobs: run jobs\n")
+    configuration = source.reload()
+    [problem] = configuration.warnings
+    assert (problem.message, problem.level) == (warning, "warning")
+    assert [process.name for process in configuration.plan.processes] == names
+    assert source.scale({"web": 1}).warnings == (problem,) or not names
+    assert source.join(["jobs"]).plan.processes[-1].name == "jobs.1"
+    with pytest.raises(ConfigError):
+        Source(Options(**options), terminal=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "warning"),
+    [
+        ("[process.worker]\noneshot = true\n", "-r: `worker` is a oneshot, so it cannot be restarted always"),
+        (
+            '[process.web]\ndepends_on = { worker = "completed" }\n',
+            "-r: something waits until `worker` is completed, so it cannot be restarted always",
+        ),
+    ],
+)
+def test_a_flag_of_the_start_gives_way_to_files_that_contradict_it_since(settings: str, warning: str) -> None:
+    source = Source(Options(restart="web,worker"), terminal=False)
+    Path(".reaper.toml").write_text(settings)
+    configuration = source.reload()
+    assert [problem.message for problem in configuration.warnings] == [warning]
+    web, worker = configuration.plan.processes
+    assert (web.restart, worker.restart) == (When.ALWAYS, When.NEVER)
+
+
+def test_a_new_dependency_that_the_formation_leaves_out_is_a_warning_of_reload() -> None:
+    source = Source(Options(formation="web=1"), terminal=False)
+    Path("Procfile").write_text("web: run web\nredis: run redis\n")
+    Path(".reaper.toml").write_text('[process.web]\ndepends_on = ["redis"]\n')
+    configuration = source.reload()
+    [problem] = configuration.warnings
+    assert problem.message == "`web` depends on `redis`, but the concurrency of `redis` is 0"
+    assert (problem.place, problem.hint) == (
+        ".reaper.toml:2",
+        "`web` does not wait for it; `procreaper scale redis=1` starts it",
+    )
+    assert [process.name for process in source.scale({"redis": 1}).plan.processes] == ["web.1", "redis.1"]
+    assert not source.reload().warnings
+
+
+def test_settings_that_only_a_new_start_takes_are_warnings_of_each_reload() -> None:
+    Path(".reaper.toml").write_text('[output]\nformat = "json"\n')
+    source = Source(Options(), terminal=False)
+    Path(".reaper.toml").write_text('[control]\nhttp = "9464"\n[output]\ntimestamps = false\n')
+    for _ in range(2):
+        assert [(problem.place, problem.message.split()[0], problem.level) for problem in source.reload().warnings] == [
+            (".reaper.toml:3", "`output.format`", "warning"),
+            (".reaper.toml:4", "`output.timestamps`", "warning"),
+            (".reaper.toml:2", "`control.http`", "warning"),
+        ]
+    Path(".reaper.toml").unlink()
+    assert [problem.place for problem in source.reload().warnings] == [".reaper.toml"]
+    Path(".reaper.toml").write_text('[output]\nformat = "json"\n')
+    assert not source.reload().warnings
+
+
+def test_a_flag_beats_the_output_settings_of_a_reload_too() -> None:
+    source = Source(Options(log_format="text", http="9464"), terminal=False)
+    Path(".reaper.toml").write_text('[output]\nformat = "json"\n[control]\nhttp = "1234"\n')
+    assert not source.reload().warnings
+
+
 def test_what_was_given_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source(Options(), terminal=False)
     Path("Procfile").write_text("web: edited\n")
     read = source._read
 
-    def slowly() -> tuple[Project, Configuration]:
+    def slowly(*, running: bool) -> tuple[Project, Configuration]:
         source.give_up()
-        return read()
+        return read(running=running)
 
     monkeypatch.setattr(source, "_read", slowly)
     source.reload()

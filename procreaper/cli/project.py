@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 from procreaper.config import Configuration, Options, Project, examine, refuse_errors, replan
+from procreaper.errors import Problem
 from procreaper.names import Names
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Source:
         # What is being planned.
         self._latest: object = None
         self._project, self.configuration = self._read()
+        # What only a start can change.
+        self._begun = (self._project, self.configuration)
 
     def scale(self, counts: Mapping[str, int]) -> Configuration:
         """Plan so many processes of these types; edits of the files do not count yet."""
@@ -68,11 +71,14 @@ class Source:
     def reload(self) -> Configuration:
         """Read the files anew, and plan by them; what was scaled stays so."""
         latest = self._latest = object()
-        project, configuration = self._read()
+        project, configuration = self._read(running=True)
         if any(process.log is not None for process in configuration.plan.processes):
             from procreaper.cli.logfiles import refuse_unusable
 
             refuse_unusable(configuration.plan, self.configuration.plan, project)
+        configuration = configuration._replace(
+            warnings=(*configuration.warnings, *self._unheeded(project, configuration))
+        )
         if self._latest is latest:
             self._project, self.configuration = project, configuration
         return configuration
@@ -101,7 +107,26 @@ class Source:
             self._scaled, self._joined, self.configuration = scaled, joined, configuration
         return configuration
 
-    def _read(self) -> tuple[Project, Configuration]:
+    def _unheeded(self, project: Project, configuration: Configuration) -> Iterator[Problem]:
+        """Find the settings that differ from those of the start, and that no running app can take over."""
+        before, begun = self._begun
+        settings = project.settings or before.settings
+        if settings is None:
+            return
+        values = {
+            ("output", "format"): (begun.log_format, configuration.log_format),
+            ("output", "timestamps"): (begun.timestamps, configuration.timestamps),
+            ("control", "http"): (begun.http and begun.http.address, configuration.http and configuration.http.address),
+        }
+        for keys, (old, new) in values.items():
+            if old != new:
+                message = f"`{'.'.join(keys)}` has changed, and the running app keeps the old value"
+                hint = "`procreaper quit` and a new start take the new one"
+                problem = settings.problem(keys, message, hint, level="warning")
+                # The line of a file that is gone leads nowhere.
+                yield problem if project.settings is not None else problem._replace(line=None)
+
+    def _read(self, *, running: bool = False) -> tuple[Project, Configuration]:
         project, configuration = examine(
             self._options,
             self._environment,
@@ -109,6 +134,7 @@ class Source:
             terminal=self._terminal,
             scaled=self._scaled,
             joined=tuple(self._joined),
+            running=running,
         )
         refuse_errors(configuration.warnings)
         return project, configuration

@@ -97,18 +97,23 @@ def examine(
     terminal: bool = False,
     scaled: Mapping[str, int] = NOTHING_SCALED,
     joined: Sequence[str] = (),
+    running: bool = False,
 ) -> tuple[Project, Configuration]:
     """The project, and what `start` would do. Every problem is among the `warnings`; with an error, do not use it.
 
     `scaled` says of some types how many there are to be, whatever the files and the options say; `joined` are names
-    that are to be of the app too. Both may name what there is no more.
+    that are to be of the app too. Both may name what there is no more. `running`: the app has started with these
+    options, so a name in them that the files have lost is a warning only.
     """
     project = read_files(options, own_environment)
     if not project.is_usable:
         return project, Configuration(Plan(()), frozenset(), project.problems)
     known = {kind.name for kind in project.types}
     scaled = {name: count for name, count in scaled.items() if name in known}
-    return project, _plan(project, options, own_environment, load_check, scaled, joined, terminal=terminal)
+    configuration = _plan(
+        project, options, own_environment, load_check, scaled, joined, terminal=terminal, running=running
+    )
+    return project, configuration
 
 
 def replan(
@@ -127,7 +132,9 @@ def replan(
     their ports.
     """
     refuse_errors(check_counts(scaled, [kind.name for kind in project.types]))
-    configuration = _plan(project, options, own_environment, load_check, scaled, joined, terminal=terminal)
+    configuration = _plan(
+        project, options, own_environment, load_check, scaled, joined, terminal=terminal, running=True
+    )
     refuse_errors(configuration.warnings)
     return configuration
 
@@ -141,9 +148,11 @@ def _plan(
     joined: Sequence[str],
     *,
     terminal: bool,
+    running: bool,
 ) -> Configuration:
     problems = list(project.problems)
-    choices, mistakes = choose(options, _concurrency(project), project.environment, own_environment)
+    counts = {kind.name: kind.concurrency for kind in project.types}
+    choices, mistakes = choose(options, counts, project.environment, own_environment, running=running)
     if scaled:
         choices = choices._replace(counts={**choices.counts, **scaled}, scaled=tuple(scaled))
     if joined:
@@ -164,10 +173,6 @@ def _plan(
     quiet = frozenset(process.name for process in plan.processes if process.quiet)
     configuration = Configuration(plan, quiet, tuple(problems), counts=choices.counts)
     return _with_output(configuration, options, project.settings)
-
-
-def _concurrency(project: Project) -> dict[str, int]:
-    return {item.name: 1 if item.supervision is None else item.supervision.concurrency for item in project.types}
 
 
 def _with_output(configuration: Configuration, options: Options, settings: Settings | None) -> Configuration:
