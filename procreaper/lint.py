@@ -8,30 +8,68 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.errors import Level, Problem
 from procreaper.plan import Process
 from procreaper.planning import ProcessType
-from procreaper.shell import program_of, variables_of
+from procreaper.shell import variables_of
+from procreaper.shell_lint import (
+    Command,
+    Defect,
+    Files,
+    file_complaints,
+    list_complaints,
+    runs_several,
+    shell_complaints,
+    syntax_complaint,
+)
+from procreaper.simple_commands import beyond_posix
+from procreaper.spelling import spell
 
 if TYPE_CHECKING:
     from procreaper.places import Keys
     from procreaper.settings import Settings
 
+# A command of these characters has no syntax that could be wrong, unless it begins with a word of the shell.
+PLAIN = re.compile(
+    r"(?!\s*(?:case|do|done|elif|else|esac|fi|for|function|if|select|then|until|while)\b)[\w\s./:=@%+,$-]*"
+)
+# The settings that are commands, too.
+SIDE_COMMANDS = (
+    ("hooks", "on_ready"),
+    ("hooks", "on_retry"),
+    ("hooks", "on_fail"),
+    ("health", "exec"),
+    ("stop", "command"),
+    ("watch", "run"),
+)
 LOG_HINT = "name a file in a directory that you may write to"
 
 
 class Look(NamedTuple):
-    """How to look at the world: whether a program is found along a PATH, and whether a path exists.
+    """How the machine is looked at: whether a program is found along a PATH, and whether a path exists.
 
-    `refuses` tells why no file can be written at a path; None where one can.
+    `refuses` gives the reason why no file can be written at a path; None where one can. `defect` says what keeps a path
+    from being run as a program. `syntax_errors` gives what the shell has against each of these commands, and nothing
+    for those that it can read; `missing_words` are those of these words that the shell does not know.
     """
 
     finds_program: Callable[[str, str], bool]
     exists: Callable[[str], bool]
     refuses: Callable[[str], str | None] = lambda _: None
+    defect: Callable[[str], Defect | None] = lambda _: None
+    syntax_errors: Callable[[Collection[str]], Mapping[str, str]] = lambda _: {}
+    missing_words: Callable[[Collection[str]], frozenset[str]] = lambda _: frozenset()
+
+
+class Place(NamedTuple):
+    """A command of a process type and where it stands: under `keys` of the settings, or in its line of the Procfile."""
+
+    kind: ProcessType
+    keys: Keys | None
+    command: Command
 
 
 class Linter:
@@ -42,6 +80,7 @@ class Linter:
         self._procfile = procfile
         self._settings = settings
         self._root = root
+        self._files = Files(look.defect, look.finds_program)
         self.problems: list[Problem] = []
 
     def lint(self, types: Iterable[ProcessType], processes: Iterable[Process]) -> None:
@@ -49,48 +88,84 @@ class Linter:
         by_type: dict[str, list[Process]] = {}
         for process in processes:
             by_type.setdefault(process.type, []).append(process)
+        places: list[Place] = []
         for kind in types:
             if kind.supervision is not None:
                 self._lint_watch(kind)
             for process in by_type.get(kind.name, ())[:1]:
-                self._lint_command(kind, process)
+                places += self._commands(kind, process)
                 self._lint_log(kind, process)
+        self._lint_commands(places)
+        # Several types may have a command from `[defaults]`.
+        self.problems = list(dict.fromkeys(self.problems))
 
-    def warn(self, kind: ProcessType, message: str, hint: str) -> None:
-        """Add a warning at the place of the command of `kind`."""
+    def _commands(self, kind: ProcessType, process: Process) -> Iterator[Place]:
+        """The commands of a process for the shell; those that are lists are looked at here."""
+        environment: Mapping[str, str] = process.env or {}
+        # What it waits for may create files.
+        later = bool(process.depends_on)
+        for keys, text in self._texts(kind, process):
+            name = f"`{kind.name}`" if keys is None else f"`{spell(keys)}`"
+            if isinstance(text, str):
+                yield Place(kind, keys, Command(text, name, environment, process.cwd, later))
+            else:
+                command = Command("", name, environment, process.cwd, later)
+                for message, hint in list_complaints(command, text[0], self._files):
+                    self.warn(kind, message, hint, keys)
+                self._lint_arguments(kind, text, environment, keys)
+            if keys is None:
+                later = later or (isinstance(text, str) and runs_several(text))
+
+    def _texts(self, kind: ProcessType, process: Process) -> Iterator[tuple[Keys | None, str | Sequence[str]]]:
+        yield None, process.command
+        if kind.supervision is not None:
+            layers = kind.supervision.layers
+            for table, field in SIDE_COMMANDS:
+                text = getattr(getattr(layers, table), field)
+                if text:
+                    yield layers.keys(table, field), text
+
+    def _lint_commands(self, places: Sequence[Place]) -> None:
+        """Ask the shell about all commands at once, and then look at each."""
+        texts = dict.fromkeys(place.command.text for place in places)
+        errors = self._look.syntax_errors([text for text in texts if PLAIN.fullmatch(text) is None])
+        words = dict.fromkeys(word for text in texts for word in beyond_posix(text))
+        missing = self._look.missing_words(words) if words else frozenset()
+        for kind, keys, command in places:
+            if command.text in errors:
+                self.warn(kind, *syntax_complaint(command, errors[command.text]), keys)
+                continue
+            found = [*shell_complaints(command, missing.__contains__), *file_complaints(command, self._files)]
+            for message, hint in found:
+                self.warn(kind, message, hint, keys)
+            if keys is None:
+                self._lint_variables(kind, command)
+
+    def warn(self, kind: ProcessType, message: str, hint: str, keys: Keys | None = None) -> None:
+        """Add a warning at these keys of the settings, or else at the place of the command."""
         layers = None if kind.supervision is None else kind.supervision.layers
-        if self._settings is not None and layers is not None and (layers.is_own("command") or not kind.line):
-            self.problems.append(self._settings.problem(layers.keys("command"), message, hint, "warning"))
+        if keys is None and layers is not None and (layers.is_own("command") or not kind.line):
+            keys = layers.keys("command")
+        if self._settings is not None and keys is not None:
+            self.problems.append(self._settings.problem(keys, message, hint, "warning"))
         else:
             self.problems.append(Problem(message, self._procfile, kind.line, hint, "warning"))
 
-    def _lint_command(self, kind: ProcessType, process: Process) -> None:
-        environment: Mapping[str, str] = process.env or {}
-        command = process.command
-        program = program_of(command) if isinstance(command, str) else command[0]
-        if program is not None and not self._is_found(program, environment.get("PATH"), process.cwd):
-            hint = "install it, or correct the name or the PATH"
-            self.warn(kind, f"the program `{program}` of `{kind.name}` is not found", hint)
-        if not isinstance(command, str):
-            for argument in command:
-                match = re.fullmatch(r"\$\{?([A-Za-z_]\w*)\}?", argument, re.ASCII)
-                if match is not None and match[1] in environment:
-                    message = f"`{argument}` in the command of `{kind.name}` is passed on as it stands"
-                    self.warn(kind, message, "no shell reads a command that is a list; write it as a string")
-            return
-        for name in variables_of(command):
-            if name not in environment:
+    def _lint_arguments(
+        self, kind: ProcessType, command: Sequence[str], environment: Mapping[str, str], keys: Keys | None
+    ) -> None:
+        name = f"the command of `{kind.name}`" if keys is None else f"`{spell(keys)}`"
+        for argument in command:
+            match = re.fullmatch(r"\$\{?([A-Za-z_]\w*)\}?", argument, re.ASCII)
+            if match is not None and match[1] in environment:
+                hint = "no shell reads a command that is a list; write it as a string"
+                self.warn(kind, f"`{argument}` in {name} is passed on as it stands", hint, keys)
+
+    def _lint_variables(self, kind: ProcessType, command: Command) -> None:
+        for name in variables_of(command.text):
+            if name not in command.env:
                 hint = f"set it in a .env file, or write `${{{name}:-}}` if it may be empty"
                 self.warn(kind, f"`{kind.name}` uses `${name}`, which is not set", hint)
-
-    def _is_found(self, program: str, path: str | None, cwd: str | None) -> bool:
-        if "/" in program:
-            # What a relative path means depends on what the command did before.
-            return not program.startswith("/") or self._look.exists(program)
-        if path is None:
-            return True
-        directories = [posixpath.join(cwd or ".", directory) for directory in path.split(":")]
-        return self._look.finds_program(program, ":".join(directories))
 
     def _lint_log(self, kind: ProcessType, process: Process) -> None:
         reason = None if process.log is None else self._look.refuses(process.log.path)

@@ -71,6 +71,8 @@ LAYERS = {
     "procreaper.needs": "rule",
     "procreaper.choices": "rule",
     "procreaper.shell": "rule",
+    "procreaper.shell_lint": "rule",
+    "procreaper.simple_commands": "rule",
     "procreaper.address": "rule",
     "procreaper.lint": "rule",
     "procreaper.outcome": "rule",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from procreaper.cli.check import github_command
 from procreaper.cli.main import execute
 from procreaper.errors import Problem
 from procreaper.lint import Linter, Look
-from procreaper.lookup import finds_program, refuses
+from procreaper.lookup import defect, finds_program, missing_words, refuses, syntax_errors
 from procreaper.plan import Process
 from procreaper.planning import ProcessType
 
@@ -27,8 +28,17 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def lint(command: str | tuple[str, ...], **environment: str) -> list[Problem]:
-    """The warnings for one command, where `known` is the only program and only `/there` exists."""
-    look = Look(lambda name, path: name == "known" and path == "/bin", "/there".__eq__)
+    """The warnings for one command, where `known` is the only program and only `/there` exists.
+
+    The shell can read everything but "bad", and does not know `source`.
+    """
+    look = Look(
+        lambda name, path: name == "known" and path == "/bin",
+        "/there".__eq__,
+        defect=lambda path: None if path == "/there" else "missing",
+        syntax_errors=lambda commands: {command: "not a command" for command in commands if "bad" in command},
+        missing_words=lambda words: frozenset({"source"}.intersection(words)),
+    )
     linter = Linter(look, "Procfile", None, ".")
     process = Process("web.1", command, env={"PATH": "/bin", "PORT": "0", **environment})
     linter.lint([ProcessType("web", command, 3)], [process])
@@ -42,7 +52,12 @@ def lint(command: str | tuple[str, ...], **environment: str) -> list[Problem]:
     [
         ("unknown x", "the program `unknown` of `web` is not found"),
         (("unknown", "x"), "the program `unknown` of `web` is not found"),
-        ("/nowhere/x", "the program `/nowhere/x` of `web` is not found"),
+        ("/nowhere/x", "the program `/nowhere/x` of `web` does not exist"),
+        (("bin/x",), "the program `bin/x` of `web` does not exist"),
+        ("./nowhere", "the program `./nowhere` of `web` does not exist"),
+        ("cd x && unknown", "the directory `x`, to which `web` changes, does not exist"),
+        ("(bad", "the shell cannot read the command of `web`: not a command"),
+        ("known | source x", "`web` uses `source`, which this machine's `/bin/sh` does not have"),
         ("known $NOPE", "`web` uses `$NOPE`, which is not set"),
         (("known", "$PORT"), "`$PORT` in the command of `web` is passed on as it stands"),
     ],
@@ -57,11 +72,10 @@ def test_what_will_hardly_work_is_a_warning(command: str | tuple[str, ...], mess
     [
         "known",
         "/there x",
-        "./nowhere",
         ("known", "$NOPE", "a$PORT"),
-        ("bin/x",),
         "known $PORT $PATH",
-        "cd x && unknown",
+        "known && ./nowhere",
+        ("/there",),
     ],
 )
 def test_what_may_well_work_is_no_warning(command: str | tuple[str, ...]) -> None:
@@ -75,6 +89,102 @@ def test_a_program_is_found_along_a_path() -> None:
     Path("bin/mine").chmod(0o755)
     assert finds_program("mine", "nowhere:bin")
     assert not finds_program("mine", "")
+
+
+def test_what_keeps_a_path_from_being_run() -> None:
+    Path("dir").mkdir()
+    Path("text").touch()
+    Path("program").touch(0o755)
+    Path("lost").symlink_to("nowhere")
+    paths = ("program", "text", "dir", "nowhere", "text/x", "lost", "a\0b")
+    assert [defect(path) for path in paths] == [None, "not executable", "directory", *["missing"] * 3, None]
+
+
+SHELLS = ["sh", *filter(shutil.which, ("bash", "busybox", "dash", "zsh"))]
+
+
+def shell(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a shell take the place of `/bin/sh`."""
+    path = shutil.which(name)
+    assert path is not None
+    if name == "busybox":
+        # It looks at its own name.
+        Path("sh").symlink_to(path)
+        path = os.path.abspath("sh")
+    monkeypatch.setattr("procreaper.lookup.SHELL", path)
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_the_shell_reads_all_commands_and_runs_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell(name, monkeypatch)
+    bad = ["echo 'it's me'", "(sleep 1", "if true; then", "echo caf\u00e9 &&& x"]
+    good = ["touch made", "touch made; echo 'a\nb'", "caf\u00e9 $(touch made)", "-n", "echo caf\udce9; touch made", ""]
+    found = syntax_errors([bad[0], good[0], *bad[1:], *good[1:]])
+    assert list(found) == bad
+    assert all(reason and reason[0] == reason[0].lower() and "\n" not in reason for reason in found.values())
+    assert not any(reason.startswith(("sh:", "line", "syntax error", "1:")) for reason in found.values())
+    assert not Path("made").exists()
+
+
+def test_many_commands_are_read_at_once_and_a_huge_one_is_passed_over() -> None:
+    commands = [f"echo '{number}' {'x' * 3000}" for number in range(100)] + ["('" + "x" * 500_000, "(a"]
+    assert list(syntax_errors(commands)) == ["(a"]
+
+
+def test_a_shell_that_does_not_answer_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("slow").write_text("#!/bin/sh\nsleep 1000\n")
+    Path("slow").chmod(0o755)
+    monkeypatch.setattr("procreaper.lookup.PATIENCE", 0.1)
+    for name in ("./slow", "./nowhere"):
+        monkeypatch.setattr("procreaper.lookup.SHELL", name)
+        assert syntax_errors(["(a"]) == {}
+        assert missing_words(["source"]) == frozenset()
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_the_shell_says_which_words_it_knows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell(name, monkeypatch)
+    words = ["source", "[[", "&>", "no-such-word"]
+    missing = missing_words(words)
+    known = {"bash": 3, "zsh": 3, "dash": 0}.get(name)
+    assert known is None or missing == frozenset(words[known:])
+    assert "no-such-word" in missing
+    assert missing_words(["no-such-word"]) == {"no-such-word"}
+
+
+def test_every_command_of_the_settings_is_looked_at_in_its_line(capfd: pytest.CaptureFixture[str]) -> None:
+    Path(".reaper.toml").write_text(
+        "[process.web]\n"
+        "hooks.on_fail = './gone'\n"
+        "hooks.on_ready = '(x'\n"
+        "health.exec = ['no-such-check']\n"
+        "stop.command = 'cd nowhere && x'\n"
+        "watch = { paths = ['.'], run = 'no-such-build' }\n"
+        "[process.worker.health]\n"
+        "exec = './check'\n"
+        "[defaults.hooks]\n"
+        "on_retry = 'no-such-hook $?'\n"
+    )
+    assert execute(["check"]) == 0
+    warnings = [line.partition(": warning: ") for line in capfd.readouterr().err.splitlines() if "warning" in line]
+    assert [(place, message.partition(":")[0]) for place, _, message in warnings] == [
+        (".reaper.toml:2", "the program `./gone` of `process.web.hooks.on_fail` does not exist"),
+        (".reaper.toml:3", "the shell cannot read the command of `process.web.hooks.on_ready`"),
+        (".reaper.toml:4", "the program `no-such-check` of `process.web.health.exec` is not found"),
+        (".reaper.toml:5", "the directory `nowhere`, to which `process.web.stop.command` changes, does not exist"),
+        (".reaper.toml:6", "the program `no-such-build` of `process.web.watch.run` is not found"),
+        (".reaper.toml:8", "the program `./check` of `process.worker.health.exec` does not exist"),
+        (".reaper.toml:10", "the program `no-such-hook` of `defaults.hooks.on_retry` is not found"),
+    ]
+
+
+def test_a_file_that_a_oneshot_may_create_is_not_missing(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("Procfile").write_text("build: sleep 0\nweb: ./made\n")
+    Path(".reaper.toml").write_text("[process.build]\noneshot = true\n[process.web]\ndepends_on = ['build']\n")
+    assert execute(["check", "--strict"]) == 0
+    Path(".reaper.toml").write_text("[process.build]\noneshot = true\n")
+    assert execute(["check", "--strict"]) == 1
+    assert "Procfile:2: warning: the program `./made` of `web` does not exist" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
