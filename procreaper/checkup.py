@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from procreaper.life import HEALTHY, PAUSED
 
 if TYPE_CHECKING:
-    from procreaper.checks import Health
+    from procreaper.checks import Health, LogCheck
+
+# How much of a pattern a reason shows, in characters.
+LONGEST_PATTERN = 60
+# Most programs write at once to a terminal, and keep several KiB back where their output is a pipe.
+HELD_BACK = "; it has written nothing, its output may be buffered (try `--pty`, `pty = true` or PYTHONUNBUFFERED=1)"
 
 
 class Finding(Enum):
@@ -30,12 +35,14 @@ class Finding(Enum):
 class Checkup(NamedTuple):
     """What is known of the health of one run.
 
-    `passed`: it was up once; `failures` in a row since then, `error` the last one. `due` is when the next check is,
-    `limit` when the start has taken too long; both None where there is none. `paused_at` is since when neither counts.
+    `silent`: it writes to a pipe, and has written nothing so far. `passed`: it was up once; `failures` in a row since
+    then, `error` the last one. `due` is when the next check is, `limit` when the start has taken too long; both None
+    where there is none. `paused_at` is since when neither counts.
     """
 
     passed: bool = False
     log_seen: bool = True
+    silent: bool = False
     checking: bool = False
     failures: int = 0
     error: str = ""
@@ -53,11 +60,12 @@ class Checkup(NamedTuple):
         return min(self.due, self.limit)
 
 
-def begin(health: Health, now: float, *, paused: bool = False) -> Checkup:
+def begin(health: Health, now: float, *, paused: bool = False, silent: bool = False) -> Checkup:
     """The child has just started."""
     log_seen = health.log is None
     return Checkup(
         log_seen=log_seen,
+        silent=silent,
         due=now if log_seen else None,
         limit=now + health.start_timeout,
         paused_at=now if paused else None,
@@ -66,7 +74,7 @@ def begin(health: Health, now: float, *, paused: bool = False) -> Checkup:
 
 def renew(health: Health, before: Checkup | None, now: float, *, paused: bool = False) -> Checkup:
     """The child goes on, but is checked in another way. A line that it waits for is the same as before."""
-    checkup = begin(health, now, paused=paused)
+    checkup = begin(health, now, paused=paused, silent=before is not None and before.silent)
     return log_matched(health, checkup, now) if before is not None and before.log_seen else checkup
 
 
@@ -135,7 +143,8 @@ def _find(health: Health, checkup: Checkup, now: float) -> tuple[Finding, str]:
     because = f": {checkup.error}" if checkup.error else ""
     if not checkup.passed:
         if checkup.paused_at is None and checkup.limit is not None and now >= checkup.limit:
-            return Finding.LATE, f"not healthy within {health.start_timeout:g} s{because}"
+            late = because if health.log is None or checkup.log_seen else _missing(health.log, silent=checkup.silent)
+            return Finding.LATE, f"not healthy within {health.start_timeout:g} s{late}"
         what = "health check" if checkup.log_seen else "log line"
         return Finding.WAITING, f"waiting for its {what}{because}"
     if not checkup.failures:
@@ -143,3 +152,8 @@ def _find(health: Health, checkup: Checkup, now: float) -> tuple[Finding, str]:
     if checkup.failures < health.retries:
         return Finding.DOUBTFUL, f"check failed ({checkup.failures}/{health.retries}){because}"
     return Finding.UNHEALTHY, f"unhealthy{because}"
+
+
+def _missing(log: LogCheck, *, silent: bool) -> str:
+    pattern = log.pattern if len(log.pattern) <= LONGEST_PATTERN else f"{log.pattern[: LONGEST_PATTERN - 3]}..."
+    return f': no line has matched "{pattern}"{HELD_BACK if silent else ""}'

@@ -14,6 +14,7 @@ from procreaper.events import (
     CheckFinished,
     Detached,
     LogMatched,
+    OutputBegan,
     RestartReason,
     RunCheck,
     Spawned,
@@ -25,7 +26,11 @@ from procreaper.plan import When
 from procreaper.policy import NOT_HEALTHY, NOT_IN_TIME, judge, stopping
 
 
-def learn(life: Lifecycle, fact: Spawned | CheckFinished | LogMatched | Attached | Detached, now: float) -> Step:
+def learn(
+    life: Lifecycle,
+    fact: Spawned | CheckFinished | OutputBegan | LogMatched | Attached | Detached,
+    now: float,
+) -> Step:
     """Apply one fact that concerns the health of the current run, or whether it is looked at."""
     if isinstance(fact, Attached | Detached):
         if life.attached is isinstance(fact, Attached):
@@ -35,7 +40,7 @@ def learn(life: Lifecycle, fact: Spawned | CheckFinished | LogMatched | Attached
     if health is None:
         return life, ()
     if isinstance(fact, Spawned):
-        return examine(life, health_rules.begin(health, now, paused=life.attached), now)
+        return examine(life, health_rules.begin(health, now, paused=life.attached, silent=not life.process.pty), now)
     if checkup is None:
         return life, ()
     match fact:
@@ -43,6 +48,8 @@ def learn(life: Lifecycle, fact: Spawned | CheckFinished | LogMatched | Attached
             checkup = health_rules.pause(checkup, now)
         case Detached():
             checkup = health_rules.resume(health, checkup, now)
+        case OutputBegan():
+            return life._replace(checkup=checkup._replace(silent=False)), ()
         case LogMatched():
             checkup = health_rules.log_matched(health, checkup, now)
         case CheckFinished() if not checkup.checking:

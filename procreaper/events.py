@@ -135,6 +135,13 @@ class CheckFinished(NamedTuple):
     skipped: bool = False
 
 
+class OutputBegan(NamedTuple):
+    """The run has written something for the first time; reported only where a log line tells that it is ready."""
+
+    name: str
+    run: int
+
+
 class LogMatched(NamedTuple):
     """The line of output that tells that this run is ready has come."""
 
@@ -172,7 +179,7 @@ class Tick(NamedTuple):
 
 
 # What is known of one run; a fact about another run than the current one is stale.
-RunFact = Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | LogMatched
+RunFact = Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | OutputBegan | LogMatched
 Fact = RunFact | FilesChanged | PreparationEnded | Attached | Detached | Tick
 
 

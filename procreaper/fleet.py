@@ -32,6 +32,7 @@ from procreaper.events import (
     FilesChanged,
     GroupEnded,
     LogMatched,
+    OutputBegan,
     PreparationEnded,
     Reload,
     Restart,
@@ -126,6 +127,7 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
             | ChildExited(name=name)
             | GroupEnded(name=name)
             | CheckFinished(name=name)
+            | OutputBegan(name=name)
             | LogMatched(name=name)
             | PreparationEnded(name=name)
             | Attached(name=name)

@@ -35,6 +35,7 @@ from procreaper.events import (
     GroupEnded,
     LetGo,
     LogMatched,
+    OutputBegan,
     PreparationEnded,
     Reload,
     Restart,
@@ -190,7 +191,7 @@ def restart_along(life: Lifecycle) -> Step:
 
 def _learn(
     life: Lifecycle,
-    fact: Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | LogMatched,
+    fact: Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | OutputBegan | LogMatched,
     now: float,
 ) -> Step:
     match fact, life.phase:
@@ -223,13 +224,17 @@ def _learn(
             return life._replace(phase=Phase.LINGERING), ()
         case GroupEnded(), Phase.LINGERING:
             return settle(life, now), ()
-        case ((CheckFinished() | LogMatched()), Phase.ALIVE):
+        case ((CheckFinished() | OutputBegan() | LogMatched()), Phase.ALIVE):
             return _diagnose(life, fact, now)
         case _:
             return life, ()
 
 
-def _diagnose(life: Lifecycle, fact: Spawned | CheckFinished | LogMatched | Attached | Detached, now: float) -> Step:
+def _diagnose(
+    life: Lifecycle,
+    fact: Spawned | CheckFinished | OutputBegan | LogMatched | Attached | Detached,
+    now: float,
+) -> Step:
     # Not at the top: most processes have no health check.
     from procreaper.diagnosis import learn
 

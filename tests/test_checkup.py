@@ -7,13 +7,15 @@ from app import CHECK, HEALTH, LOG, SIGKILL, SIGTERM, TICK
 from one import PID, RESTART, STOP, after, alive, checked, exited, healthy, signals, spawned, spawning, step, web
 
 from procreaper import lifecycle
-from procreaper.checks import Health
+from procreaper.checks import Health, LogCheck
+from procreaper.checkup import HELD_BACK
 from procreaper.events import (
     Action,
     CancelCheck,
     Event,
     Exit,
     LogMatched,
+    OutputBegan,
     RunCheck,
     SendSignal,
     Shutdown,
@@ -242,13 +244,26 @@ class TestLogReadiness:
         life = after(life, TICK, now=60.0)
         assert (life.state, life.cause) == (State.STOPPING, "not healthy within 60 s")
 
-    def test_a_line_that_never_comes_is_a_failed_start(self) -> None:
-        life, actions = step(alive(web(health=Health(log=LOG, start_timeout=7.5))), TICK, 7.5)
+    def test_a_line_that_never_comes_is_the_reason_with_a_check_besides(self) -> None:
+        life = after(alive(web(health=Health(check=CHECK, log=LOG))), OutputBegan("web", 1), now=1.0)
+        life = after(life, TICK, now=60.0)
+        assert life.cause == 'not healthy within 60 s: no line has matched "ready"'
+
+    def test_a_line_that_never_comes_is_a_failed_start_that_names_the_line(self) -> None:
+        life = after(alive(web(health=Health(log=LOG, start_timeout=7.5))), OutputBegan("web", 1), now=1.0)
+        life, actions = step(life, TICK, 7.5)
         assert (life.state, life.reason, signals(actions)) == (
             State.STOPPING,
-            "not healthy within 7.5 s",
+            'not healthy within 7.5 s: no line has matched "ready"',
             [SIGTERM],
         )
+
+    @pytest.mark.parametrize(("pty", "hint"), [(False, HELD_BACK), (True, "")])
+    def test_where_nothing_came_through_a_pipe_the_program_may_hold_it_back(self, pty: bool, hint: str) -> None:
+        life = alive(web(health=Health(log=LogCheck("x" * 100)))._replace(pty=pty))
+        life = after(life, OutputBegan("web", 2), now=1.0)
+        life = after(life, TICK, now=60.0)
+        assert life.cause == f'not healthy within 60 s: no line has matched "{"x" * 57}..."{hint}'
 
     def test_a_line_of_an_older_run_or_of_one_that_stops_is_dropped(self) -> None:
         life = alive(web(health=Health(log=LOG)))._replace(run=2)

@@ -3,14 +3,23 @@ r"""The line that tells readiness: found in any pieces, through colours, in boun
 from __future__ import annotations
 
 import re
+import signal
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from procreaper.events import Event, LogMatched, Notice, Output, OutputBegan
 from procreaper.health.escapes import one_phrase, without_escapes
-from procreaper.health.log import LONGEST_LINE, LogWatcher
+from procreaper.health.log import (
+    EDGE,
+    LONGEST_LINE,
+    MOST_GIVEN_UP,
+    LogWatcher,
+    listening,
+    without_leading,
+)
 
 READY = "ready to accept connections"
 
@@ -101,22 +110,129 @@ def test_what_is_held_of_a_line_without_end_is_bounded(size: int) -> None:
         assert len(watcher._held) <= LONGEST_LINE
 
 
-@pytest.mark.parametrize("before", [LONGEST_LINE - 3, LONGEST_LINE, 3 * LONGEST_LINE])
+@pytest.mark.parametrize("size", [EDGE - 5, EDGE, LONGEST_LINE, 3 * LONGEST_LINE])
 @pytest.mark.parametrize("piece", [1, 1000, 10**9])
-def test_in_a_line_longer_than_what_is_held_it_is_found(before: int, piece: int) -> None:
-    data = b"x" * before + b"ready" + b"y" * before + b"\n"
+def test_a_pattern_means_the_same_at_the_edges_of_a_long_line(size: int, piece: int) -> None:
+    data = b"first" + b"x" * size + b"last\r\n"
+    for pattern in ("^first", "first", "last$", "^first.*last$", ".*last", "^.*last", "x$|t$"):
+        assert watch(pattern, *(data[i : i + piece] for i in range(0, len(data), piece))), pattern
+    for pattern in ("^x", "^last", "first$", "x$", "^first$"):
+        assert not watch(pattern, *(data[i : i + piece] for i in range(0, len(data), piece))), pattern
+
+
+@pytest.mark.parametrize("piece", [1, 1000])
+def test_in_the_middle_of_a_long_line_it_is_found_as_it_comes(piece: int) -> None:
+    data = b"x" * LONGEST_LINE + b"ready" + b"y" * LONGEST_LINE + b"\n"
     assert watch("ready", *(data[i : i + piece] for i in range(0, len(data), piece)))
-    assert not watch("^ready", *(data[i : i + piece] for i in range(0, len(data), piece)))
-    assert not watch("ready$", *(data[i : i + piece] for i in range(0, len(data), piece)))
-    assert watch("y$", *(data[i : i + piece] for i in range(0, len(data), piece)))
 
 
-def test_where_a_line_was_shortened_is_not_where_it_begins() -> None:
-    # Half of what is held is kept; it begins with the word.
-    data = b"x" * LONGEST_LINE + b"ready".ljust(LONGEST_LINE // 2, b"y")
+def test_where_a_line_was_cut_is_neither_its_beginning_nor_its_end() -> None:
+    data = b"x" * LONGEST_LINE + b"ready".ljust(EDGE, b"y")
     assert not watch("^ready", data, b"y")
     assert not watch("^ready", data, b"y\n")
+    assert not watch("x$", data, b"y\n")
     assert watch("^ready", data, b"y\nready\n")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rest"),
+    [
+        (".*ready.*", "ready.*"),
+        ("^.*ready", "ready"),
+        (".*?ready", "ready"),
+        (".*.*?ready", "ready"),
+        (".*+ready", ".*+ready"),
+        (".+ready", ".+ready"),
+        ("(.*)ready", "(.*)ready"),
+        (r"\.*ready", r"\.*ready"),
+        (".*ready|up", "ready|up"),
+        (".*|up", ".*|up"),
+        (".*", ".*"),
+        ("ready", "ready"),
+    ],
+)
+def test_a_leading_run_of_anything_is_dropped(pattern: str, rest: str) -> None:
+    assert without_leading(pattern) == rest
+
+
+beginnings = st.text(st.sampled_from(list(".*?+^|ab$")), max_size=8)
+
+
+@given(beginnings, st.text(st.sampled_from(list("ab")), max_size=6))
+def test_what_is_dropped_changes_no_match(pattern: str, line: str) -> None:
+    try:
+        whole = re.compile(pattern)
+    except re.error:
+        return
+    assert (re.search(without_leading(pattern), line) is None) is (whole.search(line) is None)
+
+
+SLOW = r"(\w+\s?)+ready"
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_pattern_that_takes_forever_is_given_up_for_that_line(end: bytes) -> None:
+    # Without a limit, this search takes a week. In processor time, because the machine may be busy.
+    began = time.process_time()
+    watcher = LogWatcher(SLOW)
+    assert not watcher.feed(b"a" * 40 + end)
+    assert (watcher.given_up, watcher.hopeless) == (1, False)
+    assert watcher.feed(b" ready\nis ready\n")
+    assert time.process_time() - began < 2
+    assert signal.getsignal(signal.SIGVTALRM) is signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0, 0)
+
+
+def test_a_pattern_that_is_given_up_too_often_is_not_searched_any_more() -> None:
+    began = time.process_time()
+    watcher = LogWatcher(SLOW)
+    assert not any(watcher.feed(b"a" * 40 + b"\n") for _ in range(1000))
+    assert (watcher.given_up, watcher.hopeless) == (MOST_GIVEN_UP, True)
+    assert not watcher.feed(b"is ready\n")
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("pattern", [".*ready.*", r"\S+ ready", "a.*a.*b", SLOW])
+def test_a_line_of_a_megabyte_costs_no_more_than_a_short_one(pattern: str) -> None:
+    began = time.process_time()
+    watcher = LogWatcher(pattern)
+    assert not watcher.feed(b"a" * 1_000_000 + b"\n")
+    assert watcher.feed(b"server ready b aab\n")
+    assert time.process_time() - began < 2
+
+
+def test_what_a_program_does_with_the_timer_stays_as_it_is() -> None:
+    def own(*_: object) -> None: ...
+
+    before = signal.signal(signal.SIGVTALRM, own)
+    try:
+        assert watch("rea+dy", b"ready\n")
+        assert signal.getsignal(signal.SIGVTALRM) is own
+    finally:
+        signal.signal(signal.SIGVTALRM, before)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 1000)
+    try:
+        assert watch("rea+dy", b"ready\n")
+        assert signal.getitimer(signal.ITIMER_VIRTUAL)[0] > 900
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def test_what_listens_tells_of_the_first_output_of_the_match_and_of_a_slow_pattern() -> None:
+    posted: list[Event] = []
+    said: list[str] = []
+    passed: list[Notice] = []
+    listen = listening(SLOW, "web.1", 3, posted.append, said.append, lambda notice: passed.append(notice) is None)
+    notices = [Output(0.0, "web.1", b"a" * 40 + b"\n"), Output(0.0, "web.1", b"a" * 41 + b"\n")]
+    assert all(listen(notice) for notice in notices)
+    assert passed == notices
+    assert posted == [OutputBegan("web.1", 3)]
+    assert listen(Output(0.0, "web.1", b"is ready\n"))
+    assert listen(Output(0.0, "web.1", b"is ready\n"))
+    assert posted == [OutputBegan("web.1", 3), LogMatched("web.1", 3)]
+    assert [text.split(";")[0] for text in said] == [
+        "web.1: the pattern of its health check takes more than 0.1 s on a line, so procreaper skips that line"
+    ]
 
 
 def test_a_long_line_without_end_is_searched_again_after_some_more_pieces() -> None:

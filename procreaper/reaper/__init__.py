@@ -468,7 +468,8 @@ class Owner:
             return self._withholding.pass_on
         from procreaper.health.log import listening
 
-        return listening(process.health.log.pattern, process.name, run, self.post, self._withholding.pass_on)
+        pattern = process.health.log.pattern
+        return listening(pattern, process.name, run, self.post, self.say, self._withholding.pass_on)
 
     def _may_live_on(self, name: str) -> bool:
         """Whether the run of a process may be left: of one that is detached, unless somebody has asked for its end."""

@@ -208,7 +208,8 @@ FAILED = {
     "is never healthy": (
         {"web": "exec sleep 600"},
         '[process.web]\nhealth = {log = "ready", start_timeout = "100ms"}\n',
-        "web.1 is not up: failed: not healthy within 0.1 s\n",
+        'web.1 is not up: failed: not healthy within 0.1 s: no line has matched "ready"; it has written nothing, its '
+        "output may be buffered (try `--pty`, `pty = true` or PYTHONUNBUFFERED=1)\n",
         124,
     ),
     "is skipped": (
