@@ -63,6 +63,14 @@ def found(members: Members) -> Members:
     return revived
 
 
+def root_cause(members: Members, name: str) -> str:
+    """The process because of which this one was skipped, however far down; the process itself if it was not."""
+    life = members[name]
+    while life.state is State.SKIPPED and (cause := _lost_cause(members, {}, life)) is not None:
+        life = cause
+    return life.process.name
+
+
 def followers(before: Members, after: Members) -> list[str]:
     """Whose edge says `restart`, to a dependency that was up before and begins anew."""
     return [

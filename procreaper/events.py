@@ -216,11 +216,12 @@ class Reload(NamedTuple):
 class Shutdown(NamedTuple):
     """End the app with this exit code. A second one that is `insistent` (a signal, not a `quit`) means: kill now.
 
-    What is `detached` is let go instead, and lives on.
+    What is `detached` is let go instead, and lives on. `by` is what asks for it, as a phrase for people.
     """
 
     code: int
     insistent: bool = False
+    by: str = ""
 
 
 Request = Start | Stop | Restart | Reload | Shutdown

@@ -60,8 +60,8 @@ class Fleet(NamedTuple):
 
     `dependants` has, for each process on which others depend, all that do so, directly or not. `leaving` are those that
     are not in the plan any more, as long as something of them is left; `removed` are those that left without having
-    ended by themselves, and did not come back. `culprit` is whose end has ended the app, where it was one's. `runs`
-    are the numbers of the last runs of those that are gone.
+    ended by themselves, and did not come back. `culprit` is whose end has ended the app, where it was one's; `ended_by`
+    is what else has asked for its end. `runs` are the numbers of the last runs of those that are gone.
     """
 
     members: Members
@@ -70,6 +70,7 @@ class Fleet(NamedTuple):
     insisted: bool = False
     code: int | None = None
     culprit: str | None = None
+    ended_by: str = ""
     first_failure: int | None = None
     leaving: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
@@ -344,6 +345,7 @@ def _shut_down(fleet: Fleet, request: Shutdown, now: float) -> Step:
         shutting_down=True,
         insisted=fleet.insisted or request.insistent,
         code=request.code if fleet.code is None else fleet.code,
+        ended_by=fleet.ended_by if fleet.shutting_down else request.by,
     )
     changed: Members = {}
     actions: list[Action] = []

@@ -34,7 +34,7 @@ def signals_as_requests(post: Callable[[Shutdown], None], say: Callable[[str], N
 
     def request(number: signal.Signals) -> None:
         say(f"{number.name} received")
-        post(Shutdown(128 + number, insistent=True))
+        post(Shutdown(128 + number, insistent=True, by=number.name))
 
     # Who started us may have blocked them, and our children would inherit that too.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)

@@ -6,11 +6,12 @@ Rules: pure. From the state alone, but for the end of a run: in the step that en
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import NamedTuple
 
 from procreaper.events import ChildExited, Exit, GroupEnded, RunEnded, SpawnFailed, State, Transition
 from procreaper.fleet import Fleet
 from procreaper.life import Lifecycle
-from procreaper.policy import describe
+from procreaper.policy import NOT_RUNNABLE, describe
 
 
 def end(
@@ -62,3 +63,38 @@ def culprit(fleet: Fleet) -> str | None:
     # Where it has been tried again, how it has ended is told in any case.
     how = "" if life.retries else f"{life.cause}; "
     return f"{fleet.culprit}: {how}its end ends the app"
+
+
+class AppEnd(NamedTuple):
+    """Why an app ends, as a `text` for people, and the process that is to blame; `name` is None where none is."""
+
+    name: str | None
+    text: str
+
+
+def app_end(fleet: Fleet) -> AppEnd | None:
+    """Why the app ends, or has ended; None while it goes on.
+
+    It is never a process that only ended because the app did.
+    """
+    if fleet.culprit is not None:
+        return AppEnd(fleet.culprit, f"{fleet.culprit} {_how(fleet.members[fleet.culprit])}, and that ended the app")
+    if fleet.shutting_down:
+        return AppEnd(None, f"{fleet.ended_by or 'a request'} ended the app")
+    if not fleet.finished:
+        return None
+    failed = next((life for life in fleet.members.values() if life.state is State.FAILED), None)
+    if failed is None:
+        return AppEnd(None, "all processes have ended")
+    return AppEnd(failed.process.name, f"{failed.process.name} has failed ({failed.reason}), and nothing else runs")
+
+
+def _how(life: Lifecycle) -> str:
+    """How the last run of a process ended for good, without a request."""
+    end = life.verdict
+    if end is None or end is not life.exit:
+        # It could not be started, or was not healthy.
+        return f"has failed ({life.cause})"
+    # What a shell says of a program that it cannot run, a signal and retries are explained by the cause.
+    is_plain = end.code is not None and end.code not in NOT_RUNNABLE and not life.retries
+    return f"has ended (exit code {end.code})" if is_plain else f"has ended ({life.cause})"

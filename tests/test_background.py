@@ -20,6 +20,7 @@ from procreaper.events import Message, RunBegan, State
 from procreaper.outcome import CONFIRMED_AFTER
 from procreaper.reaper import Owner
 from procreaper.status import Status
+from procreaper.telling import AppEnd
 
 SIZE = os.terminal_size((80, 24))
 
@@ -29,11 +30,19 @@ class StandIn:
 
     def __init__(self) -> None:
         self.statuses: dict[str, Status] = {}
-        self.ending = False
+        self.end: AppEnd | None = None
+        self.causes: dict[str, str] = {}
         self.said: list[str] = []
 
     def status(self) -> tuple[Status, ...]:
         return tuple(self.statuses.values())
+
+    @property
+    def ending(self) -> bool:
+        return self.end is not None
+
+    def blame(self, name: str) -> str:
+        return self.causes.get(name, name)
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -125,9 +134,44 @@ async def test_of_those_who_cannot_come_up_the_cause_is_told() -> None:
     app = App("web", "db")
     app.ready()
     app.owner.has("web", State.SKIPPED, "db failed")
-    app.owner.ending = True
-    culprit = {"culprit": "db", "reason": "failed: oh", "lines": "db | last\n", "ending": True}
-    assert app.sees("db", State.FAILED, "oh") == [culprit]
+    report = {"failed": "db is not up: failed: oh", "lines": "db | last\n", "ending": False}
+    assert app.sees("db", State.FAILED, "oh") == [report]
+    app.close()
+
+
+@in_loop
+async def test_the_process_that_ended_the_app_is_named_and_none_that_it_took_down() -> None:
+    app = App("web", "css")
+    app.ready()
+    app.owner.has("css", State.COMPLETED)
+    app.owner.end = AppEnd("css", "css has ended (exit code 0), and that ended the app")
+    report = {"failed": app.owner.end.text, "lines": "css | last\n", "ending": True}
+    assert app.sees("web", State.STOPPED, "stopped") == [report]
+    app.close()
+
+
+@in_loop
+async def test_no_process_is_to_blame_for_an_end_that_was_asked_for() -> None:
+    app = App("web")
+    app.ready()
+    app.owner.end = AppEnd(None, "SIGTERM ended the app")
+    report = {"failed": "SIGTERM ended the app", "lines": "", "ending": True}
+    assert app.sees("web", State.STOPPED, "stopped") == [report]
+    app.close()
+
+
+@in_loop
+async def test_the_dependency_that_failed_is_named_with_its_lines() -> None:
+    app = App("web")
+    app.ready()
+    app.owner.has("db", State.FAILED, "oh")
+    app.owner.causes["web"] = "db"
+    (report,) = app.sees("web", State.SKIPPED, "db failed")
+    assert report == {
+        "failed": "db is not up: failed: oh; so web was not started",
+        "lines": "db | last\n",
+        "ending": False,
+    }
     app.close()
 
 
@@ -137,7 +181,7 @@ async def test_one_that_is_removed_is_no_longer_waited_for() -> None:
     app.ready()
     del app.owner.statuses["db"]
     (report,) = app.sees("web", State.HEALTHY)
-    assert report == {"culprit": "db", "reason": "it has been removed", "lines": "", "ending": False}
+    assert report == {"failed": "db is not up: it has been removed", "lines": "", "ending": False}
     app.close()
 
 

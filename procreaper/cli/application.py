@@ -143,7 +143,7 @@ class Application:
                 await self._files.drain(patience=patience)
             await self._shown.drain(patience=patience)
             code = code if code or not self._shown.lost else FAILED
-            await self._control.end(code)
+            await self._control.end(code, self._owner.end)
         return code
 
     def _leave_guard(self) -> None:
@@ -204,10 +204,10 @@ class Application:
 
     def _on_broken(self, error: OSError) -> None:
         if error.errno in NOBODY_READS:
-            self._owner.post(Shutdown(READER_GONE))
+            self._owner.post(Shutdown(READER_GONE, by="the end of the reader of its output"))
             return
         complain(str(lost(error)))
-        self._owner.post(Shutdown(FAILED))
+        self._owner.post(Shutdown(FAILED, by="the loss of its output"))
 
     def _on_signal(self, request: Shutdown) -> None:
         if self._is_over:

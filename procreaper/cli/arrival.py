@@ -68,9 +68,9 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress) -> int:
                 progress.clear()
                 say(f"all of the app is up, in the background (pid {reports.pid})\n  hint: {_remedies(awaited)}")
                 return 0
-            case {"culprit": name, "reason": reason, "lines": lines, "ending": ending}:
+            case {"failed": text, "lines": lines, "ending": ending}:
                 progress.clear()
-                complain(str(Problem(f"{name} is not up: {reason}")))
+                complain(str(Problem(text)))
                 if lines:
                     complain(lines.removesuffix("\n"))
                 if not ending:

@@ -10,7 +10,8 @@ controlling one. Between the two processes is a pipe of *reports*, a line of JSO
     {"ready": 7}                                 the control socket answers; standard error is given up now
     {"waiting": {"web.1": "starting"}}           who is not up yet, and why; only where somebody waits for that
     {"up": true}                                 everybody is
-    {"culprit": "web.1", "reason": "", "lines": "", "ending": false}    this one cannot come up any more
+    {"failed": "web.1 is not up: ...", "lines": "", "ending": false}    not everything can come up any more, and why;
+                                                 the last lines of the process that is to blame; whether the app ends
     {"over": 3}                                  the app has ended with this exit code
 
 No report is waited for: if they are not read, what is waiting is told no more.
@@ -23,7 +24,7 @@ import io
 import os
 import select
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -138,16 +139,23 @@ class Background:
         owner = self._owner
         if owner is None or not self._waits:
             return
+        end = owner.end
+        if end is not None and end.name is not None:
+            # Before any other: what it took down with it is not to blame.
+            self._fail(end.text, end.name, ending=True)
+            return
         statuses = {status.name: status for status in owner.status()}
         waiting: dict[str, str] = {}
         for name in sorted(self._names, key=lambda name: name != first):
             status = statuses.get(name)
             outcome = find(Goal.UP_IN_THE_END, 0, status)
             if outcome.obstacle is not None:
-                self._waits = False
-                lines = "" if self._tail is None or status is None else os.fsdecode(self._tail(name))
-                ending = owner.ending
-                self._report({"culprit": name, "reason": outcome.obstacle, "lines": lines, "ending": ending})
+                if end is not None:
+                    self._fail(end.text, None, ending=True)
+                else:
+                    culprit = name if status is None else owner.blame(name)
+                    known = None if status is None else culprit
+                    self._fail(_obstacle(name, culprit, statuses), known, ending=owner.ending)
                 return
             if status is not None and not (outcome.reached and self._is_confirmed(status)):
                 waiting[name] = with_reason(status.state, status.reason)
@@ -157,6 +165,12 @@ class Background:
         elif waiting != self._waiting and not self._unsent:
             self._waiting = waiting
             self._report({"waiting": {name: waiting[name] for name in self._names if name in waiting}})
+
+    def _fail(self, text: str, culprit: str | None, *, ending: bool) -> None:
+        """Report that not everything can come up any more; `culprit` is the process that is to blame, if any."""
+        self._waits = False
+        lines = "" if culprit is None or self._tail is None else os.fsdecode(self._tail(culprit))
+        self._report({"failed": text, "lines": lines, "ending": ending})
 
     def _is_confirmed(self, status: Status) -> bool:
         """Whether one that is up is so for good, as far as can be told: it may be about to fail."""
@@ -196,6 +210,17 @@ class Background:
             loop.add_writer(self._descriptor, self._write)
         else:
             loop.remove_writer(self._descriptor)
+
+
+def _obstacle(name: str, culprit: str, statuses: Mapping[str, Status]) -> str:
+    """Why a process cannot come up any more, and which one is to blame for that."""
+    obstacle = find(Goal.UP_IN_THE_END, 0, statuses.get(culprit)).obstacle
+    if culprit == name:
+        return f"{name} is not up: {obstacle}"
+    if obstacle is None:
+        # It has ended well, where something else was expected of it.
+        obstacle = with_reason(statuses[culprit].state, statuses[culprit].reason)
+    return f"{culprit} is not up: {obstacle}; so {name} was not started"
 
 
 def last_lines(process: Process, history: History, text: Format) -> bytes:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from procreaper.control.server import Answer, Server
     from procreaper.output.hub import Hub
     from procreaper.reaper import Owner
+    from procreaper.telling import AppEnd
 
 
 class Control:
@@ -63,10 +64,10 @@ class Control:
             self._tried(self._door is not None)
         return True
 
-    async def end(self, code: int) -> None:
-        """Take leave of all clients, who are told the exit code."""
+    async def end(self, code: int, why: AppEnd | None) -> None:
+        """Take leave of all clients, which learn the exit code and why the app has ended."""
         if self._server is not None:
-            await self._server.end(lambda: _farewell(code))
+            await self._server.end(lambda: _farewell(code, why))
         elif self._door is not None:
             self._loop.remove_reader(self._door.socket)
             self._door.close()
@@ -131,9 +132,12 @@ class Control:
         complain(str(Problem(f"no other terminal can control this app: {reason}", hint=hint, level="warning")))
 
 
-def _farewell(code: int) -> bytes:
+def _farewell(code: int, why: AppEnd | None) -> bytes:
     import msgspec
 
     from procreaper.control.protocol import GoodbyeNotice
+    from procreaper.control.replies import readable
 
-    return msgspec.json.encode(GoodbyeNotice(time.time(), code)) + b"\n"
+    name = None if why is None or why.name is None else readable(why.name)
+    reason = "" if why is None else readable(why.text)
+    return msgspec.json.encode(GoodbyeNotice(time.time(), code, name, reason)) + b"\n"

@@ -330,9 +330,14 @@ class DetachedNotice(Notice, frozen=True, tag="detached"):
 
 
 class GoodbyeNotice(Notice, frozen=True, tag="goodbye"):
-    """The app has ended with this exit code; nothing follows."""
+    """The app has ended with this exit code; nothing follows.
+
+    `reason` says why, in one sentence; `name` is the process whose end ended the app, or that failed, if there is one.
+    """
 
     code: int
+    name: str | None = None
+    reason: str = ""
 
 
 AnyNotice = (

@@ -88,7 +88,7 @@ class Requests:
             case protocol.Restart(names=names):
                 return await self._restart(names)
             case protocol.Quit():
-                self._owner.post(events.Shutdown(0))
+                self._owner.post(events.Shutdown(0, by="`procreaper quit`"))
                 return None
             case protocol.Scale(counts=counts):
                 return await self._replanning.scale(counts)

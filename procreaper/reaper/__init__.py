@@ -237,6 +237,20 @@ class Owner:
         life = self._fleet.members[name]
         return life.dismissed or not life.asked
 
+    @property
+    def end(self) -> telling.AppEnd | None:
+        """Why the app ends, or has ended; None while it goes on."""
+        return telling.app_end(self._fleet)
+
+    def blame(self, name: str) -> str:
+        """The dependency because of which this process was not started; else the process itself.
+
+        Raises KeyError where there is none of that name.
+        """
+        from procreaper.dependencies import root_cause
+
+        return root_cause(self._fleet.members, name)
+
     async def settled(self) -> None:
         """Wait until everything that was posted so far has been seen."""
         while self._inbox and not self._ended:

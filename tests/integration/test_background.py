@@ -195,40 +195,46 @@ FAILED = {
     "exits": (
         {"web": "echo hello; exit 3"},
         "",
-        "web.1 is not up: failed: exited with code 3\nTIME web.1  | hello\n",
+        "web.1 has ended (exit code 3), and that ended the app\nTIME web.1  | hello\n",
         3,
     ),
-    "is killed": ({"web": "kill -9 $$"}, "", "web.1 is not up: failed: killed by signal 9\n", 137),
+    "is a dependency": (
+        {"db": "echo oh; exit 4", "web": STAY},
+        '[process.web]\ndepends_on = ["db"]\n',
+        "db.1 has ended (exit code 4), and that ended the app\nTIME db.1   | oh\n",
+        4,
+    ),
+    "is killed": ({"web": "kill -9 $$"}, "", "web.1 has ended (killed by signal 9), and that ended the app\n", 137),
     "cannot be run": (
         {"web": "true"},
         '[process.web]\ncommand = ["./nowhere"]\n',
-        "web.1 is not up: failed: no such file or directory: ./nowhere\n",
+        "web.1 has failed (no such file or directory: ./nowhere), and that ended the app\n",
         127,
     ),
     "is never healthy": (
         {"web": "exec sleep 600"},
         '[process.web]\nhealth = {log = "ready", start_timeout = "100ms"}\n',
-        'web.1 is not up: failed: not healthy within 0.1 s: no line has matched "ready"; it has written nothing, its '
-        "output may be buffered (try `--pty`, `pty = true` or PYTHONUNBUFFERED=1)\n",
+        'web.1 has failed (not healthy within 0.1 s: no line has matched "ready"; it has written nothing, its '
+        "output may be buffered (try `--pty`, `pty = true` or PYTHONUNBUFFERED=1)), and that ended the app\n",
         124,
     ),
     "is skipped": (
         {"worker": STAY, "web": "exit 3"},
         '[process.web]\noneshot = true\nstop_all = "never"\n[process.worker]\ndepends_on = ["web"]\n',
-        "web.1 is not up: failed: exited with code 3\n",
+        "web.1 has failed (exited with code 3), and nothing else runs\n",
         3,
     ),
     "is detached": (
         {"web": f"{LINES} exit 3"},
         '[process.web]\ndetached = true\nlog = "web.log"\n',
-        "web.1 is not up: failed: exited with code 3\n"
+        "web.1 has ended (exit code 3), and that ended the app\n"
         + "".join(f"--:--:-- web.1  | line {number}\n" for number in range(11, 31)),
         3,
     ),
     "writes much": (
         {"web": f"{LINES} exit 3"},
         "",
-        "web.1 is not up: failed: exited with code 3\n"
+        "web.1 has ended (exit code 3), and that ended the app\n"
         + "".join(f"TIME web.1  | line {number}\n" for number in range(11, 31)),
         3,
     ),
@@ -248,6 +254,29 @@ def test_who_waits_is_told_who_cannot_come_up_and_why(
     assert told(result) == f"procreaper: error: {expected}  hint: the app has ended, with exit code {code}\n"
     assert (result.code, result.out) == (code, "")
     wait_until(lambda: not survivors.find())
+
+
+def test_a_process_that_ends_well_is_named_where_it_ends_the_app(project: Project, survivors: Survivors) -> None:
+    project.procfile(web=STAY, css="echo css is done")
+    project.write(".reaper.toml", '[process.web]\nhealth = {log = "never"}\n')
+    result = project.run("start", "-D", "--wait", "--no-color")
+    assert told(result) == (
+        "procreaper: error: css.1 has ended (exit code 0), and that ended the app\nTIME css.1  | css is done\n"
+        "  hint: the app has ended, with exit code 0\n"
+    )
+    assert result.code == 1
+    wait_until(lambda: not survivors.find())
+
+
+def test_a_dependency_that_is_not_what_is_needed_is_named(project: Project, end: End) -> None:
+    project.procfile(db="echo bye", web=STAY, worker=STAY)
+    settings = '[process.db]\nstop_all = "never"\nhealth = {log = "up"}\n[process.web]\ndepends_on = {db = "healthy"}\n'
+    project.write(".reaper.toml", settings)
+    result = project.run("start", "-D", "--wait", "--no-color")
+    assert result.code == 1
+    text = "db.1 is not up: completed: exited with code 0; so web.1 was not started\nTIME db.1     | bye"
+    assert told(result) == f"procreaper: error: {text}\n{RUNS_ON}"
+    end()
 
 
 def test_where_the_others_go_on_so_does_the_app(project: Project, end: End) -> None:
@@ -285,7 +314,8 @@ def test_an_app_that_is_ended_meanwhile_is_told(project: Project, survivors: Sur
     assert project.run("quit").code == 0
     result = program.end()
     assert result.code != 0
-    assert "has ended, with exit code 0" in result.err
+    text = "procreaper: error: `procreaper quit` ended the app\n  hint: the app has ended, with exit code 0\n"
+    assert told(result) == text
     wait_until(lambda: not survivors.find())
 
 
