@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from procreaper.errors import Problem
+from procreaper.errors import Level, Problem
 from procreaper.plan import HIGHEST_PORT, MOST_PROCESSES
 from procreaper.planning import Choices, outdated
 from procreaper.procfile import Environment
@@ -17,6 +17,8 @@ from procreaper.suggest import did_you_mean
 DEFAULT_PORT = 5000
 PORT_HINT = f"a port is a number from 0 to {HIGHEST_PORT}, for example 5000"
 LOG_FORMATS = ("text", "json")
+# Where foreman's defaults stand.
+FOREMAN = ".foreman"
 
 
 class Options(NamedTuple):
@@ -24,6 +26,8 @@ class Options(NamedTuple):
 
     `app_root` is honcho's `-d`: where the files are looked for. `root` is foreman's: also where the children run, while
     `procfile`, `env` and `config` are then relative to the current directory. `names` are the process types to start.
+    `foreman` has the line of each option that comes from `.foreman`. A `procfile` of that file sets `cwd`: as under
+    foreman, the children run in its directory, and all other files stay where they are.
     """
 
     app_root: str | None = None
@@ -50,6 +54,34 @@ class Options(NamedTuple):
     wait: bool = False
     wait_timeout: str | None = None
     http: str | None = None
+    cwd: str | None = None
+    foreman: Mapping[str, int] = {}
+
+
+class Source(NamedTuple):
+    """Where an option stands: on the command line as `flag`, or in `line` of `.foreman` as `key`."""
+
+    flag: str
+    key: str
+    line: int | None = None
+
+    @classmethod
+    def of(cls, options: Options, flag: str, key: str) -> "Source":
+        """Where this option of these comes from."""
+        return cls(flag, key, options.foreman.get(key))
+
+    @property
+    def name(self) -> str:
+        """The option, as its user wrote it."""
+        return self.flag if self.line is None else self.key
+
+    def problem(self, message: str, hint: str | None, level: Level = "error") -> Problem:
+        """A problem with the option, at its place."""
+        return Problem(message, None if self.line is None else FOREMAN, self.line, hint, level)
+
+    def example(self, value: str) -> str:
+        """The option with this value, as its user would write it."""
+        return f"`{self.flag} {value}`" if self.line is None else f"`{self.key}: {value}`"
 
 
 def choose(
@@ -111,12 +143,13 @@ def check_counts(counts: Mapping[str, int], known: Sequence[str]) -> list[Proble
     for name, count in counts.items():
         item = f"{name}={count}"
         if name not in known:
-            problems.append(_unknown_type(f"{item}: there is no process type `{name}`", name, known))
+            problems.append(Problem(f"{item}: there is no process type `{name}`", hint=did_you_mean(name, known)))
         elif count < 0:
             hint = f"for example `{name}=2`, or `{name}=0` for none"
             problems.append(Problem(f"{item}: `{count}` is not a number of processes", hint=hint))
         elif count > MOST_PROCESSES:
-            problems.append(_too_many(item))
+            message, hint = _too_many(item)
+            problems.append(Problem(message, hint=hint))
     return problems
 
 
@@ -164,57 +197,64 @@ def _concurrency(options: Options, from_files: Mapping[str, int], problems: list
         )
     known = list(from_files)
     if options.formation is not None:
-        counts = _counts("-m", options.formation, [*known, "all"], problems)
+        source = Source.of(options, "-m", "formation")
+        counts = _counts(source, options.formation, [*known, "all"], problems)
         others = counts.pop("all", 0)
         return {name: counts.get(name, others) for name in known}
-    return {**from_files, **_counts("-c", options.concurrency or "", known, problems)}
+    source = Source.of(options, "-c", "concurrency")
+    return {**from_files, **_counts(source, options.concurrency or "", known, problems)}
 
 
-def _counts(flag: str, text: str, known: Sequence[str], problems: list[Problem]) -> dict[str, int]:
+def _counts(source: Source, text: str, known: Sequence[str], problems: list[Problem]) -> dict[str, int]:
+    """How many of each type `text` asks for; a type that it names twice has the later number, as under honcho."""
     counts: dict[str, int] = {}
     for item in filter(None, map(str.strip, text.split(","))):
         name, equals, number = (part.strip() for part in item.partition("="))
+        said = f"{source.name} {item}"
         if not name:
-            hint = f"for example `{flag} {known[0] if known else 'web'}=2`"
-            problems.append(Problem(f"{flag} {item}: a process type is missing", hint=hint))
+            hint = f"for example {source.example((*known, 'web')[0] + '=2')}"
+            problems.append(source.problem(f"{said}: a process type is missing", hint))
         elif name not in known:
-            if name == "all" and equals and flag == "-c":
-                problems.append(
-                    Problem(f"-c {item}: there is no process type `all`", hint="`-m all=N` sets every type")
-                )
-            else:
-                problems.append(_unknown_type(f"{flag} {item}: there is no process type `{name}`", name, known))
+            if name == "all" and equals and source.flag == "-c":
+                problems.append(source.problem(f"{said}: there is no process type `all`", "`-m all=N` sets every type"))
+            elif not _is_none(number):
+                problems.append(source.problem(f"{said}: there is no process type `{name}`", did_you_mean(name, known)))
+            elif source.line is None:
+                message = f"{said}: there is no process type `{name}`, so this changes nothing"
+                problems.append(source.problem(message, did_you_mean(name, known), "warning"))
+            # `.foreman` is for every Procfile of its directory, so a type may be one of another Procfile.
         elif not (number.isascii() and number.isdecimal()):
             what = f"`{number}` is not a number of processes" if number else "a number of processes is missing"
-            problems.append(
-                Problem(f"{flag} {item}: {what}", hint=f"for example `{flag} {name}=2`, or `{name}=0` for none")
-            )
+            hint = f"for example {source.example(name + '=2')}, or `{name}=0` for none"
+            problems.append(source.problem(f"{said}: {what}", hint))
         elif len(number.lstrip("0")) > len(str(MOST_PROCESSES)) or int(number) > MOST_PROCESSES:
-            problems.append(_too_many(f"{flag} {item}"))
+            problems.append(source.problem(*_too_many(said)))
         else:
             counts[name] = int(number)
     return counts
 
 
-def _too_many(item: str) -> Problem:
-    return Problem(
-        f"{item}: at most {MOST_PROCESSES} processes of one type can be started", hint="name a smaller number"
-    )
+def _is_none(number: str) -> bool:
+    return number != "" and not number.strip("0")
 
 
-def _unknown_type(message: str, name: str, known: Sequence[str]) -> Problem:
-    return Problem(message, hint=did_you_mean(name, known))
+def _too_many(item: str) -> tuple[str, str]:
+    return f"{item}: at most {MOST_PROCESSES} processes of one type can be started", "name a smaller number"
 
 
 def _port(options: Options, added: Mapping[str, str], own: Mapping[str, str], problems: list[Problem]) -> int:
     if options.port is None and "PORT" in added:
         # It was looked at when the file was read.
         return int(added["PORT"]) if _is_port(added["PORT"]) else DEFAULT_PORT
-    for place, text in (("-p", options.port), ("PORT in the environment", own.get("PORT"))):
+    source = Source.of(options, "-p", "port")
+    for place, text in ((source.name, options.port), ("PORT in the environment", own.get("PORT"))):
         if text is not None:
             if _is_port(text):
                 return int(text)
-            problems.append(Problem(f"invalid value for port: '{text}' ({place})", hint=PORT_HINT))
+            message = f"invalid value for port: '{text}' ({place})"
+            problems.append(
+                source.problem(message, PORT_HINT) if place == source.name else Problem(message, hint=PORT_HINT)
+            )
             break
     return DEFAULT_PORT
 

@@ -209,6 +209,46 @@ def test_a_formation_that_means_nothing_is_refused(text: str, message: str, hint
     assert hint in str(problem.hint)
 
 
+@pytest.mark.parametrize("option", ["concurrency", "formation"])
+def test_none_of_a_type_that_does_not_exist_is_a_warning(option: str) -> None:
+    found = configured(**{option: "web=1,worker=1,wrker=0"})
+    assert list(ports(found)) == ["web.1", "worker.1"]
+    [warning] = found.warnings
+    flag = "-c" if option == "concurrency" else "-m"
+    assert warning.level == "warning"
+    assert warning.message == f"{flag} wrker=0: there is no process type `wrker`, so this changes nothing"
+    assert warning.hint == "did you mean `worker`?"
+
+
+def test_the_formation_of_dot_foreman_may_name_types_of_other_procfiles_with_0() -> None:
+    found = configured(formation="all=1,release=0,x=000", foreman={"formation": 3})
+    assert (list(ports(found)), found.warnings) == (["web.1", "worker.1"], ())
+
+
+@pytest.mark.parametrize(
+    ("item", "message", "hint"),
+    [
+        ("release=1", "formation release=1: there is no process type `release`", "there is `web`"),
+        ("release=", "formation release=: there is no process type `release`", "there is `web`"),
+        ("web=x", "formation web=x: `x` is not a number of processes", "`formation: web=2`"),
+        ("web=10001", "formation web=10001: at most 10000 processes", "smaller"),
+    ],
+)
+def test_a_mistake_in_the_formation_of_dot_foreman_is_told_at_its_line(item: str, message: str, hint: str) -> None:
+    problem = refused(formation=f"all=1,{item}", foreman={"formation": 3})
+    assert problem.place == ".foreman:3"
+    assert message in problem.message
+    assert hint in str(problem.hint)
+
+
+def test_other_mistakes_in_dot_foreman_are_told_at_their_lines() -> None:
+    assert refused(port="99999", foreman={"port": 2}).place == ".foreman:2"
+    problem = refused(root="nope", procfile="Procfile", foreman={"root": 4})
+    assert (problem.place, problem.message) == (".foreman:4", "root nope: this is not a directory")
+    [warning] = configured(env="nope", foreman={"env": 1}).warnings
+    assert warning.hint == "create it, or correct the name in `env` of `.foreman`"
+
+
 def test_both_formations_at_once_are_refused() -> None:
     assert "-c and -m" in refused(concurrency="web=1", formation="web=1").message
 

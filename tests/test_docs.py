@@ -192,7 +192,7 @@ TABLES = (
 )
 WORDS = {command.name for command in commands()} | {key for table in TABLES for key in table.__struct_fields__}
 # What is neither a command nor a key.
-OTHER_WORDS = {"false"}
+OTHER_WORDS = {"false", "formation", "procfile", "root"}
 
 
 def test_what_is_named_for_those_who_come_from_elsewhere_exists() -> None:

@@ -16,9 +16,9 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def read(text: str | bytes) -> dict[str, str | bool]:
     Path(".foreman").write_bytes(text.encode() if isinstance(text, str) else text)
-    defaults, warnings = foreman.read_defaults()
-    assert warnings == ()
-    return defaults
+    found = foreman.read_defaults()
+    assert found.problems == ()
+    return found.values
 
 
 def refused(text: str | bytes) -> Problem:
@@ -31,12 +31,12 @@ def refused(text: str | bytes) -> Problem:
 
 
 def test_where_there_is_no_file_there_are_no_defaults() -> None:
-    assert foreman.read_defaults() == ({}, ())
+    assert foreman.read_defaults() == foreman.Defaults({}, {}, ())
 
 
 def test_a_directory_of_this_name_is_ignored_as_foreman_does() -> None:
     Path(".foreman").mkdir()
-    assert foreman.read_defaults() == ({}, ())
+    assert foreman.read_defaults() == foreman.Defaults({}, {}, ())
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,19 @@ def test_the_last_line_wins() -> None:
 
 
 def test_an_option_that_foreman_has_not_is_a_warning_with_its_line() -> None:
-    Path(".foreman").write_text("port: 1\nconcurrency: web=2\n")
-    defaults, [warning] = foreman.read_defaults()
-    assert defaults == {"port": "1"}
+    Path(".foreman").write_text("port: 1\nlint: web=2\n")
+    found = foreman.read_defaults()
+    assert (found.values, found.lines) == ({"port": "1"}, {"port": 1})
+    [warning] = found.problems
     assert (warning.level, warning.place) == ("warning", ".foreman:2")
+    assert "known are app, color" in str(warning.hint)
+
+
+def test_the_concurrency_of_old_files_is_a_warning_that_names_the_formation() -> None:
+    Path(".foreman").write_text("concurrency: worker=0\n")
+    [warning] = foreman.read_defaults().problems
+    assert (warning.level, warning.place) == ("warning", ".foreman:1")
+    assert warning.hint == "foreman calls it `formation` now: write `formation: all=1,worker=0`"
 
 
 @pytest.mark.parametrize(
@@ -101,6 +110,9 @@ def test_an_option_that_foreman_has_not_is_a_warning_with_its_line() -> None:
         " port: 1",
         "port: 'a",
         "port: |",
+        "web=1",
+        "port: >",
+        "port: &a 1",
         "root: a\0b",
     ],
 )

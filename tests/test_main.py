@@ -52,9 +52,33 @@ def test_the_defaults_of_foreman_give_way_to_the_command_line(
     assert (second.root, second.app_root) == (None, ".")
     # What is overruled, or means nothing to the command, is not told.
     assert capsys.readouterr().err == "procreaper: .foreman sets formation, port, root\n"
+    assert (first.foreman, second.foreman) == ({"port": 1, "formation": 2, "root": 3}, {})
     Path(".foreman").write_text("port: 1\nprocfile: Procfile\n")
     assert execute(["check"]) == 0
     assert "procreaper: .foreman sets procfile\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cwd"),
+    [
+        ((), "sub"),
+        (("-f", "sub/Procfile"), None),
+        (("-d", "."), None),
+        (("--root", "."), None),
+    ],
+)
+def test_a_procfile_of_dot_foreman_says_where_the_processes_run(
+    options: list[Options], arguments: tuple[str, ...], cwd: str | None
+) -> None:
+    Path(".foreman").write_text("procfile: sub/Procfile\n")
+    assert execute(["start", *arguments]) == 7
+    assert (options[0].procfile, options[0].cwd) == ("sub/Procfile", cwd)
+
+
+def test_a_procfile_of_dot_foreman_beside_it_changes_nothing(options: list[Options]) -> None:
+    Path(".foreman").write_text("procfile: Procfile.dev\n")
+    assert execute(["start"]) == 7
+    assert options[0].cwd is None
 
 
 @pytest.mark.parametrize(
@@ -88,12 +112,12 @@ def test_d_and_root_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> N
 def test_check_tells_honchos_line_and_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["check"]) == 0
     assert capsys.readouterr() == ("", "Valid procfile detected (web)\n")
-    Path("Procfile").write_text("web:\njunk\nweb: a\n")
+    Path("Procfile").write_text("web: a\njunk\nweb: b\n")
     Path(".env").write_text("A=it's\nPORT=x\n")
     assert execute(["check"]) == 1
     out, err = capsys.readouterr()
     places = [line.split(" ")[0] for line in err.splitlines() if not line.startswith("  hint: ")]
-    assert (out, places) == ("", ["Procfile:1:", "Procfile:2:", ".env:1:", ".env:2:"])
+    assert (out, places) == ("", ["Procfile:2:", "Procfile:3:", ".env:1:", ".env:2:"])
 
 
 @pytest.mark.parametrize("task", [[], ["start"], ["help"]])

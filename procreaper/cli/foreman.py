@@ -7,11 +7,13 @@ here; anything else is an error that names the line, never a guess.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
+from procreaper.choices import FOREMAN
 from procreaper.config import refuse_errors
 from procreaper.errors import Problem, reason_of
 
-PATH = ".foreman"
+PATH = FOREMAN
 # Options of foreman that mean something here, and those that are for its own export only.
 KNOWN = ("app", "color", "env", "formation", "log", "port", "procfile", "root", "timeout", "timestamp", "user")
 IGNORED = ("run", "template")
@@ -27,30 +29,40 @@ NUMBERS = {"port": r"[0-9]{1,5}", "timeout": r"[0-9]+(\.[0-9]+)?"}
 # A plain value must not begin with what begins a list, a mapping, a block or a null in YAML.
 LINE = r"""(?!.*\0)([A-Za-z_-]+)[ \t]*:[ \t]+(?:"([^"\\]*)"|'([^']*)'|([^\s"'\[{&*!|>%@`~#-].*?))(?:[ \t]+#.*)?"""
 REMEDY = "give this option on the command line instead"
+# Old releases of foreman had this option. Types that it did not list ran once.
+CONCURRENCY = "foreman calls it `formation` now: write `formation: all=1,{0}`"
 
 
-def read_defaults() -> tuple[dict[str, str | bool], tuple[Problem, ...]]:
-    """The defaults, and the warnings. Nothing where there is no such file. Raises ConfigError for an unusable one."""
+class Defaults(NamedTuple):
+    """The defaults by option, the line of each, and the warnings."""
+
+    values: dict[str, str | bool] = {}
+    lines: dict[str, int] = {}
+    problems: tuple[Problem, ...] = ()
+
+
+def read_defaults() -> Defaults:
+    """Read the file; nothing where there is no such file. Raises ConfigError for an unusable one."""
     try:
         with open(PATH, encoding="utf-8-sig") as file:
             lines = file.read().split("\n")
     except (FileNotFoundError, IsADirectoryError):
         # foreman does not mind a directory of this name either.
-        return {}, ()
+        return Defaults()
     except OSError as error:
         message = f"cannot be read: {reason_of(error)}"
-        return {}, refuse_errors([Problem(message, PATH, hint="look at its permissions, or remove it")])
+        return Defaults(problems=refuse_errors([Problem(message, PATH, hint="look at its permissions, or remove it")]))
     except UnicodeDecodeError:
-        return {}, refuse_errors([Problem("is not a text in UTF-8", PATH, hint="save it in UTF-8")])
-    defaults: dict[str, str | bool] = {}
+        return Defaults(problems=refuse_errors([Problem("is not a text in UTF-8", PATH, hint="save it in UTF-8")]))
+    defaults = Defaults({}, {})
     problems: list[Problem] = []
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#") and line.strip() != "---":
             _read_line(line, number, defaults, problems)
-    return defaults, refuse_errors(problems)
+    return defaults._replace(problems=refuse_errors(problems))
 
 
-def _read_line(line: str, number: int, defaults: dict[str, str | bool], problems: list[Problem]) -> None:
+def _read_line(line: str, number: int, defaults: Defaults, problems: list[Problem]) -> None:
     match = re.fullmatch(LINE, line.rstrip())
     if match is None:
         problems.append(Problem("only flat `key: value` lines are understood here", PATH, number, hint=REMEDY))
@@ -59,7 +71,7 @@ def _read_line(line: str, number: int, defaults: dict[str, str | bool], problems
     if key in IGNORED:
         return
     if key not in KNOWN:
-        hint = f"known are {', '.join(KNOWN)}"
+        hint = CONCURRENCY.format(value) if key == "concurrency" else f"known are {', '.join(KNOWN)}"
         problems.append(Problem(f"`{key}` is not an option of foreman; ignored", PATH, number, hint, "warning"))
     elif key in FLAGS and value.lower() not in TRUE + FALSE:
         problems.append(Problem(f"`{key}` is true or false, not `{value}`", PATH, number, hint=f"write `{key}: true`"))
@@ -67,4 +79,5 @@ def _read_line(line: str, number: int, defaults: dict[str, str | bool], problems
         example = f"write `{key}: {5000 if key == 'port' else 5}`"
         problems.append(Problem(f"`{key}` is a number, not `{value}`", PATH, number, hint=example))
     else:
-        defaults[key] = value.lower() in TRUE if key in FLAGS else value
+        defaults.values[key] = value.lower() in TRUE if key in FLAGS else value
+        defaults.lines[key] = number

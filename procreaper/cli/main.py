@@ -148,24 +148,29 @@ def _help(task: str | None) -> int:
 
 def _options(given: Namespace) -> Options:
     """What was given, over what `.foreman` says."""
-    defaults, warnings = foreman.read_defaults()
-    report(warnings)
+    found = foreman.read_defaults()
+    report(found.problems)
+    defaults = found.values
     # honcho's and foreman's word for the same question: the one that was given wins over the file.
     overruled = {"concurrency": "formation", "app_root": "root"}
     for name, other in overruled.items():
         if hasattr(given, name):
             defaults.pop(other, None)
-    taken = []
+    taken, lines = [], {}
     for name, value in defaults.items():
         target = {"color": "colour"}.get(name, name)
         if not hasattr(given, target):
             setattr(given, target, value)
+            lines[name] = found.lines[name]
             if name in foreman.TAKEN.get(given.command, foreman.FILES):
                 taken.append(name)
     if taken:
         complain(f"procreaper: {foreman.PATH} sets {', '.join(sorted(taken))}")
     if hasattr(given, "root") and hasattr(given, "app_root"):
         raise ProcreaperError("-d and --root cannot be used together", hint="--root also changes where processes run")
+    if "procfile" in lines and not hasattr(given, "root") and not hasattr(given, "app_root"):
+        given.cwd = os.path.dirname(given.procfile) or None
+    given.foreman = lines
     values = {field: getattr(given, field) for field in Options._fields if hasattr(given, field)}
     return Options(**{**values, **{field: tuple(values.get(field, ())) for field in ("names", "watch")}})
 

@@ -45,21 +45,26 @@ def run(options: Options, argv: Sequence[str]) -> int:
     values, warnings = read_environment(options, os.environ)
     report(warnings)
     environment = {**os.environ, **values, **assigned}
-    program, command = _find(argv, environment, options)
-    if options.root is not None:
+    program, command, directory = _find(argv, environment, options)
+    if directory is not None:
         try:
-            os.chdir(options.root)
+            os.chdir(directory)
         except OSError as error:
-            message = f"--root {options.root}: {reason_of(error)}"
+            message = f"{'--root ' if directory == options.root else ''}{directory}: {reason_of(error)}"
             raise ProcreaperError(message, hint="name an existing directory") from error
     return _wait(_spawn(program, command, environment))
 
 
-def _find(argv: Sequence[str], environment: Mapping[str, str], options: Options) -> tuple[str, tuple[str, ...]]:
-    """The program and its arguments: what was named, else a Procfile's process, else a builtin of the shell."""
+def _find(
+    argv: Sequence[str], environment: Mapping[str, str], options: Options
+) -> tuple[str, tuple[str, ...], str | None]:
+    """Find the program, else the process of the Procfile, else the builtin of the shell.
+
+    The answer is the program, its arguments, and the directory to run it in (None: the current one).
+    """
     name = argv[0]
     if (program := shutil.which(name, path=environment.get("PATH"))) is not None:
-        return os.path.abspath(program), tuple(argv)
+        return os.path.abspath(program), tuple(argv), options.root
     if os.path.dirname(name):
         if os.path.exists(name):
             if os.path.isdir(name):
@@ -69,9 +74,9 @@ def _find(argv: Sequence[str], environment: Mapping[str, str], options: Options)
             raise ProcreaperError(f"`{name}` is not executable", hint=hint, exit_code=NOT_EXECUTABLE)
         raise ProcreaperError(f"`{name}` does not exist", hint="correct the path", exit_code=NOT_FOUND)
     if len(argv) == 1 and (entry := _process_command(name, options)) is not None:
-        return SHELL, ("sh", "-c", entry)
+        return SHELL, ("sh", "-c", entry), options.cwd if options.root is None else options.root
     if _is_shell_builtin(name):
-        return SHELL, ("sh", "-c", '"$@"', "sh", *argv)
+        return SHELL, ("sh", "-c", '"$@"', "sh", *argv), options.root
     hint = "correct the name, or the PATH; a whole shell command needs `sh -c '...'`"
     raise ProcreaperError(f"command not found: `{name}`", hint=hint, exit_code=NOT_FOUND)
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from procreaper.choices import Options, check_counts, check_ports, choose
+from procreaper.choices import Options, Source, check_counts, check_ports, choose
 from procreaper.config.files import Project, directory_of, read_environment, read_files, read_project, refuse_errors
 from procreaper.errors import Problem
 from procreaper.plan import Plan
@@ -231,5 +231,7 @@ def _absolute(path: str) -> str:
 
 def _working_directory(options: Options, problems: list[Problem]) -> str | None:
     if options.root is not None and not os.path.isdir(options.root):
-        problems.append(Problem(f"--root {options.root}: this is not a directory", hint="name an existing directory"))
-    return options.root
+        source = Source.of(options, "--root", "root")
+        message = f"{source.name} {options.root}: this is not a directory"
+        problems.append(source.problem(message, "name an existing directory"))
+    return options.cwd if options.root is None else options.root

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from procreaper.choices import Options, check_port
+from procreaper.choices import FOREMAN, Options, check_port
 from procreaper.errors import ConfigError, Problem, reason_of
 from procreaper.planning import ProcessType
 from procreaper.procfile import NO_PROCESS, OURS, Environment, Procfile, parse_procfile
@@ -204,7 +204,7 @@ def _read_environments(
     options: Options, settings: Settings | None, own_environment: Mapping[str, str]
 ) -> list[Environment]:
     names = None if options.env is None else [name.strip() for name in options.env.split(",") if name.strip()]
-    place = "after -e"
+    place = f"in `env` of `{FOREMAN}`" if "env" in options.foreman else "after -e"
     if names is None and settings is not None and settings.document.env and settings.document.env.files:
         files = settings.document.env.files
         names = [files] if isinstance(files, str) else files

@@ -275,6 +275,22 @@ def test_the_defaults_of_foreman_are_read_and_said(project: Project) -> None:
     assert ".foreman sets port, procfile" in result.err
 
 
+def test_a_procfile_that_dot_foreman_names_runs_in_its_directory_as_under_foreman(project: Project) -> None:
+    project.write(".foreman", "procfile: sub/Procfile.dev\nformation: all=1,release=0\n")
+    project.write(".env", "ANIMAL=eland\n")
+    project.write("sub/.env", "ANIMAL=wrong\n")
+    project.write(".reaper.toml", '[process.web]\nenv = { COLOUR = "grey" }\n')
+    project.write("sub/Procfile.dev", "web: pwd -P; bin/server\n")
+    project.write("sub/bin/server", "#!/bin/sh\necho $ANIMAL $COLOUR\n").chmod(0o755)
+    where = os.path.realpath(project.path / "sub")
+    assert project.run("start").lines("web.1") == [where, "eland grey"]
+    assert project.run("run", "web").out.splitlines()[0] == where
+    assert project.run("run", "pwd", "-P").out.splitlines() == [os.path.realpath(project.path)]
+    assert project.run("export", "systemd", "out").code == 0
+    unit = next((project.path / "out").glob("*-web-1.service")).read_text()
+    assert f"WorkingDirectory={where}\n" in unit
+
+
 def test_a_prompt_without_a_line_end_is_shown(project: Project) -> None:
     project.procfile(web='printf "name? "; read name; echo "hello $name"')
     program = project.begin("start", stdin=subprocess.PIPE)
