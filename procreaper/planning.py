@@ -159,7 +159,7 @@ class _Planner:
                 members += self._names.find(name) or ()
             else:
                 message = f"Process type '{name}' does not exist in {self._surroundings.procfile}"
-                problems.append(Problem(message, hint=self._names.suggest(name)))
+                problems.append(Problem(message, hint=self._instead_of(name)))
         if self._choices.running and self._choices.names and not (members or self._joined):
             names = "`, `".join(self._choices.names)
             message = f"nothing is left of what was named at the start (`{names}`)"
@@ -167,6 +167,13 @@ class _Planner:
             self.problems.append(Problem(message, hint=hint, level="warning"))
             problems.clear()
         return members
+
+    def _instead_of(self, name: str) -> str | None:
+        """What the user may have meant; other tools take `web=2` where we take `-c web=2`."""
+        kind, equals, count = name.partition("=")
+        if equals and kind in self._names.counts and count.isascii() and count.isdecimal():
+            return f"`-c {name}` says how many of it to run"
+        return self._names.suggest(name)
 
     def _flagged(self, option: str, given: Iterable[str], problems: list[Problem]) -> list[Member]:
         """The members that an option names; `all` stands for every type, for `-r` less the oneshots."""

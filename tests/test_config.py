@@ -176,6 +176,7 @@ def test_ports_beyond_the_last_one_are_told_once() -> None:
         ({"concurrency": "web=2"}, ["web.1", "web.2", "worker.1"]),
         ({"concurrency": " web = 2 , worker=0,"}, ["web.1", "web.2"]),
         ({"concurrency": "web=00002,worker=0"}, ["web.1", "web.2"]),
+        ({"concurrency": "web=5,worker=0,web=2"}, ["web.1", "web.2"]),
         ({"concurrency": "web=0", "names": ("web",)}, []),
         ({"formation": "web=2"}, ["web.1", "web.2"]),
         ({"formation": "all=2,web=0"}, ["worker.1", "worker.2"]),
@@ -262,6 +263,30 @@ def test_names_that_do_not_exist_are_all_told() -> None:
     assert len(caught.value.problems) == 5
     assert "Process type 'nope' does not exist in Procfile" in str(caught.value)
     assert "did you mean `worker`?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("web=2", "`-c web=2` says how many of it to run"),
+        ("web=x", "did you mean `web`?"),
+        ("nope=2", "there is `web` and `worker`"),
+    ],
+)
+def test_a_number_after_a_name_is_that_of_another_tool(name: str, hint: str) -> None:
+    assert refused(names=(name,)).hint == hint
+
+
+def test_a_path_after_w_that_does_not_exist_is_a_warning(directory: Path) -> None:
+    Path("src").mkdir()
+    paths = ("src", "src/*.py", "*.py", str(directory), "nope", "src/x/*.py", "{src,lib}", "Procfile")
+    found = [(problem.level, problem.message) for problem in configured(watch=paths).warnings]
+    missing = ("nope", "src/x/*.py", "{src,lib}")
+    assert found == [("warning", f"-w {path}: this does not exist") for path in missing]
+    # A path is relative to the application root.
+    Path("src/Procfile").write_text("web: a\n")
+    [warning] = configured(watch=("Procfile", "src"), root="src").warnings
+    assert warning.message == "-w src: this does not exist"
 
 
 def test_quiet_names_types_and_processes() -> None:

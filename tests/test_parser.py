@@ -65,6 +65,27 @@ def test_names_stand_anywhere_after_what_asks_the_running_app(line: str, names: 
     assert given(line)["names"] == names
 
 
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("start -e a -e b", "env", "a,b"),
+        ("-e a start --env b", "env", "a,b"),
+        ("-e a -e b check -e c,d -e e", "env", "a,b,c,d,e"),
+        ("-e a start", "env", "a"),
+        ("-e a run -e b ls", "env", "a,b"),
+        ("start -c web=2 -c worker=3", "concurrency", "web=2,worker=3"),
+        ("start -m all=1 --formation web=2", "formation", "all=1,web=2"),
+        ("start -q web -q worker", "quiet", "web,worker"),
+        ("export -c web=2 -c web=3 systemd out", "concurrency", "web=2,web=3"),
+        ("export -m web=2 -m web=3 systemd out", "formation", "web=2,web=3"),
+    ],
+)
+def test_what_is_given_twice_adds_up(line: str, name: str, value: str) -> None:
+    found = given(line)
+    assert found[name] == value
+    assert "env_before" not in found
+
+
 def test_counts_stand_anywhere_after_scale() -> None:
     assert given("scale web=2 -d app worker=3")["counts"] == ["web=2", "worker=3"]
 
@@ -142,8 +163,6 @@ def test_what_cannot_be_understood_is_named(line: str, message: str, hint: str) 
         ("start -x web -x worker,db", "exclude", "web,worker,db"),
         ("start -r web --restart db", "restart", "web,db"),
         ("start --can-die web --can-die db", "can_die", "web,db"),
-        # honcho's word is the last one.
-        ("start -q web -q db", "quiet", "db"),
     ],
 )
 def test_names_that_are_given_one_by_one_all_count(line: str, name: str, value: str) -> None:

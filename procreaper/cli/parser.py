@@ -25,6 +25,8 @@ HONCHOS = frozenset(
     {"--app-root", "--concurrency", "--env", "--no-colour", "--no-prefix", "--port", "--procfile"}
     | {"--app", "--log", "--shell", "--template-dir", "--user"}
 )
+# Where the environment files go that stand before the command.
+ENV_BEFORE = "env_before"
 MISSING = "the following arguments are required: "
 # How an argument of a command stands in its usage, by how many of it there may be.
 ARGUMENTS: dict[int | str | None, str] = {
@@ -123,6 +125,10 @@ class CommandParser(argparse.ArgumentParser):
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """What was given, and no more than that. Raises ProcreaperError for what cannot be understood."""
     given, left = build_parser(arguments).parse_known_args(arguments)
+    if hasattr(given, ENV_BEFORE):
+        # A flag of the command would otherwise replace the same flag before the command.
+        given.env = ",".join(filter(None, (getattr(given, ENV_BEFORE), getattr(given, "env", None))))
+        delattr(given, ENV_BEFORE)
     command = getattr(given, "command", None)
     several = next((field for field in ("names", "counts") if hasattr(given, field)), None)
     if several is not None and not any(word.startswith("-") and word != "--" for word in left):
@@ -147,7 +153,7 @@ def build_parser(words: Collection[str]) -> argparse.ArgumentParser:
     milliseconds, of which the first child of `start` would come later.
     """
     parser = CommandParser("procreaper", description=DESCRIPTION, argument_default=argparse.SUPPRESS)
-    _add_common(parser)
+    _add_common(parser, ENV_BEFORE)
     # Without `prog` argparse formats a usage, and imports what it needs for that.
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", prog="procreaper")
 
@@ -162,7 +168,7 @@ def build_parser(words: Collection[str]) -> argparse.ArgumentParser:
 
 
 class _More(argparse.Action):
-    """Given more than once, it has all of them: `-x web -x worker` is `-x web,worker`."""
+    """Add up the values of a flag that is given more than once: `-x web -x worker` is `-x web,worker`."""
 
     def __call__(
         self,
@@ -183,10 +189,17 @@ def _group(parser: argparse.ArgumentParser, title: str) -> argparse._ArgumentGro
     return parser.add_argument_group(title)
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser, env: str = "env") -> None:
     files = _group(parser, FILES)
     files.add_argument("-f", "--procfile", metavar="FILE", help="path of the Procfile (default: Procfile)")
-    files.add_argument("-e", "--env", metavar="FILE,FILE", help="environment files; later ones win (default: .env)")
+    files.add_argument(
+        "-e",
+        "--env",
+        action=_More,
+        dest=env,
+        metavar="FILE,FILE",
+        help="environment files; later ones win (default: .env)",
+    )
     files.add_argument("--config", metavar="FILE", help="path of the settings (default: .reaper.toml)")
     files.add_argument(
         "-d", "--app-root", metavar="DIR", help="where the Procfile and the environment files are (default: .)"
@@ -214,8 +227,14 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-a", "--app", metavar="APP", help="name of the app (default: that of the current directory)")
     parser.add_argument("-l", "--log", metavar="DIR", help="where the logs are to go (default: /var/log/APP)")
     parser.add_argument("-p", "--port", metavar="N", help="port of the first process (default: 5000)")
-    parser.add_argument("-c", "--concurrency", metavar=FORMATION, help="how many of each type; one of those not named")
-    parser.add_argument("-m", "--formation", metavar=FORMATION, help="as -c, but none of those not named")
+    parser.add_argument(
+        "-c",
+        "--concurrency",
+        action=_More,
+        metavar=FORMATION,
+        help="how many of each type; one of those not named",
+    )
+    parser.add_argument("-m", "--formation", action=_More, metavar=FORMATION, help="as -c, but none of those not named")
     parser.add_argument("-u", "--user", metavar="USER", help="the user that the app is to run as (default: APP)")
     parser.add_argument("-s", "--shell", metavar="SHELL", help="the shell for the commands (default: /bin/sh)")
     parser.add_argument("-t", "--template-dir", metavar="DIR", help="templates to use instead of those of honcho")
@@ -296,10 +315,18 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     what = _group(parser, "what runs")
     what.add_argument("-p", "--port", metavar="N", help="port of the first process (default: 5000)")
     what.add_argument(
-        "-c", "--concurrency", metavar=FORMATION, help="how many of each type to run; one of those not named"
+        "-c",
+        "--concurrency",
+        action=_More,
+        metavar=FORMATION,
+        help="how many of each type to run; one of those not named",
     )
     what.add_argument(
-        "-m", "--formation", metavar=FORMATION, help="as -c, but none of those not named; `all` names every type"
+        "-m",
+        "--formation",
+        action=_More,
+        metavar=FORMATION,
+        help="as -c, but none of those not named; `all` names every type",
     )
     what.add_argument(
         "-x", "--exclude", action=_More, metavar=NAMES, help="do not start these, and do not wait for them"
@@ -339,7 +366,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     )
 
     output = _group(parser, OUTPUT)
-    output.add_argument("-q", "--quiet", metavar=NAMES, help="processes whose output is not shown")
+    output.add_argument("-q", "--quiet", action=_More, metavar=NAMES, help="processes whose output is not shown")
     output.add_argument("--log-format", metavar="FORMAT", help="what is printed: text (default) or json")
     output.add_argument(
         "--pty", action="store_true", help="give each process a terminal of its own (default: if there is one here)"

@@ -169,10 +169,25 @@ def _plan(
     )
     plan, mistakes = make_plan(project.types, choices, surroundings, project.settings, load_check or _no_checks)
     problems += sorted(mistakes, key=lambda problem: problem.line or 0)
+    problems += _missing_watched(options, surroundings.directory)
     problems += check_ports((process.name, (process.env or {})["PORT"]) for process in plan.processes)
     quiet = frozenset(process.name for process in plan.processes if process.quiet)
     configuration = Configuration(plan, quiet, tuple(problems), counts=choices.counts)
     return _with_output(configuration, options, project.settings)
+
+
+def _missing_watched(options: Options, directory: str) -> list[Problem]:
+    """A warning for each path after `-w` that does not exist."""
+    if not any(options.watch) or options.no_watch:
+        return []
+    # Not at the top: a plain start does not need it.
+    from procreaper.globs import entries_of
+
+    return [
+        Problem(f"-w {path}: this does not exist", hint="create it, or correct the path", level="warning")
+        for path in filter(None, options.watch)
+        if not all(os.path.lexists(watched.base or "/") for watched in entries_of(directory, path))
+    ]
 
 
 def _with_output(configuration: Configuration, options: Options, settings: Settings | None) -> Configuration:
