@@ -25,6 +25,10 @@ BUILTINS, SET_BY_SHELL = frozenset(_BUILTINS.split()), frozenset(_SET_BY_SHELL.s
 _PROGRAM = re.compile(r"""\s*(?:[A-Za-z_]\w*=[\w./:,@%+-]*\s+)*(?:exec\s+)?([\w.+@/-]+)(?=\s|[;&|<>)]|$)""", re.ASCII)
 # What may set variables that are not named here.
 _SETS_OTHERS = re.compile(r"(?:^|[\s;&|(){])(?:\.|source|eval|set\s+-a|read|mapfile|readarray)(?=[\s;]|$)|<<")
+# What tests a value, and so expects that there may be none; and expansions that say what to do then.
+_TEST = re.compile(r"(?:^|[\s;&|(){!])(?:\[\[\s.*?\]\]|(?:\[|test|case)\s[^;&|\n]*)", re.DOTALL)
+_NAME = re.compile(r"\$\{?([A-Za-z_]\w*)", re.ASCII)
+_WITH_DEFAULT = re.compile(r"\$\{([A-Za-z_]\w*):?[-+=]", re.ASCII)
 _USE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)([^}]?))", re.ASCII)
 
 # What the shell does not look into, as far as that is of interest here; and what ends a simple command.
@@ -41,15 +45,20 @@ def program_of(command: str) -> str | None:
 
 
 def variables_of(command: str) -> list[str]:
-    """The variables that a command uses and does not set, in their order."""
+    """The variables that a command uses as if they were set, and does not set itself, in their order.
+
+    One that the command tests, or of which it gives a default, may be empty wherever else it stands.
+    """
     if _SETS_OTHERS.search(command):
         return []
     plain = "".join(_unquoted(command))
+    expected = set(_WITH_DEFAULT.findall(plain))
+    expected.update(name for test in _TEST.findall(plain) for name in _NAME.findall(test))
     found = []
     for match in _USE.finditer(plain):
         # After the name in braces: the end, or what cuts something off; anything else may give a default.
         name = match[1] or (match[2] if match[3] in ("", "%", "#", "/") else None)
-        if name is None or name in SET_BY_SHELL:
+        if name is None or name in SET_BY_SHELL or name in expected:
             continue
         # A loop, an assignment and an arithmetic expression all mention a name without a dollar sign.
         if not re.search(rf"(?<![\w${{]){name}(?!\w)", command):

@@ -74,6 +74,7 @@ def test_what_will_hardly_work_is_a_warning(command: str | tuple[str, ...], mess
         "/there x",
         ("known", "$NOPE", "a$PORT"),
         "known $PORT $PATH",
+        '[ -n "$NOPE" ] && known $NOPE',
         "known && ./nowhere",
         ("/there",),
     ],

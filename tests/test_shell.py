@@ -77,6 +77,19 @@ def test_the_program_of_a_command(command: str, program: str | None) -> None:
         ("a 'unclosed $X", []),
         ("sh -c 'a $X' $Y", ["Y"]),
         ("a $(b $X)", ["X"]),
+        # It is tested whether they are set.
+        ('[ -n "$X" ] && a $X', []),
+        ('test -z "$X" || a $Y', ["Y"]),
+        ('if [ "$X" = y ]; then a ${Y}; fi', ["Y"]),
+        ("[[ -n $X && $Y == z ]] && a $Z", ["Z"]),
+        ('a; ! [ "$X" ]', []),
+        ('case "$X" in y) a;; esac', []),
+        # They have a default from there on.
+        (": ${X:=y}; a $X", []),
+        ("a ${X:-} $X ${Y+z} $Y", []),
+        ("a ${X:?no} $X", ["X"]),
+        # These are no tests.
+        ("latest $X; a test; b[ $Y ]", ["X", "Y"]),
     ],
 )
 def test_the_variables_that_a_command_uses_and_does_not_set(command: str, names: list[str]) -> None:
