@@ -1,7 +1,7 @@
 """A ``.env`` file as python-dotenv reads it: ``export``, values of many lines, ``${NAME}``, ``#`` after a blank only.
 
 Rules: pure, bytes in, values out; the only module that imports python-dotenv, and only where ``[env] parser`` asks for
-it. As in `environment`, a message names a variable, never (a part of) its value.
+it. As in `environment`, a message names a variable, and those to which it refers, but shows nothing else of its value.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import IO, NamedTuple, cast
 
+from procreaper.environment import bare_reference
 from procreaper.errors import Problem
 from procreaper.procfile import Environment, decode
 
@@ -26,7 +27,7 @@ def parse_dotenv(raw: bytes, path: str, environment: Mapping[str, str]) -> Envir
     """Read a file in the dialect of python-dotenv; ``${NAME}`` may refer to `environment` and to earlier lines.
 
     Errors: python-dotenv is not installed, a line that it cannot read, bytes that are not UTF-8, a NUL. Warning: a name
-    without a value.
+    without a value, a reference without braces to a variable that is set.
     """
     try:
         from dotenv.parser import parse_stream
@@ -54,6 +55,10 @@ def parse_dotenv(raw: bytes, path: str, environment: Mapping[str, str]) -> Envir
             if "\0" in binding.key + value or "=" in binding.key or not binding.key:
                 problems.append(Problem("a NUL byte, or a name with `=` or none", path, line, "write NAME=value"))
                 continue
+            if reference := bare_reference(binding.original.string.partition("=")[2], known):
+                message = f"`{binding.key}` is passed on with `${reference}` in it"
+                hint = f"write `${{{reference}}}` to have it replaced, or use single quotes to keep it"
+                problems.append(Problem(message, path, line, hint, "warning"))
             values[binding.key] = value
             places[binding.key] = line
     return Environment(path, values, places, tuple(problems))

@@ -1,7 +1,8 @@
 r"""What a ``.env`` file says as honcho reads it, and where that is not what its writer can have meant.
 
 Rules: as in `procfile`, pure, and honcho decides what a line means. What stands in a ``.env`` file may be a secret: a
-message names a variable, never (a part of) its value. Imported only where there is such a file.
+message names a variable, and those to which it refers, but shows nothing else of its value. Imported only where there
+is such a file.
 
 Theory of operation. Each line is handed to `honcho.environ.parse` on its own. Its value is compared with the value as
 written: what follows the first ``=``, up to a ``#`` after a blank, or what stands within the quotes. Where the two
@@ -11,6 +12,7 @@ differ, or honcho drops the line, the writer is told; a spelling is proposed onl
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from honcho.environ import parse
 
@@ -27,17 +29,20 @@ _QUOTED = r'"(?:[^"\\]|\\.)*"|' + r"'[^']*'"
 _VALUE_IN_QUOTES = rf"""(?=["'])((?:{_QUOTED}|[^ \t"'\\#])*)[ \t]*(?:#.*)?"""
 _UP_TO_COMMENT = rf"(?:{_QUOTED}|\\.|[^#]|(?<![ \t])#)*"
 _ASSIGNMENT = r"[ \t]*(export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*([=:])(.*)"
+# What a reference to a variable looks like; two dollar signs are one elsewhere.
+_REFERENCE = r"(?<!\$)\$(?:\{(?P<braced>[A-Za-z_][A-Za-z0-9_]*)(?:[:?+-][^}]*)?\}|(?P<bare>[A-Za-z_][A-Za-z0-9_]*))"
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 _LOSSES = {" ": "blanks", "\t": "blanks", '"': "quotes", "'": "quotes", "\\": "backslashes"}
 _NO_SPELLING = r"in quotes `\n` is a line end and `\t` a tab; to keep them, set the variable outside this file"
 
 
-def parse_environment(raw: bytes, path: str) -> Environment:
+def parse_environment(raw: bytes, path: str, known: Collection[str] = ()) -> Environment:
     r"""Read a ``.env`` file: the values are those that honcho gives, and a later line wins over an earlier one.
 
     Errors: bytes that are not UTF-8 (there are no values then), a quote not closed in its line, a backslash at the end
     of a line, a NUL, a name with ``=`` in it. Warnings: a value that honcho changes, a line that it drops, a lone
-    ``\r``. `path` is only quoted.
+    ``\r``, a reference to a variable, which honcho leaves as it stands. `path` is only quoted; `known` are the names of
+    variables that are set elsewhere.
 
     >>> parse_environment(b"A=b c\n", ".env").values
     {'A': 'bc'}
@@ -45,6 +50,8 @@ def parse_environment(raw: bytes, path: str) -> Environment:
     lines, problems = decode(raw, path)
     values: dict[str, str] = {}
     places: dict[str, int] = {}
+    # By line: the variable whose value has a reference in it, and that reference.
+    references: dict[int, tuple[str, re.Match[str]]] = {}
     skipped_to = 0
     for number, line in enumerate(lines, 1):
         if number <= skipped_to or is_blank_or_comment(line):
@@ -64,7 +71,36 @@ def parse_environment(raw: bytes, path: str) -> Environment:
         complaint = _complaint(line, found)
         if complaint is not None:
             problems.append(problem_in(path, number, complaint, "warning"))
+        for name, value in found.items() if "$" in line else ():
+            match = re.search(_REFERENCE, re.sub(_QUOTED + r"|\\.", _without_literal, line.partition("=")[2]))
+            if match is not None and match[0] in value:
+                references[number] = name, match
+    for number, (name, match) in references.items():
+        # A dollar sign may well stand in a password.
+        if match["braced"] or match["bare"] in known or match["bare"] in values.keys() - {name}:
+            problems.append(problem_in(path, number, _kept_reference(name, match), "warning"))
+    problems.sort(key=lambda problem: problem.line or 0)
     return Environment(path, values, places, tuple(problems))
+
+
+def bare_reference(written: str, known: Collection[str]) -> str | None:
+    """The first of these `known` variables to which a value as written refers without braces."""
+    text = re.sub(_QUOTED + r"|\\.", _without_literal, written)
+    return next((match["bare"] for match in re.finditer(_REFERENCE, text) if match["bare"] in known), None)
+
+
+def _without_literal(match: re.Match[str]) -> str:
+    """What stands in single quotes or behind a backslash is no reference."""
+    return re.sub(r"\\.", "", match[0]) if match[0][0] == '"' else ""
+
+
+def _kept_reference(name: str, match: re.Match[str]) -> Complaint:
+    reference = f"${{{match['braced']}}}" if match["braced"] else f"${match['bare']}"
+    write = "" if match["braced"] else f"write `${{{match['bare']}}}`, and "
+    hint = (
+        f"""to have it replaced, {write}set `[env] parser = "dotenv"` in .reaper.toml; to keep it, use single quotes"""
+    )
+    return f"{_label(name)} is passed on with `{reference}` in it", hint
 
 
 def _read(line: str) -> dict[str, str]:

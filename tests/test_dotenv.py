@@ -27,7 +27,8 @@ def parsed(text: str | bytes, **environment: str) -> Environment:
         ("A=", {"A": ""}),
         ("A='it is ${B}'", {"A": "it is "}),
         ("A=1\nB=${A}${C}${D:-d}", {"A": "1", "B": "1oursd"}),
-        ("A=$C", {"A": "$C"}),
+        ("A='$C'", {"A": "$C"}),
+        ("A=$X", {"A": "$X"}),
         ('A="b\nc"\nB=1', {"A": "b\nc", "B": "1"}),
         ("\ufeffA=1\r\nB=2\r\n", {"A": "1", "B": "2"}),
         ("A=1\nA=2", {"A": "2"}),
@@ -78,3 +79,13 @@ def test_a_file_without_errors_means_what_python_dotenv_says_whatever_it_is(text
     found = parsed(text)
     if not found.problems:
         assert found.values == dotenv.dotenv_values(stream=StringIO(text), interpolate=True)
+
+
+def test_a_reference_without_braces_is_reported_where_it_means_a_variable() -> None:
+    found = parsed("A=1\nB=x:$C\nD=$A$X\nPATH=x:$PATH\n", C="ours", PATH="y")
+    assert found.values["B"] == "x:$C"
+    assert [(problem.line, problem.message, problem.level) for problem in found.problems] == [
+        (2, "`B` is passed on with `$C` in it", "warning"),
+        (3, "`D` is passed on with `$A` in it", "warning"),
+        (4, "`PATH` is passed on with `$PATH` in it", "warning"),
+    ]

@@ -59,7 +59,10 @@ def test_every_problem_has_a_place_in_the_file_and_a_hint(text: str) -> None:
         ("A=''", ""),
         ("A=b=c", "b=c"),
         ("A=https://u:p@h:1/x?y=z&a=[b]", "https://u:p@h:1/x?y=z&a=[b]"),
-        ("A=$HOME/${x}", "$HOME/${x}"),
+        ("A=$HOME/$x", "$HOME/$x"),
+        ("A='$B/${x}'", "$B/${x}"),
+        ("A=a$$B", "a$$B"),
+        ("A=$2b$12$KIXQ", "$2b$12$KIXQ"),
         (r'A="a\nb\tc"', "a\nb\tc"),
         (r'A="say \"hi\" C:\path \\"', 'say "hi" C:\\path \\'),
         (r"A='C:\path'", r"C:\path"),
@@ -194,6 +197,34 @@ def test_an_apostrophe_further_down_does_not_hide_the_lines_between(later: str) 
     found = environment(f"X='tis\nA=b\n{later}")
     assert found.problems[0].message == "a quote that is not closed in the value of `X`"
     assert found.values["A"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("line", "reference"),
+    [
+        ("A=x/${B}/y", "${B}"),
+        ('A="x ${B:-c}"', "${B}"),
+        ("A=$B", "$B"),
+        ("A=x:$HOME", "$HOME"),
+        ("A=\"it's $HOME's\"", "$HOME"),
+    ],
+)
+def test_a_reference_that_honcho_leaves_is_reported(line: str, reference: str) -> None:
+    found = parse_environment(f"{line}\nB=1\nC=2\n".encode(), ".env", {"HOME"})
+    assert reference.rstrip("}") in found.values["A"]
+    [problem] = found.problems
+    assert (problem.message, problem.line, problem.level) == (
+        f"`A` is passed on with `{reference}` in it",
+        1,
+        "warning",
+    )
+    assert 'set `[env] parser = "dotenv"`' in str(problem.hint)
+    assert ("write `${" in str(problem.hint)) is ("{" not in reference)
+
+
+@pytest.mark.parametrize("line", ["A='${B}'", r"A=\$B", "A=x$UNKNOWN", "A=$1$B2", "A=b # $B", "A=$", "A=$$B", "A=x$A"])
+def test_a_dollar_sign_that_may_be_meant_is_not_reported(line: str) -> None:
+    assert environment(f"{line}\nB=1\n").problems == ()
 
 
 def mend(line: str, hint: str) -> str:

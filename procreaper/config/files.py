@@ -243,7 +243,7 @@ def _read_environment(
             return parse_dotenv(raw, path, environment)
         from procreaper.environment import parse_environment
 
-        return parse_environment(raw, path)
+        return parse_environment(raw, path, environment)
     return Environment(path, {}, {}, (problem,))
 
 
