@@ -72,12 +72,15 @@ class TCPCheck:
 class HTTPCheck:
     """Healthy while a GET of `url` is answered with a status of `status`; empty means any of 200 to 299.
 
-    Redirects are not followed and no proxy is used. The certificate of an ``https`` address is verified. Raises
-    ValueError for a URL that is not ``http://host/`` or ``https://host/``, or a status that there is not.
+    Redirects are not followed and no proxy is used. The certificate of an ``https`` address is verified, unless
+    `verify` is False: against the system's authorities, or those in the file `ca` (PEM) alone. Raises ValueError for a
+    URL that is not ``http://host/`` or ``https://host/``, a status that there is not, and `ca` without `verify`.
     """
 
     url: str
     status: Collection[int] = ()
+    verify: bool = True
+    ca: str | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -96,6 +99,8 @@ class HTTPCheck:
         for status in self.status:
             if not 100 <= status <= 599:
                 raise ValueError(f"{status} is not an HTTP status")
+        if self.ca is not None and not self.verify:
+            raise ValueError("the file `ca` has no effect without `verify`")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ and not a check that fails later. Imported only where there is a `.reaper.toml`.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -32,15 +33,23 @@ class Realised:
     """Makes the environment and the health check of one process, and collects what cannot be used.
 
     `environment` is all that comes before the `env` of the settings, the names included. `is_complete` is False where a
-    file that belongs to it could not be read: then nothing is said of variables that are not set.
+    file that belongs to it could not be read: then nothing is said of variables that are not set. Files are relative to
+    `directory`, the application root.
     """
 
     def __init__(
-        self, layers: Layers, settings: Settings, environment: Mapping[str, str], *, is_complete: bool = True
+        self,
+        layers: Layers,
+        settings: Settings,
+        environment: Mapping[str, str],
+        *,
+        is_complete: bool = True,
+        directory: str = ".",
     ) -> None:
         self._layers = layers
         self._settings = settings
         self._is_complete = is_complete
+        self._directory = directory
         self.environment = dict(environment)
         self.problems: list[Problem] = []
         self._add_variables()
@@ -88,9 +97,7 @@ class Realised:
             return None
         try:
             if kind == "http":
-                status = self._layers.health.status
-                codes = () if isinstance(status, UnsetType) else (status,) if isinstance(status, int) else tuple(status)
-                return HTTPCheck(text, codes)
+                return self._http_check(text)
             if kind == "tcp":
                 return TCPCheck(text.removeprefix("tcp://"))
             return load_check(text)
@@ -103,6 +110,24 @@ class Realised:
             message = message.replace(text, value)
             self._complain(keys, f"`{spell(keys)}`: {message}", hint or _example(kind, value))
             return None
+
+    def _http_check(self, url: str) -> HTTPCheck | None:
+        health, keys = self._layers.health, self._layers.keys
+        status, ca = health.status, health.ca
+        codes = () if isinstance(status, UnsetType) else (status,) if isinstance(status, int) else tuple(status)
+        check = HTTPCheck(url, codes)
+        if not url.lower().startswith("https:"):
+            for name in ("verify", "ca"):
+                if getattr(health, name) is not UNSET:
+                    place = keys("health", name)
+                    self._complain(place, f"`{spell(place)}` is for `https` only", "remove it, or write `https://`")
+            return check
+        if health.verify is False:
+            return replace(check, verify=False)
+        if isinstance(ca, UnsetType):
+            return check
+        path = self._substitute(ca, keys("health", "ca"))
+        return None if path is None else replace(check, ca=posixpath.join(self._directory, path))
 
     def _add_variables(self) -> None:
         for name, value in self._layers.env.items():

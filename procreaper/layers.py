@@ -28,7 +28,7 @@ Table = TypeVar("Table", bound=Struct)
 
 TABLES = (dict, list, Struct)
 # What tells whether a process is healthy; the process's own replace all of those in `[defaults]`.
-CHECKS = ("http", "tcp", "exec", "check", "log", "status")
+CHECKS = ("http", "tcp", "exec", "check", "log", "status", "verify", "ca")
 
 
 class Layers(NamedTuple):

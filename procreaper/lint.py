@@ -95,9 +95,18 @@ class Linter:
             for process in by_type.get(kind.name, ())[:1]:
                 places += self._commands(kind, process)
                 self._lint_log(kind, process)
+                self._lint_health(kind, process)
         self._lint_commands(places)
         # Several types may have a command from `[defaults]`.
         self.problems = list(dict.fromkeys(self.problems))
+
+    def _lint_health(self, kind: ProcessType, process: Process) -> None:
+        ca = getattr(process.health and process.health.check, "ca", None)
+        if kind.supervision is not None and isinstance(ca, str) and not self._look.exists(ca):
+            layers = kind.supervision.layers
+            keys = layers.keys("health", "ca")
+            message = f"`{spell(keys)}`: there is no file `{layers.health.ca}`"
+            self.warn(kind, message, "it is relative to the application root", keys)
 
     def _commands(self, kind: ProcessType, process: Process) -> Iterator[Place]:
         """The commands of a process for the shell; those that are lists are looked at here."""

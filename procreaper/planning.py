@@ -262,7 +262,11 @@ class _Planner:
             environment.update(kind.file_environment or {})
             environment.update({name: instance.env[name] for name in OURS})
             realised = Realised(
-                supervision.layers, self._settings, environment, is_complete=kind.file_environment is not None
+                supervision.layers,
+                self._settings,
+                environment,
+                is_complete=kind.file_environment is not None,
+                directory=surroundings.directory,
             )
             health = realised.health(self._load_check) if supervision.has_health else None
             self.problems += realised.problems

@@ -159,6 +159,23 @@ class HealthSettings(Struct, forbid_unknown_fields=True):
             examples=[200, [200, 401]],
         ),
     ] = UNSET
+    verify: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="`false`: accept every certificate of an `https` URL.",
+            extra_json_schema={"default": True},
+            extra={"also": ("insecure", "tls_verify", "ssl_verify")},
+        ),
+    ] = UNSET
+    ca: Annotated[
+        Text | UnsetType,
+        Meta(
+            description="A file of certificates (PEM) to trust instead of the system's, for an `https` URL; relative "
+            "to the application root.",
+            examples=["certs/ca.pem"],
+            extra={"also": ("cacert", "ca_file", "cafile")},
+        ),
+    ] = UNSET
     interval: Annotated[
         Duration | UnsetType,
         Meta(

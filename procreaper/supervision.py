@@ -282,9 +282,13 @@ class _Reader:
             keys = layers.keys("health", kinds[1])
             message = f"`{spell(keys)}` cannot be used together with `{kinds[0]}`"
             self._complain(keys, message, "choose one of `http`, `tcp`, `exec` and `check`")
-        if "status" in given and "http" not in given:
-            keys = layers.keys("health", "status")
-            self._complain(keys, f"`{spell(keys)}` is for `http` only", "remove it")
+        for name in ("status", "verify", "ca"):
+            if name in given and "http" not in given:
+                keys = layers.keys("health", name)
+                self._complain(keys, f"`{spell(keys)}` is for `http` only", "remove it")
+        if "ca" in given and health.verify is False:
+            keys = layers.keys("health", "ca")
+            self._complain(keys, f"`{spell(keys)}` has no effect with `verify = false`", "remove one of them")
         for name in ("interval", "timeout", "start_interval", "start_timeout"):
             value = getattr(health, name)
             if value is not UNSET and parse_duration(value) == 0:

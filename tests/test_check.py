@@ -188,6 +188,22 @@ def test_a_file_that_a_oneshot_may_create_is_not_missing(capfd: pytest.CaptureFi
     assert "Procfile:2: warning: the program `./made` of `web` does not exist" in capfd.readouterr().err
 
 
+def test_a_file_of_authorities_is_relative_to_the_root_and_has_to_be_there(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("Procfile").write_text("web: sleep 0\n")
+    Path(".reaper.toml").write_text("[process.web]\nhealth = { http = 'https://localhost/', ca = 'certs/ca.pem' }\n")
+    assert execute(["check", "--strict"]) == 1
+    assert ".reaper.toml:2: warning: `process.web.health.ca`: there is no file `certs/ca.pem`" in capfd.readouterr().err
+    Path("certs").mkdir()
+    Path("certs/ca.pem").touch()
+    assert execute(["check", "--strict"]) == 0
+    root = os.getcwd()
+    os.chdir("certs")
+    try:
+        assert execute(["check", "--strict", "-f", f"{root}/Procfile"]) == 0
+    finally:
+        os.chdir(root)
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [

@@ -279,6 +279,14 @@ def test_the_status_of_an_answer_decides(tmp_path: Path, accepted: tuple[int, ..
         assert subprocess.run(["/bin/sh", "-c", interpolated(test)], env=environment).returncode == expected, status
 
 
+def test_curl_trusts_what_the_check_trusts() -> None:
+    assert " -k " in checks_of(HTTPCheck("https://localhost/", verify=False))[1]
+    assert " --cacert '/srv/a ca.pem' " in checks_of(HTTPCheck("https://localhost/", ca="/srv/a ca.pem"))[1]
+    assert "-k" not in checks_of(HTTPCheck("https://localhost/"))[1].split()
+    check = HTTPCheck("https://localhost/", ca="/srv/ca.pem")
+    assert "see to it that the file is there in the image" in str(render(app_with(health=Health(check=check))))
+
+
 def test_processes_that_are_no_copies_are_services_of_their_own(tmp_path: Path) -> None:
     settings = '[process.worker]\nconcurrency = 2\nenv = { ME = "$PS" }\n[process.web]\ndepends_on = ["worker"]\n'
     services = document_of(app_of(tmp_path, settings=settings))["services"]

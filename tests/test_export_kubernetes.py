@@ -252,6 +252,15 @@ def test_probes(check: HealthCheck, expected: dict[str, Any]) -> None:
         assert expected.items() <= probe.items()
 
 
+def test_what_kubernetes_does_not_verify_needs_no_authority() -> None:
+    check = HTTPCheck("https://localhost/", ca="/srv/ca.pem")
+    probes = probes_of(check)
+    assert (
+        probes == probes_of(HTTPCheck("https://localhost/")) == probes_of(HTTPCheck("https://localhost/", verify=False))
+    )
+    assert "Kubernetes does not verify the certificate" in told(render(app_with("run", health=Health(check=check))))
+
+
 def test_the_times_of_probes_are_whole_seconds() -> None:
     probes = probes_of(TCPCheck(":1"), interval=0.2, timeout=1.5, start_interval=2.5, start_timeout=10)
     assert probes["startupProbe"] == {

@@ -175,8 +175,27 @@ def test_the_listed_statuses_and_no_others_are_healthy() -> None:
     assert ask(answers(OK), status=(301, 401)) == "status 200"
 
 
-def test_a_redirect_is_not_followed() -> None:
-    assert ask(answers(MOVED)) == "status 301"
+REMEDY = "add `status = 302` to `health`, or check another path"
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (b"Location: /login\r\n", f"status 302, redirects to /login; {REMEDY}"),
+        (b"A: b\r\nlocation:/a\x1b[31m b\r\n", f"status 302, redirects to /a b; {REMEDY}"),
+        (b"Location: /" + b"a" * 100 + b"\r\n", f"status 302, redirects to /{'a' * 76}...; {REMEDY}"),
+        (b"Location: \r\n", "status 302"),
+        (b"A: b\r\n", "status 302"),
+    ],
+)
+def test_a_redirect_is_not_followed_but_named(header: bytes, reason: str) -> None:
+    assert (
+        ask(answers(b"HTTP/1.1 103 Hints\r\nLocation: /no\r\n\r\nHTTP/1.1 302 Found\r\n" + header + b"\r\n")) == reason
+    )
+
+
+def test_a_redirect_whose_header_is_cut_off_is_one_all_the_same() -> None:
+    assert ask(answers(b"HTTP/1.1 302 Found\r\nA: b\r\n")) == "status 302"
 
 
 def test_interim_answers_are_skipped() -> None:
@@ -364,15 +383,49 @@ def secured(serve: Serve, certificate: tuple[Path, Path]) -> Serve:
     return serve_secured
 
 
-def ask_secured(serve: Serve, *, host: str = "localhost", timeout: float = LONG) -> str | None:
+def ask_secured(
+    serve: Serve, *, host: str = "localhost", timeout: float = LONG, verify: bool = True, ca: str | None = None
+) -> str | None:
     with peer(serve) as port:
-        return examine(HTTPCheck(f"https://{host}:{port}/healthz"), timeout)
+        return examine(HTTPCheck(f"https://{host}:{port}/healthz", verify=verify, ca=ca), timeout)
 
 
 @pytest.mark.usefixtures("_forget_trust")
-def test_a_certificate_that_is_not_verified_is_refused(certificate: tuple[Path, Path]) -> None:
-    reason = ask_secured(secured(answers(OK), certificate))
-    assert (reason or "").startswith("its certificate is not valid: self")
+def test_a_certificate_that_is_not_verified_is_refused_and_both_remedies_are_named(
+    certificate: tuple[Path, Path],
+) -> None:
+    reason = ask_secured(secured(answers(OK), certificate)) or ""
+    assert reason.startswith("its certificate is not valid: self")
+    assert reason.endswith(
+        " (name the file that has signed it as `ca` in `health`; `verify = false` in `health` accepts it)"
+    )
+
+
+@pytest.mark.usefixtures("_forget_trust")
+def test_the_file_of_authorities_replaces_those_of_the_system(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    serve = secured(answers(OK), certificate)
+    assert ask_secured(serve, ca=str(certificate[0])) is None
+    reason = ask_secured(serve, host="127.0.0.1", ca=str(certificate[0])) or ""
+    assert reason.startswith("its certificate is not valid: IP address mismatch")
+    assert reason.endswith(" (`verify = false` in `health` accepts it)")
+    # The system's store stays as it is: without the file, it is refused as before.
+    assert (ask_secured(serve) or "").startswith("its certificate is not valid: self")
+    missing = str(tmp_path / "missing.pem")
+    assert ask_secured(serve, ca=missing) == f"the file `{missing}` of `ca` cannot be read: no such file or directory"
+    (tmp_path / "empty.pem").touch()
+    empty = str(tmp_path / "empty.pem")
+    assert ask_secured(serve, ca=empty) == f"the file `{empty}` of `ca` has no certificate (PEM)"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_without_verifying_every_certificate_is_accepted(certificate: tuple[Path, Path], host: str) -> None:
+    serve = secured(answers(OK), certificate)
+    assert ask_secured(serve, host=host, verify=False) is None
+
+
+def test_a_file_of_authorities_without_verifying_is_an_error() -> None:
+    with pytest.raises(ValueError, match="the file `ca` has no effect without `verify`"):
+        HTTPCheck("https://localhost/", verify=False, ca="ca.pem")
 
 
 @pytest.mark.usefixtures("_trust")

@@ -140,6 +140,16 @@ def test_the_full_example_of_the_reference() -> None:
             "health",
             Health(check=HTTPCheck("http://a", (200, 204))),
         ),
+        (
+            "health = { http = 'https://a', verify = false }",
+            "health",
+            Health(check=HTTPCheck("https://a", verify=False)),
+        ),
+        (
+            "health = { http = 'https://a', ca = '/etc/ca.pem' }",
+            "health",
+            Health(check=HTTPCheck("https://a", ca="/etc/ca.pem")),
+        ),
     ],
 )
 def test_a_field_becomes_a_word_of_the_plan(fields: str, attribute: str, value: object) -> None:
@@ -197,6 +207,12 @@ def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
         ("log = { max_size = '1MB' }", 2, "`process.web.log` names no file", '`file = "log/web.log"`'),
         ("health = { http = 'http://a', tcp = 'a:1' }", 2, "cannot be used together with `http`", "choose one"),
         ("health = { tcp = 'a:1', status = 200 }", 2, "`process.web.health.status` is for `http` only", ""),
+        ("health = { exec = 'a', verify = false }", 2, "`process.web.health.verify` is for `http` only", "remove it"),
+        ("health = { tcp = 'a:1', ca = 'c' }", 2, "`process.web.health.ca` is for `http` only", "remove it"),
+        ("health = { http = 'http://a', verify = false }", 2, "`process.web.health.verify` is for `https` only", ""),
+        ("health = { http = 'http://a', ca = 'c' }", 2, "`process.web.health.ca` is for `https` only", "`https://`"),
+        ("health = { http = 'https://a', ca = 'c', verify = false }", 2, "has no effect with `verify = false`", ""),
+        ("health = { http = 'https://a', ca = '$NOPE' }", 2, "`process.web.health.ca` uses `$NOPE`, which is not", ""),
         ("health = { tcp = 'a:1', interval = 0 }", 2, "`process.web.health.interval` must be more than 0", ""),
         ("health = { log = '(' }", 2, "is not a regular expression", "escape"),
         ("health = { exec = ' ' }", 2, "the command of a check is empty", ""),

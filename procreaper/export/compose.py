@@ -203,10 +203,15 @@ class _Services:
                 reason = "its URL has a password in it, which is not written down"
                 self._unsaid.add(exported, "health.http", reason, "use `exec` with a variable of the environment")
                 return None
-            case HTTPCheck(url=url, status=accepted):
+            case HTTPCheck(url=url, status=accepted, verify=verify, ca=ca):
                 self._needs(exported, "health.http", "curl")
+                if ca is not None:
+                    reason = f"compose checks from within the container, with `--cacert {ca}`"
+                    self._unsaid.add(exported, "health.ca", reason, "see to it that the file is there in the image")
                 statuses = "|".join(map(str, sorted(accepted))) or "2??"
-                ask = f"curl -s -o /dev/null --noproxy '*' -w '%{{http_code}}' {shlex.quote(url)}"
+                trust = "" if verify else "-k "
+                trust = trust if ca is None else f"--cacert {shlex.quote(ca)} "
+                ask = f"curl -s -o /dev/null {trust}--noproxy '*' -w '%{{http_code}}' {shlex.quote(url)}"
                 return ["CMD-SHELL", f"case $({ask}) in {statuses}) ;; *) exit 1 ;; esac"]
             case TCPCheck(endpoint=(host, port)):
                 self._needs(exported, "health.tcp", "nc")

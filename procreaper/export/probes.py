@@ -78,7 +78,9 @@ def _handler(app: App, exported: Exported, unsaid: Unsaid) -> dict[str, Value] |
             reason = "its URL has a password in it, which is not written down"
             unsaid.add(exported, "health.http", reason, "use `exec` with a variable of the environment")
             return None
-        case HTTPCheck(url=url, status=accepted):
+        case HTTPCheck(url=url, status=accepted, ca=ca):
+            if ca is not None:
+                unsaid.add(exported, "health.ca", "Kubernetes does not verify the certificate")
             if accepted and set(accepted) != {*range(LOWEST, HIGHEST + 1)}:
                 reason = f"Kubernetes takes every status from {LOWEST} to {HIGHEST}"
                 unsaid.add(exported, "health.status", reason, "use `exec` with a command that looks at the status")

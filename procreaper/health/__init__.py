@@ -56,10 +56,10 @@ async def _check(health: Health, target: Target, execute: Execute) -> None:
             from procreaper.health import tcp
 
             await tcp.check(endpoint, health.timeout)
-        case HTTPCheck(url=url, status=accepted):
+        case HTTPCheck() as question:
             from procreaper.health import http
 
-            await http.check(url, accepted, health.timeout)
+            await http.check(question, health.timeout)
         case ExecCheck() as command:
             from procreaper.health import exec as exec_
 

@@ -16,17 +16,18 @@ import asyncio
 import re
 import socket
 from base64 import b64encode
-from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from procreaper import __version__
 from procreaper.checks import DEFAULT_PORTS
+from procreaper.health.escapes import one_phrase
 from procreaper.health.reasons import UnhealthyError, of_system
 from procreaper.health.tcp import connect
 
 if TYPE_CHECKING:
+    from procreaper.checks import HTTPCheck
     from procreaper.health.tls import Connection
 
 READ_SIZE = 1 << 16
@@ -42,11 +43,14 @@ STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] ([1-5][0-9][0-9])(?: .*)?", re.DOT
 UNQUOTED = "/?:@!$&'()*+,;=-._~%"
 # Interim answers, after which the final one follows. 101 is final: the connection speaks another protocol after it.
 SWITCHING_PROTOCOLS = 101
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# How much of the target of a redirect a reason shows, in characters.
+LONGEST_TARGET = 80
 
 
-async def check(url: str, accepted: Collection[int], timeout: float) -> None:
-    """Return if the status of the answer is one of `accepted` (when empty: 200 to 299), raise UnhealthyError if not."""
-    parts = urlsplit(url)
+async def check(question: HTTPCheck, timeout: float) -> None:
+    """Return if the status of the answer is one that is accepted (of none: 200 to 299), raise UnhealthyError if not."""
+    parts = urlsplit(question.url)
     port = parts.port or DEFAULT_PORTS[parts.scheme]
     host = unquote(parts.hostname or "")
     plain = Plain(await connect(host, port, timeout))
@@ -55,16 +59,21 @@ async def check(url: str, accepted: Collection[int], timeout: float) -> None:
         if parts.scheme == "https":
             from procreaper.health.tls import secure
 
-            connection = await secure(plain, host)
+            connection = await secure(plain, host, verify=question.verify, ca=question.ca)
         await connection.send(request(parts))
-        status = await _read_status(connection)
+        status, target = await _read_status(connection)
         await _read_on(connection)
     except OSError as error:
         raise UnhealthyError(of_system(error)) from error
     finally:
         plain.close()
-    if status not in accepted if accepted else not 200 <= status <= 299:
+    if status in question.status if question.status else 200 <= status <= 299:
+        return
+    if not target:
         raise UnhealthyError(f"status {status}")
+    where = one_phrase(target, LONGEST_TARGET)
+    remedy = f"add `status = {status}` to `health`, or check another path"
+    raise UnhealthyError(f"status {status}, redirects to {where}; {remedy}")
 
 
 def request(parts: SplitResult) -> bytes:
@@ -85,12 +94,17 @@ def request(parts: SplitResult) -> bytes:
 
 
 class Statuses:
-    """Reads the final status out of the bytes of an answer, which may come in any pieces."""
+    """Reads the final status out of the bytes of an answer, which may come in any pieces.
+
+    Of a redirect it also reads the header, for the `target`.
+    """
 
     def __init__(self) -> None:
         self._held = bytearray()
         self._size = 0
         self._in_header = False
+        self.redirect: int | None = None
+        self.target = ""
 
     @property
     def begun(self) -> bool:
@@ -118,12 +132,17 @@ class Statuses:
     def _take(self, line: bytes) -> int | None:
         if self._in_header:
             self._in_header = line != b""
-            return None
+            name, _, value = line.partition(b":")
+            if self.redirect is not None and name.strip().lower() == b"location":
+                self.target = value.decode("utf-8", "replace").strip()
+            return self.redirect if self.target or not self._in_header else None
         match = STATUS_LINE.fullmatch(line)
         if match is None:
             raise UnhealthyError("answered something that is not HTTP")
         status = int(match[1])
-        self._in_header = status < 200 and status != SWITCHING_PROTOCOLS
+        if status in REDIRECTS:
+            self.redirect = status
+        self._in_header = status in REDIRECTS or (status < 200 and status != SWITCHING_PROTOCOLS)
         return None if self._in_header else status
 
 
@@ -144,11 +163,13 @@ class Plain:
         return await self._loop.sock_recv(self._socket, READ_SIZE)
 
 
-async def _read_status(connection: Connection) -> int:
+async def _read_status(connection: Connection) -> tuple[int, str]:
     statuses = Statuses()
     while data := await connection.receive():
         if (status := statuses.feed(data)) is not None:
-            return status
+            return status, statuses.target
+    if statuses.redirect is not None:
+        return statuses.redirect, ""
     where = "in the middle of its answer" if statuses.begun else "without an answer"
     raise UnhealthyError(f"closed the connection {where}")
 

@@ -1,7 +1,7 @@
 """TLS through a connection, with the peer's certificate verified.
 
 Rules: the only module that imports `ssl`, which takes long to; so it is itself imported only where it is needed. The
-certificates that are trusted are the system's, as Python finds them.
+certificates that are trusted are the system's, as Python finds them, unless the check names a file of others.
 """
 
 from __future__ import annotations
@@ -12,11 +12,18 @@ from contextlib import suppress
 from functools import cache
 from typing import Protocol
 
-from procreaper.health.reasons import UnhealthyError
+from procreaper.health.reasons import UnhealthyError, of_system
 
 READ_SIZE = 1 << 16
 # What OpenSSL says of a first record that is none, up to version 3.1 and from 3.2 on.
 NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
+
+# What X509_verify_cert says where no authority that we trust has signed: X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,
+# ..._DEPTH_ZERO_SELF_SIGNED_CERT, ..._SELF_SIGNED_CERT_IN_CHAIN, ..._UNABLE_TO_GET_ISSUER_CERT_LOCALLY and
+# ..._UNABLE_TO_VERIFY_LEAF_SIGNATURE.
+UNTRUSTED = frozenset({2, 18, 19, 20, 21})
+REMEDY = "`verify = false` in `health` accepts it"
+REMEDIES = f"name the file that has signed it as `ca` in `health`; {REMEDY}"
 
 
 class Connection(Protocol):
@@ -31,12 +38,20 @@ class Connection(Protocol):
         ...
 
 
-async def secure(connection: Connection, host: str) -> Secured:
-    """Agree with the peer on keys, and verify that it is `host`; raise UnhealthyError if it cannot be shown to be."""
-    if not _context.cache_info().currsize:
-        # Reading the system's certificates takes tens of milliseconds.
-        await asyncio.to_thread(_context)
-    secured = Secured(connection, host, _context())
+async def secure(connection: Connection, host: str, *, verify: bool = True, ca: str | None = None) -> Secured:
+    """Agree with the peer on keys, and verify that it is `host`; raise UnhealthyError if it cannot be shown to be.
+
+    Without `verify` it may be any host. `ca` is a file of the certificates to trust instead of the system's.
+    """
+    if not verify or ca is not None:
+        # Not kept: the file may be another one at the next check.
+        context = _special_context(ca)
+    else:
+        if not _context.cache_info().currsize:
+            # Reading the system's certificates takes tens of milliseconds.
+            await asyncio.to_thread(_context)
+        context = _context()
+    secured = Secured(connection, host, context)
     await secured.shake_hands()
     return secured
 
@@ -95,9 +110,24 @@ def _context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
+def _special_context(ca: str | None) -> ssl.SSLContext:
+    if ca is not None:
+        try:
+            return ssl.create_default_context(cafile=ca)
+        except ssl.SSLError as error:
+            raise UnhealthyError(f"the file `{ca}` of `ca` has no certificate (PEM)") from error
+        except OSError as error:
+            raise UnhealthyError(f"the file `{ca}` of `ca` cannot be read: {of_system(error)}") from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def _explain(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid: {error.verify_message.rstrip('.')}"
+        said = error.verify_message.rstrip(".")
+        return f"its certificate is not valid: {said} ({REMEDIES if error.verify_code in UNTRUSTED else REMEDY})"
     if isinstance(error, ssl.SSLEOFError):
         return "closed the connection without an answer"
     if error.reason in NOT_TLS:
