@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from procreaper.choices import FOREMAN
 from procreaper.config import refuse_errors
+from procreaper.config.reading import read_file
 from procreaper.errors import Problem, reason_of
 
 PATH = FOREMAN
@@ -44,8 +45,7 @@ class Defaults(NamedTuple):
 def read_defaults() -> Defaults:
     """Read the file; nothing where there is no such file. Raises ConfigError for an unusable one."""
     try:
-        with open(PATH, encoding="utf-8-sig") as file:
-            lines = file.read().split("\n")
+        lines = re.split("\r\n?|\n", read_file(PATH).decode("utf-8-sig"))
     except (FileNotFoundError, IsADirectoryError):
         # foreman does not mind a directory of this name either.
         return Defaults()

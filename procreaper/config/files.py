@@ -1,7 +1,7 @@
 """The project's files: read from where they are, and put together to the process types, with all that is wrong in them.
 
-Rules: the only module that reads them. Precedence among them, highest first: `.env` files, `.reaper.toml`, Procfile.
-What only a project with a `.reaper.toml` needs is imported only where there is one.
+Rules: the only module that knows which files there are. Precedence among them, highest first: `.env` files,
+`.reaper.toml`, Procfile. What only a project with a `.reaper.toml` needs is imported only where there is one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.choices import FOREMAN, Options, check_port
+from procreaper.config.reading import read_file
 from procreaper.errors import ConfigError, Problem, reason_of
 from procreaper.planning import ProcessType
 from procreaper.procfile import NO_PROCESS, OURS, Environment, Procfile, parse_procfile
@@ -97,8 +98,7 @@ def _read_settings(options: Options) -> Settings | None:
     from procreaper.settings import parse_settings, unusable
 
     try:
-        with open(path, "rb") as file:
-            return parse_settings(file.read(), path)
+        return parse_settings(read_file(path), path)
     except (FileNotFoundError, NotADirectoryError):
         return unusable(Problem("does not exist", path, hint="create it, or name another file with --config"))
     except OSError as error:
@@ -224,8 +224,7 @@ def _read_environment(
 ) -> Environment:
     """One file, named at `place`; `environment` is what it may refer to, in the dialect that has references."""
     try:
-        with open(path, "rb") as file:
-            raw = file.read()
+        raw = read_file(path)
     except (FileNotFoundError, NotADirectoryError):
         hint = f"create it, or correct the name {place}"
         problem = Problem("does not exist, so nothing is taken from it", path, hint=hint, level="warning")
@@ -235,7 +234,7 @@ def _read_environment(
             "is a directory, so nothing is taken from it", path, hint="name a file with -e", level="warning"
         )
     except OSError as error:
-        problem = _unreadable(path, error)
+        problem = _unreadable(path, error, "-e")
     else:
         if settings is not None and settings.document.env and settings.document.env.parser == "dotenv":
             from procreaper.dotenv import parse_dotenv
@@ -253,15 +252,14 @@ def _merge(environments: Sequence[Environment]) -> dict[str, str]:
 
 def _read_procfile(path: str) -> Procfile:
     try:
-        with open(path, "rb") as file:
-            return parse_procfile(file.read(), path)
+        return parse_procfile(read_file(path), path)
     except (FileNotFoundError, NotADirectoryError):
         problem = Problem("Procfile does not exist or is not a file", path, hint=_instead_of(path))
     except IsADirectoryError:
         hint = "name a file with -f, or the directory that it is in with -d"
         problem = Problem("Procfile does not exist or is not a file: this is a directory", path, hint=hint)
     except OSError as error:
-        problem = _unreadable(path, error)
+        problem = _unreadable(path, error, "-f")
     return Procfile(path, (), (problem,))
 
 
@@ -277,4 +275,5 @@ def _instead_of(path: str) -> str:
 def _unreadable(path: str, error: OSError, option: str | None = None) -> Problem:
     reason = reason_of(error)
     where = "name another file" if option is None else f"name another file with {option}"
-    return Problem(f"cannot be read: {reason}", path, hint=f"look at its permissions, or {where}")
+    hint = f"look at its permissions, or {where}" if isinstance(error, PermissionError) else where
+    return Problem(f"cannot be read: {reason}", path, hint=hint)
