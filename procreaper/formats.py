@@ -1,8 +1,8 @@
 r"""Notices as text, the way honcho prints them: ``HH:MM:SS web.1  | line``.
 
 Rules: pure; the clock comes in as a function. What a child wrote is never decoded or changed; prefixes are put between
-its lines. There is no work per line: one `replace` puts all prefixes of a chunk in place. Only a child that has a
-terminal of its own is tamed, because it acts as if it had the screen to itself (`sequences`).
+its lines. There is no work per line: one `replace` puts all prefixes of a chunk in place. Only the output of a child
+that has a terminal of its own is filtered, because the child acts as if it had the screen to itself (`sequences`).
 
 Theory of operation. At any time one line may be *open*: flushed before its end came. The process that owns it goes on
 without a new prefix; whoever else has something to say ends it first. On a terminal a ``\r`` within a line (a progress
@@ -11,7 +11,7 @@ bar) would overwrite the prefix, so there the prefix is printed again behind it.
 
 import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol, assert_never
+from typing import TYPE_CHECKING, NamedTuple, Protocol, assert_never
 
 from procreaper.events import (
     Checked,
@@ -26,6 +26,9 @@ from procreaper.events import (
     Transition,
 )
 from procreaper.life import ABOUT_TO_START, HEALTHY, PAUSED, UNTIL_A_CHANGE
+
+if TYPE_CHECKING:
+    from procreaper.sequences import TerminalFilter
 
 SYSTEM = "system"
 TIME = "HH:MM:SS "
@@ -65,8 +68,8 @@ class TextFormat:
     """Renders notices one after the other; remembers the open line between them.
 
     `names` are all processes, in the order in which they take their colours; others may come later. `clock` gives the
-    time of day as ``HH:MM:SS`` for seconds since the epoch; `signal_name` gives ``SIGTERM`` for 15. `tamed` are the
-    names of processes that have a terminal of their own.
+    time of day as ``HH:MM:SS`` for seconds since the epoch; `signal_name` gives ``SIGTERM`` for 15. `filtered` are the
+    names of processes that have a terminal of their own; `filter_all` filters what any process writes.
     """
 
     def __init__(
@@ -76,10 +79,14 @@ class TextFormat:
         *,
         clock: Callable[[float], str],
         signal_name: Callable[[int], str],
-        tamed: Iterable[str] = (),
+        filtered: Iterable[str] = (),
+        filter_all: bool = False,
     ) -> None:
-        # What each of them wrote last, as long as nothing of it can be seen: the reset of a colour, for one.
-        self._unseen = dict.fromkeys(tamed, b"")
+        # None until the process writes something; where no child has a terminal, the filter is not even imported.
+        self._filters: dict[str, TerminalFilter | None] = dict.fromkeys(filtered)
+        self._filter_all = filter_all
+        # What a process wrote last, as long as nothing of it can be seen: the reset of a colour, for one.
+        self._unseen: dict[str, bytes] = {}
         self._style = style
         self._clock = clock
         self._signal_name = signal_name
@@ -112,8 +119,10 @@ class TextFormat:
                 # There is a message about that.
                 return b""
             case RunBegan(time=time, name=name, pid=pid, pty=pty):
-                if pty:
-                    self._unseen.setdefault(name, b"")
+                if (filter_ := self._filters.get(name)) is not None:
+                    filter_.restart()
+                elif pty:
+                    self._filters[name] = None
                 return self._say(time, f"{name} started (pid={pid})")
             case RunEnded(time=time, name=name, pid=None, reason=reason):
                 return self._say(time, f"{name} could not be started: {reason}")
@@ -135,7 +144,10 @@ class TextFormat:
 
     def finish(self) -> bytes:
         """What is to be printed last: the end of a line that is still open."""
-        return b"" if self._open is None else b"\n"
+        if self._open is None:
+            return b""
+        filter_ = self._filters.get(self._open)
+        return b"\n" if filter_ is None else filter_.finish() + b"\n"
 
     def _label(self, name: str, width: int, colour: str) -> tuple[bytes, bytes]:
         """What stands before and behind the time of day."""
@@ -171,8 +183,8 @@ class TextFormat:
         return self._lines(time, SYSTEM, text.encode(errors="surrogateescape") + b"\n")
 
     def _lines(self, time: float, name: str, data: bytes) -> bytes:
-        if name in self._unseen:
-            data = self._tamed(name, data)
+        if name in self._filters or (self._filter_all and name != SYSTEM):
+            data = self._filter(name, data)
             if not data:
                 return b""
         prefix = self._prefix(time, name)
@@ -182,7 +194,9 @@ class TextFormat:
             # After a bare carriage return the cursor stands on the old prefix.
             start = prefix if self._returned else b""
         elif self._open is not None:
-            start = b"\n" + prefix
+            # The filter of the open line closes its colours and links: a prefix without colours has no reset.
+            filter_ = self._filters.get(self._open)
+            start = b"\n" + prefix if filter_ is None else filter_.interrupt() + b"\n" + prefix
         if self._style.terminal and b"\r" in data:
             data = RETURN_WITHIN_LINE.sub(lambda _: b"\r" + prefix, data)
         if data.endswith(b"\n"):
@@ -195,12 +209,13 @@ class TextFormat:
         self._returned = self._style.terminal and data.endswith(b"\r")
         return start + (data.replace(b"\n", b"\n" + prefix) if prefix else data)
 
-    def _tamed(self, name: str, data: bytes) -> bytes:
-        # Not at the top: where no child has a terminal, nobody pays for it.
-        from procreaper.sequences import harmless, is_invisible
+    def _filter(self, name: str, data: bytes) -> bytes:
+        from procreaper.sequences import TerminalFilter, is_invisible
 
-        data = harmless(self._unseen[name] + data, within_line=self._open == name)
-        self._unseen[name] = b""
+        filter_ = self._filters.get(name)
+        if filter_ is None:
+            filter_ = self._filters[name] = TerminalFilter()
+        data = self._unseen.pop(name, b"") + filter_.feed(data)
         if self._open != name and is_invisible(data):
             # A line of which nothing can be seen is not worth beginning.
             self._unseen[name], data = data, b""

@@ -16,14 +16,14 @@ BARE = Style(prefix=False)
 SCREEN = Style(timestamps=False, terminal=True)
 
 
-def text_format(*names: str, style: Style = PLAIN, tamed: tuple[str, ...] = ()) -> TextFormat:
+def text_format(*names: str, style: Style = PLAIN, filtered: tuple[str, ...] = ()) -> TextFormat:
     def clock(seconds: float) -> str:
         return f"00:00:{int(seconds):02}"
 
     def signal_name(number: int) -> str:
         return {9: "SIGKILL", 15: "SIGTERM"}[number]
 
-    return TextFormat(names, style, clock=clock, signal_name=signal_name, tamed=tamed)
+    return TextFormat(names, style, clock=clock, signal_name=signal_name, filtered=filtered)
 
 
 def rendered(text: TextFormat, *notices: Notice) -> bytes:
@@ -165,25 +165,41 @@ def test_the_margin_is_as_wide_as_a_prefix_is_on_the_screen(style: Style, margin
 @pytest.mark.parametrize(
     ("notices", "out"),
     [
-        # Only one that has a terminal of its own is tamed.
+        # Only one that has a terminal of its own is filtered.
         ([said("a.1", b"\x1b[2Jx\n"), said("b.1", b"\x1b[2Jx\n")], b"a.1    | x\nb.1    | \x1b[2Jx\n"),
         # What cannot be seen begins no line, and comes with what follows.
         ([said("a.1", b"\x1b[?25l\x1b[0m"), said("b.1", b"x\n")], b"b.1    | x\n"),
-        ([said("a.1", b"\x1b[31m"), said("b.1", b"x\n"), said("a.1", b"y\n")], b"b.1    | x\na.1    | \x1b[31my\n"),
+        (
+            [said("a.1", b"\x1b[31m"), said("b.1", b"x\n"), said("a.1", b"y\n")],
+            b"b.1    | x\na.1    | \x1b[31my\x1b[0m\n",
+        ),
         ([said("a.1", b"\x1b[?25l"), said("a.1", b"\x1b[2J")], b""),
         # Within a line it does.
         ([said("a.1", b"half"), said("a.1", b"\x1b[0m"), said("a.1", b"\n")], b"a.1    | half\x1b[0m\n"),
         # A spinner, as node's readline draws it.
         (
             [said("a.1", b"1%"), said("a.1", b"\x1b[2K\x1b[1G2%"), said("a.1", b"\x1b[2K\x1b[1Gdone\n")],
-            b"a.1    | 1%\ra.1    | \x1b[K\ra.1    | 2%\ra.1    | \x1b[K\ra.1    | done\n",
+            b"a.1    | 1%\ra.1    | \x1b[K2%\ra.1    | \x1b[Kdone\n",
+        ),
+        # Another process ends the line, and with it the colour: no prefix resets it where there are no colours.
+        (
+            [said("a.1", b"\x1b[31;8mhalf"), said("b.1", b"x\n"), said("a.1", b"rest\n")],
+            b"a.1    | \x1b[31;8mhalf\x1b[0m\nb.1    | x\na.1    | rest\n",
+        ),
+        ([said("a.1", b"\x1b[7mhalf")], b"a.1    | \x1b[7mhalf\x1b[0m\n"),
+        # A sequence in pieces, with another process's line in between.
+        ([said("a.1", b"\x1b]0;"), said("b.1", b"x\n"), said("a.1", b"EVIL\x07y\n")], b"b.1    | x\na.1    | y\n"),
+        # What a run that was killed left unfinished swallows nothing of the next run.
+        (
+            [said("a.1", b"\x1bP"), RunBegan(0.0, "a.1", 2, pty=True), said("a.1", b"y\n")],
+            b"system | a.1 started (pid=2)\na.1    | y\n",
         ),
         # A new picture of the whole screen.
         ([said("a.1", b"one\ntwo"), said("a.1", b"\x1b[Hone\n")], b"a.1    | one\na.1    | two\na.1    | one\n"),
     ],
 )
 def test_who_has_a_terminal_does_not_get_at_the_screen(notices: list[Notice], out: bytes) -> None:
-    assert rendered(text_format("a.1", "b.1", style=SCREEN, tamed=("a.1",)), *notices) == out
+    assert rendered(text_format("a.1", "b.1", style=SCREEN, filtered=("a.1",)), *notices) == out
 
 
 pieces = st.lists(st.tuples(st.sampled_from(["a.1", "b.1"]), st.text("xy\r\n", min_size=1, max_size=6)), max_size=12)
@@ -219,6 +235,14 @@ def test_a_longer_name_that_comes_later_widens_the_prefix_of_all() -> None:
 def test_a_process_that_comes_later_is_tamed_if_it_has_a_terminal() -> None:
     text = text_format("a")
     assert rendered(text, RunBegan(0.0, "b", 1, pty=True), said("b", b"\x1b[2Jx\n")).endswith(b"b      | x\n")
+
+
+def test_all_processes_are_filtered_on_request() -> None:
+    text = TextFormat(("a",), PLAIN, clock=lambda _: "", signal_name=str, filter_all=True)
+    later = RunBegan(0.0, "b", 1, pty=False)
+    assert rendered(text, said("a", b"\x1b]0;x\x07y\n"), later, said("b", b"\x1b[2Jz\n")) == (
+        b"a      | y\nsystem | b started (pid=1)\nb      | z\n"
+    )
 
 
 def test_checks_that_go_on_after_a_pause_are_not_called_a_recovery() -> None:

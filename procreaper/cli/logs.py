@@ -113,7 +113,9 @@ class _Screen:
 
 def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitStack) -> int:
     everybody = [process for app in apps for process in app.ask(protocol.Look(0)).processes]
-    screen = _Screen(make_format(what.log_format, everybody, style))
+    # Unlike `start`, `logs` may show what a process wrote to a pipe, such as a stranger's words in an access log, to a
+    # terminal that neither the process nor the stranger could reach.
+    screen = _Screen(make_format(what.log_format, everybody, style, filter_all=style.terminal))
     followed: list[Client] = []
     tails: dict[str, RotatedLog] = {}
     for app, names in share_out(what.names, apps):

@@ -23,8 +23,11 @@ class Named(Protocol):
     def pty(self) -> bool: ...
 
 
-def make_format(log_format: str, processes: Iterable[Named], style: Style) -> Format:
-    """The format of this name, ``text`` or ``json``; the processes stand in the order in which they take colours."""
+def make_format(log_format: str, processes: Iterable[Named], style: Style, *, filter_all: bool = False) -> Format:
+    """Make the format of this name, ``text`` or ``json``; the processes take their colours in this order.
+
+    `filter_all`: filter also the output of processes that have no terminal of their own.
+    """
     if log_format == "json":
         from procreaper.records import RecordFormat
 
@@ -35,7 +38,8 @@ def make_format(log_format: str, processes: Iterable[Named], style: Style) -> Fo
         style,
         clock=_time_of_day,
         signal_name=_signal_name,
-        tamed=(process.name for process in processes if process.pty),
+        filtered=(process.name for process in processes if process.pty),
+        filter_all=filter_all,
     )
 
 

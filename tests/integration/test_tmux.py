@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
 import socket
-import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from survivors import Survivors
 
 from .driver import LIMIT, PROGRAM, Project
+from .tmux import Screen, screen_of
 
 SERVER = """
 import sys
@@ -42,52 +38,10 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
-class Screen:
-    """A tmux server of its own, whose windows are shells in the project."""
-
-    def __init__(self, project: Project, path: Path) -> None:
-        self._program = shutil.which("tmux") or pytest.skip("tmux is not installed")
-        self._socket = str(path / "tmux")
-        self._project = project
-        self.started = False
-
-    def open(self, name: str) -> None:
-        verb = ["new-window", "-t", "test:"] if self.started else ["-f", os.devnull, "new-session", "-d", "-s", "test"]
-        shell = ["-n", name, "-c", str(self._project.path), "env PS1='$ ' sh"]
-        size = [] if self.started else ["-x", "100", "-y", "30"]
-        self._run(*verb, *size, *shell)
-        self.started = True
-
-    def type(self, name: str, *keys: str) -> None:
-        self._run("send-keys", "-t", f"test:{name}", *keys)
-
-    def wait_for(self, name: str, text: str, count: int = 1) -> int:
-        """Wait until a text is on the screen so often; tmux tells nobody, so it is asked again and again."""
-        deadline = time.monotonic() + LIMIT
-        while (shown := self._run("capture-pane", "-p", "-S", "-", "-t", f"test:{name}")).count(text) < count:
-            assert time.monotonic() < deadline, f"no {text!r} in\n{shown}"
-            os.sched_yield()
-        return shown.count(text)
-
-    def close(self) -> None:
-        if self.started:
-            self._run("kill-server")
-
-    def _run(self, *arguments: str) -> str:
-        command = (self._program, "-S", self._socket, *arguments)
-        environment = {name: value for name, value in self._project.environment.items() if name != "TMUX"}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-
-
 @pytest.fixture
 def screen(project: Project, survivors: Survivors, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
-    screen = Screen(project, tmp_path_factory.mktemp("t"))
-    yield screen
-    screen.close()
-    # It does so when its command is over already.
-    deadline = time.monotonic() + LIMIT
-    while survivors.find() and time.monotonic() < deadline:
-        os.sched_yield()
+    with screen_of(project, survivors, tmp_path_factory.mktemp("t")) as screen:
+        yield screen
 
 
 def test_a_breakpoint_in_a_web_process_is_stepped_through_from_a_second_window(
