@@ -142,11 +142,6 @@ class Process(NamedTuple):
     detached: bool = False
 
     @property
-    def argv(self) -> tuple[str, ...]:
-        """What is handed to the kernel."""
-        return ("/bin/sh", "-c", self.command) if isinstance(self.command, str) else self.command
-
-    @property
     def type(self) -> str:
         """The process type: ``web`` for ``web.2``."""
         kind, dot, number = self.name.rpartition(".")

@@ -72,6 +72,8 @@ LAYERS = {
     "procreaper.choices": "rule",
     "procreaper.shell": "rule",
     "procreaper.shell_lint": "rule",
+    "procreaper.last_command": "rule",
+    "procreaper.shell_grammar": "rule",
     "procreaper.simple_commands": "rule",
     "procreaper.address": "rule",
     "procreaper.lint": "rule",
@@ -298,7 +300,7 @@ UNNEEDED = frozenset(
     {"checks", "checkup", "child.console", "child.detached", "child.roles", "cli.control", "command"}
     | {"control.protocol", "control.requests", "control.server", "diagnosis", "differences", "dotenv", "errands"}
     | {"health", "http", "needs", "output.files", "output.log", "pseudoterminal", "reaper.chores", "records"}
-    | {"reloading", "renewal", "schema", "screen", "settings", "snapshot", "status", "watch"}
+    | {"reloading", "renewal", "schema", "screen", "settings", "shell_grammar", "snapshot", "status", "watch"}
 )
 LATER = frozenset({"asyncio", "logging", "socket", "subprocess", "threading", "procreaper.reaper", "procreaper.output"})
 PROBE = """

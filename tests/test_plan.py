@@ -39,11 +39,6 @@ def test_back_off_never_waits_longer_than_the_maximum_even_at_first() -> None:
     assert Backoff(initial=60.0, maximum=30.0).wait(1) == 30.0
 
 
-def test_a_string_runs_through_the_shell_and_a_tuple_does_not() -> None:
-    assert Process("web", "exec serve | tee log").argv == ("/bin/sh", "-c", "exec serve | tee log")
-    assert Process("web", ("serve", "--port", "80")).argv == ("serve", "--port", "80")
-
-
 def test_a_process_behaves_as_under_foreman_and_honcho_unless_told_otherwise() -> None:
     process = Process("web", "serve")
     assert (process.restart, process.stop_all) == (When.NEVER, When.ALWAYS)

@@ -34,6 +34,7 @@ from procreaper.child.failure import spawn_failed
 from procreaper.child.groups import group_lives, is_held
 from procreaper.child.reader import BIG_READ, SMALL_READ, Reader
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Spawned
+from procreaper.last_command import argv_of
 from procreaper.plan import Process
 
 __all__ = ["BIG_READ", "SMALL_READ", "Child"]
@@ -110,7 +111,7 @@ class Child(asyncio.SubprocessProtocol):
         environment = self._process.env
         if self._custody is not None:
             environment = self._custody.environment(self._process.name, self._run, environment)
-        argv = self._process.argv
+        argv = argv_of(self._process.command, os.environ if environment is None else environment)
         try:
             terminal = None if self._open_terminal is None else self._open_terminal()
             if terminal is None:

@@ -32,6 +32,7 @@ from procreaper.child.register import Record, Register, UnusableRecordError
 from procreaper.errors import reason_of
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Spawned
 from procreaper.kinship import DETACHED, VARIABLE
+from procreaper.last_command import argv_of
 from procreaper.parts import put_aside
 from procreaper.plan import LogFile, Process
 
@@ -208,7 +209,7 @@ class DetachedRun:
         log = _open(process.log)
         try:
             popen = Popen(
-                (SHELL, "-c", GATE, "sh", *process.argv),
+                (SHELL, "-c", GATE, "sh", *argv_of(process.command, environment)),
                 bufsize=0,
                 stdin=PIPE,
                 stdout=log,
