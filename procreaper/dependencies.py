@@ -6,13 +6,13 @@ among them is no dependency.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import assert_never
 
 from procreaper import lifecycle
 from procreaper.events import State, with_reason
-from procreaper.life import ENDS, Lifecycle, Phase
-from procreaper.plan import Condition, reachable
+from procreaper.life import ABOUT_TO_START, ENDS, Lifecycle, Phase
+from procreaper.plan import Condition, Dependency, reachable
 
 Members = dict[str, Lifecycle]
 
@@ -26,15 +26,63 @@ def dependants(members: Members) -> dict[str, tuple[str, ...]]:
     return {name: tuple(reachable(direct, above)) for name, direct in above.items()}
 
 
-def missing(members: Members, life: Lifecycle) -> list[str]:
-    """The dependencies that are not up yet. One that ended for good is not waited for by a process that ran before."""
-    waits = []
-    for dependency in life.process.depends_on:
-        other = members.get(dependency.name)
-        if other is None or _satisfies(other, dependency.condition) or (life.has_run and other.state in ENDS):
-            continue
-        waits.append(f"{dependency.name}, which is {other.reason}" if other.settled else dependency.name)
-    return waits
+def missing(members: Members, life: Lifecycle) -> list[Lifecycle]:
+    """Find the dependencies that its next run waits for.
+
+    A process that was up waits for none: a crash or a restart must not take it down because a dependency was stopped
+    meanwhile. One that only ran before does not wait for a dependency that has ended for good.
+    """
+    if life.was_up:
+        return []
+    return [
+        other
+        for dependency in life.process.depends_on
+        if (other := members.get(dependency.name)) is not None
+        and not _satisfies(other, dependency.condition)
+        and not (life.has_run and other.state in ENDS)
+    ]
+
+
+def wait(life: Lifecycle, others: Sequence[Lifecycle]) -> Lifecycle:
+    """Say what its next run waits for: these dependencies, or none."""
+    told = [
+        f"{other.process.name}, which is {other.reason}" if other.settled else other.process.name for other in others
+    ]
+    reason = f"waiting for {', '.join(told)}" if told else ABOUT_TO_START
+    waits_for = tuple(other.process.name for other in others)
+    if (reason, waits_for) == (life.reason, life.waits_for):
+        return life
+    return life._replace(reason=reason, waits_for=waits_for)
+
+
+def restarted_together(before: Members, after: Members) -> Members:
+    """Those that were up and restart together with a dependency: they wait for it, and so start in order."""
+    anew = {name for name, life in after.items() if life.asked_anew and _is_asked_now(before.get(name), life)}
+    return {
+        name: life._replace(was_up=False)
+        for name, life in after.items()
+        if life.was_up and life.process.depends_on
+        if any(_restarts_with(life, name in anew, edge, after.get(edge.name), anew) for edge in life.process.depends_on)
+    }
+
+
+def _is_asked_now(before: Lifecycle | None, after: Lifecycle) -> bool:
+    """Its next run was asked for in this step: it was not before, and did not only wait out its back-off."""
+    if before is None:
+        return True
+    # A request forgets the retries.
+    is_retry = before.state is State.RESTARTING and after.retries > 0
+    return not (before.asked_anew or is_retry)
+
+
+def _restarts_with(
+    life: Lifecycle, is_asked_now: bool, edge: Dependency, other: Lifecycle | None, anew: Collection[str]
+) -> bool:
+    if other is None:
+        return False
+    if edge.name in anew:
+        return life.asked_anew or (life.state is State.RESTARTING and edge.restart)
+    return is_asked_now and other.asked_anew and other.state is State.STOPPING
 
 
 def lost(members: Members) -> Members:

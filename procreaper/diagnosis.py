@@ -79,7 +79,7 @@ def examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
         case Finding.UNHEALTHY:
             life = life._replace(state=State.UNHEALTHY, up_since=None)
         case Finding.HEALTHY if life.state is not State.HEALTHY:
-            life = life._replace(state=State.HEALTHY, up_since=now, came_up=True)
+            life = life._replace(state=State.HEALTHY, up_since=now, came_up=True, was_up=True)
         case Finding.HEALTHY | Finding.WAITING | Finding.DOUBTFUL:
             pass
         case _:

@@ -7,10 +7,10 @@ on what is free of circles: whoever makes a plan sees to that (`plan.find_cycle`
 Theory of operation. Every event goes to the processes that it is about; then the fleet draws the consequences of a run
 that ended for good, and *reconciles*:
 
-    restart    what has an edge that says so, to a dependency that begins anew
+    restart    what has an edge that says so, to a dependency that restarts; what restarts together starts in order
     tell       a process that is to end is told so when nothing that depends on it is ending any more
-    launch     a process that is wanted and not running, when its dependencies are up; skip it, if they never will be,
-               and have it wait again, if they begin again after all
+    launch     a process that is wanted and not running: at once, if it was up before; else when its dependencies are
+               up; skip it, if they never will be, and have it wait again, if they begin again after all
 
 So the order of stopping is planned nowhere: everything is marked as ending at once, and dependants happen to be told
 first. Only a few launches are under way at once (`LAUNCHES_AT_ONCE`), so that a hundred processes cannot keep the loop
@@ -248,7 +248,7 @@ def _reconcile(fleet: Fleet, before: Members, now: float) -> Step:
 
 
 def _restart_dependants(fleet: Fleet, before: Members) -> Step:
-    """Whose edge says `restart` follows a dependency that was up and begins anew; so do its own dependants."""
+    """Restart those whose edge says `restart` along with a dependency that was up; those that restart together wait."""
     if not fleet.dependants or fleet.shutting_down:
         return fleet, ()
     actions: tuple[Action, ...] = ()
@@ -258,7 +258,7 @@ def _restart_dependants(fleet: Fleet, before: Members) -> Step:
             changed[name], more = lifecycle.restart_along(fleet.members[name])
             actions += more
         fleet = _changed(fleet, changed)
-    return fleet, actions
+    return _changed(fleet, dependencies.restarted_together(before, fleet.members)), actions
 
 
 def _tell(fleet: Fleet, now: float) -> Step:
@@ -292,15 +292,14 @@ def _launch(fleet: Fleet, now: float) -> Step:
             continue
         if life.held_until is not None and now < life.held_until:
             continue
-        waits_for = dependencies.missing(fleet.members, life)
-        if not waits_for and free > 0:
+        others = dependencies.missing(fleet.members, life)
+        if not others and free > 0:
             changed[name], more = lifecycle.launch(life)
             actions.extend(more)
             free -= 1
             continue
-        reason = f"waiting for {', '.join(waits_for)}" if waits_for else ABOUT_TO_START
-        if reason != life.reason:
-            changed[name] = life._replace(reason=reason)
+        if (after := dependencies.wait(life, others)) is not life:
+            changed[name] = after
     return _changed(fleet, changed), tuple(actions)
 
 

@@ -45,6 +45,8 @@ class Lifecycle(NamedTuple):
     way. `came_up`: this run is, or once was, up. `attached`: somebody is at its terminal. `letting_go`: it lives on
     without us, as soon as it is there. `parting` is what it was when this run began, where it is to become something
     else, or when this run was told to end. It was once removed after `earlier_runs` runs: no number is used again.
+    `was_up`: it has been up since it was last stopped, so its next run waits for no dependency. `waits_for` are the
+    dependencies that a `pending` process waits for.
     """
 
     process: Process
@@ -79,6 +81,8 @@ class Lifecycle(NamedTuple):
     letting_go: bool = False
     parting: Process | None = None
     earlier_runs: int = 0
+    was_up: bool = False
+    waits_for: tuple[str, ...] = ()
 
     @property
     def has_run(self) -> bool:
@@ -122,6 +126,11 @@ class Lifecycle(NamedTuple):
     def begins_anew(self) -> bool:
         """Its next run has not begun and will, or it waits for what will never be: what changes does not matter."""
         return self.state in (State.PENDING, State.SKIPPED) or (self.state is State.STOPPING and self.asked_to_end)
+
+    @property
+    def asked_anew(self) -> bool:
+        """Its next run is about to come: nothing of it runs, or somebody has asked for the end of the present run."""
+        return self.wanted and (self.state is State.PENDING or (self.state is State.STOPPING and self.asked_to_end))
 
     @property
     def listens(self) -> bool:

@@ -133,6 +133,7 @@ def launch(life: Lifecycle) -> Step:
         due=None,
         change=None if watch is None or watch.run is None else life.change,
         pace=life.pace if life.held_until is None else resume(life.pace),
+        waits_for=(),
     )
     return life, (Spawn(life.process.name, run),)
 
@@ -173,6 +174,12 @@ def look_again(life: Lifecycle, checkup: Checkup, now: float) -> Step:
     return after, (*_cancelled(life, after, None), *actions)
 
 
+def begin_running(life: Lifecycle, since: float) -> Lifecycle:
+    """It runs, and no check says more; a oneshot is up only once it has completed."""
+    was_up = life.was_up or not life.process.oneshot
+    return life._replace(state=State.RUNNING, reason="running", up_since=since, came_up=True, was_up=was_up)
+
+
 def skip(life: Lifecycle, reason: str) -> Lifecycle:
     """What it waits for will never be: it is not started."""
     return life._replace(state=State.SKIPPED, reason=reason, wanted=False, end=State.SKIPPED)
@@ -184,8 +191,8 @@ def revive(life: Lifecycle) -> Lifecycle:
 
 
 def restart_along(life: Lifecycle) -> Step:
-    """Restart it because what it depends on begins anew; that is no reason to forget how often its files changed."""
-    after = restart(life, RestartReason.DEPENDENCY)
+    """Restart it because a dependency restarts, and have it wait for that; its pace stays."""
+    after = restart(life, RestartReason.DEPENDENCY)._replace(was_up=False)
     return after, _cancelled(life, after, None)
 
 
@@ -202,7 +209,7 @@ def _learn(
             if life.asked_to_end:
                 return _kill(life, now) if life.killed else (life, ())
             if life.process.health is None:
-                return life._replace(state=State.RUNNING, reason="running", up_since=now, came_up=True), ()
+                return begin_running(life, now), ()
             return _diagnose(life, fact, now)
         case SpawnFailed(), Phase.SPAWNING:
             life = life._replace(exit=Exit(code=fact.code))
@@ -291,7 +298,7 @@ def _dismiss(life: Lifecycle) -> Step:
     actions = (CancelPreparation(life.process.name),) if life.preparing else ()
     life = _stop(life)
     reason = life.reason.removesuffix(UNTIL_A_CHANGE)
-    return life._replace(reason=reason, dismissed=True, change=None, preparing=False), actions
+    return life._replace(reason=reason, dismissed=True, change=None, preparing=False, was_up=False), actions
 
 
 def _may_live_on(life: Lifecycle) -> bool:

@@ -6,6 +6,7 @@ second terminal.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple, Protocol, assert_never
 
@@ -16,6 +17,7 @@ from procreaper.status import ENDED
 # it may be about to fail, and with one, somebody else may have answered who holds its port.
 CONFIRMED_AFTER = 0.3
 UNCONFIRMED = (State.RUNNING, State.HEALTHY)
+NOTHING_ASKED: Mapping[str, int] = {}
 
 
 class Confirmation:
@@ -58,6 +60,10 @@ class Observed(Protocol):
     def out_of_reach(self) -> bool:
         """Whether it is still there after SIGKILL."""
 
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """The dependencies that it waits for, while it is pending."""
+
 
 class Goal(Enum):
     """What is waited for."""
@@ -70,10 +76,14 @@ class Goal(Enum):
 
 
 class Outcome(NamedTuple):
-    """It is `reached`, or there is an `obstacle` in words; while it has neither, it is still to come."""
+    """It is `reached`, or there is an `obstacle` in words; while it has neither, it is still to come.
+
+    `blocker` is the dependency that the process waits for, where that is the obstacle.
+    """
 
     reached: bool = False
     obstacle: str | None = None
+    blocker: str | None = None
 
     @property
     def pending(self) -> bool:
@@ -104,6 +114,30 @@ def find(goal: Goal, run: int, seen: Observed | None) -> Outcome:
             return PENDING
         case _:
             assert_never(goal)
+
+
+def find_blocker(
+    name: str, processes: Mapping[str, Observed], asked: Mapping[str, int] = NOTHING_ASKED
+) -> Outcome | None:
+    """Why this process cannot come up: a dependency that it waits for is not about to come up itself.
+
+    None while all of them may. `asked` has the run in which a request found each process that it was about: a retry of
+    an earlier run is no obstacle.
+    """
+    process = processes.get(name)
+    if process is None or process.state != State.PENDING:
+        return None
+    for other_name in process.waits_for:
+        other = processes.get(other_name)
+        if other is None:
+            continue
+        fails = other.state == State.RESTARTING and other.run > asked.get(other_name, -1)
+        if other.state in ENDED or other.state == State.UNHEALTHY or fails:
+            reason = with_reason(other.state, other.reason)
+            return Outcome(obstacle=f"it waits for {other_name}, which is {reason}", blocker=other_name)
+        if (deeper := find_blocker(other_name, processes, asked)) is not None:
+            return deeper._replace(obstacle=f"it waits for {other_name}: {deeper.obstacle}")
+    return None
 
 
 def _gone(goal: Goal, run: int, seen: Observed | None) -> Outcome:

@@ -39,7 +39,7 @@ def judge(
         retries = 0
     life = life._replace(verdict=verdict, retries=retries, cause=cause, succeeded=success, because=because)
     if success and process.restart is not When.ALWAYS:
-        return life._replace(end=State.COMPLETED, wanted=False)
+        return life._replace(end=State.COMPLETED, wanted=False, was_up=True)
     if not success and not retry_can_help:
         return life._replace(end=State.FAILED, wanted=False)
     if not process.restart.applies(success=success):

@@ -20,7 +20,7 @@ from procreaper.dependencies import Members
 from procreaper.differences import needs_restart
 from procreaper.events import Action, CancelCheck, CancelPreparation, Restart, Start, State, Stop
 from procreaper.life import ENDS, Lifecycle, Phase
-from procreaper.lifecycle import Step
+from procreaper.lifecycle import Step, begin_running
 from procreaper.plan import Plan, Process
 from procreaper.policy import end_reason
 
@@ -77,6 +77,9 @@ def _take_over(life: Lifecycle, process: Process, now: float) -> Step:
         return life, ()
     if needs_restart(before, process):
         life, cancelled = _follow_other_files(_become(life, process), before, now)
+        if not set(process.depends_on) <= set(before.depends_on):
+            # The new run is the first that needs them.
+            life = life._replace(was_up=False)
         if life.dismissed or not life.asked:
             return life, cancelled
         life, actions = lifecycle.step(life, Restart((process.name,)), now)
@@ -117,7 +120,7 @@ def _check_otherwise(life: Lifecycle, now: float) -> Step:
         actions = (CancelCheck(name, run),)
     if health is None:
         since = now if life.up_since is None else life.up_since
-        life = life._replace(state=State.RUNNING, reason="running", checkup=None, up_since=since, came_up=True)
+        life = begin_running(life, since)._replace(checkup=None)
         return life, actions
     begun = health_rules.renew(health, checkup, now, paused=life.attached)
     life = life._replace(state=State.STARTING, up_since=None, checkup=begun)

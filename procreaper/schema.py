@@ -347,7 +347,8 @@ class ProcessSettings(Struct, forbid_unknown_fields=True):
         | dict[str, Condition | DependencySettings]
         | UnsetType,
         Meta(
-            description="What must be up before this process starts: types, instances such as `web.1`, or groups.",
+            description="What must be up before this process starts: types, instances such as `web.1`, or groups. "
+            "A process that was up starts again without them.",
             examples=[["db"], {"db": "healthy", "migrate": {"condition": "completed", "restart": True}}],
             extra={"also": ("depends", "dependencies", "deps", "after", "requires", "needs")},
         ),

@@ -38,4 +38,5 @@ def take(life: Lifecycle, started_at: float | None) -> Status:
         exit_code=None if end is None or not end.known else end.status,
         up=life.state is State.COMPLETED or life.state in UP[life.process.up],
         out_of_reach=life.out_of_reach,
+        waits_for=life.waits_for if life.state is State.PENDING else (),
     )

@@ -26,6 +26,7 @@ class Status(NamedTuple):
     None where none runs; `exit_code` how the last one ended (128+n for a signal), None while one runs or before the
     first. `up`: it is as it should be, that is completed (a oneshot, or one that has ended well), healthy if it
     has a health check, else running. `out_of_reach`: it is still there after SIGKILL.
+    `waits_for` are the dependencies that a `pending` process waits for.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Status(NamedTuple):
     exit_code: int | None
     up: bool
     out_of_reach: bool = False
+    waits_for: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:

@@ -109,6 +109,7 @@ class Page:
         "code",
         "dismissed",
         "ending",
+        "established",
         "ever_asked",
         "failures",
         "free",
@@ -154,6 +155,8 @@ class Page:
         self.changed_first = self.changed_last = 0.0
         # Has it had a run since it came? Is it not in the plan any more? Does it live on without us?
         self.ran = self.leaving = self.free = False
+        # Has it been up since it was last stopped, and restarted together with no dependency since?
+        self.established = False
         # What its run is to be ended as, if not as what it is now; and the earliest moment at which it may be killed.
         self.parting: Process | None = None
         self.kill_at = 0.0
@@ -170,6 +173,8 @@ class Page:
         self.log_seen = health is None or health.log is None
         self.begin_checks(now)
         self.up_at = now if health is None else None
+        if health is None and not self.ending and not self.process.oneshot:
+            self.established = True
 
     def begin_checks(self, now: float) -> None:
         health = self.process.health
@@ -219,7 +224,7 @@ class Page:
         self.ending, self.again, self.up_at, self.limit = True, False, None, None
         self.code = 0 if success else code
         if success and process.restart is not When.ALWAYS:
-            self.outcome = COMPLETED
+            self.outcome, self.established = COMPLETED, True
         elif not (
             (success or hope)
             and process.restart.applies(success=success)
@@ -373,6 +378,8 @@ class Books:
         ):
             page.become(process, life.phase)
             page.follow(old, life, now)
+            if any(edge not in old.depends_on for edge in process.depends_on):
+                page.established = False
             self.reloads.add("restarted" if page.ever_asked and not page.dismissed else "still")
             if page.ever_asked and not page.dismissed:
                 page.suspended = False
@@ -391,10 +398,11 @@ class Books:
         page.begin_checks(now)
         if process.health is None:
             page.up_at = now if up_at is None else up_at
+            page.established = page.established or not process.oneshot
         else:
             page.log_seen = process.health.log is None or (old.health is not None and log_seen)
             if page.log_seen and process.health.check is None:
-                page.passed, page.limit, page.up_at = True, None, now
+                page.passed, page.limit, page.up_at, page.established = True, None, now, True
 
     def _detach(self, page: Page, life: Lifecycle, now: float) -> None:
         page.attached = False
@@ -427,7 +435,7 @@ class Books:
             page.ask_to_end(again=True)
 
     def _stop(self, page: Page, life: Lifecycle) -> None:
-        page.allowed = page.asked = page.changed = page.prepared = False
+        page.allowed = page.asked = page.changed = page.prepared = page.established = False
         page.dismissed = True
         if life.phase is NONE:
             return
@@ -470,7 +478,7 @@ class Books:
         if succeeded:
             if not page.passed or page.failures >= health.retries:
                 page.up_at = now
-            page.passed, page.failures, page.limit = True, 0, None
+            page.passed, page.failures, page.limit, page.established = True, 0, None, True
         elif page.passed and isinstance(event, CheckFinished) and not event.skipped and page.paused_at is None:
             page.failures += 1
             if page.failures >= health.retries:
@@ -501,6 +509,8 @@ class Books:
         for name in changed:
             if new[name].asked_to_end and not old[name].asked_to_end and not after.shutting_down:
                 self._check_follower(name, event, old, new)
+        if not after.shutting_down:
+            self._note_restarts_together(event, old, new)
         if isinstance(event, ChildExited | GroupEnded | SpawnFailed):
             self._check_end(event, old, new, now)
         self._check_app(before, event, after, old)
@@ -559,6 +569,29 @@ class Books:
             return
         assert self._follows(name, old, new), "asked to end, and nobody asked"
         self._ask(self.pages[name], old[name], restart=True)
+        self.pages[name].established = False
+
+    def _note_restarts_together(self, event: Event, old: Mapping[str, Lifecycle], new: Mapping[str, Lifecycle]) -> None:
+        """A process and its dependency that restart together start in order."""
+
+        def is_asked(life: Lifecycle) -> bool:
+            return life.wanted and (life.state is PENDING or (life.state is STOPPING and life.asked_to_end))
+
+        def is_asked_now(name: str) -> bool:
+            launched = new[name].phase is SPAWNING and new[name].run > old[name].run
+            retried = isinstance(event, Tick) and old[name].state is RESTARTING and not self.pages[name].asked
+            return (is_asked(new[name]) or launched) and not is_asked(old[name]) and not retried
+
+        now = {name for name in new if is_asked_now(name)}
+        for name, life in new.items():
+            for edge in self.pages[name].process.depends_on:
+                if edge.name in now:
+                    waits = name in now or is_asked(life) or (life.state is RESTARTING and edge.restart)
+                else:
+                    other = new.get(edge.name)
+                    waits = name in now and other is not None and other.state is STOPPING and is_asked(other)
+                if waits:
+                    self.pages[name].established = False
 
     def _check_announcement(
         self,
@@ -733,9 +766,8 @@ class Books:
         assert page.allowed, "a launch after a stop"
         for edge in page.process.depends_on:
             other = after.members[edge.name]
-            assert _is_up(other, edge.condition) or (page.ran and other.state in ENDS), (
-                f"launched before {edge.name} was up"
-            )
+            no_need = page.established or (page.ran and other.state in ENDS)
+            assert no_need or _is_up(other, edge.condition), f"launched before {edge.name} was up"
         if not page.asked:
             assert page.outcome is RESTARTING, "a launch that nobody asked for"
             assert now >= page.retry_at, "a retry without its wait"
@@ -870,7 +902,7 @@ class Books:
             return
         for edge in life.process.depends_on:
             other = members[edge.name]
-            if not _is_up(other, edge.condition):
+            if not (self.pages[life.process.name].established or _is_up(other, edge.condition)):
                 assert self.pages[life.process.name].ran or other.state not in ENDS, "waits for a lost cause"
                 if other.state not in ENDS:
                     missing.append(edge.name + (f", which is {other.reason}" if other.state is STOPPED else ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from procreaper.cli.act import Waiting
+from procreaper.cli.act import TOLD_AFTER, Waiting
 from procreaper.control.protocol import Process, RemovedNotice, StatusNotice
 from procreaper.outcome import CONFIRMED_AFTER, Goal
 
@@ -60,3 +60,39 @@ def test_what_is_removed_has_gone() -> None:
 def test_a_reason_that_begins_with_the_state_is_not_said_twice() -> None:
     stopping = msgspec.structs.replace(process("stopping", up=False), reason="stopping")
     assert Waiting({"web.1": (Goal.STOPPED, 2)}, [stopping]).progress() == "web.1 stopping"
+
+
+def pending(name: str, *waits_for: str) -> Process:
+    return Process(name, "web", "pending", "waiting", 1, None, 0, 0, 0.0, None, None, False, waits_for=waits_for)
+
+
+def dependency(state: str, reason: str, run: int = 1) -> Process:
+    return Process("db.1", "db", state, reason, run, None, 0, 0, 0.0, None, None, False)
+
+
+@pytest.mark.parametrize("goal", [Goal.UP, Goal.RESTARTED])
+def test_what_waits_for_a_stopped_dependency_is_not_waited_for(goal: Goal) -> None:
+    waiting = Waiting({"web.1": (goal, 1)}, [pending("web.1", "db.1"), dependency("stopped", "stopped")])
+    assert waiting.look(0.0) == ["web.1"]
+    assert waiting.outcomes["web.1"].obstacle == "it waits for db.1, which is stopped"
+    assert waiting.remedy("web.1") == "it starts as soon as db.1 is up; `procreaper up db.1` starts that"
+
+
+def test_neither_is_what_waits_for_one_that_was_given_up_itself() -> None:
+    goals = {"db.1": (Goal.UP, 1), "web.1": (Goal.UP, 1)}
+    waiting = Waiting(goals, [pending("web.1", "db.1"), dependency("starting", "waiting for its check")])
+    assert waiting.look(0.0) == []
+    waiting.take(told(dependency("restarting", "not healthy within 1 s; retry 1 in 2.0 s", run=2)))
+    assert waiting.look(0.0) == ["db.1", "web.1"]
+    assert waiting.remedy("web.1").endswith("`procreaper logs db.1` shows what that wrote")
+
+
+def test_a_long_wait_for_a_dependency_is_told_once() -> None:
+    waiting = Waiting({"web.1": (Goal.UP, 1)}, [pending("web.1", "db.1"), dependency("starting", "waiting for it")])
+    waiting.look(10.0)
+    assert waiting.deadline == 10.0 + TOLD_AFTER
+    assert waiting.long_waits() == []
+    waiting.look(10.0 + TOLD_AFTER)
+    assert waiting.long_waits() == ["web.1 waits for db.1, which is starting: waiting for it"]
+    waiting.look(20.0)
+    assert (waiting.long_waits(), waiting.deadline) == ([], None)

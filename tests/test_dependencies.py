@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from app import (
     HEALTH,
@@ -20,7 +22,7 @@ from app import (
 from procreaper.events import RunCheck, SendSignal, Shutdown, Spawn, Start, State
 from procreaper.fleet import LAUNCHES_AT_ONCE
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.plan import Dependency, Process, When
+from procreaper.plan import Dependency, Process, Watch, When
 
 
 class TestWaiting:
@@ -107,6 +109,117 @@ class TestWaiting:
         assert app.stop("web") == ()
         assert app.spawned("db") == ()
         assert app.states == {"db": "running", "web": "stopped"}
+
+
+STUBBORN = process("db", health=HEALTH, restart=When.ALWAYS)
+
+
+def web_up_and_db_stopped(**fields: Any) -> App:
+    app = App(process("db"), process("web", "db", **fields)).start()
+    app.stop("db")
+    app.exited("db", -SIGTERM)
+    return app
+
+
+class TestAfterTheFirstTime:
+    """A process that was up starts again without its dependencies; what is not up waits for them."""
+
+    def test_a_restart_waits_for_no_dependency_that_was_stopped(self) -> None:
+        app = web_up_and_db_stopped()
+        app.restart("web")
+        assert spawns(app.exited("web", -SIGTERM)) == ["web"]
+
+    def test_neither_does_a_retry_after_a_crash(self) -> None:
+        app = web_up_and_db_stopped(restart=When.ALWAYS)
+        app.exited("web", 1)
+        assert spawns(app.tick(2.0)) == ["web"]
+
+    def test_nor_one_of_which_the_files_have_changed(self) -> None:
+        app = web_up_and_db_stopped(watch=Watch("/", ("app",), debounce=0.1))
+        app.changed("web")
+        app.tick(app.now + 0.1)
+        assert spawns(app.exited("web", -SIGTERM)) == ["web"]
+
+    def test_nor_one_with_new_settings(self) -> None:
+        app = web_up_and_db_stopped()
+        app.reload(process("db"), process("web", "db")._replace(command="another"))
+        assert spawns(app.exited("web", -SIGTERM)) == ["web"]
+
+    def test_nor_one_that_failed_for_good_and_is_started_again(self) -> None:
+        app = web_up_and_db_stopped(stop_all=When.NEVER)
+        app.exited("web", 1)
+        assert spawns(app.restart("web")) == ["web"]
+
+    def test_the_condition_does_not_matter_either(self) -> None:
+        app = App(STUBBORN, process("web", healthy("db"))).start()
+        assert spawns(app.checked("db")) == ["web"]
+        app.answer()
+        app.exited("db", 1)
+        app.restart("web")
+        assert spawns(app.exited("web", -SIGTERM)) == ["web"]
+
+    def test_one_that_never_came_up_waits(self) -> None:
+        app = App(process("db"), process("web", "db", health=HEALTH, restart=When.ALWAYS)).start()
+        app.stop("db")
+        app.exited("db", -SIGTERM)
+        app.exited("web", 1)
+        assert app.tick(2.0) == ()
+        assert app.reason("web") == "waiting for db, which is stopped"
+        assert app.fleet.members["web"].waits_for == ("db",)
+
+    def test_a_oneshot_has_been_up_once_it_has_completed(self) -> None:
+        app = App(process("db"), process("migrate", "db", oneshot=True, restart=When.ON_FAILURE, stop_all=When.NEVER))
+        app.start()
+        app.stop("db")
+        app.exited("db", -SIGTERM)
+        app.exited("migrate", 1)
+        assert app.tick(2.0) == ()
+        app.start("db")
+        app.exited("migrate", 0)
+        app.stop("db")
+        app.exited("db", -SIGTERM)
+        assert spawns(app.restart("migrate")) == ["migrate"]
+
+    def test_one_that_was_stopped_waits_when_it_is_started_again(self) -> None:
+        app = web_up_and_db_stopped()
+        app.stop("web")
+        app.exited("web", -SIGTERM)
+        assert app.restart("web") == ()
+        assert app.reason("web") == "waiting for db, which is stopped"
+
+    def test_what_restarts_together_starts_in_order(self) -> None:
+        app = App(process("db", health=HEALTH), process("web", healthy("db"))).start()
+        app.checked("db")
+        app.answer()
+        app.restart("db", "web")
+        assert signals(app.exited("web", -SIGTERM)) == {"db": SIGTERM}
+        assert spawns(app.exited("db", -SIGTERM)) == ["db"]
+        app.answer()
+        assert spawns(app.checked("db")) == ["web"]
+
+    def test_so_does_what_the_same_files_restart(self) -> None:
+        watch = Watch("/", ("app",), debounce=0.1)
+        app = App(process("db", watch=watch), process("web", "db", watch=watch)).start()
+        app.changed("db", "web")
+        app.tick(app.now + 0.1)
+        app.exited("web", -SIGTERM)
+        assert spawns(app.exited("db", -SIGTERM)) == ["db"]
+        assert spawns(app.spawned("db")) == ["web"]
+
+    @pytest.mark.parametrize("order", [("db", "web"), ("web", "db")])
+    def test_a_restart_waits_for_a_dependency_whose_restart_is_under_way(self, order: tuple[str, str]) -> None:
+        app = App(process("db"), process("web", "db")).start()
+        for name in order:
+            app.restart(name)
+        assert spawns(tuple(a for a in app.exited("web", -SIGTERM) if isinstance(a, Spawn))) == []
+        assert spawns(app.exited("db", -SIGTERM)) == ["db"]
+        assert spawns(app.spawned("db")) == ["web"]
+
+    def test_a_new_dependency_is_waited_for_by_the_first_run_that_needs_it(self) -> None:
+        app = App(process("db"), process("web")).start("web")
+        app.reload(process("db"), process("web", "db")._replace(command="another"), names=("web",))
+        assert app.exited("web", -SIGTERM) == ()
+        assert app.reason("web") == "waiting for db, which is not started"
 
 
 class TestLostCauses:

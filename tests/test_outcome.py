@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from procreaper.events import State
-from procreaper.outcome import CONFIRMED_AFTER, PENDING, REACHED, Confirmation, Goal, Outcome, find
+from procreaper.outcome import CONFIRMED_AFTER, PENDING, REACHED, Confirmation, Goal, Outcome, find, find_blocker
 
 
 class Process(NamedTuple):
@@ -14,6 +14,7 @@ class Process(NamedTuple):
     up: bool = False
     reason: str = "because"
     out_of_reach: bool = False
+    waits_for: tuple[str, ...] = ()
 
 
 RUNNING = Process(State.RUNNING, run=1, up=True)
@@ -77,6 +78,49 @@ def test_to_wait_for_what_is_unhealthy_and_is_left_so_would_be_for_ever() -> Non
 
 def test_what_is_removed_meanwhile_never_comes_up() -> None:
     assert find(Goal.RESTARTED, 1, None).obstacle == "it has been removed"
+
+
+@pytest.mark.parametrize(
+    ("db", "obstacle"),
+    [
+        (Process(State.STOPPED, reason="stopped"), "it waits for db, which is stopped"),
+        (Process(State.FAILED, reason="exited with code 1"), "it waits for db, which is failed: exited with code 1"),
+        (Process(State.RESTARTING, run=2), "it waits for db, which is restarting: because"),
+        (Process(State.UNHEALTHY), "it waits for db, which is unhealthy: because"),
+        (Process(State.RESTARTING, run=1), None),
+        (Process(State.STARTING), None),
+        (Process(State.STOPPING), None),
+        (Process(State.PENDING), None),
+        (None, None),
+    ],
+)
+def test_what_waits_for_a_dependency_that_does_not_come_up_has_an_obstacle(
+    db: Process | None, obstacle: str | None
+) -> None:
+    processes = {"web": Process(State.PENDING, waits_for=("db",))} | ({} if db is None else {"db": db})
+    found = find_blocker("web", processes, {"web": 1, "db": 1})
+    assert found == (None if obstacle is None else Outcome(obstacle=obstacle, blocker="db"))
+
+
+def test_a_retry_is_an_obstacle_where_the_dependency_was_not_asked_for() -> None:
+    processes = {"web": Process(State.PENDING, waits_for=("db",)), "db": Process(State.RESTARTING, run=1)}
+    assert find_blocker("web", processes, {"web": 1}) is not None
+
+
+def test_the_obstacle_may_be_far_away() -> None:
+    processes = {
+        "web": Process(State.PENDING, waits_for=("api",)),
+        "api": Process(State.PENDING, waits_for=("db",)),
+        "db": Process(State.STOPPED, reason="stopped"),
+    }
+    expected = Outcome(obstacle="it waits for api: it waits for db, which is stopped", blocker="db")
+    assert find_blocker("web", processes) == expected
+
+
+def test_what_waits_for_nothing_has_none() -> None:
+    assert (
+        find_blocker("web", {"web": Process(State.STARTING, waits_for=("db",)), "db": Process(State.STOPPED)}) is None
+    )
 
 
 @pytest.mark.parametrize("state", [State.STOPPED, State.COMPLETED, State.FAILED, State.SKIPPED])

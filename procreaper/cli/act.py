@@ -19,8 +19,8 @@ from procreaper.cli.statuses import FAILED, INTERRUPTED, USAGE_ERROR
 from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError, RefusedError
 from procreaper.errors import Problem, ProcreaperError
-from procreaper.events import with_reason
-from procreaper.outcome import Confirmation, Goal, Outcome, find
+from procreaper.events import State, with_reason
+from procreaper.outcome import Confirmation, Goal, Outcome, find, find_blocker
 
 DONE = {Goal.UP: "is up", Goal.RESTARTED: "restarted", Goal.STOPPED: "stopped", Goal.REMOVED: "removed"}
 NOT_DONE = {
@@ -29,6 +29,8 @@ NOT_DONE = {
     Goal.STOPPED: "is not stopped",
     Goal.REMOVED: "is not removed",
 }
+# A process that waits for its dependencies for longer than this, in seconds, is named.
+TOLD_AFTER = 2.0
 ALREADY = {Goal.UP: "is up already", Goal.STOPPED: "was not running"}
 
 
@@ -147,6 +149,9 @@ def _wait(app: Client, waiting: Waiting) -> int:
                 for name in waiting.look(time.monotonic()):
                     progress.clear()
                     _tell(waiting, name)
+                for text in waiting.long_waits():
+                    progress.clear()
+                    say(text)
                 if not waiting.left:
                     break
                 progress.show(waiting.progress())
@@ -189,11 +194,11 @@ def _take(waiting: Waiting, notices: Iterable[protocol.AnyNotice]) -> None:
 
 
 def _tell(waiting: Waiting, name: str) -> None:
-    text = waiting.describe(name)
-    if waiting.outcomes[name].obstacle is None:
+    text, outcome = waiting.describe(name), waiting.outcomes[name]
+    if outcome.obstacle is None:
         say(text)
-    else:
-        complain(str(Problem(text, hint=f"`procreaper logs {name}` shows what it wrote")))
+        return
+    complain(str(Problem(text, hint=waiting.remedy(name))))
 
 
 class Waiting:
@@ -203,6 +208,10 @@ class Waiting:
         self._goals = goals
         self._processes = {process.name: process for process in processes}
         self._confirmation = Confirmation()
+        # Since when each process waits for its dependencies, those of which that was told, and what is to be told.
+        self._waits_since: dict[str, float] = {}
+        self._told: set[str] = set()
+        self._long_waits: list[str] = []
         # When to look again though nothing has happened; None: never.
         self.deadline: float | None = None
         self.outcomes: dict[str, Outcome] = {}
@@ -223,6 +232,7 @@ class Waiting:
     def look(self, now: float) -> list[str]:
         """Those of which the outcome is known now, and was not before; `now` in seconds of any clock."""
         found, deadlines = [], []
+        runs = {name: run for name, (_, run) in self._goals.items()}
         for name in self.left:
             goal, run = self._goals[name]
             process = self._processes.get(name)
@@ -232,11 +242,32 @@ class Waiting:
                 if due is not None:
                     deadlines.append(due)
                     continue
+            if outcome.pending and goal in (Goal.UP, Goal.RESTARTED):
+                outcome = find_blocker(name, self._processes, runs) or outcome
             if not outcome.pending:
                 self.outcomes[name] = outcome
                 found.append(name)
+            elif process is not None and process.waits_for and name not in self._told:
+                since = self._waits_since.setdefault(name, now)
+                if now < since + TOLD_AFTER:
+                    deadlines.append(since + TOLD_AFTER)
+                else:
+                    self._told.add(name)
+                    self._long_waits.append(self._describe_wait(process))
         self.deadline = min(deadlines, default=None)
         return found
+
+    def long_waits(self) -> list[str]:
+        """One line about each process that has waited for its dependencies for long; each is told once."""
+        told, self._long_waits = self._long_waits, []
+        return told
+
+    def _describe_wait(self, process: protocol.Process) -> str:
+        others = []
+        for name in process.waits_for:
+            other = self._processes.get(name)
+            others.append(name if other is None else f"{name}, which is {with_reason(other.state, other.reason)}")
+        return f"{process.name} waits for {'; '.join(others)}"
 
     def describe(self, name: str) -> str:
         """One line for people about the outcome."""
@@ -250,6 +281,16 @@ class Waiting:
         if process.state == "completed":
             return f"{name} completed"
         return f"{name} {DONE[goal]} (pid {process.pid})" if process.pid is not None else f"{name} {DONE[goal]}"
+
+    def remedy(self, name: str) -> str:
+        """What to do about an obstacle."""
+        blocker = self.outcomes[name].blocker
+        if blocker is None:
+            return f"`procreaper logs {name}` shows what it wrote"
+        other = self._processes.get(blocker)
+        if other is not None and other.state == State.STOPPED:
+            return f"it starts as soon as {blocker} is up; `procreaper up {blocker}` starts that"
+        return f"it starts as soon as {blocker} is up; `procreaper logs {blocker}` shows what that wrote"
 
     def progress(self) -> str:
         """One line about those that are left."""

@@ -151,6 +151,7 @@ class Process(Struct, frozen=True):
     pty: bool = False
     log: str | None = None
     detached: bool = False
+    waits_for: tuple[str, ...] = ()
 
 
 class Processes(Struct, frozen=True):

@@ -34,6 +34,7 @@ def view_process(status: Status, process: Process) -> protocol.Process:
         pty=process.pty,
         log=None if process.log is None else readable(process.log.path),
         detached=process.detached,
+        waits_for=tuple(map(readable, status.waits_for)),
     )
 
 
