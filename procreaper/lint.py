@@ -45,6 +45,9 @@ SIDE_COMMANDS = (
     ("stop", "command"),
     ("watch", "run"),
 )
+# Heroku runs this type once for each deployment, before the others.
+RELEASE = "release"
+ONESHOT = "in `.reaper.toml`, `oneshot = true` lets it end, and `autostart = false` keeps it from starting"
 LOG_HINT = "name a file in a directory that you may write to"
 
 
@@ -94,6 +97,7 @@ class Linter:
                 self._lint_watch(kind)
             for process in by_type.get(kind.name, ())[:1]:
                 places += self._commands(kind, process)
+                self._lint_release(kind, process)
                 self._lint_log(kind, process)
                 self._lint_health(kind, process)
         self._lint_commands(places)
@@ -175,6 +179,11 @@ class Linter:
             if name not in command.env:
                 hint = f"set it in a .env file, or write `${{{name}:-}}` if it may be empty"
                 self.warn(kind, f"`{kind.name}` uses `${name}`, which is not set", hint)
+
+    def _lint_release(self, kind: ProcessType, process: Process) -> None:
+        if kind.name == RELEASE and not process.oneshot and (kind.supervision is None or kind.supervision.autostart):
+            message = f"`{RELEASE}` is Heroku's release phase, but here it starts with the others and ends the app"
+            self.warn(kind, message, f"`procreaper start -x {RELEASE}` leaves it out; {ONESHOT}")
 
     def _lint_log(self, kind: ProcessType, process: Process) -> None:
         reason = None if process.log is None else self._look.refuses(process.log.path)
