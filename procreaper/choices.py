@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from procreaper.errors import Level, Problem
-from procreaper.plan import HIGHEST_PORT, MOST_PROCESSES
+from procreaper.plan import HIGHEST_PORT, MOST_PROCESSES, Process
 from procreaper.planning import Choices, outdated
 from procreaper.procfile import Environment
 from procreaper.suggest import did_you_mean
@@ -175,13 +175,26 @@ def check_port(environments: Sequence[Environment]) -> list[Problem]:
     return []
 
 
-def check_ports(ports: Iterable[tuple[str, str]]) -> list[Problem]:
-    """A warning for the first PORT that is none: honcho hands out such numbers, and not every process uses its own."""
-    for name, port in ports:
-        if int(port) > HIGHEST_PORT:
-            message = f"PORT of `{name}` is {port}, but ports end at {HIGHEST_PORT}"
-            return [Problem(message, hint="begin lower with `-p`, or run fewer processes", level="warning")]
-    return []
+def check_ports(processes: Iterable[Process]) -> list[Problem]:
+    """Warn of the first PORT that is no port, and of the first that two processes were given by their settings.
+
+    honcho hands out such numbers too, and not every process uses its own.
+    """
+    problems: list[Problem] = []
+    names: dict[int, str] = {}
+    beyond = twice = False
+    for process in processes:
+        port = int((process.env or {})["PORT"])
+        if port > HIGHEST_PORT and not beyond:
+            beyond = True
+            message = f"PORT of `{process.name}` is {port}, but ports end at {HIGHEST_PORT}"
+            how = "begin lower with `-p`" if process.port is None else "choose a lower `port`"
+            problems.append(Problem(message, hint=f"{how}, or run fewer processes", level="warning"))
+        if process.port is not None and names.setdefault(port, process.name) != process.name and not twice:
+            twice = True
+            message = f"`{names[port]}` and `{process.name}` both have port {port}"
+            problems.append(Problem(message, hint="choose another `port` for one of them", level="warning"))
+    return problems
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ from procreaper.suggest import enumerate_words
 from procreaper.supervision import KINDS
 from procreaper.variables import UnsetVariableError, substitute
 
+# Of a port.
+MOST_DIGITS = 5
 DURATIONS = ("interval", "timeout", "start_interval", "start_timeout")
 LoadCheck = Callable[[str], HealthCheck]
 
@@ -134,8 +136,7 @@ class Realised:
             keys = self._layers.keys("env", name)
             if name in OURS:
                 message = f"`{spell(keys)}` cannot be set: procreaper gives each process its own"
-                hint = "the first port is that of `-p`, or of PORT in a .env file" if name == "PORT" else "remove it"
-                self._complain(keys, message, hint)
+                self._complain(keys, message, _instead_of_port(value, keys) if name == "PORT" else "remove it")
             elif not name or "=" in name:
                 self._complain(keys, f"`{spell(keys)}`: {quote(name)} cannot be the name of a variable", "correct it")
             elif value is False:
@@ -160,6 +161,13 @@ class Realised:
 
     def _complain(self, keys: Keys, message: str, hint: str | None) -> None:
         self.problems.append(self._settings.problem(keys, message, hint))
+
+
+def _instead_of_port(value: object, keys: Keys) -> str:
+    text = str(value)
+    if keys[0] == "defaults" or not (text.isascii() and text.isdecimal() and 1 <= len(text.lstrip("0")) <= MOST_DIGITS):
+        return "write `port = 3000` under `[process.NAME]` for the port of one type; the first of all is that of `-p`"
+    return f"write `port = {int(text)}` in its place"
 
 
 def _as_text(value: float) -> str:

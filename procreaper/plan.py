@@ -118,7 +118,7 @@ class Process(NamedTuple):
     environment of the child, or None for a copy of our own. `success_codes` are shell exit codes (128+n for a
     signal). `max_retries` None means without limit. `oneshot`: it is up when it has completed. `pty`: it has a terminal
     of its own, if there is one to be had. `log`: the file that its output goes to as well; of one that is `detached`,
-    and lives on when we end, it goes there only.
+    and lives on when we end, it goes there only. `port`: its `PORT`, where its own settings ask for one.
     """
 
     name: str
@@ -140,6 +140,7 @@ class Process(NamedTuple):
     pty: bool = False
     log: LogFile | None = None
     detached: bool = False
+    port: int | None = None
 
     @property
     def type(self) -> str:

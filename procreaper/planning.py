@@ -249,7 +249,15 @@ class _Planner:
             quiet=(),
             port=self._choices.port,
         )
-        return [self._process(by_name[instance.type], instance) for instance in instances]
+        return [self._process(by_name[instance.type], self._with_port(instance)) for instance in instances]
+
+    def _with_port(self, instance: Instance) -> Instance:
+        """The instance with the port that its settings ask for, if any; all others keep those of honcho."""
+        supervision = self._types[instance.type].supervision
+        if supervision is None or supervision.port is None:
+            return instance
+        number = int(instance.name.rpartition(".")[2])
+        return instance._replace(env={**instance.env, "PORT": str(supervision.port + number - 1)})
 
     def _process(self, kind: ProcessType, instance: Instance) -> Process:
         surroundings, supervision = self._surroundings, kind.supervision
@@ -279,6 +287,7 @@ class _Planner:
                 cwd=surroundings.cwd if cwd is None else self._under_root(cwd),
                 health=health,
                 log=log,
+                port=None if supervision.port is None else int(instance.env["PORT"]),
             )
         return self._with_flags(self._with_watch(kind, process))._replace(pty=self._has_terminal(kind))
 

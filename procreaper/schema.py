@@ -18,7 +18,7 @@ from msgspec.json import schema
 
 from procreaper.durations import EXAMPLES, HINT, LONGEST
 from procreaper.durations import PATTERN as DURATION
-from procreaper.plan import MOST_PROCESSES
+from procreaper.plan import HIGHEST_PORT, MOST_PROCESSES
 from procreaper.sizes import PATTERN as SIZE
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -321,6 +321,15 @@ class ProcessSettings(Struct, forbid_unknown_fields=True):
         Meta(
             description="One or more environment files, relative to the application root; later ones win.",
             extra={"also": ("env_files", "envfile", "environment_file")},
+        ),
+    ] = UNSET
+    port: Annotated[
+        Annotated[int, Meta(ge=1, le=HIGHEST_PORT)] | UnsetType,
+        Meta(
+            description="The `PORT` of its first instance; each further instance has one more. It beats `-p`. By "
+            "default 5000 for the first type, 100 more for each further type. Not in `[defaults]`.",
+            examples=[3000],
+            extra={"also": ("ports",)},
         ),
     ] = UNSET
     concurrency: Annotated[

@@ -39,7 +39,8 @@ class Need(NamedTuple):
 class Supervision(NamedTuple):
     """What the settings say of a process type; `template` has what all its instances share.
 
-    `has_health` is None where the health settings are broken, so that nobody knows; `pty` is None for `auto`.
+    `has_health` is None where the health settings are broken, so that nobody knows; `pty` is None for `auto`. `port` is
+    that of the first instance, None for the one that honcho gives it.
     """
 
     layers: Layers
@@ -50,6 +51,7 @@ class Supervision(NamedTuple):
     has_health: bool | None
     says_stop_all: bool
     pty: bool | None
+    port: int | None = None
 
 
 def supervise(
@@ -108,6 +110,7 @@ class _Reader:
             needs=self._needs(),
             has_health=self._has_health(oneshot=oneshot),
             says_stop_all=layers.get("stop_all") is not UNSET,
+            port=self._port(),
             pty=None if layers.get("pty") in (UNSET, "auto") else layers.get("pty"),
         )
 
@@ -126,6 +129,14 @@ class _Reader:
                 layers.keys("command"), f"the command of `{layers.name}` is empty", "leave it out, or give one"
             )
         return command if isinstance(command, str) else tuple(command)
+
+    def _port(self) -> int | None:
+        if isinstance(self._layers.defaults.port, int):
+            keys: Keys = ("defaults", "port")
+            message = f"`{spell(keys)}` cannot be a number, because all process types would have the same port"
+            self._complain(keys, message, "write it under `[process.NAME]`, or choose the first port of all with `-p`")
+        port = self._layers.own.port
+        return port if isinstance(port, int) else None
 
     def _restart(self, *, oneshot: bool) -> tuple[When, int | None]:
         layers = self._layers

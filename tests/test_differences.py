@@ -29,6 +29,7 @@ OTHERS = {
     "hooks": (Hooks("say"), "hooks", False),
     "watch": (Watch("/", ("src",)), "watch", False),
     "log": (LogFile("/log"), "log", False),
+    "port": (5000, "port", False),
 }
 
 

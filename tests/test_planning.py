@@ -195,7 +195,9 @@ def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
         ("env_file = 'nope'", 2, "the environment file `nope` of `web` does not exist", "create it"),
         ("env_file = [\n'Procfile',\n'..']", 4, "the environment file `..` of `web` is a directory", ""),
         ("command = ' '", 2, "the command of `web` is empty", ""),
-        ("env = { PORT = 1 }", 2, "`process.web.env.PORT` cannot be set", "-p"),
+        ("env = { PORT = 3000 }", 2, "`process.web.env.PORT` cannot be set", "write `port = 3000` in its place"),
+        ("env = { PORT = '03000' }", 2, "`process.web.env.PORT` cannot be set", "write `port = 3000` in its place"),
+        ("env = { PORT = '$X' }", 2, "`process.web.env.PORT` cannot be set", "`port = 3000` under `[process.NAME]`"),
         ("env = { PS = 'x' }", 2, "`process.web.env.PS` cannot be set", ""),
         ("env = { 'A=B' = 'x' }", 2, "cannot be the name of a variable", ""),
         ("env = { A = '$NOPE' }", 2, "`process.web.env.A` uses `$NOPE`, which is not set", "`$$`"),
@@ -710,3 +712,49 @@ def test_settings_without_a_mistake_give_a_sound_plan(
     assert found.warnings == ()
     if not options.get("names"):
         assert {process.type for process in found.plan.processes} == set(NEEDS)
+
+
+# A port of its own.
+
+
+def test_a_type_with_a_port_of_its_own_keeps_its_hundred_for_the_others() -> None:
+    settings = "[process.worker]\nport = 3000\nconcurrency = 2\n"
+    expected = {"web.1": "5000", "worker.1": "3000", "worker.2": "3001", "db.1": "5200"}
+    assert ports(settings) == expected
+    assert ports(settings, port="7000") == expected | {"web.1": "7000", "db.1": "7200"}
+
+
+def test_health_and_variables_use_the_port_of_its_own() -> None:
+    web = one('port = 3000\nhealth = "tcp://127.0.0.1:$PORT"\nenv = { URL = "http://localhost:$PORT" }')
+    assert web.health is not None
+    assert web.health.check == TCPCheck("127.0.0.1:3000")
+    assert (web.env or {})["URL"] == "http://localhost:3000"
+    assert web.port == 3000
+    assert plan("[process.web]\n")["web.1"].port is None
+
+
+def test_one_port_for_all_types_is_refused_once() -> None:
+    for own in ("", "[process.web]\nport = 80\n[process.worker]\nport = 81\n[process.db]\nport = 82\n"):
+        problem = refusal(f"[defaults]\nport = 3000\n{own}")
+        assert problem.line == 2
+        assert "all process types would have the same port" in problem.message
+
+
+def test_the_remedy_for_a_port_in_the_variables_of_all_names_no_single_type() -> None:
+    hints = {problem.hint for problem in refused("[defaults]\nenv = { PORT = 3000 }\n")}
+    assert hints == {
+        "write `port = 3000` under `[process.NAME]` for the port of one type; the first of all is that of `-p`"
+    }
+
+
+def test_two_processes_with_the_same_port_are_a_warning() -> None:
+    settings = "[process.web]\nport = 3001\n[process.db]\nport = 3000\nconcurrency = 3\n"
+    [warning] = configured(settings).warnings
+    assert (warning.level, warning.message) == ("warning", "`web.1` and `db.2` both have port 3001")
+    assert configured("[process.web]\nport = 5100\n").warnings == ()
+
+
+def test_the_last_port_has_none_after_it() -> None:
+    [warning] = configured("[process.web]\nport = 65535\nconcurrency = 2\n").warnings
+    assert warning.message == "PORT of `web.2` is 65536, but ports end at 65535"
+    assert warning.hint == "choose a lower `port`, or run fewer processes"

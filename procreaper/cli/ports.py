@@ -18,6 +18,7 @@ from procreaper.plan import Plan, Process
 # To try a thousand of them would take too long.
 MOST_PORTS = 100
 HINT = "end what uses it, or choose another base port with `-p`"
+OWN_HINT = "end what uses it, or choose another `port` in the settings"
 RUNS_ALREADY = "the app runs already: `procreaper ps` shows it, `procreaper quit` ends it"
 SHELLS = frozenset({"bash", "dash", "ksh", "sh", "zsh"})
 
@@ -37,7 +38,9 @@ class Taken(NamedTuple):
     @property
     def hint(self) -> str:
         """What to do about it."""
-        return RUNS_ALREADY if self.by_this_app else HINT
+        if self.by_this_app:
+            return RUNS_ALREADY
+        return HINT if self.process.port is None else OWN_HINT
 
     @property
     def problem(self) -> Problem:
@@ -61,7 +64,8 @@ def _port(process: Process) -> int:
     port = int((process.env or {}).get("PORT", "0"))
     if process.detached or not port:
         return 0
-    return port if re.search(r"\$\{?PORT\b", _script(process)) or _checks(process, port) else 0
+    is_used = process.port is not None or re.search(r"\$\{?PORT\b", _script(process)) or _checks(process, port)
+    return port if is_used else 0
 
 
 def _script(process: Process) -> str:

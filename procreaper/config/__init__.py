@@ -170,7 +170,7 @@ def _plan(
     plan, mistakes = make_plan(project.types, choices, surroundings, project.settings, load_check or _no_checks)
     problems += sorted(mistakes, key=lambda problem: problem.line or 0)
     problems += _missing_watched(options, surroundings.directory)
-    problems += check_ports((process.name, (process.env or {})["PORT"]) for process in plan.processes)
+    problems += check_ports(plan.processes)
     quiet = frozenset(process.name for process in plan.processes if process.quiet)
     configuration = Configuration(plan, quiet, tuple(problems), counts=choices.counts)
     return _with_output(configuration, options, project.settings)

@@ -120,9 +120,10 @@ def labels(names: Iterable[str]) -> list[str]:
 
 
 def uses_port(exported: Exported) -> bool:
-    """Whether it can be expected to listen on its `PORT`: its command says so, or it is `web`, which does at Heroku."""
+    """Whether a process probably listens on its `PORT`: by its settings or command, or as `web`, as at Heroku."""
     process = exported.process
-    return exported.port is not None and (process.type == "web" or _USES_PORT.search(_text(process)) is not None)
+    is_told = process.port is not None or process.type == "web" or _USES_PORT.search(_text(process)) is not None
+    return exported.port is not None and is_told
 
 
 def ports_of(app: App, exported: Exported) -> tuple[int, ...]:

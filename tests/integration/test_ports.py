@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from .driver import DOUBTFUL, Project
+from .running import processes
 
 SERVER = """
 import os, socket
@@ -67,7 +68,7 @@ def test_who_starts_an_app_a_second_time_is_told_so(project: Project, holder: so
         warning(port, "web.1") + "  hint: the app runs already: `procreaper ps` shows it, `procreaper quit` ends it\n"
     )
     # It is healthy by the answer of the first one, for a moment.
-    assert "web.1 is not up: failed: exited with code 1\n" in result.err
+    assert "web.1 has ended (exit code 1), and that ended the app\n" in result.err
     assert "the port is in use" in result.err
     program.stop()
 
@@ -124,3 +125,19 @@ def test_a_port_beyond_the_last_one_is_a_warning_and_the_app_runs(
     assert "worker on 65" in result.out
     if not arguments:
         assert f"PORT of `{first}` is 65600, but ports end at 65535" in project.run("check").err
+
+
+def test_a_port_of_its_own_is_used_and_told_wherever_ports_are(project: Project, holder: socket.socket) -> None:
+    port = holder.getsockname()[1]
+    project.procfile(web=f"exec {project.python('server', SERVER)}")
+    project.write(".reaper.toml", f"[process.web]\nport = {port}\nhealth = 'tcp://127.0.0.1:$PORT'\n")
+    result = project.run("check")
+    assert f"warning: port {port}, the PORT of `web.1`, is in use\n" in result.err
+    assert "or choose another `port` in the settings\n" in result.err
+    holder.close()
+    program = project.begin("start", "-p", "6000")
+    program.wait_for("web.1 is healthy")
+    assert processes(project)["web.1"]["port"] == port
+    program.stop()
+    assert project.run("export", "systemd", "out").code == 0
+    assert f"Environment=PORT={port}\n" in next((project.path / "out").glob("*-web-1.service")).read_text()
