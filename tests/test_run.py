@@ -19,14 +19,11 @@ LIMIT = 30
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty current directory; and the signals that were blocked before are those that are blocked afterwards.
-
-    `run` blocks signals for good, as it is the last that its process does; here the tests after these would inherit it.
-    """
+    """An empty current directory; afterwards Python ignores again what it always ignores."""
     monkeypatch.chdir(tmp_path)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield tmp_path
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def refused(*argv: str, **options: str) -> ProcreaperError:
@@ -70,7 +67,7 @@ def test_a_root_that_is_no_directory_is_named() -> None:
     assert refused("true", root="nope").message == "--root nope: no such file or directory"
 
 
-def test_the_exit_code_is_known_even_where_the_end_of_children_is_ignored() -> None:
+def test_exit_code_is_known_even_where_the_end_of_children_is_ignored() -> None:
     program = (
         "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     )
@@ -82,7 +79,7 @@ def test_the_exit_code_is_known_even_where_the_end_of_children_is_ignored() -> N
 @pytest.mark.parametrize("name", ["PIPE", "XFSZ"])
 def test_a_signal_that_python_ignores_ends_the_command(name: str) -> None:
     command = [sys.executable, "-m", "procreaper", "run", "sh", "-c", f"kill -{name} $$"]
-    code = 128 + signal.Signals[f"SIG{name}"]
+    code = -signal.Signals[f"SIG{name}"]
     assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False).returncode == code
 
 
@@ -93,7 +90,26 @@ def test_an_interrupt_that_the_background_of_a_script_ignores_stays_ignored_in_t
     assert (result.returncode, result.stdout) == (0, b"alive\n")
 
 
-def test_a_command_that_suspends_itself_suspends_us_until_the_shell_continues_us() -> None:
+def test_run_becomes_its_command() -> None:
+    look = "import os, signal; print(os.getpid(), signal.pthread_sigmask(0, ()), sorted(os.listdir('/dev/fd')))"
+    command = [sys.executable, "-m", "procreaper", "run", "--", sys.executable, "-c", look]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        out, _ = process.communicate(timeout=LIMIT)
+    # The fourth descriptor is that of the listing itself.
+    assert out == f"{process.pid} set() ['0', '1', '2', '3']\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which signals a process ignores")
+def test_command_ignores_no_signal_that_its_parent_does_not() -> None:
+    look = "grep -E 'Sig(Blk|Ign)' /proc/self/status"
+    ignored = [
+        subprocess.run([*before, "sh", "-c", look], stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+        for before in ([], [sys.executable, "-m", "procreaper", "run"])
+    ]
+    assert ignored[0] == ignored[1]
+
+
+def test_command_that_suspends_itself_is_continued_by_the_shell() -> None:
     ours, theirs = pty.openpty()
     script = "kill -TSTP $$; echo resumed; exit 4"
     command = [sys.executable, "-m", "procreaper", "run", "sh", "-c", script]

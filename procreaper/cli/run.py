@@ -1,7 +1,8 @@
-"""`run`: one command in the environment of the app, in the foreground of this terminal.
+"""`run`: become a command in the environment of the app.
 
-Rules: the command stays in our session and group, so that the terminal treats it as if it had been typed. Signals that
-the terminal sends reach it without us; those that were sent to us alone are passed on. It never outlives us.
+Rules: `run` replaces its own process by the command (`exec`), as env(1) does. Process id, signals, terminal and exit
+status are then the command's own, and nothing of procreaper is left that could end before it or after it. The command
+inherits no signal that only procreaper blocks or ignores, and no file that only procreaper has open.
 """
 
 from __future__ import annotations
@@ -15,26 +16,22 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from procreaper.cli.problems import report
 from procreaper.cli.statuses import NOT_EXECUTABLE, NOT_FOUND, USAGE_ERROR
 from procreaper.config import Options, read_environment, read_project
 from procreaper.errors import ConfigError, ProcreaperError, reason_of
 
-STDIN = 0
 SHELL = "/bin/sh"
 # `NAME=value` before a command is a variable for it, as everywhere in a shell, and so under honcho.
 ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-TYPED = (signal.SIGINT, signal.SIGQUIT)
-# siginfo's code for a signal that the kernel itself sent, as the terminal driver does to the whole foreground group.
-SI_KERNEL = 0x80
 
 
-def run(options: Options, argv: Sequence[str]) -> int:
-    """Run the command and return its exit status, 128+n for a signal.
+def run(options: Options, argv: Sequence[str]) -> NoReturn:
+    """Become the command.
 
-    Raises ConfigError for an unusable `.env` file, ProcreaperError where there is no such command.
+    Raises ConfigError for an unusable `.env` file, ProcreaperError where there is no such command or it cannot be run.
     """
     if argv and argv[0] == "--":
         argv = argv[1:]
@@ -52,7 +49,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
         except OSError as error:
             message = f"{'--root ' if directory == options.root else ''}{directory}: {reason_of(error)}"
             raise ProcreaperError(message, hint="name an existing directory") from error
-    return _wait(_spawn(program, command, environment))
+    _become(program, command, environment)
 
 
 def _find(
@@ -97,52 +94,22 @@ def _is_shell_builtin(name: str) -> bool:
     return subprocess.run([SHELL, "-c", script, "sh", name], capture_output=True, check=False).returncode == 0
 
 
-def _spawn(program: str, argv: tuple[str, ...], environment: Mapping[str, str]) -> int:
-    # Blocked from before there is a child until we are gone, so that none of them can get lost.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*PASSED_ON, signal.SIGCHLD))
-    # Python ignores them, and a child would inherit that.
-    defaults = (signal.SIGPIPE, signal.SIGXFSZ)
+def _become(program: str, argv: tuple[str, ...], environment: Mapping[str, str]) -> NoReturn:
+    """Replace this process by the program."""
+    # Python ignores these two, and the program would inherit that. Python itself cannot tell whether they were ignored
+    # when it started.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    sys.stderr.flush()
     try:
         try:
-            return os.posix_spawn(program, argv, environment, setsigmask=mask, setsigdef=defaults)
+            os.execve(program, argv, environment)
         except OSError as error:
             if error.errno != errno.ENOEXEC:
                 raise
-            # A script without a first line that names its interpreter is the shell's.
-            script = ("sh", program, *argv[1:])
-            return os.posix_spawn(SHELL, script, environment, setsigmask=mask, setsigdef=defaults)
+            # The shell runs a script without a first line that names its interpreter.
+            os.execve(SHELL, ("sh", program, *argv[1:]), environment)
     except (OSError, ValueError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         hint = "look at the program, its arguments and the environment"
         raise ProcreaperError(f"`{argv[0]}` cannot be run: {reason}", hint=hint, exit_code=NOT_EXECUTABLE) from error
-
-
-def _wait(pid: int) -> int:
-    interactive = os.isatty(STDIN)
-    while True:
-        number, from_terminal = _next_signal()
-        if number != signal.SIGCHLD:
-            if not (from_terminal and number in TYPED):
-                os.kill(pid, number)
-            continue
-        changed, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
-        while interactive and changed and os.WIFSTOPPED(status):
-            # It suspended itself, as `:suspend` of an editor does. The shell gives the terminal back to those who type
-            # only if we stop as well; where no shell is there to continue us, the kernel ignores this signal.
-            os.kill(os.getpid(), signal.SIGTSTP)
-            changed, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
-            if not changed:
-                # `fg` continues our group, which a shell among the commands has left.
-                os.kill(pid, signal.SIGCONT)
-        if changed and (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
-            returncode = os.waitstatus_to_exitcode(status)
-            return returncode if returncode >= 0 else 128 - returncode
-
-
-def _next_signal() -> tuple[int, bool]:
-    """The next signal for us, and whether the terminal sent it, to the command as well as to us."""
-    signals = (*PASSED_ON, signal.SIGCHLD)
-    if sys.platform == "linux":
-        information = signal.sigwaitinfo(signals)
-        return information.si_signo, information.si_code == SI_KERNEL
-    return signal.sigwait(signals), os.isatty(STDIN)

@@ -61,8 +61,8 @@ def test_a_builtin_of_the_shell_is_run_too(zoo: Project) -> None:
     [
         (("true",), 0),
         (("sh", "-c", "exit 42"), 42),
-        (("sh", "-c", "kill -INT $$"), 130),
-        (("sh", "-c", "kill -KILL $$"), 137),
+        (("sh", "-c", "kill -INT $$"), -2),
+        (("sh", "-c", "kill -KILL $$"), -9),
         (("no-such-program-anywhere",), 127),
         (("./no-such-program",), 127),
         (("./Procfile",), 126),
@@ -70,7 +70,7 @@ def test_a_builtin_of_the_shell_is_run_too(zoo: Project) -> None:
         ((), 2),
     ],
 )
-def test_the_exit_code_is_the_shells(zoo: Project, command: tuple[str, ...], code: int) -> None:
+def test_the_exit_status_is_the_commands(zoo: Project, command: tuple[str, ...], code: int) -> None:
     (zoo.path / "sub").mkdir()
     result = zoo.run("run", *command)
     assert result.code == code
@@ -97,7 +97,7 @@ def test_a_signal_reaches_the_command_and_its_answer_counts(zoo: Project, number
 def test_a_command_that_catches_nothing_ends_by_the_signal(zoo: Project, number: signal.Signals) -> None:
     program = zoo.begin("run", "sh", "-c", "echo ready; exec sleep 600")
     program.wait_for("ready")
-    assert program.stop(number).code == 128 + number
+    assert program.stop(number).code == -number
 
 
 def test_what_is_typed_reaches_the_command_once(zoo: Project) -> None:
@@ -136,6 +136,12 @@ def test_a_signal_at_once_leaves_nothing_running(zoo: Project, number: signal.Si
     program = zoo.begin("run", "sleep", "600")
     program.send(number)
     assert program.end(traceback=True).code in (-number, 128 + number, 1)
+
+
+def test_nothing_is_left_of_procreaper_while_the_command_runs(zoo: Project) -> None:
+    program = zoo.begin("run", "sh", "-c", "echo $$; exec sleep 600")
+    program.wait_for(rf"^{program.pid}$")
+    assert program.stop(signal.SIGKILL).code == -signal.SIGKILL
 
 
 def test_a_program_of_the_files_path_is_found(zoo: Project) -> None:
