@@ -41,7 +41,7 @@ class Reaper:
     Supervision is logged by the `procreaper` logger; `on_output(name, data)` gets what the processes write, in whole
     lines, in the thread of the loop, and must not block.
 
-    Raises ValueError for a name given twice, an unknown dependency, or a circle of dependencies.
+    Raises ValueError for a name given twice, an unknown dependency, or a dependency cycle.
     """
 
     def __init__(

@@ -112,6 +112,22 @@ class Linter:
             message = f"`{spell(keys)}`: there is no file `{layers.health.ca}`"
             self.warn(kind, message, "it is relative to the application root", keys)
 
+    def lint_names(self, types: Iterable[ProcessType]) -> None:
+        """Look at the names of all process types, where the Procfile or the settings give them."""
+        for kind in types:
+            if kind.name == "all":
+                message = "`all` means every process, as in `procreaper stop all`, so this one has no name of its own"
+            elif kind.name == "system":
+                message = "the lines of `system` look like those of procreaper itself"
+            elif kind.name.startswith("-"):
+                message = f"`{kind.name}` begins with `-`, so commands take it for an option"
+            else:
+                continue
+            if kind.line or self._settings is None:
+                self.problems.append(Problem(message, self._procfile, kind.line, "rename it", "warning"))
+            else:
+                self.problems.append(self._settings.problem(("process", kind.name), message, "rename it", "warning"))
+
     def _commands(self, kind: ProcessType, process: Process) -> Iterator[Place]:
         """The commands of a process for the shell; those that are lists are looked at here."""
         environment: Mapping[str, str] = process.env or {}

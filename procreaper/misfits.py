@@ -78,15 +78,34 @@ def unknown_key(key: str, value: object, table: type[Struct], keys: Keys) -> tup
     message = f"there is no key `{spell((*keys, key))}`"
     if table is ProcessSettings and key.isdecimal() and isinstance(value, dict):
         return message, f"all instances share the settings of their type: write `[{spell(keys)}]`"
-    if table is Document:
-        if key in ProcessSettings.__struct_fields__:
-            return message, f"write it under `[process.NAME]`, or under `[defaults]` for all processes: `{key} = ...`"
-        if isinstance(value, dict) and value.keys() and value.keys() <= set(ProcessSettings.__struct_fields__):
-            return message, f"write `[process.{key}]`"
+    if table is Document and (hint := _in_other_table(key, value)) is not None:
+        return message, hint
     for name, annotation in fields.items():
         if key.lower() in _other_names(annotation):
             return message, f"did you mean `{name}`?"
     return message, did_you_mean(key, fields)
+
+
+def _in_other_table(key: str, value: object) -> str | None:
+    """Where a key belongs that stands at the top of the file by mistake."""
+    of_process = set(ProcessSettings.__struct_fields__)
+    if not isinstance(value, dict) and key not in types_of(Document):
+        meant = key if key in of_process else _nearest(key, of_process)
+        if meant is not None:
+            return f"write it under `[process.NAME]`, or under `[defaults]` for all processes: `{meant} = ...`"
+    if isinstance(value, dict) and value.keys() and value.keys() <= of_process:
+        # A slip of the finger in the one table that has the keys of a process, or the name of a process.
+        return None if _nearest(key, ("defaults", "default")) else f"write `[process.{key}]`"
+    if isinstance(value, dict) and key in of_process:
+        return f"write `[process.NAME.{key}]`, or `[defaults.{key}]` for all processes"
+    return None
+
+
+def _nearest(key: str, known: Iterable[str]) -> str | None:
+    """The known word that was surely meant."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(key.lower(), sorted(known), 1, 0.75)), None)
 
 
 def _other_names(annotation: object) -> tuple[str, ...]:

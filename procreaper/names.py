@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.errors import Problem
 from procreaper.plan import Process, find_cycle
-from procreaper.suggest import did_you_mean
+from procreaper.suggest import did_you_mean, list_words
 
 if TYPE_CHECKING:
     from procreaper.settings import Settings
+
+
+# More unknown names than these have one message.
+MOST_UNKNOWN = 5
 
 
 class Member(NamedTuple):
@@ -62,19 +66,36 @@ class Names:
         """What may have been meant by an unknown name."""
         return did_you_mean(name, (*self.counts, *self.groups))
 
+    def list_all(self) -> str | None:
+        """Which names there are, as a hint."""
+        return list_words((*self.counts, *self.groups))
+
     def find_all(self, option: str, names: Iterable[str], problems: list[Problem]) -> list[Member]:
         """What the names after an option stand for; a problem for each that there is not."""
         members: list[Member] = []
+        unknown = []
         for name in names:
             found = self.find(name)
             if found is None or (name not in self.groups and not all(map(self._is_possible, found))):
-                problems.append(Problem(f"{option}: there is no process `{name}`", hint=self.suggest(name)))
+                unknown.append(name)
             else:
                 members += found
+        if len(unknown) > MOST_UNKNOWN:
+            shown = "`, `".join(unknown[:MOST_UNKNOWN])
+            message = f"{option}: there is no process `{shown}` and {len(unknown) - MOST_UNKNOWN} more"
+            problems.append(Problem(message, hint=self.list_all()))
+        else:
+            message = f"{option}: there is no process"
+            problems += [Problem(f"{message} `{name}`", hint=self.suggest(name)) for name in unknown]
         return members
 
     def _is_possible(self, member: Member) -> bool:
         return member.number is None or self.exists(member)
+
+
+def is_unread(settings: Settings, name: str) -> bool:
+    """Whether a name may be of a group, or of a process type, that could not be read."""
+    return settings.is_broken(("groups", name)) or settings.is_broken(("process", name))
 
 
 def check_groups(settings: Settings, types: Iterable[str]) -> list[Problem]:
@@ -92,7 +113,7 @@ def check_groups(settings: Settings, types: Iterable[str]) -> list[Problem]:
                 settings.problem(keys, "a group cannot be called `all`, which means every process", "rename it")
             )
         for member in members:
-            if names.find(member) is None:
+            if names.find(member) is None and not is_unread(settings, member):
                 message = f"`{member}` in the group `{group}` does not exist"
                 problems.append(settings.problem(keys, message, names.suggest(member), value=member))
     edges = {group: [member for member in members if member in groups] for group, members in groups.items()}

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from procreaper.errors import Problem
-from procreaper.names import Member, Names
+from procreaper.names import Member, Names, is_unread
 from procreaper.plan import Condition, Dependency, Process, When, find_cycle
 from procreaper.settings import Settings
 from procreaper.supervision import Need
@@ -117,6 +117,8 @@ class _Reader:
         for kind in self._types.values():
             for need in () if kind.supervision is None else kind.supervision.needs:
                 members = self._names.find(need.name)
+                if members is None and is_unread(self._settings, need.name):
+                    continue
                 if members is None:
                     who = "every process" if need.keys[0] == "defaults" else f"`{kind.name}`"
                     message = f"{who} depends on `{need.name}`, which does not exist"
@@ -153,7 +155,7 @@ class _Reader:
             first, second = cycle[:2]
             need = next(need for need, members in needs[first] if any(member.type == second for member in members))
             hint = "remove one of these dependencies: each waits for the next, so none can start"
-            self._complain(need, f"dependencies in a circle: {' -> '.join(cycle)}", hint)
+            self._complain(need, f"dependency cycle: {' -> '.join(cycle)}", hint)
             edges[first] = [name for name in edges[first] if name != second]
 
     def _complain(self, need: Need, message: str, hint: str | None) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.errors import Problem
-from procreaper.names import Member, Names, check_groups
+from procreaper.names import MOST_UNKNOWN, Member, Names, check_groups
 from procreaper.plan import Dependency, Plan, Process, Watch, When, reachable
 from procreaper.procfile import OURS, Entry, Instance, expand
 
@@ -154,10 +154,19 @@ class _Planner:
     def _named(self, problems: list[Problem]) -> list[Member]:
         """What is to be started by name; as with honcho, a name is one of a type, or else of a group."""
         members: list[Member] = []
+        unknown = []
         for name in self._choices.names:
             if name in self._names.counts or name in self._names.groups:
                 members += self._names.find(name) or ()
             else:
+                unknown.append(name)
+        if len(unknown) > MOST_UNKNOWN:
+            shown = "', '".join(unknown[:MOST_UNKNOWN])
+            others = len(unknown) - MOST_UNKNOWN
+            message = f"Process types '{shown}' and {others} more do not exist in {self._surroundings.procfile}"
+            problems.append(Problem(message, hint=self._names.list_all()))
+        else:
+            for name in unknown:
                 message = f"Process type '{name}' does not exist in {self._surroundings.procfile}"
                 problems.append(Problem(message, hint=self._instead_of(name)))
         if self._choices.running and self._choices.names and not (members or self._joined):

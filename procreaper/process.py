@@ -109,7 +109,7 @@ class Process(plan.Process):
 
 
 def resolve(processes: Sequence[plan.Process]) -> tuple[plan.Process, ...]:
-    """The processes with their dependencies as edges. Raises ValueError for an unknown one, or a circle."""
+    """The processes with their dependencies as edges. Raises ValueError for an unknown one, or a cycle."""
     by_name = {process.name: process for process in processes}
     resolved = []
     for process in processes:
@@ -122,9 +122,9 @@ def resolve(processes: Sequence[plan.Process]) -> tuple[plan.Process, ...]:
                 raise ValueError(f"`{process.name}` depends on `{name}`, which is not there")
             edges.append(Dependency(name, by_name[name].up if condition is None else condition))
         resolved.append(plan.Process(*process)._replace(depends_on=tuple(edges)))
-    circle = find_cycle({process.name: [edge.name for edge in process.depends_on] for process in resolved})
-    if circle:
-        raise ValueError(f"processes depend on each other: {' -> '.join(circle)}")
+    cycle = find_cycle({process.name: [edge.name for edge in process.depends_on] for process in resolved})
+    if cycle:
+        raise ValueError(f"dependency cycle: {' -> '.join(cycle)}")
     return tuple(resolved)
 
 

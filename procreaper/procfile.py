@@ -15,6 +15,8 @@ from procreaper.errors import Level, Problem
 
 # They tell a process who it is; nothing can override them.
 OURS = ("PORT", "PS", "HONCHO_PROCESS_NAME")
+# How much of a name a message shows: before a colon there may be a whole command.
+LONGEST_NAME = 40
 NO_PROCESS = "no process is defined"
 
 # A message and a hint.
@@ -176,7 +178,9 @@ def _why_no_process(line: str) -> Complaint:
         return "line ignored: no name before the colon", "write `name: command`"
     illegal = re.search(r"[^A-Za-z0-9_-]", name.strip(" \t"))
     if illegal is not None:
-        message = f"line ignored: {name_of(illegal[0])} cannot stand in a name"
+        shown = "".join(letter if letter.isprintable() else "?" for letter in name.strip(" \t"))
+        shown = shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}..."
+        message = f"line ignored: {name_of(illegal[0])} cannot stand in the name `{shown}`"
         return message, "use only letters a-z, digits, `_` and `-` in names"
     where = "before" if name[0] in " \t" else "after"
     return f"line ignored: a blank {where} the name `{name.strip()}`", f"remove the blank {where} the name"

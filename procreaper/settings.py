@@ -152,6 +152,15 @@ def _syntax_problem(error: Exception, text: str, path: str) -> Problem:
     return Problem(f"this is not TOML: {message}{where}", path, line, hint)
 
 
+def _empty(annotation: object) -> object:
+    """An empty list or table, if that is a value of this type."""
+    for member in members_of(annotation):
+        kind = get_origin(member.type) or member.type
+        if isinstance(kind, type) and (kind is list or issubclass(kind, Struct)):
+            return kind()
+    return MISFIT
+
+
 class _Reader:
     """Reads data along the schema and collects what does not fit."""
 
@@ -204,6 +213,9 @@ class _Reader:
                 self._complain((*keys, key), message, "use only letters a-z, digits, `_` and `-` in names")
                 continue
             fitting = self._read(value, values, (*keys, key))
+            if fitting is MISFIT:
+                # The name is there all the same, and other settings may refer to it.
+                fitting = _empty(values)
             if fitting is not MISFIT:
                 found[key] = fitting
         return found

@@ -5,7 +5,10 @@ Rules: pure; only ever needed for a mistake, so `difflib` is imported when it co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+# How many names a hint lists.
+MOST_WORDS = 20
 
 
 def enumerate_words(words: Iterable[str], conjunction: str = "or") -> str:
@@ -25,4 +28,13 @@ def did_you_mean(name: str, known: Iterable[str], *, otherwise: bool = True) -> 
     close = close or get_close_matches(name.lower(), by_lower_case, 1)
     if close:
         return f"did you mean `{by_lower_case[close[0]]}`?"
-    return f"there is {enumerate_words(known, 'and')}" if known and otherwise else None
+    return list_words(known) if otherwise else None
+
+
+def list_words(known: Sequence[str]) -> str | None:
+    """A hint: which names there are; the first of them, where there are many."""
+    if not known:
+        return None
+    if len(known) > MOST_WORDS:
+        return f"there is `{'`, `'.join(known[:MOST_WORDS])}` and {len(known) - MOST_WORDS} more"
+    return f"there is {enumerate_words(known, 'and')}"

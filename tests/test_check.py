@@ -179,6 +179,17 @@ def test_every_command_of_the_settings_is_looked_at_in_its_line(capfd: pytest.Ca
     ]
 
 
+def test_a_name_that_means_something_else_is_a_warning(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("Procfile").write_text("web: sleep 1\nall: sleep 1\nallsystem: sleep 1\n-x: sleep 1\n")
+    Path(".reaper.toml").write_text("[process.web]\noneshot = true\n[process.system]\ncommand = 'sleep 1'\n")
+    assert execute(["check"]) == 0
+    assert [line.partition(",")[0] for line in capfd.readouterr().err.splitlines()[:-1] if "hint" not in line] == [
+        "Procfile:2: warning: `all` means every process",
+        "Procfile:4: warning: `-x` begins with `-`",
+        ".reaper.toml:3: warning: the lines of `system` look like those of procreaper itself",
+    ]
+
+
 def test_a_file_that_a_oneshot_may_create_is_not_missing(capfd: pytest.CaptureFixture[str]) -> None:
     Path("Procfile").write_text("build: sleep 0\nweb: ./made\n")
     Path(".reaper.toml").write_text("[process.build]\noneshot = true\n[process.web]\ndepends_on = ['build']\n")

@@ -42,7 +42,30 @@ def test_a_circle_is_shown_where_it_begins() -> None:
         "[process.db]\ndepends_on = ['web']\n"
     )
     problem = refusal(settings)
-    assert (problem.line, problem.message) == (2, "dependencies in a circle: web -> worker -> db -> web")
+    assert (problem.line, problem.message) == (2, "dependency cycle: web -> worker -> db -> web")
+
+
+def test_names_are_looked_up_although_other_values_are_broken() -> None:
+    settings = (
+        "[process.web]\nrestart = 3\ndepends_on = ['nope', 4]\n[process.worker]\ndepends_on = { naught = 5 }\n"
+        "[groups]\nboth = ['web', 'nothing', 6]\n"
+    )
+    assert sorted((problem.line or 0, problem.message.partition(",")[0]) for problem in refused(settings)) == [
+        (2, "`process.web.restart` must be `never`"),
+        (3, "`process.web.depends_on[1]` must be a string"),
+        (3, "`web` depends on `nope`"),
+        (5, "`process.worker.depends_on.naught` must be `started`"),
+        (5, "`worker` depends on `naught`"),
+        (7, "`groups.both[2]` must be a string"),
+        (7, "`nothing` in the group `both` does not exist"),
+    ]
+
+
+@pytest.mark.parametrize("broken", ["[groups]\nboth = 'web'\n", "[process]\nboth = 3\n", "groups = 3\n"])
+def test_a_name_that_could_not_be_read_is_not_called_unknown(broken: str) -> None:
+    settings = f"{broken}[process.web]\ndepends_on = ['both']\n"
+    [problem] = refused(settings)
+    assert "must be a" in problem.message
 
 
 def test_two_circles_are_both_shown() -> None:

@@ -23,6 +23,20 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_many_unknown_names_are_one_short_message() -> None:
+    names = tuple(f"n{number}" for number in range(2000))
+    problem = refusal("", names=names)
+    assert problem.message == "Process types 'n0', 'n1', 'n2', 'n3', 'n4' and 1995 more do not exist in Procfile"
+    problem = refusal("", exclude=",".join(names))
+    assert problem.message == "-x: there is no process `n0`, `n1`, `n2`, `n3`, `n4` and 1995 more"
+    assert len(refused("", names=names[:5])) == 5
+
+
+def test_a_hint_lists_the_first_of_many_names() -> None:
+    Path("Procfile").write_text("".join(f"type{number}: x\n" for number in range(100)))
+    assert str(refusal("", names=("nope",)).hint).endswith("`type19` and 80 more")
+
+
 # Without settings nothing changes.
 
 

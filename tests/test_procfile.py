@@ -58,10 +58,13 @@ def test_a_byte_order_mark_is_skipped() -> None:
         (": python", "no name before the colon", "`name: command`"),
         (" web: python", "a blank before the name `web`", "remove the blank before"),
         ("web : python", "a blank after the name `web`", "remove the blank after"),
-        ("web.a: python", "`.` cannot stand in a name", "use only"),
-        ("wéb: python", "`é` cannot stand in a name", "use only"),
-        ("- web: python", "a blank cannot stand in a name", "use only"),
-        ("\ufeffweb: python", "U+FEFF cannot stand in a name", "use only"),
+        ("web.a: python", "`.` cannot stand in the name `web.a`", "use only"),
+        ("my app : python", "a blank cannot stand in the name `my app`", "use only"),
+        ("a\x1b[2J: b", "U+001B cannot stand in the name `a?[2J`", "use only"),
+        ("x" * 40 + " y: z", f"a blank cannot stand in the name `{'x' * 40}...`", "use only"),
+        ("wéb: python", "`é` cannot stand in the name", "use only"),
+        ("- web: python", "a blank cannot stand in the name", "use only"),
+        ("\ufeffweb: python", "U+FEFF cannot stand in the name", "use only"),
     ],
 )
 def test_a_line_that_is_no_process_is_a_warning_with_its_line(line: str, message: str, hint: str) -> None:

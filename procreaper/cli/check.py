@@ -76,6 +76,7 @@ def _lint(project: Project, configuration: Configuration, options: Options) -> l
 
     plan, root = configuration.plan, options.root or options.app_root or "."
     linter = Linter(look_around(), project.procfile.path, project.settings, root)
+    linter.lint_names(project.types)
     linter.lint(project.types, plan.processes)
     types = {kind.name: kind for kind in project.types}
     for taken in find_taken(plan, root):
