@@ -1,6 +1,12 @@
 """The program: ``procreaper`` and ``python -m procreaper``."""
 
-from __future__ import annotations
+# Before all else, and not `signal`, whose import takes longer: Ctrl-C has Python's own handler until then, and that
+# prints a traceback.
+import _signal  # type: ignore[import-not-found]
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    # Where it is ignored (in the background of a script) it stays so, for the command of `run` too.
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 import sys
 
@@ -16,10 +22,6 @@ import signal
 
 def main() -> None:
     """Run the command line and end the process with its exit status."""
-    # Until the command installs its own handling, Ctrl-C simply ends us: nothing runs yet, and no traceback is printed.
-    # Where it is ignored (in the background of a script) it stays so, for the command of `run` too.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Where it is ignored, the kernel forgets how a child ended.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if not sys.flags.dev_mode:

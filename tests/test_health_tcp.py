@@ -15,6 +15,7 @@ from checking import LONG, SHORT, examine, examine_here
 from peers import bound, bound_twice, full_listener, has_ipv6, peer, until_gone
 
 from procreaper.checks import TCPCheck
+from procreaper.health import tcp
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -142,6 +143,39 @@ def test_a_resolver_that_hangs_is_not_waited_for_not_even_at_the_end(monkeypatch
     assert examine(TCPCheck("db.example:1"), timeout=SHORT) == "no answer within 0.2 s"
     answering.set()
     threads[0].join()
+
+
+def test_a_name_is_asked_for_once_at_a_time_however_many_checks_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering = threading.Event()
+    asked: list[str] = []
+
+    def getaddrinfo(host: str, port: int) -> list[Any]:
+        asked.append(host)
+        answering.wait()
+        return socket.getaddrinfo("127.0.0.1", port, flags=socket.AI_NUMERICHOST)
+
+    patch_resolver(monkeypatch, getaddrinfo)
+
+    async def main(ports: list[int]) -> list[str | None]:
+        # The first gives up, and asks again: it joins the question that is under way.
+        assert await examine_here(TCPCheck(f"db.example:{ports[0]}"), SHORT) == "no answer within 0.2 s"
+        checks = [asyncio.create_task(examine_here(TCPCheck(f"db.example:{port}"))) for port in ports]
+        checks.append(asyncio.create_task(examine_here(TCPCheck(f"other.example:{ports[0]}"))))
+        while len(asked) < 2:
+            await asyncio.sleep(0)
+        checks[0].cancel()
+        answering.set()
+        await asyncio.wait(checks)
+        assert checks[0].cancelled()
+        return [check.result() for check in checks[1:]]
+
+    with peer(until_gone) as first, peer(until_gone) as second:
+        assert asyncio.run(main([first, second])) == [None, None]
+        assert asked == ["db.example", "other.example"]
+        assert tcp._questions == {}
+        # The answer is not kept.
+        assert examine(TCPCheck(f"db.example:{first}")) is None
+        assert asked == ["db.example", "other.example", "db.example"]
 
 
 def test_an_answer_of_the_resolver_that_comes_too_late_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

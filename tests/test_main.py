@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +40,23 @@ def options(monkeypatch: pytest.MonkeyPatch, raised: list[Exception]) -> list[Op
 
     monkeypatch.setattr(start, "start", fake)
     return seen
+
+
+def test_ctrl_c_prints_no_traceback_from_the_first_import_on() -> None:
+    # What is imported while Ctrl-C still raises KeyboardInterrupt, by whatever imports the program.
+    script = """
+import sys, _signal
+early = []
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            early.append(name)
+sys.meta_path.insert(0, Finder())
+import procreaper.__main__
+print(*early)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["procreaper", "procreaper.__main__"]
 
 
 def test_the_defaults_of_foreman_give_way_to_the_command_line(

@@ -19,6 +19,9 @@ from procreaper.suggest import enumerate_words
 if TYPE_CHECKING:
     from procreaper.control.client import Client
 
+# How long each of several apps may take to answer, in seconds.
+LIMIT_OF_SEVERAL = 5.0
+
 
 class NoAppError(ProcreaperError):
     """No app runs where one was looked for."""
@@ -109,7 +112,8 @@ def share_out(names: Sequence[str], apps: Sequence[Client]) -> list[tuple[Client
 def find_apps(place: Place) -> list[Client]:
     """Connections to all apps of a root, by pid. Raises NoAppError where there is none."""
     root = os.fsencode(place.root).decode(errors="replace")
-    apps, errors = _connect(place.root)
+    apps, silent, errors = _connect(place.root)
+    errors += (app.error for app in silent if place.pid in (None, app.pid))
     meant: list[Client] = []
     for app in apps:
         if app.greeting.root == root and place.pid in (None, app.greeting.pid):
@@ -126,34 +130,112 @@ def find_apps(place: Place) -> list[Client]:
     raise NoAppError(f"no app of {_name(place)}{which} is running", hint=hint)
 
 
-def find_all() -> list[Client]:
-    """Connections to all apps of this user, by pid."""
-    apps, errors = _connect(None)
-    report(errors)
-    return apps
+def find_all() -> tuple[list[Client], list[Silent]]:
+    """Connections to all apps of this user, by pid, and the apps that do not answer."""
+    apps, silent, errors = _connect(None)
+    report((*errors, *(app.error for app in silent)))
+    return apps, silent
 
 
-def _connect(root: str | None) -> tuple[list[Client], list[ProcreaperError]]:
-    from procreaper.control.client import Client, GoneError
-    from procreaper.control.directory import clear, find
+def _connect(root: str | None) -> tuple[list[Client], list[Silent], list[ProcreaperError]]:
+    from procreaper.control.client import GREETING_LIMIT
+    from procreaper.control.directory import find
 
     paths, refused = find(os.environ, root)
-    apps: list[Client] = []
-    errors = list(refused)
-    for path in paths:
+    limit = GREETING_LIMIT if len(paths) < 2 else LIMIT_OF_SEVERAL
+    attempts = [_Attempt(path, limit) for path in paths]
+    if len(attempts) > 1:
+        # Not at the top: one app at a time is the rule.
+        import threading
+
+        # All at once, so that apps that do not answer delay the others by one limit together.
+        threads = [threading.Thread(target=attempt.connect, daemon=True) for attempt in attempts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    else:
+        for attempt in attempts:
+            attempt.connect()
+    apps = [attempt.app for attempt in attempts if attempt.app is not None]
+    silent = [Silent(attempt.path, attempt.silence) for attempt in attempts if attempt.silence is not None]
+    return apps, silent, [*refused, *(attempt.error for attempt in attempts if attempt.error is not None)]
+
+
+class Silent(NamedTuple):
+    """An app that does not answer at its socket, and what to say of it."""
+
+    path: str
+    error: ProcreaperError
+
+    @property
+    def pid(self) -> int | None:
+        """Its pid, by the name of its socket."""
+        from procreaper.control.directory import pid_of
+
+        return pid_of(self.path)
+
+    @property
+    def root(self) -> str | None:
+        """Its root, as far as the system tells: where it was started, or a directory that its command line names."""
+        from procreaper.control.directory import is_socket_of
+
         try:
-            apps.append(Client(path))
+            directory = os.readlink(f"/proc/{self.pid}/cwd")
+            with open(f"/proc/{self.pid}/cmdline", "rb") as file:
+                words = os.fsdecode(file.read()).split("\0")
+        except OSError:
+            return None
+        candidates = (os.path.realpath(os.path.join(directory, word)) for word in ("", *words))
+        found = next((candidate for candidate in candidates if is_socket_of(self.path, candidate)), None)
+        return None if found is None else os.fsencode(found).decode(errors="replace")
+
+
+class _Attempt:
+    """To connect to a socket: makes a connection to the `app`, finds its `silence` or another `error`, or nothing."""
+
+    def __init__(self, path: str, limit: float) -> None:
+        self.path = path
+        self.app: Client | None = None
+        self.silence: ProcreaperError | None = None
+        self.error: ProcreaperError | None = None
+        self._limit = limit
+
+    def connect(self) -> None:
+        from procreaper.control.client import Client, GoneError, SilentError
+        from procreaper.control.directory import clear, pid_of
+
+        pid = pid_of(self.path)
+        if pid is not None and _is_suspended(pid):
+            hint = f"`fg` in its terminal has it go on, or `kill -CONT {pid}`"
+            self.silence = ProcreaperError(f"the app (pid {pid}) is suspended, so it does not answer", hint=hint)
+            return
+        try:
+            self.app = Client(self.path, limit=self._limit)
         except ConnectionRefusedError:
-            clear(path)
+            clear(self.path)
         except (FileNotFoundError, GoneError):
             # It has ended just now.
-            continue
+            pass
+        except SilentError as error:
+            said = None if error.hint is None else error.hint.replace("PID", str(pid))
+            self.silence = ProcreaperError(error.message, hint=said)
         except ProcreaperError as error:
-            errors.append(error)
+            self.error = error
         except OSError as error:
             reason = reason_of(error)
-            errors.append(ProcreaperError(f"`{path}` cannot be connected to: {reason}", hint="look at its permissions"))
-    return apps, errors
+            hint = "look at its permissions"
+            self.error = ProcreaperError(f"`{self.path}` cannot be connected to: {reason}", hint=hint)
+
+
+def _is_suspended(pid: int) -> bool:
+    """Whether Ctrl-Z, a signal or a debugger has stopped this process, as far as the system tells."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name before it may have anything in it.
+            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False
 
 
 def _name(place: Place) -> str:

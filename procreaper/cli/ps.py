@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Usages = Mapping[int | None, Usage]
 STDOUT = 1
 HEADER = ("NAME", "STATE", "PID", "UPTIME", "CPU", "MEMORY", "RETRIES", "RESTARTS", "PORT", "REASON")
+APP_KEYS = ("root", "pid", "version", "started_at", "uptime", "up", "total")
 # In this order they make room for the reason on a narrow screen.
 SPARE = ("RETRIES", "MEMORY", "CPU", "RESTARTS", "UPTIME", "PORT", "PID")
 NUMBERS = ("PID", "UPTIME", "CPU", "MEMORY", "RETRIES", "RESTARTS", "PORT")
@@ -80,7 +81,8 @@ def show_apps(style: Style, *, json: bool) -> int:
     """Print every app of this user; the answer is the exit status."""
     now = time.time()
     apps: list[tuple[Greeting, int, int]] = []
-    for app in find_all():
+    clients, silent = find_all()
+    for app in clients:
         processes = _processes(app)
         apps.append((app.greeting, sum(process.up for process in processes), len(processes)))
     if json:
@@ -97,11 +99,13 @@ def show_apps(style: Style, *, json: bool) -> int:
                 }
                 for greeting, up, total in apps
             ]
+            + [dict.fromkeys(APP_KEYS) | {"root": app.root, "pid": app.pid} for app in silent]
         )
     rows = [
         [str(greeting.pid), f"{up}/{total}", duration(now - greeting.started_at), greeting.root]
         for greeting, up, total in apps
     ]
+    rows += [[_known(app.pid), "-", "-", app.root or "-"] for app in silent]
     say("\n".join(table(["PID", "UP", "UPTIME", "ROOT"], rows, width=_columns(style), right=("PID", "UP", "UPTIME"))))
     return 0
 

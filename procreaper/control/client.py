@@ -60,6 +60,10 @@ class GoneError(ProcreaperError):
     """The app has ended, or has closed the connection."""
 
 
+class SilentError(ProcreaperError):
+    """The app does not answer in time."""
+
+
 class Client:
     """A connection to an app, which `greeting` tells of. Also a context manager that closes it."""
 
@@ -297,10 +301,12 @@ class Client:
             f"{self._whose} has ended, or has closed the connection", hint="`procreaper ls` lists what runs"
         )
 
-    def _is_silent(self, limit: float, path: str | None = None) -> ProcreaperError:
+    def _is_silent(self, limit: float, path: str | None = None) -> SilentError:
         where = "" if path is None else f" at {path}"
-        hint = "is it stopped (Ctrl-Z), or held by a debugger? `kill -CONT` has it go on"
-        return ProcreaperError(f"{self._whose}{where} does not answer within {limit:g} s", hint=hint)
+        hint = (
+            f"is it suspended (Ctrl-Z), or held by a debugger? `kill -CONT {self.greeting.pid or 'PID'}` has it go on"
+        )
+        return SilentError(f"{self._whose}{where} does not answer within {limit:g} s", hint=hint)
 
 
 class _Version(msgspec.Struct):

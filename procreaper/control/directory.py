@@ -105,15 +105,26 @@ def find(
     return tuple(path for _, path in sorted(found)), tuple(errors)
 
 
+def pid_of(path: str) -> int | None:
+    """The pid of the app whose socket has this path; None for a path of another kind."""
+    match = re.fullmatch(NAME, os.path.basename(path))
+    return None if match is None else int(match["pid"])
+
+
+def is_socket_of(path: str, root: str) -> bool:
+    """Whether the name of this socket is one of an app with this root (absolute, without symbolic links)."""
+    return os.path.basename(path).startswith(f"{_digest(root)}-")
+
+
 def clear(path: str) -> None:
     """Remove a socket that has refused a connection, unless its app may live and be slow."""
-    match = re.fullmatch(NAME, os.path.basename(path))
-    if match is None:
+    pid = pid_of(path)
+    if pid is None:
         return
     if sys.platform != "linux":
         # Elsewhere too many at once are refused as well.
         try:
-            os.kill(int(match["pid"]), 0)
+            os.kill(pid, 0)
         except ProcessLookupError:
             pass
         except OSError:

@@ -1,8 +1,9 @@
 """Open a TCP connection, IPv4 first.
 
-Rules: nothing blocks the loop. A literal address and `localhost` need no thread; other names are resolved in one.
-Whoever calls limits the whole with `asyncio.timeout`; the `timeout` here is shared out between the addresses, so that
-one that swallows packets cannot keep the others from being tried.
+Rules: nothing blocks the loop. A literal address and `localhost` need no thread. Another name is resolved in a thread,
+by one question at a time: all checks that need the name meanwhile share the answer. The caller limits the whole with
+`asyncio.timeout`; the `timeout` here is shared out between the addresses, so that one that swallows packets cannot keep
+the others from being tried.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import asyncio
 import errno
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 
 from procreaper.errors import reason_of
@@ -23,6 +23,8 @@ NO_WAY = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 IPv4 = tuple[str, int]
 IPv6 = tuple[str, int, int, int]
 Address = tuple[socket.AddressFamily, IPv4 | IPv6]
+
+_questions: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[list[Address]]] = {}
 
 
 async def check(endpoint: tuple[str, int], timeout: float) -> None:
@@ -55,7 +57,7 @@ async def resolve(host: str, port: int) -> list[Address]:
         try:
             addresses = _look_up(host, port, socket.AI_NUMERICHOST)
         except socket.gaierror:
-            addresses = await _in_a_thread(lambda: _look_up(host, port), f"resolve {host}")
+            addresses = [(family, (address[0], port, *address[2:])) for family, address in await _ask(host, port)]
     except socket.gaierror as error:
         raise UnhealthyError(f"`{host}` has no address: {reason_of(error)}") from error
     except ValueError as error:
@@ -76,32 +78,47 @@ def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:
     return list(dict.fromkeys(addresses))
 
 
-async def _in_a_thread(work: Callable[[], list[Address]], name: str) -> list[Address]:
-    """As `asyncio.to_thread`, but nobody waits for this thread: a loop that ends waits for its own, however long."""
+async def _ask(host: str, port: int) -> list[Address]:
+    """The addresses of a name, from the question that is under way, or from a new one.
+
+    Where the system does not answer, a question may take minutes. A check gives up earlier; the next one joins in.
+    """
     loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[list[Address]] = loop.create_future()
-
-    def tell(result: list[Address], failure: Exception | None) -> None:
-        if outcome.done():
-            return
-        if failure is None:
-            outcome.set_result(result)
-        else:
-            outcome.set_exception(failure)
-
-    def run() -> None:
-        result: list[Address] = []
-        failure = None
+    answer = _questions.get((loop, host))
+    if answer is None:
+        answer = _questions[loop, host] = loop.create_future()
         try:
-            result = work()
-        except Exception as error:
-            failure = error
-        # RuntimeError: the loop is closed by now.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(tell, result, failure)
+            # Not `asyncio.to_thread`: a loop that ends waits for its own threads, however long.
+            threading.Thread(target=_answer, args=(answer, host, port), name=f"resolve {host}", daemon=True).start()
+        except RuntimeError as error:
+            del _questions[loop, host]
+            raise UnhealthyError(f"`{host}` cannot be resolved: {error}") from error
+    # When one check gives up, the others still wait.
+    return await asyncio.shield(answer)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return await outcome
+
+def _answer(answer: asyncio.Future[list[Address]], host: str, port: int) -> None:
+    """Ask the system for the addresses of a name; runs in a thread."""
+    result: list[Address] = []
+    failure: Exception | None = None
+    try:
+        result = _look_up(host, port)
+    except Exception as error:
+        failure = error
+
+    def tell() -> None:
+        if failure is None:
+            answer.set_result(result)
+        else:
+            answer.set_exception(failure)
+            # Where all checks have given up, none retrieves it.
+            answer.exception()
+
+    loop = answer.get_loop()
+    _questions.pop((loop, host), None)
+    # RuntimeError: the loop is closed by now.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(tell)
 
 
 async def _connect(family: socket.AddressFamily, address: IPv4 | IPv6) -> socket.socket:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -12,10 +15,13 @@ from pathlib import Path
 import pytest
 
 from procreaper.cli.ps import HEADER
+from procreaper.control.client import GREETING_LIMIT
 
 from .driver import Project
 
 STAY = "echo ready; exec sleep 600"
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells cheaply that an app is suspended")
 
 
 def test_ps_tells_of_every_process(project: Project) -> None:
@@ -234,6 +240,38 @@ def test_ls_lists_every_app_of_this_user(project: Project) -> None:
     assert rows[0].split() == ["PID", "UP", "UPTIME", "ROOT"]
     assert any(row.split()[:2] == [str(apps[0].pid), "2/2"] and row.endswith("/one") for row in rows)
     for app in apps:
+        app.stop()
+
+
+@on_linux
+def test_a_suspended_app_is_listed_and_delays_nothing(project: Project) -> None:
+    for name in ("one", "two", "three"):
+        project.write(f"{name}/Procfile", f"web: {STAY}\n")
+    apps = {name: project.begin("start", "-d", name) for name in ("one", "two", "three")}
+    for app in apps.values():
+        app.wait_for("ready")
+    pid, other = apps["one"].pid, apps["three"].pid
+    for stopped in (pid, other):
+        os.kill(stopped, signal.SIGSTOP)
+    began = time.monotonic()
+    result = project.run("ls")
+    assert time.monotonic() - began < GREETING_LIMIT
+    assert result.code == 0
+    rows = [row.split() for row in result.out.splitlines()]
+    for name in ("one", "three"):
+        assert [str(apps[name].pid), "-", "-", str((project.path / name).resolve())] in rows
+    assert any(row[:2] == [str(apps["two"].pid), "1/1"] for row in rows)
+    assert f"the app (pid {pid}) is suspended, so it does not answer" in result.err
+    assert f"`fg` in its terminal has it go on, or `kill -CONT {pid}`" in result.err
+    (item,) = [item for item in json.loads(project.run("ls", "--json").out) if item["pid"] == pid]
+    assert item["root"] == str((project.path / "one").resolve())
+    assert (item["up"], item["total"], item["uptime"]) == (None, None, None)
+    assert project.run("ps", "-d", "two").code == 0
+    alone = project.run("ps", "-d", "one")
+    assert (alone.code, f"the app (pid {pid}) is suspended" in alone.err) == (1, True)
+    for stopped in (pid, other):
+        os.kill(stopped, signal.SIGCONT)
+    for app in apps.values():
         app.stop()
 
 
