@@ -1,15 +1,16 @@
-"""Changed files, as one process sees them: waited for until it is quiet, then told, and not for ever.
+"""Changed files, as one process sees them: how long a change waits, and when restarts for changes are too many.
 
 Rules: pure, like `lifecycle`, of which this is the part about file changes. It knows nothing of patterns and trees:
 `watching` says which process a file concerns.
 
-Theory of operation. A change waits for `debounce` seconds of quiet, but for no more than `PATIENCE`. Whether the
-process itself writes the files that it is restarted for cannot be seen, only tried: after `MOST_RESTARTS` within
-`WINDOW` seconds each new run is *held back*, ever longer (`CALMS`), and so is a signal, or a preparation. If somebody
-else is writing, something changes meanwhile, or long after (`SOON`), and all is forgiven. If it was quiet every time,
-but something changed as soon as the process ran, it is the process, and its watch is suspended. The last of the calms
-is longer than any regular writer is silent who is quick enough to be suspected. A program that writes when it reads
-what the process prints could be taken for it: for so long the owner withholds what is printed by one under suspicion.
+Theory of operation. A change waits for `debounce` seconds of quiet, but for no more than `PATIENCE`. A process that
+writes a file that it is restarted for would be restarted for ever. So the next restart after `MOST_RESTARTS` within
+`WINDOW` seconds waits for a *calm*: until no file has changed for some seconds (`CALMS`), however long that takes. If a
+file changes again within `SOON` seconds after that restart, the next one waits for a longer calm. If that has happened
+after each of the calms, the process itself writes the file, and its watch is *suspended* until a manual restart or a
+reload. A developer who saves all the time disturbs the calms, and gets the newest version after a pause: the first calm
+is longer than the time between two saves that are this frequent, and each other calm is longer than the one before, so
+that no regular rhythm of saves fits them all.
 """
 
 from collections.abc import Iterable
@@ -17,23 +18,23 @@ from typing import NamedTuple
 
 PATIENCE = 10.0
 MOST_RESTARTS, WINDOW = 20, 60.0
-# A change that never became quiet counts for so many: what is written all the time leads to few restarts.
+# A change that never became quiet counts as this number of restarts: a busy writer leads to few of them.
 NEVER_QUIET = 4
-CALMS = (1.0, 2.0, 4.0, 8.0)
-# Whoever needs longer is not restarted so often.
-SOON = WINDOW / MOST_RESTARTS
-# What was written before a calm, as the last words of a run that ends, may be reported so many seconds later.
-DELAY = 0.5
+CALMS = (4.0, 6.0, 8.0)
+SOON = CALMS[0]
 
 
 class Change(NamedTuple):
-    """Files for whose change nothing was done yet; `due` is when something will be. `held`: which is held back."""
+    """Changed files that nothing was done for yet; `due` is when something will be.
+
+    `calm` is for how many seconds nothing may change before, where that is more than the debounce.
+    """
 
     first: str
     paths: frozenset[str]
     since: float
     due: float
-    held: bool = False
+    calm: float = 0.0
 
     def __str__(self) -> str:
         others = len(self.paths) - 1
@@ -43,54 +44,43 @@ class Change(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """How often a process was restarted for changes of late, `suspicions` of them as if it wrote the files itself.
+    """The `times` of the last restarts for changes; before the last `calmed` of them there was a calm.
 
-    What is to be done next is held back until `calm_until`; `resumed` is when that was over.
+    `suspended` is the file that the watch was suspended for, or empty.
     """
 
     times: tuple[float, ...] = ()
-    suspicions: int = 0
-    calm_from: float = 0.0
-    calm_until: float | None = None
-    resumed: float | None = None
-    suspended: bool = False
+    calmed: int = 0
+    suspended: str = ""
 
 
-def add(change: Change | None, pace: Pace, paths: Iterable[str], debounce: float, now: float) -> tuple[Change, Pace]:
-    """One more change, or the first; one that disturbs a calm was not made by the process."""
+def add(
+    change: Change | None, pace: Pace, paths: Iterable[str], debounce: float, now: float
+) -> tuple[Change | None, Pace]:
+    """Take one more change into account, or the first; None for a change that suspends the watch."""
     paths = tuple(paths)
-    is_calm = pace.calm_until is not None and now < pace.calm_until
-    disturbs = is_calm and now - pace.calm_from >= DELAY
     if change is None:
-        change = Change(paths[0], frozenset(paths), now, now + debounce)
-    else:
-        since = now if change.held and disturbs else change.since
-        due = min(now + debounce, since + max(PATIENCE, debounce))
-        held = change.held and not disturbs
-        paths = change.paths.union(paths)
-        change = Change(change.first, paths, since, max(due, change.due) if held else due, held)
-    # From now on it is only waited for quiet.
-    return change, Pace(calm_until=change.due) if disturbs else pace
+        if pace.calmed and now > pace.times[-1] + SOON:
+            pace = Pace()
+        if pace.calmed == len(CALMS):
+            return None, Pace(suspended=paths[0])
+        needs_calm = pace.calmed or len(_recent(pace, now)) >= MOST_RESTARTS
+        change = Change(paths[0], frozenset(), now, now, CALMS[pace.calmed] if needs_calm else 0.0)
+    if change.calm:
+        # Only the last are named: what is written for hours must not fill the memory.
+        due = now + max(debounce, change.calm)
+        return change._replace(first=paths[0], paths=frozenset(paths), due=due), pace
+    due = min(now + debounce, change.since + max(debounce, PATIENCE))
+    return change._replace(paths=change.paths.union(paths), due=due), pace
 
 
 def count(pace: Pace, change: Change, now: float) -> Pace:
-    """Something is about to be done for a change; `suspended` if that is once too often."""
-    if pace.suspicions and pace.resumed is not None and change.since <= pace.resumed + SOON:
-        return Pace(suspicions=pace.suspicions + 1) if pace.suspicions < len(CALMS) else Pace(suspended=True)
-    times = tuple(time for time in pace.times if now - time < WINDOW)
-    if len(times) >= MOST_RESTARTS:
-        return Pace(suspicions=1)
-    weight = NEVER_QUIET if now - change.since >= PATIENCE else 1
-    return Pace(times=(*times, *(now,) * weight))
+    """Count what is about to be done for a change."""
+    if change.calm:
+        return Pace(times=(now,), calmed=pace.calmed + 1)
+    weight = NEVER_QUIET if change.due - change.since >= PATIENCE else 1
+    return Pace(times=(*_recent(pace, now), *(now,) * weight))
 
 
-def hold_back(pace: Pace, now: float) -> Pace:
-    """It is to begin again, or to be told something: not before a calm, if it is under suspicion."""
-    if not pace.suspicions:
-        return pace
-    return pace._replace(calm_from=now, calm_until=now + CALMS[pace.suspicions - 1])
-
-
-def resume(pace: Pace) -> Pace:
-    """The calm is over."""
-    return pace if pace.calm_until is None else pace._replace(calm_until=None, resumed=pace.calm_until)
+def _recent(pace: Pace, now: float) -> tuple[float, ...]:
+    return tuple(time for time in pace.times if now - time < WINDOW)

@@ -243,7 +243,7 @@ def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
 def _reconcile(fleet: Fleet, before: Members, now: float) -> Step:
     fleet, cancelled = _restart_dependants(fleet, before)
     fleet, told = _tell(fleet, now)
-    fleet, launched = _launch(fleet, now)
+    fleet, launched = _launch(fleet)
     return fleet, (*cancelled, *told, *launched)
 
 
@@ -277,7 +277,7 @@ def _tell(fleet: Fleet, now: float) -> Step:
     return _changed(fleet, changed), tuple(actions)
 
 
-def _launch(fleet: Fleet, now: float) -> Step:
+def _launch(fleet: Fleet) -> Step:
     """Launch those whose time has come, a few at once."""
     if fleet.shutting_down:
         return fleet, ()
@@ -289,8 +289,6 @@ def _launch(fleet: Fleet, now: float) -> Step:
             continue
         if free <= 0 and life.reason is ABOUT_TO_START and not life.process.depends_on:
             # It waits for the launch of others and for nothing else: of a hundred, most do so most of the time.
-            continue
-        if life.held_until is not None and now < life.held_until:
             continue
         others = dependencies.missing(fleet.members, life)
         if not others and free > 0:

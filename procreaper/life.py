@@ -117,12 +117,6 @@ class Lifecycle(NamedTuple):
         return self.up_since + self.process.backoff.reset
 
     @property
-    def held_until(self) -> float | None:
-        """Until when its next run is held back, because it seems to be restarted for what it writes itself."""
-        in_place = self.change is not None and self.change.held
-        return self.pace.calm_until if self.state is State.PENDING and not in_place else None
-
-    @property
     def begins_anew(self) -> bool:
         """Its next run has not begun and will, or it waits for what will never be: what changes does not matter."""
         return self.state in (State.PENDING, State.SKIPPED) or (self.state is State.STOPPING and self.asked_to_end)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from procreaper.changes import Pace, resume
+from procreaper.changes import Pace
 from procreaper.events import (
     Action,
     Announce,
@@ -71,9 +71,9 @@ def step(life: Lifecycle, event: Event, now: float) -> Step:
         case Tick():
             after, actions = _tick(life, now)
         case Start():
-            after, actions = _start(_forgiven(life)), ()
+            after, actions = _start(resume_watch(life)), ()
         case Restart():
-            after, actions = restart(_forgiven(life)), ()
+            after, actions = restart(resume_watch(life)), ()
         case Stop():
             after, actions = _dismiss(life)
         case Shutdown():
@@ -102,7 +102,6 @@ def deadline(life: Lifecycle) -> float | None:
         None if checkup is None else checkup.deadline,
         None if change is None or life.preparing else change.due,
         life.steady_from,
-        life.held_until,
     ]
     return min((time for time in times if time is not None), default=None)
 
@@ -132,7 +131,6 @@ def launch(life: Lifecycle) -> Step:
         parting=None,
         due=None,
         change=None if watch is None or watch.run is None else life.change,
-        pace=life.pace if life.held_until is None else resume(life.pace),
         waits_for=(),
     )
     return life, (Spawn(life.process.name, run),)
@@ -196,6 +194,14 @@ def restart_along(life: Lifecycle) -> Step:
     return after, _cancelled(life, after, None)
 
 
+def resume_watch(life: Lifecycle) -> Lifecycle:
+    """Forget how often it was restarted for changed files, as after a request by hand."""
+    if life.pace == Pace():
+        return life
+    change = None if life.change is None else life.change._replace(calm=0.0)
+    return life._replace(pace=Pace(), change=change)
+
+
 def _learn(
     life: Lifecycle,
     fact: Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | OutputBegan | LogMatched,
@@ -256,8 +262,6 @@ def _tick(life: Lifecycle, now: float) -> Step:
         from procreaper.renewal import act
 
         life, actions = act(life, life.change, now)
-    if life.held_until is not None and now >= life.held_until:
-        life = life._replace(pace=resume(life.pace))
     if life.checkup is not None:
         from procreaper.diagnosis import examine
 
@@ -315,11 +319,6 @@ def _let_go(life: Lifecycle) -> Step:
     said = Announce(name, f"{LIVES_ON} (pid {life.pid})")
     life = life._replace(state=State.STOPPED, reason=LIVES_ON, phase=Phase.NONE, pid=None, letting_go=False)
     return life, (*actions, LetGo(name, life.run), said)
-
-
-def _forgiven(life: Lifecycle) -> Lifecycle:
-    """Somebody wants it, so its pace begins anew."""
-    return life if life.pace == Pace() else life._replace(pace=Pace())
 
 
 def _stop(life: Lifecycle) -> Lifecycle:

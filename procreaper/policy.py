@@ -7,7 +7,6 @@ the run is left.
 
 from __future__ import annotations
 
-from procreaper.changes import hold_back
 from procreaper.events import Exit, RestartReason, State
 from procreaper.life import ABOUT_TO_START, UNTIL_A_CHANGE, Lifecycle, Phase
 from procreaper.plan import When
@@ -63,7 +62,7 @@ def settle(life: Lifecycle, now: float) -> Lifecycle:
             return life._replace(state=life.end, reason=end_reason(life))
         return life._replace(state=State.STOPPED, reason="stopped")
     if life.asked_to_end:
-        return begin_anew(life._replace(restarts=life.restarts + 1), now)
+        return begin_anew(life._replace(restarts=life.restarts + 1))
     wait = life.process.backoff.wait(life.retries)
     limit = life.process.max_retries
     count = f"retry {life.retries}" if limit is None else f"retry {life.retries}/{limit}"
@@ -81,12 +80,9 @@ def end_reason(life: Lifecycle) -> str:
     return life.cause + UNTIL_A_CHANGE if waits else life.cause
 
 
-def begin_anew(life: Lifecycle, now: float) -> Lifecycle:
-    """Nothing of it runs, and somebody asked for its next run."""
-    pace, reason = hold_back(life.pace, now), ABOUT_TO_START
-    if pace.suspicions and pace.calm_until is not None:
-        reason = f"waiting {pace.calm_until - now:.0f} s, since its files change as soon as it runs"
-    return life._replace(state=State.PENDING, reason=reason, pace=pace)
+def begin_anew(life: Lifecycle) -> Lifecycle:
+    """Have the next run of a process of which nothing runs."""
+    return life._replace(state=State.PENDING, reason=ABOUT_TO_START)
 
 
 def describe(exit_: Exit) -> str:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from procreaper import checkup as health_rules
 from procreaper import lifecycle
-from procreaper.changes import Pace
 from procreaper.dependencies import Members
 from procreaper.differences import needs_restart
 from procreaper.events import Action, CancelCheck, CancelPreparation, Restart, Start, State, Stop
@@ -73,8 +72,9 @@ def _become(life: Lifecycle, process: Process) -> Lifecycle:
 
 def _take_over(life: Lifecycle, process: Process, now: float) -> Step:
     before = life.process
-    if process == before:
+    if process == before and not life.pace.suspended:
         return life, ()
+    life = lifecycle.resume_watch(life)
     if needs_restart(before, process):
         life, cancelled = _follow_other_files(_become(life, process), before, now)
         if not set(process.depends_on) <= set(before.depends_on):
@@ -99,16 +99,15 @@ def _take_over(life: Lifecycle, process: Process, now: float) -> Step:
 
 
 def _follow_other_files(life: Lifecycle, before: Process, now: float) -> Step:
-    """What has changed so far is still acted upon, in the new way; the pace begins anew."""
+    """Act upon what has changed so far, but in the new way."""
     watch = life.process.watch
     if watch == before.watch:
         return life, ()
-    life = life._replace(pace=Pace())
     if watch is None:
         actions = (CancelPreparation(life.process.name),) if life.preparing else ()
         return life._replace(change=None, preparing=False), actions
     if life.change is not None:
-        life = life._replace(change=life.change._replace(since=now, due=now + watch.debounce, held=False))
+        life = life._replace(change=life.change._replace(since=now, due=now + watch.debounce, calm=0.0))
     return life, ()
 
 

@@ -8,28 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from procreaper.changes import Change, add, count, hold_back, resume
+from procreaper.changes import Change, add, count
 from procreaper.events import Announce, FilesChanged, PreparationEnded, RestartReason, RunPreparation
-from procreaper.life import Lifecycle, Phase
+from procreaper.life import UNTIL_A_CHANGE, Lifecycle, Phase
 from procreaper.lifecycle import Step, restart, signal
 from procreaper.policy import begin_anew
 
-SUSPENDED = "each time as soon as it ran; changes do nothing any more; add what it writes itself to `ignore`"
+CALMING = "changed; too many restarts for changed files, so the next one waits until none has changed for {calm:g} s"
+SUSPENDED = (
+    "changes each time as soon as it runs; its watch is suspended until `procreaper restart {name}` or `reload`; "
+    "add the files that it writes itself to `watch.ignore`"
+)
 
 
 def learn(life: Lifecycle, fact: FilesChanged | PreparationEnded, now: float) -> Step:
     """Apply one fact that is about the files of this process."""
     if isinstance(fact, FilesChanged):
-        return _see_change(life, fact.changes[life.process.name], now), ()
-    return _prepared(life, succeeded=fact.succeeded, now=now)
+        return _see_change(life, fact.changes[life.process.name], now)
+    return _prepared(life, succeeded=fact.succeeded)
 
 
-def _see_change(life: Lifecycle, paths: Sequence[str], now: float) -> Lifecycle:
-    watch = life.process.watch
+def _see_change(life: Lifecycle, paths: Sequence[str], now: float) -> Step:
+    name, watch = life.process.name, life.process.watch
     if watch is None or not paths or not life.follows_changes:
-        return life
-    change, pace = add(life.change, life.pace, paths, watch.debounce, now)
-    return life._replace(change=change, pace=pace)
+        return life, ()
+    if life.begins_anew and watch.run is None:
+        # The next run has not begun, so it will know what changed.
+        return life, ()
+    before = life.change
+    change, pace = add(before, life.pace, paths, watch.debounce, now)
+    life = life._replace(change=change, pace=pace)
+    if change is None:
+        life = life._replace(reason=life.reason.removesuffix(UNTIL_A_CHANGE))
+        return life, (Announce(name, f"{pace.suspended} {SUSPENDED.format(name=name)}"),)
+    if change.calm and before is None:
+        return life, (Announce(name, f"{change} {CALMING.format(calm=change.calm)}"),)
+    return life, ()
 
 
 def act(life: Lifecycle, change: Change, now: float) -> Step:
@@ -41,21 +55,16 @@ def act(life: Lifecycle, change: Change, now: float) -> Step:
     in_place = watch.run is not None or (watch.signal is not None and life.listens)
     if not in_place and life.begins_anew:
         return life, ()
-    life = life._replace(pace=resume(life.pace) if change.held else count(life.pace, change, now))
-    if life.pace.suspended:
-        return life, (Announce(name, f"{change} changed {SUSPENDED}"),)
+    life = life._replace(pace=count(life.pace, change, now))
     if not in_place:
-        return _restart_for(life, f"{change} changed", now)
-    if life.pace.suspicions and not change.held:
-        pace = hold_back(life.pace, now)
-        return life._replace(pace=pace, change=change._replace(held=True, due=pace.calm_until or now)), ()
+        return _restart_for(life, f"{change} changed")
     if watch.run is not None:
         life = life._replace(preparing=True)
         return life, (Announce(name, f"{change} changed; running `{watch.run}`"), RunPreparation(name, watch.run))
-    return _signal_or_restart(life, f"{change} changed", now)
+    return _signal_or_restart(life, f"{change} changed")
 
 
-def _prepared(life: Lifecycle, *, succeeded: bool, now: float) -> Step:
+def _prepared(life: Lifecycle, *, succeeded: bool) -> Step:
     """The command of a change has ended; if more has changed meanwhile, it is run again before anything else."""
     watch = life.process.watch
     if not life.preparing or watch is None:
@@ -63,22 +72,22 @@ def _prepared(life: Lifecycle, *, succeeded: bool, now: float) -> Step:
     life = life._replace(preparing=False)
     if life.change is not None or not succeeded:
         return life, ()
-    return _signal_or_restart(life, f"`{watch.run}` succeeded" if watch.run else "prepared", now)
+    return _signal_or_restart(life, f"`{watch.run}` succeeded" if watch.run else "prepared")
 
 
-def _signal_or_restart(life: Lifecycle, cause: str, now: float) -> Step:
+def _signal_or_restart(life: Lifecycle, cause: str) -> Step:
     watch = life.process.watch
     if watch is not None and watch.signal is not None and life.listens:
         return life, (Announce(life.process.name, cause), signal(life, watch.signal))
-    return _restart_for(life, cause, now)
+    return _restart_for(life, cause)
 
 
-def _restart_for(life: Lifecycle, cause: str, now: float) -> Step:
+def _restart_for(life: Lifecycle, cause: str) -> Step:
     """Have a new run, unless the next one is still to begin anyway; that is no failure, and clears the retries."""
     if life.begins_anew:
         return life, ()
     what = "starting" if life.phase is Phase.NONE else "restarting"
     life = restart(life, RestartReason.CHANGE)
     if life.phase is Phase.NONE:
-        life = begin_anew(life, now)
+        life = begin_anew(life)
     return life, (Announce(life.process.name, f"{cause}; {what}"),)

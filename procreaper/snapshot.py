@@ -18,8 +18,6 @@ UP = {
     Condition.HEALTHY: (State.HEALTHY,),
     Condition.STARTED: (State.RUNNING,),
 }
-# What else there is to say of one that is up.
-UNWATCHED = "changes of its files do nothing any more, because it makes them itself"
 
 
 def take(life: Lifecycle, started_at: float | None) -> Status:
@@ -28,7 +26,7 @@ def take(life: Lifecycle, started_at: float | None) -> Status:
     return Status(
         name=life.process.name,
         state=life.state,
-        reason=UNWATCHED if life.pace.suspended and life.state in (State.RUNNING, State.HEALTHY) else life.reason,
+        reason=_reason(life),
         run=life.run,
         pid=life.pid,
         retries=life.retries,
@@ -40,3 +38,13 @@ def take(life: Lifecycle, started_at: float | None) -> Status:
         out_of_reach=life.out_of_reach,
         waits_for=life.waits_for if life.state is State.PENDING else (),
     )
+
+
+def _reason(life: Lifecycle) -> str:
+    """Why it is in its state, or what is to be said of the watch of a process that is up."""
+    if life.state in (State.RUNNING, State.HEALTHY):
+        if life.pace.suspended:
+            return f"watch suspended: {life.pace.suspended} changes each time as soon as it runs"
+        if life.change is not None and life.change.calm:
+            return f"{life.change} changed; waits until its files are quiet"
+    return life.reason

@@ -205,7 +205,6 @@ class Page:
         """It is, or is not, restarted for other files now."""
         if self.process.watch == before.watch:
             return
-        self.suspended = False
         if self.process.watch is None:
             self.changed = self.prepared = False
         # What the next run was to know anyway needs no preparation now.
@@ -367,6 +366,7 @@ class Books:
 
     def _take_over(self, page: Page, process: Process, life: Lifecycle, now: float) -> None:
         old = page.process
+        page.suspended = False
         if process == old:
             self.reloads.add("same")
             return
@@ -382,7 +382,6 @@ class Books:
                 page.established = False
             self.reloads.add("restarted" if page.ever_asked and not page.dismissed else "still")
             if page.ever_asked and not page.dismissed:
-                page.suspended = False
                 self._ask(page, life, restart=True)
             return
         self.reloads.add("in place")
@@ -530,7 +529,7 @@ class Books:
             assert name not in self.world.checks, "gone, and is checked"
             del self.pages[name]
             self._relate_anew()
-        self._check_members(after, now)
+        self._check_members(after)
         if isinstance(event, Tick):
             due = rules.deadline(after)
             if due is not None and due <= now:
@@ -607,10 +606,15 @@ class Books:
         assert watch is not None
         assert page.ever_asked, "a change acts on what nobody wants"
         assert not page.dismissed, "a change acts on what was stopped by hand"
-        assert not page.suspended, "a change acts, and it was said that none would"
+        if not isinstance(event, PreparationEnded):
+            assert not page.suspended, "a change acts, and it was said that none would"
         done = [action for action in actions if getattr(action, "name", None) == name]
         cause, _, what = text.partition("; ")
-        if isinstance(event, PreparationEnded):
+        if isinstance(event, FilesChanged):
+            assert "app.py" in cause, "the file is not named"
+            page.suspended = "suspended" in what
+            page.changed = page.changed and not page.suspended
+        elif isinstance(event, PreparationEnded):
             assert event.succeeded, "a preparation that failed has consequences"
             assert cause == ("prepared" if watch.run is None else "`make` succeeded"), "not the cause"
             assert page.prepared, "what changed meanwhile has to be prepared first"
@@ -618,18 +622,23 @@ class Books:
             assert isinstance(event, Tick), "a change acts at once"
             assert "app.py" in cause, "the file is not named"
             assert page.changed, "nothing has changed"
-            waited = page.changed_first + max(PATIENCE, watch.debounce)
-            assert now >= min(page.changed_last + watch.debounce, waited), "it was not quiet yet"
-        if what in ("restarting", "starting"):
+            change = old[name].change
+            assert change is not None
+            waited = page.changed_last + max(change.calm, watch.debounce)
+            if not change.calm:
+                waited = min(waited, page.changed_first + max(PATIENCE, watch.debounce))
+            assert now >= waited, "it was not quiet yet"
+        if isinstance(event, FilesChanged):
+            pass
+        elif what in ("restarting", "starting"):
             assert watch.run is None or not isinstance(event, Tick), "needed and not prepared"
             assert (what == "starting") is (old[name].phase is NONE), "not what is done"
             self._ask(page, old[name], restart=True)
         elif what.startswith("running"):
             assert RunPreparation(name, "make") in done, "not what is done"
             page.changed = page.prepared = False
-        elif what:
-            page.suspended, page.changed = True, False
         else:
+            assert not what, "not what is done"
             sent = [each.signal for each in done if isinstance(each, SendSignal)]
             assert CHANGE_SIGNAL in sent, "not what is done"
             assert old[name].state in (RUNNING, HEALTHY, UNHEALTHY), "sent to what cannot be ready for it"
@@ -643,9 +652,10 @@ class Books:
         assert life.change is None or page.changed, "waits for quiet, and nothing has changed"
         assert not page.changed or life.change is not None or anew, "what has changed was forgotten"
         assert not page.prepared or anew, "what was prepared was forgotten"
-        assert life.pace.suspended is page.suspended, "suspended, and nobody was told"
-        if life.change is not None and not life.change.held and page.process.watch is not None:
-            assert life.change.due <= page.changed_last + page.process.watch.debounce, "waits for too long"
+        assert bool(life.pace.suspended) is page.suspended, "suspended, and nobody was told"
+        if life.change is not None and page.process.watch is not None:
+            quiet = max(page.process.watch.debounce, life.change.calm)
+            assert life.change.due <= page.changed_last + quiet, "waits for too long"
 
     def _check_revived(self, name: str, new: Mapping[str, Lifecycle]) -> None:
         page, life = self.pages[name], new[name]
@@ -849,7 +859,7 @@ class Books:
         run = [action.command for action in actions if isinstance(action, RunHook) and action.name == name]
         assert run == ([expected] if expected else []), "not the hook of this moment"
 
-    def _check_members(self, after: Fleet, now: float) -> None:
+    def _check_members(self, after: Fleet) -> None:
         world, members = self.world, after.members
         leaving = [name for name, page in self.pages.items() if page.leaving]
         assert after.leaving == set(leaving), "not those that are leaving"
@@ -874,7 +884,7 @@ class Books:
                 assert life.phase is NONE, "waits for what is known to be gone"
             assert page.allowed or not life.wanted, "wanted, and nobody wants it"
             if state is PENDING:
-                self._check_pending(life, members, len(launching), now)
+                self._check_pending(life, members, len(launching))
             elif state is SKIPPED and not after.shutting_down:
                 assert page.dismissed or _lost_causes(life, members), "skipped, and not in vain"
         if after.shutting_down:
@@ -894,12 +904,8 @@ class Books:
             assert sorted(life.reason.removeprefix("stops after ").split(", ")) == sorted(first), "waits for others"
         assert not told or not life.reason.startswith("stops after"), "told already, and said to wait"
 
-    def _check_pending(self, life: Lifecycle, members: Mapping[str, Lifecycle], launching: int, now: float) -> None:
+    def _check_pending(self, life: Lifecycle, members: Mapping[str, Lifecycle], launching: int) -> None:
         missing = []
-        if life.held_until is not None and now < life.held_until:
-            says = life.reason.startswith("waiting ")
-            assert says or not life.pace.suspicions, "held back, and does not say so"
-            return
         for edge in life.process.depends_on:
             other = members[edge.name]
             if not (self.pages[life.process.name].established or _is_up(other, edge.condition)):

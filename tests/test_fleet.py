@@ -19,7 +19,6 @@ from app import (
 )
 
 from procreaper import fleet
-from procreaper.changes import CALMS, MOST_RESTARTS
 from procreaper.events import (
     Action,
     CancelPreparation,
@@ -734,7 +733,7 @@ class TestChangedFiles:
     def test_following_does_not_resume_a_suspended_watch(self) -> None:
         app = App(process("db"), watched("web", following("db"))).start()
         web = app.fleet.members["web"]
-        suspended = web._replace(pace=web.pace._replace(suspended=True))
+        suspended = web._replace(pace=web.pace._replace(suspended="x.log"))
         app.fleet = app.fleet._replace(members={**app.fleet.members, "web": suspended})
         app.restart("db")
         assert app.fleet.members["web"].pace.suspended
@@ -754,28 +753,6 @@ class TestChangedFiles:
     def test_names_that_nobody_knows_are_ignored(self) -> None:
         app = App(watched("web")).start()
         assert app.changed("ghost") == ()
-
-    def test_a_held_run_waits_for_its_time_and_not_for_a_dependency_that_was_stopped(self) -> None:
-        app = App(process("db"), watched("web", "db")).start()
-        web = app.fleet.members["web"]
-        suspected = web._replace(pace=web.pace._replace(times=(0.0,) * MOST_RESTARTS))
-        app.fleet = app.fleet._replace(members={**app.fleet.members, "web": suspected})
-        change(app, "web")
-        assert app.exited("web", -SIGTERM) == ()
-        assert app.reason("web") == "waiting 1 s, since its files change as soon as it runs"
-        app.stop("db")
-        app.exited("db", -SIGTERM)
-        assert spawns(app.tick(app.now + CALMS[0])) == ["web"]
-
-    def test_somebody_who_wants_it_now_need_not_wait(self) -> None:
-        app = App(watched("web")).start()
-        web = app.fleet.members["web"]
-        app.fleet = app.fleet._replace(
-            members={"web": web._replace(pace=web.pace._replace(times=(0.0,) * MOST_RESTARTS))}
-        )
-        change(app, "web")
-        assert app.exited("web", -SIGTERM) == ()
-        assert spawns(app.tell(Start(("web",)))) == ["web"]
 
 
 class TestTheEndOfAnAppThatWaitsForChanges:

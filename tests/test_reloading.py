@@ -20,6 +20,7 @@ from app import (
 )
 
 from procreaper import fleet
+from procreaper.changes import Pace
 from procreaper.checks import Health, LogCheck
 from procreaper.events import (
     CancelCheck,
@@ -419,6 +420,17 @@ class TestFiles:
         app.changed("web")
         app.reload(process("web", watch=Watch("/", ("src",), debounce=7.0)))
         assert fleet.deadline(app.fleet) == 7.0
+
+    @pytest.mark.parametrize("new", [WATCHED, WATCHED._replace(quiet=True)], ids=["the same", "another setting"])
+    def test_a_suspended_watch_counts_again(self, new: Process) -> None:
+        app = App(WATCHED).start()
+        web = app.fleet.members["web"]._replace(pace=Pace(suspended="x.log"))
+        app.fleet = app.fleet._replace(members={"web": web})
+        app.changed("web")
+        assert fleet.deadline(app.fleet) is None
+        app.reload(new)
+        app.changed("web")
+        assert fleet.deadline(app.fleet) == 1.0
 
     def test_without_a_watch_it_does_not_matter_any_more(self) -> None:
         app = App(WATCHED).start()

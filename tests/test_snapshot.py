@@ -2,22 +2,30 @@
 
 import pytest
 
-from procreaper.changes import Pace
+from procreaper.changes import Change, Pace
 from procreaper.events import State
 from procreaper.life import Lifecycle
 from procreaper.plan import Process
-from procreaper.snapshot import UNWATCHED, take
+from procreaper.snapshot import take
 
 PROCESS = Process("web.1", "serve")
+SUSPENDED = Pace(suspended="x.log")
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.HEALTHY])
-def test_of_one_whose_watch_is_suspended_it_is_said(state: State) -> None:
-    life = Lifecycle(PROCESS, state=state, reason="", pace=Pace(suspended=True))
-    assert take(life, None).reason == UNWATCHED
+def test_a_suspended_watch_is_named_with_its_file(state: State) -> None:
+    life = Lifecycle(PROCESS, state=state, reason="", pace=SUSPENDED)
+    assert take(life, None).reason == "watch suspended: x.log changes each time as soon as it runs"
     assert take(life._replace(pace=Pace()), None).reason == ""
 
 
-def test_why_it_is_not_up_comes_first() -> None:
-    life = Lifecycle(PROCESS, state=State.RESTARTING, reason="exited with code 1", pace=Pace(suspended=True))
+def test_a_change_that_waits_for_a_calm_is_named() -> None:
+    change = Change("x.log", frozenset({"x.log", "y.log"}), since=0.0, due=4.0, calm=4.0)
+    life = Lifecycle(PROCESS, state=State.RUNNING, reason="", change=change)
+    assert take(life, None).reason == "x.log and 1 other changed; waits until its files are quiet"
+    assert take(life._replace(change=change._replace(calm=0.0)), None).reason == ""
+
+
+def test_the_reason_why_a_process_is_not_up_comes_first() -> None:
+    life = Lifecycle(PROCESS, state=State.RESTARTING, reason="exited with code 1", pace=SUSPENDED)
     assert take(life, None).reason == "exited with code 1"

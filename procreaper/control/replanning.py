@@ -108,12 +108,12 @@ class Replanning:
             present = {process.name for process in self._owner.processes}
             concerned = (*found.added, *found.restarted)
             runs = {name: self._owner.status_of(name).run if name in present else 0 for name in concerned}
-            if found.added or found.removed or found.changed:
-                self._owner.post(events.Reload(plan))
-                types = {process.name: process.type for process in plan.processes}
-                if more := tuple(name for name in found.added if types[name] in starting):
-                    self._owner.post(events.Start(more))
-                await self._owner.settled()
+            # Also where nothing differs: a reload resumes the watches that were suspended.
+            self._owner.post(events.Reload(plan))
+            types = {process.name: process.type for process in plan.processes}
+            if more := tuple(name for name in found.added if types[name] in starting):
+                self._owner.post(events.Start(more))
+            await self._owner.settled()
             self._taken(configuration)
             # What was stopped by hand keeps still, or is about to, and what does not start by itself too.
             runs = {

@@ -6,9 +6,8 @@ the monotonic clock that the rules are fed with.
 
 Theory of operation. The next deadline is derived from the fleet before every wait, so that no stale timer can exist. So
 is what is told, by comparing each process before and after a step (`telling`). With a new plan the files are watched
-anew. What is printed by a process that is suspected of writing the files that it is restarted for is withheld for a
-while (`changes`). However the loop ends, `finally` kills every group that is left, but for those that may live on, and
-waits for it. Hooks and stop commands that are still under way at the end are given `LAST_COMMANDS` seconds.
+anew. However the loop ends, `finally` kills every group that is left, but for those that may live on, and waits for it.
+Hooks and stop commands that are still under way at the end are given `LAST_COMMANDS` seconds.
 """
 
 from __future__ import annotations
@@ -53,13 +52,11 @@ from procreaper.events import (
     Spawn,
     SpawnFailed,
     Start,
-    State,
     Stop,
     Tick,
 )
 from procreaper.life import Lifecycle
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.output.withholding import Withholding
 from procreaper.plan import Plan, Process, Watch
 from procreaper.reaper.children import Children
 
@@ -135,7 +132,6 @@ class Owner:
         self._commands_until: float | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._companions: set[asyncio.Task[Any]] = set()
-        self._withholding = Withholding(self._tell)
         self._attendance = Attendance(self.post)
         self._room = True
         self._ended = False
@@ -278,7 +274,6 @@ class Owner:
                 if not self._fleet.finished:
                     await self._kill_everything()
                 self._children.finish()
-                self._withholding.end_all()
                 self._ended = True
         return self._fleet.exit_code
 
@@ -332,7 +327,6 @@ class Owner:
             self._follow_files(tasks)
 
     def _tell_end(self, life: Lifecycle, event: ChildExited | GroupEnded | SpawnFailed) -> None:
-        self._withholding.end(event.name)
         notice = telling.end(life, event, self._ends, time.time())
         if notice is not None:
             self._publish(notice)
@@ -345,8 +339,6 @@ class Owner:
             since = self._children.current(name).began_at
             self._started[name] = now if since is None else since
             self._publish(RunBegan(now, name, after.pid, after.process.pty, since))
-        if after.state is State.STOPPING and before.state is not State.STOPPING:
-            self._withholding.end(name)
         if after.out_of_reach and not before.out_of_reach:
             self.say(f"{name} is {after.reason}")
         if (notice := telling.transition(before, after, now)) is not None:
@@ -356,12 +348,9 @@ class Owner:
         match action:
             case Spawn(name=name, run=run):
                 child = self._children.add(self._fleet.members[name].process, run)
-                self._withhold(self._fleet.members[name])
                 tasks.create_task(child.spawn(), name=f"spawn {name}")
             case SendSignal(name=name, pid=pid, signal=number, only_main=only_main):
                 self._publish(SignalSent(time.time(), name, pid, number))
-                if self._fleet.members[name].lives:
-                    self._withhold(self._fleet.members[name])
                 self._children.current(name).signal(number, only_main=only_main)
             case RunCheck(name=name, run=run):
                 self._beside(tasks).check(self._fleet.members[name], run)
@@ -402,7 +391,7 @@ class Owner:
                 tasks,
                 post=self.post,
                 publish=self._publish,
-                tell=self._withholding.pass_on,
+                tell=self._tell,
                 say=self.say,
                 is_held=lambda name: self._children.current(name).held,
                 ended=self._arrived.set,
@@ -425,10 +414,6 @@ class Owner:
             return False
         self._room = self._room and room
         return room
-
-    def _withhold(self, life: Lifecycle) -> None:
-        if life.pace.suspicions:
-            self._withholding.begin(life.process.name)
 
     def _status(self, life: Lifecycle) -> Status:
         # Not at the top: a plain start never asks.
@@ -479,11 +464,11 @@ class Owner:
     def _listening(self, process: Process, run: int) -> Callable[[Notice], bool]:
         """`publish` for one run, which also looks for the line that tells that it is ready."""
         if process.health is None or process.health.log is None:
-            return self._withholding.pass_on
+            return self._tell
         from procreaper.health.log import listening
 
         pattern = process.health.log.pattern
-        return listening(pattern, process.name, run, self.post, self.say, self._withholding.pass_on)
+        return listening(pattern, process.name, run, self.post, self.say, self._tell)
 
     def _may_live_on(self, name: str) -> bool:
         """Whether the run of a process may be left: of one that is detached, unless somebody has asked for its end."""

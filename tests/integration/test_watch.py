@@ -16,6 +16,8 @@ from .driver import Program, Project, altered, lines_of
 # A version is printed when it begins to run; the long run is for a machine that has nothing else to do.
 SAVES = int(os.environ.get("SAVES", "200"))
 APP = "import signal\nprint('version {}', flush=True)\nsignal.pause()\n"
+# For how long all must be quiet after too many restarts, shorter than it really is.
+PAUSES = (0.5, 0.6)
 WATCHED = '[process.web]\nwatch = ["app.py"]\n'
 
 
@@ -117,7 +119,10 @@ class TestBursts:
         random = Random(SAVES)
         project.procfile(web=f"exec {project.python('app', APP.format(0))}")
         project.write(".reaper.toml", '[process.web]\nwatch = { paths = ["app.py"], debounce = "10ms" }\n')
-        program = project.begin("start")
+        # A test that saves as soon as it sees the last version run is no different from a program that writes itself.
+        program = project.begin(
+            "start", wrapper=altered("from procreaper import changes; changes.MOST_RESTARTS = 10**9")
+        )
         program.wait_for("version 0$")
         version = 0
         while version < SAVES:
@@ -142,7 +147,7 @@ class TestBursts:
         assert result.code == 143
         assert result.lines("web.1")[-1] == f"version {version}"
         assert result.out.count("web.1 stopped") == len(pids)
-        assert "changes do nothing" not in result.out
+        assert "suspended" not in result.out
         # One at a time: each has ended before the next began.
         told = re.findall(r"web\.1 (started|stopped)", result.out)
         assert told == ["started", "stopped"] * len(pids)
@@ -150,16 +155,21 @@ class TestBursts:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
 
-    def test_somebody_who_saves_whenever_the_last_is_seen_to_run_is_not_taken_for_the_process(
-        self, project: Project, web: Program
-    ) -> None:
-        for version in range(2, 2 + 2 * MOST_RESTARTS):
+    def test_one_who_saves_often_is_not_taken_for_the_process(self, project: Project) -> None:
+        """Each save is one restart until there are too many; then the newest runs as soon as the saves pause."""
+        project.procfile(web=f"exec {project.python('app', APP.format(1))}")
+        project.write(".reaper.toml", WATCHED)
+        program = project.begin("start", wrapper=altered(f"from procreaper import changes; changes.CALMS = {PAUSES}"))
+        program.wait_for("version 1$")
+        for version in range(2, 2 + MOST_RESTARTS):
             save(project, version)
-            web.wait_for(f"version {version}$")
-        result = web.stop()
-        assert "waiting 1 s" in result.out
-        assert result.lines("web.1") == [f"version {number}" for number in range(1, 2 + 2 * MOST_RESTARTS)]
-        assert "changes do nothing" not in result.out
+            program.wait_for(f"version {version}$")
+        for version in range(2 + MOST_RESTARTS, 12 + MOST_RESTARTS):
+            save(project, version)
+        (calm,) = program.wait_for(r"web\.1: app\.py changed; too many restarts .* none has changed for ([.\d]+) s")
+        assert float(calm) == PAUSES[0]
+        program.wait_for(f"version {11 + MOST_RESTARTS}$")
+        assert "suspended" not in program.stop().out
 
 
 class TestFailing:
@@ -313,18 +323,22 @@ def test_a_signal_instead_of_a_restart(project: Project) -> None:
     assert "web.1: app.conf changed" in result.lines("system")
 
 
-def test_what_writes_its_own_file_is_left_alone_and_the_file_is_named(project: Project) -> None:
-    project.procfile(web="date +%s%N >> web.log; echo up; exec sleep 600")
+def test_what_writes_its_own_file_is_left_alone_until_it_is_restarted_by_hand(project: Project) -> None:
+    project.procfile(web="test -f good || date +%s%N >> web.log; echo up; exec sleep 600")
     project.write(".reaper.toml", '[process.web]\nwatch = { paths = ["."], debounce = "10ms" }\n')
-    # Somebody else would write as it lasts, so it lasts longer than it takes to be told of what was written before.
-    short = altered("from procreaper import changes; changes.CALMS = (0.6,) * 4")
-    program = project.begin("start", wrapper=short)
-    (line,) = program.wait_for(r"web\.1: (.* changes do nothing any more; .*)")
-    assert line.startswith("web.log changed")
-    assert "`ignore`" in line
+    program = project.begin("start", wrapper=altered(f"from procreaper import changes; changes.CALMS = {PAUSES}"))
+    (line,) = program.wait_for(r"web\.1: (.* suspended .*)")
+    assert line.startswith("web.log changes each time as soon as it runs")
+    assert "`procreaper restart web.1`" in line
+    assert "`watch.ignore`" in line
+    assert "watch suspended: web.log" in project.run("ps").out
+    project.write("good", "")
+    assert project.run("restart", "web.1").code == 0
+    assert "suspended" not in project.run("ps").out
     project.write("other", "")
+    program.wait_for("web.1: other changed; restarting")
     result = program.stop()
-    assert 20 < started(result.out) < 30
+    assert started(result.out) == 1 + MOST_RESTARTS + len(PAUSES) + 2
     assert result.code == 143
 
 
