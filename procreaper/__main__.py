@@ -14,6 +14,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     # With `-m` the project stands first on the path: a file `signal.py` of it is not meant for us.
     del sys.path[0]
 
+import contextlib
 import gc
 import io
 import os
@@ -24,6 +25,8 @@ def main() -> None:
     """Run the command line and end the process with its exit status."""
     # Where it is ignored, the kernel forgets how a child ended.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if sys.getfilesystemencoding() != "utf-8":
+        _change_to_utf8()
     if not sys.flags.dev_mode:
         # What is collected after an error, such as half an event loop, would add its traceback to our message.
         sys.unraisablehook = lambda _: None
@@ -37,6 +40,18 @@ def main() -> None:
     # At once, without tearing down the interpreter: that takes ten milliseconds, a writer may be blocked for good, and
     # a late Ctrl-C would find Python's own handler.
     os._exit(status)
+
+
+def _change_to_utf8() -> None:
+    """Start the program once more, in Python's UTF-8 mode, where the locale has another encoding.
+
+    The project's files are in UTF-8. Without that mode Python can neither pass their text on to a process nor print it;
+    with it, all other bytes pass through as well. The environment stays as it is, for our children too.
+    """
+    if sys.flags.utf8_mode or not sys.executable or sys.argv[0] in ("", "-") or getattr(sys, "frozen", False):
+        return
+    with contextlib.suppress(OSError):
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _open_standard_streams() -> None:
