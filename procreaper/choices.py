@@ -51,6 +51,7 @@ class Options(NamedTuple):
     no_watch: bool = False
     pty: bool | None = None
     detach: bool = False
+    new: bool = False
     wait: bool = False
     wait_timeout: str | None = None
     http: str | None = None
@@ -121,6 +122,9 @@ def choose(
     if options.wait and not options.detach:
         hint = "add `-D`; without it the app is shown here until it ends"
         problems.append(Problem("--wait is for an app in the background", hint=hint))
+    if options.new and not options.detach:
+        hint = "leave it out: without `-D`, `start` always starts another app"
+        problems.append(Problem("--new is for an app in the background", hint=hint))
     if options.wait_timeout is not None:
         if not options.wait:
             problems.append(Problem("--wait-timeout says how long `--wait` may take", hint="add `--wait`"))

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from procreaper.control import directory
-from procreaper.control.directory import LONGEST_PATH, clear, find, listen
+from procreaper.control.directory import LONGEST_PATH, BusyError, clear, find, listen, lock
 from procreaper.errors import ProcreaperError
 
 ROOT = "/home/ann/shop"
@@ -232,3 +232,39 @@ def test_a_root_of_any_bytes_has_a_socket(runtime: Path) -> None:
     door = listen(root, environment(runtime))
     assert paths(runtime, root) == [door.path]
     door.close()
+
+
+def test_one_program_at_a_time_has_the_lock_of_a_root(runtime: Path) -> None:
+    first = lock(ROOT, environment(runtime), 0.0)
+    with pytest.raises(BusyError) as caught:
+        lock(ROOT, environment(runtime), 0.0)
+    assert caught.value.message.startswith("another `procreaper start -D` of this directory has been under way for 0 s")
+    assert "`procreaper start -D --new`" in (caught.value.hint or "")
+    lock("/home/ann/blog", environment(runtime), 0.0).release()
+    first.release()
+    second = lock(ROOT, environment(runtime), 0.0)
+    # Once more changes nothing for the one that has it now.
+    first.release()
+    with pytest.raises(BusyError):
+        lock(ROOT, environment(runtime), 0.0)
+    second.release()
+    assert list((runtime / "procreaper").iterdir()) == []
+
+
+def test_a_lock_whose_file_has_been_removed_is_no_lock(runtime: Path) -> None:
+    first = lock(ROOT, environment(runtime), 0.0)
+    (path,) = (runtime / "procreaper").iterdir()
+    waiting = os.open(path, os.O_RDWR)
+    first.release()
+    assert not directory._try_to_lock(waiting, str(path))
+    os.close(waiting)
+
+
+def test_a_lock_that_a_killed_program_left_behind_is_free(runtime: Path) -> None:
+    pid = os.fork()
+    if not pid:
+        lock(ROOT, environment(runtime), 0.0)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert len(list((runtime / "procreaper").iterdir())) == 1
+    lock(ROOT, environment(runtime), 0.0).release()

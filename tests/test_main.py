@@ -32,7 +32,7 @@ def options(monkeypatch: pytest.MonkeyPatch, raised: list[Exception]) -> list[Op
     """The options that `start` was called with; nothing is started, but what is in `raised` is raised."""
     seen: list[Options] = []
 
-    def fake(options: Options, style: object) -> int:
+    def fake(options: Options, style: object, typed: object) -> int:
         seen.append(options)
         for error in raised:
             raise error

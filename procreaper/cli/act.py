@@ -294,8 +294,12 @@ class Waiting:
 
     def progress(self) -> str:
         """One line about those that are left."""
-        told = []
-        for name in self.left:
-            process = self._processes.get(name)
-            told.append(name if process is None else f"{name} {with_reason(process.state, process.reason)}")
-        return ", ".join(told)
+        return ", ".join(f"{name} {state}".rstrip() for name, state in self.states().items())
+
+    def states(self) -> dict[str, str]:
+        """What those that are left do, and why, in words."""
+        processes = {name: self._processes.get(name) for name in self.left}
+        return {
+            name: "" if process is None else with_reason(process.state, process.reason)
+            for name, process in processes.items()
+        }

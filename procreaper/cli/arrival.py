@@ -12,6 +12,7 @@ import select
 import shlex
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -37,28 +38,33 @@ class Awaited(NamedTuple):
     directory: str | None = None
 
 
-def attend(descriptor: int, awaited: Awaited) -> int:
-    """Tell what is reported there, until that is known which was wanted; the answer is the exit status."""
+def attend(descriptor: int, awaited: Awaited, reachable: Callable[[], None] = lambda: None) -> int:
+    """Tell what is reported there, until that is known which was wanted; the answer is the exit status.
+
+    `reachable` is called once other programs can find the app.
+    """
     reports = _Reports(descriptor)
     with interruptible(), Progress() as progress:
         try:
-            return _attend(reports, awaited, progress)
+            return _attend(reports, awaited, progress, reachable)
         except KeyboardInterrupt:
             progress.clear()
             return _interrupted(reports, awaited)
 
 
-def _attend(reports: _Reports, awaited: Awaited, progress: Progress) -> int:
+def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: Callable[[], None]) -> int:
     until = None if awaited.limit is None else time.monotonic() + awaited.limit
     waiting: dict[str, str] = {}
     culprit = False
     while True:
         report = reports.next(until)
+        if reports.is_ready:
+            reachable()
         match report:
             case {"pid": _}:
                 continue
             case {"ready": _} if not awaited.waits:
-                say(f"the app runs in the background (pid {reports.pid})\n  hint: {_remedies(awaited)}")
+                say(f"the app runs in the background (pid {reports.pid})\n  hint: {remedies(awaited.directory)}")
                 return 0
             case {"ready": _}:
                 continue
@@ -66,7 +72,8 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress) -> int:
                 progress.show("waiting for " + _enumerate(waiting))
             case {"up": _}:
                 progress.clear()
-                say(f"all of the app is up, in the background (pid {reports.pid})\n  hint: {_remedies(awaited)}")
+                hint = remedies(awaited.directory)
+                say(f"all of the app is up, in the background (pid {reports.pid})\n  hint: {hint}")
                 return 0
             case {"failed": text, "lines": lines, "ending": ending}:
                 progress.clear()
@@ -74,7 +81,7 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress) -> int:
                 if lines:
                     complain(lines.removesuffix("\n"))
                 if not ending:
-                    complain(f"  hint: {_runs_on(reports, awaited)}")
+                    complain(f"  hint: {runs_on(reports.pid, awaited.directory)}")
                     return FAILED
                 culprit = True
                 until = None
@@ -95,7 +102,7 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress) -> int:
                 progress.clear()
                 text = f"not everything is up after {awaited.limit:g} s"
                 complain("\n".join((str(Problem(text)), *(f"  {name}: {why}" for name, why in waiting.items()))))
-                complain(f"  hint: {_runs_on(reports, awaited)}")
+                complain(f"  hint: {runs_on(reports.pid, awaited.directory)}")
                 return FAILED
 
 
@@ -108,7 +115,7 @@ def _interrupted(reports: _Reports, awaited: Awaited) -> int:
         # What has come already, before somebody lost patience.
         continue
     if reports.is_ready:
-        complain(str(Problem("not waited for any longer", hint=_runs_on(reports, awaited))))
+        complain(str(Problem("not waited for any longer", hint=runs_on(reports.pid, awaited.directory))))
     elif reports.pid:
         with suppress(ProcessLookupError, KeyboardInterrupt):
             os.kill(reports.pid, signal.SIGTERM)
@@ -118,16 +125,18 @@ def _interrupted(reports: _Reports, awaited: Awaited) -> int:
     return INTERRUPTED
 
 
-def _remedies(awaited: Awaited) -> str:
+def remedies(directory: str | None) -> str:
+    """The commands for an app in the background of this directory (None: the current one), as a hint."""
     commands: tuple[str, ...] = ("procreaper ps", "logs -f", "quit")
-    if awaited.directory is not None:
-        commands = tuple(f"{command} -d {shlex.quote(awaited.directory)}" for command in commands)
+    if directory is not None:
+        commands = tuple(f"{command} -d {shlex.quote(directory)}" for command in commands)
     shows, tells, ends = (f"`{command}`" for command in commands)
     return f"{shows} shows it, {tells} what it writes, {ends} ends it"
 
 
-def _runs_on(reports: _Reports, awaited: Awaited) -> str:
-    return f"the app runs on in the background (pid {reports.pid}): {_remedies(awaited)}"
+def runs_on(pid: int, directory: str | None) -> str:
+    """That the app runs on, as a hint."""
+    return f"the app runs on in the background (pid {pid}): {remedies(directory)}"
 
 
 def _enumerate(waiting: dict[str, str]) -> str:

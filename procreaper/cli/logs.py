@@ -188,12 +188,12 @@ def _take(notice: protocol.AnyNotice, screen: _Screen) -> None:
             f"procreaper: {notice.notices:,} notices, with {notice.bytes:,} bytes of output, are missing here: "
             "they came faster than they were read"
         )
-    elif (event := _event(notice)) is not None:
+    elif (event := event_of(notice)) is not None:
         screen.show(event)
 
 
-def _event(notice: protocol.AnyNotice) -> Notice | None:
-    """What the app was told itself, where that is something to be shown."""
+def event_of(notice: protocol.AnyNotice) -> Notice | None:
+    """The notice of the app itself, if it is one that is shown."""
     match notice:
         case protocol.OutputNotice(time=time, name=name, data=data):
             return Output(time, name, data)

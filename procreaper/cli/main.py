@@ -127,8 +127,9 @@ def _dispatch(arguments: Sequence[str]) -> int:
         case "start":
             from procreaper.cli.start import start
 
+            typed = frozenset(vars(given))
             options = _options(given)
-            return start(options, _style(given))
+            return start(options, _style(given), typed)
     raise AssertionError(given.command)
 
 

@@ -354,7 +354,13 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
 
     background = _group(parser, "in the background")
     background.add_argument(
-        "-D", "--detach", action="store_true", help="go on in the background, and give back the prompt"
+        "-D",
+        "--detach",
+        action="store_true",
+        help="run in the background, in the app that runs already if there is one",
+    )
+    background.add_argument(
+        "--new", action="store_true", help="with -D: start another app, even if one of this directory runs"
     )
     background.add_argument(
         "--wait", action="store_true", help="with -D: return when all are up, or fail and tell who is not and why"

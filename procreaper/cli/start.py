@@ -32,8 +32,11 @@ STDOUT = 1
 STREAMS = (0, 1, 2)
 
 
-def start(options: Options, style: Style) -> int:
-    """Run the app; the answer is the exit status. Raises ConfigError for anything wrong with the project."""
+def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -> int:
+    """Run the app; the answer is the exit status. Raises ConfigError for anything wrong with the project.
+
+    `typed` are the fields of the options that the command line itself sets.
+    """
     # Before the environments of the processes are made of ours.
     path = add_mark(os.environ)
     source = Source(options, terminal=style.terminal)
@@ -48,6 +51,14 @@ def start(options: Options, style: Style) -> int:
         )
         complain(f"procreaper: nothing to start: {why}")
         return 0
+    lock = None
+    if options.detach and not options.new:
+        from procreaper.cli.joining import join, lock_root
+
+        lock = lock_root(options)
+        status = None if lock is None else join(configuration, options, style, typed, lock)
+        if status is not None:
+            return status
     from procreaper.cli.ports import find_taken
 
     report(taken.problem for taken in find_taken(plan, options.root or options.app_root or "."))
@@ -65,7 +76,8 @@ def start(options: Options, style: Style) -> int:
         from procreaper.cli.arrival import Awaited, attend
 
         limit = None if options.wait_timeout is None else read_seconds(options.wait_timeout)
-        return attend(descriptor, Awaited(options.wait, limit, options.root or options.app_root))
+        awaited = Awaited(options.wait, limit, options.root or options.app_root)
+        return attend(descriptor, awaited, lambda: None if lock is None else lock.release())
     from procreaper.cli.main import guarded
 
     app = background.Background(descriptor, names, waits=options.wait, size=window)

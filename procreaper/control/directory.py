@@ -32,6 +32,8 @@ LARGEST_PRIME = 2**32 - 5
 UNFINISHED = ".new"
 UNFINISHED_FOR = 60.0
 BACKLOG = 100
+# Seconds between two attempts to get a lock.
+LOOK_EVERY = 0.02
 
 
 # No named tuples here: an app begins with this, while its first child starts, and each would take it 0.1 ms.
@@ -68,6 +70,55 @@ def listen(root: str, environment: Mapping[str, str]) -> Door:
             f"no control socket can be made in `{directory}`: {reason}",
             hint="make room or give yourself access there, or set XDG_RUNTIME_DIR to another directory of your own",
         ) from error
+
+
+class BusyError(ProcreaperError):
+    """Another program has had a lock for too long."""
+
+
+class Lock:
+    """A lock that one program at a time holds, until `release` or its end. Processes that it forks may keep a copy."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self._descriptor: int | None = descriptor
+        self._path = path
+
+    def release(self) -> None:
+        """Give up the lock; nothing happens if it was given up before."""
+        if self._descriptor is None:
+            return
+        with suppress(OSError):
+            # While the lock is held, so that the file is ours. A program that waits for it sees that it is gone.
+            os.unlink(self._path)
+        os.close(self._descriptor)
+        self._descriptor = None
+
+
+def lock(root: str, environment: Mapping[str, str], patience: float) -> Lock:
+    """Wait until no other `start -D` of this root is under way. Raises BusyError after `patience` seconds.
+
+    `root` is absolute, without symbolic links. Raises ProcreaperError where there is no place for a lock.
+    """
+    directory = _choose(environment)
+    path = os.path.join(directory, f"{_digest(root)}.lock")
+    until = time.monotonic() + patience
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+        _refuse_strangers(directory)
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            if _try_to_lock(descriptor, path):
+                return Lock(descriptor, path)
+            os.close(descriptor)
+            if time.monotonic() > until:
+                raise BusyError(
+                    f"another `procreaper start -D` of this directory has been under way for {patience:g} s",
+                    hint="end it, or `procreaper start -D --new` does not wait for it",
+                )
+            time.sleep(LOOK_EVERY)
+    except OSError as error:
+        raise ProcreaperError(f"`{path}` cannot be locked: {reason_of(error)}") from error
 
 
 def find(
@@ -133,6 +184,19 @@ def clear(path: str) -> None:
             return
     with suppress(OSError):
         os.unlink(path)
+
+
+def _try_to_lock(descriptor: int, path: str) -> bool:
+    """Lock this file; False where another program has it, or where the file is not the one at `path` any more."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        there = os.stat(path)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    locked = os.fstat(descriptor)
+    return (there.st_dev, there.st_ino) == (locked.st_dev, locked.st_ino)
 
 
 def _choose(environment: Mapping[str, str]) -> str:

@@ -155,9 +155,10 @@ class Process(Struct, frozen=True):
 
 
 class Processes(Struct, frozen=True):
-    """All that were asked for, in the order of the Procfile, at one moment."""
+    """All that were asked for, in the order of the Procfile, at one moment. `ending`: the app is about to end."""
 
     processes: tuple[Process, ...]
+    ending: bool = False
 
 
 class Earlier(Struct, frozen=True):

@@ -78,7 +78,7 @@ class Requests:
         await self._owner.settled()
         match request:
             case protocol.Look(names=names):
-                return protocol.Processes(self._snapshot(names))
+                return protocol.Processes(self._snapshot(names), self._owner.ending)
             case protocol.Follow():
                 return self._follow(request, connection)
             case protocol.Up(names=names):
