@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from procreaper.backtracking import nested_quantifier
 from procreaper.errors import Level, Problem
 from procreaper.plan import Process
 from procreaper.planning import ProcessType
@@ -95,6 +96,7 @@ class Linter:
         for kind in types:
             if kind.supervision is not None:
                 self._lint_watch(kind)
+                self._lint_pattern(kind)
             for process in by_type.get(kind.name, ())[:1]:
                 places += self._commands(kind, process)
                 self._lint_release(kind, process)
@@ -205,6 +207,15 @@ class Linter:
         reason = None if process.log is None else self._look.refuses(process.log.path)
         if reason is not None and self._settings is not None:
             self.problems.append(log_problem(kind, process, self._settings, reason, "warning"))
+
+    def _lint_pattern(self, kind: ProcessType) -> None:
+        pattern = "" if kind.supervision is None else kind.supervision.layers.health.log
+        group = nested_quantifier(pattern) if pattern else None
+        if group is not None and kind.supervision is not None and self._settings is not None:
+            keys = kind.supervision.layers.keys("health", "log")
+            message = f"`{spell(keys)}`: `{group}` may take very long on a line that it does not match"
+            hint = "repeat only one of the two: the group, or what is in it"
+            self.problems.append(self._settings.problem(keys, message, hint, "warning"))
 
     def _lint_watch(self, kind: ProcessType) -> None:
         if kind.supervision is None or self._settings is None:

@@ -71,6 +71,7 @@ LAYERS = {
     "procreaper.needs": "rule",
     "procreaper.choices": "rule",
     "procreaper.shell": "rule",
+    "procreaper.backtracking": "rule",
     "procreaper.shell_lint": "rule",
     "procreaper.last_command": "rule",
     "procreaper.shell_grammar": "rule",

@@ -179,6 +179,16 @@ def test_every_command_of_the_settings_is_looked_at_in_its_line(capfd: pytest.Ca
     ]
 
 
+def test_a_pattern_that_may_take_very_long_is_a_warning(capfd: pytest.CaptureFixture[str]) -> None:
+    Path(".reaper.toml").write_text(
+        "[process.web]\nhealth.log = 'ready .*'\n[process.worker.health]\ninterval = 3\nlog = '(\\w+\\s?)+ready'\n"
+    )
+    assert execute(["check"]) == 0
+    message, hint, _ = capfd.readouterr().err.splitlines()
+    assert message.startswith(".reaper.toml:5: warning: `process.worker.health.log`: `(\\w+\\s?)+` may take very long")
+    assert "repeat only one" in hint
+
+
 def test_a_name_that_means_something_else_is_a_warning(capfd: pytest.CaptureFixture[str]) -> None:
     Path("Procfile").write_text("web: sleep 1\nall: sleep 1\nallsystem: sleep 1\n-x: sleep 1\n")
     Path(".reaper.toml").write_text("[process.web]\noneshot = true\n[process.system]\ncommand = 'sleep 1'\n")

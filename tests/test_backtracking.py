@@ -1,0 +1,69 @@
+"""Regular expressions that may take exponential time."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from procreaper.backtracking import nested_quantifier
+
+
+@pytest.mark.parametrize(
+    ("pattern", "group"),
+    [
+        (r"(\w+\s?)+ready", r"(\w+\s?)+"),
+        (r"x(?:a*)*y", r"(?:a*)*"),
+        (r"(a+)+?b", r"(a+)+?"),
+        (r"(a{2,})+b", r"(a{2,})+"),
+        (r"(a+){3,}b", r"(a+){3,}"),
+        (r"((\w+)\s?)+!", r"((\w+)\s?)+"),
+        (r"((ab)+c?)*!", r"((ab)+c?)*"),
+        (r"(?P<word>\w+|,)+!", r"(?P<word>\w+|,)+"),
+        (r"([^\]]+(?:,)?)+!", r"([^\]]+(?:,)?)+"),
+        (r"([)]*x?)+!", r"([)]*x?)+"),
+        (r"(.*.*)*!", r"(.*.*)*"),
+        (r"(^\d+$)+!", r"(^\d+$)+"),
+    ],
+)
+def test_a_repeated_group_that_splits_in_many_ways_is_found(pattern: str, group: str) -> None:
+    assert re.compile(pattern)
+    assert nested_quantifier(pattern) == group
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "ready",
+        "Listening on .* port",
+        r"(\w+,)+!",
+        r"(\w+\s)+!",
+        r"(\w+)!",
+        r"(\w+)?!",
+        r"(a+b|c)+!",
+        r"(?:\d+\.){3}\d+",
+        r"(a{1,3})+!",
+        r"(\w++\s?)+!",
+        r"(?>\w+)+!",
+        r"(\w+\s?)++!",
+        r"\(\w+\)+!",
+        r"[(\w+)+]",
+        r"(a(?=b*)c)+",
+        r"(x(a+)?)+",
+        r"(?i)a+(?#(b+)+)",
+        r"(a)(?P<b>b+)(?P=b)+",
+        r"a{,}",
+        "(a+",
+        "a)+",
+    ],
+)
+def test_a_pattern_that_ends_soon_is_not_reported(pattern: str) -> None:
+    assert nested_quantifier(pattern) is None
+
+
+@given(st.text(r"ab()[]{}?*+|\^$.,1:<>=!#P"))
+def test_any_text_can_be_looked_at(pattern: str) -> None:
+    group = nested_quantifier(pattern)
+    assert group is None or group in pattern
