@@ -74,11 +74,14 @@ def shell_stays(command: str) -> bool:
     from procreaper.shell_grammar import UnclearError, simple_commands
 
     try:
-        last = simple_commands(command)[-1]
+        *before, last = simple_commands(command)
     except UnclearError:
         return True
     if last.is_part or last.is_fallback:
         return True
+    if not before and last.words and last.words[0] in _HARMLESS - {"exec"}:
+        # It runs within the shell.
+        return False
     return with_exec(command) == command and (last.words[:1] != ["exec"] or len(last.words) == 1)
 
 

@@ -31,10 +31,6 @@ _NAME = re.compile(r"\$\{?([A-Za-z_]\w*)", re.ASCII)
 _WITH_DEFAULT = re.compile(r"\$\{([A-Za-z_]\w*):?[-+=]", re.ASCII)
 _USE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)([^}]?))", re.ASCII)
 
-# What the shell does not look into, as far as that is of interest here; and what ends a simple command.
-_QUOTED = re.compile(r"\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"|\$\([^()]*\)|`[^`]*`", re.DOTALL)
-_SEPARATOR = re.compile(r"&&|\|\||[;\n|]|(?<![<>&])&(?![>&])")
-
 
 def program_of(command: str) -> str | None:
     """The program that a command begins with; None for a builtin, and where it is not plain to see."""
@@ -64,16 +60,6 @@ def variables_of(command: str) -> list[str]:
         if not re.search(rf"(?<![\w${{]){name}(?!\w)", command):
             found.append(name)
     return list(dict.fromkeys(found))
-
-
-def shell_stays(command: str) -> bool:
-    """Whether the shell itself remains while the last program of a command runs, instead of becoming that program.
-
-    >>> shell_stays("cd app && python main.py"), shell_stays("cd app && exec python main.py"), shell_stays("python -i")
-    (True, False, False)
-    """
-    *before, last = _SEPARATOR.split(_QUOTED.sub("_", command.strip()))
-    return bool(before) and re.match(r"\s*exec\s", last) is None
 
 
 def _unquoted(command: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from procreaper.export.exporter import App, Exported, File, Rendered
+from procreaper.export.exporter import MARK, App, Exported, File, Rendered
 from procreaper.plan import Process
 
 ME = getpass.getuser()
@@ -162,3 +162,32 @@ def honchos(format_: str, app: App) -> dict[str, tuple[str, bool]]:
     context = {"app": app.name, "app_root": app.root, "log": app.log, "shell": app.shell, "user": app.user}
     exporter = importlib.import_module(f"honcho.export.{format_}").Export()
     return {made.name: (made.content, made.executable) for made in exporter.render(processes, context)}
+
+
+def stopping(format_: str, app: App) -> dict[str, tuple[str, bool]]:
+    """What honcho would write for this app if a stop reached all that it has started."""
+    if format_ in ("systemd", "supervisord"):
+        # In the two others, honcho itself puts `exec` before the command.
+        processes = [one._replace(process=one.process._replace(command=one.exec_script)) for one in app.processes]
+        app = app._replace(processes=tuple(processes))
+    alterations = {
+        "systemd": ("KillMode=process", "KillMode=control-group"),
+        "supervisord": ("\nstopsignal=QUIT\n", "\nstopsignal=QUIT\nstopasgroup=true\nkillasgroup=true\n"),
+        "runit": (f"exec chpst -u {app.user} -e", f"exec chpst -u {app.user} -P -e"),
+        "upstart": ("", ""),
+    }
+    found = {path: (text.replace(*alterations[format_]), mode) for path, (text, mode) in honchos(format_, app).items()}
+    if format_ == "runit":
+        for one in app.processes:
+            for name, number in {"t": "TERM", "k": "KILL"}.items():
+                found[f"{app.name}-{one.slug}/control/{name}"] = (control(name, number), True)
+    return found
+
+
+def control(name: str, signal: str) -> str:
+    """The script of runit that signals the group of its service."""
+    alone = "kill -s KILL" if name == "k" else "kill"
+    lines = ["#!/bin/sh", f"# {MARK}", "pid=$(cat supervise/pid)"]
+    lines += ["# Before its program starts, the process is a shell without a group of its own"]
+    lines += [f'kill -s 0 -- "-$pid" 2>/dev/null || {{ {alone} "$pid"; exit; }}']
+    return "\n".join([*lines, f'kill -s {signal} -- "-$pid"', ""])

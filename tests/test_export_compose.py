@@ -52,7 +52,7 @@ def test_a_plain_procfile(tmp_path: Path) -> None:
         "services": {
             "web": {
                 "build": ".",
-                "command": ["/bin/sh", "-c", "gunicorn shop:app --bind 0.0.0.0:$$PORT"],
+                "command": ["/bin/sh", "-c", "exec gunicorn shop:app --bind 0.0.0.0:$$PORT"],
                 "init": True,
                 "environment": {"GREETING": "hello", "PORT": "5000", "TINI_KILL_PROCESS_GROUP": "1"},
                 "ports": ["5000:5000"],
@@ -61,7 +61,7 @@ def test_a_plain_procfile(tmp_path: Path) -> None:
             },
             "worker": {
                 "build": ".",
-                "command": ["/bin/sh", "-c", "celery -A shop worker"],
+                "command": ["/bin/sh", "-c", "exec celery -A shop worker"],
                 "init": True,
                 "environment": {"GREETING": "hello", "PORT": "5100", "TINI_KILL_PROCESS_GROUP": "1"},
                 "restart": "always",
@@ -201,7 +201,7 @@ def test_interpolation_gives_every_text_back(text: str) -> None:
 
 def test_a_command_below_the_root_and_one_outside() -> None:
     inside = service_of(app_with("run", cwd="/srv/shop/jobs"))
-    assert inside["command"] == ["/bin/sh", "-c", 'cd "$$0" && exec "$$@"', "./jobs", "/bin/sh", "-c", "run"]
+    assert inside["command"] == ["/bin/sh", "-c", 'cd "$$0" && exec "$$@"', "./jobs", "/bin/sh", "-c", "exec run"]
     assert service_of(app_with("run", cwd="/srv/db"))["working_dir"] == "/srv/db"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from exporting import HARD, TEXTS, app, contents, exported, honchos, messages
+from exporting import HARD, TEXTS, app, contents, exported, honchos, messages, stopping
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,14 +23,16 @@ PLAIN = {
     "PORT": "5000",
 }
 
+KEEPS_SIGNAL = ", and upstart stops only that shell"
+
 # Commands as they stand in Procfiles, and the formats in which honcho's export of them is broken.
 COMMANDS = {
     "python app.py": "",
     "gunicorn app:app -b 0.0.0.0:8000 --log-level=info": "",
     'ruby worker.rb "a b" --x=1': "",
     "./bin/web": "",
-    "bundle exec puma -p $PORT": "runit upstart",
-    "bundle exec puma -p ${PORT:-3000}": "systemd runit upstart",
+    "bundle exec puma -p $PORT": "runit",
+    "bundle exec puma -p ${PORT:-3000}": "systemd runit",
     "echo $$": "systemd runit upstart",
     "$SHELL -c x": "systemd runit upstart",
     "sh -c 'a b'": "systemd supervisord upstart",
@@ -39,11 +41,11 @@ COMMANDS = {
     "cd web && bin/web": "runit upstart",
     "bin/prepare; bin/web": "runit upstart",
     "bin/prepare ; bin/web": "supervisord runit upstart",
-    "bin/web # the web": "supervisord runit upstart",
-    "bin/web >log/web.log 2>&1": "runit upstart",
+    "bin/web # the web": "supervisord runit",
+    "bin/web >log/web.log 2>&1": "runit",
     "date +%s": "systemd",
     "grep 'a\\.b' x": "systemd supervisord runit upstart",
-    "grep a\\.b x": "systemd runit upstart",
+    "grep a\\.b x": "systemd runit",
     "source env": "runit upstart",
 }
 # Values, and the formats in which honcho's export of them is broken.
@@ -77,7 +79,7 @@ def test_an_app_of_several_processes_is_as_with_honcho(format_: str) -> None:
     names = ("web.1", "web.2", "worker.1", "a_b-c.1")
     several = app(*(exported(name, "python app.py --x", {**PLAIN, "HONCHO_PROCESS_NAME": name}) for name in names))
     rendered = FORMATS[format_].render(several)
-    assert contents(rendered) == honchos(format_, several)
+    assert contents(rendered) == stopping(format_, several)
     assert messages(rendered) == []
 
 
@@ -85,12 +87,12 @@ def test_an_app_of_several_processes_is_as_with_honcho(format_: str) -> None:
 def test_the_options_are_where_honcho_has_them(format_: str) -> None:
     options = {"name": "shop", "user": "deploy", "log": "/logs", "shell": "/bin/bash", "root": "/opt/shop"}
     one = app(exported(environment=PLAIN), **options)
-    assert contents(FORMATS[format_].render(one)) == honchos(format_, one)
+    assert contents(FORMATS[format_].render(one)) == stopping(format_, one)
 
 
 @EVERY
 def test_an_app_without_processes_is_as_with_honcho(format_: str) -> None:
-    assert contents(FORMATS[format_].render(app())) == honchos(format_, app())
+    assert contents(FORMATS[format_].render(app())) == stopping(format_, app())
 
 
 @EVERY
@@ -99,11 +101,36 @@ def test_a_command_is_written_otherwise_only_where_it_would_not_arrive(format_: 
     one = app(exported(command=command, environment=PLAIN))
     rendered = FORMATS[format_].render(one)
     is_broken = format_ in COMMANDS[command].split()
-    assert (contents(rendered) != honchos(format_, one)) is is_broken
-    found = [
-        text for text in messages(rendered) if text.startswith("the command of `web` is not written as honcho does")
+    assert (contents(rendered) != stopping(format_, one)) is is_broken
+    found = [text for text in messages(rendered) if not text.endswith(KEEPS_SIGNAL)]
+    assert len(found) == is_broken
+    assert all(text.startswith("the command of `web` is not written as honcho does") for text in found)
+
+
+@pytest.mark.parametrize(
+    "command", ["bin/web | tee log", "bin/web || bin/other", ". ./env; bin/web", "while :; do a; done"]
+)
+def test_upstart_tells_of_a_shell_that_keeps_the_signal(command: str) -> None:
+    found = messages(upstart.render(app(exported(command=command))))
+    assert found[0] == f"the command of `web` is run by a shell{KEEPS_SIGNAL}"
+
+
+@pytest.mark.parametrize(
+    "command", ["bin/web", "cd web && A=1 bin/web $PORT >log", ". ./env; exec bin/web", "exec bin/web"]
+)
+def test_upstart_tells_nothing_where_the_program_gets_the_signal(command: str) -> None:
+    assert not [
+        text for text in messages(upstart.render(app(exported(command=command)))) if text.endswith(KEEPS_SIGNAL)
     ]
-    assert len(found) == len(messages(rendered)) == is_broken
+
+
+def test_a_stop_reaches_all_that_was_started() -> None:
+    one = app(exported(command="cd web && bin/web $PORT", environment=PLAIN))
+    written = {format_: str(contents(FORMATS[format_].render(one))) for format_ in FORMATS}
+    assert "KillMode=control-group" in written["systemd"]
+    assert "stopasgroup=true\\nkillasgroup=true" in written["supervisord"]
+    assert "exec chpst -u app -P -e" in written["runit"]
+    assert all("cd web && exec bin/web $PORT" in text for text in written.values())
 
 
 @EVERY
@@ -112,7 +139,7 @@ def test_a_value_is_written_otherwise_only_where_it_would_not_arrive(format_: st
     one = app(exported(command="bin/web", environment={**PLAIN, "VALUE": value}))
     rendered = FORMATS[format_].render(one)
     is_broken = format_ in VALUES[value].split()
-    assert (contents(rendered) != honchos(format_, one)) is is_broken
+    assert (contents(rendered) != stopping(format_, one)) is is_broken
     found = [text for text in messages(rendered) if text.startswith("the value of `VALUE` is not written as honcho")]
     assert len(found) == is_broken
 
@@ -123,7 +150,8 @@ def test_a_value_is_written_otherwise_only_where_it_would_not_arrive(format_: st
 def test_whatever_is_written_otherwise_is_told(format_: str, command: str, value: str) -> None:
     one = app(exported(command=command, environment={**PLAIN, "VALUE": value}))
     rendered = FORMATS[format_].render(one)
-    assert (contents(rendered) != honchos(format_, one)) == bool(messages(rendered))
+    found = [text for text in messages(rendered) if not text.endswith(KEEPS_SIGNAL)]
+    assert (contents(rendered) != stopping(format_, one)) == bool(found)
 
 
 @EVERY
@@ -131,7 +159,7 @@ def test_whatever_is_written_otherwise_is_told(format_: str, command: str, value
 def test_a_directory_is_written_otherwise_only_where_it_is_told(format_: str, root: str) -> None:
     one = app(exported(environment=PLAIN), root=root)
     rendered = FORMATS[format_].render(one)
-    assert (contents(rendered) != honchos(format_, one)) == bool(messages(rendered))
+    assert (contents(rendered) != stopping(format_, one)) == bool(messages(rendered))
 
 
 @EVERY
@@ -169,4 +197,6 @@ def test_a_file_of_an_earlier_export_is_known(format_: str, command: str, value:
     theirs = honchos(format_, one)
     assert len(files) >= 1
     assert all(is_from_an_export(file._replace(content=""), file.content) for file in files)
-    assert all(is_from_an_export(file._replace(content=""), theirs[file.path][0]) for file in files)
+    # It has no scripts in `control`.
+    texts = {path: text for path, (text, _) in theirs.items()}
+    assert all(is_from_an_export(file._replace(content=""), texts.get(file.path, file.content)) for file in files)

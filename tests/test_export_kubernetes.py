@@ -80,7 +80,7 @@ def test_a_plain_procfile(tmp_path: Path) -> None:
                         {
                             "name": "web",
                             "image": IMAGE,
-                            "command": ["/bin/sh", "-c", "gunicorn shop:app --bind 0.0.0.0:$PORT"],
+                            "command": ["/bin/sh", "-c", "exec gunicorn shop:app --bind 0.0.0.0:$PORT"],
                             "envFrom": [{"configMapRef": {"name": "shop"}}],
                             "env": [{"name": "PORT", "value": "5000"}],
                             "ports": [{"containerPort": 5000}],
@@ -138,7 +138,7 @@ def test_everything_that_there_is_to_say(tmp_path: Path) -> None:
     worker = container_of(app, "Deployment/worker")["command"]
     assert worker == [
         *("/bin/sh", "-c", 'cd "$0" && exec "$@"', "./jobs"),
-        *("env", "-u", "DEBUG", "/bin/sh", "-c", "celery -A shop worker"),
+        *("env", "-u", "DEBUG", "/bin/sh", "-c", "exec celery -A shop worker"),
     ]
 
 
@@ -319,8 +319,8 @@ def test_a_stop_command_takes_the_place_of_the_signal(tmp_path: Path) -> None:
 
 
 def test_a_shell_that_keeps_the_signal_to_itself_is_told_of() -> None:
-    assert "the command of `web` is run by a shell" in told(render(app_with("cd app && run")))
-    assert "by a shell" not in told(render(app_with("cd app && exec run")))
+    assert "the command of `web` is run by a shell" in told(render(app_with("run | tee log")))
+    assert "by a shell" not in told(render(app_with("cd app && run")))
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_plain_procfile(tmp_path: Path) -> None:
     assert list(jobs) == ["shop-web-1", "shop-worker-1"]
     assert jobs["shop-web-1"] == {
         "Label": "shop-web-1",
-        "ProgramArguments": ["/bin/sh", "-c", "gunicorn shop:app --bind 0.0.0.0:$PORT"],
+        "ProgramArguments": ["/bin/sh", "-c", "exec gunicorn shop:app --bind 0.0.0.0:$PORT"],
         "EnvironmentVariables": {"HONCHO_PROCESS_NAME": "web.1", "GREETING": "hello", "PORT": "5000"},
         "WorkingDirectory": str(tmp_path),
         "UserName": "shop",
@@ -68,7 +68,7 @@ def test_everything_that_there_is_to_say(tmp_path: Path) -> None:
     assert jobs["shop-worker-1"]["ThrottleInterval"] == 2
     assert jobs["shop-worker-1"]["WorkingDirectory"] == f"{tmp_path}/jobs"
     assert jobs["shop-worker-1"]["ProgramArguments"] == [
-        *("/usr/bin/env", "-u", "DEBUG", "/bin/bash", "-c", "celery -A shop worker")
+        *("/usr/bin/env", "-u", "DEBUG", "/bin/bash", "-c", "exec celery -A shop worker")
     ]
     assert "DEBUG" not in jobs["shop-worker-1"]["EnvironmentVariables"]
     assert jobs["shop-migrate-1"]["ProgramArguments"] == ["python", "manage.py", "migrate"]
@@ -143,10 +143,10 @@ def test_every_text_that_cannot_be_written_is_named() -> None:
 
 
 def test_a_shell_that_keeps_the_signal_to_itself_is_told_of() -> None:
-    assert "the command of `web` is run by a shell, which alone is told to end by launchd" in told(
-        render(app_with("cd app && run"))
-    )
-    alone = app_with("cd app && run", ending=Ending(signal.SIGTERM, 5.0, only_main=True))
+    message = "the command of `web` is run by a shell, and launchd stops only that shell"
+    assert message in told(render(app_with("run | tee log")))
+    assert render(app_with("cd app && run")).warnings == ()
+    alone = app_with("run | tee log", ending=Ending(signal.SIGTERM, 5.0, only_main=True))
     assert render(alone).warnings == ()
 
 

@@ -17,6 +17,7 @@ from procreaper.checks import ExecCheck, Health
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import MARK, App, Exported
 from procreaper.export.supervisord import render
+from procreaper.last_command import with_exec
 from procreaper.plan import Condition, Dependency, Ending, LogFile, When
 
 
@@ -49,7 +50,7 @@ def check(directory: Path, commands: list[str], values: dict[str, str], *, super
     options = {"root": str(directory), "log": str(directory), "user": ME}
     found = programs(directory, app(*processes, settings=supervised, **options))
     for number, command in enumerate(commands, 1):
-        assert started(found[f"web-{number}"]) == (command, values)
+        assert started(found[f"web-{number}"]) == (with_exec(command), values)
 
 
 @pytest.mark.parametrize("supervised", [False, True])

@@ -18,6 +18,7 @@ from procreaper.checks import ExecCheck, Health
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import MARK, App, Exported
 from procreaper.export.systemd import render
+from procreaper.last_command import with_exec
 from procreaper.plan import Backoff, Condition, Dependency, Ending, LogFile, When
 
 ANALYZE = shutil.which("systemd-analyze")
@@ -68,7 +69,7 @@ def test_every_hard_text_arrives(tmp_path: Path, supervised: bool) -> None:
     told = dump(tmp_path, app(*processes, settings=supervised, root=str(tmp_path)))
     for number, command in enumerate(commands, 1):
         found = section(told, f"app-web-{number}.service")
-        assert script(found) == command
+        assert script(found) == with_exec(command)
         for name, value in values.items():
             assert f"\t\tEnvironment: {name}={value}\n" in found
 
@@ -83,7 +84,7 @@ def test_any_text_arrives(commands: list[str], values: list[str]) -> None:
         told = dump(Path(directory), app(*processes, root=directory))
     for number, command in enumerate(commands, 1):
         found = section(told, f"app-web-{number}.service")
-        assert script(found) == command
+        assert script(found) == with_exec(command)
         assert all(f"\t\tEnvironment: {name}={value}\n" in found for name, value in named.items())
 
 

@@ -186,7 +186,7 @@ def argv_of(app: App, exported: Exported, argv: Sequence[str] | None = None) -> 
     process = exported.process
     if argv is None:
         shell = app.shell if "shell" in app.is_given else SHELL
-        argv = (shell, "-c", process.command) if isinstance(process.command, str) else process.command
+        argv = (shell, "-c", exported.exec_script) if isinstance(process.command, str) else process.command
     if exported.unset:
         argv = ("env", *(word for name in exported.unset for word in ("-u", name)), *argv)
     directory = directory_of(app, process)

@@ -1,7 +1,8 @@
 """Where our exports are written otherwise than honcho's, and what cannot be written at all.
 
-Rules: pure. Without a `.reaper.toml` the four formats that honcho knows are written as honcho writes them, byte for
-byte; only what would not arrive that way is written otherwise, and that is told, with the reason.
+Rules: pure. Without a `.reaper.toml` the four formats that honcho knows are written as honcho writes them. What would
+not arrive that way is written otherwise, with a warning that names the reason. What makes a stop reach the program, and
+not only the shell above it, is written without a warning: docs/export.md lists it.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from signal import Signals
 from typing import NamedTuple, Protocol
 
 from procreaper.errors import Problem
+from procreaper.last_command import shell_stays, with_exec
 from procreaper.plan import Dependency, Process, When
 
 # A line with this is a comment in our files wherever the format has comments, and tells later that they are ours.
@@ -71,6 +72,18 @@ class Exported(NamedTuple):
         """Its command for a shell, also where it was given as a list: that is run without one in between."""
         command = self.process.command
         return command if isinstance(command, str) else f"exec {shlex.join(command)}"
+
+    @property
+    def exec_script(self) -> str:
+        """Its command for ``sh -c``, with `exec` where the shell can become the last program."""
+        command = self.process.command
+        return with_exec(command) if isinstance(command, str) else self.script
+
+    @property
+    def keeps_shell(self) -> bool:
+        """Whether the shell that runs `exec_script` stays above its program, and keeps a signal to itself."""
+        command = self.process.command
+        return isinstance(command, str) and shell_stays(command)
 
     @property
     def stop_signal(self) -> str:

@@ -68,7 +68,7 @@ def _job(app: App, exported: Exported, unsaid: Unsaid) -> dict[str, Any]:
 
 def _argv(app: App, exported: Exported) -> list[str]:
     command = exported.process.command
-    return [app.shell, "-c", command] if isinstance(command, str) else list(command)
+    return [app.shell, "-c", exported.exec_script] if isinstance(command, str) else list(command)
 
 
 def _without(names: tuple[str, ...]) -> list[str]:

@@ -1,16 +1,17 @@
 """runit: a service directory for each process, with its environment, its log and, as far as there is more, its policy.
 
-Rules: pure. Without a `.reaper.toml` exactly what honcho writes, save where that would not arrive (see `deviations`).
-With one, runit says nearly everything, because what it does is for scripts to say: `finish` has the restart policy with
-its back-off, `control/t` how the process is asked to end, `check` whether it is up, and `run` waits for what it needs.
+Rules: pure. Without a `.reaper.toml` what honcho writes, save where that would not arrive (see `deviations`), and save
+that a stop reaches all processes of the group. With one, runit says nearly everything, because what it does is for
+scripts to say: `finish` has the restart policy with its back-off, `control/t` how the process is asked to end, `check`
+whether it is up, and `run` waits for what it needs.
 
 Theory of operation. `chpst -e` sets a variable for each file in `env`: the first line without blanks at its end, with a
 NUL for each line end; an empty file unsets it. What cannot be said so is handed over by `/usr/bin/env`. What honcho
 puts behind `chpst` is read by a shell which does not have these variables yet: so only what is one program with plain
 arguments stands there, and everything else goes through a shell of its own.
 
-In a supervised service `-P` makes the process the leader of a group, which then gets the signal. `finish` keeps the
-number of retries in a file beside it, and a `d` written to the control pipe means: stay down.
+`-P` makes the process the leader of a group, and the scripts in `control` signal that group. `finish` keeps the number
+of retries in a file beside it, and a `d` written to the control pipe means: stay down.
 """
 
 from __future__ import annotations
@@ -62,10 +63,11 @@ def _as_honcho(app: App, one: Exported, problems: list[Problem]) -> Iterator[Fil
     if not is_plain(script):
         why = "a shell that does not have its environment would read it, and `chpst` would get what is left"
         problems.append(differs(f"the command of `{one.process.type}`", why))
-        script = f"{app.shell} -c {shlex.quote(script)}"
+        script = f"{app.shell} -c {shlex.quote(one.exec_script)}"
     lines = (f"#!{app.shell}", "exec 2>&1", "ENVDIR=$PWD/env", f"cd {_path(app.root, problems)}")
     yield from _variables(app, one, environment)
-    yield _script(app, one, "run", *lines, *_start(app, environment, script))
+    yield _script(app, one, "run", *lines, *_start(app, environment, script, "-P "))
+    yield from _control(app, one, f'kill -s {one.stop_signal} -- "-$pid"')
     yield from _svlogd(app, one, problems)
 
 
@@ -83,12 +85,12 @@ def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[Fi
         output = [f"mkdir -p {shlex.quote(posixpath.dirname(process.log.path))}"]
         output += [f"exec >>{shlex.quote(process.log.path)} 2>&1"]
     place = ("ENVDIR=$PWD/env", f"cd {shlex.quote(process.cwd or app.root)} || exit 1")
-    inner = f"{app.shell} -c {shlex.quote(one.script)}"
+    inner = f"{app.shell} -c {shlex.quote(one.exec_script)}"
     lines = (*output, *waits, "date +%s >supervise/started", *place, *_start(app, environment, inner, "-P "))
     yield from _variables(app, one, environment)
     yield _script(app, one, "run", *_begin(), *lines)
     yield _script(app, one, "finish", *_begin(), *_finish(one))
-    yield _script(app, one, "control/t", *_begin(), *_stop(app, one, environment, place))
+    yield from _control(app, one, *_stop(app, one, environment, place))
     if process.health is not None and isinstance(process.health.check, ExecCheck):
         check = shlex.join(process.health.check.argv)
         yield _script(app, one, "check", *_begin(), "exec >/dev/null 2>&1", *place, *_start(app, environment, check))
@@ -182,13 +184,22 @@ def _finish(one: Exported) -> Iterator[str]:
 def _stop(app: App, one: Exported, environment: dict[str, str], place: tuple[str, ...]) -> Iterator[str]:
     """What is done instead of sending SIGTERM to the process alone."""
     ending = one.process.ending
-    yield "pid=$(cat supervise/pid)"
-    yield "# While it waits for what it needs there is no group, and nobody to ask but the shell"
-    yield 'kill -s 0 -- "-$pid" 2>/dev/null || { kill "$pid"; exit; }'
     if ending.command is not None:
         yield from (*place, *_start(app, environment, f"{app.shell} -c {shlex.quote(ending.command)}"))
     else:
         yield f'kill -s {one.stop_signal} {"" if ending.only_main else "-- -"}"$pid"'
+
+
+def _control(app: App, one: Exported, *stop: str) -> Iterator[File]:
+    """How the process is asked to end, and killed: with its whole group, where runsv would signal it alone."""
+    for name, lines in {"t": stop, "k": ('kill -s KILL -- "-$pid"',)}.items():
+        group = (
+            "pid=$(cat supervise/pid)",
+            "# Before its program starts, the process is a shell without a group of its own",
+            f'kill -s 0 -- "-$pid" 2>/dev/null || {{ kill{" -s KILL" if name == "k" else ""} "$pid"; exit; }}',
+        )
+        content = "\n".join(("#!/bin/sh", f"# {MARK}", *group, *lines, ""))
+        yield File(f"{_directory(app, one)}/control/{name}", content, executable=True)
 
 
 def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:

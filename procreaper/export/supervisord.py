@@ -1,7 +1,7 @@
 """supervisord: one file, with a program for each process and a group for the app.
 
-Rules: pure. Without a `.reaper.toml` exactly what honcho writes, save where that would not arrive (see `deviations`).
-With one, all that supervisord has a word for.
+Rules: pure. Without a `.reaper.toml` what honcho writes, save where that would not arrive (see `deviations`), and save
+that a stop reaches all processes of the group. With one, all that supervisord has a word for.
 
 Theory of operation. Three readers come one after the other, and each has its own idea of quotes. Python's configparser
 ends a value before ` ;` and ` #`, also within quotes, and strips each line of a longer one; then `%` begins an
@@ -29,7 +29,10 @@ TARGET = "supervisord"
 NAME = r"[\s:/,\[\]%]"
 PATH = r"[\x00-\x1f\x7f]|\s[;#]|^\s|\s$"
 # What honcho's file looks like, and ours without a .reaper.toml.
-SHAPE = r"\A(\[program:(?s:.*)\nstopsignal=QUIT\nstdout_logfile=(?s:.*)\n\n)?\[group:[^\n]*\]\nprograms=[^\n]*\n?\Z"
+SHAPE = (
+    r"\A(\[program:(?s:.*)\nstopsignal=QUIT\n(stopasgroup=true\nkillasgroup=true\n)?stdout_logfile=(?s:.*)\n\n)?"
+    r"\[group:[^\n]*\]\nprograms=[^\n]*\n?\Z"
+)
 # What an unquoted word in `environment` may have.
 WORD = r"[A-Za-z0-9_/.+:-]+"
 HERE = "%(here)s"
@@ -66,7 +69,7 @@ def _as_honcho(app: App, one: Exported, problems: list[Problem]) -> Iterator[str
     others = [name for name, value in environment.items() if not _is_sayable(value)]
     yield f"[program:{one.slug}]"
     yield _command(app, one, {name: environment[name] for name in others}, problems)
-    yield from ("autostart=true", "autorestart=true", "stopsignal=QUIT")
+    yield from ("autostart=true", "autorestart=true", "stopsignal=QUIT", "stopasgroup=true", "killasgroup=true")
     log = _log(f"{app.log}/{one.slug}")
     yield from (f"stdout_logfile={log}.log", f"stderr_logfile={log}.error.log")
     yield from _place(app, one)
@@ -113,12 +116,12 @@ def _command(app: App, one: Exported, others: dict[str, str], problems: list[Pro
     words = [*(f"-u {name}" for name in one.unset), *(_quoted(f"{name}={value}") for name, value in others.items())]
     before = f"/usr/bin/env {' '.join(words)} " if words else ""
     problems += (differs(f"the value of `{name}`", "supervisord's `environment` cannot hold it") for name in others)
-    if "'" in one.script:
+    if "'" in one.exec_script:
         problems.append(differs(f"the command of `{one.process.type}`", "supervisord would take its `'` for the end"))
-    elif _is_broken(one.script):
+    elif _is_broken(one.exec_script):
         why = "supervisord would take a part of it for a comment, or for its own"
         problems.append(differs(f"the command of `{one.process.type}`", why))
-    return f"command={before}{_expansions(app.shell)} -c {_quoted(one.script)}"
+    return f"command={before}{_expansions(app.shell)} -c {_quoted(one.exec_script)}"
 
 
 def _environment(environment: dict[str, str], problems: list[Problem]) -> str:

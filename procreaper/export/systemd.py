@@ -1,7 +1,7 @@
 """systemd: a target for the app, one for each process type, and a service for each process.
 
-Rules: pure. Without a `.reaper.toml` exactly what honcho writes, save where that would not arrive (see `deviations`).
-With one, all that systemd has a word for.
+Rules: pure. Without a `.reaper.toml` what honcho writes, save where that would not arrive (see `deviations`), and save
+that a stop reaches all processes of a service. With one, all that systemd has a word for.
 
 Theory of operation. A unit file has three layers of meaning: `%` begins a specifier everywhere; quotes and C escapes
 count where there are words; and `$` in a command, where `$PORT` within a longer word is left to the shell, but
@@ -30,7 +30,7 @@ PATH = r"[\x00-\x1f\x7f]|\\$|^\s|\s$"
 # What honcho's units look like, and ours without a .reaper.toml.
 SERVICE = (
     r"\A\[Unit\]\nPartOf=[^\n]*\n\n\[Service\]\nUser=(?s:.*)\nRestart=always\nStandardInput=null\n"
-    r"StandardOutput=journal\nStandardError=journal\nSyslogIdentifier=%n\nKillMode=process\n\n"
+    r"StandardOutput=journal\nStandardError=journal\nSyslogIdentifier=%n\nKillMode=(process|control-group)\n\n"
     r"\[Install\]\nWantedBy=multi-user\.target\n?\Z"
 )
 MASTER = r"\A\[Unit\]\nWants=[^\n]*\n\n\[Install\]\nWantedBy=multi-user\.target\n?\Z"
@@ -86,7 +86,7 @@ def _as_honcho(app: App, one: Exported, problems: list[Problem]) -> Iterator[str
     yield from ("[Unit]", f"PartOf={app.name}-{one.process.type}.target", "", "[Service]")
     yield from _common(app, one, problems)
     yield from ("Restart=always", "StandardInput=null", "StandardOutput=journal", "StandardError=journal")
-    yield from ("SyslogIdentifier=%n", "KillMode=process", *_install())
+    yield from ("SyslogIdentifier=%n", "KillMode=control-group", *_install())
 
 
 def _common(app: App, one: Exported, problems: list[Problem]) -> Iterator[str]:
@@ -102,12 +102,13 @@ def _common(app: App, one: Exported, problems: list[Problem]) -> Iterator[str]:
         else:
             yield f"Environment={name}={shlex.quote(value)}"
     shell = f"{_specifiers(app.shell)} -lc"
-    if found := re.search(r"['\\%\n]|\$[{$]|^\$", one.script):
+    script = one.exec_script
+    if found := re.search(r"['\\%\n]|\$[{$]|^\$", script):
         why = f"systemd would not leave {_spelled(found[0])} as it is"
         problems.append(differs(f"the command of `{one.process.type}`", why))
-        yield f"ExecStart={shell} {_quoted(one.script).replace('$', '$$')}"
+        yield f"ExecStart={shell} {_quoted(script).replace('$', '$$')}"
     else:
-        yield f"ExecStart={shell} '{one.script}'"
+        yield f"ExecStart={shell} '{script}'"
 
 
 def _specifiers(text: str) -> str:

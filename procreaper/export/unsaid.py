@@ -10,7 +10,13 @@ from collections.abc import Mapping
 
 from procreaper.errors import Problem
 from procreaper.export.exporter import App, Exported
-from procreaper.shell import shell_stays
+
+
+def keeps_signal(exported: Exported, target: str) -> Problem:
+    """A warning that a shell keeps the signal of `target` to itself, and its program runs on."""
+    message = f"the command of `{exported.process.type}` is run by a shell, and {target} stops only that shell"
+    hint = "end the command with one program, or put it into a script that passes the signal on"
+    return Problem(message, hint=hint, level="warning")
 
 
 class Unsaid:
@@ -55,11 +61,9 @@ class Unsaid:
         self.add(exported, "health", reason, "check what the process itself does, or use `exec`")
 
     def add_shell(self, exported: Exported) -> None:
-        """Where the signal goes to one process only, a shell that stays beside what it runs keeps it to itself."""
-        process = exported.process
-        if isinstance(process.command, str) and shell_stays(process.command) and not process.ending.only_main:
-            message = f"the command of `{process.type}` is run by a shell, which alone is told to end by {self.target}"
-            self.tell(Problem(message, hint="write `exec` before the last of its commands", level="warning"))
+        """Warn where the target signals one process only, and that is a shell that stays above its program."""
+        if exported.keeps_shell and not exported.process.ending.only_main:
+            self.tell(keeps_signal(exported, self.target))
 
     def add_options(self, names: Mapping[str, str]) -> None:
         """Those of these options that were given have no effect; the values are the hints."""

@@ -21,6 +21,7 @@ from itertools import groupby
 from procreaper.errors import Problem
 from procreaper.export.deviations import differs, environment_of, is_plain, options_left_out, refuse
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered, signal_name, slug
+from procreaper.export.unsaid import keeps_signal
 from procreaper.plan import Condition, When
 
 TARGET = "upstart"
@@ -58,6 +59,10 @@ def render(app: App) -> Rendered:
         name = f"{app.name}-{kind}"
         files.append(_file(app, name, GROUP, f"start on starting {app.name}", f"stop on stopping {app.name}"))
         for one in members:
+            if one.keeps_shell:
+                # `su` starts a session, so that the signal for the job's group does not reach it, and passes the
+                # signal on to the shell alone.
+                problems.append(keeps_signal(one, TARGET))
             lines = _supervised(app, one, problems) if app.supervised else _as_honcho(app, one, problems)
             files.append(_file(app, f"{app.name}-{one.slug}", PROCESS, *lines))
     return Rendered(tuple(files), tuple(problems), rf"{re.escape(app.name)}(-.+)?\.conf")
@@ -96,16 +101,18 @@ def _su(app: App) -> str:
 def _command(app: App, one: Exported, others: dict[str, str], problems: list[Problem]) -> str:
     """What the shell that `su` starts is to do, as one word."""
     root = app.root
-    if is_plain(one.script) and "'" not in one.script and shlex.quote(root) == root and not others:
-        return f"'cd {root}; exec {one.script}'"
+    script = f"exec {one.script}"
+    is_program = script == one.exec_script or is_plain(one.script)
+    if is_program and not re.search(r"['\n]", script) and shlex.quote(root) == root and not others:
+        return f"'cd {root}; {script}'"
     if shlex.quote(root) != root:
         problems.append(differs(f"`{root}`", "the shell would split it, or read something into it"))
     elif not others:
         why = "with `exec` before it only a part of it would be run"
-        if "'" in one.script:
+        if is_program and "'" in script:
             why = "the shell would take its `'` for the end"
         problems.append(differs(f"the command of `{one.process.type}`", why))
-    return _script(f"cd {shlex.quote(root)}", *_exports(others), one.script)
+    return _script(f"cd {shlex.quote(root)}", *_exports(others), one.exec_script)
 
 
 def _exports(variables: dict[str, str]) -> Iterator[str]:
@@ -154,7 +161,7 @@ def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[st
     yield from ("", *_variables(environment, others), "")
     if ending.command:
         yield f"pre-stop exec {_su(app)} {_script(*begin, ending.command)}"
-    yield f"exec {_su(app)} {_script(*begin, *output, one.script)}"
+    yield f"exec {_su(app)} {_script(*begin, *output, one.exec_script)}"
 
 
 def _conditions(app: App, one: Exported, above: str) -> str:

@@ -53,7 +53,9 @@ def honcho(project: Project, *arguments: str) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("format_", FORMATS)
-def test_it_writes_what_honcho_writes_and_says_so(project: Project, format_: str, options: tuple[str, ...]) -> None:
+def test_it_writes_what_honcho_writes_but_for_the_stop_and_says_so(
+    project: Project, format_: str, options: tuple[str, ...]
+) -> None:
     for directory in ("", "sub/"):
         project.write(f"{directory}Procfile", APP.replace("'", ""))
         project.write(f"{directory}.env", ENVIRONMENT)
@@ -65,9 +67,20 @@ def test_it_writes_what_honcho_writes_and_says_so(project: Project, format_: str
     told = honcho(project, "export", *options, format_, "theirs")
     result = project.run("export", *options, format_, "ours")
     assert (result.code, result.out) == (0, "")
-    assert result.err.splitlines() == [line.replace("'theirs/", "'ours/") for line in told]
-    assert tree(project.path / "ours") == tree(project.path / "theirs")
-    assert len(tree(project.path / "ours")) == len(told)
+    written = [line.replace("'theirs/", "'ours/") for line in told]
+    assert [line for line in result.err.splitlines() if "/control/" not in line] == written
+    ours, theirs = tree(project.path / "ours"), tree(project.path / "theirs")
+    # But for how it is stopped: see `stopping` of the tests of the formats.
+    assert {path for path in ours if "/control/" not in path} == theirs.keys()
+    assert {path: as_honchos(ours[path][0]) for path in theirs} == {path: text for path, (text, _) in theirs.items()}
+    assert all(ours[path][1] == mode for path, (_, mode) in theirs.items())
+
+
+def as_honchos(text: bytes) -> bytes:
+    """Our file, without all by which a stop reaches the program and the rest of its group."""
+    text = text.replace(b"KillMode=control-group", b"KillMode=process")
+    text = text.replace(b"stopasgroup=true\nkillasgroup=true\n", b"").replace(b" -P -e ", b" -e ")
+    return text.replace(b"c 'exec ", b"c '")
 
 
 def test_what_is_written_otherwise_is_told_with_the_reason(project: Project) -> None:
@@ -333,10 +346,46 @@ def test_runit_runs_what_is_written_as_honcho_does(project: Project, inbox: Inbo
         assert data["environment"]["A"] == "1  2"
         command = ["sv", "-w", str(int(LIMIT)), "force-stop", "./app-web-1"]
         subprocess.run(command, cwd=services, capture_output=True, check=False)
-        # SIGTERM went to the shell only, as with honcho.
-        os.kill(data["pid"], signal.SIGTERM)
+        # A shell is above the program, and does not keep the signal to itself.
         assert inbox.next() == "SIGTERM"
         init.end(signal.SIGHUP)
+    finally:
+        init.clean_up()
+
+
+@needs_runit
+def test_runit_supervises_the_program_itself(project: Project, inbox: Inbox) -> None:
+    project.write("Procfile", f"web: cd . && X=1 {telling(project.path, then=WAIT)}\n")
+    project.write(".env", f"OUT={inbox.path}\n")
+    assert project.run("export", "runit", "services", "-a", "app", "-u", ME, "-l", str(project.path / "logs")).code == 0
+    services = project.path / "services"
+    be_nobody_else(services)
+    init = Init(["runsvdir", str(services)], project)
+    try:
+        assert inbox.next()["pid"] == int((services / "app-web-1/supervise/pid").read_text())
+        command = ["sv", "-w", str(int(LIMIT)), "stop", "./app-web-1"]
+        assert subprocess.run(command, cwd=services, capture_output=True, check=False).returncode == 0
+        assert inbox.next() == "SIGTERM"
+        init.end(signal.SIGHUP)
+    finally:
+        init.clean_up()
+
+
+@needs_supervisord
+@pytest.mark.parametrize("form", ["{}", "cd . && {}", "{} && true", "{} | cat"])
+def test_supervisord_stops_the_program_without_any_settings(project: Project, inbox: Inbox, form: str) -> None:
+    project.write("Procfile", f"web: {form.format(telling(project.path, then=WAIT))}\n")
+    project.write(".env", f"OUT={inbox.path}\n")
+    (project.path / "logs").mkdir()
+    exported = project.run("export", "supervisord", "conf", "-u", ME, "-l", str(project.path / "logs"))
+    assert (exported.code, [line for line in exported.err.splitlines() if "Writing" not in line]) == (0, [])
+    lines = ["[supervisord]", "nodaemon=true", "logfile=/dev/null", "logfile_maxbytes=0", "pidfile=supervisord.pid"]
+    project.write("supervisord.conf", "\n".join([*lines, "[include]", "files = conf/*.conf", ""]))
+    init = Init([str(SUPERVISORD), "-c", str(project.path / "supervisord.conf")], project)
+    try:
+        assert inbox.next()["environment"]["PORT"] == "5000"
+        init.end(signal.SIGTERM)
+        assert inbox.next() == "SIGQUIT"
     finally:
         init.clean_up()
 
