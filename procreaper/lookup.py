@@ -27,6 +27,8 @@ FIND_WORDS = r"""for word do command -v "$word" >/dev/null 2>&1 || echo "$word";
 # How long the shell may take, in seconds, and how many bytes of commands it gets at once.
 PATIENCE = 5
 MOST_BYTES = 100_000
+# How much of a script's first line Linux reads, in bytes.
+LONGEST_LINE = 256
 
 Where = tuple[tuple[socket.AddressFamily, str], ...]
 LOOPBACK: Where = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
@@ -91,7 +93,23 @@ def defect(path: str) -> Defect | None:
         return "missing"
     except (OSError, ValueError):
         return None
-    return None if os.access(path, os.X_OK) else "not executable"
+    if not os.access(path, os.X_OK):
+        return "not executable"
+    return None if not os.path.isfile(path) or _has_interpreter(path) else "no interpreter"
+
+
+def _has_interpreter(path: str) -> bool:
+    """Whether the interpreter of a script exists; the kernel looks for it exactly as the first line names it."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            line, end, _ = file.read(LONGEST_LINE).partition(b"\n")
+    except OSError:
+        return True
+    words = line[2:].split(None, 1)
+    if not line.startswith(b"#!") or not end or not words:
+        return True
+    # `split` takes a carriage return for a blank.
+    return not line.endswith(b"\r") and (not words[0].startswith(b"/") or os.path.exists(words[0]))
 
 
 def syntax_errors(commands: Collection[str]) -> Mapping[str, str]:

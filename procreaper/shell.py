@@ -1,6 +1,6 @@
-"""What can be said of a shell command without running it: the program that it begins with, the variables that it uses.
+"""The variables that a shell command uses, as far as that is plain without running it.
 
-Rules: pure, and on the safe side: this is no shell. Where a command might mean something else, nothing is said of it.
+Rules: pure, and on the safe side: this is no shell. Where a command might mean something else, nothing is reported.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ _SET_BY_SHELL = """
     OPTARG OPTERR OPTIND OSTYPE PATH PIPESTATUS PPID PS1 PS2 PS4 PWD RANDOM REPLY SECONDS SHELL SHELLOPTS SHLVL UID USER
 """
 BUILTINS, SET_BY_SHELL = frozenset(_BUILTINS.split()), frozenset(_SET_BY_SHELL.split())
-# The assignments before a program, `exec`, and a program that is written as plainly as can be.
-_PROGRAM = re.compile(r"""\s*(?:[A-Za-z_]\w*=[\w./:,@%+-]*\s+)*(?:exec\s+)?([\w.+@/-]+)(?=\s|[;&|<>)]|$)""", re.ASCII)
 # What may set variables that are not named here.
 _SETS_OTHERS = re.compile(r"(?:^|[\s;&|(){])(?:\.|source|eval|set\s+-a|read|mapfile|readarray)(?=[\s;]|$)|<<")
 # What tests a value, and so expects that there may be none; and expansions that say what to do then.
@@ -30,14 +28,6 @@ _TEST = re.compile(r"(?:^|[\s;&|(){!])(?:\[\[\s.*?\]\]|(?:\[|test|case)\s[^;&|\n
 _NAME = re.compile(r"\$\{?([A-Za-z_]\w*)", re.ASCII)
 _WITH_DEFAULT = re.compile(r"\$\{([A-Za-z_]\w*):?[-+=]", re.ASCII)
 _USE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)([^}]?))", re.ASCII)
-
-
-def program_of(command: str) -> str | None:
-    """The program that a command begins with; None for a builtin, and where it is not plain to see."""
-    match = _PROGRAM.match(command)
-    if match is None or match[1] in BUILTINS or match[1].startswith("-"):
-        return None
-    return match[1]
 
 
 def variables_of(command: str) -> list[str]:

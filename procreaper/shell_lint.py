@@ -22,7 +22,7 @@ from procreaper.simple_commands import (
 )
 
 # What keeps a path from being run as a program.
-Defect = Literal["missing", "directory", "not executable"]
+Defect = Literal["missing", "directory", "not executable", "no interpreter"]
 # A message and a hint.
 Complaint = tuple[str, str]
 
@@ -153,6 +153,12 @@ class _Walk:
             yield f"the program `{program}` of {name} does not exist", self._missing_hint(program)
         elif defect == "directory":
             yield f"the program `{program}` of {name} is a directory", "name a file in it"
+        elif defect == "no interpreter":
+            message = f"the program `{program}` of {name} needs an interpreter that does not exist"
+            yield (
+                message,
+                "correct its first line, which begins with `#!`; a carriage return at its end is part of the name",
+            )
         elif defect == "not executable":
             # `link/..` is where the link leads to.
             shown = path if ".." in path.split("/") else posixpath.normpath(path)

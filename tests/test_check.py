@@ -101,6 +101,25 @@ def test_what_keeps_a_path_from_being_run() -> None:
     assert [defect(path) for path in paths] == [None, "not executable", "directory", *["missing"] * 3, None]
 
 
+@pytest.mark.parametrize(
+    ("line", "exists"),
+    [
+        ("#!/bin/sh\n", True),
+        ("#! /bin/sh -e\nx", True),
+        ("#!/no/such/python\n", False),
+        ("#!/bin/sh\r\n", False),
+        ("#!/usr/bin/env python3\r\n", False),
+        ("#!\n", True),
+        ("#!/unfinished", True),
+        ("", True),
+    ],
+)
+def test_a_script_whose_interpreter_does_not_exist_cannot_run(line: str, exists: bool) -> None:
+    Path("script").write_bytes(line.encode())
+    Path("script").chmod(0o755)
+    assert defect("script") == (None if exists else "no interpreter")
+
+
 SHELLS = ["sh", *filter(shutil.which, ("bash", "busybox", "dash", "zsh"))]
 
 

@@ -25,6 +25,8 @@ def defect(path: str) -> Defect | None:
     path = posixpath.normpath(path)
     if path in DIRECTORIES:
         return "directory"
+    if path.endswith(".sh"):
+        return "no interpreter"
     return None if path in PROGRAMS else "not executable" if path.endswith(".py") else "missing"
 
 
@@ -46,6 +48,7 @@ def messages(text: str, *, may_change: bool = False, **environment: str) -> list
         ("/opt/nope", "the program `/opt/nope` of `web` does not exist"),
         ("./main.py", "the program `./main.py` of `web` is not executable"),
         ("./bin", "the program `./bin` of `web` is a directory"),
+        ("./a.sh", "the program `./a.sh` of `web` needs an interpreter that does not exist"),
         ("exec ./nope", "the program `./nope` of `web` does not exist"),
         ("X=1 Y='a b' ./nope", "the program `./nope` of `web` does not exist"),
         ("env X=1 ./nope", "the program `./nope` of `web` does not exist"),
