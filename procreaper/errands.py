@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from procreaper.events import Exit, Notice, Output
 from procreaper.lines import Lines
 from procreaper.plan import Process
-from procreaper.policy import describe
+from procreaper.policy import predicate
 
 
 class Execute(Protocol):
@@ -56,12 +56,12 @@ async def run(
     try:
         end = await execute(("/bin/sh", "-c", errand.command), env=environment, cwd=errand.process.cwd, take=take)
     except (OSError, ValueError) as error:
-        say(f"the {errand.kind} of {name} could not be started: {error}")
+        say(f"the {errand.kind} of {name} could not be started: {error}{errand.failing}")
         return False
     if lines.unfinished:
         tell(Output(time.time(), name, lines.flush() + b"\n"))
     if end.status != 0:
-        say(f"the {errand.kind} of {name} {describe(end)}{errand.failing}")
+        say(f"the {errand.kind} of {name} {predicate(end)}{errand.failing}")
     return end.status == 0
 
 

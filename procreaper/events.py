@@ -126,6 +126,13 @@ class GroupEnded(NamedTuple):
     run: int
 
 
+class StopCommandFailed(NamedTuple):
+    """The command that was to ask a run to end has failed, so the run may not know of it."""
+
+    name: str
+    run: int
+
+
 class CheckFinished(NamedTuple):
     """A health check has succeeded (`error` None), failed, or was `skipped` because the child is held by a debugger."""
 
@@ -179,7 +186,9 @@ class Tick(NamedTuple):
 
 
 # What is known of one run; a fact about another run than the current one is stale.
-RunFact = Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | OutputBegan | LogMatched
+RunFact = (
+    Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | OutputBegan | LogMatched | StopCommandFailed
+)
 Fact = RunFact | FilesChanged | PreparationEnded | Attached | Detached | Tick
 
 
@@ -358,12 +367,13 @@ class RunEnded(NamedTuple):
 
 
 class SignalSent(NamedTuple):
-    """The whole group of this child was sent a signal."""
+    """The whole group of this child was sent a signal. `leftovers`: the child itself has ended before."""
 
     time: float
     name: str
     pid: int
     signal: int
+    leftovers: bool = False
 
 
 class Transition(NamedTuple):

@@ -43,6 +43,7 @@ from procreaper.events import (
     Start,
     State,
     Stop,
+    StopCommandFailed,
     Tick,
 )
 from procreaper.life import ABOUT_TO_START, ENDS, Lifecycle, Phase
@@ -130,6 +131,7 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
             | CheckFinished(name=name)
             | OutputBegan(name=name)
             | LogMatched(name=name)
+            | StopCommandFailed(name=name)
             | PreparationEnded(name=name)
             | Attached(name=name)
             | Detached(name=name)

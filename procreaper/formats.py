@@ -128,6 +128,9 @@ class TextFormat:
                 return self._say(time, f"{name} could not be started: {reason}")
             case RunEnded(time=time, name=name, exit=exit_):
                 return self._say(time, f"{name} stopped (rc={exit_.returncode if exit_.known else 'unknown'})")
+            case SignalSent(time=time, name=name, pid=pid, signal=number, leftovers=True):
+                said = f"sending {self._signal_name(number)} to what {name} left running (process group {pid})"
+                return self._say(time, said)
             case SignalSent(time=time, name=name, pid=pid, signal=number):
                 return self._say(time, f"sending {self._signal_name(number)} to {name} (pid {pid})")
             case Transition():
@@ -240,8 +243,9 @@ def describe(notice: Transition) -> str:
         case State.STOPPING if before in (State.STARTING, State.HEALTHY) and notice.exit is not None:
             return f"{name}: {reason}"
         case State.RESTARTING if changed:
-            return f"{name}: {reason}"
-        case State.FAILED if changed and notice.retries:
+            # Why is said already where the run had to be ended first.
+            return f"{name}: {reason.removeprefix(f'{notice.reason_before}; ')}"
+        case State.FAILED if changed and notice.retries and reason != notice.reason_before:
             return f"{name}: {reason}"
         case State.FAILED | State.COMPLETED if changed and reason.endswith(UNTIL_A_CHANGE):
             return f"{name}: {reason}"

@@ -49,6 +49,7 @@ from procreaper.events import (
     Start,
     State,
     Stop,
+    StopCommandFailed,
     Tick,
 )
 from procreaper.life import ABOUT_TO_START, STOPPING, UNTIL_A_CHANGE, Lifecycle, Phase
@@ -204,7 +205,14 @@ def resume_watch(life: Lifecycle) -> Lifecycle:
 
 def _learn(
     life: Lifecycle,
-    fact: Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | OutputBegan | LogMatched,
+    fact: Spawned
+    | SpawnFailed
+    | ChildExited
+    | GroupEnded
+    | CheckFinished
+    | OutputBegan
+    | LogMatched
+    | StopCommandFailed,
     now: float,
 ) -> Step:
     match fact, life.phase:
@@ -237,6 +245,8 @@ def _learn(
             return life._replace(phase=Phase.LINGERING), ()
         case GroupEnded(), Phase.LINGERING:
             return settle(life, now), ()
+        case StopCommandFailed(), Phase.ALIVE if life.state is State.STOPPING and not life.killed:
+            return life, (signal(life, life.ending.signal, only_main=life.ending.only_main),)
         case ((CheckFinished() | OutputBegan() | LogMatched()), Phase.ALIVE):
             return _diagnose(life, fact, now)
         case _:

@@ -13,6 +13,21 @@ from procreaper.plan import When
 
 # What a shell says of a program that is not executable or not there: running it again cannot help.
 NOT_RUNNABLE = {126: "not executable", 127: "command not found"}
+# The signals that have the same number everywhere (POSIX, and those on which Linux, macOS and the BSDs agree).
+SIGNALS = {
+    1: "SIGHUP",
+    2: "SIGINT",
+    3: "SIGQUIT",
+    4: "SIGILL",
+    5: "SIGTRAP",
+    6: "SIGABRT",
+    8: "SIGFPE",
+    9: "SIGKILL",
+    11: "SIGSEGV",
+    13: "SIGPIPE",
+    14: "SIGALRM",
+    15: "SIGTERM",
+}
 # What a run counts as that was not healthy in time (the code of timeout(1)), or was not any more.
 NOT_IN_TIME, NOT_HEALTHY = Exit(code=124), Exit(code=1)
 
@@ -86,11 +101,16 @@ def begin_anew(life: Lifecycle) -> Lifecycle:
 
 
 def describe(exit_: Exit) -> str:
-    """One phrase for people: ``exited with code 1``, ``killed by signal 9``."""
+    """One phrase for people: ``exited with code 1``, ``killed by SIGKILL``."""
     if not exit_.known:
         return "ended; how is not known, because an earlier procreaper started it"
     if exit_.signal is not None:
-        return f"killed by signal {exit_.signal}"
+        return f"killed by {SIGNALS.get(exit_.signal, f'signal {exit_.signal}')}"
     if exit_.code in NOT_RUNNABLE:
         return f"{NOT_RUNNABLE[exit_.code]} (exit code {exit_.code})"
     return f"exited with code {exit_.code}"
+
+
+def predicate(exit_: Exit) -> str:
+    """What a program did, behind its name in a sentence: ``exited with code 1``, ``was killed by SIGKILL``."""
+    return f"was {describe(exit_)}" if exit_.signal is not None else describe(exit_)

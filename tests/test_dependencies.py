@@ -224,7 +224,7 @@ class TestAfterTheFirstTime:
 
 class TestLostCauses:
     @pytest.mark.parametrize(
-        ("returncode", "reason"), [(1, "db failed: exited with code 1"), (-SIGKILL, "db failed: killed by signal 9")]
+        ("returncode", "reason"), [(1, "db failed: exited with code 1"), (-SIGKILL, "db failed: killed by SIGKILL")]
     )
     def test_what_never_started_is_skipped_and_names_the_cause(self, returncode: int, reason: str) -> None:
         app = App(process("db", health=HEALTH, stop_all=When.NEVER), process("web", healthy("db")))

@@ -48,6 +48,10 @@ def said(name: str, data: bytes, time: float = 0.0) -> Output:
             b"system | web.1 could not be started: no such file\n",
         ),
         (SignalSent(0.0, "web.1", 42, 9), b"system | sending SIGKILL to web.1 (pid 42)\n"),
+        (
+            SignalSent(0.0, "web.1", 42, 9, leftovers=True),
+            b"system | sending SIGKILL to what web.1 left running (process group 42)\n",
+        ),
         (Message(0.0, "SIGINT received"), b"system | SIGINT received\n"),
         (Message(0.0, "a\nb"), b"system | a\nsystem | b\n"),
         # A file's name may be any bytes.

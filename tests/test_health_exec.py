@@ -26,7 +26,7 @@ def test_exit_code_0_is_healthy(command: str | list[str]) -> None:
         ("exit 2", "`exit 2` exited with code 2"),
         (["false"], "`false` exited with code 1"),
         (["sh", "-c", "exit 3"], "`sh -c 'exit 3'` exited with code 3"),
-        ("kill -KILL $$", "`kill -KILL $$` killed by signal 9"),
+        ("kill -KILL $$", "`kill -KILL $$` was killed by SIGKILL"),
         (
             "echo no; echo answer >&2; echo; exit 2",
             "`echo no; echo answer >&2; echo; exit 2` exited with code 2: answer",

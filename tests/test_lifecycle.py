@@ -55,6 +55,7 @@ from procreaper.events import (
     Spawned,
     SpawnFailed,
     State,
+    StopCommandFailed,
 )
 from procreaper.life import Lifecycle, Phase
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
@@ -145,7 +146,7 @@ class TestPolicy:
             (1, "exited with code 1"),
             (126, "not executable (exit code 126)"),
             (127, "command not found (exit code 127)"),
-            (-SIGKILL, "killed by signal 9"),
+            (-SIGKILL, "killed by SIGKILL"),
         ],
     )
     def test_the_reason_says_how_it_ended(self, returncode: int, reason: str) -> None:
@@ -632,6 +633,22 @@ class TestStopCommand:
         _, actions = step(life, TICK, 4.0)
         assert actions == [SendSignal("web", 1, PID + 1, SIGKILL)]
 
+    def test_where_it_fails_the_signal_follows_in_the_time_that_is_left(self) -> None:
+        life = after(alive(web(ending=self.ENDING)), STOP, now=1.0)
+        assert step(life, StopCommandFailed("web", 2), 2.0) == (life, [])
+        told, actions = step(life, StopCommandFailed("web", 1), 2.0)
+        assert (told, actions) == (life, [SendSignal("web", 1, PID + 1, SIGINT)])
+        assert life.due == 4.0
+
+    def test_where_it_fails_too_late_nothing_follows(self) -> None:
+        life = after(alive(web(ending=self.ENDING)), STOP, now=1.0)
+        killed = after(life, TICK, now=4.0)
+        assert step(killed, StopCommandFailed("web", 1), 4.5) == (killed, [])
+        stopped = after(life, exited(life, 0))
+        assert step(stopped, StopCommandFailed("web", 1), 4.5) == (stopped, [])
+        leaving = after(life, exited(life, 0, leftovers=True))
+        assert step(leaving, StopCommandFailed("web", 1), 4.5) == (leaving, [])
+
     def test_a_child_that_obeys_it_is_stopped(self) -> None:
         life = after(alive(web(When.ALWAYS, ending=self.ENDING)), STOP)
         assert after(life, exited(life, 3)).state is State.STOPPED
@@ -941,7 +958,7 @@ class TestSignalInsteadOfRestart:
     def test_what_dies_of_it_has_failed_and_waits_for_the_next_change(self) -> None:
         life, _, _ = changed_and_waited(alive(watched(watch=ON_SIGNAL)))
         life = after(life, exited(life, -SIGHUP))
-        assert (life.state, life.reason) == (State.FAILED, "killed by signal 1; starts again when its files change")
+        assert (life.state, life.reason) == (State.FAILED, "killed by SIGHUP; starts again when its files change")
 
 
 class TestPreparation:

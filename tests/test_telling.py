@@ -23,7 +23,7 @@ def test_an_app_that_goes_on_has_no_end() -> None:
         (0, "has ended (exit code 0)"),
         (3, "has ended (exit code 3)"),
         (127, "has ended (command not found (exit code 127))"),
-        (-9, "has ended (killed by signal 9)"),
+        (-9, "has ended (killed by SIGKILL)"),
     ],
 )
 def test_the_process_whose_end_ended_the_app_is_to_blame(returncode: int, how: str) -> None:

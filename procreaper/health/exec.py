@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from procreaper.health.escapes import one_phrase
 from procreaper.health.reasons import UnhealthyError, of_system
-from procreaper.policy import NOT_RUNNABLE, describe
+from procreaper.policy import NOT_RUNNABLE, predicate
 
 if TYPE_CHECKING:
     from procreaper.checks import ExecCheck, Target
@@ -42,7 +42,7 @@ async def check(command: ExecCheck, target: Target, execute: Execute) -> None:
         return
     joint = ":" if exit_.code in NOT_RUNNABLE else ""
     said = last_line(bytes(tail))
-    raise UnhealthyError(f"{name(command)}{joint} {describe(exit_)}{f': {said}' if said else ''}")
+    raise UnhealthyError(f"{name(command)}{joint} {predicate(exit_)}{f': {said}' if said else ''}")
 
 
 def name(command: ExecCheck) -> str:

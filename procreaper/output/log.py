@@ -15,6 +15,9 @@ from procreaper.records import SYSTEM, fields
 
 LEVELS = {"INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 
+# Without it, an application that has not configured `logging` gets warnings on standard error.
+logging.getLogger("procreaper").addHandler(logging.NullHandler())
+
 
 class Log:
     """A sink that logs every notice that is not output."""

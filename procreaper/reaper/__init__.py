@@ -55,7 +55,7 @@ from procreaper.events import (
     Stop,
     Tick,
 )
-from procreaper.life import Lifecycle
+from procreaper.life import Lifecycle, Phase
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
 from procreaper.plan import Plan, Process, Watch
 from procreaper.reaper.children import Children
@@ -350,7 +350,9 @@ class Owner:
                 child = self._children.add(self._fleet.members[name].process, run)
                 tasks.create_task(child.spawn(), name=f"spawn {name}")
             case SendSignal(name=name, pid=pid, signal=number, only_main=only_main):
-                self._publish(SignalSent(time.time(), name, pid, number))
+                # Those of whom the end of the child has been told already.
+                leftovers = self._fleet.members[name].phase is Phase.LINGERING and name not in self._ends
+                self._publish(SignalSent(time.time(), name, pid, number, leftovers))
                 self._children.current(name).signal(number, only_main=only_main)
             case RunCheck(name=name, run=run):
                 self._beside(tasks).check(self._fleet.members[name], run)
@@ -362,12 +364,12 @@ class Owner:
                     self._inbox.remove(fact)
             case LetGo(name=name):
                 self._children.let_go(name)
-            case RunStopCommand(name=name):
+            case RunStopCommand(name=name, run=run):
                 life = self._fleet.members[name]
                 # It is about the run as it began.
                 process = life.parting or life.process
                 if process.ending.command is not None:
-                    self._beside(tasks).run("stop command", process, process.ending.command)
+                    self._beside(tasks).stop(process, run, process.ending.command)
             case RunPreparation(name=name, command=command):
                 self._beside(tasks).prepare(self._fleet.members[name].process, command)
             case CancelPreparation(name=name):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from procreaper.command import execute
 from procreaper.errands import Errand, environment_of, run
-from procreaper.events import Checked, CheckFinished, Event, Notice, PreparationEnded
+from procreaper.events import Checked, CheckFinished, Event, Notice, PreparationEnded, StopCommandFailed
 from procreaper.life import Lifecycle
 from procreaper.plan import Process
 
@@ -61,8 +62,14 @@ class Chores:
         self._checks[name].cancel()
 
     def run(self, kind: str, process: Process, command: str, variables: Mapping[str, str] = {}) -> None:
-        """Run a hook or a stop command."""
-        errand = self._run(Errand(kind, process, command, variables))
+        """Run a hook."""
+        self._begin(self._run(Errand(kind, process, command, variables)), kind, process)
+
+    def stop(self, process: Process, run: int, command: str) -> None:
+        """Run the stop command of a run; if it fails, the run gets the signal instead."""
+        self._begin(self._stop(process, run, command), "stop command", process)
+
+    def _begin(self, errand: Coroutine[Any, Any, bool], kind: str, process: Process) -> None:
         task = self._tasks.create_task(errand, name=f"{kind} {process.name}")
         self._commands.add(task)
         task.add_done_callback(self._command_ended)
@@ -113,6 +120,13 @@ class Chores:
 
     async def _run(self, errand: Errand) -> bool:
         return await run(errand, execute=execute, tell=self._tell, say=self._say)
+
+    async def _stop(self, process: Process, run: int, command: str) -> bool:
+        errand = Errand("stop command", process, command, failing=", so procreaper sends the signal")
+        succeeded = await self._run(errand)
+        if not succeeded:
+            self._post(StopCommandFailed(process.name, run))
+        return succeeded
 
     async def _prepare(self, process: Process, command: str) -> None:
         errand = Errand("watch command", process, command, failing=", so nothing is restarted")

@@ -204,7 +204,7 @@ FAILED = {
         "db.1 has ended (exit code 4), and that ended the app\nTIME db.1   | oh\n",
         4,
     ),
-    "is killed": ({"web": "kill -9 $$"}, "", "web.1 has ended (killed by signal 9), and that ended the app\n", 137),
+    "is killed": ({"web": "kill -9 $$"}, "", "web.1 has ended (killed by SIGKILL), and that ended the app\n", 137),
     "cannot be run": (
         {"web": "true"},
         '[process.web]\ncommand = ["./nowhere"]\n',

@@ -47,7 +47,7 @@ def test_redis_comes_back_with_the_back_off_and_its_worker_waits_for_it(project:
     assert result.code == 130
     system = result.lines("system")
     assert [line for line in system if "retry" in line] == [
-        f"redis.1: killed by signal 9; retry {retry} in {wait:.1f} s"
+        f"redis.1: killed by SIGKILL; retry {retry} in {wait:.1f} s"
         for retry, wait in ((1, 0.01), (2, 0.02), (3, 0.04))
     ]
     assert system.index("redis.1 is healthy") < next(

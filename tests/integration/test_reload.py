@@ -79,7 +79,7 @@ def test_reload_adds_removes_and_takes_over(project: Project) -> None:
     assert sorted(after) == ["cache.1", "web.1"]
     assert after["web.1"]["pid"] == before["web.1"]["pid"]
     os.kill(after["web.1"]["pid"], signal.SIGKILL)
-    program.wait_for(r"web\.1: killed by signal 9; retry 1")
+    program.wait_for(r"web\.1: killed by SIGKILL; retry 1")
     program.stop()
 
 

@@ -37,7 +37,7 @@ def test_a_crash_is_told_with_the_wait_and_the_process_comes_back(project: Proje
     result = program.stop()
     assert result.code == 143
     assert [line for line in system(result.out) if "retry" in line] == [
-        f"web.1: killed by signal 9; retry {retry} in {wait:.1f} s"
+        f"web.1: killed by SIGKILL; retry {retry} in {wait:.1f} s"
         for retry, wait in ((1, 0.01), (2, 0.02), (3, 0.04), (4, 0.08))
     ]
 
@@ -135,7 +135,9 @@ def test_unhealthy_is_a_failure_under_on_failure(project: Project) -> None:
     (project.path / "well").unlink()
     program.wait_for("web.1 is healthy", count=2)
     result = program.stop()
-    assert any(line.startswith("web.1: unhealthy:") and "retry 1" in line for line in system(result.out))
+    lines = system(result.out)
+    why = next(index for index, line in enumerate(lines) if line.startswith("web.1: unhealthy:"))
+    assert "web.1: retry 1 in 0.0 s" in lines[why:]
 
 
 @linux_only
@@ -237,6 +239,36 @@ def test_a_stop_command_takes_the_place_of_the_signal(project: Project) -> None:
     # Only what the command did not reach: the sleep.
     assert result.out.index("asked") < result.out.index("sending SIGTERM")
     assert "TERM" not in result.lines("web.1")
+
+
+def test_where_the_stop_command_fails_the_signal_follows_at_once(project: Project) -> None:
+    project.procfile(web="trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 600 & wait $!; done")
+    project.write(".reaper.toml", '[process.web]\nstop = { command = "kill -TERM $$", timeout = "10m" }\n')
+    program = project.begin("start")
+    program.wait_for("ready")
+    result = program.stop()
+    assert "bye" in result.lines("web.1")
+    failed = "the stop command of web.1 was killed by SIGTERM, so procreaper sends the signal"
+    assert result.out.index(failed) < result.out.index("sending SIGTERM to web.1 (pid ")
+
+
+def test_what_was_left_running_is_named_where_it_is_told_to_end(project: Project) -> None:
+    project.procfile(web="sleep 600 & exit 3")
+    result = project.run("start")
+    assert result.out.index("web.1 stopped (rc=3)") < result.out.index("sending SIGTERM to what web.1 left running")
+    assert "to web.1 (pid" not in result.out
+
+
+def test_a_reason_is_told_once(project: Project) -> None:
+    project.procfile(web="exec sleep 600")
+    health = '{ exec = "exit 3", start_interval = "1h", start_timeout = "2s" }'
+    settings = f'[process.web]\nrestart = "on-failure"\nmax_retries = 1\nbackoff = "10ms"\nhealth = {health}\n'
+    project.write(".reaper.toml", settings)
+    lines = system(project.run("start").out)
+    told = [line for line in lines if line.startswith("web.1: ")]
+    why = "web.1: not healthy within 2 s: `exit 3` exited with code 3"
+    assert told[:3] == [why, "web.1: retry 1/1 in 0.0 s", f"{why}; gave up after 1 retry"]
+    assert sum("gave up" in line for line in told) == 1
 
 
 def test_another_stop_signal_and_its_timeout(project: Project) -> None:

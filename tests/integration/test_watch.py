@@ -185,7 +185,7 @@ class TestFailing:
     def test_a_crash_waits_for_the_next_save(self, project: Project, web: Program) -> None:
         (pid,) = web.wait_for(r"web\.1 started \(pid=(\d+)\)")
         os.kill(int(pid), signal.SIGKILL)
-        web.wait_for("web.1: killed by signal 9; starts again when its files change")
+        web.wait_for("web.1: killed by SIGKILL; starts again when its files change")
         save(project, 2)
         web.wait_for("version 2$")
         web.stop()
