@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from procreaper.errors import Level, Problem
+from procreaper.names import MOST_UNKNOWN
 from procreaper.plan import HIGHEST_PORT, MOST_PROCESSES, Process
 from procreaper.planning import Choices, outdated
 from procreaper.procfile import Environment
-from procreaper.suggest import did_you_mean
+from procreaper.suggest import did_you_mean, list_words
 
 DEFAULT_PORT = 5000
 PORT_HINT = f"a port is a number from 0 to {HIGHEST_PORT}, for example 5000"
@@ -225,6 +226,7 @@ def _concurrency(options: Options, from_files: Mapping[str, int], problems: list
 def _counts(source: Source, text: str, known: Sequence[str], problems: list[Problem]) -> dict[str, int]:
     """How many of each type `text` asks for; a type that it names twice has the later number, as under honcho."""
     counts: dict[str, int] = {}
+    unknown: dict[str, str] = {}
     for item in filter(None, map(str.strip, text.split(","))):
         name, equals, number = (part.strip() for part in item.partition("="))
         said = f"{source.name} {item}"
@@ -235,7 +237,7 @@ def _counts(source: Source, text: str, known: Sequence[str], problems: list[Prob
             if name == "all" and equals and source.flag == "-c":
                 problems.append(source.problem(f"{said}: there is no process type `all`", "`-m all=N` sets every type"))
             elif not _is_none(number):
-                problems.append(source.problem(f"{said}: there is no process type `{name}`", did_you_mean(name, known)))
+                unknown[name] = said
             elif source.line is None:
                 message = f"{said}: there is no process type `{name}`, so this changes nothing"
                 problems.append(source.problem(message, did_you_mean(name, known), "warning"))
@@ -248,6 +250,13 @@ def _counts(source: Source, text: str, known: Sequence[str], problems: list[Prob
             problems.append(source.problem(*_too_many(said)))
         else:
             counts[name] = int(number)
+    if len(unknown) > MOST_UNKNOWN:
+        shown = "`, `".join([*unknown][:MOST_UNKNOWN])
+        message = f"{source.name}: there is no process type `{shown}` and {len(unknown) - MOST_UNKNOWN} more"
+        problems.append(source.problem(message, list_words(known)))
+    else:
+        for name, said in unknown.items():
+            problems.append(source.problem(f"{said}: there is no process type `{name}`", did_you_mean(name, known)))
     return counts
 
 

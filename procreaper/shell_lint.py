@@ -167,8 +167,8 @@ class _Walk:
     def _missing_hint(self, path: str) -> str:
         if path.startswith("/"):
             return "create it, or correct the path"
-        where = "the directory of the process" if self._directory == "." else f"`{self._directory}`"
-        return f"create it, or correct the path, which begins in {where}"
+        where = "the current directory" if self._directory == "." else f"`{self._directory}`"
+        return f"create it, or correct the path, which is relative to {where}"
 
     def _without_assignments(self, words: list[Word]) -> list[Word]:
         while words and words[0].assigned is not None:

@@ -30,6 +30,8 @@ def test_many_unknown_names_are_one_short_message() -> None:
     problem = refusal("", exclude=",".join(names))
     assert problem.message == "-x: there is no process `n0`, `n1`, `n2`, `n3`, `n4` and 1995 more"
     assert len(refused("", names=names[:5])) == 5
+    problem = refusal("", concurrency=",".join(f"{name}=1" for name in names))
+    assert problem.message == "-c: there is no process type `n0`, `n1`, `n2`, `n3`, `n4` and 1995 more"
 
 
 def test_a_hint_lists_the_first_of_many_names() -> None:
