@@ -138,7 +138,7 @@ class Linter:
         for keys, text in self._texts(kind, process):
             name = f"`{kind.name}`" if keys is None else f"`{spell(keys)}`"
             if isinstance(text, str):
-                yield Place(kind, keys, Command(text, name, environment, process.cwd, later))
+                yield Place(kind, keys, Command(text, name, environment, process.cwd, later, keys is None))
             else:
                 command = Command("", name, environment, process.cwd, later)
                 for message, hint in list_complaints(command, text[0], self._files):

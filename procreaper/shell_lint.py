@@ -26,7 +26,8 @@ Defect = Literal["missing", "directory", "not executable", "no interpreter"]
 # A message and a hint.
 Complaint = tuple[str, str]
 
-BASH_HINT = """have bash run it: `bash -c '...'`, or `command = ["bash", "-c", "..."]` in .reaper.toml"""
+BASH_HINT = "have bash run it: `bash -c '...'`"
+LIST_HINT = """`command = ["bash", "-c", "..."]` in .reaper.toml"""
 # Commands that run another one, of whose options nothing is known here.
 _WRAPPERS = frozenset(("command", "env", "exec", "nohup"))
 # Builtins that change no file and do not decide what runs after them.
@@ -47,20 +48,29 @@ class Files(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command with what it runs in. `name` is what messages call it; `may_change`: files may differ when it runs."""
+    """A command with what it runs in. `name` is what messages call it.
+
+    `may_change`: files may differ when it runs. `is_main`: it is the command of the process, and may be a list.
+    """
 
     text: str
     name: str
     env: Mapping[str, str]
     cwd: str | None = None
     may_change: bool = False
+    is_main: bool = True
+
+    @property
+    def bash_hint(self) -> str:
+        """How to have bash run it."""
+        return f"{BASH_HINT}, or {LIST_HINT}" if self.is_main else BASH_HINT
 
 
 def syntax_complaint(command: Command, reason: str) -> Complaint:
     """The shell cannot read the command, for this `reason` of its own."""
     construct = only_bash_reads(command.text)
     if construct is not None:
-        hint = f"`{construct}` is not for every shell; {BASH_HINT}"
+        hint = f"`{construct}` is not for every shell; {command.bash_hint}"
     elif "unterminated quoted string" in reason or "looking for matching" in reason or "unmatched" in reason:
         hint = """close the quote; for an apostrophe write `"it's"` or `it\\'s`"""
     else:
@@ -79,9 +89,9 @@ def shell_complaints(command: Command, is_missing: Callable[[str], bool]) -> Ite
         if word == "source":
             yield message, "write `.` instead of `source`, with a slash in the path: `. ./FILE`"
         elif word == "[[":
-            yield message, f"write `[ ... ]`, with `=` instead of `==`; or {BASH_HINT}"
+            yield message, f"write `[ ... ]`, with `=` instead of `==`; or {command.bash_hint}"
         else:
-            yield message, BASH_HINT
+            yield message, command.bash_hint
 
 
 def file_complaints(command: Command, files: Files) -> Iterator[Complaint]:

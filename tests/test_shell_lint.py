@@ -160,6 +160,13 @@ def test_a_shell_without_the_words_of_bash(command: str, hint: str) -> None:
     assert list(shell_complaints(Command(command, "`web`", {}), lambda _: False)) == []
 
 
+def test_only_the_command_of_a_process_can_be_a_list() -> None:
+    for is_main in (True, False):
+        command = Command("shopt -s a", "`web`", {}, is_main=is_main)
+        [(_, hint)] = shell_complaints(command, lambda _: True)
+        assert ("command = [" in hint) is is_main
+
+
 @pytest.mark.parametrize(
     ("command", "reason", "hint"),
     [
