@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from procreaper.plan import Plan
+    from procreaper.plan import Plan, Process
 
 
 class State(StrEnum):
@@ -157,9 +157,13 @@ class LogMatched(NamedTuple):
 
 
 class FilesChanged(NamedTuple):
-    """Files were written, appeared or vanished: for each process that watches any, their paths from its root."""
+    """Files were written, appeared or vanished: for each process that watches any, their paths from its root.
+
+    For the processes in `outdated`, the settings come from one of these files.
+    """
 
     changes: "Mapping[str, tuple[str, ...]]"
+    outdated: frozenset[str] = frozenset()
 
 
 class PreparationEnded(NamedTuple):
@@ -167,6 +171,13 @@ class PreparationEnded(NamedTuple):
 
     name: str
     succeeded: bool
+
+
+class SettingsRead(NamedTuple):
+    """The files were read again for this process, which waits for that; None: it keeps the settings that it has."""
+
+    name: str
+    process: "Process | None"
 
 
 class Attached(NamedTuple):
@@ -189,7 +200,7 @@ class Tick(NamedTuple):
 RunFact = (
     Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | OutputBegan | LogMatched | StopCommandFailed
 )
-Fact = RunFact | FilesChanged | PreparationEnded | Attached | Detached | Tick
+Fact = RunFact | FilesChanged | PreparationEnded | SettingsRead | Attached | Detached | Tick
 
 
 # Requests.
@@ -307,6 +318,12 @@ class CancelPreparation(NamedTuple):
     name: str
 
 
+class ReadSettings(NamedTuple):
+    """Read the files again for this process, which does not start before, and report it as `SettingsRead`."""
+
+    name: str
+
+
 class Announce(NamedTuple):
     """Tell people what is done about a process, and why."""
 
@@ -324,6 +341,7 @@ Action = (
     | RunHook
     | RunPreparation
     | CancelPreparation
+    | ReadSettings
     | Announce
 )
 

@@ -34,9 +34,11 @@ from procreaper.events import (
     LogMatched,
     OutputBegan,
     PreparationEnded,
+    ReadSettings,
     Reload,
     Restart,
     RunHook,
+    SettingsRead,
     Shutdown,
     Spawned,
     SpawnFailed,
@@ -119,7 +121,7 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
             names = () if fleet.shutting_down else [name for name in dict.fromkeys(named) if name not in fleet.leaving]
         case Tick():
             names = [name for name in before if _is_due(before[name], now)]
-        case Shutdown() | Reload():
+        case Shutdown() | Reload() | SettingsRead():
             names = ()
         case FilesChanged(changes=changes):
             names = () if fleet.shutting_down else changes
@@ -144,6 +146,8 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
     else:
         if isinstance(event, Reload):
             fleet, actions = _reload(fleet, event.plan, now)
+        elif isinstance(event, SettingsRead):
+            fleet, actions = _renew(fleet, event, now)
         else:
             fleet, actions = _apply(fleet, names, event, now)
         if fleet.members is before:
@@ -187,13 +191,30 @@ def _reload(fleet: Fleet, plan: Plan, now: float) -> Step:
 
     members, leaving, stopped, actions = reload(fleet.members, fleet.leaving, fleet.runs, plan, now)
     removed = (fleet.removed | stopped).difference(process.name for process in plan.processes)
+    fleet = fleet._replace(leaving=leaving, removed=removed)
+    return _related_anew(fleet, members), actions
+
+
+def _renew(fleet: Fleet, event: SettingsRead, now: float) -> Step:
+    """One process has waited until its settings were read again; nothing of it runs."""
+    life = fleet.members.get(event.name)
+    if life is None or not life.rereading:
+        return fleet, ()
+    from procreaper.reloading import renew
+
+    life, actions = renew(life._replace(rereading=False), event.process, now)
+    return _related_anew(fleet, {**fleet.members, event.name: life}), actions
+
+
+def _related_anew(fleet: Fleet, members: Members) -> Fleet:
+    """The fleet with these members, which may depend on others than before."""
     dependants = dependencies.dependants(members)
-    # Who is still leaving may depend on others through somebody who is gone.
+    # A process that is still leaving may depend on others through one that is gone.
     for name, others in fleet.dependants.items():
         known = dependants.get(name, ())
-        if missing := tuple(other for other in others if other in leaving and other not in known):
+        if missing := tuple(other for other in others if other in fleet.leaving and other not in known):
             dependants[name] = known + missing
-    return fleet._replace(members=members, leaving=leaving, removed=removed, dependants=dependants), actions
+    return fleet._replace(members=members, dependants=dependants)
 
 
 def _without_gone(fleet: Fleet) -> Fleet:
@@ -287,12 +308,16 @@ def _launch(fleet: Fleet) -> Step:
     actions: list[Action] = []
     changed: Members = {}
     for name, life in fleet.members.items():
-        if not (life.wanted and life.state is State.PENDING):
+        if not (life.wanted and life.state is State.PENDING) or life.rereading:
             continue
         if free <= 0 and life.reason is ABOUT_TO_START and not life.process.depends_on:
             # It waits for the launch of others and for nothing else: of a hundred, most do so most of the time.
             continue
         others = dependencies.missing(fleet.members, life)
+        if not others and life.outdated:
+            changed[name] = life._replace(outdated=False, rereading=True, reason=ABOUT_TO_START, waits_for=())
+            actions.append(ReadSettings(name))
+            continue
         if not others and free > 0:
             changed[name], more = lifecycle.launch(life)
             actions.extend(more)

@@ -45,8 +45,9 @@ class Lifecycle(NamedTuple):
     way. `came_up`: this run is, or once was, up. `attached`: somebody is at its terminal. `letting_go`: it lives on
     without us, as soon as it is there. `parting` is what it was when this run began, where it is to become something
     else, or when this run was told to end. It was once removed after `earlier_runs` runs: no number is used again.
-    `was_up`: it has been up since it was last stopped, so its next run waits for no dependency. `waits_for` are the
-    dependencies that a `pending` process waits for.
+    `outdated`: its settings are read again before its next run; `rereading`: that is under way. `was_up`: it has been
+    up since it was last stopped, so its next run waits for no dependency. `waits_for` are the dependencies that a
+    `pending` process waits for.
     """
 
     process: Process
@@ -81,6 +82,8 @@ class Lifecycle(NamedTuple):
     letting_go: bool = False
     parting: Process | None = None
     earlier_runs: int = 0
+    outdated: bool = False
+    rereading: bool = False
     was_up: bool = False
     waits_for: tuple[str, ...] = ()
 

@@ -42,6 +42,7 @@ from procreaper.events import (
     RestartReason,
     RunStopCommand,
     SendSignal,
+    SettingsRead,
     Shutdown,
     Spawn,
     Spawned,
@@ -81,13 +82,15 @@ def step(life: Lifecycle, event: Event, now: float) -> Step:
             after, actions = _let_go(life) if _may_live_on(life) else _dismiss(life)
         case Attached() | Detached():
             after, actions = _diagnose(life, event, now)
-        case Reload():
+        case Reload() | SettingsRead():
             return life, ()
         case FilesChanged() | PreparationEnded():
             # Not at the top: most processes have no `watch`.
             from procreaper.renewal import learn
 
             after, actions = learn(life, event, now)
+            if isinstance(event, FilesChanged) and life.process.name in event.outdated and not after.outdated:
+                after = after._replace(outdated=True)
         case _:
             if event.run != life.run:
                 return life, ()

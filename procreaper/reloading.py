@@ -59,6 +59,14 @@ def reload(members: Members, leaving: Collection[str], runs: Mapping[str, int], 
     return Reloaded({**after, **gone}, frozenset(gone), stopped, actions)
 
 
+def renew(life: Lifecycle, process: Process | None, now: float) -> Step:
+    """The next run of a process of which nothing runs is to have these settings; None: those that it has."""
+    if process is None or process == life.process:
+        return life, ()
+    before = life.process
+    return _follow_other_files(life._replace(process=process), before, now)
+
+
 def _keeps_the_app(life: Lifecycle) -> bool:
     """A stop by hand of it would keep the app from ending: it has not ended by itself, for good."""
     return life.asked and not (life.settled and life.state in ENDS and life.process.watch is None)

@@ -421,7 +421,8 @@ class ProcessSettings(Struct, forbid_unknown_fields=True):
     watch: Annotated[
         list[Text] | WatchSettings | UnsetType,
         Meta(
-            description="Files, directories and globs whose change restarts it.",
+            description="Files, directories and globs whose change restarts it. "
+            "Where `.env`, the `Procfile` or this file is among them, it restarts with what they say now.",
             examples=[["app", "config/*.toml"], {"paths": ["styles"], "run": "make css"}],
         ),
     ] = UNSET

@@ -28,6 +28,7 @@ from procreaper.events import (
     LetGo,
     LogMatched,
     PreparationEnded,
+    ReadSettings,
     Reload,
     Restart,
     RunCheck,
@@ -35,6 +36,7 @@ from procreaper.events import (
     RunPreparation,
     RunStopCommand,
     SendSignal,
+    SettingsRead,
     Shutdown,
     Spawn,
     Spawned,
@@ -119,6 +121,7 @@ class Page:
         "limit",
         "log_seen",
         "outcome",
+        "outdated",
         "parting",
         "passed",
         "paused_at",
@@ -126,6 +129,7 @@ class Page:
         "process",
         "ran",
         "ready",
+        "rereading",
         "retries",
         "retry_at",
         "suspended",
@@ -157,6 +161,8 @@ class Page:
         self.ran = self.leaving = self.free = False
         # Has it been up since it was last stopped, and restarted together with no dependency since?
         self.established = False
+        # Have the files of its settings changed since they were read? Are they being read again?
+        self.outdated = self.rereading = False
         # What its run is to be ended as, if not as what it is now; and the earliest moment at which it may be killed.
         self.parting: Process | None = None
         self.kill_at = 0.0
@@ -249,6 +255,8 @@ class Books:
         self.removed: set[str] = set()
         self.runs: dict[str, int] = {}
         self.reloads: set[str] = set()
+        # How often settings were read again, and were others.
+        self.renewed = 0
         self.dependants: dict[str, list[str]] = {}
         self._relate()
         self.insisted = 0
@@ -327,8 +335,16 @@ class Books:
                 page = self.pages[event.name]
                 if not page.ending:
                     self._learn(page, event, now)
-            case FilesChanged(changes=changes):
+            case SettingsRead(name=name, process=process):
+                page = self.pages.get(name)
+                if page is not None and page.rereading:
+                    page.rereading = False
+                    if process is not None:
+                        self._renew(page, process, before[name], now)
+            case FilesChanged(changes=changes, outdated=outdated):
                 for name in changes:
+                    if not over and name in self.pages and name in outdated:
+                        self.pages[name].outdated = True
                     if not over and name in self.watched:
                         self._see_change(self.watched[name], before[name], now)
             case PreparationEnded(name=name, succeeded=succeeded):
@@ -362,6 +378,13 @@ class Books:
                 self.removed.add(name)
             page.leaving = True
             self._stop(page, life)
+        self._relate()
+
+    def _renew(self, page: Page, process: Process, life: Lifecycle, now: float) -> None:
+        old = page.process
+        self.renewed += process != old
+        page.process = self.world.processes[process.name] = process
+        page.follow(old, life, now)
         self._relate()
 
     def _take_over(self, page: Page, process: Process, life: Lifecycle, now: float) -> None:
@@ -749,6 +772,12 @@ class Books:
                 assert self.world.checks.get(name) == run, "cancelled what is not under way"
                 others = isinstance(event, Reload) and "checked otherwise" in self.reloads
                 assert others or self.pages[name].ending or name not in self.world.living, "cancelled for no reason"
+            case ReadSettings(name=name):
+                page = self.pages[name]
+                assert page.outdated, "read again, and nothing has changed"
+                assert not page.rereading, "read twice at once"
+                assert after.members[name].state is PENDING, "read again, and does not start"
+                page.outdated, page.rereading = False, True
             case RunPreparation(name=name):
                 assert name not in self.world.preparing, "two preparations at once"
             case CancelPreparation(name=name):
@@ -774,6 +803,8 @@ class Books:
         assert all(other.name != name for other in self.world.spawning), "a twin: two launches at once"
         assert not after.shutting_down, "a launch while the app ends"
         assert page.allowed, "a launch after a stop"
+        assert not page.outdated, "a launch with old settings"
+        assert not page.rereading, "a launch while the settings are read"
         for edge in page.process.depends_on:
             other = after.members[edge.name]
             no_need = page.established or (page.ran and other.state in ENDS)
@@ -906,6 +937,9 @@ class Books:
 
     def _check_pending(self, life: Lifecycle, members: Mapping[str, Lifecycle], launching: int) -> None:
         missing = []
+        if self.pages[life.process.name].rereading:
+            assert life.reason.startswith(("waiting ", "about to start")), "does not say that it waits"
+            return
         for edge in life.process.depends_on:
             other = members[edge.name]
             if not (self.pages[life.process.name].established or _is_up(other, edge.condition)):

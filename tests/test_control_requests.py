@@ -73,6 +73,9 @@ class Source:
     def is_none(self, name: str) -> bool:
         return False
 
+    def find_changed(self) -> tuple[list[str], Configuration | None]:
+        return [], None
+
     def give_up(self) -> None:
         raise AssertionError("it was read at once")
 

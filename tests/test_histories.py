@@ -147,7 +147,8 @@ class History:
         random = self.random
         names = random.choice((self.watched, random.choices(self.watched, k=1), ("ghost", *self.watched)))
         paths = random.choice((("app.py",), ("app.py",), ("app.py", "b.py", "c.py")))
-        self.tell(FilesChanged(dict.fromkeys(names, paths)))
+        outdated = frozenset(names if random.random() < 0.3 else ())
+        self.tell(FilesChanged(dict.fromkeys(names, paths), outdated))
 
     def tick(self) -> None:
         """A tick in time, or at any time."""
@@ -261,7 +262,7 @@ class History:
 
 
 def is_at_rest(life: Lifecycle) -> bool:
-    waits = life.change is not None and not life.preparing
+    waits = life.rereading or (life.change is not None and not life.preparing)
     return (life.state in AT_REST or life.out_of_reach) and not waits
 
 
@@ -309,6 +310,7 @@ def test_the_histories_go_everywhere() -> None:
         "checked otherwise",
         "same",
     }
+    assert any(history.books.renewed for history in histories), "no settings were read again"
     assert any(history.world.free for history in histories), "nothing was ever let go"
     lives = [life for history in histories for life in history.fleet.members.values()]
     assert any("gave up" in life.reason for life in lives)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from plans import CHANGE_SIGNAL
+from plans import CHANGE_SIGNAL, WATCHES
 
 from procreaper.events import (
     Action,
@@ -28,11 +28,13 @@ from procreaper.events import (
     LetGo,
     LogMatched,
     PreparationEnded,
+    ReadSettings,
     RunCheck,
     RunHook,
     RunPreparation,
     RunStopCommand,
     SendSignal,
+    SettingsRead,
     Spawn,
     Spawned,
     SpawnFailed,
@@ -114,6 +116,8 @@ class World:
         self.stale: list[Event] = []
         # Preparations under way, and whether they will ever end by themselves.
         self.preparing: dict[str, bool] = {}
+        # Those whose settings are being read again.
+        self.rereading: list[str] = []
         # Those that live on, and are not ours any more.
         self.free: list[Group] = []
 
@@ -136,6 +140,8 @@ class World:
                 self.preparing[name] = self.random.random() < 0.8
             case CancelPreparation(name=name):
                 del self.preparing[name]
+            case ReadSettings(name=name):
+                self.rereading.append(name)
             case LetGo(name=name, run=run):
                 group = self.groups[name, run]
                 del self.living[name]
@@ -159,6 +165,8 @@ class World:
             moves.append(self.answer_check)
         if self.preparing and any(self.preparing.values()):
             moves.append(self.end_preparation)
+        if self.rereading:
+            moves.append(self.read_settings)
         return moves
 
     def answer_launch(self) -> Event:
@@ -178,6 +186,19 @@ class World:
         name = next(name for name, ends in self.preparing.items() if ends)
         del self.preparing[name]
         return PreparationEnded(name, succeeded=self.random.random() < 0.7)
+
+    def read_settings(self) -> Event:
+        """The files may be unusable, or say the same, or something else."""
+        name = self.rereading.pop(0)
+        random, process = self.random, self.processes[name]
+        if random.random() < 0.3:
+            return SettingsRead(name, None)
+        if random.random() < 0.7:
+            edges = tuple(edge for edge in process.depends_on if random.random() < 0.7)
+            process = process._replace(command=random.choice(("run", "run it")), depends_on=edges)
+        if random.random() < 0.3:
+            process = process._replace(watch=random.choice((*WATCHES, None)))
+        return SettingsRead(name, process)
 
     def answer_check(self) -> Event:
         name = self.random.choice(tuple(self.checks))

@@ -47,6 +47,8 @@ def act(place: Place, command: str, names: Sequence[str]) -> int:
         followed = app.ask(protocol.Follow(0))
         with _told_in_full():
             asked = app.ask(request)
+        for warning in asked.warnings:
+            complain(warning)
         for name in asked.already:
             say(f"{name} {ALREADY[goal]}")
         left = {name: (goal, run) for name, run in asked.runs.items() if name not in asked.already}

@@ -113,6 +113,8 @@ class Application:
             idle_input=groundwork.background is not None,
             # To a program that runs us in the place of honcho, that would be a line that it does not know.
             explains=style.terminal or configuration.supervised or groundwork.background is not None,
+            is_project_file=source.is_file,
+            read_settings=self._read_settings,
         )
 
     async def run(self) -> int:
@@ -188,6 +190,11 @@ class Application:
         self._text.expect(process.name for process in plan.processes)
         if self._text.margin != margin:
             self._owner.resize()
+
+    async def _read_settings(self, name: str) -> None:
+        from procreaper.cli.rereading import reread
+
+        await reread(self._owner, self._source, name)
 
     def _window(self) -> os.terminal_size:
         from procreaper.screen import size

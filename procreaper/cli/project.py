@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from procreaper.config import Configuration, Options, Project, examine, refuse_errors, replan
-from procreaper.errors import Problem
+from procreaper.config import Configuration, Options, Project, examine, find_changed, refuse_errors, replan
+from procreaper.errors import ConfigError, Problem
 from procreaper.names import Names
 
 if TYPE_CHECKING:
     from procreaper.checks import HealthCheck
+    from procreaper.plan import Process
 
 
 class Source:
@@ -33,6 +34,13 @@ class Source:
         self._load_check = cache(load_check)
         # What is being planned.
         self._latest: object = None
+        # The files as they were read for the processes that have restarted because they changed since.
+        self._renewed: dict[str, Project] = {}
+        # The other processes that these files change: it was said that they wait for `reload`.
+        self.told: tuple[str, ...] = ()
+        # The absolute paths of the files, and the last component of each; None until somebody asks.
+        self._places: frozenset[str] | None = None
+        self._base_names: frozenset[str] = frozenset()
         self._project, self.configuration = self._read()
         # What only a start can change.
         self._begun = (self._project, self.configuration)
@@ -71,17 +79,60 @@ class Source:
     def reload(self) -> Configuration:
         """Read the files anew, and plan by them; what was scaled stays so."""
         latest = self._latest = object()
-        project, configuration = self._read(running=True)
-        if any(process.log is not None for process in configuration.plan.processes):
-            from procreaper.cli.logfiles import refuse_unusable
-
-            refuse_unusable(configuration.plan, self.configuration.plan, project)
+        project, configuration = self.read_again()
         configuration = configuration._replace(
             warnings=(*configuration.warnings, *self._unheeded(project, configuration))
         )
         if self._latest is latest:
             self._project, self.configuration = project, configuration
+            self._renewed, self._places, self.told = {}, None, ()
         return configuration
+
+    def read_again(self) -> tuple[Project, Configuration]:
+        """What the files say now, which does not count yet."""
+        project, configuration = self._read(running=True)
+        if any(process.log is not None for process in configuration.plan.processes):
+            from procreaper.cli.logfiles import refuse_unusable
+
+            refuse_unusable(configuration.plan, self.configuration.plan, project)
+        return project, configuration
+
+    def take(self, process: Process, project: Project) -> None:
+        """This process has the settings of that project from now on; for all others nothing changes."""
+        self._renewed[process.name] = project
+        self._places = None
+        plan = self.configuration.plan
+        processes = tuple(process if other.name == process.name else other for other in plan.processes)
+        self.configuration = self.configuration._replace(plan=plan._replace(processes=processes))
+
+    def is_file(self, path: str) -> bool:
+        """Whether settings of processes come from the file at this absolute path."""
+        if self._places is None:
+            contents = dict.fromkeys(path for project in self._projects for path in project.contents)
+            places = [os.path.abspath(place) for place in contents]
+            self._places = frozenset((*places, *map(os.path.realpath, places)))
+            self._base_names = frozenset(map(os.path.basename, self._places))
+        # Most files are none of ours, and thousands may have changed at once.
+        if os.path.basename(path) not in self._base_names:
+            return False
+        return os.path.normpath(path) in self._places or os.path.realpath(path) in self._places
+
+    def find_changed(self) -> tuple[list[str], Configuration | None]:
+        """Find the files that are not what they were when they were read, and what they say now.
+
+        None where nothing has changed, or the files have errors now.
+        """
+        changed = list(dict.fromkeys(path for project in self._projects for path in find_changed(project.contents)))
+        if not changed:
+            return [], None
+        try:
+            return changed, self._read(running=True)[1]
+        except ConfigError:
+            return changed, None
+
+    @property
+    def _projects(self) -> list[Project]:
+        return [self._project, *self._renewed.values()]
 
     def give_up(self) -> None:
         """Whatever is being planned in another thread does not count."""
@@ -103,9 +154,47 @@ class Source:
             joined=tuple(joined),
         )
         select(names, configuration.plan.processes, configuration.groups)
+        if self._renewed:
+            configuration = self._with_renewed(configuration, scaled, joined)
         if self._latest is latest:
             self._scaled, self._joined, self.configuration = scaled, joined, configuration
         return configuration
+
+    def _with_renewed(
+        self, configuration: Configuration, scaled: Mapping[str, int], joined: Iterable[str]
+    ) -> Configuration:
+        """The configuration, with the newer settings of those that have them, and of further instances of them."""
+        present = {process.name: process for process in self.configuration.plan.processes}
+        by_type = {name.rpartition(".")[0]: project for name, project in self._renewed.items()}
+        plans: dict[int, dict[str, Process]] = {}
+        processes = []
+        for process in configuration.plan.processes:
+            name = process.name
+            project = self._renewed.get(name) or (None if name in present else by_type.get(process.type))
+            if project is None:
+                processes.append(process)
+                continue
+            if id(project) not in plans:
+                plans[id(project)] = self._planned(project, scaled, joined)
+            processes.append(plans[id(project)].get(name) or present.get(name) or process)
+        return configuration._replace(plan=configuration.plan._replace(processes=tuple(processes)))
+
+    def _planned(self, project: Project, scaled: Mapping[str, int], joined: Iterable[str]) -> dict[str, Process]:
+        """The processes of a project, by name; none where there is no plan with so many of them."""
+        known = {kind.name for kind in project.types}
+        try:
+            found = replan(
+                project,
+                self._options,
+                self._environment,
+                self._load_check,
+                terminal=self._terminal,
+                scaled={name: count for name, count in scaled.items() if name in known},
+                joined=tuple(joined),
+            )
+        except ConfigError:
+            return {}
+        return {process.name: process for process in found.plan.processes}
 
     def _unheeded(self, project: Project, configuration: Configuration) -> Iterator[Problem]:
         """Find the settings that differ from those of the start, and that no running app can take over."""

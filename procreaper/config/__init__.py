@@ -11,7 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.choices import Options, Source, check_counts, check_ports, choose
-from procreaper.config.files import Project, directory_of, read_environment, read_files, read_project, refuse_errors
+from procreaper.config.files import (
+    Project,
+    directory_of,
+    find_changed,
+    read_environment,
+    read_files,
+    read_project,
+    refuse_errors,
+)
 from procreaper.errors import Problem
 from procreaper.plan import Plan
 from procreaper.planning import Surroundings, make_plan
@@ -29,6 +37,7 @@ __all__ = [
     "Project",
     "configure",
     "examine",
+    "find_changed",
     "read_environment",
     "read_project",
     "refuse_errors",

@@ -7,6 +7,7 @@ Rules: the only module that knows which files there are. Precedence among them, 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
 
 SETTINGS = ".reaper.toml"
 
+# By path: what was in each file that was read, None for one that cannot be read.
+Contents = dict[str, bytes | None]
+
 
 class Project(NamedTuple):
     """The project's files, read; `environment` is what the `.env` files add to ours.
 
     `types` are all process types: those of the Procfile, then those that only `.reaper.toml` has. `is_usable` is False
-    where so much is missing that what else is found wrong would mostly be due to that.
+    where so much is missing that what else is found wrong would mostly be due to that. `contents` has all files that
+    were read, or looked for, by path; None for one that cannot be read.
     """
 
     procfile: Procfile
@@ -37,6 +42,7 @@ class Project(NamedTuple):
     types: tuple[ProcessType, ...] = ()
     settings: Settings | None = None
     is_usable: bool = True
+    contents: Mapping[str, bytes | None] = {}
 
 
 def read_project(options: Options, own_environment: Mapping[str, str]) -> Project:
@@ -50,8 +56,9 @@ def read_environment(
     options: Options, own_environment: Mapping[str, str] | None = None
 ) -> tuple[dict[str, str], tuple[Problem, ...]]:
     """What the `.env` files add to our environment, and the warnings. Raises ConfigError if one cannot be used."""
-    settings = _read_settings(options)
-    environments = _read_environments(options, settings, own_environment or {})
+    contents: Contents = {}
+    settings = _read_settings(options, contents)
+    environments = _read_environments(options, settings, own_environment or {}, contents)
     problems = () if settings is None else settings.problems
     found = [*problems, *(problem for environment in environments for problem in environment.problems)]
     if options.app_root is not None and not os.path.isdir(options.app_root):
@@ -62,11 +69,12 @@ def read_environment(
 
 def read_files(options: Options, own_environment: Mapping[str, str]) -> Project:
     """Read the project's files; what is wrong with them is among the `problems`."""
-    settings = _read_settings(options)
-    environments = _read_environments(options, settings, own_environment)
+    contents: Contents = {}
+    settings = _read_settings(options, contents)
+    environments = _read_environments(options, settings, own_environment, contents)
     values = _merge(environments)
     path = options.procfile or values.get("PROCFILE") or own_environment.get("PROCFILE")
-    procfile = _read_procfile(_locate(options, path or "Procfile", is_given=options.procfile is not None))
+    procfile = _read_procfile(_locate(options, path or "Procfile", is_given=options.procfile is not None), contents)
     if settings is not None and path is None and _brings_processes(settings):
         procfile = _optional(procfile)
     problems = [*procfile.problems, *(problem for environment in environments for problem in environment.problems)]
@@ -77,10 +85,26 @@ def read_files(options: Options, own_environment: Mapping[str, str]) -> Project:
         types = [ProcessType(entry.name, entry.command, entry.line) for entry in procfile.entries]
     else:
         is_usable = is_usable and () not in settings.broken
-        types, mistakes = _supervised(procfile, settings, options, {**own_environment, **values}, is_usable=is_usable)
+        types, mistakes = _supervised(
+            procfile, settings, options, {**own_environment, **values}, contents, is_usable=is_usable
+        )
         mistakes += settings.problems
         problems += sorted(mistakes, key=lambda problem: problem.line or 0)
-    return Project(procfile, values, tuple(problems), tuple(types), settings, is_usable)
+    return Project(procfile, values, tuple(problems), tuple(types), settings, is_usable, contents)
+
+
+def find_changed(contents: Mapping[str, bytes | None]) -> list[str]:
+    """Find the files that are not what they were when they were read; a pipe is what it was."""
+    changed = []
+    for path, before in contents.items():
+        now: bytes | None = None
+        with suppress(OSError):
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                continue
+            now = read_file(path)
+        if now != before:
+            changed.append(path)
+    return changed
 
 
 def refuse_errors(problems: Sequence[Problem]) -> tuple[Problem, ...]:
@@ -90,15 +114,23 @@ def refuse_errors(problems: Sequence[Problem]) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
-def _read_settings(options: Options) -> Settings | None:
+def _read(path: str, contents: Contents) -> bytes:
+    """Read a file, and remember what was in it. Raises OSError."""
+    contents[path] = None
+    contents[path] = raw = read_file(path)
+    return raw
+
+
+def _read_settings(options: Options, contents: Contents) -> Settings | None:
     """The settings; None where there are none, which is as good as any."""
     path = _locate(options, options.config or SETTINGS, is_given=options.config is not None)
     if options.config is None and not os.path.lexists(path):
+        contents[path] = None
         return None
     from procreaper.settings import parse_settings, unusable
 
     try:
-        return parse_settings(read_file(path), path)
+        return parse_settings(_read(path, contents), path)
     except (FileNotFoundError, NotADirectoryError):
         return unusable(Problem("does not exist", path, hint="create it, or name another file with --config"))
     except OSError as error:
@@ -106,7 +138,13 @@ def _read_settings(options: Options) -> Settings | None:
 
 
 def _supervised(
-    procfile: Procfile, settings: Settings, options: Options, environment: Mapping[str, str], *, is_usable: bool
+    procfile: Procfile,
+    settings: Settings,
+    options: Options,
+    environment: Mapping[str, str],
+    contents: Contents,
+    *,
+    is_usable: bool,
 ) -> tuple[list[ProcessType], list[Problem]]:
     """The process types of both files, each with its settings, and what is wrong with those."""
     from signal import Signals
@@ -136,13 +174,18 @@ def _supervised(
         if directory is not None and not os.path.isdir(os.path.join(directory_of(options), directory)):
             message = f"`{spell(layers.keys('cwd'))}` is `{directory}`, which is not a directory"
             problems.append(settings.problem(layers.keys("cwd"), message, "create it, or correct the path"))
-        added = _read_env_files(layers, settings, options, environment, problems)
+        added = _read_env_files(layers, settings, options, environment, contents, problems)
         types.append(ProcessType(name, supervision.template.command, line, supervision, added))
     return types, list(dict.fromkeys(problems))
 
 
 def _read_env_files(
-    layers: Layers, settings: Settings, options: Options, environment: Mapping[str, str], problems: list[Problem]
+    layers: Layers,
+    settings: Settings,
+    options: Options,
+    environment: Mapping[str, str],
+    contents: Contents,
+    problems: list[Problem],
 ) -> dict[str, str] | None:
     """What the `env_file` of a process adds; None where one cannot be used."""
     paths = layers.get("env_file")
@@ -152,7 +195,7 @@ def _read_env_files(
     is_complete = True
     for index, path in enumerate([paths] if isinstance(paths, str) else paths):
         place = _join(directory_of(options), path)
-        found = _read_environment(place, settings, {**environment, **values})
+        found = _read_environment(place, settings, {**environment, **values}, contents)
         if found.path in (problem.path for problem in found.problems if problem.line is None):
             keys = layers.keys("env_file", index)
             reason = found.problems[0].message.partition(",")[0]
@@ -201,7 +244,7 @@ def _join(directory: str, path: str) -> str:
 
 
 def _read_environments(
-    options: Options, settings: Settings | None, own_environment: Mapping[str, str]
+    options: Options, settings: Settings | None, own_environment: Mapping[str, str], contents: Contents
 ) -> list[Environment]:
     names = None if options.env is None else [name.strip() for name in options.env.split(",") if name.strip()]
     place = f"in `env` of `{FOREMAN}`" if "env" in options.foreman else "after -e"
@@ -211,20 +254,26 @@ def _read_environments(
         place = f"in `env.files` of `{settings.path}`"
     if names is None:
         # The default file need not exist.
-        names = [".env"] if os.path.lexists(_locate(options, ".env", is_given=False)) else []
+        default = _locate(options, ".env", is_given=False)
+        contents[default] = None
+        names = [".env"] if os.path.lexists(default) else []
     found: list[Environment] = []
     for name in names:
         path = _locate(options, name, is_given=options.env is not None)
-        found.append(_read_environment(path, settings, {**own_environment, **_merge(found)}, place))
+        found.append(_read_environment(path, settings, {**own_environment, **_merge(found)}, contents, place))
     return found
 
 
 def _read_environment(
-    path: str, settings: Settings | None, environment: Mapping[str, str], place: str = "after -e"
+    path: str,
+    settings: Settings | None,
+    environment: Mapping[str, str],
+    contents: Contents,
+    place: str = "after -e",
 ) -> Environment:
     """One file, named at `place`; `environment` is what it may refer to, in the dialect that has references."""
     try:
-        raw = read_file(path)
+        raw = _read(path, contents)
     except (FileNotFoundError, NotADirectoryError):
         hint = f"create it, or correct the name {place}"
         problem = Problem("does not exist, so nothing is taken from it", path, hint=hint, level="warning")
@@ -250,9 +299,9 @@ def _merge(environments: Sequence[Environment]) -> dict[str, str]:
     return {key: value for environment in environments for key, value in environment.values.items()}
 
 
-def _read_procfile(path: str) -> Procfile:
+def _read_procfile(path: str, contents: Contents) -> Procfile:
     try:
-        return parse_procfile(read_file(path), path)
+        return parse_procfile(_read(path, contents), path)
     except (FileNotFoundError, NotADirectoryError):
         problem = Problem("Procfile does not exist or is not a file", path, hint=_instead_of(path))
     except IsADirectoryError:

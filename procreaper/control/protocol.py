@@ -185,10 +185,12 @@ class Asked(Struct, frozen=True):
     """What the names stood for: each process, with the run that it was in when it was asked to change.
 
     It has stopped once that run has ended, and is restarted once a later one is up. `already`: nothing had to be done.
+    `warnings` are those about files that have changed since they were read.
     """
 
     runs: dict[str, int]
     already: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Changes(Struct, frozen=True):

@@ -15,12 +15,15 @@ from procreaper.config import Configuration
 from procreaper.control import protocol
 from procreaper.control.replies import readable
 from procreaper.differences import compare
-from procreaper.errors import ConfigError, ProcreaperError, UnknownProcessError
+from procreaper.errors import ConfigError, Problem, ProcreaperError, UnknownProcessError
 from procreaper.reaper import Owner
 from procreaper.status import ENDED
+from procreaper.suggest import enumerate_words
 
 # How long the files may take to be read, in seconds; a client waits longer for the answer.
 READING_LIMIT = 30.0
+# How long a `restart` may look for files that have changed, in seconds; it has been carried out before.
+LOOKING_LIMIT = 5.0
 MEND = "mend the files, and `procreaper reload`; `procreaper check` looks without changing anything"
 
 
@@ -42,6 +45,9 @@ class Source(Protocol):
     def is_none(self, name: str) -> bool:
         """Whether this is a process type of which there are to be no processes."""
 
+    def find_changed(self) -> tuple[list[str], Configuration | None]:
+        """The files that are not what they were when they were read, and what they say now; None: they have errors."""
+
     def give_up(self) -> None:
         """Whatever is being planned in another thread is not to be carried out."""
 
@@ -53,7 +59,6 @@ class Replanning:
         self._owner = owner
         self._source = source
         self._taken = taken
-        self._one_at_once = asyncio.Lock()
 
     async def scale(self, counts: Mapping[str, int]) -> protocol.Changes:
         """Have so many processes of these types. Raises ConfigError."""
@@ -76,6 +81,34 @@ class Replanning:
         changes = await self._replan(lambda: self._source.join(names), starting=frozenset(), hint=None)
         return {name: changes.runs.get(name, 0) for name in changes.added}
 
+    async def find_outdated(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Warn of the processes that go on with old settings, though the files have others for them by now."""
+        if self._owner.planning.locked() or self._owner.shutting_down:
+            # The files are being read at this moment, or do not matter any more.
+            return ()
+        async with self._owner.planning:
+            try:
+                async with asyncio.timeout(LOOKING_LIMIT):
+                    paths, configuration = await asyncio.to_thread(self._source.find_changed)
+            except TimeoutError:
+                return ()
+            if not paths:
+                return ()
+            if configuration is None:
+                old, hint = tuple(names), "`procreaper check` says what is wrong in them now"
+            else:
+                changed = compare(self._owner.plan, configuration.plan).changed
+                old, hint = tuple(name for name in names if name in changed), "`procreaper reload` brings the new ones"
+            old = tuple(name for name in old if not self._owner.awaits_settings(name))
+            if not old:
+                return ()
+            have = "has" if len(paths) == 1 else "have"
+            keep = "keeps its" if len(old) == 1 else "keep their"
+            message = (
+                f"{enumerate_words(paths, 'and')} {have} changed; {enumerate_words(old, 'and')} {keep} old settings"
+            )
+            return (readable(str(Problem(message, hint=hint, level="warning"))),)
+
     def explain(self, name: str) -> UnknownProcessError | None:
         """Why this name stands for no process, where more is known of that than that there is none."""
         if self._source.left_out((name,)):
@@ -89,7 +122,7 @@ class Replanning:
     async def _replan(
         self, plan_again: Callable[[], Configuration], *, starting: frozenset[str], hint: str | None
     ) -> protocol.Changes:
-        async with self._one_at_once:
+        async with self._owner.planning:
             try:
                 async with asyncio.timeout(READING_LIMIT):
                     configuration = await asyncio.to_thread(plan_again)

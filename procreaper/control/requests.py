@@ -123,7 +123,8 @@ class Requests:
         wanted = tuple(name for name, status in statuses.items() if not status.up)
         already = tuple(name for name in named if name not in wanted)
         asked = await self._post(events.Start(wanted), wanted, already)
-        return protocol.Asked({name: new.get(name, run) for name, run in asked.runs.items()}, already)
+        warnings = await self._replanning.find_outdated(wanted)
+        return protocol.Asked({name: new.get(name, run) for name, run in asked.runs.items()}, already, warnings)
 
     async def _stop(self, names: Iterable[str]) -> protocol.Asked:
         named = self._asked(names)
@@ -132,7 +133,10 @@ class Requests:
 
     async def _restart(self, names: Iterable[str]) -> protocol.Asked:
         named = self._asked(names)
-        return await self._post(events.Restart(named), named, ())
+        asked = await self._post(events.Restart(named), named, ())
+        # After the restart: it must not wait for a slow disk.
+        warnings = await self._replanning.find_outdated(named)
+        return protocol.Asked(asked.runs, asked.already, warnings)
 
     def _asked(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those whom a request is about that changes something."""

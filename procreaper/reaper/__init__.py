@@ -34,10 +34,12 @@ from procreaper.events import (
     ChildExited,
     Event,
     Exit,
+    FilesChanged,
     GroupEnded,
     LetGo,
     Message,
     Notice,
+    ReadSettings,
     Reload,
     Removed,
     Restart,
@@ -47,6 +49,7 @@ from procreaper.events import (
     RunPreparation,
     RunStopCommand,
     SendSignal,
+    SettingsRead,
     Shutdown,
     SignalSent,
     Spawn,
@@ -82,7 +85,9 @@ class Owner:
     knows whoever has left the group of a run. `window` says how large the terminal of a child is, where it has one.
     `on_plan` is called with every new plan. `root` is the directory of the app, by which its detached processes are
     found again. With `idle_input`, the standard input of the children stays open and never delivers anything. With
-    `explains` it says whose end ends the app.
+    `explains` it says whose end ends the app. Where a file changes that settings come from (`is_project_file`), a
+    process that watches it has its settings read again before its next run: `read_settings` posts a `SettingsRead`,
+    whatever happens.
     """
 
     def __init__(
@@ -99,6 +104,8 @@ class Owner:
         root: str = ".",
         idle_input: bool = False,
         explains: bool = True,
+        is_project_file: Callable[[str], bool] = lambda _: False,
+        read_settings: Callable[[str], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._plan = plan
         self._fleet = rules.begin(plan)
@@ -107,6 +114,10 @@ class Owner:
         self._logs = logs
         self._on_plan = on_plan
         self._explains = explains
+        self._is_project_file = is_project_file
+        self._read_settings = read_settings
+        # Whoever makes a new plan, or new settings of one process, holds this from reading the files to posting them.
+        self.planning = asyncio.Lock()
         self._inbox: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._error: Exception | None = None
@@ -228,6 +239,11 @@ class Owner:
         """
         return self._asked_in.get(name, self._fleet.members[name].run)
 
+    def awaits_settings(self, name: str) -> bool:
+        """Whether the next run of a process has its settings read again before; False where there is none."""
+        life = self._fleet.members.get(name)
+        return life is not None and (life.outdated or life.rereading)
+
     def rests(self, name: str) -> bool:
         """Whether nobody wants this process to run: not yet, or not any more. Raises KeyError where there is none."""
         life = self._fleet.members[name]
@@ -323,7 +339,9 @@ class Owner:
             self._perform(action, tasks)
         for name in gone:
             self._forget(name)
-        if isinstance(event, Reload):
+        if isinstance(event, SettingsRead):
+            self._take_settings(event, before)
+        if isinstance(event, Reload | SettingsRead):
             self._follow_files(tasks)
 
     def _tell_end(self, life: Lifecycle, event: ChildExited | GroupEnded | SpawnFailed) -> None:
@@ -374,6 +392,9 @@ class Owner:
                 self._beside(tasks).prepare(self._fleet.members[name].process, command)
             case CancelPreparation(name=name):
                 self._beside(tasks).cancel_preparation(name)
+            case ReadSettings(name=name):
+                if self._read_settings is None or self.accompany(self._read_settings(name)) is None:
+                    self.post(SettingsRead(name, None))
             case Announce(name=name, text=text):
                 self.say(f"{name}: {text}")
             case RunHook(name=name, command=command, exit_code=code, retries=retries):
@@ -437,6 +458,26 @@ class Owner:
         self._plan = plan
         self._on_plan(plan)
 
+    def _take_settings(self, event: SettingsRead, before: Mapping[str, Lifecycle]) -> None:
+        life = self._fleet.members.get(event.name)
+        if life is None or life.process is before[event.name].process:
+            return
+        processes = (life.process if other.name == event.name else other for other in self._plan.processes)
+        self._plan = self._plan._replace(processes=tuple(processes))
+        self._on_plan(self._plan)
+
+    def _see_files(self, event: Event) -> None:
+        """Files have changed; name the processes that watch one which their settings come from."""
+        if isinstance(event, FilesChanged):
+            roots = {name: self._watches[name].root for name in event.changes if name in self._watches}
+            outdated = frozenset(
+                name
+                for name, root in roots.items()
+                if any(self._is_project_file(os.path.join(root, path)) for path in event.changes[name])
+            )
+            event = event._replace(outdated=outdated)
+        self.post(event)
+
     def _forget(self, name: str) -> None:
         """Nothing is left of a process that was removed; what it wrote last may still be on its way."""
         self._publish(Removed(time.time(), name))
@@ -461,7 +502,7 @@ class Owner:
         # Not at the top: it imports watchfiles.
         from procreaper.watch import watch
 
-        await watch(watches, post=self.post, say=self.say, logs=self._logs)
+        await watch(watches, post=self._see_files, say=self.say, logs=self._logs)
 
     def _listening(self, process: Process, run: int) -> Callable[[Notice], bool]:
         """`publish` for one run, which also looks for the line that tells that it is ready."""
