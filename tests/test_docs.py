@@ -236,7 +236,8 @@ def messages() -> list[re.Pattern[str]]:
             if isinstance(node, ast.JoinedStr):
                 parts = [part.value if isinstance(part, ast.Constant) else None for part in node.values]
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                parts = [node.value]
+                # Where `str.format` puts a value.
+                parts = [piece for part in re.split(r"\{[a-z:]+\}", node.value) for piece in (None, part)][1:]
             else:
                 continue
             if sum(len(part or "") for part in parts) >= TELLING:
