@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SHELL = "/bin/sh"
 # One process for many commands, of which each costs a fork of this small one. `-n` reads a command and runs nothing.
-READ_COMMANDS = r"""for command do "$0" -n -c "$command" sh 2>&1; printf '\000%s\000' $?; done"""
+READ_COMMANDS = r"""for command do "$0" -n -c -- "$command" sh 2>&1; printf '\000%s\000' $?; done"""
 # `&>` starts a command in the background where the shell does not know it as a redirection.
 FIND_WORDS = r"""for word do command -v "$word" >/dev/null 2>&1 || echo "$word"; done; : &>/dev/null; ${!:+echo '&>'}"""
 # How long the shell may take, in seconds, and how many bytes of commands it gets at once.

@@ -138,7 +138,15 @@ def shell(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_shell_reads_all_commands_and_runs_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shell(name, monkeypatch)
     bad = ["echo 'it's me'", "(sleep 1", "if true; then", "echo caf\u00e9 &&& x"]
-    good = ["touch made", "touch made; echo 'a\nb'", "caf\u00e9 $(touch made)", "-n", "echo caf\udce9; touch made", ""]
+    good = [
+        "-e -q",
+        "touch made",
+        "touch made; echo 'a\nb'",
+        "caf\u00e9 $(touch made)",
+        "-n",
+        "echo caf\udce9; touch made",
+        "",
+    ]
     found = syntax_errors([bad[0], good[0], *bad[1:], *good[1:]])
     assert list(found) == bad
     assert all(reason and reason[0] == reason[0].lower() and "\n" not in reason for reason in found.values())
