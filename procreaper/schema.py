@@ -295,7 +295,10 @@ class ProcessSettings(Struct, forbid_unknown_fields=True):
     command: Annotated[
         Command | UnsetType,
         Meta(
-            description="A string runs through `/bin/sh -c`, a list without a shell. By default the Procfile's line.",
+            description=(
+                "A string runs through `/bin/sh -c`, with `exec` before its last program where that changes nothing "
+                "else; a list runs without a shell. By default the Procfile's line."
+            ),
             examples=["postgres -D ./data", ["postgres", "-D", "./data"]],
             extra={"also": ("cmd", "exec", "run", "shell", "script")},
         ),
