@@ -272,12 +272,14 @@ class _Planner:
         surroundings, supervision = self._surroundings, kind.supervision
         environment = {**surroundings.environment, **instance.env}
         if supervision is None or self._settings is None or self._load_check is None:
+            self._add_pagers(kind, environment)
             process = Process(instance.name, kind.command, env=environment, cwd=surroundings.cwd)
         else:
             from procreaper.instances import Realised
 
             environment.update(kind.file_environment or {})
             environment.update({name: instance.env[name] for name in OURS})
+            self._add_pagers(kind, environment)
             realised = Realised(
                 supervision.layers,
                 self._settings,
@@ -299,6 +301,16 @@ class _Planner:
                 port=None if supervision.port is None else int(instance.env["PORT"]),
             )
         return self._with_flags(self._with_watch(kind, process))._replace(pty=self._has_terminal(kind))
+
+    def _add_pagers(self, kind: ProcessType, environment: dict[str, str]) -> None:
+        """Have no pager wait for keys on a terminal that the process has only because we have one.
+
+        Git and many other programs start a pager where they see a terminal; without one they would just write.
+        """
+        is_default = self._choices.pty is None and (kind.supervision is None or kind.supervision.pty is None)
+        if is_default and self._has_terminal(kind) and "PAGER" not in environment:
+            environment["PAGER"] = "cat"
+            environment.setdefault("GIT_PAGER", "cat")
 
     def _has_terminal(self, kind: ProcessType) -> bool:
         """Whether it is to have a terminal of its own; one that goes on without us cannot, since that ends with us."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from procreaper.output.files import LogFiles
     from procreaper.output.rotation import Passage
 
-STDOUT, STDERR = 1, 2
+STDIN, STDOUT, STDERR = 0, 1, 2
 # So many seconds a reader may rest before what it has not read is given up, at least.
 PATIENCE = 5.0
 FROM_ANOTHER = "in another terminal: procreaper ps, logs, attach, restart"
@@ -266,6 +266,18 @@ class Application:
                 self._owner.post(Shutdown(FAILED))
         elif succeeded and style.terminal and style.prefix and self._source.configuration.log_format == "text":
             self._owner.say(FROM_ANOTHER)
+        if succeeded and background is None and style.terminal and os.isatty(STDIN):
+            # Not at the top: only who sits at a terminal can type.
+            from procreaper.cli.unread import watch_keys
+
+            watch_keys(self._tell_unread)
+
+    def _tell_unread(self) -> None:
+        """A line was typed here. A process without a terminal of its own shares our input, and may read it."""
+        processes = self._owner.processes
+        if all(process.pty or process.detached for process in processes):
+            name = processes[0].name if len(processes) == 1 else "NAME"
+            self._owner.say(f"no process reads what is typed here; in another terminal: procreaper attach {name}")
 
     def _last_lines(self, name: str) -> bytes:
         from procreaper.cli.background import last_lines

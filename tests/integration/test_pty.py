@@ -144,12 +144,51 @@ def test_what_is_typed_reaches_nobody_and_is_not_echoed_by_a_child(project: Proj
     project.procfile(web="echo ready; read answer; echo wrong $answer", other="read answer; echo wrong $answer")
     program = project.begin("start", "--no-color", terminal=True)
     program.wait_for("ready")
-    program.type("typed\n")
-    program.wait_for("typed")
+    program.type("secret\n")
+    program.wait_for("no process reads what is typed here; in another terminal: procreaper attach NAME")
+    program.type("secret\n")
+    program.wait_for("secret", count=2)
     result = program.stop()
     assert "wrong" not in result.out
     # Our own terminal has echoed it.
-    assert result.out.count("typed") == 1
+    assert result.out.count("secret") == 2
+    assert result.out.count("no process reads") == 1
+
+
+@pytest.mark.parametrize("setting", ["--no-pty", ""])
+def test_where_a_process_shares_our_input_it_reads_and_nothing_is_said(project: Project, setting: str) -> None:
+    project.procfile(web="echo ready; read answer; echo got $answer; exec sleep 600", other="exec sleep 600")
+    project.write(".reaper.toml", "" if setting else "[process.web]\npty = false\n")
+    program = project.begin("start", "--no-color", *setting.split(), terminal=True)
+    program.wait_for("ready")
+    program.type("typed\n")
+    program.wait_for("got typed")
+    assert "no process reads" not in program.stop().out
+
+
+PAGERS = "echo pagers $PAGER $GIT_PAGER."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "own", "pagers"),
+    [
+        ((), "", {}, "cat cat"),
+        ((), "", {"GIT_PAGER": "delta"}, "cat delta"),
+        ((), "", {"PAGER": "less"}, "less"),
+        ((), "[process.web]\nenv = { PAGER = 'more' }\n", {}, "more cat"),
+        (("--pty",), "", {}, ""),
+        ((), "[process.web]\npty = true\n", {}, ""),
+        (("--no-pty",), "", {}, ""),
+    ],
+)
+def test_no_pager_waits_for_keys_on_a_terminal_that_was_not_asked_for(
+    project: Project, arguments: tuple[str, ...], settings: str, own: dict[str, str], pagers: str
+) -> None:
+    project.procfile(web=PAGERS)
+    project.write(".reaper.toml", settings)
+    project.write(".env", "".join(f"{name}={value}\n" for name, value in own.items()))
+    result = project.begin("start", "--no-color", *arguments, terminal=True).end()
+    assert f"pagers {pagers}".rstrip() + "." in " ".join(result.out.replace(" .", ".").split())
 
 
 @pytest.mark.parametrize(("key", "name", "code"), [("\x03", "SIGINT", 130), ("\x1c", "SIGQUIT", 131)])
