@@ -37,6 +37,15 @@ def runtime_directory() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A place of the tests' own for what outlives an app."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True, scope="session")
 def no_signal_is_ignored() -> Iterator[None]:
     """What a shell's background, or nohup, has had ignored here would be ignored by every program too."""
     ignored = [

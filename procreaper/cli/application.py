@@ -10,6 +10,7 @@ import asyncio
 import gc
 import os
 import stat
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +21,7 @@ from procreaper.cli.rendering import make_format
 from procreaper.cli.serve import Control
 from procreaper.cli.statuses import FAILED, INTERNAL_ERROR, READER_GONE
 from procreaper.config import Options
-from procreaper.errors import Problem
+from procreaper.errors import Problem, reason_of
 from procreaper.events import Shutdown
 from procreaper.formats import Style
 from procreaper.guard import Guard
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from procreaper.address import Address
     from procreaper.cli.background import Background
+    from procreaper.cli.ended import AppRecord
     from procreaper.http.server import Server
     from procreaper.output.files import LogFiles
     from procreaper.output.rotation import Passage
@@ -101,6 +103,8 @@ class Application:
         for sink in (self._history, self._shown, self._files):
             if sink is not None:
                 self._hub.add(sink)
+        self._root = root
+        self._record: AppRecord | None = None
         self._owner = Owner(
             configuration.plan,
             publish=self._hub.publish,
@@ -145,6 +149,7 @@ class Application:
                 await self._files.drain(patience=patience)
             await self._shown.drain(patience=patience)
             code = code if code or not self._shown.lost else FAILED
+            self._record_end(code)
             await self._control.end(code, self._owner.end)
         return code
 
@@ -257,6 +262,8 @@ class Application:
     def _control_tried(self, succeeded: bool) -> None:
         """The control socket is open, or could not be opened."""
         background, style = self._groundwork.background, self._style
+        if succeeded:
+            self._record_start()
         if background is not None:
             if succeeded:
                 background.ready(self._owner, self._last_lines)
@@ -278,6 +285,50 @@ class Application:
         if all(process.pty or process.detached for process in processes):
             name = processes[0].name if len(processes) == 1 else "NAME"
             self._owner.say(f"no process reads what is typed here; in another terminal: procreaper attach {name}")
+
+    # What is known of the app once it has ended.
+
+    def _record_start(self) -> None:
+        """Say that the app runs if that is not seen anywhere; in any case, what ended before it is of the past."""
+        if self._groundwork.background is None:
+            self._forget_earlier()
+            return
+        from procreaper.cli.ended import AppRecord
+
+        record = AppRecord(self._root, os.environ, lambda lines: self._history.tail(None, lines).notices)
+        try:
+            record.begin()
+        except OSError as error:
+            hint = "set XDG_STATE_HOME to a directory of your own"
+            text = f"nothing will tell why the app has ended: {error.filename}: {reason_of(error)}"
+            report([Problem(text, hint=hint, level="warning")])
+        else:
+            self._record = record
+
+    def _forget_earlier(self) -> None:
+        from procreaper.control.directory import digest, state_directory
+
+        root = os.path.realpath(self._root)
+        with suppress(OSError):
+            names = os.listdir(state_directory(os.environ))
+            if any(name.startswith(digest(root)) and name.endswith(".app") for name in names):
+                # Not before: most users of the foreground have no app in the background.
+                from procreaper.cli.ended import forget
+
+                forget(root, os.environ)
+
+    def _record_end(self, code: int) -> None:
+        if self._record is None:
+            return
+        from procreaper.cli.main import describe_error
+
+        error = sys.exc_info()[1]
+        reason = "" if error is None else f"internal error: {describe_error(error)}"
+        end = self._owner.end if error is None else None
+        try:
+            self._record.end(code, end, reason)
+        except OSError as failure:
+            complain(str(Problem(f"the end of the app could not be recorded: {reason_of(failure)}", level="warning")))
 
     def _last_lines(self, name: str) -> bytes:
         from procreaper.cli.background import last_lines

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +18,7 @@ from procreaper.errors import ProcreaperError, reason_of
 from procreaper.suggest import enumerate_words
 
 if TYPE_CHECKING:
+    from procreaper.cli.ended import Ended
     from procreaper.control.client import Client
 
 # How long each of several apps may take to answer, in seconds.
@@ -24,7 +26,19 @@ LIMIT_OF_SEVERAL = 5.0
 
 
 class NoAppError(ProcreaperError):
-    """No app runs where one was looked for."""
+    """No app runs in a directory; `last` is the app that has ended there in the background, if that is known."""
+
+    def __init__(self, message: str, *, hint: str, last: Ended | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.last = last
+        # What `ps` adds: the last lines of the process that is to blame.
+        self.lines = ""
+
+    def __str__(self) -> str:
+        if self.last is None:
+            return super().__str__()
+        lines = (f"procreaper: error: {self.message}", f"  {self.last.explain(time.time())}", self.lines)
+        return "\n".join((*filter(None, lines), f"  hint: {self.hint}"))
 
 
 class Place(NamedTuple):
@@ -127,7 +141,12 @@ def find_apps(place: Place) -> list[Client]:
         raise errors[0]
     hint = "`procreaper start` starts it, `procreaper ls` lists those that run"
     which = "" if place.pid is None else f" with pid {place.pid}"
-    raise NoAppError(f"no app of {_name(place)}{which} is running", hint=hint)
+    from procreaper.cli.ended import find_last
+
+    last = find_last(place.root, os.environ, place.pid)
+    if last is not None and last.notices:
+        hint = f"`procreaper logs` shows its last lines, {hint}"
+    raise NoAppError(f"no app of {_name(place)}{which} is running", hint=hint, last=last)
 
 
 def find_all() -> tuple[list[Client], list[Silent]]:

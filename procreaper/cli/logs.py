@@ -16,7 +16,7 @@ import select
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper import events
 from procreaper.choices import LOG_FORMATS
@@ -28,12 +28,17 @@ from procreaper.cli.tails import RotatedLog
 from procreaper.config import Options
 from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError
-from procreaper.errors import Problem, ProcreaperError, reason_of
+from procreaper.errors import ConfigError, Problem, ProcreaperError, reason_of
 from procreaper.events import Exit, Notice, Output, State
 from procreaper.formats import Format, Style
 from procreaper.plan import Process
 
+if TYPE_CHECKING:
+    from procreaper.cli.ended import Ended
+
 STDOUT = 1
+# So many lines of a process are shown with the reason why its app has ended.
+SHOWN_LINES = 20
 ALL = "all"
 # How often the file of a detached process is looked at, in milliseconds.
 LOOK_EVERY = 150
@@ -69,9 +74,9 @@ def show_logs(place: Place, options: Options, style: Style, what: Wanted) -> int
             try:
                 apps = find_apps(place)
             except NoAppError as error:
-                if what.follow or place.pid is not None:
+                if what.follow:
                     raise
-                return _show_files(options, style, what, error)
+                return _show_the_past(options, style, what, error)
             for app in apps:
                 stack.enter_context(app)
             return _show_apps(apps, style, what, stack)
@@ -239,6 +244,70 @@ def _tell_unreadable(path: str, error: OSError) -> None:
 
 
 # Where no app runs.
+
+
+def last_lines(ended: Ended, name: str, style: Style) -> str:
+    """The last lines of one process of an app that has ended, as `logs` prints them."""
+    notices = _notices_of(ended, Wanted((name,), SHOWN_LINES))
+    text = make_format("text", _named(notices), style)
+    outputs = [notice for notice in notices if isinstance(notice, Output)]
+    return os.fsdecode(b"".join(map(text.render, outputs)) + text.finish()).removesuffix("\n")
+
+
+def _show_the_past(options: Options, style: Style, what: Wanted, error: NoAppError) -> int:
+    """Show what there is of an app that has ended: its log files, else the last lines that are kept."""
+    if error.last is None:
+        directory = options.root or options.app_root or "."
+        if not os.path.exists(os.path.join(directory, options.procfile or "Procfile")):
+            # Its absence is no mistake of this command, which has no flag for it.
+            raise error
+        return _show_files(options, style, what, error)
+    try:
+        return _show_files(options, style, what, error)
+    except (ConfigError, NoAppError):
+        notices = _notices_of(error.last, what)
+    if not notices:
+        raise error
+    complain(
+        f"procreaper: {error.message}: these are the last lines that are kept\n  {error.last.explain(time.time())}"
+    )
+    screen = _Screen(make_format(what.log_format, _named(notices), style))
+    for notice in notices:
+        screen.show(notice)
+    screen.end()
+    return 0
+
+
+def _notices_of(ended: Ended, what: Wanted) -> Sequence[Notice]:
+    """The kept notices of these names, with the last lines of each that are asked for."""
+    import msgspec
+
+    from procreaper.output.history import History
+    from procreaper.selection import choose
+
+    history = History()
+    names: dict[str, None] = {}
+    for line in ended.notices.splitlines():
+        try:
+            event = event_of(msgspec.json.decode(line, type=protocol.AnyNotice))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        if event is not None:
+            history.accept(event)
+            names[getattr(event, "name", "")] = None
+    chosen = choose(what.names, {})
+    return history.tail({name for name in names if name and chosen(name)}, what.lines).notices
+
+
+class _Name(NamedTuple):
+    """As much of a process as a format must know."""
+
+    name: str
+    pty: bool = False
+
+
+def _named(notices: Iterable[Notice]) -> list[_Name]:
+    return [_Name(name) for name in dict.fromkeys(getattr(notice, "name", "") for notice in notices) if name]
 
 
 def _show_files(options: Options, style: Style, what: Wanted, error: NoAppError) -> int:

@@ -44,9 +44,8 @@ def guarded(command: Callable[[], int]) -> int:
         complain(f"procreaper: error: {place}{reason_of(error)}")
         return FAILED
     except Exception as error:
-        complain(
-            f"procreaper: internal error: {_describe(error)}\n  hint: this is a bug of procreaper, please report it"
-        )
+        hint = "this is a bug of procreaper, please report it"
+        complain(f"procreaper: internal error: {describe_error(error)}\n  hint: {hint}")
         return INTERNAL_ERROR
 
 
@@ -204,7 +203,7 @@ def _wants_colour(terminal: bool) -> bool:
     return terminal and os.environ.get("TERM") != "dumb"
 
 
-def _describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What an error of ours is and where, in one line."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

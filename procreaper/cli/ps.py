@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from procreaper.cli.control import Place, find_all, find_apps, interruptible, share_out
+from procreaper.cli.control import NoAppError, Place, find_all, find_apps, interruptible, share_out
 from procreaper.cli.problems import say
 from procreaper.cli.table import duration, size, table
 from procreaper.errors import ProcreaperError
@@ -45,7 +45,7 @@ def show_processes(place: Place, names: Sequence[str], style: Style, *, json: bo
     Raises NoAppError, and RefusedError where a name stands for nothing.
     """
     now = time.time()
-    asked = share_out(names, find_apps(place))
+    asked = share_out(names, _find(place, style))
     found = [(app.greeting.pid, process) for app, its in asked for process in _processes(app, its)]
     taken = _usage(process for _, process in found)
     if json:
@@ -60,7 +60,7 @@ def watch_processes(place: Place, names: Sequence[str], style: Style) -> int:
     if not style.terminal:
         hint = "without -w it prints them once, with --json for programs"
         raise ProcreaperError("ps -w needs a terminal to show them on", hint=hint)
-    view = _View(share_out(names, find_apps(place)), style)
+    view = _View(share_out(names, _find(place, style)), style)
     try:
         with interruptible():
             sys.stdout.write(OTHER_SCREEN)
@@ -75,6 +75,18 @@ def watch_processes(place: Place, names: Sequence[str], style: Style) -> int:
         sys.stdout.flush()
     say("the app has ended")
     return 0
+
+
+def _find(place: Place, style: Style) -> list[Client]:
+    """The apps of this place. A NoAppError shows the last lines of the process whose end ended the last app there."""
+    try:
+        return find_apps(place)
+    except NoAppError as error:
+        if error.last is not None and error.last.name is not None:
+            from procreaper.cli.logs import last_lines
+
+            error.lines = last_lines(error.last, error.last.name, style)
+        raise
 
 
 def show_apps(style: Style, *, json: bool) -> int:

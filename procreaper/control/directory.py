@@ -63,7 +63,7 @@ def listen(root: str, environment: Mapping[str, str]) -> Door:
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
         _refuse_strangers(directory)
-        return _listen(os.path.join(directory, f"{_digest(root)}-{os.getpid()}-{os.urandom(2).hex()}"))
+        return _listen(os.path.join(directory, f"{digest(root)}-{os.getpid()}-{os.urandom(2).hex()}"))
     except OSError as error:
         reason = reason_of(error)
         raise ProcreaperError(
@@ -100,7 +100,7 @@ def lock(root: str, environment: Mapping[str, str], patience: float) -> Lock:
     `root` is absolute, without symbolic links. Raises ProcreaperError where there is no place for a lock.
     """
     directory = _choose(environment)
-    path = os.path.join(directory, f"{_digest(root)}.lock")
+    path = os.path.join(directory, f"{digest(root)}.lock")
     until = time.monotonic() + patience
     try:
         with suppress(FileExistsError):
@@ -149,7 +149,7 @@ def find(
         for name in names:
             path = os.path.join(directory, name)
             if match := re.fullmatch(NAME, name):
-                if root is None or match["root"] == _digest(root):
+                if root is None or match["root"] == digest(root):
                     found.append((int(match["pid"]), path))
             elif name.endswith(UNFINISHED):
                 _clear_unfinished(path)
@@ -164,7 +164,7 @@ def pid_of(path: str) -> int | None:
 
 def is_socket_of(path: str, root: str) -> bool:
     """Whether the name of this socket is one of an app with this root (absolute, without symbolic links)."""
-    return os.path.basename(path).startswith(f"{_digest(root)}-")
+    return os.path.basename(path).startswith(f"{digest(root)}-")
 
 
 def clear(path: str) -> None:
@@ -218,7 +218,7 @@ def _own_directory(environment: Mapping[str, str]) -> str | None:
     except (OSError, ValueError):
         return None
     directory = os.path.join(runtime, "procreaper")
-    longest = os.path.join(directory, f"{_digest('')}-{2**31}-0000.sock")
+    longest = os.path.join(directory, f"{digest('')}-{2**31}-0000.sock")
     fits = len(os.fsencode(longest)) <= LONGEST_PATH
     return directory if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and fits else None
 
@@ -271,6 +271,14 @@ def _clear_unfinished(path: str) -> None:
             os.unlink(path)
 
 
-def _digest(root: str) -> str:
+def state_directory(environment: Mapping[str, str]) -> str:
+    """Where what outlives an app is kept; it may not exist."""
+    home = environment.get("XDG_STATE_HOME", "")
+    # By the specification of these directories, a relative one is ignored.
+    return os.path.join(home if os.path.isabs(home) else os.path.expanduser("~/.local/state"), "procreaper")
+
+
+def digest(root: str) -> str:
+    """Eight digits by which what belongs to a root is named."""
     # Only for looking in the right place: the greeting tells the root itself.
     return f"{int.from_bytes(os.fsencode(root)) % LARGEST_PRIME:08x}"

@@ -197,7 +197,7 @@ class Requests:
         if request.output and request.lines != 0 and self._history is not None:
             names = [process.name for process in snapshot]
             notices, truncated = self._history(names, request.lines)
-            before = (line.data for notice in notices for line in _past(notice))
+            before = (line.data for notice in notices for line in past(notice))
             found = {name: self._earlier(name, notices, request.lines) for name in truncated}
             earlier = {readable(name): place for name, place in found.items() if place is not None}
         wants = None if request.until_now else self._wants(request)
@@ -249,13 +249,13 @@ class Requests:
 
     def _told(self, notice: events.Notice) -> Iterator[Line]:
         """What followers are told of a notice: what it says, and how the process that it is about is now."""
-        yield from _past(notice)
+        yield from past(notice)
         if changes(notice):
             yield Line(_encode(protocol.StatusNotice(notice.time, self._process(notice.name))), notice.name)
 
 
-def _past(notice: events.Notice) -> Iterator[Line]:
-    """What a notice says, at whatever time it is read."""
+def past(notice: events.Notice) -> Iterator[Line]:
+    """The lines of a notice, at whatever time they are read."""
     if isinstance(notice, events.Output):
         yield from _lines_of(notice)
     elif (told := view_notice(notice)) is not None:

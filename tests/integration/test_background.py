@@ -396,6 +396,90 @@ def test_what_makes_no_sense_together_is_refused(project: Project, arguments: tu
     assert result.err.startswith(f"procreaper: error: {message}\n  hint: ")
 
 
+# What is known of an app that has ended.
+
+GONE = "procreaper: error: no app of this directory is running\n"
+STARTS = "`procreaper start` starts it, `procreaper ls` lists those that run\n"
+KEPT = f"  hint: `procreaper logs` shows its last lines, {STARTS}"
+
+
+def explained(result: Result) -> str:
+    """What was told, without pids, times of day and what has passed since."""
+    return re.sub(r"\(\d+s ago\)", "(N ago)", told(result))
+
+
+def last(end: str, lines: str = "", hint: str = KEPT) -> str:
+    """What `ps` says of the last app in the background, with its `end`."""
+    return f"{GONE}  the last app in the background (pid N){end}\n{lines}{hint}"
+
+
+def test_the_end_of_an_app_is_explained_by_ps_and_logs(project: Project, survivors: Survivors) -> None:
+    project.write("Procfile.dev", f"web: {STAY}\napi: sleep 0.2; echo no database; exit 3\n")
+    assert project.run("start", "-D", "-f", "Procfile.dev").code == 0
+    wait_until(lambda: project.run("ps").code == 1)
+    end = " ended at TIME (N ago) with exit code 3: api.1 has ended (exit code 3), and that ended the app"
+    for command in (("ps",), ("ps", "--json")):
+        result = project.run(*command)
+        assert (result.code, result.out) == (1, "")
+        assert explained(result) == last(end, "TIME api.1  | no database\n")
+    assert explained(project.run("restart", "web")) == last(end)
+    result = project.run("logs")
+    assert result.code == 0
+    assert result.lines("api.1") == ["no database"]
+    assert result.lines("web.1") == ["ready"]
+    assert explained(result) == (
+        "procreaper: no app of this directory is running: these are the last lines that are kept\n"
+        f"  the last app in the background (pid N){end}\n"
+    )
+    assert project.run("logs", "-n", "1", "api").lines("web.1") == []
+    wait_until(lambda: not survivors.find())
+    # Whatever starts next is another story, also in the foreground.
+    project.procfile(web="echo hello")
+    assert project.run("start").code == 0
+    assert project.run("ps").err == f"{GONE}  hint: {STARTS}"
+
+
+def test_an_app_that_was_asked_to_end_is_explained(project: Project, end: End) -> None:
+    project.procfile(web=STAY)
+    project.run("start", "-D", "--wait")
+    end()
+    quit_ = " ended at TIME (N ago) with exit code 0: `procreaper quit` ended the app"
+    assert explained(project.run("ps")) == last(quit_)
+    (pid,) = re.findall(r"\(pid (\d+)\)", project.run("start", "-D", "--wait").out)
+    os.kill(int(pid), signal.SIGTERM)
+    wait_until(lambda: project.run("ps").code == 1)
+    sigterm = " ended at TIME (N ago) with exit code 143: SIGTERM ended the app"
+    assert explained(project.run("ps", "--pid", pid)).endswith(last(sigterm).removeprefix(GONE))
+
+
+def test_an_app_that_was_killed_is_explained(project: Project, survivors: Survivors) -> None:
+    project.procfile(web=STAY)
+    (pid,) = re.findall(r"\(pid (\d+)\)", project.run("start", "-D", "--wait").out)
+    os.kill(int(pid), signal.SIGKILL)
+    wait_until(lambda: not survivors.find())
+    killed = ", started at TIME, has ended without a word: it was killed, or ran out of memory"
+    for command in ("ps", "logs"):
+        result = project.run(command)
+        assert (result.code, explained(result)) == (1, last(killed, hint=f"  hint: {STARTS}"))
+
+
+def test_an_error_of_ours_is_explained(project: Project, survivors: Survivors) -> None:
+    os.mkfifo(project.path / "go")
+    project.procfile(web="read line <go")
+    broken = "import procreaper.telling as t\ndef end(*_): raise RuntimeError('broken')\nt.end = end"
+    assert project.run("start", "-D", "--wait", wrapper=altered(broken)).code == 0
+    (project.path / "go").write_text("go\n")
+    wait_until(lambda: project.run("ps").code == 1)
+    error = " ended at TIME (N ago) with exit code 70: internal error: RuntimeError: broken (<string>:"
+    assert error in explained(project.run("ps"))
+    wait_until(lambda: not survivors.find())
+
+
+def test_logs_without_a_procfile_names_no_flag_that_means_something_else(project: Project) -> None:
+    result = project.run("logs")
+    assert (result.code, result.err) == (1, f"{GONE}  hint: {STARTS}")
+
+
 # In the foreground.
 
 FROM_ANOTHER = "in another terminal: procreaper ps, logs, attach, restart"
