@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -86,20 +86,9 @@ class Register:
 
     def read(self) -> Record | None:
         """The record, or None where there is none. Raises UnusableRecordError."""
-        try:
-            # A FIFO would be waited for.
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
+        record = _read(self.path)
+        if record is None:
             return None
-        except OSError as error:
-            raise UnusableRecordError(reason_of(error)) from error
-        with open(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if found.st_uid != os.geteuid():
-                raise UnusableRecordError("it belongs to another user")
-            if not stat.S_ISREG(found.st_mode):
-                raise UnusableRecordError("it is no file")
-            record = _parse(file.read(LARGEST))
         if (record.root, record.name) != (self.root, self.name):
             raise UnusableRecordError("it is about another process")
         return record
@@ -126,6 +115,40 @@ class Register:
                     os.unlink(self.path)
             finally:
                 os.close(lock)
+
+
+def living(root: str, environment: Mapping[str, str], lives: Callable[[Record], bool]) -> list[Record]:
+    """The records of the detached processes of this root (real path) that live, by `lives`."""
+    home = environment.get("XDG_STATE_HOME", "")
+    directory = os.path.join(home if os.path.isabs(home) else os.path.expanduser("~/.local/state"), DIRECTORY)
+    found = []
+    with suppress(OSError):
+        for name in sorted(os.listdir(directory)):
+            if not name.endswith(".json"):
+                continue
+            with suppress(OSError, UnusableRecordError):
+                record = _read(os.path.join(directory, name))
+                if record is not None and record.root == root and lives(record):
+                    found.append(record)
+    return found
+
+
+def _read(path: str) -> Record | None:
+    """What a file says; None where there is none. Raises UnusableRecordError."""
+    try:
+        # A FIFO would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnusableRecordError(reason_of(error)) from error
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if found.st_uid != os.geteuid():
+            raise UnusableRecordError("it belongs to another user")
+        if not stat.S_ISREG(found.st_mode):
+            raise UnusableRecordError("it is no file")
+        return _parse(file.read(LARGEST))
 
 
 def _parse(data: bytes) -> Record:

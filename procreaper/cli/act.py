@@ -75,16 +75,24 @@ def quit_app(place: Place) -> int:
         waiting = Waiting(
             {process.name: (Goal.STOPPED, process.run) for process in followed.processes}, followed.processes
         )
+        alive = {process.name: process.pid for process in followed.processes if process.detached and process.pid}
         app.ask(protocol.Quit(0))
         with Progress() as progress:
             try:
                 for notice in app.notices():
+                    if isinstance(notice, protocol.EndedNotice):
+                        alive.pop(notice.name, None)
                     waiting.take(notice)
                     waiting.look(time.monotonic())
                     progress.show(waiting.progress())
             except GoneError:
                 pass
     say("the app has ended")
+    if alive:
+        names = ", ".join(f"{name} (pid {pid})" for name, pid in alive.items())
+        pids = " ".join(map(str, alive.values()))
+        hint = f"the next `start` adopts what runs, `kill {pids}` ends it"
+        say(f"still running, because detached: {names}\n  hint: {hint}")
     return 0
 
 

@@ -264,6 +264,7 @@ class Application:
         background, style = self._groundwork.background, self._style
         if succeeded:
             self._record_start()
+            self._warn_of_leftovers()
         if background is not None:
             if succeeded:
                 background.ready(self._owner, self._last_lines)
@@ -305,17 +306,24 @@ class Application:
         else:
             self._record = record
 
+    def _warn_of_leftovers(self) -> None:
+        from procreaper.control.directory import state_files
+
+        if state_files(os.environ, ".json"):
+            # Not before: most projects have nothing that is detached.
+            from procreaper.cli.leftovers import find_leftovers
+
+            report(find_leftovers(os.path.realpath(self._root), os.environ, self._owner.processes))
+
     def _forget_earlier(self) -> None:
-        from procreaper.control.directory import digest, state_directory
+        from procreaper.control.directory import digest, state_files
 
         root = os.path.realpath(self._root)
-        with suppress(OSError):
-            names = os.listdir(state_directory(os.environ))
-            if any(name.startswith(digest(root)) and name.endswith(".app") for name in names):
-                # Not before: most users of the foreground have no app in the background.
-                from procreaper.cli.ended import forget
+        if any(name.startswith(digest(root)) for name in state_files(os.environ, ".app")):
+            # Not before: most users of the foreground have no app in the background.
+            from procreaper.cli.ended import forget
 
-                forget(root, os.environ)
+            forget(root, os.environ)
 
     def _record_end(self, code: int) -> None:
         if self._record is None:

@@ -19,6 +19,7 @@ from procreaper.suggest import enumerate_words
 
 if TYPE_CHECKING:
     from procreaper.cli.ended import Ended
+    from procreaper.cli.leftovers import Named
     from procreaper.control.client import Client
 
 # How long each of several apps may take to answer, in seconds.
@@ -147,6 +148,17 @@ def find_apps(place: Place) -> list[Client]:
     if last is not None and last.notices:
         hint = f"`procreaper logs` shows its last lines, {hint}"
     raise NoAppError(f"no app of {_name(place)}{which} is running", hint=hint, last=last)
+
+
+def report_leftovers(root: str, processes: Sequence[Named], running: Iterable[int | None] = ()) -> None:
+    """Warn of processes of an earlier start that still run, because they were detached then."""
+    from procreaper.control.directory import state_files
+
+    if state_files(os.environ, ".json"):
+        # Not before: most projects have nothing that is detached.
+        from procreaper.cli.leftovers import find_leftovers
+
+        report(find_leftovers(root, os.environ, processes, running))
 
 
 def find_all() -> tuple[list[Client], list[Silent]]:

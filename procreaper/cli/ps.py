@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from procreaper.cli.control import NoAppError, Place, find_all, find_apps, interruptible, share_out
+from procreaper.cli.control import NoAppError, Place, find_all, find_apps, interruptible, report_leftovers, share_out
 from procreaper.cli.problems import say
 from procreaper.cli.table import duration, size, table
 from procreaper.errors import ProcreaperError
@@ -47,6 +47,8 @@ def show_processes(place: Place, names: Sequence[str], style: Style, *, json: bo
     now = time.time()
     asked = share_out(names, _find(place, style))
     found = [(app.greeting.pid, process) for app, its in asked for process in _processes(app, its)]
+    processes = [process for _, process in found]
+    report_leftovers(place.root, processes, (process.pid for process in processes))
     taken = _usage(process for _, process in found)
     if json:
         return _say_json([_record(pid, process, taken.get(process.pid), now) for pid, process in found])

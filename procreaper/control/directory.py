@@ -278,6 +278,13 @@ def state_directory(environment: Mapping[str, str]) -> str:
     return os.path.join(home if os.path.isabs(home) else os.path.expanduser("~/.local/state"), "procreaper")
 
 
+def state_files(environment: Mapping[str, str], ending: str) -> list[str]:
+    """The names of the kept files that end so; none where they cannot be listed."""
+    with suppress(OSError):
+        return [name for name in os.listdir(state_directory(environment)) if name.endswith(ending)]
+    return []
+
+
 def digest(root: str) -> str:
     """Eight digits by which what belongs to a root is named."""
     # Only for looking in the right place: the greeting tells the root itself.

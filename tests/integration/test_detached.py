@@ -216,3 +216,42 @@ def test_it_lives_on_when_a_start_in_the_background_is_quit(project: Project, tu
     tunnel.wait_for("ready")
     assert project.run("quit").code == 0
     assert tunnel.lives()
+
+
+def test_quit_lists_what_runs_on(project: Project, tunnel: Tunnel) -> None:
+    tunnel.write()
+    program = tunnel.begin()
+    result = project.run("quit")
+    assert (result.code, result.out) == (
+        0,
+        f"the app has ended\nstill running, because detached: tunnel.1 (pid {tunnel.pid})\n"
+        f"  hint: the next `start` adopts what runs, `kill {tunnel.pid}` ends it\n",
+    )
+    assert program.end().code == 0
+    assert tunnel.lives()
+
+
+def test_quit_lists_nothing_that_was_stopped_before(project: Project, tunnel: Tunnel) -> None:
+    tunnel.write()
+    program = tunnel.begin()
+    assert project.run("stop", "tunnel").code == 0
+    assert project.run("quit").out == "the app has ended\n"
+    assert program.end().code == 0
+
+
+def test_what_was_detached_once_and_still_runs_is_told_by_start_and_ps(project: Project, tunnel: Tunnel) -> None:
+    tunnel.write()
+    tunnel.begin().stop()
+    pid = tunnel.pid
+    project.write(".reaper.toml", '[process.tunnel]\nlog = "log/tunnel.log"\n')
+    program = project.begin("start", "--no-color")
+    warning = (
+        f"procreaper: warning: tunnel.1 of an earlier start, which was detached, still runs (pid {pid})\n"
+        f"  hint: `kill {pid}` ends it; `detached = true` under `[process.tunnel]` adopts it\n"
+    )
+    program.wait_for_error(warning)
+    assert project.run("ps").err == warning
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: project.run("ps").err == "")
+    assert program.stop().code == 143
