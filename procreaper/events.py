@@ -259,7 +259,7 @@ class Spawn(NamedTuple):
 
 
 class SendSignal(NamedTuple):
-    """Send a signal to the whole group of a run, or with `only_main` to the child alone."""
+    """Send a signal to the whole group of a run, or with `only_main` to the program that its command runs."""
 
     name: str
     run: int

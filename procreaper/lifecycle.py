@@ -364,7 +364,7 @@ def _told(life: Lifecycle) -> str:
 
 
 def signal(life: Lifecycle, number: int, *, only_main: bool = False) -> SendSignal:
-    """Send a signal to the group of this run, or to the child alone."""
+    """Send a signal to the group of this run, or with `only_main` to its program."""
     if life.pid is None:
         raise RuntimeError(f"{life.process.name} has no child to signal")
     return SendSignal(life.process.name, life.run, life.pid, number, only_main)

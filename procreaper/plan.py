@@ -65,7 +65,7 @@ class Backoff(NamedTuple):
 class Ending(NamedTuple):
     """How a process is asked to end: by `signal` to its whole group, and SIGKILL after `timeout` seconds.
 
-    With `only_main` the signal goes to the child alone, SIGKILL still to all. A `command` is run by the shell, in the
+    With `only_main` the signal goes to the program alone, SIGKILL still to all. A `command` is run by the shell, in the
     environment of the process, instead of the signal.
     """
 

@@ -227,7 +227,7 @@ class StopSettings(Struct, forbid_unknown_fields=True):
     only_main: Annotated[
         bool | UnsetType,
         Meta(
-            description="Send the signal to the process alone, not to its whole group.",
+            description="Send the signal to the program that the command runs, not to what that program has started.",
             extra_json_schema={"default": False},
         ),
     ] = UNSET

@@ -486,12 +486,14 @@ async def test_the_run_is_over_when_its_whole_group_is(tmp_path: Path, state: Pa
 
 
 @in_loop
-async def test_only_the_main_process_can_be_signalled(tmp_path: Path) -> None:
-    run = Observer(tmp_path, "sleep 600 & echo ready; wait")
+async def test_only_the_program_can_be_signalled(tmp_path: Path) -> None:
+    run = Observer(tmp_path, "sh -c 'trap \"echo obeyed; exit 7\" TERM; sleep 600 & echo ready; wait'; :")
     pid = await run.begins()
     await written(run.log, "ready\n")
     run.run.signal(signal.SIGTERM, only_main=True)
+    # What the program has started goes on.
     assert (await run.gets(ChildExited)).leftovers
+    assert "obeyed\n" in run.log.read_text()
     assert group_lives(pid)
     run.run.signal(signal.SIGKILL)
     await run.gets(GroupEnded)

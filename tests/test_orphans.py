@@ -113,6 +113,32 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+@pytest.mark.parametrize("trouble", ["list_pids = set; proc.read = lambda path: b''", "list_pids = proc.read = lack"])
+def test_an_orphan_of_a_group_is_reaped_where_proc_cannot_be_read(trouble: str) -> None:
+    run(
+        f"""
+import errno
+from procreaper import proc
+
+def lack(*_):
+    raise OSError(errno.EMFILE, "too many open files")
+
+async def main():
+    orphans = make([])
+    process = await asyncio.create_subprocess_shell("(true &); exit 7", start_new_session=True)
+    orphans.began(process.pid)
+    proc.{trouble}
+    assert await process.wait() == 7
+    orphans.lives("web.1", 1)
+    while children():
+        await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
 def test_one_that_cannot_be_ended_is_told_of() -> None:
     run(
         """

@@ -15,6 +15,8 @@ tailwindcss end their `--watch` at the end of their input. Each child has a pipe
 input non-blocking, which would affect all who share the pipe. Only we hold the writing end, so that the input ends
 when we do, also after `kill -9`.
 
+A signal goes to the whole group. On a terminal, shells get it after the programs that they run (`delivery`).
+
 When the child has been reaped, exactly what the pipe holds at that moment is read before `ChildExited` is posted, so
 that its last words come before its obituary. Members of its group that are still there are polled for, because nobody
 tells us of the end of a grandchild. What comes through a held pipe later is still read.
@@ -41,6 +43,7 @@ __all__ = ["BIG_READ", "SMALL_READ", "Child"]
 
 if TYPE_CHECKING:
     from procreaper.child.console import Console, OwnTerminal
+    from procreaper.child.delivery import Delivery
     from procreaper.child.roles import Custody
 
 # How long the obituary waits for room while output is paused, in seconds.
@@ -90,6 +93,8 @@ class Child(asyncio.SubprocessProtocol):
         self._input: int | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._group: int | None = None
+        # The signal that was sent last, as long as some of the run are still to get it.
+        self._delivery: Delivery | None = None
         self._look_timer: asyncio.TimerHandle | None = None
         self._last_words_timer: asyncio.TimerHandle | None = None
         self.began_at = None
@@ -157,24 +162,47 @@ class Child(asyncio.SubprocessProtocol):
         return self._group is not None and is_held(self._group)
 
     def signal(self, number: int, *, only_main: bool = False) -> None:
-        """Send a signal to all that belongs to the run, or to the child alone, unless it is known to be gone."""
+        """Send a signal to all that belongs to the run, or with `only_main` to its programs, unless they are gone.
+
+        Its programs are the child, or where that is a shell, what the shell runs.
+        """
         if self.ended:
             return
-        if only_main:
-            if self._transport is not None:
-                with suppress(ProcessLookupError, PermissionError):
-                    self._transport.send_signal(number)
-                    self._transport.send_signal(signal.SIGCONT)
-            return
-        if self._group is not None:
-            # PermissionError: on macOS, a group of which only zombies are left; elsewhere, one of another user.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._group, number)
-                if number != signal.SIGKILL:
-                    # A stopped process would not see the signal; systemd does the same.
-                    os.killpg(self._group, signal.SIGCONT)
-        if self._custody is not None:
+        if self._delivery is not None:
+            self._delivery.cancel()
+            self._delivery = None
+        if not self._deliver(number, only_main=only_main):
+            self._send(number, only_main=only_main)
+        if self._custody is not None and not only_main:
             self._custody.signal(self._process.name, self._run, number)
+
+    def _deliver(self, number: int, *, only_main: bool) -> bool:
+        """Bring a signal to the programs before the shells that run them; False where that is not possible."""
+        # The end of a shell that leads a session matters to the others of its group only on a terminal.
+        if self._group is None or number == signal.SIGKILL or not (only_main or self.console is not None):
+            return False
+        from procreaper.child.delivery import Delivery
+
+        delivery = Delivery(self._group, number, only_main=only_main, loop=self._loop)
+        if not delivery.begin():
+            return False
+        self._delivery = delivery
+        return True
+
+    def _send(self, number: int, *, only_main: bool) -> None:
+        # The number of the child is its own until it is reaped, that of the group until all of its members are.
+        if self._group is None or (
+            only_main and (self._transport is None or self._transport.get_returncode() is not None)
+        ):
+            return
+        # Not the transport's `send_signal`, which takes the exit status from asyncio where the child has just ended.
+        send = os.kill if only_main else os.killpg
+        # PermissionError: on macOS, a group of which only zombies are left; elsewhere, one of another user.
+        with suppress(ProcessLookupError, PermissionError):
+            send(self._group, number)
+            if number != signal.SIGKILL:
+                # A stopped process would not see the signal; systemd does the same.
+                send(self._group, signal.SIGCONT)
 
     def resize(self, size: os.terminal_size) -> None:
         """Our terminal has another size; so gets that of the child, if it has one."""
@@ -198,6 +226,8 @@ class Child(asyncio.SubprocessProtocol):
         """
         if self._look_timer is not None:
             self._look_timer.cancel()
+        if self._delivery is not None:
+            self._delivery.release()
         if self._reader is not None:
             self._reader.read_last_words()
         self._end_of_output()

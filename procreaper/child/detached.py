@@ -37,6 +37,7 @@ from procreaper.parts import put_aside
 from procreaper.plan import LogFile, Process
 
 if TYPE_CHECKING:
+    from procreaper.child.delivery import Delivery
     from procreaper.child.roles import Custody
 
 SHELL = "/bin/sh"
@@ -77,6 +78,8 @@ class DetachedRun:
         # Readable when it has ended.
         self._descriptor: int | None = None
         self._timer: asyncio.TimerHandle | None = None
+        # The signal that was sent last, as long as its shells are still to get it.
+        self._delivery: Delivery | None = None
         self.console = None
         self.read_at = 0.0
         self.ended = False
@@ -123,9 +126,20 @@ class DetachedRun:
             self._timer = self._loop.call_later(POLL, self._poll)
 
     def signal(self, number: int, *, only_main: bool = False) -> None:
-        """Send a signal to its group, or to it alone, unless that is known to be gone."""
+        """Send a signal to its group, or with `only_main` to its programs, unless they are gone."""
         if self.ended or self._record is None or not self._is_it(self._record):
             return
+        if self._delivery is not None:
+            self._delivery.cancel()
+            self._delivery = None
+        if only_main and number != signal.SIGKILL:
+            from procreaper.child.delivery import Delivery
+
+            # It has no terminal, so nothing else needs an order.
+            delivery = Delivery(self._record.pid, number, only_main=True, loop=self._loop)
+            if delivery.begin():
+                self._delivery = delivery
+                return
         send = os.kill if only_main else os.killpg
         # PermissionError: on macOS, a group of which only zombies are left; elsewhere, one of another user.
         with suppress(ProcessLookupError, PermissionError):
@@ -144,6 +158,8 @@ class DetachedRun:
         """Know nothing of it any more: it goes on without us."""
         self.ended = True
         self._watch_no_more()
+        if self._delivery is not None:
+            self._delivery.release()
         if self._popen is not None and self._popen.returncode is None:
             # It would be told to have been forgotten, and awaited whenever another process is started.
             self._popen.returncode = 0

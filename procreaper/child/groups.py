@@ -1,13 +1,22 @@
 """Who is left of a process group, and whether they can answer.
 
-Rules: asks the system at each call, remembers nothing. Who is a zombie, stopped or traced only Linux tells.
+Rules: only Linux tells who is a zombie, stopped or traced. What cannot be found out is no end: where `/proc` shows no
+member, or cannot be read, a group lives as long as it can be signalled.
+
+Theory of operation. That a group lives is seen by one member that is alive now. That all of its members are zombies is
+only seen in a census in which none of them is alive any more, because a member that lived then may have forked since.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import time
+
+from procreaper.child.census import Census, latest_census, see, take_census
+
+# A group that had only zombies so long ago (seconds) is looked at again: its number may be that of another one.
+OLD = 0.05
 
 
 def group_lives(group: int) -> bool:
@@ -21,24 +30,42 @@ def group_lives(group: int) -> bool:
         return sys.platform == "linux"
     if sys.platform != "linux":
         return True
-    return any(state not in (b"Z", b"X") for state in _states(group))
+    census = latest_census()
+    if census is not None:
+        if _lives_still(census, group):
+            return True
+        if _has_only_zombies(census, group) and census.began > time.monotonic() - OLD:
+            return False
+    census = take_census(time.monotonic())
+    return census is None or not _has_only_zombies(census, group)
 
 
 def is_held(group: int) -> bool:
     """Whether a member of a process group is stopped (T) or traced (t)."""
-    return sys.platform == "linux" and any(state in (b"T", b"t") for state in _states(group))
+    if sys.platform != "linux" or (census := take_census()) is None:
+        return False
+    try:
+        # A process may have been stopped since.
+        members = [see(pid) for pid in census.groups.get(group, ())]
+    except OSError:
+        return False
+    return any(seen is not None and seen.group == group and seen.state in ("T", "t") for seen in members)
 
 
-def _states(group: int) -> Iterator[bytes]:
-    """The state of each member of a process group, by the letters of Linux."""
-    for pid in os.listdir("/proc"):
-        if not pid.isdecimal():
+def _lives_still(census: Census, group: int) -> bool:
+    for pid in census.groups.get(group, ()):
+        then = census.processes[pid]
+        if then.is_zombie:
             continue
         try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                # "pid (name) state ppid pgrp ..."; the name may hold blanks and parentheses.
-                state, _, its_group = file.read().rpartition(b") ")[2].split(None, 3)[:3]
+            now = see(pid)
         except OSError:
-            continue
-        if int(its_group) == group:
-            yield state
+            return True
+        if now is not None and now.start == then.start and now.group == group and not now.is_zombie:
+            return True
+    return False
+
+
+def _has_only_zombies(census: Census, group: int) -> bool:
+    members = census.groups.get(group, ())
+    return bool(members) and all(census.processes[pid].is_zombie for pid in members)

@@ -65,7 +65,7 @@ class Run(Protocol):
         """Start it and report it; a failure is reported, not raised."""
 
     def signal(self, number: int, *, only_main: bool = False) -> None:
-        """Send a signal to all that belongs to it, or to the child alone, unless it is known to be gone."""
+        """Send a signal to all that belongs to it, or with `only_main` to its programs, unless they are gone."""
 
     def resize(self, size: os.terminal_size) -> None:
         """Our terminal has another size."""

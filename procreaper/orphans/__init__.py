@@ -138,7 +138,7 @@ class Orphans:
         self._spared.discard(group)
         self._groups.add(group)
         self._adopted.pop(group, None)
-        seen = see(group)
+        seen = _see(group)
         self._enlist(group, -group, 0 if seen is None else seen.start)
         self._relatives.born(group)
         self._began_again = True
@@ -280,8 +280,12 @@ class Orphans:
     def _child_ended(self) -> None:
         """Reap the adopted that have ended, as far as they can be seen at once."""
         self._wake()
+        self._reap_first()
+
+    def _reap_first(self) -> None:
+        """Reap those that the system names first, up to one that somebody else may wait for."""
         while (ended := _peek()) is not None:
-            seen = see(ended)
+            seen = _see(ended) or _see_zombie(ended)
             if seen is None or ended in self._groups or not self._is_ours_to_reap(ended, seen):
                 # Somebody else is about to, and hides those behind it.
                 if self._reaping is None:
@@ -301,6 +305,8 @@ class Orphans:
                     waiting.add((pid, seen.start))
         self._waiting = waiting
         self._reaping = self._loop.call_later(GRACE, self._reap_all) if waiting else None
+        # Some are not seen where `/proc` cannot be read.
+        self._reap_first()
 
     def _is_ours_to_reap(self, pid: int, seen: Seen) -> bool:
         """Whether it is certain that nobody else waits for this child."""
@@ -325,6 +331,22 @@ def _signal(told: dict[int, tuple[int, str]], found: Mapping[int, str], number: 
 
 def _names(told: Mapping[int, tuple[int, str]]) -> str:
     return enumerate_programs({pid: program for pid, (_, program) in told.items()})
+
+
+def _see(pid: int) -> Seen | None:
+    """A process as it is; None where it has gone, or `/proc` cannot be read."""
+    try:
+        return see(pid)
+    except OSError:
+        return None
+
+
+def _see_zombie(pid: int) -> Seen | None:
+    """A child of ours that has ended, where `/proc` does not show it: what the system tells of any child."""
+    try:
+        return Seen("", "Z", os.getpid(), os.getpgid(pid), os.getsid(pid), 0)
+    except ProcessLookupError:
+        return None
 
 
 def _peek() -> int | None:

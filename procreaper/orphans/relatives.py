@@ -7,11 +7,11 @@ each process that is not known to be a stranger; where none has been born since,
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
+from procreaper import proc
 from procreaper.kinship import VARIABLE, Seen, find_relatives, find_variable, parse_stat
-
-READ_SIZE = 4096
 
 
 class Relatives:
@@ -29,38 +29,55 @@ class Relatives:
     def born(self, pid: int) -> None:
         """A child of ours has this number."""
         if self._tells_births is None:
-            self._tells_births = _newest() >= pid
+            try:
+                self._tells_births = _newest() >= pid
+            except OSError:
+                return
 
     def look(self, groups: AbstractSet[int]) -> None:
-        """Look at whoever may descend from us. The leaders of groups do; who is in a group is what it was."""
-        newest = _newest()
-        if newest == self._newest and self._tells_births:
-            # Nobody was born since.
-            pids = set(self.seen)
-        else:
-            pids = {int(pid) for pid in os.listdir("/proc") if pid.isdecimal()}
-            self._foreign &= pids
-            pids -= self._foreign
-        pids -= groups
-        seen = {pid: each for pid, each in self.seen.items() if each.group in groups and pid in pids}
-        seen |= {pid: each for pid in pids - seen.keys() if (each := see(pid)) is not None}
-        self.seen, foreign = find_relatives(seen, os.getpid(), groups, self._foreign)
-        self._foreign |= foreign
-        # Who could not be placed is looked for again.
-        self._newest = newest if len(self.seen) + len(foreign) == len(seen) else None
-        self._paths = {key: path for key, path in self._paths.items() if key[0] in self.seen}
+        """Look at whoever may descend from us. The leaders of groups do; who is in a group is what it was.
+
+        Where the system lacks the descriptors or the memory for a look, what was seen last still counts.
+        """
+        try:
+            self._look(groups, self.seen)
+        except OSError:
+            self._newest = None
 
     def look_at_all(self, groups: AbstractSet[int]) -> None:
         """Look without relying on what was seen before."""
-        self.seen.clear()
         self._newest = None
-        self.look(groups)
+        try:
+            self._look(groups, {})
+        except OSError:
+            return
+
+    def _look(self, groups: AbstractSet[int], before: Mapping[int, Seen]) -> None:
+        newest = _newest()
+        if newest == self._newest and self._tells_births:
+            # No process was born since.
+            pids = set(before)
+        else:
+            pids = proc.list_pids()
+            self._foreign &= pids
+            pids -= self._foreign
+        pids -= groups
+        seen = {pid: each for pid, each in before.items() if each.group in groups and pid in pids}
+        seen |= {pid: each for pid in pids - seen.keys() if (each := see(pid)) is not None}
+        self.seen, foreign = find_relatives(seen, os.getpid(), groups, self._foreign)
+        self._foreign |= foreign
+        # A process that could not be placed is read again.
+        self._newest = newest if len(self.seen) + len(foreign) == len(seen) else None
+        self._paths = {key: path for key, path in self._paths.items() if key[0] in self.seen}
 
     def path_of(self, pid: int, seen: Seen) -> str:
         """The mark of this process; empty where it has none."""
         path = self._paths.get((pid, seen.start))
         if path is None:
-            environment = _read(f"/proc/{pid}/environ")
+            try:
+                environment = proc.read(f"/proc/{pid}/environ")
+            except OSError:
+                return ""
             path = os.fsdecode(find_variable(environment, VARIABLE))
             # In the midst of an execution there is no environment.
             if environment:
@@ -74,28 +91,10 @@ class Relatives:
 
 def _newest() -> int:
     """The number that was given out last, to a process or to a thread; 0 where nobody tells."""
-    number = _read("/proc/loadavg").rpartition(b" ")[2]
+    number = proc.read("/proc/loadavg").rpartition(b" ")[2]
     return int(number or 0)
 
 
 def see(pid: int) -> Seen | None:
-    """A process as it is; None where there is none, or nobody tells."""
-    return parse_stat(_read(f"/proc/{pid}/stat"))
-
-
-def _read(path: str) -> bytes:
-    """What a file in /proc holds; nothing where there is no such file, or no such process any more."""
-    try:
-        # A third of the time that a file object takes, which counts where there are a hundred processes.
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return b""
-    try:
-        data = os.read(descriptor, READ_SIZE)
-        while len(data) % READ_SIZE == 0 and (more := os.read(descriptor, READ_SIZE)):
-            data += more
-        return data
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
+    """A process as it is; None where it has gone. Raises OSError where the system lacks descriptors or memory."""
+    return parse_stat(proc.read(f"/proc/{pid}/stat"))

@@ -1,0 +1,253 @@
+"""One signal on its way through the session of a run: programs get it first, the shells that run them last.
+
+Rules: Linux only. Each process gets the signal once. Nothing of this delays SIGKILL. What decides who comes when is
+pure (`audience`).
+
+Theory of operation. The processes in between, such as the shell that leads the session, are stopped by SIGSTOP, so
+that they can neither end before their children nor go on to their next command. Then the whole group gets the signal
+at once. On those that are stopped it waits, and it ends them before they do anything else as soon as they go on: when
+none of their children lives. A process in between that reads what its child writes is not stopped, because a child that
+has filled the pipe would never end; it gets the signal when the children that it has at that moment have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from stat import S_IRUSR
+
+from procreaper import proc
+from procreaper.audience import children_of, groups_of, in_between, is_fatal, programs_below, still_busy
+from procreaper.child.census import Census, take_census
+from procreaper.kinship import Seen
+
+# Seconds between two looks whether children live: at first, and at most.
+FIRST_LOOK, LAST_LOOK = 0.002, 0.05
+# How long the processes in between may take to stop, and may grow in number, in seconds.
+PATIENCE = 0.5
+STOPPED = ("T", "t")
+OUTPUTS = (1, 2)
+# How many deliveries go on in one turn of the loop. The system tells us of each process that stops or ends by a signal,
+# and the loop, which takes them in between two turns, has room for some 270.
+MOST_AT_ONCE = 50
+
+
+class Delivery:
+    """Brings signal `number` to the session of `leader`; with `only_main`, to the programs that its shells run."""
+
+    def __init__(self, leader: int, number: int, *, only_main: bool, loop: asyncio.AbstractEventLoop) -> None:
+        self._leader = leader
+        self._number = number
+        self._only_main = only_main
+        self._loop = loop
+        self._gather_until = loop.time() + PATIENCE
+        # Stopped, with the moment of their birth, which tells them from a later process with the same number.
+        self._stopped: dict[int, int] = {}
+        # In between as well, but running, with those children of theirs that have to end first.
+        self._readers: dict[int, tuple[int, list[int]]] = {}
+        self._handle: asyncio.Handle | None = None
+
+    # How many have gone on in this turn of which loop.
+    _at_once = 0
+    _turn_of: asyncio.AbstractEventLoop | None = None
+
+    def begin(self) -> bool:
+        """Deliver the signal, or begin to; False where the processes of the session cannot be found out."""
+        census = take_census()
+        if census is not None and self._leader not in census.processes:
+            # It is younger than the census.
+            census = take_census(time.monotonic())
+        if census is None or self._leader not in census.processes:
+            return False
+        if self._has_turn():
+            self._gather(census)
+        else:
+            self._handle = self._loop.call_soon(self._gather_again, census.began)
+        return True
+
+    def cancel(self) -> None:
+        """Another signal follows; those that are stopped stay so, until that one has them go on."""
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def release(self) -> None:
+        """Let those that are stopped get the signal now."""
+        self.cancel()
+        for pid in self._stopped:
+            _send(pid, signal.SIGCONT)
+        self._stopped.clear()
+        self._readers.clear()
+
+    def _has_turn(self) -> bool:
+        if Delivery._at_once == 0 or Delivery._turn_of is not self._loop:
+            Delivery._at_once, Delivery._turn_of = 0, self._loop
+            self._loop.call_soon(_begin_turn)
+        Delivery._at_once += 1
+        return Delivery._at_once <= MOST_AT_ONCE
+
+    # Until all that are in between are stopped.
+
+    def _gather_again(self, since: float) -> None:
+        if not self._has_turn():
+            self._handle = self._loop.call_soon(self._gather_again, since)
+        elif (census := take_census(since)) is None:
+            # The system lacks descriptors or memory.
+            self._handle = self._loop.call_later(LAST_LOOK, self._gather_again, since)
+        else:
+            self._gather(census)
+
+    def _gather(self, census: Census) -> None:
+        members = self._members(census)
+        between, programs = self._sort(members)
+        children = children_of(members)
+        found = [pid for pid in between if pid not in self._stopped and pid not in self._readers]
+        for pid in found:
+            if _reads_from(pid, children.get(pid, ())):
+                self._readers[pid] = members[pid].start, children.get(pid, [])
+            else:
+                _send(pid, signal.SIGSTOP)
+                self._stopped[pid] = members[pid].start
+        # On a busy machine it takes a while. One that has not stopped yet would die of the signal at once.
+        moving = [pid for pid in self._stopped if pid in members and members[pid].state not in STOPPED]
+        if (found or moving) and self._loop.time() < self._gather_until:
+            now = time.monotonic()
+            self._handle = self._loop.call_later(0 if found else FIRST_LOOK, self._gather_again, now)
+            return
+        if self._only_main:
+            self._tell_programs(programs)
+        else:
+            self._tell_groups(members)
+        self._wait(FIRST_LOOK)
+
+    def _members(self, census: Census) -> dict[int, Seen]:
+        """Those who are alive: of the session, or with `only_main` all, since a program may have left the session."""
+        pids = census.processes if self._only_main else census.sessions.get(self._leader, ())
+        return {pid: seen for pid in pids if not (seen := census.processes[pid]).is_zombie}
+
+    def _sort(self, members: Mapping[int, Seen]) -> tuple[list[int], list[int]]:
+        """Those in between, and with `only_main` the programs that get the signal."""
+        if self._only_main:
+            return programs_below(members, self._leader, self._number, self._ends, _feeds)
+        return in_between(members, self._ends), []
+
+    def _ends(self, pid: int) -> bool:
+        if pid in self._stopped or pid in self._readers:
+            return True
+        try:
+            return is_fatal(proc.read(f"/proc/{pid}/status"), self._number)
+        except OSError:
+            return False
+
+    # The signal.
+
+    def _tell_programs(self, programs: Iterable[int]) -> None:
+        for pid in self._stopped:
+            _send(pid, self._number)
+        for pid in programs:
+            _send(pid, self._number)
+            _send(pid, signal.SIGCONT)
+
+    def _tell_groups(self, members: Mapping[int, Seen]) -> None:
+        ours = groups_of(members, self._leader, os.getpid())
+        with_readers = {members[pid].group for pid in self._readers if pid in members}
+        for group in ours - with_readers:
+            # All at once, so that no process is missed that is born meanwhile.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, self._number)
+                if not self._stopped:
+                    # A stopped process would not see the signal; systemd does the same.
+                    os.killpg(group, signal.SIGCONT)
+        for pid, seen in members.items():
+            if seen.group not in ours or pid in self._readers:
+                continue
+            if seen.group in with_readers:
+                _send(pid, self._number)
+            if pid not in self._stopped and (self._stopped or seen.group in with_readers):
+                _send(pid, signal.SIGCONT)
+
+    # Until all that are in between have got it.
+
+    def _wait(self, wait: float) -> None:
+        self._handle = None
+        if self._stopped or self._readers:
+            self._handle = self._loop.call_later(wait, self._look, wait)
+
+    def _look(self, waited: float) -> None:
+        if not self._has_turn():
+            self._handle = self._loop.call_soon(self._look, waited)
+            return
+        wait = min(waited * 2, LAST_LOOK)
+        census = take_census()
+        if census is None:
+            self._wait(wait)
+            return
+        members = self._members(census)
+        busy = still_busy(members, self._stopped)
+        for pid, start in tuple(self._stopped.items()):
+            if pid not in busy:
+                del self._stopped[pid]
+                if pid in members and members[pid].start == start:
+                    _send(pid, signal.SIGCONT)
+                    wait = FIRST_LOOK
+        for pid, (start, children) in tuple(self._readers.items()):
+            if not any(child in members and members[child].parent == pid for child in children):
+                del self._readers[pid]
+                if pid in members and members[pid].start == start:
+                    _send(pid, self._number)
+                    _send(pid, signal.SIGCONT)
+                    wait = FIRST_LOOK
+        self._wait(wait)
+
+
+def _begin_turn() -> None:
+    Delivery._at_once = 0
+
+
+def _send(pid: int, number: int) -> None:
+    # PermissionError: it runs as another user.
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _reads_from(pid: int, children: Iterable[int]) -> bool:
+    """Whether a process reads what one of its children writes, by a pipe or, as node does, by a socket."""
+    outputs = {link for child in children for number in OUTPUTS if (link := _link(child, number)) is not None}
+    if not any(link.startswith(("pipe:", "socket:")) for link in outputs):
+        return False
+    try:
+        numbers = [int(name) for name in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        return False
+    held = {_link(pid, number) for number in numbers}
+    readable = {_link(pid, number) for number in numbers if _is_readable(pid, number)}
+    return any(
+        # Of two sockets that are connected, each has a name of its own; one that both processes have was inherited.
+        (link.startswith("pipe:") and link in readable) or (link.startswith("socket:") and link not in held)
+        for link in outputs
+    )
+
+
+def _feeds(writers: Iterable[int], reader: int) -> bool:
+    """Whether a process reads, from its standard input, what one of these writes."""
+    link = _link(reader, 0)
+    if link is None or not link.startswith("pipe:"):
+        return False
+    return any(_link(writer, number) == link for writer in writers for number in OUTPUTS)
+
+
+def _link(pid: int, number: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{number}")
+    except OSError:
+        return None
+
+
+def _is_readable(pid: int, number: int) -> bool:
+    try:
+        return bool(os.lstat(f"/proc/{pid}/fd/{number}").st_mode & S_IRUSR)
+    except OSError:
+        return False
