@@ -11,9 +11,15 @@ after each of the calms, the process itself writes the file, and its watch is *s
 reload. A developer who saves all the time disturbs the calms, and gets the newest version after a pause: the first calm
 is longer than the time between two saves that are this frequent, and each other calm is longer than the one before, so
 that no regular rhythm of saves fits them all.
+
+A command that runs before each restart may write a watched file itself, and would then be run for ever. A file that
+changes only while the command runs is an *echo*. If the same file is one in two rounds, the third waits for
+`ECHO_CALM` seconds without a change: a person who saves the file over and over does so in this time too. If the file
+changes in the third round again, the command changes it, and what happens to this file while the command runs counts no
+more.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 PATIENCE = 10.0
@@ -22,12 +28,14 @@ MOST_RESTARTS, WINDOW = 20, 60.0
 NEVER_QUIET = 4
 CALMS = (4.0, 6.0, 8.0)
 SOON = CALMS[0]
+ECHO_ROUNDS, ECHO_CALM = 2, 1.5
 
 
 class Change(NamedTuple):
     """Changed files that nothing was done for yet; `due` is when something will be.
 
-    `calm` is for how many seconds nothing may change before, where that is more than the debounce.
+    `calm` is for how many seconds nothing may change before, where that is more than the debounce. `echo`: all of it
+    happened while the command ran that is run for changes.
     """
 
     first: str
@@ -35,12 +43,10 @@ class Change(NamedTuple):
     since: float
     due: float
     calm: float = 0.0
+    echo: bool = False
 
     def __str__(self) -> str:
-        others = len(self.paths) - 1
-        if not others:
-            return self.first
-        return f"{self.first} and {others} other{'s' if others > 1 else ''}"
+        return named(self.first, self.paths)
 
 
 class Pace(NamedTuple):
@@ -52,6 +58,14 @@ class Pace(NamedTuple):
     times: tuple[float, ...] = ()
     calmed: int = 0
     suspended: str = ""
+
+
+class Echoes(NamedTuple):
+    """The `paths` that changed while the command ran in each of the last `rounds`; `own` are those that it changes."""
+
+    rounds: int = 0
+    paths: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
 
 
 def add(
@@ -80,6 +94,35 @@ def count(pace: Pace, change: Change, now: float) -> Pace:
         return Pace(times=(now,), calmed=pace.calmed + 1)
     weight = NEVER_QUIET if change.due - change.since >= PATIENCE else 1
     return Pace(times=(*_recent(pace, now), *(now,) * weight))
+
+
+def count_echo(echoes: Echoes, change: Change) -> Echoes:
+    """Count the round that begins for a change."""
+    if not change.echo:
+        return Echoes(own=echoes.own)
+    if again := change.paths & echoes.paths:
+        return echoes._replace(rounds=echoes.rounds + 1, paths=again)
+    return echoes._replace(rounds=1, paths=change.paths)
+
+
+def without_echo(echoes: Echoes, paths: Iterable[str]) -> tuple[tuple[str, ...], Echoes]:
+    """Those of the paths that count, of what changes while the command runs."""
+    if echoes.rounds >= ECHO_ROUNDS and not echoes.paths.isdisjoint(paths):
+        echoes = Echoes(own=echoes.own | echoes.paths)
+    return tuple(path for path in paths if path not in echoes.own), echoes
+
+
+def calm_echo(echoes: Echoes, change: Change, now: float) -> Change:
+    """The command has ended: another round for the same files waits."""
+    if not change.echo or not change.paths & echoes.paths:
+        return change
+    return change._replace(due=max(change.due, now + ECHO_CALM))
+
+
+def named(first: str, paths: Collection[str]) -> str:
+    """One file by its name, and the number of the others."""
+    others = len(paths) - 1
+    return first if not others else f"{first} and {others} other{'s' if others > 1 else ''}"
 
 
 def _recent(pace: Pace, now: float) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ operating-system processes are:
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from procreaper.changes import Change, Pace
+from procreaper.changes import Change, Echoes, Pace
 from procreaper.events import Exit, RestartReason, State
 from procreaper.plan import Ending, Process
 
@@ -77,6 +77,7 @@ class Lifecycle(NamedTuple):
     change: Change | None = None
     pace: Pace = Pace()
     preparing: bool = False
+    echoes: Echoes = Echoes()
     came_up: bool = False
     attached: bool = False
     letting_go: bool = False

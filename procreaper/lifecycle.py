@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from procreaper.changes import Pace
+from procreaper.changes import Echoes, Pace
 from procreaper.events import (
     Action,
     Announce,
@@ -200,10 +200,10 @@ def restart_along(life: Lifecycle) -> Step:
 
 def resume_watch(life: Lifecycle) -> Lifecycle:
     """Forget how often it was restarted for changed files, as after a request by hand."""
-    if life.pace == Pace():
+    if life.pace == Pace() and life.echoes == Echoes():
         return life
     change = None if life.change is None else life.change._replace(calm=0.0)
-    return life._replace(pace=Pace(), change=change)
+    return life._replace(pace=Pace(), echoes=Echoes(), change=change)
 
 
 def _learn(

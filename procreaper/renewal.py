@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from procreaper.changes import Change, add, count
+from procreaper.changes import Change, add, calm_echo, count, count_echo, named, without_echo
 from procreaper.events import Announce, FilesChanged, PreparationEnded, RestartReason, RunPreparation
 from procreaper.life import UNTIL_A_CHANGE, Lifecycle, Phase
 from procreaper.lifecycle import Step, restart, signal
@@ -16,16 +16,17 @@ from procreaper.policy import begin_anew
 
 CALMING = "changed; too many restarts for changed files, so the next one waits until none has changed for {calm:g} s"
 SUSPENDED = (
-    "changes each time as soon as it runs; its watch is suspended until `procreaper restart {name}` or `reload`; "
+    "changes each time as soon as {what} runs; its watch is suspended until `procreaper restart {name}` or `reload`; "
     "add the files that it writes itself to `watch.ignore`"
 )
+OWN = "what happens to that while it runs is no reason to run it again; better add it to `watch.ignore`"
 
 
 def learn(life: Lifecycle, fact: FilesChanged | PreparationEnded, now: float) -> Step:
     """Apply one fact that is about the files of this process."""
     if isinstance(fact, FilesChanged):
         return _see_change(life, fact.changes[life.process.name], now)
-    return _prepared(life, succeeded=fact.succeeded)
+    return _prepared(life, succeeded=fact.succeeded, now=now)
 
 
 def _see_change(life: Lifecycle, paths: Sequence[str], now: float) -> Step:
@@ -35,15 +36,26 @@ def _see_change(life: Lifecycle, paths: Sequence[str], now: float) -> Step:
     if life.begins_anew and watch.run is None:
         # The next run has not begun, so it will know what changed.
         return life, ()
+    actions: tuple[Announce, ...] = ()
+    if life.preparing:
+        paths, echoes = without_echo(life.echoes, paths)
+        if own := echoes.own - life.echoes.own:
+            actions = (Announce(name, f"`{watch.run}` changes {named(min(own), own)} itself; {OWN}"),)
+        life = life._replace(echoes=echoes)
+        if not paths:
+            return life, actions
     before = life.change
     change, pace = add(before, life.pace, paths, watch.debounce, now)
     life = life._replace(change=change, pace=pace)
     if change is None:
         life = life._replace(reason=life.reason.removesuffix(UNTIL_A_CHANGE))
-        return life, (Announce(name, f"{pace.suspended} {SUSPENDED.format(name=name)}"),)
+        what = f"`{watch.run}`" if life.preparing else "it"
+        return life, (*actions, Announce(name, f"{pace.suspended} {SUSPENDED.format(name=name, what=what)}"))
+    change = change._replace(echo=life.preparing and (before is None or before.echo))
+    life = life._replace(change=change)
     if change.calm and before is None:
-        return life, (Announce(name, f"{change} {CALMING.format(calm=change.calm)}"),)
-    return life, ()
+        return life, (*actions, Announce(name, f"{change} {CALMING.format(calm=change.calm)}"))
+    return life, actions
 
 
 def act(life: Lifecycle, change: Change, now: float) -> Step:
@@ -59,18 +71,20 @@ def act(life: Lifecycle, change: Change, now: float) -> Step:
     if not in_place:
         return _restart_for(life, f"{change} changed")
     if watch.run is not None:
-        life = life._replace(preparing=True)
+        life = life._replace(preparing=True, echoes=count_echo(life.echoes, change))
         return life, (Announce(name, f"{change} changed; running `{watch.run}`"), RunPreparation(name, watch.run))
     return _signal_or_restart(life, f"{change} changed")
 
 
-def _prepared(life: Lifecycle, *, succeeded: bool) -> Step:
+def _prepared(life: Lifecycle, *, succeeded: bool, now: float) -> Step:
     """The command of a change has ended; if more has changed meanwhile, it is run again before anything else."""
     watch = life.process.watch
     if not life.preparing or watch is None:
         return life, ()
     life = life._replace(preparing=False)
-    if life.change is not None or not succeeded:
+    if life.change is not None:
+        return life._replace(change=calm_echo(life.echoes, life.change, now)), ()
+    if not succeeded:
         return life, ()
     return _signal_or_restart(life, f"`{watch.run}` succeeded" if watch.run else "prepared")
 

@@ -346,7 +346,9 @@ class Books:
                     if not over and name in self.pages and name in outdated:
                         self.pages[name].outdated = True
                     if not over and name in self.watched:
-                        self._see_change(self.watched[name], before[name], now)
+                        life = before[name]
+                        if not (life.preparing and life.echoes.own.issuperset(changes[name])):
+                            self._see_change(self.watched[name], life, now)
             case PreparationEnded(name=name, succeeded=succeeded):
                 page = self.pages[name]
                 page.prepared = (page.prepared or succeeded) and not page.changed
@@ -522,7 +524,7 @@ class Books:
             return
         for action in actions:
             if isinstance(action, Announce) and not action.text.startswith(LIVES_ON):
-                self._check_announcement(action, event, old, actions, now)
+                self._check_announcement(action, event, old, new, actions, now)
         if not after.shutting_down:
             for name in changed:
                 if old[name].state is SKIPPED:
@@ -620,6 +622,7 @@ class Books:
         action: Announce,
         event: Event,
         old: Mapping[str, Lifecycle],
+        new: Mapping[str, Lifecycle],
         actions: tuple[Action, ...],
         now: float,
     ) -> None:
@@ -636,7 +639,8 @@ class Books:
         if isinstance(event, FilesChanged):
             assert "app.py" in cause, "the file is not named"
             page.suspended = "suspended" in what
-            page.changed = page.changed and not page.suspended
+            if page.suspended or what.startswith("what happens to"):
+                page.changed = new[name].change is not None
         elif isinstance(event, PreparationEnded):
             assert event.succeeded, "a preparation that failed has consequences"
             assert cause == ("prepared" if watch.run is None else "`make` succeeded"), "not the cause"
@@ -676,7 +680,7 @@ class Books:
         assert not page.changed or life.change is not None or anew, "what has changed was forgotten"
         assert not page.prepared or anew, "what was prepared was forgotten"
         assert bool(life.pace.suspended) is page.suspended, "suspended, and nobody was told"
-        if life.change is not None and page.process.watch is not None:
+        if life.change is not None and not life.change.echo and page.process.watch is not None:
             quiet = max(page.process.watch.debounce, life.change.calm)
             assert life.change.due <= page.changed_last + quiet, "waits for too long"
 

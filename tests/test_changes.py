@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Callable
 from functools import partial
 from random import Random
+from typing import Any
 
 import pytest
 from app import SIGKILL, App, process
@@ -152,6 +153,7 @@ class Bench:
 
     `on_run` and `on_end` are what it writes, as (seconds after its beginning or its end, path); `reporting` is how late
     a change is reported; it takes `stopping` seconds to end. With `dies_after` it ends by itself.
+    A command takes `building` seconds, and with `hashed` it writes a file of another name each time.
     """
 
     def __init__(
@@ -163,6 +165,8 @@ class Bench:
         on_signal: tuple[tuple[float, str], ...] = (),
         on_preparation: tuple[tuple[float, str], ...] = (),
         every: float | None = None,
+        building: float = 0.2,
+        hashed: bool = False,
         stopping: float = 0.1,
         dies_after: float | None = None,
         reporting: float = 0.01,
@@ -170,6 +174,7 @@ class Bench:
         self.process: Process = process("web", watch=watch, stop_all=When.NEVER)
         self.app = App(self.process)
         self.on_run, self.on_end, self.on_signal, self.on_preparation = on_run, on_end, on_signal, on_preparation
+        self.building, self.hashed = building, hashed
         self.every, self.stopping, self.dies_after, self.reporting = every, stopping, dies_after, reporting
         self.agenda: list[tuple[float, int, Callable[[], object]]] = []
         self.serial = 0
@@ -222,7 +227,9 @@ class Bench:
                 case RunPreparation():
                     self.prepared.append(self.app.now)
                     self.plan(self.on_preparation)
-                    self.later(0.2, lambda: self.do(self.app.tell(PreparationEnded("web", succeeded=True))))
+                    if self.hashed:
+                        self.plan(((0.1, f"app.{len(self.prepared)}.css"),))
+                    self.later(self.building, lambda: self.do(self.app.tell(PreparationEnded("web", succeeded=True))))
                 case Announce():
                     self.told.append(action.text)
                 case _:
@@ -290,14 +297,6 @@ class TestWhoWritesItsOwnFiles:
         assert bench.app.state("web") is (State.RUNNING if bench.dies_after is None else State.FAILED)
         assert not bench.app.reason("web").endswith("when its files change")
 
-    def test_a_preparation_that_writes_what_it_is_run_for_is_found_out(self) -> None:
-        bench = Bench(WATCH._replace(run="make"), on_preparation=((0.1, "app.css"),))
-        bench.later(1.0, bench.save)
-        bench.live(120.0)
-        assert bench.suspended
-        assert len(bench.prepared) == ENOUGH
-        assert any(text.startswith("app.css changes each time") for text in bench.told)
-
     @pytest.mark.parametrize("every", [0.01, 0.04, 0.06, 0.2, 1.0, 2.9])
     def test_one_that_writes_all_the_time_runs_on_until_it_is_quiet(self, every: float) -> None:
         bench = Bench(every=every)
@@ -321,6 +320,67 @@ class TestWhoWritesItsOwnFiles:
         bench.save()
         bench.live(140.0)
         assert len(bench.launched) == launched + 1
+
+
+class TestACommandThatWritesWhatItIsRunFor:
+    """It is found out in the third round; what others do to the same files counts all the same."""
+
+    def found_out(self, **character: Any) -> Bench:
+        bench = Bench(WATCH._replace(run="make"), on_preparation=((0.1, "app.css"),), **character)
+        bench.later(1.0, partial(bench.save, "app.py"))
+        bench.live(20.0)
+        return bench
+
+    def test_after_three_rounds_the_process_is_restarted_once_and_the_file_is_named(self) -> None:
+        bench = self.found_out()
+        assert (len(bench.prepared), len(bench.launched), bench.suspended) == (3, 2, False)
+        (said,) = [text for text in bench.told if "itself" in text]
+        assert said.startswith("`make` changes app.css itself; ")
+        assert "`watch.ignore`" in said
+
+    @pytest.mark.parametrize("path", ["app.py", "app.css"])
+    def test_what_a_user_saves_afterwards_is_one_round_and_one_restart(self, path: str) -> None:
+        bench = self.found_out()
+        for times in (1, 2, 3):
+            bench.save(path)
+            bench.live(bench.app.now + 10.0)
+            assert (len(bench.prepared), len(bench.launched)) == (3 + times, 2 + times)
+
+    def test_what_a_user_saves_while_the_command_runs_is_one_round_more(self) -> None:
+        bench = self.found_out()
+        bench.save("app.py")
+        bench.later(0.15, partial(bench.save, "b.py"))
+        bench.live(bench.app.now + 10.0)
+        assert (len(bench.prepared), len(bench.launched)) == (5, 3)
+
+    def test_after_a_restart_by_hand_it_has_to_be_found_out_again(self) -> None:
+        bench = self.found_out()
+        bench.do(bench.app.tell(Restart(("web",))))
+        bench.save("app.py")
+        bench.live(bench.app.now + 10.0)
+        assert len(bench.prepared) == 6
+
+    def test_files_with_another_name_each_time_suspend_the_watch_and_the_command_is_named(self) -> None:
+        bench = Bench(WATCH._replace(run="make"), hashed=True)
+        bench.save("app.py")
+        bench.live(120.0)
+        assert len(bench.prepared) == ENOUGH
+        assert any("each time as soon as `make` runs; its watch is suspended" in text for text in bench.told)
+        assert len(bench.launched) == 2
+
+    @pytest.mark.parametrize("interval", [0.9, 0.5, 0.3])
+    @pytest.mark.parametrize("paths", [("app.py",), ("app.py", "b.py")], ids=["one file", "two files"])
+    def test_a_user_who_saves_while_a_long_command_runs_is_not_taken_for_it(
+        self, interval: float, paths: tuple[str, ...]
+    ) -> None:
+        bench = Bench(WATCH._replace(run="make"), building=2.0)
+        for number in range(15):
+            bench.save(paths[min(number, len(paths) - 1)])
+            bench.live(bench.app.now + interval)
+        bench.live(bench.app.now + 30.0)
+        assert not any("itself" in text for text in bench.told)
+        assert bench.prepared[-1] >= bench.saved
+        assert bench.launched[-1] >= bench.prepared[-1]
 
 
 class TestWhoDoesNot:

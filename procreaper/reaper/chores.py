@@ -17,6 +17,9 @@ from procreaper.events import Checked, CheckFinished, Event, Notice, Preparation
 from procreaper.life import Lifecycle
 from procreaper.plan import Process
 
+# What a command wrote last is reported within so many seconds after its end, when the files are polled or not.
+REPORTED_AFTER, REPORTED_AFTER_POLLING = 0.1, 0.6
+
 
 class Chores:
     """`tell` takes what commands write; `ended` is called when a hook or a stop command has ended.
@@ -130,4 +133,7 @@ class Chores:
 
     async def _prepare(self, process: Process, command: str) -> None:
         errand = Errand("watch command", process, command, failing=", so nothing is restarted")
-        self._post(PreparationEnded(process.name, succeeded=await self._run(errand)))
+        succeeded = await self._run(errand)
+        polled = process.watch is not None and process.watch.poll
+        await asyncio.sleep(REPORTED_AFTER_POLLING if polled else REPORTED_AFTER)
+        self._post(PreparationEnded(process.name, succeeded=succeeded))

@@ -270,6 +270,26 @@ class TestPreparation:
         assert result.lines("web.1") == ["version 1", "version 3"]
         assert started(result.out) == 2
 
+    def test_one_that_writes_what_it_is_run_for_is_named_and_runs_once_for_each_save(self, project: Project) -> None:
+        project.write("src/app.css", "")
+        project.procfile(web="cat src/version; exec sleep 600")
+        project.write("src/version", "version 1\n")
+        command = "date +%N > src/app.css"
+        project.write(".reaper.toml", f'[process.web]\nwatch = {{ paths = ["src"], run = "{command}" }}\n')
+        program = project.begin("start")
+        program.wait_for("version 1$")
+        project.write("src/version", "version 2\n")
+        program.wait_for("version 2$")
+        project.write("src/version", "version 3\n")
+        program.wait_for("version 3$")
+        project.write("src/app.css", "written by hand\n")
+        program.wait_for("version 3$", count=2)
+        result = program.stop()
+        assert f"web.1: `{command}` changes src/app.css itself" in result.out
+        # The command is found out in the third round; each later save is one round.
+        assert result.out.count(f"changed; running `{command}`") == 5
+        assert started(result.out) == 4
+
     def test_ctrl_c_ends_it_at_once(self, project: Project) -> None:
         program = self.begin(project, "trap : TERM INT; echo building; sleep 600; sleep 600")
         save(project, 2)
