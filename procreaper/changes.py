@@ -3,7 +3,8 @@
 Rules: pure, like `lifecycle`, of which this is the part about file changes. It knows nothing of patterns and trees:
 `watching` says which process a file concerns.
 
-Theory of operation. A change waits for `debounce` seconds of quiet, but for no more than `PATIENCE`. A process that
+Theory of operation. A change waits for `debounce` seconds of quiet, but for no more than `PATIENCE`; and where more was
+announced, for that report, but for no more than `MORE_WITHIN` seconds. A process that
 writes a file that it is restarted for would be restarted for ever. So the next restart after `MOST_RESTARTS` within
 `WINDOW` seconds waits for a *calm*: until no file has changed for some seconds (`CALMS`), however long that takes. If a
 file changes again within `SOON` seconds after that restart, the next one waits for a longer calm. If that has happened
@@ -23,6 +24,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 PATIENCE = 10.0
+MORE_WITHIN = 60.0
 MOST_RESTARTS, WINDOW = 20, 60.0
 # A change that never became quiet counts as this number of restarts: a busy writer leads to few of them.
 NEVER_QUIET = 4
@@ -69,7 +71,7 @@ class Echoes(NamedTuple):
 
 
 def add(
-    change: Change | None, pace: Pace, paths: Iterable[str], debounce: float, now: float
+    change: Change | None, pace: Pace, paths: Iterable[str], debounce: float, now: float, *, more: bool = False
 ) -> tuple[Change | None, Pace]:
     """Take one more change into account, or the first; None for a change that suspends the watch."""
     paths = tuple(paths)
@@ -80,11 +82,14 @@ def add(
             return None, Pace(suspended=paths[0])
         needs_calm = pace.calmed or len(_recent(pace, now)) >= MOST_RESTARTS
         change = Change(paths[0], frozenset(), now, now, CALMS[pace.calmed] if needs_calm else 0.0)
+    if change.calm and not paths:
+        return change, pace
     if change.calm:
         # Only the last are named: what is written for hours must not fill the memory.
         due = now + max(debounce, change.calm)
         return change._replace(first=paths[0], paths=frozenset(paths), due=due), pace
-    due = min(now + debounce, change.since + max(debounce, PATIENCE))
+    patience = max(debounce, MORE_WITHIN if more else PATIENCE)
+    due = min(now + (patience if more else debounce), change.since + patience)
     return change._replace(paths=change.paths.union(paths), due=due), pace
 
 

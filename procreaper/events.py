@@ -159,11 +159,14 @@ class LogMatched(NamedTuple):
 class FilesChanged(NamedTuple):
     """Files were written, appeared or vanished: for each process that watches any, their paths from its root.
 
-    For the processes in `outdated`, the settings come from one of these files.
+    For the processes in `outdated`, the settings come from one of these files. `more`: further changes are on their
+    way, as in a branch switch. The next report that is without it names each process that was promised more, even if
+    there are no paths after all.
     """
 
     changes: "Mapping[str, tuple[str, ...]]"
     outdated: frozenset[str] = frozenset()
+    more: bool = False
 
 
 class PreparationEnded(NamedTuple):

@@ -25,13 +25,13 @@ OWN = "what happens to that while it runs is no reason to run it again; better a
 def learn(life: Lifecycle, fact: FilesChanged | PreparationEnded, now: float) -> Step:
     """Apply one fact that is about the files of this process."""
     if isinstance(fact, FilesChanged):
-        return _see_change(life, fact.changes[life.process.name], now)
+        return _see_change(life, fact.changes[life.process.name], now, more=fact.more)
     return _prepared(life, succeeded=fact.succeeded, now=now)
 
 
-def _see_change(life: Lifecycle, paths: Sequence[str], now: float) -> Step:
+def _see_change(life: Lifecycle, paths: Sequence[str], now: float, *, more: bool) -> Step:
     name, watch = life.process.name, life.process.watch
-    if watch is None or not paths or not life.follows_changes:
+    if watch is None or not life.follows_changes or not (paths or life.change):
         return life, ()
     if life.begins_anew and watch.run is None:
         # The next run has not begun, so it will know what changed.
@@ -42,17 +42,18 @@ def _see_change(life: Lifecycle, paths: Sequence[str], now: float) -> Step:
         if own := echoes.own - life.echoes.own:
             actions = (Announce(name, f"`{watch.run}` changes {named(min(own), own)} itself; {OWN}"),)
         life = life._replace(echoes=echoes)
-        if not paths:
+        if not (paths or life.change):
             return life, actions
     before = life.change
-    change, pace = add(before, life.pace, paths, watch.debounce, now)
+    change, pace = add(before, life.pace, paths, watch.debounce, now, more=more)
     life = life._replace(change=change, pace=pace)
     if change is None:
         life = life._replace(reason=life.reason.removesuffix(UNTIL_A_CHANGE))
         what = f"`{watch.run}`" if life.preparing else "it"
         return life, (*actions, Announce(name, f"{pace.suspended} {SUSPENDED.format(name=name, what=what)}"))
-    change = change._replace(echo=life.preparing and (before is None or before.echo))
-    life = life._replace(change=change)
+    if paths:
+        change = change._replace(echo=life.preparing and (before is None or before.echo))
+        life = life._replace(change=change)
     if change.calm and before is None:
         return life, (*actions, Announce(name, f"{change} {CALMING.format(calm=change.calm)}"))
     return life, actions

@@ -136,10 +136,12 @@ class App:
     def matched(self, name: str) -> tuple[Action, ...]:
         return self.tell(LogMatched(name, self.run(name)))
 
-    def changed(self, *names: str, path: str = "app.py", now: float | None = None) -> tuple[Action, ...]:
+    def changed(
+        self, *names: str, path: str = "app.py", now: float | None = None, more: bool = False
+    ) -> tuple[Action, ...]:
         """This file of all these processes has changed."""
         self.now = self.now if now is None else now
-        return self.tell(FilesChanged(dict.fromkeys(names, (path,))))
+        return self.tell(FilesChanged(dict.fromkeys(names, (path,)), more=more))
 
     def tick(self, now: float) -> tuple[Action, ...]:
         self.now = now

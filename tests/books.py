@@ -12,7 +12,7 @@ from plans import CHANGE_SIGNAL
 from world import SIGKILL, STOP_COMMAND, World
 
 from procreaper import fleet as rules
-from procreaper.changes import PATIENCE
+from procreaper.changes import MORE_WITHIN, PATIENCE
 from procreaper.events import (
     Action,
     Announce,
@@ -120,6 +120,7 @@ class Page:
         "leaving",
         "limit",
         "log_seen",
+        "more",
         "outcome",
         "outdated",
         "parting",
@@ -157,6 +158,8 @@ class Page:
         # succeeded of which no run knows?
         self.changed = self.prepared = False
         self.changed_first = self.changed_last = 0.0
+        # Was it said that more changes are on their way?
+        self.more = False
         # Has it had a run since it came? Is it not in the plan any more? Does it live on without us?
         self.ran = self.leaving = self.free = False
         # Has it been up since it was last stopped, and restarted together with no dependency since?
@@ -342,13 +345,14 @@ class Books:
                     if process is not None:
                         self._renew(page, process, before[name], now)
             case FilesChanged(changes=changes, outdated=outdated):
-                for name in changes:
+                for name, paths in changes.items():
                     if not over and name in self.pages and name in outdated:
                         self.pages[name].outdated = True
                     if not over and name in self.watched:
                         life = before[name]
-                        if not (life.preparing and life.echoes.own.issuperset(changes[name])):
+                        if not (life.preparing and life.echoes.own.issuperset(paths)):
                             self._see_change(self.watched[name], life, now)
+                            self.watched[name].more = event.more
             case PreparationEnded(name=name, succeeded=succeeded):
                 page = self.pages[name]
                 page.prepared = (page.prepared or succeeded) and not page.changed
@@ -680,8 +684,8 @@ class Books:
         assert not page.changed or life.change is not None or anew, "what has changed was forgotten"
         assert not page.prepared or anew, "what was prepared was forgotten"
         assert bool(life.pace.suspended) is page.suspended, "suspended, and nobody was told"
-        if life.change is not None and not life.change.echo and page.process.watch is not None:
-            quiet = max(page.process.watch.debounce, life.change.calm)
+        if life.change is not None and not (life.change.echo or anew) and page.process.watch is not None:
+            quiet = max(page.process.watch.debounce, life.change.calm, MORE_WITHIN if page.more else 0.0)
             assert life.change.due <= page.changed_last + quiet, "waits for too long"
 
     def _check_revived(self, name: str, new: Mapping[str, Lifecycle]) -> None:

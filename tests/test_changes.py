@@ -9,13 +9,26 @@ from random import Random
 from typing import Any
 
 import pytest
-from app import SIGKILL, App, process
+from app import SIGKILL, App, announced, process
 
 from procreaper import fleet
-from procreaper.changes import CALMS, MOST_RESTARTS, NEVER_QUIET, PATIENCE, SOON, WINDOW, Change, Pace, add, count
+from procreaper.changes import (
+    CALMS,
+    MORE_WITHIN,
+    MOST_RESTARTS,
+    NEVER_QUIET,
+    PATIENCE,
+    SOON,
+    WINDOW,
+    Change,
+    Pace,
+    add,
+    count,
+)
 from procreaper.events import (
     Action,
     Announce,
+    FilesChanged,
     PreparationEnded,
     Restart,
     RunPreparation,
@@ -61,6 +74,40 @@ class TestWaiting:
 
     def test_without_a_debounce_it_is_due_at_once(self) -> None:
         assert change("app.py", now=5.0, debounce=0.0).due == 5.0
+
+
+class TestMoreOnTheWay:
+    """A branch switch in a large tree takes longer than the debounce, and longer than the patience."""
+
+    def test_a_change_waits_for_the_report_that_ends_it(self) -> None:
+        app = App(process("web", watch=WATCH)).start()
+        app.changed("web", more=True)
+        assert app.tick(PATIENCE + 5.0) == ()
+        app.changed("web", path="b.py", more=True)
+        app.now = PATIENCE + 8.0
+        app.tell(FilesChanged({"web": ()}))
+        assert announced(app.tick(app.now)) == ["web: app.py and 1 other changed; restarting"]
+
+    def test_after_that_report_it_is_waited_for_quiet_as_ever(self) -> None:
+        app = App(process("web", watch=WATCH)).start()
+        app.changed("web", more=True)
+        app.changed("web", path="b.py", now=1.0)
+        assert fleet.deadline(app.fleet) == 1.0 + DEBOUNCE
+
+    def test_where_it_never_comes_the_change_is_due_all_the_same(self) -> None:
+        app = App(process("web", watch=WATCH)).start()
+        for second in range(int(MORE_WITHIN)):
+            app.changed("web", now=float(second), more=True)
+        assert fleet.deadline(app.fleet) == MORE_WITHIN
+
+    def test_a_report_of_no_files_is_no_change(self) -> None:
+        app = App(process("web", watch=WATCH)).start()
+        app.tell(FilesChanged({"web": ()}, more=True))
+        assert fleet.deadline(app.fleet) is None
+
+    def test_a_calm_is_not_put_off_by_a_report_of_no_files(self) -> None:
+        calm, pace = add(None, Pace(times=(0.0,) * MOST_RESTARTS), ("x.log",), DEBOUNCE, 1.0)
+        assert add(calm, pace, (), DEBOUNCE, 2.0) == (calm, pace)
 
 
 class TestNaming:

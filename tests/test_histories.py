@@ -148,7 +148,7 @@ class History:
         names = random.choice((self.watched, random.choices(self.watched, k=1), ("ghost", *self.watched)))
         paths = random.choice((("app.py",), ("app.py",), ("app.py", "b.py", "c.py")))
         outdated = frozenset(names if random.random() < 0.3 else ())
-        self.tell(FilesChanged(dict.fromkeys(names, paths), outdated))
+        self.tell(FilesChanged(dict.fromkeys(names, paths), outdated, more=random.random() < 0.1))
 
     def tick(self) -> None:
         """A tick in time, or at any time."""

@@ -48,9 +48,12 @@ class Watching:
         draft.replace(target)
 
     async def next(self) -> set[str]:
-        """The paths that come next, whatever process they are for."""
-        changes = (await self.posted.get()).changes
-        return {path for paths in changes.values() for path in paths}
+        """The paths that come next, for any process."""
+        while True:
+            changes = (await self.posted.get()).changes
+            # A report may only say that there is no more.
+            if any(changes.values()):
+                return {path for paths in changes.values() for path in paths}
 
     async def until(self, *wanted: str) -> set[str]:
         """Everything that comes until all of these have come."""
@@ -410,6 +413,23 @@ def test_branch_switch(tmp_path: Path) -> None:
     run(tmp_path, scenario, "app")
 
 
+def test_of_many_files_only_the_last_report_does_not_promise_more(tmp_path: Path) -> None:
+    names = {f"app/{directory}/{number}.py" for directory in range(10) for number in range(20)}
+
+    async def scenario(watching: Watching) -> None:
+        for name in sorted(names):
+            watching.write(name)
+        seen: set[str] = set()
+        while not seen >= names:
+            event = await watching.posted.get()
+            seen.update(*event.changes.values())
+        while event.more:
+            event = await watching.posted.get()
+        assert "web" in event.changes
+
+    run(tmp_path, scenario, "app")
+
+
 def test_each_process_is_told_once(tmp_path: Path) -> None:
     posted: list[FilesChanged] = []
     watches = {
@@ -447,6 +467,7 @@ def test_each_process_is_told_once(tmp_path: Path) -> None:
     assert all(
         event.changes in ({"web.1": ("app/x.py",), "web.2": ("app/x.py",)}, {"polled": ("lib/x.py",)})
         for event in posted
+        if any(event.changes.values())
     )
 
 

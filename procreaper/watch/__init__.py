@@ -9,7 +9,8 @@ It looks at everything
     at first              in order to know the files and the directories
     when directories      appear, vanish or are replaced, or an ignore file changes; then the watcher is made anew, and
                           once more afterwards, for what a directory was filled with before it was watched
-    after a flood         because watchfiles can lose what comes while it hands over what came before
+    after a flood         because watchfiles can lose what comes while it hands over what came before; until then each
+                          report says that there is more, so that a branch switch is one change
     at every interval     where nothing is reported (polling)
 
 On Linux each directory of interest is watched by itself. To watch a tree would cost a kernel watch for every directory
@@ -44,6 +45,8 @@ GROUP = 50
 # So many hints at once are a flood; everything is looked at when it has been quiet for `CALM` ms.
 FLOOD = 32
 CALM = 250
+# The longer a flood lasts, the longer it may pause: this many ms for each second of it.
+CALM_SHARE = 50
 # Seconds between two looks while polling; more where one takes long, so that they take a twentieth of the time at most.
 POLL_INTERVAL = 0.3
 POLL_SHARE = 20
@@ -117,6 +120,8 @@ class _Watcher:
         # The directories that are watched, None where that has to be arranged anew.
         self._armed: set[str] | None = None
         self._refused = 0
+        # The processes that were promised more.
+        self._promised: set[str] = set()
 
     def start(self) -> asyncio.Future[None]:
         """Begin; the future is done when the thread has nothing more to do."""
@@ -154,18 +159,25 @@ class _Watcher:
     def _watch(self) -> None:
         while not self._stop.is_set():
             began = time.monotonic()
-            self._report(self._tree.look())
+            paths = self._tree.look()
+            arms = not self._polling and self._armed != self._tree.real.keys()
+            self._report(paths, more=arms)
             if self._polling:
                 self._stop.wait(max(POLL_INTERVAL, POLL_SHARE * (time.monotonic() - began)))
-            elif self._armed != self._tree.real.keys():
+            elif arms:
                 self._arm()
             else:
                 self._follow()
 
-    def _report(self, paths: Collection[str]) -> None:
+    def _report(self, paths: Collection[str], *, more: bool) -> None:
         changes = self._matcher.affected(paths)
+        if more:
+            self._promised.update(changes)
+        else:
+            changes = {**dict.fromkeys(self._promised, ()), **changes}
+            self._promised.clear()
         if changes and not self._stop.is_set():
-            self._call(lambda: self._post(FilesChanged(changes)))
+            self._call(lambda: self._post(FilesChanged(changes, more=more)))
 
     def _arm(self) -> None:
         """Watch the directories that are of interest now."""
@@ -201,10 +213,10 @@ class _Watcher:
         """Look where the hints say, until it has to be looked at everything."""
         if self._notify is None:
             raise RuntimeError("nothing is watched")
-        flood = False
+        flood, began, calm = False, time.monotonic(), 0
         while True:
             try:
-                hints = self._notify.watch(GROUP, STEP, CALM if flood else 0, self._stop)
+                hints = self._notify.watch(GROUP, STEP, calm, self._stop)
             except RuntimeError:
                 # A name that is not UTF-8; what else was reported is lost, and watchfiles never forgets the error.
                 self._armed = None
@@ -213,12 +225,14 @@ class _Watcher:
             if isinstance(hints, str):
                 return
             found = self._tree.look_at(hints)
-            self._report(found.changed)
+            if flood or len(found.changed) >= FLOOD:
+                began = began if flood else time.monotonic()
+                flood, calm = True, max(CALM, int(CALM_SHARE * (time.monotonic() - began)))
+            self._report(found.changed, more=flood or found.replaced or found.unclear)
             if found.replaced:
                 self._armed = None
             if found.replaced or found.unclear:
                 return
-            flood = flood or len(found.changed) >= FLOOD
 
 
 def _needs_polling(root: str) -> bool:
