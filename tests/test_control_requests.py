@@ -31,6 +31,8 @@ STAY = "exec sleep 600"
 class Connection:
     """Takes what a handler gives to a client."""
 
+    pid = 4711
+
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self.before: list[dict[str, Any]] = []

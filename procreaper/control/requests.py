@@ -84,10 +84,11 @@ class Requests:
             case protocol.Up(names=names):
                 return await self._up(names)
             case protocol.Stop(names=names):
-                return await self._stop(names)
+                return await self._stop(names, connection)
             case protocol.Restart(names=names):
-                return await self._restart(names)
+                return await self._restart(names, connection)
             case protocol.Quit():
+                self._tell_who("the end of the app", "quit", connection)
                 self._owner.post(events.Shutdown(0, by="`procreaper quit`"))
                 return None
             case protocol.Scale(counts=counts):
@@ -126,17 +127,24 @@ class Requests:
         warnings = await self._replanning.find_outdated(wanted)
         return protocol.Asked({name: new.get(name, run) for name, run in asked.runs.items()}, already, warnings)
 
-    async def _stop(self, names: Iterable[str]) -> protocol.Asked:
+    async def _stop(self, names: Iterable[str], connection: Connection) -> protocol.Asked:
         named = self._asked(names)
+        self._tell_who(f"the end of {_enumerate(named)}", "stop", connection)
         already = tuple(name for name in named if self._owner.status_of(name).state in ENDED)
         return await self._post(events.Stop(named), named, already)
 
-    async def _restart(self, names: Iterable[str]) -> protocol.Asked:
+    async def _restart(self, names: Iterable[str], connection: Connection) -> protocol.Asked:
         named = self._asked(names)
+        self._tell_who(f"a restart of {_enumerate(named)}", "restart", connection)
         asked = await self._post(events.Restart(named), named, ())
         # After the restart: it must not wait for a slow disk.
         warnings = await self._replanning.find_outdated(named)
         return protocol.Asked(asked.runs, asked.already, warnings)
+
+    def _tell_who(self, what: str, command: str, connection: Connection) -> None:
+        """Say who asks for an end, which would otherwise come without a cause."""
+        pid = "" if connection.pid is None else f" (pid {connection.pid})"
+        self._owner.say(f"`procreaper {command}`{pid} asks for {what}")
 
     def _asked(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those whom a request is about that changes something."""
@@ -277,3 +285,8 @@ def _lines_of(output: events.Output) -> Iterator[Line]:
 
 def _encode(notice: protocol.Notice) -> bytes:
     return msgspec.json.encode(notice) + b"\n"
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return enumerate_words(names, "and") if more <= 0 else f"{', '.join(names[:MOST_NAMED])} and {more} more"

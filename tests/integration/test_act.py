@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 
 from .driver import DOUBTFUL, PROGRAM, Project
 from .running import STAYS, app, processes
@@ -19,12 +20,16 @@ while True:
     signal.pause()
 """
 
+ON_LINUX = sys.platform == "linux"
+
 
 def test_a_stopped_process_stays_so_and_its_dependants_run_on(project: Project) -> None:
     program = app(project, '[process.web]\ndepends_on = ["db"]\n')
     program.wait_for("ready", count=2)
     result = project.run("stop", "db")
     assert (result.code, result.out, result.err) == (0, "db.1 stopped\n", "")
+    program.wait_for(r"`procreaper stop` \(pid \d+\) asks for the end of `db\.1`" if ON_LINUX else "asks for the end")
+    assert program.out.index("asks for the end of `db.1`") < program.out.index("sending SIGTERM to db.1")
     assert {name: process["state"] for name, process in processes(project).items()} == {
         "db.1": "stopped",
         "web.1": "running",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Protocol
@@ -25,6 +26,8 @@ from procreaper.errors import ProcreaperError
 READ_SIZE = 1 << 16
 # Small notices are sent together, up to so many bytes.
 SENT_TOGETHER = 1 << 15
+# Linux's struct ucred: pid, uid and gid.
+CREDENTIALS = struct.Struct("3i")
 
 
 class Host(Protocol):
@@ -85,6 +88,18 @@ class Connection:
         self._regard()
 
     # For the handlers.
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the client, where the system tells it."""
+        if not hasattr(socket, "SO_PEERCRED"):
+            return None
+        try:
+            credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        except OSError:
+            return None
+        pid, _, _ = CREDENTIALS.unpack(credentials)
+        return int(pid) or None
 
     def follow(
         self,
