@@ -13,7 +13,9 @@ import pytest
 from procreaper.child.births import boot
 from procreaper.cli import ended
 from procreaper.cli.ended import AppRecord, Ended, find_last, forget
+from procreaper.cli.logs import last_lines
 from procreaper.events import Notice, Output
+from procreaper.formats import Style
 from procreaper.telling import AppEnd
 
 CULPRIT = AppEnd("web.1", "web.1 has ended (exit code 3), and that ended the app")
@@ -141,6 +143,18 @@ def test_what_is_outdated_of_other_roots_goes(environment: dict[str, str], root:
     os.utime(file_of(environment), (0, 0))
     forget("/another", environment)
     assert find_last(root, environment) is None
+
+
+def test_what_a_process_drew_on_its_terminal_does_not_clear_this_one(environment: dict[str, str], root: str) -> None:
+    record = AppRecord(root, environment, lambda _: [Output(0.0, "web.1", b"\x1b[2J\x1b[1;1Hno database\n")])
+    record.begin()
+    record.end(3, CULPRIT, "")
+    last = find_last(root, environment)
+    assert last is not None
+    lines = last_lines(last, "web.1", Style(colour=False))
+    assert lines.endswith("no database")
+    assert "\x1b[2J" not in lines
+    assert last_lines(last, "worker.1", Style(colour=False)) == ""
 
 
 def test_where_there_is_no_directory_nothing_has_ended(environment: dict[str, str], root: str) -> None:

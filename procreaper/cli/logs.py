@@ -300,10 +300,10 @@ def _notices_of(ended: Ended, what: Wanted) -> Sequence[Notice]:
 
 
 class _Name(NamedTuple):
-    """As much of a process as a format must know."""
+    """As much of a process as a format must know. It may have had a terminal, so that its output needs taming."""
 
     name: str
-    pty: bool = False
+    pty: bool = True
 
 
 def _named(notices: Iterable[Notice]) -> list[_Name]:
