@@ -12,6 +12,7 @@ from procreaper.errors import Level, Problem
 from procreaper.names import MOST_UNKNOWN
 from procreaper.plan import HIGHEST_PORT, MOST_PROCESSES, Process
 from procreaper.planning import Choices, outdated
+from procreaper.ports import AUTO
 from procreaper.procfile import Environment
 from procreaper.suggest import did_you_mean, list_words
 
@@ -107,6 +108,7 @@ def choose(
         counts=counts,
         names=options.names,
         port=_port(options, added, own, problems),
+        auto_ports=None if options.port is None else options.port == AUTO,
         timeout=_timeout(options, problems),
         quiet=_names(options.quiet),
         restart=_names(options.restart),
@@ -269,11 +271,14 @@ def _too_many(item: str) -> tuple[str, str]:
 
 
 def _port(options: Options, added: Mapping[str, str], own: Mapping[str, str], problems: list[Problem]) -> int:
-    if options.port is None and "PORT" in added:
+    if options.port in (None, AUTO) and "PORT" in added:
         # It was looked at when the file was read.
         return int(added["PORT"]) if _is_port(added["PORT"]) else DEFAULT_PORT
     source = Source.of(options, "-p", "port")
-    for place, text in ((source.name, options.port), ("PORT in the environment", own.get("PORT"))):
+    for place, text in (
+        (source.name, None if options.port == AUTO else options.port),
+        ("PORT in the environment", own.get("PORT")),
+    ):
         if text is not None:
             if _is_port(text):
                 return int(text)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from procreaper.plan import Condition, Dependency, Plan, Process
+from procreaper.ports import PREFIX
 
 # What the child itself has: it was given that when it was spawned.
 OF_THE_CHILD = ("command", "env", "cwd", "pty", "detached")
@@ -59,7 +60,7 @@ def needs_restart(old: Process, new: Process) -> bool:
     So it is too where another line of output is to tell that it is ready: it may have been written long ago. And one
     that is detached has its log file open itself.
     """
-    if any(getattr(old, field) != getattr(new, field) for field in OF_THE_CHILD):
+    if any(_has_other(field, old, new) for field in OF_THE_CHILD):
         return True
     if new.detached and _log_path(old) != _log_path(new):
         return True
@@ -67,12 +68,24 @@ def needs_restart(old: Process, new: Process) -> bool:
     return waits_for is not None and (old.health is None or old.health.log != waits_for)
 
 
+def _has_other(field: str, old: Process, new: Process) -> bool:
+    """Whether a field differs. A process learns the ports of others at its next run, and needs none for that."""
+    if field == "env" and old.env is not None and new.env is not None:
+        return bool(_differing(old.env, new.env))
+    return bool(getattr(old, field) != getattr(new, field))
+
+
+def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    names = {name for name in (*old, *new) if old.get(name) != new.get(name) and not name.startswith(PREFIX)}
+    return sorted(names)
+
+
 def _log_path(process: Process) -> str | None:
     return None if process.log is None else process.log.path
 
 
 def _words(old: Process, new: Process, moved: Collection[str]) -> tuple[str, ...]:
-    fields = [field for field in Process._fields if getattr(old, field) != getattr(new, field)]
+    fields = [field for field in Process._fields if _has_other(field, old, new)]
     if "depends_on" in fields and _follows(old, new, moved):
         fields.remove("depends_on")
     return tuple(_variables(old, new) if field == "env" else WORDS.get(field, field) for field in fields)
@@ -94,5 +107,4 @@ def _staying(process: Process, moved: Collection[str]) -> list[Dependency]:
 def _variables(old: Process, new: Process) -> str:
     if old.env is None or new.env is None:
         return "env"
-    names = {name for name in (*old.env, *new.env) if old.env.get(name) != new.env.get(name)}
-    return f"env: {', '.join(sorted(names))}"
+    return f"env: {', '.join(_differing(old.env, new.env))}"

@@ -18,6 +18,7 @@ from procreaper.durations import parse_duration
 from procreaper.errors import Problem, ProcreaperError
 from procreaper.layers import Layers
 from procreaper.places import Keys
+from procreaper.ports import PREFIX
 from procreaper.procfile import OURS
 from procreaper.settings import Settings
 from procreaper.spelling import quote, spell
@@ -134,7 +135,7 @@ class Realised:
     def _add_variables(self) -> None:
         for name, value in self._layers.env.items():
             keys = self._layers.keys("env", name)
-            if name in OURS:
+            if name in OURS or name.startswith(PREFIX):
                 message = f"`{spell(keys)}` cannot be set: procreaper gives each process its own"
                 self._complain(keys, message, _instead_of_port(value, keys) if name == "PORT" else "remove it")
             elif not name or "=" in name:

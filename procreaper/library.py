@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from procreaper import plan
 from procreaper.errors import NotReadyError, UnknownProcessError, UsageError
 from procreaper.events import Event, Notice, Output, Restart, Shutdown, Start, Stop, Transition, with_reason
+from procreaper.lookup import is_taken
 from procreaper.output.counts import Counts
 from procreaper.output.hub import Hub
 from procreaper.output.log import Log
 from procreaper.output.subscription import Subscription
 from procreaper.plan import Plan, When
+from procreaper.ports import AutoPorts
 from procreaper.process import resolve
 from procreaper.reaper import Owner
 from procreaper.suggest import enumerate_words
@@ -94,7 +96,8 @@ class Reaper:
             port=None if port is None else str(port),
             names=tuple(names),
         )
-        configured = configure(options, os.environ).plan
+        ports = AutoPorts(os.path.realpath(directory), lambda port: not is_taken(port))
+        configured = configure(options, os.environ, find_port=ports.find).plan
         reaper = cls((process._replace(stop_all=When.NEVER) for process in configured.processes), on_output=on_output)
         reaper._names = configured.names
         reaper._root = directory

@@ -15,6 +15,7 @@ from procreaper.backtracking import nested_quantifier
 from procreaper.errors import Level, Problem
 from procreaper.plan import Process
 from procreaper.planning import ProcessType
+from procreaper.ports import variable_of
 from procreaper.shell import variables_of
 from procreaper.shell_lint import (
     Command,
@@ -103,6 +104,7 @@ class Linter:
                 self._lint_log(kind, process)
                 self._lint_health(kind, process)
         self._lint_commands(places)
+        self._lint_port_variables(types)
         # Several types may have a command from `[defaults]`.
         self.problems = list(dict.fromkeys(self.problems))
 
@@ -202,6 +204,14 @@ class Linter:
         if kind.name == RELEASE and not process.oneshot and (kind.supervision is None or kind.supervision.autostart):
             message = f"`{RELEASE}` is Heroku's release phase, but here it starts with the others and ends the app"
             self.warn(kind, message, f"`procreaper start -x {RELEASE}` leaves it out; {ONESHOT}")
+
+    def _lint_port_variables(self, types: Iterable[ProcessType]) -> None:
+        first: dict[str, str] = {}
+        for kind in types:
+            variable = variable_of(kind.name)
+            if first.setdefault(variable, kind.name) != kind.name:
+                message = f"`{variable}` is the port of `{first[variable]}`, so no variable has that of `{kind.name}`"
+                self.warn(kind, message, "rename one of them")
 
     def _lint_log(self, kind: ProcessType, process: Process) -> None:
         reason = None if process.log is None else self._look.refuses(process.log.path)

@@ -130,14 +130,14 @@ def _how_to_write(value: object, members: tuple[Alternative, ...], words: list[s
     types = {get_origin(member.type) or member.type for member in members}
     if "never" in words and isinstance(value, bool):
         return f"write {quote('always' if value else 'never')}"
-    if words and isinstance(value, str):
-        synonyms = {word: meant for member in members for word, meant in member.synonyms.items()}
-        meant = synonyms.get(value.lower())
-        return f"did you mean `{meant}`?" if meant else did_you_mean(value, words, otherwise=False)
     if isinstance(value, str) and (
         (bool in types and value in ("true", "false")) or (int in types and re.fullmatch("[0-9]{1,9}", value))
     ):
         return f"write it without the quotes: `{f'{key} = ' if key else ''}{value}`"
+    if words and isinstance(value, str):
+        synonyms = {word: meant for member in members for word, meant in member.synonyms.items()}
+        meant = synonyms.get(value.lower())
+        return f"did you mean `{meant}`?" if meant else did_you_mean(value, words, otherwise=False)
     if (hint := next((member.hint for member in members if member.hint), None)) is not None:
         return hint
     if isinstance(value, str) and list in types and key:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from procreaper.errors import Problem
 from procreaper.names import MOST_UNKNOWN, Member, Names, check_groups
 from procreaper.plan import Dependency, Plan, Process, Watch, When, reachable
+from procreaper.ports import AUTO, AutoPorts, FindPort, variable_of
 from procreaper.procfile import OURS, Entry, Instance, expand
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ProcessType(NamedTuple):
 class Choices(NamedTuple):
     """What the command line asks for. `counts` has every type; `timeout` and `pty` None leave it to the settings.
 
+    `auto_ports`: `-p` asks for `auto` (True) or for a number (False); None where it is not given.
     `scaled` are the types of which somebody has asked for so many since: all of those start. `joined` are names that
     somebody has asked for since, in that order; one that there is no more is passed over. `running`: the app runs with
     these choices already, so they cannot be corrected any more, and a name that the files have lost is no error.
@@ -67,6 +69,7 @@ class Choices(NamedTuple):
     counts: Mapping[str, int]
     names: tuple[str, ...] = ()
     port: int = 5000
+    auto_ports: bool | None = None
     timeout: float | None = None
     quiet: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
@@ -85,7 +88,8 @@ class Surroundings(NamedTuple):
     """What the project is in: the environment that we were given, and what the `.env` files add to it.
 
     `cwd` is where processes run unless they say, None for where we are; `root` what their own `cwd` is relative to.
-    `directory` is that root, absolute. `procfile` is only quoted. `terminal`: our standard output is one.
+    `directory` is that root, absolute. `procfile` is only quoted. `terminal`: our standard output is one. `find_port`
+    finds the ports for `auto`.
     """
 
     environment: Mapping[str, str]
@@ -95,6 +99,7 @@ class Surroundings(NamedTuple):
     root: str = "."
     directory: str = "/"
     terminal: bool = False
+    find_port: FindPort = AutoPorts("/").find
 
 
 def outdated(problems: Iterable[Problem]) -> list[Problem]:
@@ -133,6 +138,7 @@ class _Planner:
         self._settings = settings
         self._load_check = load_check
         self._names = Names(choices.counts, {} if settings is None else settings.document.groups)
+        self._neighbours: dict[str, str] = {}
         self.problems: list[Problem] = []
 
     def plan(self) -> Plan:
@@ -258,15 +264,43 @@ class _Planner:
             quiet=(),
             port=self._choices.port,
         )
-        return [self._process(by_name[instance.type], self._with_port(instance)) for instance in instances]
+        ports = self._ports(kinds, instances)
+        self._neighbours = self._port_variables(kinds, ports)
+        return [
+            self._process(
+                by_name[instance.type],
+                instance._replace(env={**instance.env, "PORT": str(ports[instance.name]), **self._neighbours}),
+            )
+            for instance in instances
+        ]
 
-    def _with_port(self, instance: Instance) -> Instance:
-        """The instance with the port that its settings ask for, if any; all others keep those of honcho."""
-        supervision = self._types[instance.type].supervision
-        if supervision is None or supervision.port is None:
-            return instance
-        number = int(instance.name.rpartition(".")[2])
-        return instance._replace(env={**instance.env, "PORT": str(supervision.port + number - 1)})
+    def _ports(self, kinds: Sequence[ProcessType], instances: Iterable[Instance]) -> dict[str, int]:
+        """The port of each instance, and of the first instance of each type, also where there is none of it.
+
+        A type with a port of its own keeps its hundred, so that all others have the same ports as without it.
+        """
+        asked = {kind.name: self._asked_port(kind) for kind in kinds}
+        ports = {f"{kind.name}.1": self._choices.port + 100 * number for number, kind in enumerate(kinds)}
+        ports.update({instance.name: int(instance.env["PORT"]) for instance in instances})
+        for name in ports:
+            kind, _, number = name.rpartition(".")
+            if isinstance(port := asked[kind], int):
+                ports[name] = port + int(number) - 1
+        derived = [name for name in ports if asked[name.rpartition(".")[0]] == AUTO]
+        others = {port for name, port in ports.items() if name not in derived}
+        return {**ports, **{name: self._surroundings.find_port(name, others) for name in derived}}
+
+    def _asked_port(self, kind: ProcessType) -> int | str | None:
+        """What the process itself says, else `-p`, else `[defaults]`; None for the port that honcho gives it."""
+        if kind.supervision is not None and kind.supervision.port is not None:
+            return kind.supervision.port
+        defaults_to_auto = kind.supervision is not None and kind.supervision.defaults_to_auto_port
+        auto = defaults_to_auto if self._choices.auto_ports is None else self._choices.auto_ports
+        return AUTO if auto else None
+
+    def _port_variables(self, kinds: Sequence[ProcessType], ports: Mapping[str, int]) -> dict[str, str]:
+        """The variables that tell every process the ports of all; of two types with one variable the first has it."""
+        return {variable_of(kind.name): str(ports[f"{kind.name}.1"]) for kind in reversed(kinds)}
 
     def _process(self, kind: ProcessType, instance: Instance) -> Process:
         surroundings, supervision = self._surroundings, kind.supervision
@@ -278,7 +312,7 @@ class _Planner:
             from procreaper.instances import Realised
 
             environment.update(kind.file_environment or {})
-            environment.update({name: instance.env[name] for name in OURS})
+            environment.update({name: instance.env[name] for name in (*OURS, *self._neighbours)})
             self._add_pagers(kind, environment)
             realised = Realised(
                 supervision.layers,
@@ -298,7 +332,7 @@ class _Planner:
                 cwd=surroundings.cwd if cwd is None else self._under_root(cwd),
                 health=health,
                 log=log,
-                port=None if supervision.port is None else int(instance.env["PORT"]),
+                port=int(instance.env["PORT"]) if isinstance(supervision.port, int) else None,
             )
         return self._with_flags(self._with_watch(kind, process))._replace(pty=self._has_terminal(kind))
 

@@ -327,11 +327,12 @@ class ProcessSettings(Struct, forbid_unknown_fields=True):
         ),
     ] = UNSET
     port: Annotated[
-        Annotated[int, Meta(ge=1, le=HIGHEST_PORT)] | UnsetType,
+        Annotated[int, Meta(ge=1, le=HIGHEST_PORT)] | Literal["auto"] | UnsetType,
         Meta(
-            description="The `PORT` of its first instance; each further instance has one more. It beats `-p`. By "
-            "default 5000 for the first type, 100 more for each further type. Not in `[defaults]`.",
-            examples=[3000],
+            description="The `PORT` of its first instance; each further instance has one more. By default 5000 for the "
+            "first type, 100 more for each further type. `auto` is a free port from 20000 to 29999, the same at each "
+            "start while it is free. It beats `-p`; in `[defaults]` only `auto` is possible, and `-p` beats it.",
+            examples=[3000, "auto"],
             extra={"also": ("ports",)},
         ),
     ] = UNSET

@@ -18,6 +18,7 @@ from procreaper.errors import Problem
 from procreaper.layers import CHECKS, Layers
 from procreaper.places import Keys
 from procreaper.plan import Backoff, Condition, Ending, Hooks, LogFile, Process, Watch, When
+from procreaper.ports import AUTO
 from procreaper.schema import DependencySettings, ProcessSettings
 from procreaper.settings import Settings
 from procreaper.sizes import parse_size
@@ -40,7 +41,7 @@ class Supervision(NamedTuple):
     """What the settings say of a process type; `template` has what all its instances share.
 
     `has_health` is None where the health settings are broken, so that nobody knows; `pty` is None for `auto`. `port` is
-    that of the first instance, None for the one that honcho gives it.
+    that of the first instance, or `auto`; None where the process says nothing.
     """
 
     layers: Layers
@@ -51,7 +52,8 @@ class Supervision(NamedTuple):
     has_health: bool | None
     says_stop_all: bool
     pty: bool | None
-    port: int | None = None
+    port: int | str | None = None
+    defaults_to_auto_port: bool = False
 
 
 def supervise(
@@ -111,6 +113,7 @@ class _Reader:
             has_health=self._has_health(oneshot=oneshot),
             says_stop_all=layers.get("stop_all") is not UNSET,
             port=self._port(),
+            defaults_to_auto_port=layers.defaults.port == AUTO,
             pty=None if layers.get("pty") in (UNSET, "auto") else layers.get("pty"),
         )
 
@@ -130,13 +133,12 @@ class _Reader:
             )
         return command if isinstance(command, str) else tuple(command)
 
-    def _port(self) -> int | None:
+    def _port(self) -> int | str | None:
         if isinstance(self._layers.defaults.port, int):
             keys: Keys = ("defaults", "port")
             message = f"`{spell(keys)}` cannot be a number, because all process types would have the same port"
-            self._complain(keys, message, "write it under `[process.NAME]`, or choose the first port of all with `-p`")
-        port = self._layers.own.port
-        return port if isinstance(port, int) else None
+            self._complain(keys, message, 'write it under `[process.NAME]`, or write `port = "auto"`')
+        return self._layers.own.port or None
 
     def _restart(self, *, oneshot: bool) -> tuple[When, int | None]:
         layers = self._layers

@@ -71,6 +71,7 @@ LAYERS = {
     "procreaper.planning": "rule",
     "procreaper.needs": "rule",
     "procreaper.choices": "rule",
+    "procreaper.ports": "rule",
     "procreaper.shell": "rule",
     "procreaper.backtracking": "rule",
     "procreaper.shell_lint": "rule",

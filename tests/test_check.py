@@ -83,6 +83,27 @@ def test_what_may_well_work_is_no_warning(command: str | tuple[str, ...]) -> Non
     assert lint(command) == []
 
 
+def test_types_that_share_the_variable_of_their_port_are_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("Procfile").write_text("a-b: sleep 1\na_b: sleep 2\n")
+    assert execute(["check"]) == 0
+    told = capsys.readouterr().err
+    assert "Procfile:2: warning: `PROCREAPER_PORT_A_B` is the port of `a-b`, so no variable has that of `a_b`\n" in told
+
+
+def test_a_release_phase_that_would_end_the_app_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("Procfile").write_text("web: sleep 1\nrelease: sleep 2\n")
+    assert execute(["check"]) == 0
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "Procfile:2: warning: `release` is Heroku's release phase, but here it starts with the others"
+    )
+    assert "`procreaper start -x release`" in told
+    assert "`oneshot = true`" in told
+    for setting in ("oneshot = true", "autostart = false", "concurrency = 0"):
+        Path(".reaper.toml").write_text(f"[process.release]\n{setting}\n")
+        assert execute(["check", "--strict"]) == 0
+
+
 def test_a_program_is_found_along_a_path() -> None:
     Path("bin").mkdir()
     Path("bin/mine").write_text("#!/bin/sh\n")

@@ -311,7 +311,14 @@ def test_the_timeout_is_in_seconds(value: str | None, seconds: float) -> None:
 def test_a_child_gets_our_environment_then_the_files_then_its_own_names() -> None:
     Path(".env").write_text("A=file\nPS=evil\nHONCHO_PROCESS_NAME=evil\n")
     [process] = configured({"A": "ours", "B": "ours", "PS": "ours"}, names=("web",)).plan.processes
-    assert process.env == {"A": "file", "B": "ours", "PORT": "5000", "PS": "web.1", "HONCHO_PROCESS_NAME": "web.1"}
+    assert process.env == {
+        "A": "file",
+        "B": "ours",
+        "PORT": "5000",
+        "PS": "web.1",
+        "HONCHO_PROCESS_NAME": "web.1",
+        "PROCREAPER_PORT_WEB": "5000",
+    }
 
 
 # Planning again, while the app runs.

@@ -115,3 +115,9 @@ def test_another_line_of_output_that_tells_readiness_is_waited_for_in_a_new_run(
     old: Health | None, new: Health | None, *, restarts: bool
 ) -> None:
     assert needs_restart(WEB._replace(health=old), WEB._replace(health=new)) is restarts
+
+
+def test_the_port_of_another_type_is_no_reason_for_a_new_run() -> None:
+    other = WEB._replace(env={**(WEB.env or {}), "PROCREAPER_PORT_DB": "5100"})
+    assert compare(Plan((WEB,)), Plan((other,))).unchanged == ("web",)
+    assert compare(Plan((other,)), Plan((WEB,))).unchanged == ("web",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from procreaper.checks import ExecCheck, Health, HTTPCheck, LogCheck, TCPCheck
 from procreaper.config import Options, configure
 from procreaper.errors import ConfigError
 from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, Process, When, find_cycle
+from procreaper.ports import derive_port
+
+PORTS = {"PROCREAPER_PORT_WEB": "5000", "PROCREAPER_PORT_WORKER": "5100", "PROCREAPER_PORT_DB": "5200"}
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +53,7 @@ def test_without_settings_the_plan_is_honchos(settings: str | None) -> None:
     assert found.plan.processes[0] == Process(
         "web.1",
         "run web",
-        env={**OURS, "PORT": "5000", "PS": "web.1", "HONCHO_PROCESS_NAME": "web.1"},
+        env={**OURS, "PORT": "5000", "PS": "web.1", "HONCHO_PROCESS_NAME": "web.1", **PORTS},
         ending=Ending(timeout=3.0),
     )
     assert ports(settings, names=("worker", "web")) == {"worker.1": "5000", "web.1": "5100"}
@@ -391,6 +395,7 @@ def test_the_environment_is_built_up_in_the_order_of_the_reference() -> None:
         "PORT": "5000",
         "PS": "web.1",
         "HONCHO_PROCESS_NAME": "web.1",
+        **PORTS,
     }
 
 
@@ -774,3 +779,55 @@ def test_the_last_port_has_none_after_it() -> None:
     [warning] = configured("[process.web]\nport = 65535\nconcurrency = 2\n").warnings
     assert warning.message == "PORT of `web.2` is 65536, but ports end at 65535"
     assert warning.hint == "choose a lower `port`, or run fewer processes"
+
+
+@pytest.mark.parametrize(
+    ("settings", "port", "derived", "fixed"),
+    [
+        ("", "auto", {"web.1", "worker.1", "db.1"}, {}),
+        ("[process.web]\nport = 'auto'\n", None, {"web.1"}, {"worker.1": "5100", "db.1": "5200"}),
+        ("[process.web]\nport = 'auto'\n", "7000", {"web.1"}, {"worker.1": "7100", "db.1": "7200"}),
+        ("[defaults]\nport = 'auto'\n", None, {"web.1", "worker.1", "db.1"}, {}),
+        ("[defaults]\nport = 'auto'\n", "7000", set(), {"web.1": "7000", "worker.1": "7100", "db.1": "7200"}),
+        ("[defaults]\nport = 'auto'\n[process.db]\nport = 80\n", None, {"web.1", "worker.1"}, {"db.1": "80"}),
+        ("[process.db]\nport = 80\n", "auto", {"web.1", "worker.1"}, {"db.1": "80"}),
+    ],
+)
+def test_a_port_of_its_own_beats_p_which_beats_that_of_all(
+    settings: str, port: str | None, derived: set[str], fixed: dict[str, str]
+) -> None:
+    found = ports(settings, port=port)
+    root = os.path.realpath(".")
+    assert found == fixed | {name: str(derive_port(root, name)) for name in derived}
+
+
+def test_a_derived_port_is_no_port_of_another_process() -> None:
+    first = derive_port(os.path.realpath("."), "web.1")
+    settings = f"[process.web]\nport = 'auto'\n[process.db]\nport = {first}\nconcurrency = 2\n"
+    assert ports(settings) == {"web.1": str(first + 2), "worker.1": "5100", "db.1": str(first), "db.2": str(first + 1)}
+
+
+def test_every_process_learns_the_ports_of_all_types() -> None:
+    settings = "[process.db]\nport = 80\nautostart = false\n[process.worker]\nconcurrency = 0\n"
+    expected = {"PROCREAPER_PORT_WEB": "5000", "PROCREAPER_PORT_WORKER": "5100", "PROCREAPER_PORT_DB": "80"}
+    for process in plan(settings).values():
+        assert {name: value for name, value in (process.env or {}).items() if name.startswith("PROCREAPER")} == expected
+    Path(".reaper.toml").unlink()
+    [web] = plan(names=("web",)).values()
+    assert (web.env or {})["PROCREAPER_PORT_WEB"] == "5000"
+    assert "PROCREAPER_PORT_DB" not in (web.env or {})
+
+
+def test_nothing_overrides_the_port_of_a_type() -> None:
+    Path(".env").write_text("PROCREAPER_PORT_WEB=1\n")
+    Path("db.env").write_text("PROCREAPER_PORT_WEB=2\n")
+    settings = '[process.db]\nenv_file = "db.env"\nenv = { WEB = "$PROCREAPER_PORT_WEB" }\n'
+    assert [(process.env or {})["PROCREAPER_PORT_WEB"] for process in plan(settings).values()] == ["5000"] * 3
+    assert (plan(settings)["db.1"].env or {})["WEB"] == "5000"
+    problem = refusal("[process.db]\nenv = { PROCREAPER_PORT_WEB = 1 }\n")
+    assert "`process.db.env.PROCREAPER_PORT_WEB` cannot be set" in problem.message
+
+
+def test_of_two_types_with_the_same_variable_the_first_has_it() -> None:
+    Path("Procfile").write_text("a-b: x\na_b: y\n")
+    assert {(process.env or {})["PROCREAPER_PORT_A_B"] for process in plan().values()} == {"5000"}

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.cli.ports import find_taken
+from procreaper.cli.ports import FreePorts, find_taken
 from procreaper.lookup import is_taken
 from procreaper.plan import Plan, Process
+from procreaper.ports import AutoPorts, derive_port, variable_of
 
 
 def needs_ipv6() -> None:
@@ -76,3 +77,47 @@ def test_only_a_port_that_the_process_uses_is_looked_at(
         assert [(taken.process, taken.port, taken.by_this_app) for taken in found] == [(process, port, False)] * is_used
         assert list(find_taken(Plan((process,), ()), str(tmp_path))) == []
         assert list(find_taken(Plan((process._replace(detached=True),)), str(tmp_path))) == []
+
+
+# Ports for `auto`.
+
+
+def test_a_derived_port_depends_on_the_root_and_the_process_alone() -> None:
+    names = [f"{kind}.{number}" for kind in ("web", "api") for number in range(1, 20)]
+    ports = {(root, name): derive_port(root, name) for root in ("/a", "/b") for name in names}
+    assert all(20000 <= port < 30000 for port in ports.values())
+    assert len(set(ports.values())) > len(ports) * 0.9
+    # It must be the same in each release.
+    assert derive_port("/srv/shop", "web.1") == 29869
+
+
+def test_a_port_that_is_not_free_is_replaced_by_the_next_one_that_is() -> None:
+    first = derive_port("/a", "web.1")
+    free = AutoPorts("/a", lambda port: port != first + 2)
+    assert free.find("web.1", {first, first + 1}) == first + 3
+    # A process keeps its port, whatever is free later.
+    assert free.find("web.1", ()) == first + 3
+
+
+def test_no_two_processes_share_a_port() -> None:
+    ports = AutoPorts("/a", lambda port: port in (29999, 20000, 20001))
+    assert {ports.find(f"web.{number}", ()) for number in range(3)} == {29999, 20000, 20001}
+
+
+def test_where_no_port_is_free_the_derived_one_is_given() -> None:
+    assert AutoPorts("/a", lambda _: False).find("web.1", ()) == derive_port("/a", "web.1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable"),
+    [("web", "PROCREAPER_PORT_WEB"), ("my-api_2", "PROCREAPER_PORT_MY_API_2"), ("9", "PROCREAPER_PORT_9")],
+)
+def test_the_variable_of_a_type_is_one_for_every_shell(kind: str, variable: str) -> None:
+    assert variable_of(kind) == variable
+
+
+def test_a_port_on_which_a_program_listens_is_not_free() -> None:
+    with listen("127.0.0.1") as server:
+        port = server.getsockname()[1]
+        assert not FreePorts().is_free(port)
+    assert FreePorts().is_free(port)

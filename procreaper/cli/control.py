@@ -168,12 +168,19 @@ def find_all() -> tuple[list[Client], list[Silent]]:
     return apps, silent
 
 
-def _connect(root: str | None) -> tuple[list[Client], list[Silent], list[ProcreaperError]]:
+def find_others(limit: float) -> list[Client]:
+    """Connections to all apps of this user but the one that runs here, as far as they answer within `limit` seconds."""
+    apps, _, _ = _connect(None, limit)
+    return [app for app in apps if app.greeting.pid != os.getpid()]
+
+
+def _connect(root: str | None, limit: float | None = None) -> tuple[list[Client], list[Silent], list[ProcreaperError]]:
     from procreaper.control.client import GREETING_LIMIT
     from procreaper.control.directory import find
 
     paths, refused = find(os.environ, root)
-    limit = GREETING_LIMIT if len(paths) < 2 else LIMIT_OF_SEVERAL
+    if limit is None:
+        limit = GREETING_LIMIT if len(paths) < 2 else LIMIT_OF_SEVERAL
     attempts = [_Attempt(path, limit) for path in paths]
     if len(attempts) > 1:
         # Not at the top: one app at a time is the rule.

@@ -226,7 +226,7 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-a", "--app", metavar="APP", help="name of the app (default: that of the current directory)")
     parser.add_argument("-l", "--log", metavar="DIR", help="where the logs are to go (default: /var/log/APP)")
-    parser.add_argument("-p", "--port", metavar="N", help="port of the first process (default: 5000)")
+    parser.add_argument("-p", "--port", metavar="N", help="port of the first process (default: 5000), or `auto`")
     parser.add_argument(
         "-c",
         "--concurrency",
@@ -313,7 +313,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", default=[], help="what to start (default: all)")
 
     what = _group(parser, "what runs")
-    what.add_argument("-p", "--port", metavar="N", help="port of the first process (default: 5000)")
+    what.add_argument("-p", "--port", metavar="N", help="port of the first process (default: 5000), or `auto`")
     what.add_argument(
         "-c",
         "--concurrency",

@@ -9,14 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.errors import Problem, ProcreaperError
-from procreaper.lookup import is_taken
 from procreaper.plan import Plan, Process
+
+if TYPE_CHECKING:
+    from procreaper.control import protocol
 
 # To try a thousand of them would take too long.
 MOST_PORTS = 100
+# Seconds that another app may take to answer.
+PATIENCE = 1.0
 HINT = "end what uses it, or choose another base port with `-p`"
 OWN_HINT = "end what uses it, or choose another `port` in the settings"
 RUNS_ALREADY = "the app runs already: `procreaper ps` shows it, `procreaper quit` ends it"
@@ -50,6 +54,9 @@ class Taken(NamedTuple):
 
 def find_taken(plan: Plan, directory: str) -> Iterator[Taken]:
     """Find the ports in use among those of the processes that start. `directory` is the root, as it was given."""
+    # Not at the top, here and below: `socket` costs time where no port is looked at.
+    from procreaper.lookup import is_taken
+
     own: frozenset[int] | None = None
     starting = [process for process in plan.processes if plan.names is None or process.name in plan.names]
     for process in starting[:MOST_PORTS]:
@@ -87,15 +94,65 @@ def _checks(process: Process, port: int) -> bool:
     return isinstance(check, TCPCheck) and check.endpoint in (("127.0.0.1", port), ("localhost", port), ("::1", port))
 
 
-def _ports_of_apps(directory: str) -> frozenset[int]:
-    """The ports of the processes that run in the apps of a root."""
-    from procreaper.cli.control import Place, find_apps
+class FreePorts:
+    """Tells whether a port is free: no program listens on it, and no other running app gave it to a process.
+
+    It asks the other apps once; `forget` has it ask them again.
+    """
+
+    def __init__(self) -> None:
+        self._given: frozenset[int] | None = None
+
+    def is_free(self, port: int) -> bool:
+        """Whether this port is free."""
+        from procreaper.lookup import is_taken
+
+        if is_taken(port):
+            return False
+        if self._given is None:
+            self._given = _given_ports()
+        return port not in self._given
+
+    def forget(self) -> None:
+        """Other apps may have started or ended since."""
+        self._given = None
+
+
+def _given_ports() -> frozenset[int]:
+    """The ports of all processes of the other running apps; a process that has one may not listen yet."""
+    from procreaper.cli.control import find_others
     from procreaper.control.protocol import Look
 
     ports: set[int] = set()
+    with ExitStack() as stack:
+        for app in [stack.enter_context(app) for app in find_others(PATIENCE)]:
+            # A suspended app does not answer. Where it listens can be seen all the same.
+            with suppress(ProcreaperError, OSError):
+                ports.update(process.port for process in app.ask(Look(0), limit=PATIENCE).processes if process.port)
+    return frozenset(ports)
+
+
+def _ports_of_apps(directory: str) -> frozenset[int]:
+    """The ports of the processes that run in the apps of a root."""
+    return frozenset(process.port for process in _processes_of_apps(directory) if process.pid and process.port)
+
+
+def ports_of_running(directory: str) -> dict[str, int]:
+    """The ports of the first processes of all types of the running app of a root; of several apps, the last one's."""
+    return {
+        process.type: process.port
+        for process in _processes_of_apps(directory)
+        if process.port is not None and process.name == f"{process.type}.1"
+    }
+
+
+def _processes_of_apps(directory: str) -> list[protocol.Process]:
+    from procreaper.cli.control import Place, find_apps
+    from procreaper.control.protocol import Look
+
+    found: list[protocol.Process] = []
     # An app that does not answer, or ends just now, counts as another program.
     with suppress(ProcreaperError, OSError), ExitStack() as stack:
-        apps = [stack.enter_context(app) for app in find_apps(Place.of(directory, None))]
-        for app in apps:
-            ports.update(process.port for process in app.ask(Look(0)).processes if process.pid and process.port)
-    return frozenset(ports)
+        for app in [stack.enter_context(app) for app in find_apps(Place.of(directory, None))]:
+            found += app.ask(Look(0)).processes
+    return found

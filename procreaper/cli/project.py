@@ -7,9 +7,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from procreaper.config import Configuration, Options, Project, examine, find_changed, refuse_errors, replan
+from procreaper.cli.ports import FreePorts
+from procreaper.config import (
+    Configuration,
+    Options,
+    Project,
+    examine,
+    find_changed,
+    real_root,
+    refuse_errors,
+    replan,
+)
 from procreaper.errors import ConfigError, Problem
 from procreaper.names import Names
+from procreaper.ports import AutoPorts
 
 if TYPE_CHECKING:
     from procreaper.checks import HealthCheck
@@ -32,6 +43,9 @@ class Source:
         self._joined: dict[str, None] = {}
         # The same check for the same URL, or each plan would be a change to it.
         self._load_check = cache(load_check)
+        # What has been given to a process stays its port.
+        self._free = FreePorts()
+        self._ports = AutoPorts(real_root(options), self._free.is_free)
         # What is being planned.
         self._latest: object = None
         # The files as they were read for the processes that have restarted because they changed since.
@@ -144,6 +158,7 @@ class Source:
         from procreaper.selection import select
 
         latest = self._latest = object()
+        self._free.forget()
         configuration = replan(
             self._project,
             self._options,
@@ -152,6 +167,7 @@ class Source:
             terminal=self._terminal,
             scaled=planned,
             joined=tuple(joined),
+            find_port=self._ports.find,
         )
         select(names, configuration.plan.processes, configuration.groups)
         if self._renewed:
@@ -191,6 +207,7 @@ class Source:
                 terminal=self._terminal,
                 scaled={name: count for name, count in scaled.items() if name in known},
                 joined=tuple(joined),
+                find_port=self._ports.find,
             )
         except ConfigError:
             return {}
@@ -216,6 +233,7 @@ class Source:
                 yield problem if project.settings is not None else problem._replace(line=None)
 
     def _read(self, *, running: bool = False) -> tuple[Project, Configuration]:
+        self._free.forget()
         project, configuration = examine(
             self._options,
             self._environment,
@@ -224,6 +242,7 @@ class Source:
             scaled=self._scaled,
             joined=tuple(self._joined),
             running=running,
+            find_port=self._ports.find,
         )
         refuse_errors(configuration.warnings)
         return project, configuration
@@ -231,7 +250,7 @@ class Source:
 
 def examined(options: Options) -> tuple[Project, Configuration]:
     """The project and what `start` would do; every problem is among the warnings."""
-    return examine(options, os.environ, load_check)
+    return examine(options, os.environ, load_check, find_port=AutoPorts(real_root(options), FreePorts().is_free).find)
 
 
 def load_check(url: str) -> HealthCheck:

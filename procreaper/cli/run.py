@@ -16,12 +16,15 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from procreaper.cli.problems import report
+from procreaper.cli.project import examined
 from procreaper.cli.statuses import NOT_EXECUTABLE, NOT_FOUND, USAGE_ERROR
 from procreaper.config import Options, read_environment, read_project
 from procreaper.errors import ConfigError, ProcreaperError, reason_of
+from procreaper.ports import PREFIX, variable_of
 
 SHELL = "/bin/sh"
 # `NAME=value` before a command is a variable for it, as everywhere in a shell, and so under honcho.
@@ -41,7 +44,7 @@ def run(options: Options, argv: Sequence[str]) -> NoReturn:
         raise ProcreaperError("no command was given", hint="for example `procreaper run env`", exit_code=USAGE_ERROR)
     values, warnings = read_environment(options, os.environ)
     report(warnings)
-    environment = {**os.environ, **values, **assigned}
+    environment = {**os.environ, **values, **_ports(options), **assigned}
     program, command, directory = _find(argv, environment, options)
     if directory is not None:
         try:
@@ -85,6 +88,20 @@ def _process_command(name: str, options: Options) -> str | None:
         return None
     command = next((kind.command for kind in project.types if kind.name == name), None)
     return command if command is None or isinstance(command, str) else shlex.join(command)
+
+
+def _ports(options: Options) -> dict[str, str]:
+    """The variables that name the ports of all types: as in the running app of this root, else as a start sets them."""
+    from procreaper.cli.ports import ports_of_running
+
+    # What is wrong with the Procfile does not concern the command.
+    with suppress(ProcreaperError):
+        _, configuration = examined(options)
+        if processes := configuration.plan.processes:
+            planned = {name: value for name, value in (processes[0].env or {}).items() if name.startswith(PREFIX)}
+            running = ports_of_running(options.root or options.app_root or ".")
+            return {**planned, **{variable_of(kind): str(port) for kind, port in running.items()}}
+    return {}
 
 
 def _is_shell_builtin(name: str) -> bool:

@@ -23,12 +23,14 @@ from procreaper.config.files import (
 from procreaper.errors import Problem
 from procreaper.plan import Plan
 from procreaper.planning import Surroundings, make_plan
+from procreaper.ports import AutoPorts
 
 if TYPE_CHECKING:
     from procreaper.address import Address
     from procreaper.checks import HealthCheck
     from procreaper.errors import Level
     from procreaper.instances import LoadCheck
+    from procreaper.ports import FindPort
     from procreaper.settings import Settings
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "find_changed",
     "read_environment",
     "read_project",
+    "real_root",
     "refuse_errors",
     "replan",
 ]
@@ -87,13 +90,14 @@ def configure(
     load_check: LoadCheck | None = None,
     *,
     terminal: bool = False,
+    find_port: FindPort | None = None,
 ) -> Configuration:
     """Everything that `start` has to know. Raises ConfigError with every problem found, warnings included.
 
     `load_check` makes the health check for a URL whose scheme is that of an installed package. `terminal`: our standard
     output is one.
     """
-    _, configuration = examine(options, own_environment, load_check, terminal=terminal)
+    _, configuration = examine(options, own_environment, load_check, terminal=terminal, find_port=find_port)
     refuse_errors(configuration.warnings)
     return configuration
 
@@ -107,12 +111,14 @@ def examine(
     scaled: Mapping[str, int] = NOTHING_SCALED,
     joined: Sequence[str] = (),
     running: bool = False,
+    find_port: FindPort | None = None,
 ) -> tuple[Project, Configuration]:
     """The project, and what `start` would do. Every problem is among the `warnings`; with an error, do not use it.
 
     `scaled` says of some types how many there are to be, whatever the files and the options say; `joined` are names
     that are to be of the app too. Both may name what there is no more. `running`: the app has started with these
-    options, so a name in them that the files have lost is a warning only.
+    options, so a name in them that the files have lost is a warning only. `find_port` finds the ports for `auto`; by
+    default they are derived, whether they are free or not.
     """
     project = read_files(options, own_environment)
     if not project.is_usable:
@@ -120,7 +126,15 @@ def examine(
     known = {kind.name for kind in project.types}
     scaled = {name: count for name, count in scaled.items() if name in known}
     configuration = _plan(
-        project, options, own_environment, load_check, scaled, joined, terminal=terminal, running=running
+        project,
+        options,
+        own_environment,
+        load_check,
+        scaled,
+        joined,
+        terminal=terminal,
+        running=running,
+        find_port=find_port,
     )
     return project, configuration
 
@@ -134,6 +148,7 @@ def replan(
     terminal: bool = False,
     scaled: Mapping[str, int],
     joined: Sequence[str] = (),
+    find_port: FindPort | None = None,
 ) -> Configuration:
     """The same files as they were read, with so many processes of some types. Raises ConfigError with every problem.
 
@@ -142,7 +157,15 @@ def replan(
     """
     refuse_errors(check_counts(scaled, [kind.name for kind in project.types]))
     configuration = _plan(
-        project, options, own_environment, load_check, scaled, joined, terminal=terminal, running=True
+        project,
+        options,
+        own_environment,
+        load_check,
+        scaled,
+        joined,
+        terminal=terminal,
+        running=True,
+        find_port=find_port,
     )
     refuse_errors(configuration.warnings)
     return configuration
@@ -158,6 +181,7 @@ def _plan(
     *,
     terminal: bool,
     running: bool,
+    find_port: FindPort | None,
 ) -> Configuration:
     problems = list(project.problems)
     counts = {kind.name: kind.concurrency for kind in project.types}
@@ -175,6 +199,7 @@ def _plan(
         root=directory_of(options),
         directory=_absolute(directory_of(options)),
         terminal=terminal,
+        find_port=find_port or AutoPorts(real_root(options)).find,
     )
     plan, mistakes = make_plan(project.types, choices, surroundings, project.settings, load_check or _no_checks)
     problems += sorted(mistakes, key=lambda problem: problem.line or 0)
@@ -243,6 +268,15 @@ def _with_http(configuration: Configuration, http: Listen) -> Configuration:
 
 def _no_checks(url: str) -> HealthCheck:
     raise ValueError(f"`{url}` is not a URL that can be checked here")
+
+
+def real_root(options: Options) -> str:
+    """The application root, absolute and without symbolic links."""
+    try:
+        return os.path.realpath(directory_of(options))
+    except OSError:
+        # The current directory has been removed.
+        return directory_of(options)
 
 
 def _absolute(path: str) -> str:

@@ -16,6 +16,7 @@ from procreaper.errors import ProcreaperError
 from procreaper.export.exporter import App, Exported
 from procreaper.plan import Process
 from procreaper.planning import ProcessType
+from procreaper.ports import PREFIX
 from procreaper.procfile import OURS
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ def _export(process: Process, kind: ProcessType, project: Project, *, autostart:
         names += [*(kind.file_environment or {}), *variables, *OURS]
         unset = tuple(name for name, value in variables.items() if value is False)
         said = _said(kind.supervision.layers, project.settings)
+    # What the others listen on is told only to a command that asks, so that a file for honcho's formats stays honcho's.
+    text = process.command if isinstance(process.command, str) else " ".join(process.command)
+    names += [name for name in given if name.startswith(PREFIX) and name in text]
     environment = {name: given[name] for name in names if name in given}
     return Exported(process._replace(env=None), environment, unset, int(given[PORT]), autostart, said)
 

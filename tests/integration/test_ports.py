@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from .driver import DOUBTFUL, Project
-from .running import processes
+from .driver import DOUBTFUL, Program, Project
+from .running import STAYS, processes
 
 SERVER = """
 import os, socket
@@ -62,7 +63,7 @@ def test_who_starts_an_app_a_second_time_is_told_so(project: Project, holder: so
     project.write(".reaper.toml", HEALTH)
     program = project.begin("start", "-p", str(port))
     program.wait_for("web.1 is healthy")
-    result = project.run("start", "-D", "--wait", "-p", str(port), wrapper=DOUBTFUL)
+    result = project.run("start", "-D", "--new", "--wait", "-p", str(port), wrapper=DOUBTFUL)
     assert result.code == 1
     assert result.err.startswith(
         warning(port, "web.1") + "  hint: the app runs already: `procreaper ps` shows it, `procreaper quit` ends it\n"
@@ -141,3 +142,51 @@ def test_a_port_of_its_own_is_used_and_told_wherever_ports_are(project: Project,
     program.stop()
     assert project.run("export", "systemd", "out").code == 0
     assert f"Environment=PORT={port}\n" in next((project.path / "out").glob("*-web-1.service")).read_text()
+
+
+SHOW = "echo $PORT $PROCREAPER_PORT_WEB $PROCREAPER_PORT_DB"
+
+
+def begin_auto(project: Project, root: str) -> Program:
+    project.write(f"{root}/Procfile", f"web: {SHOW}; exec {STAYS}\ndb: exec {STAYS}\n")
+    program = project.begin("start", "--root", root, "-p", "auto")
+    program.wait_for(r"web\.1 +\| ready")
+    program.wait_for(r"db\.1 +\| ready")
+    return program
+
+
+def ports_of(project: Project, root: str) -> list[int]:
+    found = json.loads(project.run("ps", "--json", "-d", root).out)
+    return [process["port"] for process in found]
+
+
+def test_two_roots_have_different_ports_by_auto_and_the_same_each_time(project: Project) -> None:
+    first, second = begin_auto(project, "a"), begin_auto(project, "b")
+    found = [ports_of(project, root) for root in ("a", "b")]
+    assert len({*found[0], *found[1]}) == 4
+    for root, (web, db), program in zip("ab", found, (first, second), strict=True):
+        assert f"{web} {web} {db}\n" in program.out
+        told = project.run("run", "--root", root, "env").out.splitlines()
+        assert {f"PROCREAPER_PORT_WEB={web}", f"PROCREAPER_PORT_DB={db}"} <= set(told)
+    second.stop()
+    second = begin_auto(project, "b")
+    assert ports_of(project, "b") == found[1]
+    # A reload keeps the ports, though those of the app itself are not free now.
+    assert project.run("reload", "-d", "b").code == 0
+    assert ports_of(project, "b") == found[1]
+    first.stop()
+    second.stop()
+
+
+def test_a_port_that_another_app_gave_to_a_process_is_not_given_again(project: Project) -> None:
+    first = begin_auto(project, "a")
+    (web, _) = ports_of(project, "a")
+    first.stop()
+    project.write("b/Procfile", f"idle: exec {STAYS}\n")
+    project.write("b/.reaper.toml", f"[process.idle]\nport = {web}\n")
+    other = project.begin("start", "--root", "b")
+    other.wait_for(r"idle\.1 +\| ready")
+    first = begin_auto(project, "a")
+    assert ports_of(project, "a")[0] not in (web, *ports_of(project, "b"))
+    first.stop()
+    other.stop()
