@@ -1,0 +1,88 @@
+"""Whom of a session a signal reaches first, by rules alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from procreaper.audience import groups_of, in_between, is_fatal, programs_below, still_busy
+from procreaper.kinship import Seen
+
+US, LEADER = 1, 10
+SIGINT, SIGTERM, SIGCHLD = 2, 15, 17
+
+
+def session(*members: tuple[int, int, str], group: int = LEADER) -> dict[int, Seen]:
+    """Processes as (pid, parent, program)."""
+    return {pid: Seen(program, "S", parent, group, LEADER, pid) for pid, parent, program in members}
+
+
+def status(blocked: int = 0, ignored: int = 0, caught: int = 0) -> bytes:
+    return f"Name:\tx\nSigQ:\t1/2\nSigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n".encode()
+
+
+def never(writers: Iterable[int], reader: int) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(
+    ("told", "number", "fatal"),
+    [
+        (status(), SIGTERM, True),
+        (status(caught=1 << 14), SIGTERM, False),
+        (status(ignored=1 << 14), SIGTERM, False),
+        (status(blocked=1 << 14), SIGTERM, False),
+        (status(caught=1 << 1), SIGTERM, True),
+        (status(), SIGCHLD, False),
+        (b"", SIGTERM, False),
+    ],
+)
+def test_a_signal_is_fatal_unless_it_is_caught_ignored_or_blocked(told: bytes, number: int, fatal: bool) -> None:
+    assert is_fatal(told, number) is fatal
+
+
+def test_those_in_between_have_living_children_and_come_parents_first() -> None:
+    # npm catches the signal; number 9 is older than its parent, as numbers are used again.
+    members = session((10, US, "sh"), (11, 10, "npm"), (12, 11, "sh"), (9, 12, "sh"), (14, 9, "node"))
+    assert in_between(members, lambda pid: pid != 11) == [10, 12, 9]
+    members[14] = members[14]._replace(state="Z")
+    assert in_between(members, lambda pid: pid != 11) == [10, 12]
+
+
+def test_a_process_is_busy_while_a_child_of_it_lives() -> None:
+    members = session((10, US, "sh"), (11, 10, "server"))
+    assert still_busy(members, [10, 11]) == {10}
+    members[11] = members[11]._replace(state="Z")
+    assert still_busy(members, [10, 11]) == set()
+
+
+def test_the_programs_stand_below_all_shells() -> None:
+    members = session((10, US, "sh"), (11, 10, "bash"), (12, 11, "celery"), (13, 12, "celery"), (14, 12, "sh"))
+    assert programs_below(members, LEADER, SIGTERM, lambda _: True, never) == ([10, 11], [12])
+
+
+@pytest.mark.parametrize(("number", "found"), [(SIGTERM, ([], [10])), (SIGINT, ([10], [11]))])
+def test_a_shell_that_catches_the_signal_is_a_program(number: int, found: tuple[list[int], list[int]]) -> None:
+    members = session((10, US, "bash"), (11, 10, "server"))
+    assert programs_below(members, LEADER, number, lambda _: False, never) == found
+
+
+def test_a_shell_without_children_and_a_wrapper_are_programs() -> None:
+    assert programs_below(session((10, US, "sh")), LEADER, SIGTERM, lambda _: True, never) == ([], [10])
+    members = session((10, US, "python3"), (11, 10, "server"))
+    assert programs_below(members, LEADER, SIGTERM, lambda _: True, never) == ([], [10])
+
+
+def test_what_only_reads_a_program_is_none() -> None:
+    members = session((10, US, "sh"), (11, 10, "server"), (12, 10, "tee"), (13, 10, "other"))
+    found = programs_below(members, LEADER, SIGTERM, lambda _: True, lambda writers, reader: reader == 12)
+    assert found == ([10], [11, 13])
+    found = programs_below(members, LEADER, SIGTERM, lambda _: True, lambda writers, reader: True)
+    assert found == ([10], [11, 12, 13])
+
+
+def test_a_signal_is_for_all_groups_of_a_session_but_those_that_we_adopted() -> None:
+    members = session((10, US, "sh"), (11, US, "orphan of the group"))
+    members |= session((12, 10, "job"), group=12) | session((13, US, "daemon"), (14, 13, "worker"), group=13)
+    assert groups_of(members, LEADER, US) == {10, 12}
