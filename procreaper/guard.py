@@ -13,6 +13,7 @@ just being forked or executed has no mark yet. The guard's own death closes the 
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -32,10 +33,12 @@ MOST_SHORT_LIVES = 3
 
 # Fields after the parenthesis in /proc/PID/stat begin with the third, so that the twenty-second, the start, is ${20}.
 # The grep of busybox sees no further than the first NUL; `read` drops them, but is slow.
+# An entry has an ID, a target for kill(1), and a start time. For an output the ID is p and the inode of a pipe, or t
+# and the number of a terminal, and a number of ours; no process that began before the start time belongs to it.
 SCRIPT = r"""
 trap '' HUP INT QUIT PIPE ALRM TERM USR1 USR2 TSTP TTIN TTOU
 set -f
-mark=$1 list= count=0
+mark=$1 exempt=$2 list= count=0 gone=,deleted
 while read -r verb id target start; do
     case $verb in
     +)
@@ -50,37 +53,111 @@ while read -r verb id target start; do
             list=$kept
         fi ;;
     -) unset "entry$id" ;;
+    alive) gone= ;;
     esac
 done
+# The kernel closes this pipe a moment before procreaper has ended. When its terminals are closed, those of the children
+# have no names any more; their numbers may soon be those of new ones.
+looks=0
+while [ -n "$gone" ] && [ $looks -lt 50 ] && status= && read -r status </proc/$PPID/stat; do
+    case ${status##*) } in [ZX]*|'') break ;; esac
+    looks=$((looks + 1))
+    sleep 0.02
+done
+targets= outputs=
 for id in $list; do
     eval "set -- \$entry$id"
     [ $# = 2 ] || continue
     target=$1 start=$2 status=
+    case $id in
+    p*) id=${id#p} outputs="$outputs pipe:[${id%_*}]@$start" ; continue ;;
+    t*) id=${id#t} outputs="$outputs /dev/pts/${id%_*}$gone@$start" ; continue ;;
+    esac
     read -r status </proc/$id/stat
     set -- ${status##*) }
     [ $start = 0 ] || [ -z "${20}" ] || [ "${20}" = $start ] || continue
-    kill -s KILL -- $target
+    targets="$targets $target"
 done
-[ -r /proc/self/environ ] || exit 0
+if ! [ -r /proc/self/environ ]; then
+    [ -z "$targets" ] || kill -s KILL -- $targets
+    exit 0
+fi
 set +f
 if printf 'a\0b' | grep -qF b; then
-    marked() { grep -lsF -e "$mark" /proc/[0-9]*/environ; }
+    having() { grep -lsF -e "$1" -e "$2" /proc/[0-9]*/environ; }
 else
-    marked() {
+    having() {
         for file in /proc/[0-9]*/environ; do
             while IFS= read -r line || [ -n "$line" ]; do
-                case $line in *"$mark"*) echo "$file" ;; esac
+                case $line in *"$1"*|*"$2"*) echo "$file" ;; esac
             done <"$file"
         done
     }
 fi
+# Processes that have one of these outputs open. Procreaper is still there when it asks for this; nested guards end by
+# themselves.
+holders() {
+    ls -l /proc/[0-9]*/fd | sed 's/ (deleted)$/,deleted/' | awk -v outputs="$outputs" '
+        BEGIN {
+            n = split(outputs, words, " ")
+            for (i = 1; i <= n; i++) { split(words[i], parts, "@"); after[parts[1]] = parts[2] }
+        }
+        /^\/proc\// { split($0, parts, "/"); pid = parts[3] }
+        (i = index($0, " -> ")) && (substr($0, i + 4) in after) { print pid, after[substr($0, i + 4)] }
+    ' | sort -u | while read -r pid after; do
+        case " $spared " in *[!0-9]"$pid"[!0-9]*) continue ;; esac
+        status=
+        read -r status </proc/$pid/stat
+        set -- ${status##*) }
+        [ "${20:-0}" -lt $after ] || echo $pid
+    done
+}
+# Processes that descend from the targets, and are in none of the groups among these.
+descendants() {
+    cat /proc/[0-9]*/stat | awk -v targets="$targets" -v spared="$spared" '
+        BEGIN {
+            n = split(targets, words, " ")
+            for (i = 1; i <= n; i++) if (words[i] < 0) group[-words[i]] = 1; else found[words[i]] = 1
+            n = split(spared, words, /[^0-9]+/)
+            for (i = 1; i <= n; i++) left_alone[words[i]] = 1
+        }
+        {
+            pid = $1 + 0
+            while ((i = index($0, ") ")) > 0) $0 = substr($0, i + 2)
+            parent[pid] = $2
+            if ($3 in group) found[pid] = 1
+        }
+        END {
+            do {
+                more = 0
+                for (pid in parent) if (!(pid in found) && !(pid in left_alone) && (parent[pid] in found)) {
+                    found[pid] = more = 1
+                    print pid
+                }
+            } while (more)
+        }
+    '
+}
+spared="$$ $PPID "$(echo $(having "$exempt=guard" "$exempt=detached/"))
+[ -z "$outputs" ] || targets="$targets $(echo $(holders))"
+if [ -n "${targets# }" ]; then
+    # A process that is stopped cannot fork while the others are found.
+    kill -s STOP -- $targets
+    looks=0
+    while [ $looks -lt 20 ] && more=$(echo $(descendants)) && [ -n "$more" ]; do
+        kill -s STOP -- $more
+        targets="$targets $more" looks=$((looks + 1))
+    done
+    kill -s KILL -- $targets
+fi
 quiet=0 looks=0
 while [ $quiet -lt 5 ] && [ $looks -lt 200 ]; do
     quiet=$((quiet + 1)) looks=$((looks + 1))
-    for file in $(marked); do
+    for file in $(having "$mark" "$mark"); do
         id=${file#/proc/}
         kill -s KILL "${id%/environ}" && quiet=0
     done
+    [ -z "$outputs" ] || for id in $(holders); do kill -s KILL $id && quiet=0; done
     sleep 0.04
 done
 """
@@ -99,7 +176,8 @@ class Guard:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._entries: dict[int, bytes] = {}
+        self._entries: dict[str, bytes] = {}
+        self._outputs = 0
         self._unsent = bytearray()
         self._waits = False
         self._began = 0.0
@@ -127,13 +205,36 @@ class Guard:
 
     def enlist(self, pid: int, target: int, start: int) -> None:
         """Put a process on the list: `target` is its pid, or minus its group, `start` its start time, 0 if unknown."""
-        self._entries[pid] = b"+ %d %d %d\n" % (pid, target, start)
-        self._send(self._entries[pid])
+        self._enlist(str(pid), str(target), start)
 
     def discharge(self, pid: int) -> None:
-        """Take it off the list: it is gone, and its number may become somebody else's."""
-        if self._entries.pop(pid, None) is not None:
-            self._send(b"- %d\n" % pid)
+        """Take it off the list: it is gone, and its number may become that of another process."""
+        self._discharge(str(pid))
+
+    def watch_output(self, output: int) -> str:
+        """Before a spawn, put on the list all that will have the child's output open, by the descriptor for that.
+
+        The number of a child becomes known only when it runs already, and a descendant may leave its group and lose its
+        parent and its mark at any time. Return a key for `forget_output`.
+        """
+        status = os.fstat(output)
+        self._outputs += 1
+        if stat.S_ISFIFO(status.st_mode):
+            key = f"p{status.st_ino}_{self._outputs}"
+        elif stat.S_ISCHR(status.st_mode):
+            # Numbers of terminals are given out again soon.
+            key = f"t{os.minor(status.st_rdev)}_{self._outputs}"
+        else:
+            return ""
+        # Start times in /proc have this clock, in hundredths of a second. One that began in this hundredth counts.
+        self._enlist(key, "output", int(time.clock_gettime(time.CLOCK_BOOTTIME) * 100))
+        # At once: the loop has no turn before the child runs.
+        self._write()
+        return key
+
+    def forget_output(self, key: str) -> None:
+        """The other end of the output has been closed."""
+        self._discharge(key)
 
     def dismiss(self) -> None:
         """End the guard: nothing is left that would need it. It is not waited for."""
@@ -144,6 +245,8 @@ class Guard:
 
     def release(self) -> None:
         """Have the guard end what is left, though we are still here."""
+        self._send(b"alive\n")
+        self._write()
         self._close()
 
     def _start(self) -> None:
@@ -153,7 +256,7 @@ class Guard:
         reading, writing = os.pipe()
         try:
             self._process = subprocess.Popen(
-                (SHELL, "-c", SCRIPT, NAME, self._mark),
+                (SHELL, "-c", SCRIPT, NAME, self._mark, self._mark.partition("=")[0]),
                 stdin=reading,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -173,6 +276,14 @@ class Guard:
         if self._loop is not None:
             self.attend(self._loop)
         self._send(b"".join(self._entries.values()))
+
+    def _enlist(self, key: str, target: str, start: int) -> None:
+        self._entries[key] = f"+ {key} {target} {start}\n".encode()
+        self._send(self._entries[key])
+
+    def _discharge(self, key: str) -> None:
+        if self._entries.pop(key, None) is not None:
+            self._send(f"- {key}\n".encode())
 
     def _send(self, data: bytes) -> None:
         if self._pipe is None:

@@ -8,8 +8,9 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,105 @@ async def test_who_has_the_mark_is_killed() -> None:
             await release(guard)
         assert process.wait(LIMIT) == -signal.SIGKILL
         assert other.poll() is None
+
+
+# A shell that ends at once where it can, so that only the parent of the process at its end is known.
+ESCAPE = "env -i setsid sh -c 'echo $$; exec sleep 600'"
+
+
+@contextmanager
+def escapee(command: str, *, stdout: int = subprocess.PIPE, **variables: str) -> Iterator[tuple[int, int]]:
+    """A process with a session of its own and without a mark, whose parent lives: the pids of both."""
+    environment = {**os.environ, **variables}
+    process = subprocess.Popen(["sh", "-c", command], start_new_session=True, stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    try:
+        yield process.pid, pid
+    finally:
+        for each in (pid, process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+
+
+def wait_until_gone(pid: int) -> None:
+    """Wait until a process that may be no child of ours is dead or a zombie."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
+        except OSError:
+            return
+        if state == b"Z":
+            return
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+@LINUX
+@pytest.mark.parametrize(
+    "command",
+    [f"{ESCAPE}; :", f"{ESCAPE} & wait", f"setsid sh -c '{ESCAPE.replace(chr(39), chr(34))}; :' & wait"],
+    ids=["child", "background", "grandchild"],
+)
+@in_loop
+async def test_descendants_that_left_the_group_are_killed_while_their_parent_lives(command: str) -> None:
+    with escapee(command) as (listed, escaped), child() as other:
+        assert os.getpgid(escaped) != listed
+        async with guarded() as guard:
+            guard.enlist(listed, -listed, start_of(listed))
+            await release(guard)
+        wait_until_gone(escaped)
+        assert other.poll() is None
+
+
+@LINUX
+@pytest.mark.parametrize("mark", ["guard", "detached/"])
+@in_loop
+async def test_nested_guards_and_detached_processes_are_left_alone_with_their_descendants(mark: str) -> None:
+    command = f'MARK={mark} setsid sh -c "{ESCAPE}; :" & wait'
+    with escapee(command) as (listed, escaped):
+        async with guarded("MARK=app/") as guard:
+            guard.enlist(listed, -listed, start_of(listed))
+            await release(guard)
+        os.kill(escaped, 0)
+
+
+@LINUX
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+@in_loop
+async def test_all_that_hold_an_output_are_killed(kind: str) -> None:
+    ours, its = os.pipe() if kind == "pipe" else os.openpty()
+    async with guarded() as guard:
+        key = guard.watch_output(its)
+        assert key
+        # The write must have happened: procreaper may be killed before the loop has a turn.
+        assert not guard._unsent
+        with (
+            subprocess.Popen(["env", "-i", "sleep", "600"], start_new_session=True, stdout=its) as spawned,
+            child() as other,
+        ):
+            os.close(its)
+            await release(guard)
+            assert spawned.wait(LIMIT) == -signal.SIGKILL
+            assert other.poll() is None
+    os.close(ours)
+
+
+@LINUX
+@in_loop
+async def test_holders_of_an_output_that_was_forgotten_are_left_alone() -> None:
+    ours, its = os.pipe()
+    async with guarded() as guard:
+        guard.forget_output(guard.watch_output(its))
+        with subprocess.Popen(["sleep", "600"], stdout=its) as spawned:
+            await release(guard)
+            assert spawned.poll() is None
+            spawned.kill()
+    os.close(ours)
+    os.close(its)
 
 
 @LINUX

@@ -36,7 +36,8 @@ def children():
 def make(said):
     ignore = lambda *arguments: None
     loop = asyncio.get_running_loop()
-    return Orphans(path, adoption, loop, say=said.append, enlist=ignore, discharge=ignore)
+    ignored = dict.fromkeys(("enlist", "discharge", "watch_output", "forget_output"), ignore)
+    return Orphans(path, adoption, loop, say=said.append, **ignored)
 """
 
 
@@ -58,7 +59,16 @@ async def test_a_run_has_a_mark_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
         listed[pid] = target, start
 
     loop = asyncio.get_running_loop()
-    orphans = Orphans("app/", Adoption(False, False), loop, say=lambda text: None, enlist=enlist, discharge=listed.pop)
+    orphans = Orphans(
+        "app/",
+        Adoption(False, False),
+        loop,
+        say=lambda text: None,
+        enlist=enlist,
+        discharge=listed.pop,
+        watch_output=str,
+        forget_output=lambda key: None,
+    )
     assert orphans.environment("web.1", 2, {"A": "1"}) == {"A": "1", VARIABLE: "app/web.1/2/"}
     assert orphans.environment("web.1", 2, None)["OURS"] == "1"
     process = subprocess.Popen(["sleep", "600"], start_new_session=True)

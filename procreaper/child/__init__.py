@@ -95,6 +95,8 @@ class Child(asyncio.SubprocessProtocol):
         self._group: int | None = None
         # The signal that was sent last, as long as some of the run are still to get it.
         self._delivery: Delivery | None = None
+        # By which the output is on the list of those that must not outlive us.
+        self._key = ""
         self._look_timer: asyncio.TimerHandle | None = None
         self._last_words_timer: asyncio.TimerHandle | None = None
         self.began_at = None
@@ -131,6 +133,8 @@ class Child(asyncio.SubprocessProtocol):
             if terminal is None and self._idle_input:
                 reading_nothing, self._input = os.pipe()
             _ensure_descriptors(reading)
+            if self._custody is not None:
+                self._key = self._custody.watch_output(writing if self._its_end is None else self._its_end)
             await self._loop.subprocess_exec(
                 lambda: self,
                 *argv,
@@ -262,7 +266,12 @@ class Child(asyncio.SubprocessProtocol):
             has_room=self._has_room,
             largest_read=self._largest_read,
             console=self.console,
+            closed=self._output_closed,
         )
+
+    def _output_closed(self) -> None:
+        if self._custody is not None:
+            self._custody.forget_output(self._key)
 
     def _end_of_output(self) -> None:
         if self._reader is not None:

@@ -43,6 +43,7 @@ class Reader:
 
     `publish` returns False when nothing more should be read until `resume`; `has_room` tells whether it may be read
     now; `largest_read` is how many bytes at once, at most. `console` is what sees it first where that is a terminal.
+    `closed()` is called when the descriptor has been closed.
     `read_at` is when it last was read, in seconds of the loop's clock.
     """
 
@@ -55,6 +56,7 @@ class Reader:
         has_room: Callable[[], bool],
         largest_read: int,
         console: Console | None = None,
+        closed: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
         self._descriptor = descriptor
@@ -62,6 +64,7 @@ class Reader:
         self._has_room = has_room
         self._largest_read = largest_read
         self._console = console
+        self._closed = closed
         if console is not None:
             console.left = self.flush
         self._told_of_drawing = False
@@ -120,6 +123,7 @@ class Reader:
         if self._console is not None:
             self._console.end()
         os.close(self._descriptor)
+        self._closed()
         self._take_rest()
         self.flush()
 

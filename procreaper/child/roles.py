@@ -20,6 +20,12 @@ class Custody(Protocol):
     def environment(self, name: str, run: int, environment: Mapping[str, str] | None) -> Mapping[str, str]:
         """The environment for a run, by which its descendants are known; None stands for ours."""
 
+    def watch_output(self, output: int) -> str:
+        """A run is about to start whose output goes to this descriptor; return a key for `forget_output`."""
+
+    def forget_output(self, key: str) -> None:
+        """The other end has been closed."""
+
     def began(self, group: int) -> None:
         """A run has started, in this group."""
 

@@ -88,6 +88,8 @@ class Application:
             say=lambda text: self._owner.say(text),
             enlist=groundwork.guard.enlist,
             discharge=groundwork.guard.discharge,
+            watch_output=groundwork.guard.watch_output,
+            forget_output=groundwork.guard.forget_output,
         )
         root = options.root or options.app_root or "."
         self._control = Control(

@@ -81,9 +81,9 @@ def adopt() -> Adoption:
 class Orphans:
     """Knows which descendants belong to a run though they are not of its group.
 
-    `path` is the app's own. `say` tells the user who was ended. `enlist(pid, target, start)` and `discharge(pid)` keep
-    the list of those who must not outlive us. Where strangers are among our children, those without a mark are left
-    alone.
+    `path` is the app's own. `say` tells the user which processes were ended. `enlist(pid, target, start)` and
+    `discharge(pid)` keep the list of processes that must not outlive us, and so do `watch_output(descriptor)` and
+    `forget_output(key)`. Where strangers are among our children, those without a mark are left alone.
     """
 
     def __init__(
@@ -95,12 +95,16 @@ class Orphans:
         say: Callable[[str], None],
         enlist: Callable[[int, int, int], None],
         discharge: Callable[[int], None],
+        watch_output: Callable[[int], str],
+        forget_output: Callable[[str], None],
     ) -> None:
         self._path = path
         self._loop = loop
         self._say = say
         self._enlist = enlist
         self._discharge = discharge
+        self.watch_output = watch_output
+        self.forget_output = forget_output
         self._strangers = adoption.strangers
         self._session = os.getsid(0)
         # The groups of the runs that are under way; a group has the number of its leader.

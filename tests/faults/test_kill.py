@@ -15,7 +15,7 @@ from integration.driver import Program, Project
 from survivors import MARKER, marked
 
 from . import trees
-from .watching import children, guards, kill, wait_for_guard, wait_until_gone
+from .watching import children, guards, kill, wait_for_guard, wait_until_gone, with_argument
 
 # How often it is killed at a random time; ask for more where that matters.
 KILLS = int(os.environ.get("PROCREAPER_TEST_KILLS", "20"))
@@ -73,6 +73,41 @@ def test_who_has_wiped_its_environment_does_not_survive_either(project: Project)
     assert children(program.pid)[pid] != "Z"
     kill(program)
     wait_until_gone([pid])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "su - nobody -s /bin/sh -c 'echo pid $$; exec sleep 600'",
+        "runuser -l nobody -s /bin/sh -c 'echo pid $$; exec sleep 600'",
+        "env -i setsid --wait sh -c 'echo pid $$; exec sleep 600'",
+    ],
+)
+@pytest.mark.parametrize("terminal", [True, False])
+def test_descendant_with_a_living_parent_and_a_session_of_its_own_does_not_survive(
+    project: Project, command: str, terminal: bool
+) -> None:
+    if os.geteuid() != 0 and "nobody" in command:
+        pytest.skip("only root may become another user")
+    project.procfile(web=command)
+    program = project.begin("start", terminal=terminal)
+    (pid,) = map(int, program.wait_for(r"pid (\d+)"))
+    kill(program)
+    wait_until_gone([pid])
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_child_without_environment_does_not_survive_a_kill_during_the_start(project: Project, terminal: bool) -> None:
+    # It stays in its group, but the guard learns of the group only after the spawn.
+    for _ in range(5):
+        number = str(random.randrange(10**8, 10**9))
+        project.procfile(web=f"exec env -i sleep {number}")
+        program = project.begin("start", "-c", "web=20", terminal=terminal)
+        program.wait_for("started")
+        (guard,) = guards(program.pid)
+        kill(program)
+        wait_until_gone([guard])
+        assert with_argument(number) == []
 
 
 def test_hooks_do_not_survive(project: Project) -> None:

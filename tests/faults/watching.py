@@ -52,6 +52,16 @@ def children(pid: int) -> dict[int, str]:
     return found
 
 
+def with_argument(argument: str) -> list[int]:
+    """The processes that have this argument, zombies left out."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if argument.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
 def guards(pid: int | None = None) -> list[int]:
     """The guard of this procreaper; or of all that run below one of this test, also where that is gone."""
     found = []
