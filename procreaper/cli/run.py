@@ -24,6 +24,7 @@ from procreaper.cli.project import examined
 from procreaper.cli.statuses import NOT_EXECUTABLE, NOT_FOUND, USAGE_ERROR
 from procreaper.config import Options, read_environment, read_project
 from procreaper.errors import ConfigError, ProcreaperError, reason_of
+from procreaper.last_command import argv_of
 from procreaper.ports import PREFIX, variable_of
 
 SHELL = "/bin/sh"
@@ -74,7 +75,7 @@ def _find(
             raise ProcreaperError(f"`{name}` is not executable", hint=hint, exit_code=NOT_EXECUTABLE)
         raise ProcreaperError(f"`{name}` does not exist", hint="correct the path", exit_code=NOT_FOUND)
     if len(argv) == 1 and (entry := _process_command(name, options)) is not None:
-        return SHELL, ("sh", "-c", entry), options.cwd if options.root is None else options.root
+        return SHELL, argv_of(entry, environment), options.cwd if options.root is None else options.root
     if _is_shell_builtin(name):
         return SHELL, ("sh", "-c", '"$@"', "sh", *argv), options.root
     hint = "correct the name, or the PATH; a whole shell command needs `sh -c '...'`"

@@ -52,6 +52,14 @@ def test_a_process_of_the_procfile_is_run_where_there_is_no_such_program(zoo: Pr
     assert zoo.run("run", "echo").out == "\n"
 
 
+def test_run_of_a_process_becomes_its_program(zoo: Project) -> None:
+    zoo.procfile(pid=f"cd . && {PYTHON} -c 'import os; print(os.getpid(), flush=True); input()'")
+    program = zoo.begin("run", "pid", stdin=subprocess.PIPE)
+    program.wait_for(rf"^{program.pid}$")
+    program.close_input()
+    program.end()
+
+
 def test_a_builtin_of_the_shell_is_run_too(zoo: Project) -> None:
     assert zoo.run("run", "umask", "-S").out.startswith("u=")
 
