@@ -53,7 +53,7 @@ def test_a_process_of_the_procfile_is_run_where_there_is_no_such_program(zoo: Pr
 
 
 def test_run_of_a_process_becomes_its_program(zoo: Project) -> None:
-    zoo.procfile(pid=f"cd . && {PYTHON} -c 'import os; print(os.getpid(), flush=True); input()'")
+    zoo.procfile(pid=f"cd . && {PYTHON} -c 'import os, sys; print(os.getpid(), flush=True); sys.stdin.read()'")
     program = zoo.begin("run", "pid", stdin=subprocess.PIPE)
     program.wait_for(rf"^{program.pid}$")
     program.close_input()
