@@ -72,7 +72,7 @@ async def test_a_run_has_a_mark_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert orphans.environment("web.1", 2, {"A": "1"}) == {"A": "1", VARIABLE: "app/web.1/2/"}
     assert orphans.environment("web.1", 2, None)["OURS"] == "1"
     process = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    orphans.began(process.pid)
+    orphans.began("web.1", 1, process.pid)
     (target, _) = listed[process.pid]
     assert target == -process.pid
     assert not orphans.lives("web.1", 2)
@@ -110,7 +110,7 @@ def test_orphans_that_have_ended_are_reaped(command: str) -> None:
 async def main():
     orphans = make([])
     process = await asyncio.create_subprocess_shell({command!r} + "; exit 7", start_new_session=True)
-    orphans.began(process.pid)
+    orphans.began("web.1", 1, process.pid)
     assert await process.wait() == 7
     orphans.group_ended(process.pid)
     # Not only those that have ended: the news of an end must not come while the loop is being closed.
@@ -136,7 +136,7 @@ def lack(*_):
 async def main():
     orphans = make([])
     process = await asyncio.create_subprocess_shell("(true &); exit 7", start_new_session=True)
-    orphans.began(process.pid)
+    orphans.began("web.1", 1, process.pid)
     proc.{trouble}
     assert await process.wait() == 7
     orphans.lives("web.1", 1)
@@ -231,7 +231,7 @@ async def main():
     orphans.spare(detached.pid)
     process = subprocess.Popen(["sh", "-c", "(setsid sh -c 'echo $$; exec sleep 600' &); exec sleep 600"],
         env=orphans.environment("web.1", 1, None), start_new_session=True, stdout=subprocess.PIPE)
-    orphans.began(process.pid)
+    orphans.began("web.1", 1, process.pid)
     escaped = int(process.stdout.readline())
     process.stdout.close()
     process.kill()

@@ -175,10 +175,14 @@ class Child(asyncio.SubprocessProtocol):
         if self._delivery is not None:
             self._delivery.cancel()
             self._delivery = None
+        if self._custody is not None:
+            # First: the parents of some may die of the signal, and only they tell whose these are.
+            if only_main:
+                self._custody.look()
+            else:
+                self._custody.signal(self._process.name, self._run, number)
         if not self._deliver(number, only_main=only_main):
             self._send(number, only_main=only_main)
-        if self._custody is not None and not only_main:
-            self._custody.signal(self._process.name, self._run, number)
 
     def _deliver(self, number: int, *, only_main: bool) -> bool:
         """Bring a signal to the programs before the shells that run them; False where that is not possible."""
@@ -244,7 +248,7 @@ class Child(asyncio.SubprocessProtocol):
         self._transport = transport
         self._group = transport.get_pid()
         if self._custody is not None:
-            self._custody.began(self._group)
+            self._custody.began(self._process.name, self._run, self._group)
         self._post(Spawned(self._process.name, self._run, self._group))
         if self._reader is not None:
             # Only now, so that the first output comes after the news of the start.

@@ -26,7 +26,7 @@ class Custody(Protocol):
     def forget_output(self, key: str) -> None:
         """The other end has been closed."""
 
-    def began(self, group: int) -> None:
+    def began(self, name: str, run: int, group: int) -> None:
         """A run has started, in this group."""
 
     def spare(self, session: int) -> None:
@@ -35,8 +35,11 @@ class Custody(Protocol):
     def group_ended(self, group: int) -> None:
         """Nobody is left in it."""
 
+    def look(self) -> None:
+        """A run is about to end: see which descendants it has, as long as their parents live."""
+
     def signal(self, name: str, run: int, number: int) -> None:
-        """Send this signal to those who have left the group of this run, and to those who still will."""
+        """Before the group gets this signal: send it to those who have left the group, and to those who still will."""
 
     def lives(self, name: str, run: int) -> bool:
         """Whether any of those is alive."""

@@ -7,11 +7,13 @@ looks again and again.
 Theory of operation. We are the *subreaper* of all that we start: whoever loses its parent becomes our child, whatever
 session it has made for itself. A child of ours outside the groups of the runs was thus *adopted*. Its mark, a path in
 `VARIABLE` that begins with that of the app and goes on with name and run, tells whose it is. Some overwrite their
-environment, as nginx and Redis do to say in `ps` what they are; so what was read once is kept. A procreaper among our
-descendants lengthens the path, so what it starts is ours too.
+environment, as nginx and Redis do to say in `ps` what they are; so what was read once is kept. Others never have the
+mark, as what `su -` and `env -i` start: these have that of their nearest ancestor, which must be seen while it lives.
+So a look comes before each signal. A procreaper among our descendants lengthens the path: what it starts is ours too.
 
-A run is not over before its adopted descendants are gone; they get the signals that its group gets. Of those who are
-nobody's, `end` takes care when the app is over. Whoever belongs to a detached process is left alone, by its mark or by
+A run is not over before its adopted descendants are gone; they get the signals that its group gets. A descendant whose
+parent lives gets none: ending it is up to the parent, which may have to do this in order. Of those who are nobody's,
+`end` takes care when the app is over. Whoever belongs to a detached process is left alone, by its mark or by
 its session; once there is one of those, so are those without a mark, because they may be its.
 
 All that we start leads a session of its own. So an adopted zombie that leads none is reaped at once; one that does, and
@@ -107,8 +109,8 @@ class Orphans:
         self.forget_output = forget_output
         self._strangers = adoption.strangers
         self._session = os.getsid(0)
-        # The groups of the runs that are under way; a group has the number of its leader.
-        self._groups: set[int] = set()
+        # The groups of the runs that are under way, with their marks; a group has the number of its leader.
+        self._groups: dict[int, str] = {}
         # The sessions of the detached processes; a session has the number of its leader.
         self._spared: set[int] = set()
         self._has_spared = False
@@ -118,6 +120,8 @@ class Orphans:
         # As of the last look, which is good for the rest of this turn of the loop.
         self._is_fresh = False
         self._relatives = Relatives()
+        # Descendants that have left their groups; those that are our children.
+        self._escaped: dict[int, Seen] = {}
         self._adopted: dict[int, Seen] = {}
         self._waiting: set[tuple[int, int]] = set()
         self._reaping: asyncio.TimerHandle | None = None
@@ -137,11 +141,12 @@ class Orphans:
         """The environment of a run: this one, or ours, with its mark."""
         return {**(os.environ if environment is None else environment), VARIABLE: self._path_of_run(name, run)}
 
-    def began(self, group: int) -> None:
+    def began(self, name: str, run: int, group: int) -> None:
         """A run has started, in a group of its own."""
         self._spared.discard(group)
-        self._groups.add(group)
+        self._groups[group] = self._path_of_run(name, run)
         self._adopted.pop(group, None)
+        self._escaped.pop(group, None)
         seen = _see(group)
         self._enlist(group, -group, 0 if seen is None else seen.start)
         self._relatives.born(group)
@@ -157,11 +162,15 @@ class Orphans:
     def group_ended(self, group: int) -> None:
         """Nobody is left in the group, whose number may now become somebody else's."""
         self._spared.discard(group)
-        self._groups.discard(group)
+        self._groups.pop(group, None)
         self._discharge(group)
 
+    def look(self) -> None:
+        """A run is about to end: see which descendants it has, as long as their parents live."""
+        self._look()
+
     def signal(self, name: str, run: int, number: int) -> None:
-        """Send what the group of this run is sent to those who have left it, too."""
+        """Send to those who have left the group of this run what the group is about to be sent."""
         path = self._path_of_run(name, run)
         self._sent[path] = number
         _signal(self._told.setdefault(path, {}), self._find(path), number)
@@ -226,29 +235,30 @@ class Orphans:
         return below(self._relatives.seen, roots, self._is_spared) if roots else {}
 
     def _look(self) -> None:
-        """See who was adopted."""
+        """See who has left its group, and who of them was adopted."""
         if self._is_fresh or sys.platform != "linux":
             return
         self._is_fresh = True
         self._loop.call_soon(self._grow_stale)
         self._relatives.look(self._groups)
-        adopted = {
+        escaped = {
             pid: seen
             for pid, seen in self._relatives.seen.items()
-            if self._is_adopted(seen)
+            if seen.group not in self._groups
+            # What is of our own session was started by other means than ours, such as a plug-in's.
+            and seen.session != self._session
             and not seen.is_zombie
-            and seen.group not in self._groups
             and not self._is_spared(pid, seen)
         }
-        for pid in self._adopted.keys() - adopted.keys():
+        for pid in self._escaped.keys() - escaped.keys():
             self._discharge(pid)
-        for pid, seen in adopted.items():
-            if pid not in self._adopted or self._adopted[pid].start != seen.start:
+        for pid, seen in escaped.items():
+            if pid not in self._escaped or self._escaped[pid].start != seen.start:
                 self._enlist(pid, -pid if seen.group == pid else pid, seen.start)
-        self._adopted = adopted
+        self._escaped = escaped
+        self._adopted = {pid: seen for pid, seen in escaped.items() if self._is_adopted(seen)}
 
     def _is_adopted(self, seen: Seen) -> bool:
-        # Whoever is of our own session was started by other means than ours, such as a plug-in's.
         return seen.parent == os.getpid() and seen.session != self._session
 
     def _is_spared(self, pid: int, seen: Seen) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 
 import pytest
 from integration.driver import LIMIT, Program, Project
-from survivors import Survivors
+from survivors import Survivors, described
 
 from . import trees
 from .watching import children, kill, wait_for_guard, wait_until_gone
@@ -53,6 +54,34 @@ def test_a_second_signal_kills_escapees_at_once(project: Project) -> None:
     assert program.stop(signal.SIGINT).code == 130
 
 
+WITHOUT_MARK = {
+    "env -i": "env -i setsid --wait sh -c 'echo pid $$; exec sleep 600'",
+    "su": "su - nobody -s /bin/sh -c 'echo pid $$; exec sleep 600'",
+    "runuser": "runuser -l nobody -s /bin/sh -c 'echo pid $$; exec sleep 600'",
+    "env -i, deeper": "setsid --wait env -i setsid --wait setsid --wait sh -c 'echo pid $$; exec sleep 600'",
+    "env -i, behind shells": "sh -c 'env -i setsid --wait sh -c \"echo pid \\$\\$; exec sleep 600\"; :'; :",
+    "env -i, stubborn": "env -i setsid --wait sh -c 'trap \"\" TERM; echo pid $$; exec sleep 600'",
+}
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("kind", WITHOUT_MARK)
+def test_restart_ends_a_descendant_without_mark_whose_parent_lives(project: Project, kind: str, terminal: bool) -> None:
+    if os.geteuid() != 0 and "nobody" in WITHOUT_MARK[kind]:
+        pytest.skip("only root may become another user")
+    project.procfile(web=WITHOUT_MARK[kind], other="exec sleep 600")
+    project.write(".reaper.toml", '[process.web]\nwatch = ["*.py"]\n')
+    program = project.begin("start", "-t", "0.5", terminal=terminal)
+    (first,) = map(int, program.wait_for(r"pid (\d+)"))
+    program.wait_for("other.1 started")
+    gone = os.pidfd_open(first)
+    project.write("app.py", "saved")
+    program.wait_for("web.1 started", count=2)
+    assert select.select([gone], [], [], 0)[0], f"{described(first)} is alive"
+    os.close(gone)
+    assert program.stop().code == 143
+
+
 @pytest.mark.parametrize("status", [0, 3])
 def test_a_process_that_goes_into_the_background_ends_the_app_and_is_ended(project: Project, status: int) -> None:
     project.procfile(web=f"{DAEMON}; read line; exit {status}", other="exec sleep 600")
@@ -67,7 +96,7 @@ def test_a_process_that_goes_into_the_background_ends_the_app_and_is_ended(proje
 
 
 def test_a_daemon_that_has_wiped_its_environment_is_ended_with_the_app(project: Project) -> None:
-    project.procfile(web=f"env -i {DAEMON[1:-1]} exec sleep 600")
+    project.procfile(web=f"(env -i {DAEMON[1:-2]} &); exec sleep 600")
     program = project.begin("start", "-t", "3600")
     (pid,) = program.wait_for(r"daemon (\d+)$")
     result = program.stop()
