@@ -91,6 +91,28 @@ def still_busy(members: Mapping[int, Seen], waiting: Collection[int]) -> set[int
     return {pid for pid in waiting if pid in children}
 
 
+def find_readers(pipes: Mapping[int, Collection[int]]) -> dict[int, Collection[int]]:
+    """Those of these readers that can wait until all of their writers have ended: not two that read each other.
+
+    >>> find_readers({12: [11], 13: [12]})
+    {12: [11], 13: [12]}
+    >>> find_readers({12: [13], 13: [12]})
+    {}
+    """
+    return {pid: writers for pid, writers in pipes.items() if pid not in _reach(pipes, pid)}
+
+
+def _reach(pipes: Mapping[int, Collection[int]], pid: int) -> set[int]:
+    found: set[int] = set()
+    waiting = list(pipes[pid])
+    while waiting:
+        writer = waiting.pop()
+        if writer not in found:
+            found.add(writer)
+            waiting += pipes.get(writer, ())
+    return found
+
+
 def _passes_on(seen: Seen | None, number: int, ends: Callable[[int], bool], pid: int) -> bool:
     if seen is None or seen.program not in SHELLS:
         return False

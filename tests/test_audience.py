@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from procreaper.audience import groups_of, in_between, is_fatal, programs_below, still_busy
+from procreaper.audience import find_readers, groups_of, in_between, is_fatal, programs_below, still_busy
 from procreaper.kinship import Seen
 
 US, LEADER = 1, 10
@@ -80,6 +80,22 @@ def test_what_only_reads_a_program_is_none() -> None:
     assert found == ([10], [11, 13])
     found = programs_below(members, LEADER, SIGTERM, lambda _: True, lambda writers, reader: True)
     assert found == ([10], [11, 12, 13])
+
+
+@pytest.mark.parametrize(
+    ("pipes", "waiting"),
+    [
+        ({12: [11]}, [12]),
+        ({12: [11, 13], 14: [12]}, [12, 14]),
+        # Each reads what the other writes, so that neither ends before the other.
+        ({12: [13], 13: [12]}, []),
+        ({12: [11], 13: [14], 14: [13], 15: [14]}, [12, 15]),
+    ],
+)
+def test_a_reader_waits_for_its_writers_unless_they_wait_for_it(
+    pipes: dict[int, list[int]], waiting: list[int]
+) -> None:
+    assert sorted(find_readers(pipes)) == waiting
 
 
 def test_a_signal_is_for_all_groups_of_a_session_but_those_that_we_adopted() -> None:

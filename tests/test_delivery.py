@@ -211,6 +211,44 @@ async def test_what_a_server_writes_last_is_read_by_who_stands_above_it(tmp_path
     assert stage.noted == ["up", "SIGTERM", "drained"]
 
 
+@pytest.mark.parametrize(
+    "form", ["X | cat", "bash -c 'X | tee copy | cat; :'", "cd . && X | cat | cat", "(X | cat) 2>&1"]
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@in_loop
+async def test_a_pipeline_passes_on_what_its_server_writes_last(
+    tmp_path: Path, form: str, number: signal.Signals
+) -> None:
+    if "bash" in form and not shutil.which("bash"):
+        pytest.skip("there is no bash")
+    (tmp_path / "server.py").write_text(f"{PYTHON}\nprint('x' * {LAST_WORDS})\nprint('last', flush=True)\n")
+    stage = Stage(tmp_path, form.replace("X", f"{sys.executable} -S server.py"))
+    await stage.starts()
+    stage.run.child.signal(number)
+    await stage.finishes_work()
+    await stage.run.reads(b"last")
+    await stage.is_over()
+    assert stage.noted == ["up", number.name, "drained"]
+
+
+@in_loop
+async def test_a_later_program_of_a_pipeline_gets_the_signal_when_the_first_has_ended(tmp_path: Path) -> None:
+    (tmp_path / "filter.py").write_text(
+        "import signal, sys\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+        "print('pending' if signal.sigpending() else 'at its end', flush=True)\n"
+        "print(signal.sigwait({signal.SIGTERM}).name, flush=True)\n"
+    )
+    run = Observer(f"sleep 600 | {sys.executable} -S filter.py", cwd=tmp_path, terminal=True)
+    await run.child.spawn()
+    await run.reads(b"ready")
+    run.child.signal(signal.SIGTERM)
+    await run.gets(ChildExited)
+    assert run.output().split() == [b"ready", b"at", b"its", b"end", b"SIGTERM"]
+
+
 # What has left the group is ended by the custody of the command line.
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "bash job control"])
 @in_loop

@@ -13,15 +13,26 @@ has filled the pipe would never end; it gets the signal when the children that i
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
+import termios
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from stat import S_IRUSR
+from typing import NamedTuple
 
 from procreaper import proc
-from procreaper.audience import children_of, groups_of, in_between, is_fatal, programs_below, still_busy
+from procreaper.audience import (
+    children_of,
+    find_readers,
+    groups_of,
+    in_between,
+    is_fatal,
+    programs_below,
+    still_busy,
+)
 from procreaper.child.census import Census, take_census
 from procreaper.kinship import Seen
 
@@ -29,11 +40,23 @@ from procreaper.kinship import Seen
 FIRST_LOOK, LAST_LOOK = 0.002, 0.05
 # How long the processes in between may take to stop, and may grow in number, in seconds.
 PATIENCE = 0.5
+# How long a program of a pipeline has to end, in seconds, when those before it have ended and it has read everything.
+GRACE = 0.5
 STOPPED = ("T", "t")
 OUTPUTS = (1, 2)
 # How many deliveries go on in one turn of the loop. The system tells us of each process that stops or ends by a signal,
 # and the loop, which takes them in between two turns, has room for some 270.
 MOST_AT_ONCE = 50
+
+
+class Reader(NamedTuple):
+    """A process that reads what others write: its own birth, and that of each writer that has to end first."""
+
+    start: int
+    writers: dict[int, int]
+    # When it gets the signal at the latest, by the clock of the loop, once its writers have ended.
+    due: float | None
+    grace: float
 
 
 class Delivery:
@@ -47,8 +70,7 @@ class Delivery:
         self._gather_until = loop.time() + PATIENCE
         # Stopped, with the moment of their birth, which tells them from a later process with the same number.
         self._stopped: dict[int, int] = {}
-        # In between as well, but running, with those children of theirs that have to end first.
-        self._readers: dict[int, tuple[int, list[int]]] = {}
+        self._readers: dict[int, Reader] = {}
         self._handle: asyncio.Handle | None = None
 
     # How many have gone on in this turn of which loop.
@@ -107,10 +129,14 @@ class Delivery:
         found = [pid for pid in between if pid not in self._stopped and pid not in self._readers]
         for pid in found:
             if _reads_from(pid, children.get(pid, ())):
-                self._readers[pid] = members[pid].start, children.get(pid, [])
+                self._add_reader(pid, children.get(pid, ()), members, 0)
             else:
                 _send(pid, signal.SIGSTOP)
                 self._stopped[pid] = members[pid].start
+        if not self._only_main:
+            for pid, writers in find_readers(_pipes_between(members)).items():
+                if pid not in self._stopped and pid not in self._readers:
+                    self._add_reader(pid, writers, members, GRACE)
         # On a busy machine it takes a while. One that has not stopped yet would die of the signal at once.
         moving = [pid for pid in self._stopped if pid in members and members[pid].state not in STOPPED]
         if (found or moving) and self._loop.time() < self._gather_until:
@@ -122,6 +148,10 @@ class Delivery:
         else:
             self._tell_groups(members)
         self._wait(FIRST_LOOK)
+
+    def _add_reader(self, pid: int, writers: Iterable[int], members: Mapping[int, Seen], grace: float) -> None:
+        born = {writer: members[writer].start for writer in writers}
+        self._readers[pid] = Reader(members[pid].start, born, None, grace)
 
     def _members(self, census: Census) -> dict[int, Seen]:
         """Those who are alive: of the session, or with `only_main` all, since a program may have left the session."""
@@ -193,13 +223,19 @@ class Delivery:
                 if pid in members and members[pid].start == start:
                     _send(pid, signal.SIGCONT)
                     wait = FIRST_LOOK
-        for pid, (start, children) in tuple(self._readers.items()):
-            if not any(child in members and members[child].parent == pid for child in children):
+        for pid, reader in tuple(self._readers.items()):
+            if pid not in members or members[pid].start != reader.start:
                 del self._readers[pid]
-                if pid in members and members[pid].start == start:
-                    _send(pid, self._number)
-                    _send(pid, signal.SIGCONT)
-                    wait = FIRST_LOOK
+            elif any(writer in members and members[writer].start == born for writer, born in reader.writers.items()):
+                continue
+            elif reader.due is None or (reader.grace and _has_unread_input(pid)):
+                self._readers[pid] = reader._replace(due=self._loop.time() + reader.grace)
+                wait = FIRST_LOOK
+            elif self._loop.time() >= reader.due:
+                del self._readers[pid]
+                _send(pid, self._number)
+                _send(pid, signal.SIGCONT)
+                wait = FIRST_LOOK
         self._wait(wait)
 
 
@@ -237,6 +273,29 @@ def _feeds(writers: Iterable[int], reader: int) -> bool:
     if link is None or not link.startswith("pipe:"):
         return False
     return any(_link(writer, number) == link for writer in writers for number in OUTPUTS)
+
+
+def _pipes_between(members: Mapping[int, Seen]) -> dict[int, set[int]]:
+    """Those of these that read, from their standard input, what others of these write, with the writers."""
+    read = {pid: link for pid in members if (link := _link(pid, 0)) is not None and link.startswith("pipe:")}
+    if not read:
+        return {}
+    written = {pid: {_link(pid, number) for number in OUTPUTS} for pid in members}
+    found = {pid: {other for other in members if other != pid and link in written[other]} for pid, link in read.items()}
+    return {pid: writers for pid, writers in found.items() if writers}
+
+
+def _has_unread_input(pid: int) -> bool:
+    try:
+        descriptor = os.open(f"/proc/{pid}/fd/0", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return any(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _link(pid: int, number: int) -> str | None:
