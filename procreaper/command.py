@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from subprocess import DEVNULL, STDOUT, TimeoutExpired
 
-from procreaper.descriptors import available
+from procreaper.descriptors import RESERVE, available
 from procreaper.events import Exit
 
 READ_SIZE = 1 << 16
@@ -42,6 +42,7 @@ async def execute(
     when the command itself has exited, and kills what is left of its group. When it is cancelled, or `take` raises, the
     whole group is killed first. Raises OSError or ValueError for a command that cannot be started.
     """
+    RESERVE.fill()
     reading, writing = os.pipe()
     try:
         os.set_blocking(reading, False)

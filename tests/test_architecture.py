@@ -119,7 +119,7 @@ LAYERS = {
 MAY_IMPORT = {
     "word": {"word"},
     "rule": {"word", "rule"},
-    "tool": {"word"},
+    "tool": {"word", "tool"},
     "hand": {"word", "rule", "tool"},
     "owner": {"word", "rule", "tool", "hand"},
     "face": {"word", "rule", "tool", "hand", "owner", "face"},

@@ -2,10 +2,16 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from procreaper.descriptors import available, most_connections
+from procreaper import descriptors
+from procreaper.descriptors import Reserve, available, insist, most_connections
 
 
 def test_as_much_is_available_as_was_written_and_not_read() -> None:
@@ -27,3 +33,101 @@ def test_connections_leave_most_of_the_descriptors_to_the_app(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
     assert most_connections(128) == most
+
+
+def exhaust() -> list[int]:
+    taken = [os.dup(0)]
+    with suppress(OSError):
+        while True:
+            taken.append(os.dup(0))
+    return taken
+
+
+@pytest.fixture
+def few() -> Iterator[None]:
+    """No more descriptors than a few, so that they are soon exhausted."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/dev/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_reserve_opens_a_file_when_no_descriptor_is_left(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve = Reserve()
+    monkeypatch.setattr(descriptors, "RESERVE", reserve)
+    reserve.keep(2)
+    taken = exhaust()
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.listdir("/")
+        assert insist(lambda: os.listdir("/"))
+        # It is there for the next one too.
+        assert insist(lambda: os.listdir("/"))
+        assert reserve.is_full
+    finally:
+        reserve.empty()
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+def test_the_reserve_is_filled_again_where_another_has_taken_it(few: None) -> None:
+    reserve = Reserve()
+    reserve.keep(1)
+    taken = exhaust()
+    with reserve.freed():
+        taken.append(os.dup(0))
+    assert not reserve.is_full
+    reserve.fill()
+    assert not reserve.is_full
+    for descriptor in taken:
+        os.close(descriptor)
+    reserve.fill()
+    assert reserve.is_full
+    reserve.empty()
+    assert not reserve.is_full
+
+
+def test_another_error_than_the_lack_of_a_descriptor_is_raised_at_once() -> None:
+    calls: list[int] = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise FileNotFoundError
+
+    with pytest.raises(FileNotFoundError):
+        insist(fail)
+    assert len(calls) == 1
+
+
+# Imports, without a descriptor, one module that has an extension of its own and one that has none.
+IMPORTING = """
+import os, resource, sys
+from procreaper.descriptors import RESERVE, insist_on_imports
+sys.path.insert(0, sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+if "keep" in sys.argv:
+    RESERVE.keep()
+    insist_on_imports()
+try:
+    while True: os.dup(0)
+except OSError: pass
+import first
+assert first.__spec__.loader is first.__loader__ and type(first.__loader__).__name__ == "SourceFileLoader"
+assert RESERVE.is_full
+print(first.value)
+"""
+
+
+@pytest.mark.parametrize("kept", ["keep", ""])
+def test_a_module_is_imported_when_no_descriptor_is_left(kept: str, tmp_path: Path) -> None:
+    (tmp_path / "first.py").write_text("import second, _lsprof\nvalue = second.value\n")
+    (tmp_path / "second.py").write_text("value = 5\n")
+    command = (sys.executable, "-W", "error", "-c", IMPORTING, str(tmp_path), kept)
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if kept:
+        assert (ran.stdout, ran.stderr) == ("5\n", "")
+    else:
+        assert "Too many open files" in ran.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import math
 import os
@@ -346,6 +347,20 @@ async def test_a_record_that_cannot_be_believed_is_ignored_and_told(
     await run.ends()
     other.kill()
     other.wait()
+
+
+def test_a_record_that_no_descriptor_is_left_for_is_not_taken_for_a_broken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forge(tmp_path, os.getpid())
+
+    def lack(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", lack)
+    # A broken one would be ignored, and a twin of the process started.
+    with pytest.raises(OSError, match="Too many open files"):
+        Register(str(tmp_path), "tunnel.1", os.environ).read()
 
 
 @in_loop

@@ -96,6 +96,25 @@ async def test_what_cannot_be_started_is_told_with_its_reason(survivors: Survivo
 
 
 @in_loop
+async def test_an_app_that_an_error_ends_takes_on_no_more_work(survivors: Survivors) -> None:
+    async def fail() -> None:
+        raise ValueError("an error of ours")
+
+    async def answer() -> None:
+        raise AssertionError("too late")
+
+    app = App(process("web", STAY))
+    running = asyncio.create_task(app.owner.run())
+    await app.is_ready()
+    failing = app.owner.accompany(fail())
+    assert failing is not None
+    await asyncio.wait([failing])
+    assert app.owner.accompany(answer()) is None
+    with pytest.raises(ExceptionGroup):
+        await running
+
+
+@in_loop
 async def test_a_shutdown_ends_all_and_the_code_is_its_own(survivors: Survivors) -> None:
     app = App(process("web", STAY), process("db", STAY))
     running = asyncio.create_task(app.owner.run())

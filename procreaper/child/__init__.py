@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 from procreaper.child.failure import spawn_failed
 from procreaper.child.groups import group_lives, is_held
 from procreaper.child.reader import BIG_READ, SMALL_READ, Reader
+from procreaper.descriptors import RESERVE
 from procreaper.events import ChildExited, Event, Exit, GroupEnded, Notice, Spawned
 from procreaper.last_command import argv_of
 from procreaper.plan import Process
@@ -351,6 +352,8 @@ def _ensure_descriptors(open_one: int) -> None:
 
     asyncio opens one after the child exists, and a child whose end cannot be watched for would be lost.
     """
+    # Before a child: without these, neither an import nor a look into `/proc` would be sure to succeed.
+    RESERVE.fill()
     spare: list[int] = []
     try:
         for _ in range(SPAWN_DESCRIPTORS):

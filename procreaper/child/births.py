@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from procreaper.descriptors import insist
 from procreaper.kinship import parse_stat
 
 BOOT = "/proc/sys/kernel/random/boot_id"
@@ -17,8 +18,7 @@ BOOT = "/proc/sys/kernel/random/boot_id"
 def born(pid: int) -> str | None:
     """When this process began; None where it is gone, or only waits for its parent to ask how it ended."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            seen = parse_stat(file.read())
+        seen = parse_stat(insist(lambda: _contents(f"/proc/{pid}/stat")))
     except (FileNotFoundError, ProcessLookupError):
         return None if os.path.exists(BOOT) else _born_by_ps(pid)
     return None if seen is None or seen.is_zombie else str(seen.start)
@@ -26,9 +26,14 @@ def born(pid: int) -> str | None:
 
 def boot() -> str:
     """What tells this run of the machine from all others; empty where nobody tells."""
-    with suppress(OSError), open(BOOT, encoding="ascii") as file:
-        return file.read().strip()
+    with suppress(OSError):
+        return insist(lambda: _contents(BOOT)).decode("ascii").strip()
     return _answer("sysctl", "-n", "kern.boottime")
+
+
+def _contents(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _born_by_ps(pid: int) -> str | None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
+from procreaper.descriptors import NONE_LEFT
 from procreaper.errors import reason_of
 
 DIRECTORY = "procreaper"
@@ -85,7 +86,7 @@ class Register:
         return descriptor
 
     def read(self) -> Record | None:
-        """The record, or None where there is none. Raises UnusableRecordError."""
+        """The record, or None where there is none. Raises UnusableRecordError, and OSError for want of a descriptor."""
         record = _read(self.path)
         if record is None:
             return None
@@ -134,13 +135,16 @@ def living(root: str, environment: Mapping[str, str], lives: Callable[[Record], 
 
 
 def _read(path: str) -> Record | None:
-    """What a file says; None where there is none. Raises UnusableRecordError."""
+    """What a file says; None where there is none. Raises UnusableRecordError, and OSError for want of a descriptor."""
     try:
         # A FIFO would be waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno in NONE_LEFT:
+            # It says nothing about the record, which may be that of a process that runs.
+            raise
         raise UnusableRecordError(reason_of(error)) from error
     with open(descriptor, "rb") as file:
         found = os.fstat(descriptor)

@@ -21,6 +21,7 @@ from procreaper.cli.rendering import make_format
 from procreaper.cli.serve import Control
 from procreaper.cli.statuses import FAILED, INTERNAL_ERROR, READER_GONE
 from procreaper.config import Options
+from procreaper.descriptors import RESERVE, insist_on_imports
 from procreaper.errors import Problem, reason_of
 from procreaper.events import Shutdown
 from procreaper.formats import Style
@@ -130,6 +131,9 @@ class Application:
         signals_as_requests(self._on_signal, self._owner.say)
         if self._style.terminal:
             follow_window(self._owner.resize)
+        # Whatever is imported from here on may be needed when no descriptor is left.
+        RESERVE.keep()
+        insist_on_imports()
         site = await self._serve()
         # What has been made so far stays for good.
         gc.freeze()

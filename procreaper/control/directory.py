@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+from procreaper.descriptors import insist
 from procreaper.errors import ProcreaperError, reason_of
 
 # The longest path of a socket, in bytes: what the kernel has room for, without the NUL at its end.
@@ -248,7 +249,7 @@ def _refuse_strangers(directory: str) -> None:
 
 def _listen(stem: str) -> Door:
     unfinished, path = stem + UNFINISHED, f"{stem}.sock"
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening = insist(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     try:
         listening.bind(unfinished)
         # Whatever the umask; nobody else gets through the directory.

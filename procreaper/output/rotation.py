@@ -20,6 +20,7 @@ from collections import deque
 from contextlib import suppress
 from typing import NamedTuple
 
+from procreaper.descriptors import insist
 from procreaper.parts import put_aside
 from procreaper.plan import LogFile
 
@@ -122,7 +123,7 @@ class RotatedFile:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             # A named pipe that nobody reads would hold us up.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-            descriptor = os.open(self.path, flags, 0o666)
+            descriptor = insist(lambda: os.open(self.path, flags, 0o666))
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.path) from error
         found = os.fstat(descriptor)

@@ -222,7 +222,12 @@ class Owner:
         if self._tasks is None or self._ended:
             work.close()
             return None
-        task = self._tasks.create_task(work)
+        try:
+            task = self._tasks.create_task(work)
+        except RuntimeError:
+            # An error of ours ends the app: from then on the group takes no task.
+            work.close()
+            return None
         self._companions.add(task)
         task.add_done_callback(self._companions.discard)
         return task

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from procreaper.child import Child
+from procreaper.descriptors import NONE_LEFT
 from procreaper.errors import reason_of
 from procreaper.events import Event, Notice
 from procreaper.plan import Process
@@ -124,6 +125,9 @@ class Children:
         try:
             return Pseudoterminal(self._window())
         except OSError as error:
+            if error.errno in NONE_LEFT:
+                # A pipe cannot be had either, and there may be a terminal for the next try.
+                raise
             if not self._lacks_terminals:
                 self._lacks_terminals = True
                 reason = reason_of(error)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
+from procreaper.descriptors import insist
 from procreaper.watching import Matcher
 
 # Some file systems know the time of a change only in seconds; such a time does not tell that nothing has changed.
@@ -170,8 +171,7 @@ class Tree:
         if directory in self._directories:
             return []
         try:
-            with os.scandir(directory) as listing:
-                entries = {entry.name: entry for entry in listing}
+            entries = insist(lambda: _entries(directory))
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError:
@@ -288,7 +288,16 @@ def read(path: str) -> str:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return ""
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        return insist(lambda: _text(path))
     except OSError:
         return ""
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def _entries(directory: str) -> dict[str, os.DirEntry[str]]:
+    with os.scandir(directory) as listing:
+        return {entry.name: entry for entry in listing}

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 import pytest
-from integration.driver import Project
+from integration.driver import Project, altered
 from loops import in_loop
 from survivors import Survivors
 from test_reaper import App, process
@@ -47,6 +47,44 @@ def test_an_app_that_lacks_descriptors_is_ended_as_any_other(project: Project) -
     result = program.stop()
     assert result.code == 143
     assert result.out.count(" started (pid=") == result.out.count(" stopped (rc=-15)")
+
+
+# From the first run on, when there is a control socket, takes every free descriptor, again after each notice.
+EXHAUST = """
+import os
+from contextlib import suppress
+from procreaper.events import RunBegan
+from procreaper.output.hub import Hub
+publish, begun = Hub.publish, []
+def exhaust(self, notice):
+    room = publish(self, notice)
+    if isinstance(notice, RunBegan) or begun:
+        begun.append(notice)
+        with suppress(OSError):
+            while True:
+                os.dup(0)
+    return room
+Hub.publish = exhaust
+"""
+FEW = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
+
+
+@pytest.mark.parametrize(
+    "check", ['exec = "true"', 'http = "http://localhost:$PORT/"', 'tcp = "no.such.host.invalid:80"']
+)
+def test_without_any_descriptor_a_check_fails_and_the_app_goes_on(check: str, project: Project) -> None:
+    project.procfile(web="echo ready; exec sleep 600")
+    project.write(
+        ".reaper.toml",
+        f'[process.web]\nhealth = {{ {check}, interval = "10ms", start_timeout = "200ms" }}\n'
+        'restart = "always"\nbackoff = "10ms"\nstop_all = "never"\n',
+    )
+    program = project.begin("start", "--pty", wrapper=(*FEW, *altered(EXHAUST)))
+    program.wait_for(r"web\.1 could not be started: too many open files")
+    seen = project.run("ps")
+    assert (seen.code, "web.1" in seen.out) == (0, True), seen.err
+    result = program.stop()
+    assert (result.code, result.err) == (143, "")
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])

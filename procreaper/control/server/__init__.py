@@ -20,8 +20,8 @@ from procreaper.control.feed import Feed
 from procreaper.control.protocol import AnyRequest
 from procreaper.control.replies import encode, encode_error, find_id, understand
 from procreaper.control.server.connection import Connection
-from procreaper.descriptors import most_connections
-from procreaper.errors import ProcreaperError
+from procreaper.descriptors import NONE_LEFT, RESERVE, most_connections
+from procreaper.errors import ProcreaperError, reason_of
 
 Answer = Callable[[AnyRequest, Connection], Awaitable[Any]]
 Begin = Callable[[Coroutine[Any, Any, bytes]], "asyncio.Task[bytes] | None"]
@@ -29,9 +29,10 @@ Begin = Callable[[Coroutine[Any, Any, bytes]], "asyncio.Task[bytes] | None"]
 MOST_CLIENTS = 256
 # What all followers together are sent in one round of the loop, and what each of them is at least; it must stay short.
 MOST_AT_ONCE, LEAST_AT_ONCE = 1 << 18, 1 << 12
-# What nobody can be let in without is missing: look again after so many seconds.
-SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-PAUSE = 1.0
+# Where the system has nothing left for another client: seconds until the next try, and tries before it is refused.
+SCARCE = frozenset({*NONE_LEFT, errno.ENOBUFS, errno.ENOMEM})
+PAUSE = 0.2
+MOST_TRIES = 10
 # How long clients are given at the end to read what is left for them, in seconds.
 LAST_WORDS = 1.0
 
@@ -65,6 +66,8 @@ class Server:
         self._most_clients = most_connections(most_clients)
         self._connections: set[Connection] = set()
         self._last_left = asyncio.Event()
+        # How often the client that waits could not be let in.
+        self._tries = 0
         self._ended = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(listening, self._accept)
@@ -121,10 +124,39 @@ class Server:
             accepted, _ = self._listening.accept()
         except OSError as error:
             if error.errno in SCARCE:
-                # It would be told again and again that somebody waits.
-                self._loop.remove_reader(self._listening)
-                self._loop.call_later(PAUSE, self._listen_again)
+                self._accept_in_need(error)
             return
+        self._welcome(accepted)
+
+    def _accept_in_need(self, lack: OSError) -> None:
+        """Let the next client in with a descriptor of the reserve; where that is in use, try again, or refuse it."""
+        self._tries += 1
+        lent = lack.errno in NONE_LEFT and RESERVE.is_full
+        with suppress(OSError):
+            if lent:
+                with RESERVE.freed():
+                    accepted, _ = self._listening.accept()
+                return self._welcome(accepted)
+            if self._tries >= MOST_TRIES:
+                self._tries = 0
+                with RESERVE.freed():
+                    accepted, _ = self._listening.accept()
+                    return self._refuse(accepted, lack)
+        # The loop would call again and again as long as the client waits.
+        self._loop.remove_reader(self._listening)
+        self._loop.call_later(PAUSE, self._listen_again)
+        return None
+
+    def _refuse(self, accepted: socket.socket, lack: OSError) -> None:
+        with accepted, suppress(OSError):
+            accepted.setblocking(False)
+            if _uid_of_peer(accepted) in (None, os.geteuid()):
+                hint = "raise the limit (`ulimit -n`) before the app starts, or stop some processes of it"
+                refusal = ProcreaperError(f"this app cannot let another client in: {reason_of(lack)}", hint=hint)
+                accepted.send(self._greeting() + encode_error(None, refusal))
+
+    def _welcome(self, accepted: socket.socket) -> None:
+        self._tries = 0
         try:
             accepted.setblocking(False)
             if _uid_of_peer(accepted) not in (None, os.geteuid()):
