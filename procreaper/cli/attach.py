@@ -1,7 +1,8 @@
 """`attach`: be at the terminal of a process, from this one.
 
-Rules: every key is for the process, but for the one that leaves. What is typed while the process does not read waits,
-and is dropped with a sound where it does not read at all. However it ends, this terminal is as it was.
+Rules: every key is for the process, but for those that leave (`detach_keys`). What is typed while the process does not
+read waits, and is dropped with a sound where it does not read at all. However it ends or stops, this terminal is as it
+was.
 
 Theory of operation. Keys are sent at once, without waiting for the replies to earlier ones; only so many bytes may be
 without a reply, the rest waits here. When a run has ended, the next one is waited for as long as there will be one.
@@ -10,7 +11,6 @@ without a reply, the rest waits here. When a run has ended, the next one is wait
 from __future__ import annotations
 
 import os
-import re
 import select
 import signal
 import termios
@@ -19,16 +19,14 @@ from collections import deque
 from typing import NamedTuple
 
 from procreaper.cli.control import Place, find_app
+from procreaper.cli.detach_keys import DEFAULT, DetachKeys
 from procreaper.cli.problems import complain
-from procreaper.cli.raw import ENDING, KEYS, PICTURE, RawTerminal
+from procreaper.cli.raw import ENDING, KEYS, PICTURE, STOPPING, RawTerminal
 from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError, RefusedError
 from procreaper.errors import ProcreaperError
 from procreaper.status import ENDED
 
-# Ctrl-], also as it is told by terminals whose keys a program has had told in a newer way.
-LEAVE = re.compile(rb"\x1d|\x1b\[93;5(?::1)?u|\x1b\[27;5;93~")
-KEY = "Ctrl-]"
 INTERRUPT = b"\x03"
 # How long to wait, on leaving, until what was typed has been taken, in seconds.
 PATIENCE = 1.0
@@ -43,17 +41,19 @@ class End(NamedTuple):
     code: int = 0
 
 
-def attach(place: Place, name: str) -> int:
-    """Attach until somebody leaves, or nothing is there any more; the answer is the exit status.
+def attach(place: Place, name: str, detach_keys: str | None = None) -> int:
+    """Attach until the user types the `detach_keys` (default: Ctrl-]), or the app ends; return the exit status.
 
-    Raises ProcreaperError where there is nothing to attach to, or where this is no terminal.
+    Raises ProcreaperError where there is nothing to attach to, where this is no terminal, and for keys that there are
+    not.
     """
+    leaving = DetachKeys(DEFAULT if detach_keys is None else detach_keys)
     for descriptor, what in ((KEYS, "input"), (PICTURE, "output")):
         if not os.isatty(descriptor):
             hint = f"`procreaper logs -f {name}` shows what it writes without one"
             raise ProcreaperError(f"`attach` needs a terminal, and standard {what} is none", hint=hint)
     with find_app(place) as app:
-        session = Session(app, name)
+        session = Session(app, name, leaving)
         session.attach()
         with RawTerminal() as terminal:
             end = session.stay(terminal)
@@ -64,9 +64,10 @@ def attach(place: Place, name: str) -> int:
 class Session:
     """One stay at the terminal of a process, through as many of its runs as there are meanwhile."""
 
-    def __init__(self, app: Client, name: str) -> None:
+    def __init__(self, app: Client, name: str, leaving: DetachKeys) -> None:
         self._app = app
         self._name = name
+        self._leaving = leaving
         self._is_attached = False
         self._typed = bytearray()
         # How many bytes each request had that has no reply yet.
@@ -115,7 +116,7 @@ class Session:
         return None
 
     def _greet(self, terminal: RawTerminal) -> None:
-        terminal.say(f"attached to {self._name}; {KEY} leaves")
+        terminal.say(f"attached to {self._name}; {self._leaving.name} leaves")
 
     # From here to the process.
 
@@ -123,12 +124,12 @@ class Session:
         data = terminal.read()
         if not data:
             return End(f"detached from {self._name}", 128 + signal.SIGHUP)
-        leaves = LEAVE.search(data)
+        typed = self._leaving.feed(data)
         if not self._is_attached:
-            return self._left() if leaves or INTERRUPT in data else None
-        self._typed += data if leaves is None else data[: leaves.start()]
+            return self._left() if typed.leaves or INTERRUPT in data else None
+        self._typed += typed.data
         self._send()
-        return None if leaves is None else self._left()
+        return self._left() if typed.leaves else None
 
     def _left(self) -> End:
         # Who types and leaves at once has meant what was typed.
@@ -164,10 +165,13 @@ class Session:
         for number in numbers:
             if number in ENDING:
                 return number
+        stops = [number for number in numbers if number in STOPPING]
+        if stops:
+            terminal.stop(stops[0])
         columns, lines = os.get_terminal_size(PICTURE)
-        if signal.SIGCONT in numbers:
+        if stops or signal.SIGCONT in numbers:
             terminal.take()
-            # It is to draw anew.
+            # Another size makes the program draw its screen again.
             self._resize(columns, lines - 1)
         self._resize(columns, lines)
         return 0
@@ -199,6 +203,7 @@ class Session:
         """The run is over: wait for the next one, if there is to be one."""
         self._is_attached = False
         self._typed.clear()
+        self._leaving.forget()
         terminal.begin_anew()
         over = f"{self._name} {reason}"
         try:
@@ -209,7 +214,7 @@ class Session:
         process = followed.processes[0]
         if process.state in ENDED:
             return End(over)
-        terminal.say(f"{over}; {process.state}, {KEY} leaves")
+        terminal.say(f"{over}; {process.state}, {self._leaving.name} leaves")
         return self._consider(process, terminal)
 
     def _consider(self, process: protocol.Process, terminal: RawTerminal) -> End | None:

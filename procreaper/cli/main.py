@@ -64,7 +64,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
         case "attach":
             from procreaper.cli.attach import attach
 
-            return attach(_place(given), given.name)
+            return attach(_place(given), given.name, getattr(given, "detach_keys", None))
         case "check":
             from procreaper.cli.check import check
 

@@ -275,6 +275,11 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the process, for example web.1, or web where there is but one")
 
 
+def _add_detach_keys(parser: argparse.ArgumentParser) -> None:
+    help_ = "the keys that leave, as in docker: `ctrl-p,ctrl-q` (default: ctrl-])"
+    parser.add_argument("--detach-keys", metavar="KEY,KEY", help=help_)
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs: a JSON list")
 
@@ -388,7 +393,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     "export": ("write the application as files for an init system or a scheduler", _add_export, _add_common),
     "ps": ("show what the processes do, and why", _add_place, _add_json, _add_live, _add_some_names),
     "logs": ("show what the processes have written", _add_logs, _add_place),
-    "attach": ("be at the terminal of a process that runs; Ctrl-] leaves it", _add_place, _add_name),
+    "attach": ("be at the terminal of a process; Ctrl-] leaves", _add_detach_keys, _add_place, _add_name),
     "up": ("start processes, and what they need", _add_place, _add_names),
     "stop": ("stop processes", _add_place, _add_names),
     "restart": ("restart processes", _add_place, _add_names),

@@ -6,6 +6,7 @@ those that were brought about by what was shown (`modes`). Nothing that is typed
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -21,6 +22,8 @@ KEYS, PICTURE = 0, 1
 # What ends us, from outside: keys send no signals here.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 FOLLOWED = (signal.SIGWINCH, signal.SIGCONT)
+# What stops us, from outside: `kill -TSTP`, and the shell.
+STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 MOST_READ = 1 << 16
 # Indices of what `tcgetattr` returns.
 INPUT_MODES, OUTPUT_MODES, CONTROL_MODES, LOCAL_MODES, CHARACTERS = 0, 1, 2, 3, 6
@@ -42,7 +45,7 @@ class RawTerminal:
         for descriptor in (self._woken, self._wake):
             os.set_blocking(descriptor, False)
         self._previous_wake = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
-        self._handlers = {number: signal.signal(number, _note) for number in (*ENDING, *FOLLOWED)}
+        self._handlers = {number: signal.signal(number, _note) for number in (*ENDING, *FOLLOWED, *STOPPING)}
         self._before = termios.tcgetattr(KEYS)
         self.take()
         return self
@@ -72,8 +75,27 @@ class RawTerminal:
             return os.read(self._woken, MOST_READ)
         return b""
 
+    def stop(self, number: int) -> None:
+        """Give the terminal back, and stop as this signal asks; what was shown is entered again when we go on.
+
+        The system stops no process whose shell is gone (an orphaned group, POSIX): that one goes on at once.
+        """
+        with suppress(OSError, termios.error):
+            self._leave_modes()
+            # From the background the modes are not ours to change.
+            if os.tcgetpgrp(KEYS) == os.getpgrp():
+                termios.tcsetattr(KEYS, termios.TCSADRAIN, self._before)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(signal.Signals(number))
+        signal.signal(number, _note)
+        self.take()
+        _write(self._modes.entering())
+
     def take(self) -> None:
-        """Make it raw; also after we were stopped, when somebody else has had it."""
+        """Make it raw; also after we were stopped, when another program has had it.
+
+        In the background this stops us until we are in the foreground, as the default of SIGTTOU has it.
+        """
         modes = [*self._before]
         modes[CHARACTERS] = [*modes[CHARACTERS]]
         modes[INPUT_MODES] &= ~(
@@ -83,7 +105,11 @@ class RawTerminal:
         modes[CONTROL_MODES] = modes[CONTROL_MODES] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
         modes[LOCAL_MODES] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG)
         modes[CHARACTERS][termios.VMIN], modes[CHARACTERS][termios.VTIME] = 1, 0
-        termios.tcsetattr(KEYS, termios.TCSADRAIN, modes)
+        handler = signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+        try:
+            _set_modes(modes)
+        finally:
+            signal.signal(signal.SIGTTOU, handler)
 
     def read(self) -> bytes:
         """What was typed; nothing where nobody can type any more."""
@@ -110,14 +136,27 @@ class RawTerminal:
         _write(b"\a")
 
     def begin_anew(self) -> None:
-        """What comes next knows nothing of what was before: the usual modes, and the beginning of a line."""
-        _write(self._modes.leaving() + b"\x1b[m" + (b"" if self._at_left else b"\r\n"))
+        """Bring the usual modes and the beginning of a line: what comes next knows nothing of what was before."""
+        self._leave_modes()
         self._modes = Modes()
+
+    def _leave_modes(self) -> None:
+        _write(self._modes.leaving() + b"\x1b[m" + (b"" if self._at_left else b"\r\n"))
         self._at_left = True
 
 
 def _note(number: int, frame: FrameType | None) -> None:
     """The number is in the pipe already."""
+
+
+def _set_modes(modes: list[Any]) -> None:
+    while True:
+        try:
+            return termios.tcsetattr(KEYS, termios.TCSADRAIN, modes)
+        except termios.error as error:
+            # Continued after a stop in the background: SIGCONT has a handler, so the system does not try again itself.
+            if error.args[0] != errno.EINTR:
+                raise
 
 
 def _write(data: bytes) -> None:

@@ -129,6 +129,80 @@ def test_keys_that_mean_something_elsewhere_are_for_the_process(project: Project
     app.stop()
 
 
+def test_other_keys_leave_and_are_named(project: Project) -> None:
+    app = begin_app(project, ECHO)
+    client = project.begin("attach", "web", "--detach-keys", "ctrl-p,ctrl-q", terminal=True)
+    client.wait_for(r"attached to web\.1; Ctrl-P Ctrl-Q leaves\r\n")
+    client.type("a\x1db\x10")
+    client.type("c\r")
+    client.wait_for("<a\x1db\x10c>")
+    client.type("\x10")
+    client.type("\x11")
+    result = client.end()
+    assert (result.code, result.err) == (0, "detached from web.1\n")
+    app.stop()
+
+
+def test_keys_that_there_are_not_are_a_mistake(project: Project) -> None:
+    result = project.run("attach", "web", "--detach-keys", "ctrl-p,alt-q")
+    assert result.code == 2
+    assert result.err.startswith("procreaper: error: --detach-keys ctrl-p,alt-q: `alt-q` is no key\n  hint: ")
+
+
+DRAW = (
+    r"printf 'ready\n'; stty raw -echo;"
+    r" printf '\033[?1049h\033[?25l\033[?1000;1006h\033[?2004h\033[?1h\033=\033[Hdrawn'; "
+)
+
+# A shell with job control, whose job stops, and is continued by `bg` and `fg`; tells the modes of the terminal.
+SHELL = """
+import os, signal, sys, termios
+before = termios.tcgetattr(0)
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+job = os.fork()
+if not job:
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpid())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    os.execv(sys.argv[1], sys.argv[1:])
+while os.WIFSTOPPED(os.waitpid(job, os.WUNTRACED)[1]):
+    os.tcsetpgrp(0, os.getpgrp())
+    os.write(1, b"stopped, modes kept\\r\\n" if termios.tcgetattr(0) == before else b"stopped, modes changed\\r\\n")
+    os.kill(job, signal.SIGCONT)
+    os.waitpid(job, os.WUNTRACED)
+    os.write(1, b"waits, modes kept\\r\\n" if termios.tcgetattr(0) == before else b"waits, modes changed\\r\\n")
+    os.tcsetpgrp(0, job)
+    os.kill(job, signal.SIGCONT)
+os.tcsetpgrp(0, os.getpgrp())
+os.write(1, b"ended, modes kept\\r\\n" if termios.tcgetattr(0) == before else b"ended, modes changed\\r\\n")
+"""
+
+
+@pytest.mark.parametrize("number", ["TSTP", "TTIN", "TTOU"])
+def test_a_client_that_is_stopped_gives_the_terminal_back_and_takes_it_again(project: Project, number: str) -> None:
+    app = begin_app(project, f"{DRAW} while read -r x; do printf '<%s>' $x; done")
+    client = project.begin("attach", "web", terminal=True, wrapper=(sys.executable, "-c", SHELL))
+    client.wait_for("drawn")
+    os.kill(pid_of_client(client), signal.Signals[f"SIG{number}"])
+    client.wait_for(r"stopped, modes kept\r\n")
+    stopped = client.out.index("stopped, modes")
+    assert client.out.rindex("\x1b[?1049l", 0, stopped) > client.out.rindex("\x1b[?1049h", 0, stopped)
+    client.wait_for(r"waits, modes kept\r\n")
+    # It enters the screen of the program again, once it is in the foreground.
+    client.wait_for(r"waits, modes kept\r\n(?s:.*)\x1b\[\?1049h")
+    client.type("here\n")
+    client.wait_for("<here>")
+    client.type(LEAVE)
+    client.wait_for(r"ended, modes kept\r\n")
+    client.end()
+    app.stop()
+
+
+def pid_of_client(client: Program) -> int:
+    """The process of `attach` below a wrapper."""
+    return int(re.findall(r"^(\d+) .*attach web$", processes_of(client), re.MULTILINE)[-1])
+
+
 def test_who_comes_late_sees_what_is_on_the_screen(project: Project) -> None:
     app = begin_app(project, "seq 100; printf '\\033[31mred\\033[0m\\nready> '; read x")
     client = attach(project)
@@ -163,12 +237,6 @@ while True:
     # No window here: that of the environment.
     app.wait_for("80 24|62 24")
     app.stop()
-
-
-DRAW = (
-    r"printf 'ready\n'; stty raw -echo;"
-    r" printf '\033[?1049h\033[?25l\033[?1000;1006h\033[?2004h\033[?1h\033=\033[Hdrawn'; "
-)
 
 
 def test_whatever_a_program_has_made_of_the_terminal_it_is_given_back(project: Project) -> None:
@@ -210,8 +278,7 @@ def test_the_modes_of_our_terminal_are_given_back(project: Project, end: str, tm
         case "app ended":
             app.send(signal.SIGTERM)
         case "terminated":
-            pid = re.findall(r"^(\d+) .*attach web$", processes_of(client), re.MULTILINE)
-            os.kill(int(pid[-1]), signal.SIGTERM)
+            os.kill(pid_of_client(client), signal.SIGTERM)
     result = client.end()
     assert result.out.endswith("kept")
     code, said = {
