@@ -1,7 +1,8 @@
 """Run a side command to its end: a hook, a stop command, a check that is a command.
 
-Rules: it runs in a session of its own, reads nothing, and leaves nothing behind. It knows nothing of processes, states
-and restarts; what the command writes goes to `take` as it comes.
+Rules: it runs in a session of its own, reads nothing, and leaves nothing of its group behind; what has left the group
+is a matter of `oversight`. It knows nothing of processes, states and restarts; what the command writes goes to `take`
+as it comes.
 
 Theory of operation. As with a child, the end is the wait status and not the end of the pipe, which a grandchild may
 hold open; what the pipe holds at that moment is still taken. Whatever is left of the group is killed then. A
@@ -18,6 +19,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from subprocess import DEVNULL, STDOUT, TimeoutExpired
+from typing import Protocol
 
 from procreaper.descriptors import RESERVE, available
 from procreaper.events import Exit
@@ -29,12 +31,29 @@ END_TIMEOUT = 2.0
 UNWATCHED_TIMEOUT = 0.5
 
 
+class Oversight(Protocol):
+    """Sees to it that one command does not outlive us, and knows what it leaves behind."""
+
+    def environment(self, environment: Mapping[str, str] | None) -> Mapping[str, str]:
+        """The environment for the command, by which its descendants are known; None stands for ours."""
+
+    def begins(self, output: int) -> None:
+        """The command is about to start, and writes to this descriptor."""
+
+    def began(self, group: int) -> None:
+        """It runs, in this group."""
+
+    def ended(self) -> None:
+        """It has ended, or could not be started; nothing is left of its group."""
+
+
 async def execute(
     argv: Sequence[str],
     *,
     env: Mapping[str, str] | None,
     cwd: str | None,
     take: Callable[[bytes], object],
+    oversight: Oversight | None = None,
 ) -> Exit:
     """Run a command in a group of its own, give its output to `take` in pieces, and return how it ended.
 
@@ -46,7 +65,10 @@ async def execute(
     reading, writing = os.pipe()
     try:
         os.set_blocking(reading, False)
-        command = _Command(reading, take)
+        command = _Command(reading, take, oversight)
+        if oversight is not None:
+            env = oversight.environment(env)
+            oversight.begins(writing)
         try:
             cancelled = await command.spawn(argv, env, cwd, writing)
         finally:
@@ -59,13 +81,16 @@ async def execute(
             await command.clear_away()
     finally:
         os.close(reading)
+        if oversight is not None:
+            oversight.ended()
 
 
 class _Command(asyncio.SubprocessProtocol):
-    def __init__(self, pipe: int, take: Callable[[bytes], object]) -> None:
+    def __init__(self, pipe: int, take: Callable[[bytes], object], oversight: Oversight | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._pipe = pipe
         self._take = take
+        self._oversight = oversight
         self._transport: asyncio.SubprocessTransport | None = None
         self._exited = asyncio.Event()
         # Set when there is nothing more to wait for: the command has exited, or `take` has raised this error.
@@ -133,6 +158,8 @@ class _Command(asyncio.SubprocessProtocol):
         if not isinstance(transport, asyncio.SubprocessTransport):
             raise TypeError(transport)
         self._transport = transport
+        if self._oversight is not None:
+            self._oversight.began(transport.get_pid())
 
     def process_exited(self) -> None:
         self._exited.set()

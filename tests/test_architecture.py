@@ -303,7 +303,17 @@ HEAVY = frozenset(
 UNNEEDED = frozenset(
     {"checks", "checkup", "child.console", "child.detached", "child.roles", "cli.control", "command"}
     | {"control.protocol", "control.requests", "control.server", "diagnosis", "differences", "dotenv", "errands"}
-    | {"health", "http", "needs", "output.files", "output.log", "pseudoterminal", "reaper.chores", "records"}
+    | {
+        "health",
+        "http",
+        "needs",
+        "orphans.commands",
+        "output.files",
+        "output.log",
+        "pseudoterminal",
+        "reaper.chores",
+        "records",
+    }
     | {"reloading", "renewal", "schema", "screen", "settings", "shell_grammar", "snapshot", "status", "watch"}
 )
 LATER = frozenset({"asyncio", "logging", "socket", "subprocess", "threading", "procreaper.reaper", "procreaper.output"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from loops import in_loop
 
 from procreaper.kinship import VARIABLE
 from procreaper.orphans import Adoption, Orphans, add_mark
+from procreaper.orphans.commands import Commands, is_left
 
 PRELUDE = """
 import asyncio, os, subprocess, sys, time
@@ -247,6 +249,53 @@ async def main():
 asyncio.run(main())
 """
     )
+
+
+def test_after_any_number_of_checks_there_is_one_look_a_second() -> None:
+    class Loop(asyncio.SelectorEventLoop):
+        now = 100.0
+        due: tuple[float, Callable[[], object]] | None = None
+
+        def time(self) -> float:
+            return self.now
+
+        def call_at(self, when: float, callback: Callable[[], object], *_: object, **__: object) -> object:
+            assert self.due is None
+            self.due = when, callback
+            return object()
+
+    class Custodian:
+        watch_output = str
+        forget_output = str
+
+        def group_began(self, group: int, path: str) -> None: ...
+
+        def group_ended(self, group: int) -> None: ...
+
+        def look(self) -> None: ...
+
+    def look() -> None:
+        looks.append(loop.now)
+
+    looks: list[float] = []
+    checking: set[str] = set()
+    loop = Loop()
+    commands = Commands(loop, Custodian(), checking, look)
+    for _ in range(300):
+        loop.now += 0.01
+        check = commands.oversee("app/web.1/1/", is_check=True)
+        check.begins(0)
+        (path,) = checking
+        assert path.startswith("app/web.1/1/")
+        assert not is_left(path, checking)
+        check.ended()
+        assert is_left(path, checking)
+        if loop.due is not None and loop.due[0] <= loop.now:
+            (_, callback), loop.due = loop.due, None
+            callback()
+    loop.close()
+    assert 3 <= len(looks) <= 4
+    assert not is_left("app/web.1/1/", checking)
 
 
 def run(source: str) -> None:

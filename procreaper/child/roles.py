@@ -44,6 +44,25 @@ class Custody(Protocol):
     def lives(self, name: str, run: int) -> bool:
         """Whether any of those is alive."""
 
+    def oversee(self, name: str, run: int | None = None) -> Oversight:
+        """Take a command of this process into custody; with the number of a run, the command checks that run."""
+
+
+class Oversight(Protocol):
+    """The custody of one command beside the runs, such as a hook or a check."""
+
+    def environment(self, environment: Mapping[str, str] | None) -> Mapping[str, str]:
+        """The environment for the command; None stands for ours."""
+
+    def begins(self, output: int) -> None:
+        """The command is about to start, and writes to this descriptor."""
+
+    def began(self, group: int) -> None:
+        """It runs, in this group."""
+
+    def ended(self) -> None:
+        """It has ended, or could not be started."""
+
 
 class Run(Protocol):
     """One run of a process, as its owner sees it; what happens to it is reported as events."""

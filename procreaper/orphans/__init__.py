@@ -35,6 +35,8 @@ from procreaper.orphans.relatives import Relatives, see
 if TYPE_CHECKING:
     import asyncio
 
+    from procreaper.orphans.commands import Commands, SideCommand
+
 PR_SET_CHILD_SUBREAPER = 36
 # So many seconds after the start of a run it is looked for who has left its group.
 LOOK_AFTER = 0.5
@@ -123,10 +125,15 @@ class Orphans:
         # Descendants that have left their groups; those that are our children.
         self._escaped: dict[int, Seen] = {}
         self._adopted: dict[int, Seen] = {}
+        # The marks of the checks that are under way.
+        self._checking: set[str] = set()
+        self._commands: Commands | None = None
         self._waiting: set[tuple[int, int]] = set()
         self._reaping: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._began_again = False
+        # Processes whose checks leave something behind, as has been said.
+        self._littered: set[str] = set()
         self._news: asyncio.Future[None] | None = None
         self._requests = 0
         self._is_over = False
@@ -143,16 +150,34 @@ class Orphans:
 
     def began(self, name: str, run: int, group: int) -> None:
         """A run has started, in a group of its own."""
+        self.group_began(group, self._path_of_run(name, run))
+        self._began_again = True
+        if self._timer is None and sys.platform == "linux":
+            self._look_later()
+
+    def group_began(self, group: int, path: str) -> None:
+        """What we have started leads this group and has this mark."""
         self._spared.discard(group)
-        self._groups[group] = self._path_of_run(name, run)
+        self._groups[group] = path
         self._adopted.pop(group, None)
         self._escaped.pop(group, None)
         seen = _see(group)
         self._enlist(group, -group, 0 if seen is None else seen.start)
         self._relatives.born(group)
-        self._began_again = True
-        if self._timer is None and sys.platform == "linux":
-            self._look_later()
+
+    def oversee(self, name: str, run: int | None = None) -> SideCommand:
+        """Take a command of this process into custody; with the number of a run, the command checks that run.
+
+        What it leaves behind may live until the app ends; what a check leaves behind is ended soon.
+        """
+        if self._commands is None:
+            # Not at the top: most processes have neither checks nor hooks.
+            from procreaper.orphans.commands import Commands
+
+            self._commands = Commands(self._loop, self, self._checking, self._end_rest)
+        if run is None:
+            return self._commands.oversee(self._path, is_check=False)
+        return self._commands.oversee(self._path_of_run(name, run), is_check=True)
 
     def spare(self, session: int) -> None:
         """Whoever is of this session is to live on when we end, and so is all that comes from there."""
@@ -231,7 +256,11 @@ class Orphans:
     def _find(self, path: str) -> dict[int, str]:
         """The adopted whose path begins with this one, and all their descendants; pids with names of programs."""
         self._look()
-        roots = [pid for pid, seen in self._adopted.items() if self._relatives.path_of(pid, seen).startswith(path)]
+        roots = [
+            pid
+            for pid, seen in self._adopted.items()
+            if (own := self._relatives.path_of(pid, seen)).startswith(path) and own not in self._checking
+        ]
         return below(self._relatives.seen, roots, self._is_spared) if roots else {}
 
     def _look(self) -> None:
@@ -267,6 +296,24 @@ class Orphans:
             return True
         path = self._relatives.path_of(pid, seen)
         return path == GUARD or path.startswith(DETACHED)
+
+    def _end_rest(self) -> None:
+        """End what checks have left behind."""
+        from procreaper.orphans.commands import is_left
+
+        self._look()
+        left: dict[str, list[int]] = {}
+        for pid, seen in self._adopted.items():
+            path = self._relatives.path_of(pid, seen)
+            if path.startswith(self._path) and is_left(path, self._checking):
+                left.setdefault(path.removeprefix(self._path).partition("/")[0], []).append(pid)
+        for name, pids in left.items():
+            found = below(self._relatives.seen, pids, self._is_spared)
+            _signal({}, found, signal.SIGKILL)
+            if name not in self._littered:
+                # Once, since each of its checks may do so.
+                self._littered.add(name)
+                self._say(f"ended {enumerate_programs(found)}, which a check of {name} had left behind")
 
     def _has_doubts(self) -> bool:
         """Whether somebody has no environment: in the midst of an execution, if not by choice."""

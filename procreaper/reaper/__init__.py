@@ -139,6 +139,7 @@ class Owner:
         self._asked_in: dict[str, int] = {}
         self._watching: asyncio.Task[None] | None = None
         self._watches: dict[str, Watch] = {}
+        self._custody = custody
         self._chores: Chores | None = None
         self._commands_until: float | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -423,6 +424,7 @@ class Owner:
                 say=self.say,
                 is_held=lambda name: self._children.current(name).held,
                 ended=self._arrived.set,
+                custody=self._custody,
             )
         return self._chores
 

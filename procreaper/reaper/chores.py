@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from procreaper.command import execute
 from procreaper.errands import Errand, environment_of, run
-from procreaper.events import Checked, CheckFinished, Event, Notice, PreparationEnded, StopCommandFailed
+from procreaper.events import Checked, CheckFinished, Event, Exit, Notice, PreparationEnded, StopCommandFailed
 from procreaper.life import Lifecycle
 from procreaper.plan import Process
+
+if TYPE_CHECKING:
+    from procreaper.child.roles import Custody
+    from procreaper.health import Execute
 
 # What a command wrote last is reported within so many seconds after its end, when the files are polled or not.
 REPORTED_AFTER, REPORTED_AFTER_POLLING = 0.1, 0.6
@@ -24,7 +28,8 @@ REPORTED_AFTER, REPORTED_AFTER_POLLING = 0.1, 0.6
 class Chores:
     """`tell` takes what commands write; `ended` is called when a hook or a stop command has ended.
 
-    `is_held` tells whether the run of a process is stopped or traced, so that it cannot answer.
+    `is_held` tells whether the run of a process is stopped or traced, so that it cannot answer. With `custody`, no
+    command outlives us.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Chores:
         say: Callable[[str], None],
         is_held: Callable[[str], bool],
         ended: Callable[[], None],
+        custody: Custody | None,
     ) -> None:
         self._tasks = tasks
         self._post = post
@@ -45,6 +51,7 @@ class Chores:
         self._say = say
         self._is_held = is_held
         self._ended = ended
+        self._custody = custody
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._commands: set[asyncio.Task[bool]] = set()
         self._preparations: dict[str, asyncio.Task[None]] = {}
@@ -109,7 +116,7 @@ class Chores:
             await asyncio.wait([previous])
         target = Target(process.name, pid, environment_of(process), process.cwd)
         began = time.perf_counter()
-        error = await examine(health, target, execute=execute)
+        error = await examine(health, target, execute=self._executor(process.name, life.run))
         duration = time.perf_counter() - began
         # Somebody looks at it with a debugger, or has stopped it: it cannot answer, and is not to be killed for that.
         skipped = error is not None and self._is_held(process.name)
@@ -122,9 +129,27 @@ class Chores:
         self._ended()
 
     async def _run(self, errand: Errand) -> bool:
-        return await run(errand, execute=execute, tell=self._tell, say=self._say)
+        return await run(errand, execute=self._executor(errand.process.name), tell=self._tell, say=self._say)
+
+    def _executor(self, name: str, run: int | None = None) -> Execute:
+        """The function that executes a command of this process; with the number of a run, one that checks it."""
+
+        def execute_overseen(
+            argv: Sequence[str],
+            *,
+            env: Mapping[str, str] | None,
+            cwd: str | None,
+            take: Callable[[bytes], object],
+        ) -> Coroutine[Any, Any, Exit]:
+            oversight = None if self._custody is None else self._custody.oversee(name, run)
+            return execute(argv, env=env, cwd=cwd, take=take, oversight=oversight)
+
+        return execute_overseen
 
     async def _stop(self, process: Process, run: int, command: str) -> bool:
+        if self._custody is not None:
+            # The run ends without a signal of ours.
+            self._custody.look()
         errand = Errand("stop command", process, command, failing=", so procreaper sends the signal")
         succeeded = await self._run(errand)
         if not succeeded:

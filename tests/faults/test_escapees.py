@@ -82,6 +82,39 @@ def test_restart_ends_a_descendant_without_mark_whose_parent_lives(project: Proj
     assert program.stop().code == 143
 
 
+def test_what_an_exec_check_leaves_running_is_ended_when_the_check_is_over(project: Project) -> None:
+    project.procfile(web="exec sleep 600")
+    project.write("check", "setsid sh -c 'echo > begun; exec sleep 600 <&- >&- 2>&-' & read line < begun")
+    os.mkfifo(project.path / "begun")
+    project.write(".reaper.toml", '[process.web]\nhealth = { exec = "sh check", interval = "1h" }\n')
+    program = project.begin("start", "-t", "3600")
+    (pid,) = map(int, program.wait_for(r"ended \w+ \(pid (\d+)\), which a check of web.1 had left behind"))
+    wait_until_gone([pid])
+    assert program.stop().code == 143
+
+
+def test_what_a_check_that_is_under_way_has_started_is_left_alone(project: Project) -> None:
+    # The helper has lost its parent. What another check leaves makes procreaper look for what is to be ended.
+    project.procfile(web="exec sleep 600", other="exec sleep 600")
+    os.mkfifo(project.path / "begun")
+    os.mkfifo(project.path / "go on")
+    helper = "(setsid sh -c 'echo > begun; read line < \"go on\"; echo $line' &); read line < begun"
+    project.write("check", f"{helper}; echo > waits; while [ ! -e done ]; do sleep 0.01; done")
+    project.write("litter", "(setsid sh -c 'exec sleep 600' &); while [ ! -e waits ]; do sleep 0.01; done")
+    project.write(
+        ".reaper.toml",
+        '[process.web]\nhealth = { exec = "sh check", timeout = "1h" }\n'
+        '[process.other]\nhealth = { exec = "sh litter", interval = "1h", timeout = "1h" }\n',
+    )
+    program = project.begin("start")
+    program.wait_for("which a check of other.1 had left behind")
+    # Nothing reads from the FIFO where the helper has been ended.
+    os.close(os.open(project.path / "go on", os.O_WRONLY | os.O_NONBLOCK))
+    project.write("done", "")
+    program.wait_for("web.1 is healthy")
+    assert program.stop().code == 143
+
+
 @pytest.mark.parametrize("status", [0, 3])
 def test_a_process_that_goes_into_the_background_ends_the_app_and_is_ended(project: Project, status: int) -> None:
     project.procfile(web=f"{DAEMON}; read line; exit {status}", other="exec sleep 600")

@@ -149,6 +149,26 @@ def test_a_command_of_ours_that_is_under_way_does_not_survive(
     kill(program)
 
 
+@pytest.mark.parametrize("way", ["env -i setsid --wait", "su - nobody -s /bin/sh -c", "env -i"])
+@pytest.mark.parametrize("setting", ['health = {{ exec = "{}", timeout = "1h" }}', 'hooks = {{ on_ready = "{}" }}'])
+def test_a_command_of_ours_without_a_mark_does_not_survive(project: Project, setting: str, way: str) -> None:
+    if os.geteuid() != 0 and "nobody" in way:
+        pytest.skip("only root may become another user")
+    number = str(random.randrange(10**8, 10**9))
+    sleep = f"'exec sleep {number}'" if way.startswith("su ") else f"sleep {number}"
+    os.mkfifo(project.path / "began")
+    project.procfile(web="exec sleep 600")
+    project.write(".reaper.toml", f"[process.web]\n{setting.format(f'echo > began; {way} {sleep}; :')}\n")
+    program = project.begin("start")
+    (project.path / "began").read_text()
+    while not with_argument(number):
+        time.sleep(0.005)
+    (guard,) = guards(program.pid)
+    kill(program)
+    wait_until_gone([guard])
+    assert with_argument(number) == []
+
+
 def test_the_guard_ends_when_it_has_done_its_work(project: Project) -> None:
     project.procfile(web=trees.SETSID)
     program = project.begin("start")
