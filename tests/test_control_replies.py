@@ -70,7 +70,10 @@ def replied(data: bytes) -> dict[str, Any]:
 
 
 def test_a_reply_has_the_result_or_the_error() -> None:
-    assert replied(encode(1, Asked({"web.1": 3}))) == {"id": 1, "result": {"runs": {"web.1": 3}, "already": []}}
+    assert replied(encode(1, Asked({"web.1": 3}))) == {
+        "id": 1,
+        "result": {"runs": {"web.1": 3}, "already": [], "warnings": []},
+    }
     assert replied(encode(2, None)) == {"id": 2, "result": {}}
     error = ConfigError([Problem("is wrong", "Procfile", 3, "mend it")])
     failure = replied(encode_error(3, error))

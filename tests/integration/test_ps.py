@@ -17,9 +17,11 @@ import pytest
 from procreaper.cli.ps import HEADER
 from procreaper.control.client import GREETING_LIMIT
 
-from .driver import Project
+from .driver import Project, altered
 
 STAY = "echo ready; exec sleep 600"
+# `ls` asks every app of this user. It must not find the apps of other tests and of the developer.
+ALONE = altered("from procreaper.control import directory; directory.FALLBACK = '/nonexistent'")
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells cheaply that an app is suspended")
 
@@ -232,11 +234,11 @@ def test_ls_lists_every_app_of_this_user(project: Project) -> None:
     apps = [project.begin("start", "-d", name) for name in ("one", "two")]
     for app in apps:
         app.wait_for("ready", count=2)
-    listed = {item["pid"]: item for item in json.loads(project.run("ls", "--json").out)}
+    listed = {item["pid"]: item for item in json.loads(project.run("ls", "--json", wrapper=ALONE).out)}
     for app, name in zip(apps, ("one", "two"), strict=True):
         item = listed[app.pid]
         assert (item["root"], item["up"], item["total"]) == (str((project.path / name).resolve()), 2, 2)
-    rows = project.run("ls").out.splitlines()
+    rows = project.run("ls", wrapper=ALONE).out.splitlines()
     assert rows[0].split() == ["PID", "UP", "UPTIME", "ROOT"]
     assert any(row.split()[:2] == [str(apps[0].pid), "2/2"] and row.endswith("/one") for row in rows)
     for app in apps:
@@ -254,7 +256,7 @@ def test_a_suspended_app_is_listed_and_delays_nothing(project: Project) -> None:
     for stopped in (pid, other):
         os.kill(stopped, signal.SIGSTOP)
     began = time.monotonic()
-    result = project.run("ls")
+    result = project.run("ls", wrapper=ALONE)
     assert time.monotonic() - began < GREETING_LIMIT
     assert result.code == 0
     rows = [row.split() for row in result.out.splitlines()]
@@ -263,7 +265,7 @@ def test_a_suspended_app_is_listed_and_delays_nothing(project: Project) -> None:
     assert any(row[:2] == [str(apps["two"].pid), "1/1"] for row in rows)
     assert f"the app (pid {pid}) is suspended, so it does not answer" in result.err
     assert f"`fg` in its terminal has it go on, or `kill -CONT {pid}`" in result.err
-    (item,) = [item for item in json.loads(project.run("ls", "--json").out) if item["pid"] == pid]
+    (item,) = [item for item in json.loads(project.run("ls", "--json", wrapper=ALONE).out) if item["pid"] == pid]
     assert item["root"] == str((project.path / "one").resolve())
     assert (item["up"], item["total"], item["uptime"]) == (None, None, None)
     assert project.run("ps", "-d", "two").code == 0
@@ -280,9 +282,11 @@ def test_a_directory_may_have_any_name_and_a_terminal_any_encoding(project: Proj
     project.write(f"{name}/Procfile", f"web: {STAY}\n")
     app = project.begin("start", "-d", name)
     app.wait_for("ready")
-    (root,) = [item["root"] for item in json.loads(project.run("ls", "--json").out) if item["pid"] == app.pid]
+    (root,) = [
+        item["root"] for item in json.loads(project.run("ls", "--json", wrapper=ALONE).out) if item["pid"] == app.pid
+    ]
     assert root.endswith("/a\nb \ufffd")
-    result = project.run("ls", env={"PYTHONIOENCODING": "ascii"})
+    result = project.run("ls", env={"PYTHONIOENCODING": "ascii"}, wrapper=ALONE)
     assert (result.code, result.err) == (0, "")
     (row,) = [row for row in result.out.splitlines() if row.split()[0] == str(app.pid)]
     assert row.endswith("/a\\nb \\ufffd")
