@@ -84,6 +84,7 @@ LAYERS = {
     "procreaper.descriptors": "tool",
     "procreaper.parts": "tool",
     "procreaper.proc": "tool",
+    "procreaper.threads": "tool",
     "procreaper.lookup": "hand",
     "procreaper.config.*": "hand",
     "procreaper.child.*": "hand",

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -256,6 +257,21 @@ async def test_metrics_are_those_of_the_app_in_the_format_that_is_asked_for() ->
 
 
 # Streams.
+
+
+@in_loop
+async def test_without_a_thread_the_metrics_are_refused_and_all_else_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with serving(process()) as site:
+        await site.reads(b"ready\n", "web.1")
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        status, _, text = await site.get("/metrics")
+        assert (status, "the system gives no thread for collecting the metrics" in text) == (503, True)
+        assert (await site.get("/status"))[0] == 200
 
 
 @in_loop

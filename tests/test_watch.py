@@ -540,9 +540,83 @@ def test_limits_lead_to_polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     async def scenario(watching: Watching) -> None:
         watching.write("app/x.py")
         assert await watching.next() == {"app/x.py"}
+        while not watching.said:
+            await asyncio.sleep(0.001)
 
     (text,) = run(tmp_path, scenario, "app").said
     assert said in text
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Have the system give no thread of one of these names."""
+    start = threading.Thread.start
+
+    def start_others(thread: threading.Thread) -> None:
+        if thread.name in names:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_others)
+
+
+def test_watchfiles_is_not_asked_where_it_could_have_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It would abort the whole program.
+    asked: list[object] = []
+    monkeypatch.setattr("watchfiles._rust_notify.RustNotify", lambda *_: asked.append(_))
+    refuse_threads(monkeypatch, "probe")
+
+    async def scenario(watching: Watching) -> None:
+        watching.write("app/x.py")
+        assert await watching.next() == {"app/x.py"}
+
+    (text,) = run(tmp_path, scenario, "app").said
+    assert "the system gives no thread for watching files" in text
+    assert asked == []
+
+
+def test_where_the_threads_run_out_later_it_polls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(watching: Watching) -> None:
+        await watching.settled()
+        refuse_threads(monkeypatch, "probe")
+        watching.write("app/new/x.py")
+        assert "app/new/x.py" in await watching.until("app/new/x.py")
+        watching.write("app/new/y.py")
+        assert "app/new/y.py" in await watching.until("app/new/y.py")
+
+    (text,) = run(tmp_path, scenario, ".").said
+    assert "the system gives no thread for watching files" in text
+
+
+def test_without_a_thread_of_our_own_it_begins_once_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "NO_THREAD", 0.01)
+    said: list[str] = []
+
+    async def main() -> None:
+        posted: asyncio.Queue[FilesChanged] = asyncio.Queue()
+        with monkeypatch.context() as refusing:
+            refuse_threads(refusing, "procreaper watch")
+            watching = watch({"web": Watch(str(tmp_path), (".",))}, post=posted.put_nowait, say=said.append)
+            task = asyncio.create_task(watching)
+            while not said:
+                await asyncio.sleep(0)
+        while len(said) == 1:
+            await asyncio.sleep(0.01)
+        while posted.empty():
+            (tmp_path / "new.py").write_text("")
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def limited() -> None:
+        async with asyncio.timeout(LIMIT):
+            await main()
+
+    asyncio.run(limited())
+    assert "the system gives no thread for watching files, so nothing restarts" in said[0]
+    assert said[1:] == ["files are watched now"]
 
 
 def test_changes_before_it_is_ready_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from procreaper.cli.serve import Control
 from procreaper.cli.statuses import FAILED, INTERNAL_ERROR, READER_GONE
 from procreaper.config import Options
 from procreaper.descriptors import RESERVE, insist_on_imports
-from procreaper.errors import Problem, reason_of
+from procreaper.errors import Problem, ProcreaperError, reason_of
 from procreaper.events import Shutdown
 from procreaper.formats import Style
 from procreaper.guard import Guard
@@ -193,8 +193,12 @@ class Application:
         if self._files is None and any(process.log is not None for process in plan.processes):
             from procreaper.output.files import LogFiles
 
-            self._files = LogFiles((), on_room=self._on_room, say=self._owner.say)
-            self._hub.add(self._files)
+            try:
+                self._files = LogFiles((), on_room=self._on_room, say=self._owner.say)
+            except ProcreaperError as error:
+                self._owner.say(f"no log file is written: {error.message}; `procreaper reload` tries it again")
+            else:
+                self._hub.add(self._files)
         if self._files is not None:
             self._files.assign(plan.processes)
         margin = self._text.margin

@@ -187,9 +187,16 @@ def _connect(root: str | None, limit: float | None = None) -> tuple[list[Client]
         import threading
 
         # All at once, so that apps that do not answer delay the others by one limit together.
-        threads = [threading.Thread(target=attempt.connect, daemon=True) for attempt in attempts]
-        for thread in threads:
-            thread.start()
+        threads = []
+        for attempt in attempts:
+            thread = threading.Thread(target=attempt.connect, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # The system gives no thread, so this one is asked alone.
+                attempt.connect()
+            else:
+                threads.append(thread)
         for thread in threads:
             thread.join()
     else:

@@ -43,6 +43,9 @@ def guarded(command: Callable[[], int]) -> int:
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         complain(f"procreaper: error: {place}{reason_of(error)}")
         return FAILED
+    except MemoryError:
+        complain("procreaper: error: the system gives no more memory\n  hint: raise the limit on it (`ulimit -v`)")
+        return FAILED
     except Exception as error:
         hint = "this is a bug of procreaper, please report it"
         complain(f"procreaper: internal error: {describe_error(error)}\n  hint: {hint}")

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from procreaper.cli.project import Source
-from procreaper.control.replanning import READING_LIMIT
+from procreaper.control.replanning import FOR_READING, READING_LIMIT
 from procreaper.differences import compare
 from procreaper.errors import ConfigError, Problem, ProcreaperError
 from procreaper.events import SettingsRead
 from procreaper.plan import Plan, Process, find_cycle
 from procreaper.reaper import Owner
+from procreaper.threads import in_thread
 
 RELOAD = "`procreaper reload`"
 # So many processes are named in one message.
@@ -42,7 +43,7 @@ async def _find(owner: Owner, source: Source, name: str) -> Process | None:
     """The new settings of this process; None where they are the old ones. Raises ProcreaperError."""
     try:
         async with asyncio.timeout(READING_LIMIT):
-            project, configuration = await asyncio.to_thread(source.read_again)
+            project, configuration = await in_thread(source.read_again, FOR_READING)
     except TimeoutError:
         source.give_up()
         raise ProcreaperError(f"the files could not be read within {READING_LIMIT:g} s") from None

@@ -19,11 +19,13 @@ from procreaper.errors import ConfigError, Problem, ProcreaperError, UnknownProc
 from procreaper.reaper import Owner
 from procreaper.status import ENDED
 from procreaper.suggest import enumerate_words
+from procreaper.threads import NoThreadError, in_thread
 
 # How long the files may take to be read, in seconds; a client waits longer for the answer.
 READING_LIMIT = 30.0
 # How long a `restart` may look for files that have changed, in seconds; it has been carried out before.
 LOOKING_LIMIT = 5.0
+FOR_READING = "for reading the files"
 MEND = "mend the files, and `procreaper reload`; `procreaper check` looks without changing anything"
 
 
@@ -89,8 +91,8 @@ class Replanning:
         async with self._owner.planning:
             try:
                 async with asyncio.timeout(LOOKING_LIMIT):
-                    paths, configuration = await asyncio.to_thread(self._source.find_changed)
-            except TimeoutError:
+                    paths, configuration = await in_thread(self._source.find_changed, FOR_READING)
+            except (TimeoutError, NoThreadError):
                 return ()
             if not paths:
                 return ()
@@ -125,7 +127,7 @@ class Replanning:
         async with self._owner.planning:
             try:
                 async with asyncio.timeout(READING_LIMIT):
-                    configuration = await asyncio.to_thread(plan_again)
+                    configuration = await in_thread(plan_again, FOR_READING)
             except ConfigError as error:
                 raise _UnusableError(error, hint) from error
             except TimeoutError as error:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import threading
 from contextlib import suppress
 
 from procreaper.errors import reason_of
 from procreaper.health.reasons import UnhealthyError, no_answer, of_system
+from procreaper.threads import NoThreadError, start
 
 # What says that there is no way to an address, and nothing of what is there: the failure of another says more.
 NO_WAY = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -89,10 +89,10 @@ async def _ask(host: str, port: int) -> list[Address]:
         answer = _questions[loop, host] = loop.create_future()
         try:
             # Not `asyncio.to_thread`: a loop that ends waits for its own threads, however long.
-            threading.Thread(target=_answer, args=(answer, host, port), name=f"resolve {host}", daemon=True).start()
-        except RuntimeError as error:
+            start(lambda: _answer(answer, host, port), f"resolve {host}", "for that")
+        except NoThreadError as error:
             del _questions[loop, host]
-            raise UnhealthyError(f"`{host}` cannot be resolved: {error}") from error
+            raise UnhealthyError(f"`{host}` cannot be resolved: {error.message}") from error
     # When one check gives up, the others still wait.
     return await asyncio.shield(answer)
 

@@ -34,6 +34,7 @@ from procreaper.http.streams import KEEP_ALIVE, Streams, encode_output
 from procreaper.metrics import Collector
 from procreaper.output.counts import Counts
 from procreaper.selection import choose, select
+from procreaper.threads import NoThreadError, in_thread
 
 if TYPE_CHECKING:
     from procreaper.control.feed import Reader
@@ -190,7 +191,10 @@ class Server:
     async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         # To look at all processes of a large machine takes a while.
-        body = await asyncio.to_thread(encode, self._registry)
+        try:
+            body = await in_thread(lambda: encode(self._registry), "for collecting the metrics")
+        except NoThreadError as error:
+            return _refusal(503, error.message, error.hint)
         return web.Response(body=body, headers={**HEADERS, "Content-Type": content_type})
 
     def _status(self, name: str) -> web.StreamResponse:

@@ -42,8 +42,14 @@ class Writer(Generic[Item]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def begin(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread. Raises NoThreadError."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            # Not at the top: it costs time before the first child starts.
+            from procreaper.threads import NoThreadError
+
+            raise NoThreadError("for writing the output") from error
 
     @property
     def has_room(self) -> bool:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 from procreaper.events import FilesChanged
 from procreaper.plan import Watch
+from procreaper.threads import NoThreadError, require, start
 from procreaper.watch.tree import Tree, is_within, read
 from procreaper.watching import Matcher
 
@@ -50,6 +51,11 @@ CALM_SHARE = 50
 # Seconds between two looks while polling; more where one takes long, so that they take a twentieth of the time at most.
 POLL_INTERVAL = 0.3
 POLL_SHARE = 20
+# RustNotify starts a thread of its own; where it cannot, it aborts the whole program. So this many are tried before,
+# since children of ours may be born in the same moment.
+SPARE_THREADS = 4
+# Seconds until the next try, where there is no thread for us.
+NO_THREAD = 5.0
 # After watchfiles has failed, in seconds: a name that it cannot take may be written to all the time.
 RECOVERY = 0.25
 # So often may a directory have vanished before it could be watched.
@@ -77,9 +83,13 @@ async def watch(
     for name, one in watches.items():
         polled = _needs_polling(one.root) if one.poll is None else one.poll
         ways.setdefault(polled, {})[name] = one
-    watchers = [_Watcher(some, logs, polling=polled, post=post, say=say) for polled, some in ways.items()]
-    running = [watcher.start() for watcher in watchers]
+    watchers: list[_Watcher] = []
+    running: list[asyncio.Future[None]] = []
     try:
+        for polled, some in ways.items():
+            watcher = _Watcher(some, logs, polling=polled, post=post, say=say)
+            running.append(await watcher.start())
+            watchers.append(watcher)
         if running:
             await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
     finally:
@@ -123,12 +133,22 @@ class _Watcher:
         # The processes that were promised more.
         self._promised: set[str] = set()
 
-    def start(self) -> asyncio.Future[None]:
-        """Begin; the future is done when the thread has nothing more to do."""
+    async def start(self) -> asyncio.Future[None]:
+        """Begin, once there is a thread for it; the future is done when that has nothing more to do."""
         ended: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._work, args=(ended,), name="procreaper watch", daemon=True)
-        self._thread.start()
-        return ended
+        lacked = False
+        while True:
+            try:
+                self._thread = start(lambda: self._work(ended), "procreaper watch", "for watching files")
+            except NoThreadError as error:
+                if not lacked:
+                    self._say(f"{error.message}, so nothing restarts when they change, until it does; {error.hint}")
+                lacked = True
+                await asyncio.sleep(NO_THREAD)
+            else:
+                if lacked:
+                    self._say("files are watched now")
+                return ended
 
     def stop(self) -> None:
         """End soon."""
@@ -189,6 +209,7 @@ class _Watcher:
         try:
             from watchfiles._rust_notify import RustNotify
 
+            require(SPARE_THREADS, "for watching files")
             recursive = sys.platform == "darwin"
             # Not to be told of permissions: watchfiles would then not tell of limits that are reached either.
             self._notify = RustNotify(
@@ -201,7 +222,7 @@ class _Watcher:
             self._refused += 1
             if self._refused > MAX_REFUSALS:
                 self._poll_instead(error)
-        except (ImportError, OSError, RuntimeError) as error:
+        except (ImportError, OSError, RuntimeError, NoThreadError) as error:
             self._poll_instead(error)
 
     def _poll_instead(self, error: Exception) -> None:
@@ -253,6 +274,8 @@ def _needs_polling(root: str) -> bool:
 
 def _explain(error: Exception) -> str:
     """Why the system reports nothing, and what can be done."""
+    if isinstance(error, NoThreadError):
+        return f"{error.message} ({error.hint})"
     text = str(error)
     if "watch limit" in text:
         return "more directories are watched than fs.inotify.max_user_watches allows (raise it with `sysctl`)"

@@ -87,6 +87,47 @@ def test_without_any_descriptor_a_check_fails_and_the_app_goes_on(check: str, pr
     assert (result.code, result.err) == (143, "")
 
 
+# The system gives no thread but those of these names.
+NO_THREADS = """
+import threading
+start = threading.Thread.start
+def start_some(thread):
+    if thread.name not in {0!r}:
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = start_some
+"""
+
+
+def test_without_any_thread_the_app_does_not_begin_and_says_why(project: Project) -> None:
+    project.procfile(web="exec sleep 600")
+    result = project.run("start", wrapper=altered(NO_THREADS.format(())))
+    assert result.code == 1
+    assert result.err.startswith("procreaper: error: the system gives no thread for writing the output\n  hint: raise")
+
+
+def test_without_a_thread_a_reload_fails_and_the_app_goes_on(project: Project) -> None:
+    project.procfile(web="echo ready; exec sleep 600")
+    program = project.begin("start", wrapper=altered(NO_THREADS.format(("terminal-writer",))))
+    program.wait_for("ready")
+    failed = project.run("reload")
+    assert failed.code == 1
+    assert "the system gives no thread for reading the files" in failed.err
+    # It warns of changed files where it can, and restarts in any case.
+    assert project.run("restart", "web").code == 0
+    assert program.stop().code == 143
+
+
+def test_without_a_thread_for_a_log_file_that_is_new_the_app_goes_on(project: Project) -> None:
+    project.procfile(web="echo ready; exec sleep 600")
+    program = project.begin("start", wrapper=altered(NO_THREADS.format(("terminal-writer", "reload"))))
+    program.wait_for("ready")
+    project.write(".reaper.toml", '[process.web]\nlog = "web.log"\n')
+    assert project.run("reload").code == 0
+    program.wait_for("no log file is written: the system gives no thread for writing the output")
+    assert program.stop().code == 143
+
+
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
 @in_loop
 async def test_a_fork_that_fails_is_tried_again(

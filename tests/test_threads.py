@@ -1,0 +1,88 @@
+"""Threads that the system gives, and those that it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from procreaper.threads import NoThreadError, in_thread, require, start
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Have the system refuse every thread from this number on."""
+    start_thread, started = threading.Thread.start, 0
+
+    def refuse(number: int) -> None:
+        def start_some(thread: threading.Thread) -> None:
+            nonlocal started
+            started += 1
+            if started >= number:
+                raise RuntimeError("can't start new thread")
+            start_thread(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start_some)
+
+    return refuse
+
+
+def test_a_refusal_names_the_purpose_and_the_remedy(refuse: Callable[[int], None]) -> None:
+    refuse(1)
+    with pytest.raises(NoThreadError) as caught:
+        start(lambda: None, "test", "for this")
+    assert caught.value.message == "the system gives no thread for this"
+    assert "ulimit -u" in (caught.value.hint or "")
+    with pytest.raises(NoThreadError):
+        asyncio.run(in_thread(lambda: None, "for this"))
+
+
+def test_the_result_or_the_error_of_a_function_in_a_thread_is_that_of_the_function() -> None:
+    def fail() -> None:
+        raise KeyError("key")
+
+    async def main() -> None:
+        assert await in_thread(threading.get_ident, "for this") != threading.get_ident()
+        with pytest.raises(KeyError):
+            await in_thread(fail, "for this")
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_function_goes_on_and_its_result_is_dropped() -> None:
+    go_on, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        go_on.wait()
+        ended.set()
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await in_thread(work, "for this")
+        go_on.set()
+        while not ended.is_set():
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_threads_that_are_required_are_ended_again(refuse: Callable[[int], None]) -> None:
+    before = threading.active_count()
+    refuse(6)
+    require(3, "for this")
+    assert threading.active_count() == before
+    with pytest.raises(NoThreadError):
+        require(3, "for this")
+    assert threading.active_count() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the threads of a process")
+def test_the_system_too_has_done_with_threads_that_were_required() -> None:
+    require(8, "for this")
+    assert len(os.listdir("/proc/self/task")) == threading.active_count()
