@@ -23,7 +23,9 @@ from typing import NamedTuple
 
 from survivors import Survivors
 
-LIMIT = 45.0
+LIMIT = 90.0
+# No match of a pattern is longer than this, in bytes.
+OVERLAP = 1 << 16
 # Columns and lines of a terminal.
 WINDOW = (100, 40)
 # A warning of the interpreter is a failure here too.
@@ -225,9 +227,21 @@ class Program:
         self._process.send_signal(number)
 
     def wait_for(self, pattern: str, *, count: int = 1) -> list[str]:
-        """Wait until the pattern was printed so often on standard output; return what it, or its group, matched."""
+        """Wait until standard output has `count` matches of the pattern; return all matches, or those of its group."""
         expression = re.compile(pattern, re.MULTILINE)
-        self._wait(lambda: len(expression.findall(self.out)) >= count, f"{count} times {pattern!r}")
+        searched = 0
+
+        def happened() -> bool:
+            # To search all output again at each piece of it takes minutes where a flood comes in small pieces.
+            nonlocal searched
+            data = self.data
+            begin = data.rfind(b"\n", 0, max(0, searched - OVERLAP)) + 1
+            searched = len(data)
+            if begin and not expression.search(data[begin:].decode(errors="surrogateescape")):
+                return False
+            return len(expression.findall(self.out)) >= count
+
+        self._wait(happened, f"{count} times {pattern!r}")
         return expression.findall(self.out)
 
     def insist(self, number: signal.Signals) -> Result:

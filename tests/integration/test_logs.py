@@ -175,7 +175,7 @@ def test_nothing_is_lost_or_doubled_between_what_was_and_what_follows(project: P
 def test_one_that_reads_nothing_holds_nobody_up_and_is_told_what_it_missed(project: Project) -> None:
     for name in ("gate", "told"):
         os.mkfifo(project.path / name)
-    project.procfile(web="read x < gate; seq 2000000; echo all > told; read x < gate; echo done")
+    project.procfile(web="read x < gate; seq 1000000; echo all > told; read x < gate; echo done")
     # The terminal has not to show it, for otherwise this would be slow.
     program = project.begin("start", "-q", "web")
     program.wait_for("started")
@@ -216,18 +216,18 @@ def test_several_apps_of_a_directory_are_followed_together(project: Project) -> 
 @pytest.mark.parametrize("logged", [False, True])
 def test_what_is_not_kept_any_more_is_read_from_the_log_file_or_told(project: Project, *, logged: bool) -> None:
     project.procfile(
-        web="seq 2000000; echo all > told; read x < gate; echo last; exec sleep 600", db="echo quiet; exec sleep 600"
+        web="seq 1000000; echo all > told; read x < gate; echo last; exec sleep 600", db="echo quiet; exec sleep 600"
     )
     if logged:
         # Parts of it are in each of several files.
-        project.write(".reaper.toml", '[process.web]\nlog = { file = "web.log", max_size = "3MB", max_files = 9 }\n')
+        project.write(".reaper.toml", '[process.web]\nlog = { file = "web.log", max_size = "1500kB", max_files = 9 }\n')
     for name in ("gate", "told"):
         os.mkfifo(project.path / name)
     program = project.begin("start", "-q", "web")
     program.wait_for("quiet")
     assert (project.path / "told").read_text() == "all\n"
-    follower = project.begin("logs", "-f", "-n", "1900000", "--no-prefix")
-    follower.wait_for("^2000000$")
+    follower = project.begin("logs", "-f", "-n", "900000", "--no-prefix")
+    follower.wait_for("^1000000$")
     (project.path / "gate").write_text("\n")
     follower.wait_for("^last$")
     program.stop()
@@ -237,13 +237,12 @@ def test_what_is_not_kept_any_more_is_read_from_the_log_file_or_told(project: Pr
     numbers = [int(line) for line in lines if line.isdecimal()]
     if logged:
         assert result.err == ""
-        assert numbers == list(range(100_001, 2_000_001))
+        assert numbers == list(range(100_001, 1_000_001))
     else:
         assert result.err == (
-            "procreaper: warning: fewer lines of web.1 are kept than 1900000\n"
-            "  hint: `log` in .reaper.toml keeps more\n"
+            "procreaper: warning: fewer lines of web.1 are kept than 900000\n  hint: `log` in .reaper.toml keeps more\n"
         )
-        assert numbers == list(range(numbers[0], 2_000_001))
+        assert numbers == list(range(numbers[0], 1_000_001))
         assert len(numbers) > 100_000
 
 
