@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from procreaper.cli.control import NoAppError, Place, find_all, find_apps, interruptible, report_leftovers, share_out
-from procreaper.cli.problems import report, say
+from procreaper.cli.problems import say
 from procreaper.cli.table import duration, size, table
 from procreaper.errors import ProcreaperError
 from procreaper.formats import Style
@@ -92,23 +92,13 @@ def _find(place: Place, style: Style) -> list[Client]:
 
 
 def show_apps(style: Style, *, json: bool) -> int:
-    """Print every app of this user that runs; the answer is the exit status."""
-    from procreaper.control.client import GoneError, RefusedError, SilentError
-
+    """Print every app of this user; the answer is the exit status."""
     now = time.time()
-    apps: list[tuple[Greeting, int | None, int | None]] = []
+    apps: list[tuple[Greeting, int, int]] = []
     clients, silent = find_all()
     for app in clients:
-        try:
-            processes = _processes(app)
-        except (GoneError, RefusedError):
-            # It has ended since it was found.
-            continue
-        except SilentError as error:
-            report([error])
-            apps.append((app.greeting, None, None))
-        else:
-            apps.append((app.greeting, sum(process.up for process in processes), len(processes)))
+        processes = _processes(app)
+        apps.append((app.greeting, sum(process.up for process in processes), len(processes)))
     if json:
         return _say_json(
             [
@@ -126,7 +116,7 @@ def show_apps(style: Style, *, json: bool) -> int:
             + [dict.fromkeys(APP_KEYS) | {"root": app.root, "pid": app.pid} for app in silent]
         )
     rows = [
-        [str(greeting.pid), "-" if up is None else f"{up}/{total}", duration(now - greeting.started_at), greeting.root]
+        [str(greeting.pid), f"{up}/{total}", duration(now - greeting.started_at), greeting.root]
         for greeting, up, total in apps
     ]
     rows += [[_known(app.pid), "-", "-", app.root or "-"] for app in silent]
