@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from procreaper.errors import Problem
-from procreaper.plan import Process, find_cycle
+from procreaper.plan import Process
 from procreaper.suggest import did_you_mean, list_words
-
-if TYPE_CHECKING:
-    from procreaper.settings import Settings
-
 
 # More unknown names than these have one message.
 MOST_UNKNOWN = 5
@@ -91,40 +87,3 @@ class Names:
 
     def _is_possible(self, member: Member) -> bool:
         return member.number is None or self.exists(member)
-
-
-def is_unread(settings: Settings, name: str) -> bool:
-    """Whether a name may be of a group, or of a process type, that could not be read."""
-    return settings.is_broken(("groups", name)) or settings.is_broken(("process", name))
-
-
-def check_groups(settings: Settings, types: Iterable[str]) -> list[Problem]:
-    """Everything that is wrong in the groups."""
-    groups = settings.document.groups
-    names = Names(dict.fromkeys(types, 1), groups)
-    problems = []
-    for group, members in groups.items():
-        keys = ("groups", group)
-        if group in names.counts:
-            message = f"the group `{group}` has the name of a process type"
-            problems.append(settings.problem(keys, message, "rename the group"))
-        if group == "all":
-            problems.append(
-                settings.problem(keys, "a group cannot be called `all`, which means every process", "rename it")
-            )
-        for member in members:
-            if names.find(member) is None and not is_unread(settings, member):
-                message = f"`{member}` in the group `{group}` does not exist"
-                problems.append(settings.problem(keys, message, names.suggest(member), value=member))
-    edges = {group: [member for member in members if member in groups] for group, members in groups.items()}
-    while cycle := find_cycle(edges):
-        problems.append(
-            settings.problem(
-                ("groups", cycle[0]),
-                f"the group `{cycle[0]}` contains itself: {' -> '.join(cycle)}",
-                "remove one of them from the other",
-                value=cycle[1],
-            )
-        )
-        edges[cycle[-2]] = [member for member in edges[cycle[-2]] if member != cycle[-1]]
-    return problems

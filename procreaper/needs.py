@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from procreaper.errors import Problem
-from procreaper.names import Member, Names, is_unread
+from procreaper.groups import is_unread
+from procreaper.names import Member, Names
 from procreaper.plan import Condition, Dependency, Process, When, find_cycle
 from procreaper.settings import Settings
 from procreaper.supervision import Need

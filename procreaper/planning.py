@@ -19,7 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.errors import Problem
-from procreaper.names import MOST_UNKNOWN, Member, Names, check_groups
+from procreaper.groups import check_groups
+from procreaper.names import MOST_UNKNOWN, Member, Names
 from procreaper.plan import Dependency, Plan, Process, Watch, When, reachable
 from procreaper.ports import AUTO, AutoPorts, FindPort, variable_of
 from procreaper.procfile import OURS, Entry, Instance, expand

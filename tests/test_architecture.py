@@ -66,6 +66,7 @@ LAYERS = {
     "procreaper.layers": "rule",
     "procreaper.supervision": "rule",
     "procreaper.instances": "rule",
+    "procreaper.groups": "rule",
     "procreaper.names": "rule",
     "procreaper.selection": "rule",
     "procreaper.planning": "rule",

@@ -338,7 +338,7 @@ class Application:
     def _record_end(self, code: int) -> None:
         if self._record is None:
             return
-        from procreaper.cli.main import describe_error
+        from procreaper.cli.problems import describe_error
 
         error = sys.exc_info()[1]
         reason = "" if error is None else f"internal error: {describe_error(error)}"

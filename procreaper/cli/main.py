@@ -1,22 +1,18 @@
-"""From the arguments to a command, and from an error to one message.
-
-Rules: the only place where an exception becomes text. No traceback reaches the user: an error of ours is told as such.
-"""
+"""From the arguments to a command."""
 
 from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from procreaper import __version__
 from procreaper.cli import foreman
 from procreaper.cli.parser import parse
-from procreaper.cli.problems import complain, report, say
-from procreaper.cli.statuses import FAILED, INTERNAL_ERROR, READER_GONE
+from procreaper.cli.problems import complain, report, run_guarded, say
 from procreaper.config import Options
-from procreaper.errors import ProcreaperError, reason_of
+from procreaper.errors import ProcreaperError
 from procreaper.formats import Style
 
 if TYPE_CHECKING:
@@ -27,29 +23,7 @@ STDOUT = 1
 
 def execute(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
-    return guarded(lambda: _dispatch(arguments))
-
-
-def guarded(command: Callable[[], int]) -> int:
-    """The exit status of a command; what it raises is told."""
-    try:
-        return command()
-    except ProcreaperError as error:
-        complain(str(error))
-        return error.exit_code
-    except BrokenPipeError:
-        return READER_GONE
-    except OSError as error:
-        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        complain(f"procreaper: error: {place}{reason_of(error)}")
-        return FAILED
-    except MemoryError:
-        complain("procreaper: error: the system gives no more memory\n  hint: raise the limit on it (`ulimit -v`)")
-        return FAILED
-    except Exception as error:
-        hint = "this is a bug of procreaper, please report it"
-        complain(f"procreaper: internal error: {describe_error(error)}\n  hint: {hint}")
-        return INTERNAL_ERROR
+    return run_guarded(lambda: _dispatch(arguments))
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -204,14 +178,3 @@ def _wants_colour(terminal: bool) -> bool:
     if os.environ.get("FORCE_COLOR"):
         return os.environ["FORCE_COLOR"] != "0"
     return terminal and os.environ.get("TERM") != "dumb"
-
-
-def describe_error(error: BaseException) -> str:
-    """What an error of ours is and where, in one line."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = "" if place is None else f" ({os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno})"
-    return f"{type(error).__name__}: {error}{where}"

@@ -10,7 +10,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from procreaper.cli.problems import complain, report
+from procreaper.cli.problems import complain, report, run_guarded
 from procreaper.cli.project import Source
 from procreaper.config import Listen, Options
 from procreaper.errors import ProcreaperError
@@ -78,11 +78,10 @@ def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -
         limit = None if options.wait_timeout is None else read_seconds(options.wait_timeout)
         awaited = Awaited(options.wait, limit, options.root or options.app_root)
         return attend(descriptor, awaited, lambda: None if lock is None else lock.release())
-    from procreaper.cli.main import guarded
 
     app = background.Background(descriptor, names, waits=options.wait, size=window)
     style = style._replace(terminal=False)
-    return app.end(guarded(lambda: _run(source, style, options, path, app)))
+    return app.end(run_guarded(lambda: _run(source, style, options, path, app)))
 
 
 def _run(source: Source, style: Style, options: Options, path: str, background: Background | None = None) -> int:
