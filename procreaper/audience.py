@@ -16,6 +16,8 @@ from procreaper.kinship import Seen
 
 # Programs that run others by their nature. `command` of a process is always run by one of them.
 SHELLS = frozenset({"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "ksh93", "mksh", "rbash", "yash", "zsh"})
+# Programs that end at a signal which they catch, after the program that they run. npm shows its arguments in its name.
+LAUNCHERS = ("make", "gmake", "just", "npm")
 SIGINT = 2
 # By default these end no process: SIGCHLD, SIGCONT, SIGURG, SIGWINCH, and those that stop one. Numbers of Linux.
 ENDS_NOBODY = frozenset({17, 18, 19, 20, 21, 22, 23, 28})
@@ -31,6 +33,16 @@ def is_fatal(status: bytes, number: int) -> bool:
             masks |= int(value, 16)
             found = True
     return found and number not in ENDS_NOBODY and not masks >> (number - 1) & 1
+
+
+def is_handled(status: bytes, number: int) -> bool:
+    """Whether a process handles a signal, by ``/proc/PID/status``: it catches it, or blocks it to wait for it."""
+    masks = 0
+    for line in status.splitlines():
+        name, _, value = line.partition(b":")
+        if name in (b"SigBlk", b"SigCgt"):
+            masks |= int(value, 16)
+    return bool(masks >> (number - 1) & 1)
 
 
 def children_of(members: Mapping[int, Seen]) -> dict[int, list[int]]:
@@ -76,6 +88,25 @@ def programs_below(
     return shells, programs
 
 
+def handlers_below(members: Mapping[int, Seen], leader: int, number: int, handles: Callable[[int], bool]) -> list[int]:
+    """Find the processes of a run that handle a signal: from the leader down, the first ones of each branch.
+
+    What such a process has started is its own affair: the workers of a server get the signal from the server, and
+    many of them would die of it.
+    """
+    children = children_of(members)
+    found: list[int] = []
+    waiting = [leader]
+    while waiting:
+        pid = waiting.pop(0)
+        below = children.get(pid, ())
+        if handles(pid) and not (below and _is_launcher(members[pid].program, number)):
+            found.append(pid)
+        else:
+            waiting += below
+    return found
+
+
 def groups_of(members: Mapping[int, Seen], leader: int, us: int) -> set[int]:
     """The groups of a session that a signal to a run is for.
 
@@ -118,6 +149,10 @@ def _passes_on(seen: Seen | None, number: int, ends: Callable[[int], bool], pid:
         return False
     # While a shell waits for a program, it may catch SIGINT to find out whether that ends the program; that is no trap.
     return number == SIGINT or ends(pid)
+
+
+def _is_launcher(program: str, number: int) -> bool:
+    return program.partition(" ")[0] in LAUNCHERS or (number == SIGINT and program in SHELLS)
 
 
 def _depth(members: Mapping[int, Seen], pid: int) -> int:

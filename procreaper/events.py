@@ -262,13 +262,17 @@ class Spawn(NamedTuple):
 
 
 class SendSignal(NamedTuple):
-    """Send a signal to the whole group of a run, or with `only_main` to the program that its command runs."""
+    """Send a signal to the whole group of a run, or with `only_main` to the program that its command runs.
+
+    With `only_handlers` the signal goes to the programs that handle it, so that no shell dies of it.
+    """
 
     name: str
     run: int
     pid: int
     signal: int
     only_main: bool = False
+    only_handlers: bool = False
 
 
 class RunStopCommand(NamedTuple):

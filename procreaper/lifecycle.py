@@ -363,8 +363,8 @@ def _told(life: Lifecycle) -> str:
     return STOPPING if life.asked_to_end else life.reason
 
 
-def signal(life: Lifecycle, number: int, *, only_main: bool = False) -> SendSignal:
-    """Send a signal to the group of this run, or with `only_main` to its program."""
+def signal(life: Lifecycle, number: int, *, only_main: bool = False, only_handlers: bool = False) -> SendSignal:
+    """Send a signal to the group of this run, `only_main` its program, `only_handlers` what handles it."""
     if life.pid is None:
         raise RuntimeError(f"{life.process.name} has no child to signal")
-    return SendSignal(life.process.name, life.run, life.pid, number, only_main)
+    return SendSignal(life.process.name, life.run, life.pid, number, only_main, only_handlers)

@@ -93,7 +93,7 @@ def _prepared(life: Lifecycle, *, succeeded: bool, now: float) -> Step:
 def _signal_or_restart(life: Lifecycle, cause: str) -> Step:
     watch = life.process.watch
     if watch is not None and watch.signal is not None and life.listens:
-        return life, (Announce(life.process.name, cause), signal(life, watch.signal))
+        return life, (Announce(life.process.name, cause), signal(life, watch.signal, only_handlers=True))
     return _restart_for(life, cause)
 
 

@@ -255,7 +255,15 @@ class WatchSettings(Struct, forbid_unknown_fields=True):
     run: Annotated[
         Text | UnsetType, Meta(description="Run this at each change; only its success leads to the restart.")
     ] = UNSET
-    signal: Annotated[SignalName | UnsetType, Meta(description="Send this signal instead of restarting.")] = UNSET
+    signal: Annotated[
+        SignalName | UnsetType,
+        Meta(
+            description=(
+                "Send this signal instead of restarting. On Linux only the program that handles it gets it, not the "
+                "shell above that program, nor its workers; elsewhere the whole group gets it."
+            )
+        ),
+    ] = UNSET
 
 
 class LogSettings(Struct, forbid_unknown_fields=True):

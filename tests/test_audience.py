@@ -6,7 +6,16 @@ from collections.abc import Iterable
 
 import pytest
 
-from procreaper.audience import find_readers, groups_of, in_between, is_fatal, programs_below, still_busy
+from procreaper.audience import (
+    find_readers,
+    groups_of,
+    handlers_below,
+    in_between,
+    is_fatal,
+    is_handled,
+    programs_below,
+    still_busy,
+)
 from procreaper.kinship import Seen
 
 US, LEADER = 1, 10
@@ -40,6 +49,49 @@ def never(writers: Iterable[int], reader: int) -> bool:
 )
 def test_a_signal_is_fatal_unless_it_is_caught_ignored_or_blocked(told: bytes, number: int, fatal: bool) -> None:
     assert is_fatal(told, number) is fatal
+
+
+@pytest.mark.parametrize(
+    ("told", "handled"),
+    [
+        (status(), False),
+        (status(caught=1 << 14), True),
+        (status(blocked=1 << 14), True),
+        (status(ignored=1 << 14), False),
+        (status(caught=1 << 1), False),
+        (b"", False),
+    ],
+)
+def test_a_signal_is_handled_where_it_is_caught_or_blocked(told: bytes, handled: bool) -> None:
+    assert is_handled(told, SIGTERM) is handled
+
+
+@pytest.mark.parametrize(
+    ("handling", "found"),
+    [
+        ({12, 13}, [12]),  # The master of a server, not its worker.
+        ({13}, [13]),
+        ({10, 12}, [10]),  # A shell with a trap.
+        ({11, 12, 14}, [14, 12]),  # Each branch has its own; make would end, were it to get the signal.
+        (set(), []),
+    ],
+)
+def test_the_first_process_of_a_branch_that_handles_a_signal_gets_it(handling: set[int], found: list[int]) -> None:
+    members = session((10, US, "sh"), (11, 10, "make"), (12, 11, "server"), (13, 12, "server"), (14, 10, "other"))
+    assert handlers_below(members, LEADER, SIGTERM, handling.__contains__) == found
+
+
+@pytest.mark.parametrize("launcher", ["make", "npm run dev"])
+def test_a_launcher_that_runs_nothing_handles_its_signals_itself(launcher: str) -> None:
+    assert handlers_below(session((10, US, launcher)), LEADER, SIGTERM, lambda _: True) == [10]
+    members = session((10, US, launcher), (11, 10, "server"))
+    assert handlers_below(members, LEADER, SIGTERM, lambda _: True) == [11]
+
+
+def test_a_shell_that_waits_for_a_program_does_not_handle_sigint() -> None:
+    members = session((10, US, "bash"), (11, 10, "server"))
+    assert handlers_below(members, LEADER, SIGINT, lambda _: True) == [11]
+    assert handlers_below(members, LEADER, SIGTERM, lambda _: True) == [10]
 
 
 def test_those_in_between_have_living_children_and_come_parents_first() -> None:

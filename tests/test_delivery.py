@@ -177,6 +177,56 @@ async def test_only_main_spares_what_the_program_has_started(tmp_path: Path) -> 
     assert b"done" in stage.run.output()
 
 
+# Not the loop, which starts the program again, nor the trap, by which the shell handles the signal.
+HANDLED = [
+    *((form, "node", signal.SIGTERM) for form in FORMS if form not in ("loop", "trap")),
+    # Linux does not show that a program waits by sigwait(). So what runs it has to be a shell.
+    *((form, "python", signal.SIGHUP) for form in FORMS if form not in ("loop", "trap", "wrapper", "make")),
+]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize(("form", "language", "number"), HANDLED)
+@in_loop
+async def test_a_signal_for_what_handles_it_ends_no_shell(
+    tmp_path: Path, form: str, terminal: bool, language: str, number: signal.Signals
+) -> None:
+    stage = Stage(tmp_path, command_of(tmp_path, form, language), terminal=terminal)
+    await stage.starts()
+    stage.run.child.signal(number, only_handlers=True)
+    await stage.finishes_work()
+    assert (await stage.is_over()).signal is None
+    assert stage.noted == ["up", number.name, "drained"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@in_loop
+async def test_a_signal_that_no_process_handles_goes_to_the_program(tmp_path: Path, terminal: bool) -> None:
+    run = Observer(
+        f"{sys.executable} -S -c 'import time; print(1234, flush=True); time.sleep(600)'; exit 3",
+        cwd=tmp_path,
+        terminal=terminal,
+    )
+    await run.child.spawn()
+    await run.reads(b"1234")
+    run.child.signal(signal.SIGHUP, only_handlers=True)
+    assert (await run.gets(ChildExited)).exit == Exit(code=3)
+
+
+@in_loop
+async def test_a_signal_for_what_handles_it_spares_the_workers(tmp_path: Path) -> None:
+    worker = "trap 'echo hit' USR1; echo ready; read x < gate; echo done"
+    run = Observer(f'sh -c \'trap "echo told" USR1; sh -c "$0" & wait; wait\' "{worker}"; :', cwd=tmp_path)
+    os.mkfifo(tmp_path / "gate")
+    await run.child.spawn()
+    await run.reads(b"ready")
+    run.child.signal(signal.SIGUSR1, only_handlers=True)
+    await run.reads(b"told")
+    (tmp_path / "gate").write_text("\n")
+    assert (await run.gets(ChildExited)).exit == Exit(code=0)
+    assert b"hit" not in run.output()
+
+
 @in_loop
 async def test_a_shell_with_a_trap_is_the_program(tmp_path: Path) -> None:
     run = Observer("trap 'echo told; exit 3' TERM; sleep 600 & echo ready; wait", cwd=tmp_path)

@@ -935,7 +935,7 @@ class TestSignalInsteadOfRestart:
     def test_what_runs_gets_the_signal(self, life: Lifecycle) -> None:
         before = life
         life, said, done = changed_and_waited(life)
-        assert (said, done) == (["app.py changed"], [SendSignal("web", 1, PID + 1, SIGHUP)])
+        assert (said, done) == (["app.py changed"], [SendSignal("web", 1, PID + 1, SIGHUP, only_handlers=True)])
         assert life._replace(pace=before.pace) == before
 
     @pytest.mark.parametrize(
@@ -986,7 +986,7 @@ class TestPreparation:
     def test_its_success_leads_to_the_signal(self) -> None:
         life = self.preparing(alive(watched(watch=PREPARED._replace(signal=SIGHUP))))
         life, actions = step(life, prepared(succeeded=True), 1.0)
-        assert spoken(actions) == (["`make` succeeded"], [SendSignal("web", 1, PID + 1, SIGHUP)])
+        assert spoken(actions) == (["`make` succeeded"], [SendSignal("web", 1, PID + 1, SIGHUP, only_handlers=True)])
 
     @pytest.mark.parametrize("succeeded", [False, True])
     def test_what_changes_meanwhile_is_prepared_first(self, succeeded: bool) -> None:

@@ -489,7 +489,7 @@ class Stand:
     async def spawn(self) -> None:
         self.post(Spawned(self.name, self.run, 4711))
 
-    def signal(self, number: int, *, only_main: bool = False) -> None:
+    def signal(self, number: int, *, only_main: bool = False, only_handlers: bool = False) -> None:
         self.signals.append(number)
         asyncio.get_running_loop().call_soon(self._end, number)
 

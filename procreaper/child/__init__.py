@@ -27,6 +27,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from subprocess import STDOUT
@@ -166,12 +167,13 @@ class Child(asyncio.SubprocessProtocol):
         """Whether it, or another of its group, is stopped or traced, as by a debugger; only Linux tells."""
         return self._group is not None and is_held(self._group)
 
-    def signal(self, number: int, *, only_main: bool = False) -> None:
+    def signal(self, number: int, *, only_main: bool = False, only_handlers: bool = False) -> None:
         """Send a signal to all that belongs to the run, or with `only_main` to its programs, unless they are gone.
 
         Its programs are the child, or where that is a shell, what the shell runs.
+        With `only_handlers` the signal goes to the first processes that handle it, or else to its programs.
         """
-        if self.ended:
+        if self.ended or (only_handlers and self._reach_handlers(number)):
             return
         if self._delivery is not None:
             self._delivery.cancel()
@@ -184,6 +186,13 @@ class Child(asyncio.SubprocessProtocol):
                 self._custody.signal(self._process.name, self._run, number)
         if not self._deliver(number, only_main=only_main):
             self._send(number, only_main=only_main)
+
+    def _reach_handlers(self, number: int) -> bool:
+        if self._group is None or sys.platform != "linux":
+            return False
+        from procreaper.child.delivery import send_to_handlers
+
+        return send_to_handlers(self._group, number)
 
     def _deliver(self, number: int, *, only_main: bool) -> bool:
         """Bring a signal to the programs before the shells that run them; False where that is not possible."""

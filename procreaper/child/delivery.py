@@ -18,7 +18,7 @@ import os
 import signal
 import termios
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from stat import S_IRUSR
 from typing import NamedTuple
@@ -28,8 +28,10 @@ from procreaper.audience import (
     children_of,
     find_readers,
     groups_of,
+    handlers_below,
     in_between,
     is_fatal,
+    is_handled,
     programs_below,
     still_busy,
 )
@@ -167,10 +169,7 @@ class Delivery:
     def _ends(self, pid: int) -> bool:
         if pid in self._stopped or pid in self._readers:
             return True
-        try:
-            return is_fatal(proc.read(f"/proc/{pid}/status"), self._number)
-        except OSError:
-            return False
+        return _has(is_fatal, pid, self._number)
 
     # The signal.
 
@@ -237,6 +236,37 @@ class Delivery:
                 _send(pid, signal.SIGCONT)
                 wait = FIRST_LOOK
         self._wait(wait)
+
+
+def send_to_handlers(leader: int, number: int) -> bool:
+    """Send a signal to the programs of a run that handle it, or where none does, to the programs that its shells run.
+
+    False where the processes cannot be found out.
+    """
+    census: Census | None = None
+    targets: list[int] = []
+    # The programs may be younger than the census that others have taken.
+    for since in (None, time.monotonic()):
+        census = take_census(since)
+        if census is not None and leader in census.processes:
+            targets = handlers_below(census.processes, leader, number, lambda pid: _has(is_handled, pid, number))
+        if targets:
+            break
+    if not targets and census is not None and leader in census.processes:
+        # A program may wait for the signal by sigwait(), which Linux shows to no other process.
+        _, targets = programs_below(census.processes, leader, number, lambda pid: _has(is_fatal, pid, number), _feeds)
+    for pid in targets:
+        _send(pid, number)
+        # A stopped process would not see the signal.
+        _send(pid, signal.SIGCONT)
+    return bool(targets)
+
+
+def _has(judge: Callable[[bytes, int], bool], pid: int, number: int) -> bool:
+    try:
+        return judge(proc.read(f"/proc/{pid}/status"), number)
+    except OSError:
+        return False
 
 
 def _begin_turn() -> None:

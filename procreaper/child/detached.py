@@ -18,6 +18,7 @@ import asyncio
 import errno
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -125,10 +126,18 @@ class DetachedRun:
         else:
             self._timer = self._loop.call_later(POLL, self._poll)
 
-    def signal(self, number: int, *, only_main: bool = False) -> None:
-        """Send a signal to its group, or with `only_main` to its programs, unless they are gone."""
+    def signal(self, number: int, *, only_main: bool = False, only_handlers: bool = False) -> None:
+        """Send a signal to its group, or with `only_main` to its programs, unless they are gone.
+
+        With `only_handlers` the signal goes to the first processes below it that handle it, or else to its programs.
+        """
         if self.ended or self._record is None or not self._is_it(self._record):
             return
+        if only_handlers and sys.platform == "linux":
+            from procreaper.child.delivery import send_to_handlers
+
+            if send_to_handlers(self._record.pid, number):
+                return
         if self._delivery is not None:
             self._delivery.cancel()
             self._delivery = None

@@ -92,8 +92,11 @@ class Run(Protocol):
     async def spawn(self) -> None:
         """Start it and report it; a failure is reported, not raised."""
 
-    def signal(self, number: int, *, only_main: bool = False) -> None:
-        """Send a signal to all that belongs to it, or with `only_main` to its programs, unless they are gone."""
+    def signal(self, number: int, *, only_main: bool = False, only_handlers: bool = False) -> None:
+        """Send a signal to all that belongs to it, or with `only_main` to its programs, unless they are gone.
+
+        With `only_handlers` the signal goes to the programs that handle it, or where none does, as with `only_main`.
+        """
 
     def resize(self, size: os.terminal_size) -> None:
         """Our terminal has another size."""

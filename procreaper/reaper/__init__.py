@@ -373,11 +373,13 @@ class Owner:
             case Spawn(name=name, run=run):
                 child = self._children.add(self._fleet.members[name].process, run)
                 tasks.create_task(child.spawn(), name=f"spawn {name}")
-            case SendSignal(name=name, pid=pid, signal=number, only_main=only_main):
+            case SendSignal(name=name, pid=pid, signal=number):
                 # Those of whom the end of the child has been told already.
                 leftovers = self._fleet.members[name].phase is Phase.LINGERING and name not in self._ends
                 self._publish(SignalSent(time.time(), name, pid, number, leftovers))
-                self._children.current(name).signal(number, only_main=only_main)
+                self._children.current(name).signal(
+                    number, only_main=action.only_main, only_handlers=action.only_handlers
+                )
             case RunCheck(name=name, run=run):
                 self._beside(tasks).check(self._fleet.members[name], run)
             case CancelCheck(name=name):
