@@ -39,6 +39,33 @@ asyncio.run(main())
 """
 
 
+FLOOD = """
+import asyncio, os, signal
+from procreaper.signals import make_room, signals_as_requests
+
+async def main():
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGCHLD, lambda: print("a child has ended"))
+    signals_as_requests(lambda request: (print(request.code), request.code == 143 and ended.set()), print)
+    for _ in range(2):
+        ended.clear()
+        for number in (*[signal.SIGCHLD] * 1000, signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        await ended.wait()
+        loop.add_signal_handler(signal.SIGCONT, print)
+        make_room()
+
+asyncio.run(main())
+"""
+
+
+def test_no_signal_is_lost_when_a_thousand_children_end_at_once() -> None:
+    done = subprocess.run([sys.executable, "-c", FLOOD], capture_output=True, text=True, timeout=60, check=True)
+    requests = ["SIGINT received", "130", "SIGINT received", "130", "SIGTERM received", "143"]
+    assert (done.stdout.splitlines(), done.stderr) == ([*requests, "a child has ended"] * 2, "")
+
+
 def test_a_window_that_changes_its_size_is_told() -> None:
     command = [sys.executable, "-c", FOLLOW]
     assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == "resized\n"

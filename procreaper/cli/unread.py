@@ -18,6 +18,8 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
+from procreaper.signals import make_room
+
 KEYS = 0
 
 
@@ -34,6 +36,7 @@ class _Watcher:
 
     def begin(self) -> None:
         self._loop.add_signal_handler(signal.SIGCONT, self._look)
+        make_room()
         self._look()
 
     def _look(self) -> None:
