@@ -71,7 +71,8 @@ The path of the Procfile, where \-f does not say it.
 Never colour; always colour.
 .TP
 .B XDG_RUNTIME_DIR
-Where the control socket of a running app is, in a private directory; otherwise in /tmp.
+Where the control socket of a running app is, in a private directory; otherwise in /tmp, or in XDG_STATE_HOME where
+another user has made the directory in /tmp.
 .SH EXIT STATUS
 That of the process whose end stopped the app, 128+n for a signal; 0 where all went well. 130 after SIGINT, 143 after
 SIGTERM, 129 after SIGHUP. 124 where something was not healthy in time, 126 and 127 where a command cannot be run or is

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -154,6 +154,28 @@ def test_what_another_could_have_made_is_refused_with_path_and_remedy(
     assert remedy in (caught.value.hint or "")
     found, errors = find(environment(runtime), ROOT)
     assert (found, [error.message for error in errors]) == ((), [caught.value.message])
+
+
+@pytest.mark.parametrize("make", [make_strange, Path.touch, make_link])
+def test_where_another_user_has_made_the_fallback_another_directory_is_used(
+    runtime: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fallback = Path(directory.FALLBACK.format(uid=os.geteuid()))
+    make(fallback)
+    if not fallback.is_dir() or fallback.is_symlink():
+        os.chown(fallback, 12345, -1, follow_symlinks=False) if os.geteuid() == 0 else pytest.skip("only for root")
+    state = {"XDG_STATE_HOME": str(runtime / "state")}
+    door = listen(ROOT, state)
+    assert Path(door.path).parent == runtime / "state" / "procreaper" / "sockets"
+    assert stat.S_IMODE(Path(door.path).parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE((runtime / "state" / "procreaper").stat().st_mode) == 0o700
+    assert connected(door.path)
+    assert find(state, ROOT) == ((door.path,), ())
+    lock(ROOT, state, 1).release()
+    # The message is that of the fallback where there is no room there either.
+    with pytest.raises(ProcreaperError, match=r"belongs to another user|is not a directory|is a symbolic link"):
+        listen(ROOT, {"XDG_STATE_HOME": str(runtime / ("x" * LONGEST_PATH))})
+    door.close()
 
 
 def test_where_no_socket_can_be_made_the_reason_is_told(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -359,6 +359,22 @@ async def test_more_than_so_many_are_told_so_and_sent_away() -> None:
         assert (await fourth.read())["id"] == 1
 
 
+@in_loop
+async def test_one_that_has_been_idle_for_longest_makes_way_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE_FOR", 0.0)
+    async with served(most_clients=2) as app:
+        first, second = await app.connect(), await app.connect()
+        # The first is active after the second.
+        first.send(request(1))
+        assert (await first.read())["id"] == 1
+        third = await app.connect()
+        third.send(request(2))
+        assert (await third.read())["id"] == 2
+        assert await second.rest() == []
+        first.send(request(3))
+        assert (await first.read())["id"] == 3
+
+
 def test_clients_take_no_more_than_a_part_of_the_files_that_can_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (8, 8))
 

@@ -483,6 +483,23 @@ async def test_one_client_too_many_is_turned_away(monkeypatch: pytest.MonkeyPatc
         assert (await site.get("/"))[0] == 200
 
 
+@in_loop
+async def test_connections_without_a_request_make_way_for_one_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_CONNECTIONS", 3)
+    async with serving(process()) as site:
+        async with site.ask("/events") as stream:
+            events = messages(stream)
+            await anext(events)
+            silent = [await asyncio.open_connection(*site.bound) for _ in range(5)]
+            assert (await site.get("/"))[0] == 200
+            # The stream goes on, and the oldest of the silent ones is gone.
+            site.owner.say("the next notice")
+            assert (await anext(events))[0] == "message"
+            assert await silent[0][0].read() == b""
+        for _, writer in silent:
+            writer.close()
+
+
 # Nobody can disturb the app.
 
 

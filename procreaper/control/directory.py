@@ -4,7 +4,8 @@ Rules: nothing of it is used that another user could have made, or could get at.
 and is refused, has the socket cleared away.
 
 Theory of operation. The directory is `$XDG_RUNTIME_DIR/procreaper`; where there is no such place of our own, or its
-path is too long for a socket, `/tmp/procreaper-UID`. Both are looked into. A socket is called by a hash of the root of
+path is too long for a socket, `/tmp/procreaper-UID`; and where another user has made that one, which cannot be undone,
+`$XDG_STATE_HOME/procreaper/sockets`. All three are looked into. A socket is called by a hash of the root of
 its app, the app's pid and a few random digits, so that apps of one root live side by side and no name is used again.
 It gets that name when it listens. So one that has it and refuses a connection is dead for good.
 """
@@ -131,8 +132,10 @@ def find(
     """
     found: list[tuple[int, str]] = []
     errors: list[ProcreaperError] = []
-    for directory in dict.fromkeys((_own_directory(environment), _fallback())):
-        if directory is None:
+    kept = _kept_directory(environment)
+    for directory in dict.fromkeys((_own_directory(environment), _fallback(), kept)):
+        if directory is None or (directory == _fallback() and kept is not None and _is_strange(directory)):
+            # What another user has made there holds nothing of ours.
             continue
         try:
             _refuse_strangers(directory)
@@ -204,8 +207,39 @@ def _choose(environment: Mapping[str, str]) -> str:
     """Where a new socket goes."""
     own = _own_directory(environment)
     if own is None or not os.access(os.path.dirname(own), os.W_OK | os.X_OK):
-        return _fallback()
+        return _choose_fallback(environment)
     return own
+
+
+def _choose_fallback(environment: Mapping[str, str]) -> str:
+    kept = _kept_directory(environment)
+    if kept is None or not _is_strange(_fallback()):
+        return _fallback()
+    try:
+        os.makedirs(os.path.dirname(kept), 0o700, exist_ok=True)
+    except OSError:
+        # The message is about the one that can be mended.
+        return _fallback()
+    return kept
+
+
+def _kept_directory(environment: Mapping[str, str]) -> str | None:
+    """One among what outlives an app; None where its path leaves no room for a socket."""
+    directory = os.path.join(state_directory(environment), "sockets")
+    return directory if _leaves_room(directory) else None
+
+
+def _is_strange(path: str) -> bool:
+    """Whether another user has made this."""
+    try:
+        return os.lstat(path).st_uid != os.geteuid()
+    except OSError:
+        return False
+
+
+def _leaves_room(directory: str) -> bool:
+    longest = os.path.join(directory, f"{digest('')}-{2**31}-0000.sock")
+    return len(os.fsencode(longest)) <= LONGEST_PATH
 
 
 def _own_directory(environment: Mapping[str, str]) -> str | None:
@@ -219,9 +253,8 @@ def _own_directory(environment: Mapping[str, str]) -> str | None:
     except (OSError, ValueError):
         return None
     directory = os.path.join(runtime, "procreaper")
-    longest = os.path.join(directory, f"{digest('')}-{2**31}-0000.sock")
-    fits = len(os.fsencode(longest)) <= LONGEST_PATH
-    return directory if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and fits else None
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    return directory if is_own and _leaves_room(directory) else None
 
 
 def _fallback() -> str:

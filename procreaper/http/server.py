@@ -116,6 +116,8 @@ class Server:
             lingering_time=LINGERING,
         )
         self._server: asyncio.Server | None = None
+        # The connections that wait for no answer of ours, those that have done so for longest first.
+        self._idle: dict[web.RequestHandler, None] = {}
 
     async def begin(self) -> None:
         """Answer from now on."""
@@ -136,13 +138,28 @@ class Server:
         await self._connections.shutdown(LAST_WORDS)
 
     def _connect(self) -> asyncio.Protocol:
-        if len(self._connections.connections) >= self._most:
+        present = self._connections.connections
+        if len(self._idle) > self._most:
+            self._idle = dict.fromkeys(handler for handler in self._idle if handler in present)
+        if len(present) >= self._most and not self._make_room(present):
             return _Full()
-        return self._connections()
+        handler = self._connections()
+        self._idle[handler] = None
+        return handler
+
+    def _make_room(self, present: Sequence[web.RequestHandler]) -> bool:
+        """Close the connection that has been without a request for longest, if there is one."""
+        handler = next((handler for handler in self._idle if handler in present), None)
+        if handler is None:
+            return False
+        del self._idle[handler]
+        handler.force_close()
+        return True
 
     # Who is answered.
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._idle.pop(request.protocol, None)
         try:
             return await self._dispatch(request)
         except ConnectionError:
@@ -156,6 +173,8 @@ class Server:
             # An error of ours in an answer does not concern the app.
             self._complain(f"procreaper: internal error: a request cannot be answered: {type(error).__name__}: {error}")
             return _refusal(500, "internal error", "this is a bug of procreaper, please report it")
+        finally:
+            self._idle[request.protocol] = None
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         hosts = request.headers.getall("Host", ())

@@ -27,6 +27,8 @@ Answer = Callable[[AnyRequest, Connection], Awaitable[Any]]
 Begin = Callable[[Coroutine[Any, Any, bytes]], "asyncio.Task[bytes] | None"]
 
 MOST_CLIENTS = 256
+# A client that has waited for nothing for so many seconds makes way for another one, where there are too many.
+IDLE_FOR = 5.0
 # What all followers together are sent in one round of the loop, and what each of them is at least; it must stay short.
 MOST_AT_ONCE, LEAST_AT_ONCE = 1 << 18, 1 << 12
 # Where the system has nothing left for another client: seconds until the next try, and tries before it is refused.
@@ -163,7 +165,7 @@ class Server:
                 accepted.close()
                 return
             accepted.send(self._greeting())
-            if len(self._connections) < self._most_clients:
+            if len(self._connections) < self._most_clients or self._make_room():
                 self._connections.add(Connection(accepted, self))
                 return
 
@@ -173,6 +175,15 @@ class Server:
         except Exception:
             # It is the client that goes, not the app: in a callback of the loop that would be the end of it.
             accepted.close()
+
+    def _make_room(self) -> bool:
+        """Close the client that has been idle for longest, if there is one."""
+        limit = self._loop.time() - IDLE_FOR
+        idle = [connection for connection in self._connections if connection.is_idle and connection.active_at <= limit]
+        if not idle:
+            return False
+        min(idle, key=lambda connection: connection.active_at).close()
+        return True
 
     def _listen_again(self) -> None:
         if not self._ended:

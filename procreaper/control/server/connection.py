@@ -85,6 +85,8 @@ class Connection:
         self._farewell: Callable[[], bytes] | None = None
         self._reads = self._writes = False
         self._finished = self._ending = self._too_long = self.closed = False
+        # When it last asked for something, or got a reply, in seconds of the loop's clock.
+        self.active_at = self._loop.time()
         self._regard()
 
     # For the handlers.
@@ -143,6 +145,11 @@ class Connection:
 
     # For the server.
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the client waits for nothing: neither for a reply nor for what it follows."""
+        return self._task is None and self._source is None and self.has_room
+
     def end(self, farewell: Callable[[], bytes]) -> None:
         """Send what is left, with the farewell behind it for a follower, and close."""
         self._ending = True
@@ -180,6 +187,7 @@ class Connection:
             return
         self._incoming += data
         self._finished = not data
+        self.active_at = self._loop.time()
         self._advance()
 
     def _advance(self) -> None:
@@ -214,6 +222,7 @@ class Connection:
 
     def _handled(self, line: bytes, task: asyncio.Task[bytes]) -> None:
         self._task = None
+        self.active_at = self._loop.time()
         if not self.closed:
             self._reply(too_late(line) if task.cancelled() else task.result())
 
