@@ -37,7 +37,8 @@ class Checkup(NamedTuple):
 
     `silent`: it writes to a pipe, and has written nothing so far. `passed`: it was up once; `failures` in a row since
     then, `error` the last one. `due` is when the next check is, `limit` when the start has taken too long; both None
-    where there is none. `paused_at` is since when neither counts.
+    where there is none. `paused_at` is since when neither counts. `interrupted`: procreaper did not run during a part
+    of the check that is under way, so a failure of this check means nothing.
     """
 
     passed: bool = False
@@ -49,6 +50,12 @@ class Checkup(NamedTuple):
     due: float | None = None
     limit: float | None = None
     paused_at: float | None = None
+    interrupted: bool = False
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether a limit runs: that of the start, or that of a check."""
+        return self.checking or (self.limit is not None and self.paused_at is None)
 
     @property
     def deadline(self) -> float | None:
@@ -92,6 +99,14 @@ def resume(health: Health, checkup: Checkup, now: float) -> Checkup:
     return checkup._replace(paused_at=None, limit=limit, due=now if is_due else None)
 
 
+def lose_time(checkup: Checkup, seconds: float) -> Checkup:
+    """Move the limit by the time in which procreaper did not run. A check that became due in it is made at once."""
+    # `resume` counts all time since `paused_at`.
+    if checkup.limit is not None and checkup.paused_at is None:
+        checkup = checkup._replace(limit=checkup.limit + seconds)
+    return checkup._replace(interrupted=True) if checkup.checking else checkup
+
+
 def log_matched(health: Health, checkup: Checkup, now: float) -> Checkup:
     """The line that was waited for has come; without a check besides, that is all there is to know."""
     if checkup.log_seen:
@@ -104,16 +119,18 @@ def log_matched(health: Health, checkup: Checkup, now: float) -> Checkup:
 
 def check_began(checkup: Checkup) -> Checkup:
     """A check is under way, so none is due."""
-    return checkup._replace(checking=True, due=None)
+    return checkup._replace(checking=True, interrupted=False, due=None)
 
 
 def check_finished(health: Health, checkup: Checkup, error: str | None, now: float) -> Checkup:
-    """A check has succeeded, or failed with this error."""
-    checkup = checkup._replace(checking=False)
+    """A check has succeeded, or failed with this error. One that was interrupted is made again where it failed."""
+    interrupted, checkup = checkup.interrupted, checkup._replace(checking=False, interrupted=False)
     if error is None:
         return checkup._replace(passed=True, failures=0, error="", due=now + health.interval, limit=None)
     if checkup.paused_at is not None:
         return checkup
+    if interrupted:
+        return checkup._replace(due=now)
     if not checkup.passed:
         return checkup._replace(error=error, due=now + health.start_interval)
     return checkup._replace(error=error, failures=checkup.failures + 1, due=now + health.interval)
@@ -123,7 +140,7 @@ def check_skipped(health: Health, checkup: Checkup, now: float) -> Checkup:
     """The child was held by a debugger or a stop signal: nothing is known, and the time does not count."""
     wait = health.interval if checkup.passed else health.start_interval
     limit = None if checkup.limit is None else max(checkup.limit, now + health.start_timeout)
-    return checkup._replace(checking=False, due=now + wait, limit=limit)
+    return checkup._replace(checking=False, interrupted=False, due=now + wait, limit=limit)
 
 
 def find(health: Health, checkup: Checkup, now: float) -> tuple[Finding, str]:

@@ -195,6 +195,12 @@ class Detached(NamedTuple):
     name: str
 
 
+class TimeLost(NamedTuple):
+    """procreaper did not run for `seconds`, because it was stopped or frozen: that time counts for no limit."""
+
+    seconds: float
+
+
 class Tick(NamedTuple):
     """Nothing but time has passed; sent when a deadline is due."""
 
@@ -203,7 +209,7 @@ class Tick(NamedTuple):
 RunFact = (
     Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | OutputBegan | LogMatched | StopCommandFailed
 )
-Fact = RunFact | FilesChanged | PreparationEnded | SettingsRead | Attached | Detached | Tick
+Fact = RunFact | FilesChanged | PreparationEnded | SettingsRead | Attached | Detached | TimeLost | Tick
 
 
 # Requests.

@@ -47,6 +47,7 @@ from procreaper.events import (
     Stop,
     StopCommandFailed,
     Tick,
+    TimeLost,
 )
 from procreaper.life import ABOUT_TO_START, ENDS, Lifecycle, Phase
 from procreaper.plan import Plan
@@ -121,6 +122,8 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
             names = () if fleet.shutting_down else [name for name in dict.fromkeys(named) if name not in fleet.leaving]
         case Tick():
             names = [name for name in before if _is_due(before[name], now)]
+        case TimeLost():
+            names = before
         case Shutdown() | Reload() | SettingsRead():
             names = ()
         case FilesChanged(changes=changes):
@@ -164,6 +167,11 @@ def deadline(fleet: Fleet) -> float | None:
     """The earliest moment at which a `Tick` is due, or None."""
     times = [lifecycle.deadline(life) for life in fleet.members.values()]
     return min((time for time in times if time is not None), default=None)
+
+
+def is_timed(fleet: Fleet) -> bool:
+    """Whether something of some process is limited to a time, of which a pause of procreaper must not be a part."""
+    return any(map(lifecycle.is_timed, fleet.members.values()))
 
 
 def _is_due(life: Lifecycle, now: float) -> bool:

@@ -52,6 +52,7 @@ from procreaper.events import (
     Stop,
     StopCommandFailed,
     Tick,
+    TimeLost,
 )
 from procreaper.life import ABOUT_TO_START, STOPPING, UNTIL_A_CHANGE, Lifecycle, Phase
 from procreaper.policy import NOT_RUNNABLE, describe, judge, settle, stopping
@@ -82,6 +83,8 @@ def step(life: Lifecycle, event: Event, now: float) -> Step:
             after, actions = _let_go(life) if _may_live_on(life) else _dismiss(life)
         case Attached() | Detached():
             after, actions = _diagnose(life, event, now)
+        case TimeLost(seconds=seconds):
+            return _lose_time(life, seconds), ()
         case Reload() | SettingsRead():
             return life, ()
         case FilesChanged() | PreparationEnded():
@@ -108,6 +111,19 @@ def deadline(life: Lifecycle) -> float | None:
         life.steady_from,
     ]
     return min((time for time in times if time is not None), default=None)
+
+
+def is_timed(life: Lifecycle) -> bool:
+    """Whether something is limited to a time, of which a pause of procreaper must not be a part.
+
+    The wait before a retry is no such limit: after a pause, the retry comes as soon as its wait is over.
+    """
+    return (
+        (life.due is not None and life.state is State.STOPPING)
+        or (life.checkup is not None and life.checkup.is_timed)
+        or life.change is not None
+        or life.steady_from is not None
+    )
 
 
 def launch(life: Lifecycle) -> Step:
@@ -288,6 +304,24 @@ def _tick(life: Lifecycle, now: float) -> Step:
         life, more = _kill(life, now)
         return life, (*actions, *more)
     return life._replace(due=None, out_of_reach=True, reason="still there after SIGKILL"), actions
+
+
+def _lose_time(life: Lifecycle, seconds: float) -> Lifecycle:
+    """Move each limit that runs by the time in which procreaper did not run."""
+    if not is_timed(life):
+        return life
+    if life.due is not None and life.state is State.STOPPING:
+        life = life._replace(due=life.due + seconds)
+    if life.up_since is not None:
+        life = life._replace(up_since=life.up_since + seconds)
+    if (change := life.change) is not None:
+        # What changed meanwhile is reported only now.
+        life = life._replace(change=change._replace(since=change.since + seconds, due=change.due + seconds))
+    if life.checkup is not None:
+        from procreaper.checkup import lose_time
+
+        life = life._replace(checkup=lose_time(life.checkup, seconds))
+    return life
 
 
 def _start(life: Lifecycle, because: RestartReason = RestartReason.MANUAL) -> Lifecycle:

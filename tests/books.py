@@ -45,6 +45,7 @@ from procreaper.events import (
     State,
     Stop,
     Tick,
+    TimeLost,
     with_reason,
 )
 from procreaper.fleet import LAUNCHES_AT_ONCE, Fleet
@@ -65,7 +66,8 @@ COMPLETED, FAILED, HEALTHY, PENDING, RESTARTING, RUNNING, SKIPPED, STARTING, STO
     State.UNHEALTHY,
 )
 NONE, SPAWNING, ALIVE, LINGERING = Phase.NONE, Phase.SPAWNING, Phase.ALIVE, Phase.LINGERING
-
+# What sums of the same times may differ by, in seconds.
+ROUNDING = 1e-6
 EXITED = ("exited with ", "killed by ", "command not found", "not executable")
 # Each situation there may be, and how its reason may begin.
 SITUATIONS: dict[tuple[State, Phase], tuple[str, ...]] = {
@@ -115,6 +117,7 @@ class Page:
         "ever_asked",
         "failures",
         "free",
+        "interrupted",
         "kill_at",
         "last_check",
         "leaving",
@@ -149,6 +152,8 @@ class Page:
         # The present run: since when it is up, and what the checks said.
         self.up_at: float | None = None
         self.passed = self.log_seen = self.ready = False
+        # Was there a pause during the check that is under way?
+        self.interrupted = False
         self.failures = 0
         self.limit: float | None = None
         self.last_check: float | None = None
@@ -220,6 +225,17 @@ class Page:
         self.changed = self.changed and life.change is not None
         self.changed_first = self.changed_last = now
 
+    def lose_time(self, seconds: float, *, checking: bool) -> None:
+        """Nothing has counted the last seconds."""
+        self.kill_at += seconds
+        self.changed_first += seconds
+        self.changed_last += seconds
+        if self.up_at is not None:
+            self.up_at += seconds
+        if self.limit is not None and self.paused_at is None:
+            self.limit += seconds
+        self.interrupted = self.interrupted or checking
+
     def clear_retries(self, now: float) -> None:
         if self.up_at is not None and now >= self.up_at + self.process.backoff.reset:
             self.retries = 0
@@ -260,6 +276,8 @@ class Books:
         self.reloads: set[str] = set()
         # How often settings were read again, and were others.
         self.renewed = 0
+        # How often a check failed that a pause had interrupted.
+        self.repeated = 0
         self.dependants: dict[str, list[str]] = {}
         self._relate()
         self.insisted = 0
@@ -297,6 +315,9 @@ class Books:
                     if page.limit is not None and now >= page.limit and not page.passed and page.paused_at is None:
                         assert before[name].state is STARTING
                         page.judge(124, now, well=False)
+            case TimeLost(seconds=seconds):
+                for name, page in self.pages.items():
+                    page.lose_time(seconds, checking=name in self.world.checks)
             case Reload(plan=plan):
                 if not over:
                     self._reload(plan, before, now)
@@ -498,6 +519,13 @@ class Books:
             succeeded = health.check is None
         else:
             page.last_check = now
+            if page.interrupted and event.error is not None and not event.skipped and page.paused_at is None:
+                # It says nothing, and is made again at once.
+                page.last_check = None
+                page.interrupted = False
+                self.repeated += 1
+                page.give_up(now)
+                return
             if event.skipped:
                 if page.limit is not None:
                     page.limit = max(page.limit, now + health.start_timeout)
@@ -658,7 +686,7 @@ class Books:
             waited = page.changed_last + max(change.calm, watch.debounce)
             if not change.calm:
                 waited = min(waited, page.changed_first + max(PATIENCE, watch.debounce))
-            assert now >= waited, "it was not quiet yet"
+            assert now >= waited - ROUNDING, "it was not quiet yet"
         if isinstance(event, FilesChanged):
             pass
         elif what in ("restarting", "starting"):
@@ -686,7 +714,7 @@ class Books:
         assert bool(life.pace.suspended) is page.suspended, "suspended, and nobody was told"
         if life.change is not None and not (life.change.echo or anew) and page.process.watch is not None:
             quiet = max(page.process.watch.debounce, life.change.calm, MORE_WITHIN if page.more else 0.0)
-            assert life.change.due <= page.changed_last + quiet, "waits for too long"
+            assert life.change.due <= page.changed_last + quiet + ROUNDING, "waits for too long"
 
     def _check_revived(self, name: str, new: Mapping[str, Lifecycle]) -> None:
         page, life = self.pages[name], new[name]
@@ -773,6 +801,7 @@ class Books:
                 assert health.check is not None, "a check that there is not"
                 assert page.log_seen, "a check before the log line"
                 assert not page.attached, "a check while somebody is attached"
+                page.interrupted = False
                 if page.last_check is not None:
                     wait = health.interval if page.passed else health.start_interval
                     assert now >= page.last_check + wait, "a check too early"

@@ -39,6 +39,7 @@ LAYERS = {
     "procreaper.policy": "rule",
     "procreaper.dependencies": "rule",
     "procreaper.changes": "rule",
+    "procreaper.pauses": "rule",
     "procreaper.fleet": "rule",
     "procreaper.differences": "rule",
     "procreaper.reloading": "rule",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from app import CHECK, HEALTH, LOG, SIGKILL, SIGTERM, TICK
 from one import PID, RESTART, STOP, after, alive, checked, exited, healthy, signals, spawned, spawning, step, web
@@ -11,7 +13,9 @@ from procreaper.checks import Health, LogCheck
 from procreaper.checkup import HELD_BACK
 from procreaper.events import (
     Action,
+    Attached,
     CancelCheck,
+    Detached,
     Event,
     Exit,
     LogMatched,
@@ -21,6 +25,7 @@ from procreaper.events import (
     Shutdown,
     Spawned,
     State,
+    TimeLost,
 )
 from procreaper.life import Lifecycle
 from procreaper.plan import When
@@ -270,3 +275,49 @@ class TestLogReadiness:
         assert step(life, self.READY, 1.0) == (life, [])
         life = after(alive(web(health=Health(log=LOG))), STOP)
         assert step(life, self.READY, 1.0) == (life, [])
+
+
+class TestPause:
+    """Time in which procreaper did not run; the process may have been frozen too."""
+
+    def test_it_moves_the_end_of_the_start(self) -> None:
+        life = alive(web(When.NEVER, health=HEALTH))
+        life = after(life, checked(life, "refused"), now=1.0)
+        life, actions = step(life, TimeLost(3600.0), 3601.0)
+        assert (life.state, actions) == (State.STARTING, [])
+        life, actions = step(life, TICK, 3601.0)
+        assert (life.state, actions) == (State.STARTING, [RunCheck("web", 1)])
+        life = after(life, checked(life, "refused"), now=3602.0)
+        assert after(life, TICK, now=3659.9).state is State.STARTING
+        assert after(life, TICK, now=3660.0).state is State.STOPPING
+
+    def test_while_somebody_is_attached_it_is_counted_once(self) -> None:
+        life = alive(web(health=replace(HEALTH, check=None, log=LOG)))
+        life = after(life, Attached("web"), now=10.0)
+        life = after(life, TimeLost(3600.0), now=3620.0)
+        life = after(life, Detached("web"), now=3630.0)
+        assert lifecycle.deadline(life) == 60.0 + 3620.0
+
+    @pytest.mark.parametrize(("error", "state"), [(None, State.HEALTHY), ("refused", State.STARTING)])
+    def test_a_check_that_it_interrupted_before_the_first_success_is_made_again(
+        self, error: str | None, state: State
+    ) -> None:
+        life = after(alive(web(health=HEALTH)), TimeLost(3600.0), now=3600.0)
+        life, actions = step(life, checked(life, error), 3600.0)
+        assert (life.state, actions) == (state, [] if error is None else [RunCheck("web", 1)])
+
+    def test_a_check_that_it_interrupted_is_made_again_and_does_not_count(self) -> None:
+        life = healthy(health=replace(HEALTH, retries=1))
+        life, actions = step(life, TICK, 10.0)
+        assert actions == [RunCheck("web", 1)]
+        life = after(life, TimeLost(3600.0), now=3611.0)
+        life, actions = step(life, checked(life, "timed out"), 3611.0)
+        assert (life.state, actions) == (State.HEALTHY, [RunCheck("web", 1)])
+        # The check after that counts.
+        assert after(life, checked(life, "refused"), now=3612.0).state is State.STOPPING
+
+    def test_a_check_that_begins_after_it_counts(self) -> None:
+        life = after(healthy(health=replace(HEALTH, retries=1)), TimeLost(3600.0), now=3605.0)
+        life, actions = step(life, TICK, 3610.0)
+        assert actions == [RunCheck("web", 1)]
+        assert after(life, checked(life, "refused"), now=3611.0).state is State.STOPPING

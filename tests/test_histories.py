@@ -17,7 +17,7 @@ from functools import lru_cache
 from random import Random
 
 import pytest
-from books import SITUATIONS, Books
+from books import ROUNDING, SITUATIONS, Books
 from plans import NAMES, another_plan, random_plan
 from world import SIGKILL, SIGTERM, STOP_COMMAND, World
 
@@ -38,6 +38,7 @@ from procreaper.events import (
     State,
     Stop,
     Tick,
+    TimeLost,
 )
 from procreaper.fleet import Fleet
 from procreaper.life import Lifecycle
@@ -54,8 +55,8 @@ REST_EVERY = 4
 # Every so many histories it takes little to be suspected of writing one's own files.
 SUSPECT_EVERY = 3
 EVENTS_TO_TELL = 40
-ROUNDING = 1e-6
 TICK = Tick()
+PAUSES = (1.1, 4.0, 70.0, 3600.0)
 NAPS = (0.0, 0.001, 0.5, 1.0, 2.0, 3.0, 7.0, 50.0)
 AT_REST = frozenset(State) - {State.STARTING, State.RESTARTING, State.STOPPING}
 
@@ -80,6 +81,8 @@ class History:
         self.world = World({process.name: process for process in processes}, self.random)
         self.books = Books(processes, self.world)
         self.now = 0.0
+        # For how long nothing ran that counts the time.
+        self.lost = 0.0
         self.events: list[tuple[float, Event]] = []
 
     def tell(self, event: Event | None, *, stale: bool = False) -> None:
@@ -160,6 +163,13 @@ class History:
             self.now += self.random.choice(NAPS)
         self.tell(TICK)
 
+    def pause(self) -> None:
+        """Everything stands still for a while, and all that was due then comes afterwards."""
+        seconds = self.random.choice(PAUSES)
+        self.now += seconds
+        self.lost += seconds
+        self.tell(TimeLost(seconds))
+
     def report_again(self) -> None:
         """What is not true any more, of a run that is over or that there never was, or once more."""
         random = self.random
@@ -182,10 +192,7 @@ class History:
         for _ in range(random.randrange(4, 24)):
             kind = random.random()
             if kind < self.visits:
-                if random.random() < 0.4:
-                    self.reload()
-                else:
-                    self.attach()
+                random.choice((self.reload, self.reload, self.attach, self.attach, self.attach, self.pause))()
                 continue
             kind = random.random()
             if kind < 0.55 and (moves := self.world.moves()):
@@ -224,7 +231,7 @@ class History:
 
     def end(self) -> None:
         """The app is asked to end; from now on the world does its part, and ticks come in time."""
-        begun = self.now
+        begun = self.now - self.lost
         self.shut_down()
         longest = max(map(self.longest, self.fleet.members), default=0.0)
         noise = self.random.randrange(4)
@@ -233,7 +240,8 @@ class History:
                 break
             if noise and self.random.random() < 0.3:
                 noise -= 1
-                self.random.choice((self.request, self.shut_down, self.report_again, self.reload, self.attach))()
+                visits = (self.request, self.shut_down, self.report_again, self.reload, self.attach, self.pause)
+                self.random.choice(visits)()
                 if self.watched:
                     self.save()
             elif moves := self.world.moves():
@@ -245,8 +253,9 @@ class History:
                 self.tell(TICK)
         else:
             raise AssertionError("the shutdown goes on and on")
-        if self.now > begun + OUT_OF_REACH_AFTER:
-            assert self.now <= begun + longest + ROUNDING, "the shutdown took too long"
+        took = self.now - self.lost - begun
+        if took > OUT_OF_REACH_AFTER:
+            assert took <= longest + ROUNDING, "the shutdown took too long"
         while moves := self.world.moves():
             self.tell(self.random.choice(moves)())
         assert self.fleet.finished
@@ -313,6 +322,7 @@ def test_the_histories_go_everywhere() -> None:
     }
     assert any(history.books.renewed for history in histories), "no settings were read again"
     assert any(history.world.free for history in histories), "nothing was ever let go"
+    assert any(history.books.repeated for history in histories), "no check was made again after a pause"
     lives = [life for history in histories for life in history.fleet.members.values()]
     assert any("gave up" in life.reason for life in lives)
     assert max(life.restarts for life in lives) > 2

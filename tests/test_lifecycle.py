@@ -56,6 +56,7 @@ from procreaper.events import (
     SpawnFailed,
     State,
     StopCommandFailed,
+    TimeLost,
 )
 from procreaper.life import Lifecycle, Phase
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
@@ -1043,3 +1044,54 @@ class TestPreparation:
         life = self.preparing()
         assert step(life, TICK, 1e6) == (life, [])
         assert CancelPreparation("web") in step(life, STOP, 1e6)[1]
+
+
+class TestPause:
+    """Time in which procreaper did not run counts for no limit."""
+
+    def test_it_moves_the_stop_timeout(self) -> None:
+        life = after(stopping(web()), TimeLost(3600.0), now=3601.0)
+        assert step(life, TICK, 3601.0) == (life, [])
+        assert signals(step(life, TICK, 3605.0)[1]) == [SIGKILL]
+
+    def test_it_moves_the_moment_at_which_a_group_is_out_of_reach(self) -> None:
+        life = after(stopping(web()), TICK, now=5.0)
+        life = after(life, TimeLost(3600.0), now=3606.0)
+        assert not after(life, TICK, now=3606.0).out_of_reach
+        assert after(life, TICK, now=3605.0 + OUT_OF_REACH_AFTER).out_of_reach
+
+    def test_it_is_no_part_of_a_steady_run(self) -> None:
+        life = after(restarting(web(When.ALWAYS)), TICK, now=2.0)
+        life = after(life, spawned(life), now=2.0)
+        life = after(life, TimeLost(3600.0), now=3610.0)
+        assert after(life, TICK, now=3610.0).retries == 1
+        assert after(life, TICK, now=3647.0).retries == 0
+
+    def test_it_is_no_part_of_the_quiet_after_a_change(self) -> None:
+        life = after(alive(web(watch=WATCH)), changed(), now=0.0)
+        life, actions = step(after(life, TimeLost(3600.0), now=3600.0), TICK, 3600.0)
+        assert actions == []
+        life = after(life, changed("b.py"), now=3600.01)
+        assert after(life, TICK, now=3600.05).state is State.RUNNING
+        assert after(life, TICK, now=3600.1).state is State.STOPPING
+
+    def test_the_wait_before_a_retry_goes_on_in_it(self) -> None:
+        life = after(restarting(web(When.ALWAYS)), TimeLost(3600.0), now=3600.0)
+        assert spawns(step(life, TICK, 3600.0)[1]) == [2]
+
+    @pytest.mark.parametrize(
+        ("life", "timed"),
+        [
+            pytest.param(alive(web()), False, id="running"),
+            pytest.param(healthy(), False, id="healthy"),
+            pytest.param(restarting(web(When.ALWAYS)), False, id="restarting"),
+            pytest.param(stopping(web()), True, id="stopping"),
+            pytest.param(after(healthy(), TICK, now=10.0), True, id="checking"),
+            pytest.param(alive(web(health=HEALTH)), True, id="starting"),
+            pytest.param(after(alive(web(watch=WATCH)), changed()), True, id="changed"),
+        ],
+    )
+    def test_it_has_to_be_found_while_a_limit_runs(self, life: Lifecycle, timed: bool) -> None:
+        assert lifecycle.is_timed(life) is timed
+        if not timed:
+            assert after(life, TimeLost(3600.0), now=3600.0) == life

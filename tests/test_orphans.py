@@ -182,6 +182,45 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+def test_a_pause_is_no_part_of_the_patience() -> None:
+    run(
+        """
+from procreaper import orphans as module
+import signal, time
+lost, sent = [0.0], []
+asyncio.BaseEventLoop.time = lambda loop: time.monotonic() + lost[0]
+
+def record(pid, number):
+    sent.append(number)
+    # procreaper is stopped while it waits, and goes on after an hour.
+    asyncio.get_running_loop().call_soon(lost.__setitem__, 0, 3600.0)
+module.os.kill, kill = record, os.kill
+
+async def main():
+    orphans = make([])
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_shell(
+        f"(setsid sh -c 'echo $$ >&{writing}; exec sleep 600' &)", start_new_session=True, pass_fds=[writing])
+    await process.wait()
+    pid = int(os.read(reading, 100))
+    looks, find = [], orphans._find
+
+    def find_until_it_ends(path):
+        looks.append(path)
+        if len(looks) == 4:
+            kill(pid, signal.SIGKILL)
+        return find(path)
+
+    orphans._find = find_until_it_ends
+    await orphans.end(patience=60.0)
+    assert set(sent) - {signal.SIGCONT} == {signal.SIGTERM}, sent
+
+asyncio.run(main())
+"""
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
 @pytest.mark.parametrize(
     ("mark", "spared"),
     [

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from procreaper.kinship import DETACHED, GUARD, VARIABLE, Seen, below, enumerate_programs
 from procreaper.orphans.relatives import Relatives, see
+from procreaper.pauses import lost
 
 if TYPE_CHECKING:
     import asyncio
@@ -245,6 +246,7 @@ class Orphans:
             timer = self._loop.call_later(PAUSE, self._wake)
             await self._news
             timer.cancel()
+            deadline += lost(timer.when(), self._loop.time())
         if told:
             self._say(f"ended {_names(told)}, which had been left behind")
 

@@ -5,9 +5,11 @@ decided. It decides nothing itself. Only this module holds the fleet, the `TaskG
 the monotonic clock that the rules are fed with.
 
 Theory of operation. The next deadline is derived from the fleet before every wait, so that no stale timer can exist. So
-is what is told, by comparing each process before and after a step (`telling`). With a new plan the files are watched
-anew. However the loop ends, `finally` kills every group that is left, but for those that may live on, and waits for it.
-Hooks and stop commands that are still under way at the end are given `LAST_COMMANDS` seconds.
+is what is told, by comparing each process before and after a step (`telling`). While a limit runs, each wait is short,
+so that the owner finds the time in which it did not run (`pauses`); it reports that time to the rules before all other
+events. With a new plan the files are watched anew. However the loop ends, `finally` kills every group that is left,
+but for those that may live on, and waits for it. Hooks and stop commands that are still under way at the end are given
+`LAST_COMMANDS` seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from procreaper import fleet as rules
-from procreaper import telling
+from procreaper import pauses, telling
 from procreaper.child import BIG_READ
 from procreaper.child.attendance import Attendance
 from procreaper.events import (
@@ -57,6 +59,7 @@ from procreaper.events import (
     Start,
     Stop,
     Tick,
+    TimeLost,
 )
 from procreaper.life import Lifecycle, Phase
 from procreaper.lifecycle import OUT_OF_REACH_AFTER
@@ -142,6 +145,8 @@ class Owner:
         self._custody = custody
         self._chores: Chores | None = None
         self._commands_until: float | None = None
+        # When the last wait was over; None before the first one.
+        self._awake_since: float | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._companions: set[asyncio.Task[Any]] = set()
         self._attendance = Attendance(self.post)
@@ -309,14 +314,37 @@ class Owner:
         return self._loop.time() >= self._commands_until
 
     async def _wait(self) -> None:
+        began = self._loop.time()
+        if self._awake_since is not None:
+            self._count_pause(self._awake_since, began)
         times = [time for time in (rules.deadline(self._fleet), self._commands_until) if time is not None]
-        timer = self._loop.call_at(min(times), self.post, Tick()) if times else None
+        due = min(times, default=None)
+        pulse = began + pauses.STRIDE
+        timer = None
+        if (due is None or due > pulse) and (self._commands_until is not None or rules.is_timed(self._fleet)):
+            timer = self._loop.call_at(pulse, self._arrived.set)
+        elif due is not None:
+            timer = self._loop.call_at(due, self.post, Tick())
         try:
             await self._arrived.wait()
         finally:
             if timer is not None:
                 timer.cancel()
         self._arrived.clear()
+        self._awake_since = self._loop.time()
+        if timer is not None:
+            self._count_pause(max(began, timer.when()), self._awake_since)
+
+    def _count_pause(self, expected: float, now: float) -> None:
+        """Where the loop goes on much later than expected, have no limit count that time."""
+        seconds = pauses.lost(expected, now)
+        if not seconds:
+            return
+        # Before all events: those that came meanwhile must not meet a limit that has passed.
+        self._inbox.appendleft(TimeLost(seconds))
+        self._arrived.set()
+        if self._commands_until is not None:
+            self._commands_until += seconds
 
     def _step(self, event: Event, tasks: asyncio.TaskGroup) -> None:
         before = self._fleet.members

@@ -1,0 +1,142 @@
+"""procreaper does not run for an hour, alone or together with its processes; then it goes on, and ends nothing for it.
+
+The hour is no real one: the clock of the program is put forward at the moment at which it goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from integration.driver import Program, Project, altered
+
+HOUR_LATER = altered(
+    "import asyncio, signal, time; lost = [0.0]\n"
+    "asyncio.BaseEventLoop.time = lambda loop: time.monotonic() + lost[0]\n"
+    "signal.signal(signal.SIGCONT, lambda *_: lost.append(lost.pop() + 3600.0))"
+)
+# Listens once somebody has opened the gate.
+SERVER = """
+import os, socket
+print("ready", flush=True)
+open("gate").close()
+listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+print("listens", flush=True)
+open("listens", "w").close()
+while True:
+    listener.accept()[0].close()
+"""
+# Ends once somebody has opened the gate after SIGTERM.
+SLOW_TO_END = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+print("ready", flush=True)
+signal.sigwait([signal.SIGTERM])
+print("ending", flush=True)
+open("gate").close()
+print("finished", flush=True)
+"""
+
+
+def stop(pid: int) -> None:
+    """Send SIGSTOP, and wait until the process has stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "T":
+        os.sched_yield()
+
+
+def go_on(project: Project, pid: int) -> None:
+    """Send SIGCONT, and wait until procreaper has done all that it is late for."""
+    os.kill(pid, signal.SIGCONT)
+    for _ in range(3):
+        assert project.run("ps").code == 0
+
+
+def open_gate(project: Project) -> None:
+    with open(project.path / "gate", "w"):
+        pass
+
+
+def begin(project: Project, program: str, settings: str) -> tuple[Program, int]:
+    """A program that waits at a gate; returns its manager, and its own pid."""
+    os.mkfifo(project.path / "gate")
+    project.procfile(web=project.python("web", program))
+    project.write(".reaper.toml", f"[process.web]\n{settings}\n")
+    manager = project.begin("start", wrapper=HOUR_LATER)
+    (pid,) = manager.wait_for(r"pid=(\d+)")
+    manager.wait_for(r"web\.1 +\| ready")
+    return manager, int(pid)
+
+
+CHECKED = 'health = { tcp = ":$PORT", start_timeout = "40s", start_interval = "10ms" }'
+
+
+def test_a_server_that_listens_before_procreaper_goes_on_is_healthy(project: Project) -> None:
+    program, _ = begin(project, SERVER, CHECKED)
+    stop(program.pid)
+    os.mkfifo(project.path / "listens")
+    open_gate(project)
+    with open(project.path / "listens"):
+        pass
+    go_on(project, program.pid)
+    program.wait_for("web.1 is healthy")
+    assert "not healthy" not in program.stop().out
+
+
+def test_a_server_that_was_frozen_too_has_the_rest_of_its_time_to_listen(project: Project) -> None:
+    program, pid = begin(project, SERVER, CHECKED)
+    stop(program.pid)
+    stop(pid)
+    go_on(project, program.pid)
+    os.kill(pid, signal.SIGCONT)
+    open_gate(project)
+    program.wait_for("web.1 is healthy")
+    assert "not healthy" not in program.stop().out
+
+
+def test_a_log_line_has_the_rest_of_the_time_to_come(project: Project) -> None:
+    program, _ = begin(project, SERVER, 'health = { log = "listens", start_timeout = "40s" }')
+    stop(program.pid)
+    go_on(project, program.pid)
+    open_gate(project)
+    program.wait_for("web.1 is healthy")
+    assert "not healthy" not in program.stop().out
+
+
+def test_a_process_that_ends_has_the_rest_of_the_stop_timeout(project: Project) -> None:
+    program, _ = begin(project, SLOW_TO_END, 'stop.timeout = "40s"')
+    program.send(signal.SIGTERM)
+    program.wait_for("ending")
+    stop(program.pid)
+    go_on(project, program.pid)
+    open_gate(project)
+    program.wait_for(r"web\.1 +\| finished")
+    assert "SIGKILL" not in program.end().out
+
+
+def test_a_check_that_was_under_way_is_made_again(project: Project) -> None:
+    os.mkfifo(project.path / "asked")
+    os.mkfifo(project.path / "gate")
+    project.procfile(web="echo ready; exec sleep 600")
+    project.write(
+        ".reaper.toml",
+        "[process.web.health]\n"
+        'exec = "echo . > asked; test -f well || read line < gate"\n'
+        'interval = "1ms"\ntimeout = "1m"\nretries = 1\n',
+    )
+    project.write("well", "")
+    asked = project.path / "asked"
+    program = project.begin("start", wrapper=HOUR_LATER)
+    asked.read_text()
+    program.wait_for("web.1 is healthy")
+    (project.path / "well").unlink()
+    # The next check has waited for its reader, and hangs now.
+    asked.read_text()
+    stop(program.pid)
+    project.write("well", "")
+    os.kill(program.pid, signal.SIGCONT)
+    # By the second check that begins from now on, procreaper knows what the hanging one means.
+    asked.read_text()
+    asked.read_text()
+    assert "unhealthy" not in program.stop().out
