@@ -46,6 +46,11 @@ def derive_port(root: str, name: str) -> int:
     return LOWEST + crc32(f"{root}\0{name}".encode(errors="surrogateescape")) % SIZE
 
 
+def is_derived(port: int | None) -> bool:
+    """Whether a port is one of those that `auto` stands for."""
+    return port is not None and LOWEST <= port < LOWEST + SIZE
+
+
 def variable_of(kind: str) -> str:
     """The variable that holds the port of the first process of a type.
 

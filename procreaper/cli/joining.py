@@ -26,11 +26,13 @@ from procreaper.config import Configuration
 from procreaper.control import protocol
 from procreaper.control.client import Client, GoneError, RefusedError
 from procreaper.control.directory import BusyError, Lock, lock
+from procreaper.control.view import port_of
 from procreaper.errors import Problem, ProcreaperError
 from procreaper.events import Output
 from procreaper.formats import Style
 from procreaper.outcome import Goal
 from procreaper.output.history import History
+from procreaper.ports import AUTO, is_derived
 from procreaper.suggest import enumerate_words
 
 # How long another `start -D` of the same directory may take until its app can be found, in seconds.
@@ -120,7 +122,7 @@ def join(
                     # Each of them is about to end: the next look finds other apps, or none.
                     continue
                 chosen = _choose(found)
-                _warn(chosen.app, typed)
+                _warn(chosen, configuration, options, typed)
                 watch = _Watch(chosen.app, chosen.meant, style) if options.wait else None
                 _start(chosen)
             except GoneError:
@@ -178,10 +180,21 @@ def _choose(found: Sequence[Running]) -> Running:
     raise ProcreaperError(text, hint=hint)
 
 
-def _warn(app: Client, typed: Collection[str]) -> None:
-    flags = [flag for field, flag in FLAGS.items() if field in typed]
+def _warn(running: Running, configuration: Configuration, options: Options, typed: Collection[str]) -> None:
+    """Name the flags that would need another plan, except those that the app was started with, as far as it shows."""
+    ours = {process.name: port_of(process) for process in configuration.plan.processes}
+    its = {process.name: process.port for process in running.processes.values()}
+    alike = set()
+    both = ours.keys() & its.keys()
+    # A port that the app has derived is not free now, so ours is another one.
+    if all(ours[name] == its[name] or (options.port == AUTO and is_derived(its[name])) for name in both):
+        alike.add("port")
+    if ours.keys() == its.keys():
+        alike |= {"concurrency", "formation"}
+    flags = [flag for field, flag in FLAGS.items() if field in typed and field not in alike]
     if flags:
-        text = f"the app that runs already (pid {app.greeting.pid}) is not changed by {enumerate_words(flags)}"
+        pid = running.app.greeting.pid
+        text = f"the app that runs already (pid {pid}) is not changed by {enumerate_words(flags)}"
         report([Problem(text, hint=f"{NEW} with them" if len(flags) > 1 else f"{NEW} with it", level="warning")])
 
 

@@ -30,7 +30,7 @@ def view_process(status: Status, process: Process) -> protocol.Process:
         exit_code=status.exit_code,
         up=status.up,
         out_of_reach=status.out_of_reach,
-        port=_port(process),
+        port=port_of(process),
         pty=process.pty,
         log=None if process.log is None else readable(process.log.path),
         detached=process.detached,
@@ -79,6 +79,7 @@ def changes(notice: events.Notice) -> TypeGuard[events.Transition | events.RunBe
     return isinstance(notice, events.Transition | events.RunBegan)
 
 
-def _port(process: Process) -> int | None:
+def port_of(process: Process) -> int | None:
+    """The `PORT` in the environment of a process; None where it has none."""
     port = "" if process.env is None else process.env.get("PORT", "")
     return int(port) if port.isascii() and port.isdecimal() else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 
 import pytest
 from survivors import Survivors
@@ -110,6 +111,30 @@ def test_flags_that_need_another_plan_change_nothing_and_are_named(project: Proj
         "  hint: `procreaper start -D --new` starts another app with them\n"
     )
     assert processes(project) == {"web.1": "running", "worker.1": "running"}
+    end()
+
+
+@pytest.mark.parametrize("port", ["7000", "auto"])
+def test_flags_that_the_app_was_started_with_need_no_warning(project: Project, end: End, port: str) -> None:
+    listen = (
+        "import os, socket, time; s = socket.create_server(('127.0.0.1', int(os.environ['PORT']))); time.sleep(1e6)"
+    )
+    project.procfile(web=STAY, worker=f'exec {sys.executable} -S -c "{listen}"')
+    project.write(".reaper.toml", '[process.worker]\nhealth = {tcp = "127.0.0.1:$PORT"}\n')
+    flags = ("-c", "web=2", "-p", port)
+    pid = started(project, *flags, "--wait")
+    result = project.run("start", "-D", *flags)
+    assert (result.code, result.out, result.err) == (0, f"already up (pid {pid})\n{HINT}", "")
+    end()
+
+
+def test_flags_that_differ_from_those_of_the_app_are_named(project: Project, end: End) -> None:
+    project.procfile(web=STAY, worker=STAY)
+    pid = started(project, "-c", "web=2", "-p", "7000")
+    result = project.run("start", "-D", "-c", "web=2", "-p", "7001")
+    assert f"(pid {pid}) is not changed by `-p`\n" in result.err
+    result = project.run("start", "-D", "-c", "web=1", "-p", "7000")
+    assert f"(pid {pid}) is not changed by `-c`\n" in result.err
     end()
 
 
