@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from app import SIGTERM, App, process, signals, spawns
@@ -160,7 +161,7 @@ class Running(Witness):
         self.requests = Requests(self.owner, self.hub, Feed(1 << 20), groups={}, source=self.source, complain=print)
 
     async def ask(self, request: protocol.AnyRequest) -> object:
-        return await self.requests.answer(request, None)  # type: ignore[arg-type]
+        return await self.requests.answer(request, SimpleNamespace(pid=None))  # type: ignore[arg-type]
 
     async def has_run(self, name: str, run: int) -> None:
         await self.sees(lambda: len(self.all(RunBegan, name)) >= run)
@@ -218,7 +219,7 @@ class TestRunning:
                 await asyncio.sleep(0)
             await app.sees(lambda: b"A=2" in app.output("web.1"))
             assert app.environment("db.1") == "1"
-            assert "web.1: has new settings: env: A" in app.said
+            assert "web.1 has new settings: env: A" in app.said
             assert "the files also change db.1; `procreaper reload` applies that" in app.said
 
     @in_loop
@@ -240,7 +241,7 @@ class TestRunning:
             app.save("web.1", path="Procfile")
             await app.has_run("web.1", 2)
             [said] = [text for text in app.said if "old settings" in text]
-            assert said.startswith("web.1: keeps its old settings: Procfile:3: process type `web` is defined twice")
+            assert said.startswith("web.1 keeps its old settings: Procfile:3: process type `web` is defined twice")
             assert app.owner.process("web.1").command == PROCFILE.partition(": ")[2].partition("\n")[0]
 
     @in_loop
@@ -250,7 +251,7 @@ class TestRunning:
             Path(".reaper.toml").unlink()
             app.save("web.1", path="Procfile")
             await app.has_run("web.1", 2)
-            expected = "web.1: keeps its old settings: the files define no `web.1` any more; "
+            expected = "web.1 keeps its old settings: the files define no `web.1` any more; "
             assert any(text.startswith(expected) for text in app.said)
 
     @in_loop

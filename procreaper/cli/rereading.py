@@ -31,9 +31,9 @@ async def reread(owner: Owner, source: Source, name: str) -> None:
         try:
             process = await _find(owner, source, name)
         except ConfigError as error:
-            owner.say(f"{name}: keeps its old settings: {_told(error.problems)}")
+            owner.say(f"{name} keeps its old settings: {_told(error.problems)}")
         except ProcreaperError as error:
-            owner.say(f"{name}: keeps its old settings: {error.message}")
+            owner.say(f"{name} keeps its old settings: {error.message}")
         finally:
             owner.post(SettingsRead(name, process))
         await owner.settled()
@@ -58,7 +58,7 @@ async def _find(owner: Owner, source: Source, name: str) -> Process | None:
             _refuse_taken_port(owner, old, process)
             words = compare(Plan((old,)), Plan((process,))).changed.get(name, ())
             if words:
-                owner.say(f"{name}: has new settings: {', '.join(words)}")
+                owner.say(f"{name} has new settings: {', '.join(words)}")
             source.take(process, project)
         _tell_others(owner, source, configuration.plan, name)
         return None if process == old else process
