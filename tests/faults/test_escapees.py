@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,8 @@ WITHOUT_MARK = {
 def test_restart_ends_a_descendant_without_mark_whose_parent_lives(project: Project, kind: str, terminal: bool) -> None:
     if os.geteuid() != 0 and "nobody" in WITHOUT_MARK[kind]:
         pytest.skip("only root may become another user")
+    if not shutil.which(name := WITHOUT_MARK[kind].split()[0]):
+        pytest.skip(f"{name} is not installed")
     project.procfile(web=WITHOUT_MARK[kind], other="exec sleep 600")
     project.write(".reaper.toml", '[process.web]\nwatch = ["*.py"]\n')
     program = project.begin("start", "-t", "0.5", terminal=terminal)

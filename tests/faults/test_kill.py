@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,8 @@ def test_descendant_with_a_living_parent_and_a_session_of_its_own_does_not_survi
 ) -> None:
     if os.geteuid() != 0 and "nobody" in command:
         pytest.skip("only root may become another user")
+    if not shutil.which(name := command.split()[0]):
+        pytest.skip(f"{name} is not installed")
     project.procfile(web=command)
     program = project.begin("start", terminal=terminal)
     (pid,) = map(int, program.wait_for(r"pid (\d+)"))
