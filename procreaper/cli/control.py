@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.cli.problems import report
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from procreaper.cli.ended import Ended
     from procreaper.cli.leftovers import Named
     from procreaper.control.client import Client
+    from procreaper.control.protocol import Greeting, Process
 
 # How long each of several apps may take to answer, in seconds.
 LIMIT_OF_SEVERAL = 5.0
@@ -87,7 +89,7 @@ def find_app_with(place: Place, names: Iterable[str]) -> Client:
     refused: RefusedError | None = None
     for app in apps:
         try:
-            app.ask(Look(0, tuple(names)))
+            app.ask(Look(0, tuple(names)), limit=LIMIT_OF_SEVERAL)
             having.append(app)
         except RefusedError as error:
             refused = error
@@ -100,24 +102,30 @@ def find_app_with(place: Place, names: Iterable[str]) -> Client:
 def share_out(names: Sequence[str], apps: Sequence[Client]) -> list[tuple[Client, tuple[str, ...]]]:
     """Whom to ask for which of these names: of several apps, each for those that it knows.
 
-    No names stand for all. Raises RefusedError where none of them knows one.
+    No names stand for all. Raises RefusedError where none of them knows one. An app that does not answer is reported
+    and left out, unless it is the only one.
     """
-    from procreaper.control.client import RefusedError
+    from procreaper.control.client import GoneError, RefusedError, SilentError
     from procreaper.control.protocol import Look
 
     names = tuple(names)
     if not names or len(apps) == 1:
         return [(app, names) for app in apps]
     known: dict[str, list[Client]] = {}
+    answering = list(apps)
     for name in names:
         refused: RefusedError | None = None
         known[name] = []
-        for app in apps:
+        for app in tuple(answering):
             try:
-                app.ask(Look(0, (name,)))
+                app.ask(Look(0, (name,)), limit=LIMIT_OF_SEVERAL)
                 known[name].append(app)
             except RefusedError as error:
                 refused = error
+            except (GoneError, SilentError) as error:
+                answering.remove(app)
+                if isinstance(error, SilentError):
+                    report([error])
         if not known[name] and refused is not None:
             raise refused
     asked = [(app, tuple(name for name in names if app in known[name])) for app in apps]
@@ -168,6 +176,43 @@ def find_all() -> tuple[list[Client], list[Silent]]:
     return apps, silent
 
 
+def look(asked: Sequence[tuple[Client, tuple[str, ...]]]) -> tuple[list[Seen], list[tuple[Client, ProcreaperError]]]:
+    """What these names stand for in each app, and the apps that give no answer; then part from all of them.
+
+    All are asked at once, so that several which hang cost one limit together. One that has just ended is left out.
+    Raises RefusedError where an app does not know a name.
+    """
+    from procreaper.control.client import GREETING_LIMIT, GoneError, RefusedError
+    from procreaper.control.protocol import Look, Processes
+
+    limit = GREETING_LIMIT if len(asked) < 2 else LIMIT_OF_SEVERAL
+    answers: dict[Client, Processes | ProcreaperError] = {}
+
+    def ask(app: Client, names: tuple[str, ...]) -> None:
+        try:
+            with app:
+                answers[app] = app.ask(Look(0, names), limit=limit)
+        except ProcreaperError as error:
+            answers[app] = error
+        except OSError as error:
+            answers[app] = ProcreaperError(f"the app (pid {app.greeting.pid}) cannot be asked: {reason_of(error)}")
+
+    _at_once([partial(ask, app, names) for app, names in asked])
+    seen: list[Seen] = []
+    silent: list[tuple[Client, ProcreaperError]] = []
+    for app, names in asked:
+        match answers[app]:
+            case GoneError():
+                continue
+            case RefusedError() as error if names:
+                raise error
+            case ProcreaperError() as error:
+                silent.append((app, error))
+            case Processes(processes=processes):
+                seen.append(Seen(app.greeting, processes))
+    return seen, silent
+
+
 def find_others(limit: float) -> list[Client]:
     """Connections to all apps of this user but the one that runs here, as far as they answer within `limit` seconds."""
     apps, _, _ = _connect(None, limit)
@@ -182,29 +227,40 @@ def _connect(root: str | None, limit: float | None = None) -> tuple[list[Client]
     if limit is None:
         limit = GREETING_LIMIT if len(paths) < 2 else LIMIT_OF_SEVERAL
     attempts = [_Attempt(path, limit) for path in paths]
-    if len(attempts) > 1:
-        # Not at the top: one app at a time is the rule.
-        import threading
-
-        # All at once, so that apps that do not answer delay the others by one limit together.
-        threads = []
-        for attempt in attempts:
-            thread = threading.Thread(target=attempt.connect, daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                # The system gives no thread, so this one is asked alone.
-                attempt.connect()
-            else:
-                threads.append(thread)
-        for thread in threads:
-            thread.join()
-    else:
-        for attempt in attempts:
-            attempt.connect()
+    # So that apps that do not answer delay the others by one limit together.
+    _at_once([attempt.connect for attempt in attempts])
     apps = [attempt.app for attempt in attempts if attempt.app is not None]
     silent = [Silent(attempt.path, attempt.silence) for attempt in attempts if attempt.silence is not None]
     return apps, silent, [*refused, *(attempt.error for attempt in attempts if attempt.error is not None)]
+
+
+def _at_once(actions: Sequence[Callable[[], None]]) -> None:
+    """Run all of them, each in a thread of its own, and wait for their end."""
+    if len(actions) == 1:
+        actions[0]()
+        return
+    # Not at the top: one app at a time is the rule.
+    import threading
+
+    threads = []
+    for action in actions:
+        thread = threading.Thread(target=action, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system gives no thread, so this one runs alone.
+            action()
+        else:
+            threads.append(thread)
+    for thread in threads:
+        thread.join()
+
+
+class Seen(NamedTuple):
+    """What an app has answered: who it is, and the processes that were asked for."""
+
+    greeting: Greeting
+    processes: tuple[Process, ...]
 
 
 class Silent(NamedTuple):

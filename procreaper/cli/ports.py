@@ -154,5 +154,5 @@ def _processes_of_apps(directory: str) -> list[protocol.Process]:
     # An app that does not answer, or ends just now, counts as another program.
     with suppress(ProcreaperError, OSError), ExitStack() as stack:
         for app in [stack.enter_context(app) for app in find_apps(Place.of(directory, None))]:
-            found += app.ask(Look(0)).processes
+            found += app.ask(Look(0), limit=PATIENCE).processes
     return found

@@ -13,8 +13,17 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from procreaper.cli.control import NoAppError, Place, find_all, find_apps, interruptible, report_leftovers, share_out
-from procreaper.cli.problems import say
+from procreaper.cli.control import (
+    NoAppError,
+    Place,
+    find_all,
+    find_apps,
+    interruptible,
+    look,
+    report_leftovers,
+    share_out,
+)
+from procreaper.cli.problems import report, say
 from procreaper.cli.table import duration, size, table
 from procreaper.errors import ProcreaperError
 from procreaper.formats import Style
@@ -45,8 +54,12 @@ def show_processes(place: Place, names: Sequence[str], style: Style, *, json: bo
     Raises NoAppError, and RefusedError where a name stands for nothing.
     """
     now = time.time()
-    asked = share_out(names, _find(place, style))
-    found = [(app.greeting.pid, process) for app, its in asked for process in _processes(app, its)]
+    seen, silent = look(share_out(names, _find(place, style)))
+    if not seen:
+        hint = "`procreaper start` starts it again"
+        raise silent[0][1] if silent else ProcreaperError("the app has ended just now", hint=hint)
+    report(error for _, error in silent)
+    found = [(app.greeting.pid, process) for app in seen for process in app.processes]
     processes = [process for _, process in found]
     report_leftovers(place.root, processes, (process.pid for process in processes))
     taken = _usage(process for _, process in found)
@@ -94,11 +107,13 @@ def _find(place: Place, style: Style) -> list[Client]:
 def show_apps(style: Style, *, json: bool) -> int:
     """Print every app of this user; the answer is the exit status."""
     now = time.time()
-    apps: list[tuple[Greeting, int, int]] = []
     clients, silent = find_all()
-    for app in clients:
-        processes = _processes(app)
-        apps.append((app.greeting, sum(process.up for process in processes), len(processes)))
+    seen, hanging = look([(app, ()) for app in clients])
+    report(error for _, error in hanging)
+    apps: list[tuple[Greeting, int | None, int | None]] = [
+        (app.greeting, sum(process.up for process in app.processes), len(app.processes)) for app in seen
+    ]
+    apps += [(app.greeting, None, None) for app, _ in hanging]
     if json:
         return _say_json(
             [
@@ -116,7 +131,7 @@ def show_apps(style: Style, *, json: bool) -> int:
             + [dict.fromkeys(APP_KEYS) | {"root": app.root, "pid": app.pid} for app in silent]
         )
     rows = [
-        [str(greeting.pid), f"{up}/{total}", duration(now - greeting.started_at), greeting.root]
+        [str(greeting.pid), "-" if up is None else f"{up}/{total}", duration(now - greeting.started_at), greeting.root]
         for greeting, up, total in apps
     ]
     rows += [[_known(app.pid), "-", "-", app.root or "-"] for app in silent]
@@ -177,13 +192,6 @@ class _View:
                 self._processes[app][notice.process.name] = notice.process
             elif isinstance(notice, RemovedNotice):
                 self._processes[app].pop(notice.name, None)
-
-
-def _processes(app: Client, names: tuple[str, ...] = ()) -> tuple[Process, ...]:
-    from procreaper.control.protocol import Look
-
-    with app:
-        return app.ask(Look(0, names)).processes
 
 
 def _lines(

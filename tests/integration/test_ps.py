@@ -245,6 +245,34 @@ def test_ls_lists_every_app_of_this_user(project: Project) -> None:
         app.stop()
 
 
+def test_an_app_that_hangs_after_its_greeting_delays_no_other(project: Project) -> None:
+    for name in ("one", "two", "three"):
+        project.write(f"{name}/Procfile", f"web: {STAY}\n")
+    hangs = altered(
+        "import asyncio\nfrom procreaper.control.requests import Requests\n"
+        "Requests.answer = lambda self, request, connection: asyncio.sleep(1000)"
+    )
+    apps = {
+        name: project.begin("start", "-d", name, wrapper=() if name == "two" else hangs)
+        for name in ("one", "two", "three")
+    }
+    for app in apps.values():
+        app.wait_for("ready")
+    result = project.run("ls")
+    rows = [row.split() for row in result.out.splitlines()]
+    assert result.code == 0
+    assert any(row[:2] == [str(apps["two"].pid), "1/1"] for row in rows)
+    for name in ("one", "three"):
+        assert any(row[:2] == [str(apps[name].pid), "-"] for row in rows)
+        assert f"the app (pid {apps[name].pid}) does not answer within 5 s" in result.err
+    (item,) = [item for item in json.loads(project.run("ls", "--json").out) if item["pid"] == apps["one"].pid]
+    assert (item["up"], item["root"]) == (None, str((project.path / "one").resolve()))
+    alone = project.run("ps", "-d", "one")
+    assert (alone.code, "does not answer within 10 s" in alone.err) == (1, True)
+    for app in apps.values():
+        app.stop()
+
+
 @on_linux
 def test_a_suspended_app_is_listed_and_delays_nothing(project: Project) -> None:
     for name in ("one", "two", "three"):
