@@ -7,7 +7,6 @@ among them is no dependency.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import assert_never
 
 from procreaper import lifecycle
 from procreaper.events import State, with_reason
@@ -38,7 +37,7 @@ def missing(members: Members, life: Lifecycle) -> list[Lifecycle]:
         other
         for dependency in life.process.depends_on
         if (other := members.get(dependency.name)) is not None
-        and not _satisfies(other, dependency.condition)
+        and not other.satisfies(dependency.condition)
         and not (life.has_run and other.state in ENDS)
     ]
 
@@ -141,26 +140,14 @@ def _lost_cause(members: Members, changed: Mapping[str, Lifecycle], life: Lifecy
     """The first dependency that has ended without ever being what is waited for."""
     for dependency in life.process.depends_on:
         other = changed.get(dependency.name) or members.get(dependency.name)
-        if other is not None and other.state in ENDS and not _satisfies(other, dependency.condition):
+        if other is not None and other.state in ENDS and not other.satisfies(dependency.condition):
             return other
     return None
 
 
-def _satisfies(life: Lifecycle, condition: Condition) -> bool:
-    match condition:
-        case Condition.STARTED:
-            return life.lives or life.state is State.COMPLETED
-        case Condition.HEALTHY:
-            return life.state is State.HEALTHY
-        case Condition.COMPLETED:
-            return life.state is State.COMPLETED
-        case _:
-            assert_never(condition)
-
-
 def _came_up(life: Lifecycle, condition: Condition) -> bool:
     """Its current run is, or once was, what is waited for: one that is only marked as unhealthy goes on."""
-    return _satisfies(life, condition) or (condition is Condition.HEALTHY and life.state is State.UNHEALTHY)
+    return life.satisfies(condition) or (condition is Condition.HEALTHY and life.state is State.UNHEALTHY)
 
 
 def _goes_on(before: Lifecycle, after: Lifecycle) -> bool:

@@ -9,11 +9,11 @@ operating-system processes are:
 """
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from procreaper.changes import Change, Echoes, Pace
 from procreaper.events import Exit, RestartReason, State
-from procreaper.plan import Ending, Process
+from procreaper.plan import Condition, Ending, Process
 
 if TYPE_CHECKING:
     from procreaper.checkup import Checkup
@@ -107,6 +107,23 @@ class Lifecycle(NamedTuple):
     def lives(self) -> bool:
         """A child of it runs and is not about to end."""
         return self.phase is Phase.ALIVE and self.state is not State.STOPPING
+
+    @property
+    def up(self) -> bool:
+        """Whether it is *up*: completed, or what makes a process of its kind up (`Process.up`)."""
+        return self.state is State.COMPLETED or self.satisfies(self.process.up)
+
+    def satisfies(self, condition: Condition) -> bool:
+        """Whether a process that waits for this condition may start."""
+        match condition:
+            case Condition.STARTED:
+                return self.lives or self.state is State.COMPLETED
+            case Condition.HEALTHY:
+                return self.state is State.HEALTHY
+            case Condition.COMPLETED:
+                return self.state is State.COMPLETED
+            case _:
+                assert_never(condition)
 
     @property
     def untold(self) -> bool:

@@ -9,15 +9,7 @@ from datetime import UTC, datetime
 
 from procreaper.events import State
 from procreaper.life import Lifecycle
-from procreaper.plan import Condition
 from procreaper.status import Status
-
-# The states in which a process is up, by what makes one of its kind so.
-UP = {
-    Condition.COMPLETED: (State.COMPLETED,),
-    Condition.HEALTHY: (State.HEALTHY,),
-    Condition.STARTED: (State.RUNNING,),
-}
 
 
 def take(life: Lifecycle, started_at: float | None) -> Status:
@@ -34,7 +26,7 @@ def take(life: Lifecycle, started_at: float | None) -> Status:
         backoff=life.process.backoff.wait(life.retries) if life.retries else 0.0,
         started_at=None if life.pid is None or started_at is None else datetime.fromtimestamp(started_at, UTC),
         exit_code=None if end is None or not end.known else end.status,
-        up=life.state is State.COMPLETED or life.state in UP[life.process.up],
+        up=life.up,
         out_of_reach=life.out_of_reach,
         waits_for=life.waits_for if life.state is State.PENDING else (),
     )
