@@ -120,7 +120,7 @@ def examine(
     options, so a name in them that the files have lost is a warning only. `find_port` finds the ports for `auto`; by
     default they are derived, whether they are free or not.
     """
-    project = read_files(options, own_environment)
+    project = read_files(options, own_environment, running=running)
     if not project.is_usable:
         return project, Configuration(Plan(()), frozenset(), project.problems)
     known = {kind.name for kind in project.types}

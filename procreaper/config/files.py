@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from procreaper.settings import Settings
 
 SETTINGS = ".reaper.toml"
+# What to do about a file that a running app has lost: no option of its clients names another one.
+AGAIN = "create it again; another file takes `procreaper quit` and a new start"
 
 # By path: what was in each file that was read, None for one that cannot be read.
 Contents = dict[str, bytes | None]
@@ -67,14 +69,18 @@ def read_environment(
     return _merge(environments), refuse_errors(found)
 
 
-def read_files(options: Options, own_environment: Mapping[str, str]) -> Project:
-    """Read the project's files; what is wrong with them is among the `problems`."""
+def read_files(options: Options, own_environment: Mapping[str, str], *, running: bool = False) -> Project:
+    """Read the project's files; what is wrong with them is among the `problems`.
+
+    `running`: the app has started with these options, so no hint names an option that would choose another file.
+    """
     contents: Contents = {}
-    settings = _read_settings(options, contents)
-    environments = _read_environments(options, settings, own_environment, contents)
+    settings = _read_settings(options, contents, running=running)
+    environments = _read_environments(options, settings, own_environment, contents, running=running)
     values = _merge(environments)
     path = options.procfile or values.get("PROCFILE") or own_environment.get("PROCFILE")
-    procfile = _read_procfile(_locate(options, path or "Procfile", is_given=options.procfile is not None), contents)
+    path_found = _locate(options, path or "Procfile", is_given=options.procfile is not None)
+    procfile = _read_procfile(path_found, contents, running=running)
     if settings is not None and path is None and _brings_processes(settings):
         procfile = _optional(procfile)
     problems = [*procfile.problems, *(problem for environment in environments for problem in environment.problems)]
@@ -121,7 +127,7 @@ def _read(path: str, contents: Contents) -> bytes:
     return raw
 
 
-def _read_settings(options: Options, contents: Contents) -> Settings | None:
+def _read_settings(options: Options, contents: Contents, *, running: bool = False) -> Settings | None:
     """The settings; None where there are none, which is as good as any."""
     path = _locate(options, options.config or SETTINGS, is_given=options.config is not None)
     if options.config is None and not os.path.lexists(path):
@@ -132,9 +138,10 @@ def _read_settings(options: Options, contents: Contents) -> Settings | None:
     try:
         return parse_settings(_read(path, contents), path)
     except (FileNotFoundError, NotADirectoryError):
-        return unusable(Problem("does not exist", path, hint="create it, or name another file with --config"))
+        hint = AGAIN if running else "create it, or name another file with --config"
+        return unusable(Problem("does not exist", path, hint=hint))
     except OSError as error:
-        return unusable(_unreadable(path, error, "--config"))
+        return unusable(_unreadable(path, error, "--config", running=running))
 
 
 def _supervised(
@@ -244,7 +251,12 @@ def _join(directory: str, path: str) -> str:
 
 
 def _read_environments(
-    options: Options, settings: Settings | None, own_environment: Mapping[str, str], contents: Contents
+    options: Options,
+    settings: Settings | None,
+    own_environment: Mapping[str, str],
+    contents: Contents,
+    *,
+    running: bool = False,
 ) -> list[Environment]:
     names = None if options.env is None else [name.strip() for name in options.env.split(",") if name.strip()]
     place = f"in `env` of `{FOREMAN}`" if "env" in options.foreman else "after -e"
@@ -260,7 +272,8 @@ def _read_environments(
     found: list[Environment] = []
     for name in names:
         path = _locate(options, name, is_given=options.env is not None)
-        found.append(_read_environment(path, settings, {**own_environment, **_merge(found)}, contents, place))
+        values = {**own_environment, **_merge(found)}
+        found.append(_read_environment(path, settings, values, contents, place, running=running))
     return found
 
 
@@ -270,20 +283,21 @@ def _read_environment(
     environment: Mapping[str, str],
     contents: Contents,
     place: str = "after -e",
+    *,
+    running: bool = False,
 ) -> Environment:
     """One file, named at `place`; `environment` is what it may refer to, in the dialect that has references."""
     try:
         raw = _read(path, contents)
     except (FileNotFoundError, NotADirectoryError):
-        hint = f"create it, or correct the name {place}"
+        hint = AGAIN if running and place == "after -e" else f"create it, or correct the name {place}"
         problem = Problem("does not exist, so nothing is taken from it", path, hint=hint, level="warning")
     except IsADirectoryError:
         # honcho ignores it silently, and there are projects whose virtual environment has this name.
-        problem = Problem(
-            "is a directory, so nothing is taken from it", path, hint="name a file with -e", level="warning"
-        )
+        hint = AGAIN if running else "name a file with -e"
+        problem = Problem("is a directory, so nothing is taken from it", path, hint=hint, level="warning")
     except OSError as error:
-        problem = _unreadable(path, error, "-e")
+        problem = _unreadable(path, error, "-e", running=running)
     else:
         if settings is not None and settings.document.env and settings.document.env.parser == "dotenv":
             from procreaper.dotenv import parse_dotenv
@@ -299,16 +313,17 @@ def _merge(environments: Sequence[Environment]) -> dict[str, str]:
     return {key: value for environment in environments for key, value in environment.values.items()}
 
 
-def _read_procfile(path: str, contents: Contents) -> Procfile:
+def _read_procfile(path: str, contents: Contents, *, running: bool) -> Procfile:
     try:
         return parse_procfile(_read(path, contents), path)
     except (FileNotFoundError, NotADirectoryError):
-        problem = Problem("Procfile does not exist or is not a file", path, hint=_instead_of(path))
+        hint = AGAIN if running else _instead_of(path)
+        problem = Problem("Procfile does not exist or is not a file", path, hint=hint)
     except IsADirectoryError:
-        hint = "name a file with -f, or the directory that it is in with -d"
+        hint = AGAIN if running else "name a file with -f, or the directory that it is in with -d"
         problem = Problem("Procfile does not exist or is not a file: this is a directory", path, hint=hint)
     except OSError as error:
-        problem = _unreadable(path, error, "-f")
+        problem = _unreadable(path, error, "-f", running=running)
     return Procfile(path, (), (problem,))
 
 
@@ -321,8 +336,11 @@ def _instead_of(path: str) -> str:
     return "create it with a line such as `web: python3 -m http.server $PORT`, or name another with -f or -d"
 
 
-def _unreadable(path: str, error: OSError, option: str | None = None) -> Problem:
+def _unreadable(path: str, error: OSError, option: str | None = None, *, running: bool = False) -> Problem:
     reason = reason_of(error)
+    if running:
+        hint = "look at its permissions" if isinstance(error, PermissionError) else AGAIN
+        return Problem(f"cannot be read: {reason}", path, hint=hint)
     where = "name another file" if option is None else f"name another file with {option}"
     hint = f"look at its permissions, or {where}" if isinstance(error, PermissionError) else where
     return Problem(f"cannot be read: {reason}", path, hint=hint)

@@ -29,6 +29,10 @@ FOR_READING = "for reading the files"
 MEND = "mend the files, and `procreaper reload`; `procreaper check` looks without changing anything"
 
 
+# Says who asks for a change, once it is certain that it is carried out, and before anything comes of it.
+Announce = Callable[[], None]
+
+
 class Source(Protocol):
     """Where the plan comes from. Three raise ConfigError with every problem found, after which all is as it was."""
 
@@ -62,25 +66,25 @@ class Replanning:
         self._source = source
         self._taken = taken
 
-    async def scale(self, counts: Mapping[str, int]) -> protocol.Changes:
+    async def scale(self, counts: Mapping[str, int], announce: Announce) -> protocol.Changes:
         """Have so many processes of these types. Raises ConfigError."""
         if not counts:
             raise ProcreaperError("no process type is named", hint="for example `web=2`")
         # Whoever asks for more of a type wants them to run, also of one that does not start by itself.
-        return await self._replan(lambda: self._source.scale(counts), starting=frozenset(counts), hint=None)
+        return await self._replan(lambda: self._source.scale(counts), announce, starting=frozenset(counts))
 
-    async def reload(self) -> protocol.Changes:
+    async def reload(self, announce: Announce) -> protocol.Changes:
         """Have what the files say now. Raises ConfigError."""
-        return await self._replan(self._source.reload, starting=frozenset(), hint=MEND)
+        return await self._replan(self._source.reload, announce, hint=MEND)
 
-    async def join(self, names: Sequence[str]) -> Mapping[str, int]:
+    async def join(self, names: Sequence[str], announce: Announce) -> Mapping[str, int]:
         """Have what these names stand for be of the app, also what it was started without; the answer is who is new.
 
         By name, with the number of the run before the one that is asked for. Raises as `Source.join`.
         """
         if not self._source.left_out(names):
             return {}
-        changes = await self._replan(lambda: self._source.join(names), starting=frozenset(), hint=None)
+        changes = await self._replan(lambda: self._source.join(names), announce)
         return {name: changes.runs.get(name, 0) for name in changes.added}
 
     async def find_outdated(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -122,7 +126,12 @@ class Replanning:
         return None
 
     async def _replan(
-        self, plan_again: Callable[[], Configuration], *, starting: frozenset[str], hint: str | None
+        self,
+        plan_again: Callable[[], Configuration],
+        announce: Announce,
+        *,
+        starting: frozenset[str] = frozenset(),
+        hint: str | None = None,
     ) -> protocol.Changes:
         async with self._owner.planning:
             try:
@@ -143,6 +152,8 @@ class Replanning:
             present = {process.name for process in self._owner.processes}
             concerned = (*found.added, *found.restarted)
             runs = {name: self._owner.status_of(name).run if name in present else 0 for name in concerned}
+            # Not before: what is refused changes nothing, and nothing is to be said of it.
+            announce()
             # Also where nothing differs: a reload resumes the watches that were suspended.
             self._owner.post(events.Reload(plan))
             types = {process.name: process.type for process in plan.processes}

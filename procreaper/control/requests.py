@@ -82,7 +82,7 @@ class Requests:
             case protocol.Follow():
                 return self._follow(request, connection)
             case protocol.Up(names=names):
-                return await self._up(names)
+                return await self._up(names, connection)
             case protocol.Stop(names=names):
                 return await self._stop(names, connection)
             case protocol.Restart(names=names):
@@ -92,9 +92,13 @@ class Requests:
                 self._owner.post(events.Shutdown(0, by="`procreaper quit`"))
                 return None
             case protocol.Scale(counts=counts):
-                return await self._replanning.scale(counts)
+                return await self._replanning.scale(
+                    counts, lambda: self._tell_who(_enumerate_counts(counts), "scale", connection)
+                )
             case protocol.Reload():
-                return await self._replanning.reload()
+                return await self._replanning.reload(
+                    lambda: self._tell_who("a reload of the files", "reload", connection)
+                )
             case protocol.Attach():
                 name = self._one(request.name)
                 alternate = self._attached.attach(name, request, connection)
@@ -111,9 +115,17 @@ class Requests:
     def _take(self, configuration: Configuration) -> None:
         self._groups = configuration.groups
 
-    async def _up(self, names: Iterable[str]) -> protocol.Asked:
+    async def _up(self, names: Iterable[str], connection: Connection) -> protocol.Asked:
         names = tuple(names)
-        new = {} if self._owner.shutting_down else await self._replanning.join(names)
+        is_told = False
+
+        def announce() -> None:
+            nonlocal is_told
+            if not is_told:
+                is_told = True
+                self._tell_who(f"a start of {_enumerate(names)}", "up", connection)
+
+        new = {} if self._owner.shutting_down else await self._replanning.join(names, announce)
         named = self._asked(names)
         edges = {
             process.name: [dependency.name for dependency in process.depends_on] for process in self._owner.processes
@@ -123,6 +135,8 @@ class Requests:
         statuses = {name: self._owner.status_of(name) for name in needed}
         wanted = tuple(name for name, status in statuses.items() if not status.up)
         already = tuple(name for name in named if name not in wanted)
+        if wanted:
+            announce()
         asked = await self._post(events.Start(wanted), wanted, already)
         warnings = await self._replanning.find_outdated(wanted)
         return protocol.Asked({name: new.get(name, run) for name, run in asked.runs.items()}, already, warnings)
@@ -142,7 +156,7 @@ class Requests:
         return protocol.Asked(asked.runs, asked.already, warnings)
 
     def _tell_who(self, what: str, command: str, connection: Connection) -> None:
-        """Say who asks for an end, which would otherwise come without a cause."""
+        """Say who asks for a change, which would otherwise come without a cause."""
         pid = "" if connection.pid is None else f" (pid {connection.pid})"
         self._owner.say(f"`procreaper {command}`{pid} asks for {what}")
 
@@ -290,3 +304,7 @@ def _encode(notice: protocol.Notice) -> bytes:
 def _enumerate(names: Sequence[str]) -> str:
     more = len(names) - MOST_NAMED
     return enumerate_words(names, "and") if more <= 0 else f"{', '.join(names[:MOST_NAMED])} and {more} more"
+
+
+def _enumerate_counts(counts: Mapping[str, int]) -> str:
+    return _enumerate([f"{name}={count}" for name, count in counts.items()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 
 from .driver import CATCH, Project
 from .running import STAYS, app, pids, processes
@@ -141,4 +142,36 @@ def test_what_was_stopped_by_hand_stays_so_even_if_it_has_not_ended_yet(project:
         "db.1": "stopped",
         "cache.1": "running",
     }
+    program.stop()
+
+
+def test_the_foreground_says_which_client_asks_for_a_change(project: Project) -> None:
+    program = app(project)
+    program.wait_for("ready", count=2)
+    project.run("stop", "db")
+    pid = r" \(pid \d+\)" if sys.platform == "linux" else ""
+    for arguments, what in (
+        (("up", "db"), "a start of `db`"),
+        (("scale", "web=2"), "`web=2`"),
+        (("reload",), "a reload of the files"),
+    ):
+        assert project.run(*arguments).code == 0
+        program.wait_for(f"`procreaper {arguments[0]}`{pid} asks for {what}")
+    assert program.out.index("asks for a start") < program.out.rindex("db.1 started")
+    assert program.out.index("asks for `web=2`") < program.out.index("web.2 started")
+    project.run("up", "db")
+    project.run("scale", "ghost=1")
+    result = program.stop()
+    assert result.out.count(" asks for ") == 4, "what changes nothing is not announced"
+
+
+def test_a_procfile_that_is_gone_gets_no_hint_that_reload_has_no_option_for(project: Project) -> None:
+    program = app(project)
+    program.wait_for("ready", count=2)
+    project.write("Procfile.old", (project.path / "Procfile").read_bytes())
+    (project.path / "Procfile").unlink()
+    result = project.run("reload")
+    assert result.code == 1
+    assert "  hint: create it again; another file takes `procreaper quit` and a new start\n" in result.err
+    assert " -f" not in result.err
     program.stop()
