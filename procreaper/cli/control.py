@@ -236,8 +236,9 @@ def _connect(root: str | None, limit: float | None = None) -> tuple[list[Client]
 
 def _at_once(actions: Sequence[Callable[[], None]]) -> None:
     """Run all of them, each in a thread of its own, and wait for their end."""
-    if len(actions) == 1:
-        actions[0]()
+    if len(actions) < 2:
+        for action in actions:
+            action()
         return
     # Not at the top: one app at a time is the rule.
     import threading
