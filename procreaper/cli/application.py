@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import select
 import stat
 import sys
 from contextlib import suppress
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 STDIN, STDOUT, STDERR = 0, 1, 2
 # So many seconds a reader may rest before what it has not read is given up, at least.
 PATIENCE = 5.0
+# The wait for a reader is said after so many seconds.
+TOLD_AFTER = 1.0
 FROM_ANOTHER = "in another terminal: procreaper ps, logs, attach, restart"
 
 
@@ -153,7 +156,9 @@ class Application:
             if self._files is not None:
                 # It may have something to tell.
                 await self._files.drain(patience=patience)
+            telling = self._loop.call_later(TOLD_AFTER, _tell_slow_reader, patience)
             await self._shown.drain(patience=patience)
+            telling.cancel()
             code = code if code or not self._shown.lost else FAILED
             self._record_end(code)
             await self._control.end(code, self._owner.end)
@@ -356,6 +361,15 @@ class Application:
 
     def _find_in_files(self, name: str, size: int) -> Passage | None:
         return None if self._files is None else self._files.find(name, size)
+
+
+def _tell_slow_reader(patience: float) -> None:
+    """Say what the end waits for, unless standard error is as full as standard output, and would block us."""
+    poll = select.poll()
+    poll.register(STDERR, select.POLLOUT)
+    if poll.poll(0):
+        text = f"waits up to {patience:g} s for its output to be read"
+        complain(str(Problem(text, hint="a further signal ends that, and the rest is lost", level="warning")))
 
 
 def _written_files(plan: Plan) -> list[str]:

@@ -258,3 +258,13 @@ def test_a_warning_that_nobody_reads_does_not_matter(project: Project) -> None:
     project.write("Procfile", "web: echo hello\nno process\n")
     result = project.run("start", wrapper=("sh", "-c", '{ exec "$@" 2>&1 >&3 | :; } 3>&1', "sh"))
     assert result.lines("web.1") == ["hello"]
+
+
+def test_the_end_says_that_it_waits_for_a_reader(project: Project) -> None:
+    project.procfile(web="echo ready >here; exec yes")
+    os.mkfifo(project.path / "here")
+    program = project.begin("start", read=False)
+    (project.path / "here").read_text()
+    program.send(signal.SIGTERM)
+    program.wait_for_error("waits up to 5 s for its output to be read")
+    program.insist(signal.SIGTERM)
