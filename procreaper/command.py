@@ -43,6 +43,9 @@ class Oversight(Protocol):
     def began(self, group: int) -> None:
         """It runs, in this group."""
 
+    def ends(self) -> None:
+        """It is about to be killed before it has ended by itself."""
+
     def ended(self) -> None:
         """It has ended, or could not be started; nothing is left of its group."""
 
@@ -142,6 +145,8 @@ class _Command(asyncio.SubprocessProtocol):
     async def clear_away(self) -> None:
         """Kill what is left of the group, and wait for the command."""
         self._loop.remove_reader(self._pipe)
+        if self._oversight is not None and not self._exited.is_set():
+            self._oversight.ends()
         self._kill()
         limit = self._loop.time() + END_TIMEOUT
         while not self._exited.is_set() and self._loop.time() < limit:

@@ -60,6 +60,9 @@ class Oversight(Protocol):
     def began(self, group: int) -> None:
         """It runs, in this group."""
 
+    def ends(self) -> None:
+        """It is about to be killed before it has ended by itself."""
+
     def ended(self) -> None:
         """It has ended, or could not be started."""
 

@@ -56,19 +56,26 @@ class Commands:
         self._checking = checking
         self._end_rest = end_rest
         self._checks = 0
+        # The outputs of the checks since the last look: only a look finds what has no mark, but has one of these open.
+        self._outputs: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._rested_until = 0.0
 
     def oversee(self, path: str, *, is_check: bool) -> SideCommand:
         """Take a command into custody that has this mark, or as a check a longer one."""
         if not is_check:
-            return SideCommand(self._custodian, path, begins=lambda _: None, over=lambda _: self._custodian.look())
+            return SideCommand(self._custodian, path, begins=lambda _: None, over=self._ended)
         self._checks += 1
         path = f"{path.removesuffix('/')}{CHECK}{self._checks}/"
         return SideCommand(self._custodian, path, begins=self._checking.add, over=self._check_ended)
 
-    def _check_ended(self, path: str) -> None:
+    def _ended(self, _: str, output: str) -> None:
+        self._custodian.look()
+        self._custodian.forget_output(output)
+
+    def _check_ended(self, path: str, output: str) -> None:
         self._checking.discard(path)
+        self._outputs.append(output)
         if self._timer is None:
             self._timer = self._loop.call_at(max(self._loop.time() + SOON, self._rested_until), self._look)
 
@@ -76,13 +83,19 @@ class Commands:
         self._timer = None
         self._rested_until = self._loop.time() + BETWEEN
         self._end_rest()
+        for output in self._outputs:
+            self._custodian.forget_output(output)
+        self._outputs.clear()
 
 
 class SideCommand:
-    """One command with this mark, with which `begins` is called before the spawn, and `over` after the end."""
+    """One command with this mark, with which `begins` is called before the spawn, and `over` after the end.
+
+    `over` is called with the key of the output as well, which is still to be forgotten.
+    """
 
     def __init__(
-        self, custodian: Custodian, path: str, *, begins: Callable[[str], None], over: Callable[[str], None]
+        self, custodian: Custodian, path: str, *, begins: Callable[[str], None], over: Callable[[str, str], None]
     ) -> None:
         self._custodian = custodian
         self._path = path
@@ -105,12 +118,15 @@ class SideCommand:
         self._group = group
         self._custodian.group_began(group, self._path)
 
+    def ends(self) -> None:
+        """It is about to be killed: see what descends from it, as long as their parents live."""
+        self._custodian.look()
+
     def ended(self) -> None:
         """It has ended, or could not be started."""
-        self._over(self._path)
+        self._over(self._path, self._key)
         if self._group is not None:
             self._custodian.group_ended(self._group)
-        self._custodian.forget_output(self._key)
 
 
 def is_left(path: str, checking: AbstractSet[str]) -> bool:

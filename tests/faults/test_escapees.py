@@ -96,6 +96,17 @@ def test_what_an_exec_check_leaves_running_is_ended_when_the_check_is_over(proje
     assert program.stop().code == 143
 
 
+def test_what_a_check_runs_without_a_mark_is_ended_when_the_check_takes_too_long(project: Project) -> None:
+    project.procfile(web="exec sleep 600")
+    project.write("check", "env -i setsid --wait sh -c 'exec sleep 600 <&- >&- 2>&-'")
+    settings = '[process.web]\nhealth = { exec = "sh check", interval = "1h", timeout = "1s" }\n'
+    project.write(".reaper.toml", settings)
+    program = project.begin("start", "-t", "3600")
+    (pid,) = map(int, program.wait_for(r"ended \w+ \(pid (\d+)\), which a check of web.1 had left behind"))
+    wait_until_gone([pid])
+    assert program.stop().code == 143
+
+
 def test_what_a_check_that_is_under_way_has_started_is_left_alone(project: Project) -> None:
     # The helper has lost its parent. What another check leaves makes procreaper look for what is to be ended.
     project.procfile(web="exec sleep 600", other="exec sleep 600")
