@@ -120,6 +120,17 @@ def test_many_groups_of_zombies_cost_one_census(monkeypatch: pytest.MonkeyPatch)
         program.wait()
 
 
+def test_a_census_that_took_long_serves_all_groups_that_end_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = subprocess.Popen(["true"], start_new_session=True)
+    os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+    seen = take_census(time.monotonic())
+    assert seen is not None
+    monkeypatch.setattr("procreaper.child.census._latest", seen._replace(began=seen.began - 60))
+    monkeypatch.setattr(proc, "list_pids", lambda: pytest.fail("another census"))
+    assert not group_lives(program.pid)
+    program.wait()
+
+
 def test_many_groups_that_live_cost_one_census(monkeypatch: pytest.MonkeyPatch) -> None:
     programs = [subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) for _ in range(20)]
     take_census()

@@ -13,12 +13,13 @@ has filled the pipe would never end; it gets the signal when the children that i
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import signal
 import termios
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from stat import S_IRUSR
 from typing import NamedTuple
@@ -35,7 +36,7 @@ from procreaper.audience import (
     programs_below,
     still_busy,
 )
-from procreaper.child.census import Census, take_census
+from procreaper.child.census import Census, see, take_census
 from procreaper.kinship import Seen
 
 # Seconds between two looks whether children live: at first, and at most.
@@ -46,9 +47,8 @@ PATIENCE = 0.5
 GRACE = 0.5
 STOPPED = ("T", "t")
 OUTPUTS = (1, 2)
-# How many deliveries go on in one turn of the loop. The system tells us of each process that stops or ends by a signal,
-# and the loop, which takes them in between two turns, has room for some 270.
-MOST_AT_ONCE = 50
+# How many deliveries go on in one turn of the loop: each takes about a millisecond, and all of them share one census.
+MOST_AT_ONCE = 200
 
 
 class Reader(NamedTuple):
@@ -69,7 +69,11 @@ class Delivery:
         self._number = number
         self._only_main = only_main
         self._loop = loop
-        self._gather_until = loop.time() + PATIENCE
+        # By the clock of the loop, from the first look at the session.
+        self._gather_until: float | None = None
+        # The living children of those that are stopped, with the moments of their birth; none can be added to them.
+        # None where one was not seen to stop.
+        self._children: dict[int, dict[int, int]] | None = None
         # Stopped, with the moment of their birth, which tells them from a later process with the same number.
         self._stopped: dict[int, int] = {}
         self._readers: dict[int, Reader] = {}
@@ -125,6 +129,8 @@ class Delivery:
             self._gather(census)
 
     def _gather(self, census: Census) -> None:
+        if self._gather_until is None:
+            self._gather_until = self._loop.time() + PATIENCE
         members = self._members(census)
         between, programs = self._sort(members)
         children = children_of(members)
@@ -145,6 +151,10 @@ class Delivery:
             now = time.monotonic()
             self._handle = self._loop.call_later(0 if found else FIRST_LOOK, self._gather_again, now)
             return
+        if not (found or moving):
+            self._children = {
+                pid: {child: members[child].start for child in children.get(pid, ())} for pid in self._stopped
+            }
         if self._only_main:
             self._tell_programs(programs)
         else:
@@ -210,32 +220,56 @@ class Delivery:
             self._handle = self._loop.call_soon(self._look, waited)
             return
         wait = min(waited * 2, LAST_LOOK)
-        census = take_census()
-        if census is None:
-            self._wait(wait)
-            return
-        members = self._members(census)
-        busy = still_busy(members, self._stopped)
+        try:
+            has_progress = self._let_on(self._find_busy())
+        except OSError:
+            # The system lacks descriptors or memory.
+            has_progress = False
+        self._wait(FIRST_LOOK if has_progress else wait)
+
+    def _find_busy(self) -> set[int]:
+        """Those that are stopped and have living children; raises OSError."""
+        if self._children is None:
+            # The census serves all deliveries, and costs more than a look at a few processes.
+            census = take_census()
+            if census is None:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return still_busy(self._members(census), self._stopped)
+        return {
+            pid
+            for pid in self._stopped
+            if any(_is_alive(child, start) for child, start in self._children.get(pid, {}).items())
+        }
+
+    def _let_on(self, busy: Container[int]) -> bool:
+        """Let those go on that are not busy; return whether any was."""
+        has_progress = False
         for pid, start in tuple(self._stopped.items()):
             if pid not in busy:
                 del self._stopped[pid]
-                if pid in members and members[pid].start == start:
+                if _is_alive(pid, start):
                     _send(pid, signal.SIGCONT)
-                    wait = FIRST_LOOK
+                    has_progress = True
         for pid, reader in tuple(self._readers.items()):
-            if pid not in members or members[pid].start != reader.start:
+            if not _is_alive(pid, reader.start):
                 del self._readers[pid]
-            elif any(writer in members and members[writer].start == born for writer, born in reader.writers.items()):
+            elif any(_is_alive(writer, born) for writer, born in reader.writers.items()):
                 continue
             elif reader.due is None or (reader.grace and _has_unread_input(pid)):
                 self._readers[pid] = reader._replace(due=self._loop.time() + reader.grace)
-                wait = FIRST_LOOK
+                has_progress = True
             elif self._loop.time() >= reader.due:
                 del self._readers[pid]
                 _send(pid, self._number)
                 _send(pid, signal.SIGCONT)
-                wait = FIRST_LOOK
-        self._wait(wait)
+                has_progress = True
+        return has_progress
+
+
+def _is_alive(pid: int, start: int) -> bool:
+    """Whether this process, which began at that moment, has not ended; raises OSError."""
+    seen = see(pid)
+    return seen is not None and not seen.is_zombie and seen.start == start
 
 
 def send_to_handlers(leader: int, number: int) -> bool:
