@@ -81,17 +81,17 @@ class Delivery:
 
     # How many have gone on in this turn of which loop.
     _at_once = 0
+    _turn_began = 0.0
     _turn_of: asyncio.AbstractEventLoop | None = None
 
     def begin(self) -> bool:
         """Deliver the signal, or begin to; False where the processes of the session cannot be found out."""
-        census = take_census()
-        if census is not None and self._leader not in census.processes:
-            # It is younger than the census.
-            census = take_census(time.monotonic())
+        has_turn = self._has_turn()
+        # All deliveries of this turn share it. An older census may lack a program that has just started.
+        census = take_census(Delivery._turn_began)
         if census is None or self._leader not in census.processes:
             return False
-        if self._has_turn():
+        if has_turn:
             self._gather(census)
         else:
             self._handle = self._loop.call_soon(self._gather_again, census.began)
@@ -113,6 +113,7 @@ class Delivery:
     def _has_turn(self) -> bool:
         if Delivery._at_once == 0 or Delivery._turn_of is not self._loop:
             Delivery._at_once, Delivery._turn_of = 0, self._loop
+            Delivery._turn_began = time.monotonic()
             self._loop.call_soon(_begin_turn)
         Delivery._at_once += 1
         return Delivery._at_once <= MOST_AT_ONCE
