@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,6 +64,40 @@ def test_apps_of_one_root_are_side_by_side(runtime: Path) -> None:
     assert len(set(paths(runtime))) == 3
     for door in doors:
         door.close()
+
+
+def test_a_socket_that_is_closed_leaves_another_one_with_its_path(runtime: Path) -> None:
+    door = listen(ROOT, environment(runtime))
+    assert door.is_in_place
+    os.unlink(door.path)
+    assert not door.is_in_place
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(door.path)
+        assert not door.is_in_place
+        door.close()
+        assert os.path.exists(door.path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is a part of Linux")
+@pytest.mark.parametrize("remove", [lambda path: path.unlink(), lambda path: path.rename(f"{path}.old")])
+def test_only_the_removal_of_a_socket_is_reported(runtime: Path, remove: Callable[[Path], None]) -> None:
+    door = listen(ROOT, environment(runtime))
+    watching = door.watch()
+    assert watching is not None
+
+    def is_reported() -> bool:
+        return bool(select.select([watching], [], [], 0)[0])
+
+    # What happens all the time: clients come, and other apps begin and end.
+    assert connected(door.path)
+    assert paths(runtime) == [door.path]
+    listen(ROOT, environment(runtime)).close()
+    assert not is_reported()
+    remove(Path(door.path))
+    # The kernel reports in the call that removes, not later.
+    assert is_reported()
+    os.close(watching)
+    door.close()
 
 
 def test_no_child_inherits_a_socket_and_nothing_blocks_on_it(runtime: Path) -> None:

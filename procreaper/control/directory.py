@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import cast
 
 from procreaper.descriptors import insist
 from procreaper.errors import ProcreaperError, reason_of
@@ -34,6 +35,8 @@ LARGEST_PRIME = 2**32 - 5
 UNFINISHED = ".new"
 UNFINISHED_FOR = 60.0
 BACKLOG = 100
+# Of inotify: report that the file lost a link, was deleted or was renamed; and do not follow a symbolic link.
+IN_ATTRIB, IN_DELETE_SELF, IN_MOVE_SELF, IN_DONT_FOLLOW = 0x4, 0x400, 0x800, 0x0200_0000
 # Seconds between two attempts to get a lock.
 LOOK_EVERY = 0.02
 
@@ -47,12 +50,44 @@ class Door:
     def __init__(self, listening: socket.socket, path: str) -> None:
         self.socket = listening
         self.path = path
+        self._file = _identify(path)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether a client that connects to the path reaches this socket."""
+        return self._file is not None and self._file == _identify(self.path)
 
     def close(self) -> None:
-        """Listen no more, and leave no name behind."""
-        with suppress(OSError):
-            os.unlink(self.path)
+        """Stop listening, and remove the path unless another socket has it now."""
+        if self.is_in_place:
+            with suppress(OSError):
+                os.unlink(self.path)
         self.socket.close()
+
+    def watch(self) -> int | None:
+        """Open a descriptor that gets readable when the path is removed, by inotify; None where that cannot be.
+
+        Changes of other files in the directory do not make it readable, so an idle app does not wake up for them.
+        """
+        if sys.platform != "linux":
+            return None
+        try:
+            # Without the rest of ctypes, which takes two milliseconds to import.
+            import _ctypes
+
+            program = _ctypes.dlopen(cast("str", None), 0)
+            inotify_init1 = _ctypes.dlsym(program, "inotify_init1")
+            inotify_add_watch = _ctypes.dlsym(program, "inotify_add_watch")
+            descriptor = _ctypes.call_function(inotify_init1, (os.O_NONBLOCK | os.O_CLOEXEC,))
+            if descriptor < 0:
+                return None
+            what = IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_DONT_FOLLOW
+            if _ctypes.call_function(inotify_add_watch, (descriptor, os.fsencode(self.path), what)) < 0:
+                os.close(descriptor)
+                return None
+        except (ImportError, AttributeError, OSError):
+            return None
+        return int(descriptor)
 
 
 def listen(root: str, environment: Mapping[str, str]) -> Door:
@@ -296,6 +331,15 @@ def _listen(stem: str) -> Door:
             os.unlink(unfinished)
         raise
     return Door(listening, path)
+
+
+def _identify(path: str) -> tuple[int, int] | None:
+    """The device and inode of the file that has this path; None where there is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _clear_unfinished(path: str) -> None:

@@ -6,7 +6,10 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -478,6 +481,80 @@ def test_an_error_of_ours_is_explained(project: Project, survivors: Survivors) -
 def test_logs_without_a_procfile_names_no_flag_that_means_something_else(project: Project) -> None:
     result = project.run("logs")
     assert (result.code, result.err) == (1, f"{GONE}  hint: {STARTS}")
+
+
+# An app whose socket is removed, as cleaners of /tmp and the end of a login session do.
+
+
+@pytest.fixture
+def runtime(project: Project) -> Iterator[Path]:
+    """A runtime directory that a test may remove, with a path that is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="run-") as name:
+        project.environment["XDG_RUNTIME_DIR"] = name
+        yield Path(name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only inotify reports the removal to an idle app")
+def test_an_idle_app_whose_socket_directory_is_removed_can_be_reached_again(
+    project: Project, runtime: Path, end: End
+) -> None:
+    project.procfile(web=STAY)
+    assert project.run("start", "-D").code == 0
+    # The first time before any client has come, the second time with one that stays.
+    for follows in (False, True):
+        follower = project.begin("logs", "-f") if follows else None
+        if follower is not None:
+            follower.wait_for("the control socket was removed")
+        (socket,) = (runtime / "procreaper").iterdir()
+        subprocess.run(["rm", "-r", str(socket.parent)], check=True)
+        wait_until(lambda: bool(list(runtime.glob("procreaper/*.sock"))))
+        assert processes(project) == {"web.1": "running"}
+        if follower is not None:
+            follower.wait_for("the control socket was removed, and is now", count=2)
+    end()
+    assert list((runtime / "procreaper").iterdir()) == []
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_an_app_that_cannot_make_its_socket_again_warns_once_and_tries_at_each_run(
+    project: Project, runtime: Path, reported: bool
+) -> None:
+    project.procfile(web=STAY)
+    project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "1ms"\n')
+    unreported = "from procreaper.control.directory import Door; Door.watch = lambda _: None"
+    program = project.begin("start", wrapper=() if reported else altered(unreported))
+    program.wait_for("ready")
+
+    def restart(runs: int) -> None:
+        pid = int(program.wait_for(r"web\.1 started \(pid=(\d+)\)", count=runs)[-1])
+        os.kill(pid, signal.SIGTERM)
+        program.wait_for("ready", count=runs + 1)
+
+    wait_until(lambda: bool(list(runtime.glob("procreaper/*.sock"))))
+    (socket,) = (runtime / "procreaper").iterdir()
+    socket.parent.chmod(0o755)
+    socket.unlink()
+    restart(1)
+    program.wait_for(
+        "no other terminal can control this app any more: its socket was removed, .* is open to other users"
+    )
+    socket.parent.chmod(0o700)
+    restart(2)
+    program.wait_for("the control socket was removed, and is now")
+    assert processes(project) == {"web.1": "running"}
+    result = program.stop()
+    assert (result.code, result.err) == (128 + signal.SIGTERM, "")
+    assert result.out.count("any more") == 1
+
+
+def test_an_app_ends_as_ever_while_its_socket_is_gone(project: Project, runtime: Path) -> None:
+    project.procfile(web=STAY)
+    program = project.begin("start")
+    program.wait_for("ready")
+    wait_until(lambda: bool(list(runtime.glob("procreaper/*.sock"))))
+    shutil.rmtree(runtime / "procreaper")
+    result = program.stop()
+    assert (result.code, result.err) == (128 + signal.SIGTERM, "")
 
 
 # In the foreground.

@@ -91,6 +91,16 @@ class Server:
                     await self._last_left.wait()
         self.close()
 
+    def move(self, listening: socket.socket, close: Callable[[], None]) -> None:
+        """Let clients in at another socket from now on, and close the one before; clients that are connected stay."""
+        if self._ended:
+            close()
+            return
+        self._loop.remove_reader(self._listening)
+        self._close()
+        self._listening, self._close = listening, close
+        self._loop.add_reader(listening, self._accept)
+
     def close(self) -> None:
         """Close everything at once; to be called however the app ends."""
         self._stop_listening()
