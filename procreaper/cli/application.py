@@ -109,6 +109,13 @@ class Application:
         for sink in (self._history, self._shown, self._files):
             if sink is not None:
                 self._hub.add(sink)
+        # To a program that runs us in the place of honcho, these would be lines that it does not know.
+        explains = style.terminal or configuration.supervised or groundwork.background is not None
+        if explains and options.procfile and options.root is None and not options.app_root and options.cwd is None:
+            from procreaper.cli.misplaced import hint_at_root
+
+            # Behind what is shown: the hint comes after the end of the run.
+            hint_at_root(options, self._hub, lambda text: self._owner.say(text))
         self._root = root
         self._record: AppRecord | None = None
         self._owner = Owner(
@@ -121,8 +128,7 @@ class Application:
             on_plan=self._take_plan,
             root=root,
             idle_input=groundwork.background is not None,
-            # To a program that runs us in the place of honcho, that would be a line that it does not know.
-            explains=style.terminal or configuration.supervised or groundwork.background is not None,
+            explains=explains,
             is_project_file=source.is_file,
             read_settings=self._read_settings,
         )

@@ -311,3 +311,29 @@ def test_a_child_inherits_neither_descriptors_nor_signal_settings(project: Proje
     blocked, ignored = (int(mask, 16) for mask in re.findall(r"^Sig(?:Blk|Ign):\t(\w+)$", out, re.MULTILINE))
     # glibc keeps the first two real-time signals for itself, and has a spawned child ignore them.
     assert (blocked, ignored & ~(0b11 << 31)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "terminal", "hints"),
+    [
+        (("-f", "sub/Procfile"), True, 1),
+        (("-f", "sub/Procfile"), False, 0),
+        (("-f", "./Procfile"), True, 0),
+        (("-f", "link/Procfile"), True, 0),
+        (("-f", "sub/Procfile", "--root", "."), True, 0),
+    ],
+)
+def test_a_command_that_is_not_found_has_a_hint_where_foreman_would_run_it(
+    project: Project, arguments: tuple[str, ...], terminal: bool, hints: int
+) -> None:
+    for name in ("Procfile", "sub/Procfile"):
+        project.write(name, "one: bin/serve\ntwo: bin/serve\n")
+    # As `-f /dev/stdin` and `-f <(command)`.
+    (project.path / "link").mkdir()
+    (project.path / "link/Procfile").symlink_to(project.path / "Procfile")
+    result = project.begin("start", *arguments, terminal=terminal).end()
+    assert result.code == 127
+    assert result.out.count("foreman runs the commands of `sub/Procfile` in `sub`: add `--root sub`") == hints
+    # What the hint says is true.
+    project.write("sub/bin/serve", "#!/bin/sh\necho served\n").chmod(0o755)
+    assert "served" in project.begin("start", "-f", "sub/Procfile", "--root", "sub").end().out
