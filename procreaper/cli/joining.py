@@ -251,13 +251,13 @@ class _Watch:
                 progress.clear()
                 complain(str(Problem("not waited for any longer", hint=runs_on(pid, directory))))
                 return INTERRUPTED
-            except _EndError as error:
+            except (_EndError, GoneError) as error:
                 progress.clear()
-                return self._tell_end(error.goodbye)
-            except GoneError:
-                progress.clear()
-                complain(str(Problem("the app has ended without a word", hint="was it killed?")))
-                return FAILED
+                goodbye = error.goodbye if isinstance(error, _EndError) else self._find_goodbye()
+                if goodbye is None:
+                    complain(str(Problem("the app has ended without a word", hint="was it killed?")))
+                    return FAILED
+                return self._tell_end(goodbye)
         if failed:
             complain(f"  hint: {runs_on(pid, directory)}")
         return FAILED if failed else 0
@@ -300,6 +300,15 @@ class _Watch:
         self._waiting.take(notice)
         if (event := event_of(notice)) is not None:
             self._history.accept(event)
+
+    def _find_goodbye(self) -> protocol.GoodbyeNotice | None:
+        """The goodbye that came while a reply was awaited, to a request that the app did not answer any more."""
+        try:
+            for notice in self._app.arrived_so_far():
+                self._take(notice)
+        except _EndError as error:
+            return error.goodbye
+        return None
 
     def _raise_if_ending(self) -> None:
         """Raise _EndError if the app ends: then the obstacle is what came of that, and not the cause."""
