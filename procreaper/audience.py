@@ -116,10 +116,15 @@ def groups_of(members: Mapping[int, Seen], leader: int, us: int) -> set[int]:
     return {leader} | ({seen.group for seen in members.values()} - adopted)
 
 
-def still_busy(members: Mapping[int, Seen], waiting: Collection[int]) -> set[int]:
-    """Those of these of whom children live."""
-    children = children_of(members)
-    return {pid for pid in waiting if pid in children}
+def held_for(members: Mapping[int, Seen], pid: int, leader: int) -> list[int]:
+    """Find the living processes that have to end before a stopped one goes on and gets the signal.
+
+    They are its children. The end of the leader hangs up the terminal for the whole session, so the leader waits for
+    all others: a wrapper, such as node, may end at the signal before the program that it runs.
+    """
+    if pid != leader:
+        return children_of(members).get(pid, [])
+    return [other for other, seen in members.items() if other != pid and seen.session == pid and not seen.is_zombie]
 
 
 def find_readers(pipes: Mapping[int, Collection[int]]) -> dict[int, Collection[int]]:

@@ -10,11 +10,11 @@ from procreaper.audience import (
     find_readers,
     groups_of,
     handlers_below,
+    held_for,
     in_between,
     is_fatal,
     is_handled,
     programs_below,
-    still_busy,
 )
 from procreaper.kinship import Seen
 
@@ -102,11 +102,13 @@ def test_those_in_between_have_living_children_and_come_parents_first() -> None:
     assert in_between(members, lambda pid: pid != 11) == [10, 12]
 
 
-def test_a_process_is_busy_while_a_child_of_it_lives() -> None:
-    members = session((10, US, "sh"), (11, 10, "server"))
-    assert still_busy(members, [10, 11]) == {10}
-    members[11] = members[11]._replace(state="Z")
-    assert still_busy(members, [10, 11]) == set()
+def test_stopped_process_is_held_for_its_children_and_the_leader_for_all_others() -> None:
+    members = session((10, US, "sh"), (11, 10, "sh"), (12, 11, "node"), (13, 12, "server"))
+    members[14] = Seen("other session", "S", 13, 14, 14, 14)
+    assert [held_for(members, pid, LEADER) for pid in (10, 11, 12, 13)] == [[11, 12, 13], [12], [13], [14]]
+    # node has ended at the signal: the leader, whose end would hang up the terminal, still waits for the server.
+    members[12] = members[12]._replace(state="Z")
+    assert [held_for(members, pid, LEADER) for pid in (10, 11)] == [[11, 13], []]
 
 
 def test_the_programs_stand_below_all_shells() -> None:

@@ -261,6 +261,18 @@ async def test_what_a_server_writes_last_is_read_by_who_stands_above_it(tmp_path
     assert stage.noted == ["up", "SIGTERM", "drained"]
 
 
+@in_loop
+async def test_server_finishes_below_a_wrapper_that_ends_at_once(tmp_path: Path) -> None:
+    # As node does: it catches the signal, and does not wait for what it has started.
+    command = "sh -c 'trap \"exit 0\" TERM; X & wait'; :"
+    stage = Stage(tmp_path, command.replace("X", server_of(tmp_path, "python")))
+    await stage.starts()
+    stage.run.child.signal(signal.SIGTERM)
+    await stage.finishes_work()
+    await stage.is_over()
+    assert stage.noted == ["up", "SIGTERM", "drained"]
+
+
 @pytest.mark.parametrize(
     "form", ["X | cat", "bash -c 'X | tee copy | cat; :'", "cd . && X | cat | cat", "(X | cat) 2>&1"]
 )

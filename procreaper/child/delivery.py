@@ -6,8 +6,9 @@ pure (`audience`).
 Theory of operation. The processes in between, such as the shell that leads the session, are stopped by SIGSTOP, so
 that they can neither end before their children nor go on to their next command. Then the whole group gets the signal
 at once. On those that are stopped it waits, and it ends them before they do anything else as soon as they go on: when
-none of their children lives. A process in between that reads what its child writes is not stopped, because a child that
-has filled the pipe would never end; it gets the signal when the children that it has at that moment have ended.
+none of their children lives, and the leader, when no other process of the session lives. A process in between that
+reads what its child writes is not stopped, because a child that has filled the pipe would never end; it gets the signal
+when the children that it has at that moment have ended.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from procreaper.audience import (
     find_readers,
     groups_of,
     handlers_below,
+    held_for,
     in_between,
     is_fatal,
     is_handled,
     programs_below,
-    still_busy,
 )
 from procreaper.child.census import Census, see, take_census
 from procreaper.kinship import Seen
@@ -71,7 +72,7 @@ class Delivery:
         self._loop = loop
         # By the clock of the loop, from the first look at the session.
         self._gather_until: float | None = None
-        # The living children of those that are stopped, with the moments of their birth; none can be added to them.
+        # What each that is stopped waits for, with the moments of their birth; a stopped process starts no other.
         # None where one was not seen to stop.
         self._children: dict[int, dict[int, int]] | None = None
         # Stopped, with the moment of their birth, which tells them from a later process with the same number.
@@ -154,7 +155,8 @@ class Delivery:
             return
         if not (found or moving):
             self._children = {
-                pid: {child: members[child].start for child in children.get(pid, ())} for pid in self._stopped
+                pid: {other: members[other].start for other in held_for(members, pid, self._leader)}
+                for pid in self._stopped
             }
         if self._only_main:
             self._tell_programs(programs)
@@ -235,7 +237,8 @@ class Delivery:
             census = take_census()
             if census is None:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            return still_busy(self._members(census), self._stopped)
+            members = self._members(census)
+            return {pid for pid in self._stopped if held_for(members, pid, self._leader)}
         return {
             pid
             for pid in self._stopped
