@@ -5,7 +5,7 @@ Rules: pure; what `/proc` tells comes in as bytes and as what was parsed of them
 Theory of operation. A shell that runs a program does not end before the program does, unless a signal ends it. If it is
 the leader of a session on a terminal, its end hangs up that terminal: the kernel sends SIGHUP to the programs that are
 still ending. So a process *is in between* when the signal would end it at once while children of it live. It gets the
-signal after them.
+signal after them. So is a launcher, such as make, with children: it would send them the signal a second time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from procreaper.kinship import Seen
 
 # Programs that run others by their nature. `command` of a process is always run by one of them.
 SHELLS = frozenset({"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "ksh93", "mksh", "rbash", "yash", "zsh"})
-# Programs that end at a signal which they catch, after the program that they run. npm shows its arguments in its name.
-LAUNCHERS = ("make", "gmake", "just", "npm")
+# Programs that end at a signal which they catch, after the program that they run, and that pass SIGTERM on to it. npm
+# shows its arguments in its name.
+LAUNCHERS = ("make", "gmake", "just", "npm", "uv")
 SIGINT = 2
 # By default these end no process: SIGCHLD, SIGCONT, SIGURG, SIGWINCH, and those that stop one. Numbers of Linux.
 ENDS_NOBODY = frozenset({17, 18, 19, 20, 21, 22, 23, 28})
@@ -55,9 +56,13 @@ def children_of(members: Mapping[int, Seen]) -> dict[int, list[int]]:
 
 
 def in_between(members: Mapping[int, Seen], ends: Callable[[int], bool]) -> list[int]:
-    """Those whom the signal `ends` at once although children of them live; parents first."""
+    """Find launchers with children, and the processes that the signal `ends` before their children; parents first."""
     children = children_of(members)
-    found = [pid for pid in members if pid in children and not members[pid].is_zombie and ends(pid)]
+    found = [
+        pid
+        for pid, seen in members.items()
+        if pid in children and not seen.is_zombie and (_is_launcher(seen.program) or ends(pid))
+    ]
     return sorted(found, key=lambda pid: (_depth(members, pid), pid))
 
 
@@ -100,7 +105,9 @@ def handlers_below(members: Mapping[int, Seen], leader: int, number: int, handle
     while waiting:
         pid = waiting.pop(0)
         below = children.get(pid, ())
-        if handles(pid) and not (below and _is_launcher(members[pid].program, number)):
+        program = members[pid].program
+        # While a shell waits for a program, it may catch SIGINT.
+        if handles(pid) and not (below and (_is_launcher(program) or (number == SIGINT and program in SHELLS))):
             found.append(pid)
         else:
             waiting += below
@@ -116,11 +123,12 @@ def groups_of(members: Mapping[int, Seen], leader: int, us: int) -> set[int]:
     return {leader} | ({seen.group for seen in members.values()} - adopted)
 
 
-def held_for(members: Mapping[int, Seen], pid: int, leader: int) -> list[int]:
+def held_for(members: Mapping[int, Seen], pid: int, leader: int | None) -> list[int]:
     """Find the living processes that have to end before a stopped one goes on and gets the signal.
 
     They are its children. The end of the leader hangs up the terminal for the whole session, so the leader waits for
-    all others: a wrapper, such as node, may end at the signal before the program that it runs.
+    all others: a wrapper, such as node, may end at the signal before the program that it runs. Without `leader` it
+    waits for its children as well, because the others of the session do not get the signal.
     """
     if pid != leader:
         return children_of(members).get(pid, [])
@@ -156,8 +164,8 @@ def _passes_on(seen: Seen | None, number: int, ends: Callable[[int], bool], pid:
     return number == SIGINT or ends(pid)
 
 
-def _is_launcher(program: str, number: int) -> bool:
-    return program.partition(" ")[0] in LAUNCHERS or (number == SIGINT and program in SHELLS)
+def _is_launcher(program: str) -> bool:
+    return program.partition(" ")[0] in LAUNCHERS
 
 
 def _depth(members: Mapping[int, Seen], pid: int) -> int:

@@ -95,11 +95,23 @@ def test_a_shell_that_waits_for_a_program_does_not_handle_sigint() -> None:
 
 
 def test_those_in_between_have_living_children_and_come_parents_first() -> None:
-    # npm catches the signal; number 9 is older than its parent, as numbers are used again.
-    members = session((10, US, "sh"), (11, 10, "npm"), (12, 11, "sh"), (9, 12, "sh"), (14, 9, "node"))
+    # The nurse catches the signal; number 9 is older than its parent, as numbers are used again.
+    members = session((10, US, "sh"), (11, 10, "nurse"), (12, 11, "sh"), (9, 12, "sh"), (14, 9, "node"))
     assert in_between(members, lambda pid: pid != 11) == [10, 12, 9]
     members[14] = members[14]._replace(state="Z")
     assert in_between(members, lambda pid: pid != 11) == [10, 12]
+
+
+@pytest.mark.parametrize("program", ["make", "npm run dev", "uv"])
+def test_launcher_with_children_is_in_between_because_it_sends_them_the_signal_again(program: str) -> None:
+    members = session((10, US, program), (11, 10, "server"))
+    assert in_between(members, lambda _: False) == [10]
+    assert in_between(session((10, US, program)), lambda _: False) == []
+
+
+def test_leader_is_held_for_its_children_alone_where_others_do_not_get_the_signal() -> None:
+    members = session((10, US, "sh"), (11, 10, "server"), (12, 11, "worker"))
+    assert held_for(members, 10, None) == [11]
 
 
 def test_stopped_process_is_held_for_its_children_and_the_leader_for_all_others() -> None:

@@ -228,6 +228,17 @@ async def test_a_signal_for_what_handles_it_spares_the_workers(tmp_path: Path) -
 
 
 @in_loop
+async def test_only_main_ends_the_shell_although_what_the_program_has_started_goes_on(tmp_path: Path) -> None:
+    run = Observer("sh -c 'trap \"exit 7\" TERM; sleep 600 & echo ready; wait'; exit 3", cwd=tmp_path)
+    await run.child.spawn()
+    await run.reads(b"ready")
+    run.child.signal(signal.SIGTERM, only_main=True)
+    assert (await run.gets(ChildExited)).leftovers
+    run.child.signal(signal.SIGKILL)
+    await run.gets(GroupEnded)
+
+
+@in_loop
 async def test_a_shell_with_a_trap_is_the_program(tmp_path: Path) -> None:
     run = Observer("trap 'echo told; exit 3' TERM; sleep 600 & echo ready; wait", cwd=tmp_path)
     await run.child.spawn()

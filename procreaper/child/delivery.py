@@ -69,6 +69,8 @@ class Delivery:
         self._leader = leader
         self._number = number
         self._only_main = only_main
+        # The process that waits for all others of the session; none where some of them do not get the signal.
+        self._holder = None if only_main else leader
         self._loop = loop
         # By the clock of the loop, from the first look at the session.
         self._gather_until: float | None = None
@@ -155,7 +157,7 @@ class Delivery:
             return
         if not (found or moving):
             self._children = {
-                pid: {other: members[other].start for other in held_for(members, pid, self._leader)}
+                pid: {other: members[other].start for other in held_for(members, pid, self._holder)}
                 for pid in self._stopped
             }
         if self._only_main:
@@ -238,7 +240,7 @@ class Delivery:
             if census is None:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             members = self._members(census)
-            return {pid for pid in self._stopped if held_for(members, pid, self._leader)}
+            return {pid for pid in self._stopped if held_for(members, pid, self._holder)}
         return {
             pid
             for pid in self._stopped
