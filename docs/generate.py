@@ -1,4 +1,5 @@
-"""Writes the pages that are made from the program itself: the reference of `.reaper.toml`, its schema, the man page.
+"""Writes the pages that are made from the program itself: the reference of `.reaper.toml`, its schema, the man page,
+and the tables of modules in the page about the architecture.
 
     python docs/generate.py            write them
     python docs/generate.py --check    fail if one of them is not as it would be written
@@ -9,17 +10,21 @@ Rules: nothing is said here that the program does not say itself, but for the fr
 from __future__ import annotations
 
 import argparse
+import ast
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from procreaper.cli.completion import Command, Flag, commands
+from procreaper.cli.commands.completion import Command, Flag, commands
 from procreaper.cli.parser import DESCRIPTION
-from procreaper.schema import json_schema
+from procreaper.project.schema import json_schema
 
 DOCS = Path(__file__).resolve().parent
 Schema = dict[str, Any]
+MODULES_BEGIN, MODULES_END = "<!-- modules: made by docs/generate.py -->", "<!-- end of modules -->"
+PACKAGES = ("core", "project", "output", "runtime", "remote", "export", "library", "cli")
 
 SETTINGS = """# `.reaper.toml`
 
@@ -189,6 +194,42 @@ def _roff(text: str) -> str:
     return "\\&" + text if text[:1] in (".", "'") else text
 
 
+def architecture_page(page: str) -> str:
+    """The page about the architecture with its tables of modules, which tell what each says in its first sentence."""
+    before, begin, rest = page.partition(MODULES_BEGIN)
+    _, end, after = rest.partition(MODULES_END)
+    if not begin or not end:
+        raise ValueError(f"architecture.md lacks `{MODULES_BEGIN}` or `{MODULES_END}`")
+    return f"{before}{begin}\n{_packages()}{end}{after}"
+
+
+def _packages() -> str:
+    package = DOCS.parent / "procreaper"
+    text = _module_table(sorted(package.glob("*.py")), package)
+    for name in PACKAGES:
+        directory = package / name
+        summary = _docstring(directory / "__init__.py")
+        text += f"### `{name}/`\n\n{summary}\n\n" + _module_table(sorted(directory.rglob("*.py")), directory)
+    return text
+
+
+def _module_table(paths: list[Path], package: Path) -> str:
+    rows = []
+    for path in paths:
+        name = str(path.relative_to(package).with_suffix("")).replace("/", ".")
+        if name == "__init__":
+            continue
+        sentence = re.split(r"\.(?:\s|$)", _docstring(path))[0]
+        purpose = " ".join(sentence.split()).replace("``", "`").replace("|", "&#124;")
+        name = name.removesuffix(".__init__")
+        rows.append((name, f"| `{name}` | {purpose} |\n"))
+    return "| Module | Purpose |\n|-|-|\n" + "".join(row for _, row in sorted(rows)) + "\n"
+
+
+def _docstring(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+
+
 def pages() -> dict[Path, str]:
     """Every page, by its path."""
     schema = json_schema()
@@ -196,6 +237,7 @@ def pages() -> dict[Path, str]:
         DOCS / "settings.md": settings_page(schema),
         DOCS / "reaper.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
         DOCS / "procreaper.1": man_page(commands()),
+        DOCS / "architecture.md": architecture_page((DOCS / "architecture.md").read_text(encoding="utf-8")),
     }
 
 

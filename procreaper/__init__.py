@@ -6,16 +6,8 @@ Everything public is named in `__all__`, and is imported when it is first used: 
 # Not that of `typing`, which takes 5 ms to import: until SIGINT has its default, Ctrl-C would print a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from procreaper.checks import ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, Target, TCPCheck
-    from procreaper.errors import (
-        ConfigError,
-        NotReadyError,
-        Problem,
-        ProcreaperError,
-        UnknownProcessError,
-        UsageError,
-    )
-    from procreaper.events import (
+    from procreaper.core.checks import ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, Target, TCPCheck
+    from procreaper.core.events import (
         Checked,
         Exit,
         Message,
@@ -27,11 +19,19 @@ if TYPE_CHECKING:
         State,
         Transition,
     )
-    from procreaper.library import Reaper
+    from procreaper.core.plan import Backoff, Condition, Hooks, When
+    from procreaper.core.status import Status
+    from procreaper.errors import (
+        ConfigError,
+        NotReadyError,
+        Problem,
+        ProcreaperError,
+        UnknownProcessError,
+        UsageError,
+    )
+    from procreaper.library.process import Process
+    from procreaper.library.reaper import Reaper
     from procreaper.output.subscription import Dropped, Subscription
-    from procreaper.plan import Backoff, Condition, Hooks, When
-    from procreaper.process import Process
-    from procreaper.status import Status
 
 __version__ = "0.1.0"
 
@@ -71,17 +71,17 @@ __all__ = [
 ]
 
 _MODULES = {
-    "checks": ("ExecCheck", "HTTPCheck", "Health", "HealthCheck", "LogCheck", "TCPCheck", "Target"),
+    "core.checks": ("ExecCheck", "HTTPCheck", "Health", "HealthCheck", "LogCheck", "TCPCheck", "Target"),
     "errors": ("ConfigError", "NotReadyError", "Problem", "ProcreaperError", "UnknownProcessError", "UsageError"),
-    "events": (
+    "core.events": (
         *("Checked", "Exit", "Message", "Output", "RestartReason", "RunBegan", "RunEnded", "SignalSent", "State"),
         "Transition",
     ),
-    "library": ("Reaper",),
+    "library.reaper": ("Reaper",),
     "output.subscription": ("Dropped", "Subscription"),
-    "plan": ("Backoff", "Condition", "Hooks", "When"),
-    "process": ("Process",),
-    "status": ("Status",),
+    "core.plan": ("Backoff", "Condition", "Hooks", "When"),
+    "library.process": ("Process",),
+    "core.status": ("Status",),
 }
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from procreaper.status import Status
+    from procreaper.core.status import Status
 
 Level = Literal["error", "warning"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from procreaper import fleet
-from procreaper.checks import Health, LogCheck, TCPCheck
-from procreaper.events import (
+from procreaper.core import fleet
+from procreaper.core.checks import Health, LogCheck, TCPCheck
+from procreaper.core.events import (
     Action,
     Announce,
     CheckFinished,
@@ -26,8 +26,8 @@ from procreaper.events import (
     Stop,
     Tick,
 )
-from procreaper.fleet import Fleet
-from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, Process, Watch, When
+from procreaper.core.fleet import Fleet
+from procreaper.core.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, Process, Watch, When
 
 SIGINT, SIGKILL, SIGTERM = 2, 9, 15
 TICK = Tick()

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from plans import CHANGE_SIGNAL
 from world import SIGKILL, STOP_COMMAND, World
 
-from procreaper import fleet as rules
-from procreaper.changes import MORE_WITHIN, PATIENCE
-from procreaper.events import (
+from procreaper.core import fleet as rules
+from procreaper.core.events import (
     Action,
     Announce,
     Attached,
@@ -48,9 +47,10 @@ from procreaper.events import (
     TimeLost,
     with_reason,
 )
-from procreaper.fleet import LAUNCHES_AT_ONCE, Fleet
-from procreaper.life import Lifecycle, Phase
-from procreaper.plan import Condition, Plan, Process, When, reachable
+from procreaper.core.file_changes import MORE_WITHIN, PATIENCE
+from procreaper.core.fleet import LAUNCHES_AT_ONCE, Fleet
+from procreaper.core.plan import Condition, Plan, Process, When, reachable
+from procreaper.core.state import Lifecycle, Phase
 
 COMPLETED, FAILED, HEALTHY, PENDING, RESTARTING, RUNNING, SKIPPED, STARTING, STOPPED, STOPPING, UNHEALTHY = (
     State.COMPLETED,

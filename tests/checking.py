@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 
-from procreaper import health
-from procreaper.checks import Check, Health, Target
-from procreaper.command import execute
+from procreaper.core.checks import Check, Health, Target
+from procreaper.runtime.child.command import execute
+from procreaper.runtime.health import check as health
 
 # Seconds for a check that ends by itself, generous for a loaded machine; and for one that is to run out of time.
 LONG, SHORT = 60.0, 0.2

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from procreaper.config import Options, examine, refuse_errors
-from procreaper.export.application import Choices, make_app
+from procreaper.core.plan import Process
+from procreaper.export.app import Choices, make_app
 from procreaper.export.exporter import App, Exported, Rendered
-from procreaper.plan import Process
+from procreaper.project.configure import Options, examine, refuse_errors
 
 PROCFILE = "web: gunicorn shop:app --bind 0.0.0.0:$PORT\nworker: celery -A shop worker\n"
 

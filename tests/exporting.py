@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+from procreaper.core.plan import Process
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
-from procreaper.plan import Process
 
 ME = getpass.getuser()
 # Each of them is broken by at least one way of quoting.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from app import HEALTH, SIGTERM
 
-from procreaper import lifecycle
-from procreaper.checks import Health
-from procreaper.events import (
+from procreaper.core import lifecycle
+from procreaper.core.checks import Health
+from procreaper.core.events import (
     Action,
     CheckFinished,
     ChildExited,
@@ -22,8 +22,8 @@ from procreaper.events import (
     State,
     Stop,
 )
-from procreaper.life import Lifecycle
-from procreaper.plan import Backoff, Ending, Process, Watch, When
+from procreaper.core.plan import Backoff, Ending, Process, Watch, When
+from procreaper.core.state import Lifecycle
 
 PID = 4000
 

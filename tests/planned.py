@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.checks import Target
-from procreaper.config import Configuration, Options, configure
+from procreaper.core.checks import Target
+from procreaper.core.plan import Process
 from procreaper.errors import ConfigError, Problem
-from procreaper.plan import Process
+from procreaper.project.configure import Configuration, Options, configure
 
 PROCFILE = "web: run web\nworker: run worker\ndb: run db\n"
 OURS = {"PATH": "/bin", "HOME": "/home/me"}

@@ -7,8 +7,8 @@ from random import Random
 
 from app import CHECK, LOG, SIGINT, SIGKILL, SIGTERM
 
-from procreaper.checks import Health
-from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Process, Watch, When
+from procreaper.core.checks import Health
+from procreaper.core.plan import Backoff, Condition, Dependency, Ending, Hooks, Process, Watch, When
 
 WORDS = tuple(When)
 CONDITIONS = tuple(Condition)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from procreaper.cli.act import TOLD_AFTER, Waiting
-from procreaper.control.protocol import Process, RemovedNotice, StatusNotice
-from procreaper.outcome import CONFIRMED_AFTER, Goal
+from procreaper.cli.commands.change import TOLD_AFTER, Waiting
+from procreaper.core.outcome import CONFIRMED_AFTER, Goal
+from procreaper.remote.api.protocol import Process, RemovedNotice, StatusNotice
 
 
 def process(state: str = "running", run: int = 2, *, up: bool = True) -> Process:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.address import Address, answers_to, parse_address
+from procreaper.project.address import Address, answers_to, parse_address
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from app import CHECK, HEALTH, LOG, SIGTERM, App, checks, process, signals
 
-from procreaper import fleet
-from procreaper.checks import Health
-from procreaper.events import Attached, CheckFinished, Detached, State
-from procreaper.life import PAUSED
-from procreaper.plan import When
+from procreaper.core import fleet
+from procreaper.core.checks import Health
+from procreaper.core.events import Attached, CheckFinished, Detached, State
+from procreaper.core.plan import When
+from procreaper.core.state import PAUSED
 
 ATTACHED, DETACHED = Attached("web"), Detached("web")
 QUICK = Health(check=CHECK, interval=10.0, retries=1, start_interval=0.5, start_timeout=5.0)

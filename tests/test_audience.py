@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from procreaper.audience import (
+from procreaper.runtime.child.audience import (
     find_readers,
     groups_of,
     handlers_below,
@@ -16,7 +16,7 @@ from procreaper.audience import (
     is_handled,
     programs_below,
 )
-from procreaper.kinship import Seen
+from procreaper.runtime.system.ancestry import Seen
 
 US, LEADER = 1, 10
 SIGINT, SIGTERM, SIGCHLD = 2, 15, 17

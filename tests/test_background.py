@@ -13,14 +13,14 @@ from typing import Any, cast
 import pytest
 from loops import in_loop
 
-from procreaper.cli import background
-from procreaper.cli.background import Background
-from procreaper.cli.problems import complain
-from procreaper.events import Message, RunBegan, State
-from procreaper.outcome import CONFIRMED_AFTER
-from procreaper.reaper import Owner
-from procreaper.status import Status
-from procreaper.telling import AppEnd
+from procreaper.cli.app import background
+from procreaper.cli.app.background import Background
+from procreaper.cli.messages import complain
+from procreaper.core.events import Message, RunBegan, State
+from procreaper.core.notices import AppEnd
+from procreaper.core.outcome import CONFIRMED_AFTER
+from procreaper.core.status import Status
+from procreaper.runtime.supervisor import Owner
 
 SIZE = os.terminal_size((80, 24))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.backtracking import nested_quantifier
+from procreaper.project.backtracking import nested_quantifier
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from procreaper import proc
-from procreaper.child import census as module
-from procreaper.child.census import latest_census, take_census
-from procreaper.child.groups import group_lives, is_held
+from procreaper.runtime.system import census as module
+from procreaper.runtime.system import proc
+from procreaper.runtime.system.census import latest_census, take_census
+from procreaper.runtime.system.groups import group_lives, is_held
 
 pytestmark = [
     pytest.mark.usefixtures("survivors"),
@@ -113,7 +113,7 @@ def test_many_groups_of_zombies_cost_one_census(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(proc, "list_pids", count)
     # However slow the machine is.
-    monkeypatch.setattr("procreaper.child.groups.OLD", 60.0)
+    monkeypatch.setattr("procreaper.runtime.system.groups.OLD", 60.0)
     assert not any(group_lives(program.pid) for program in programs)
     assert listed == 1
     for program in programs:
@@ -125,7 +125,7 @@ def test_a_census_that_took_long_serves_all_groups_that_end_meanwhile(monkeypatc
     os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
     seen = take_census(time.monotonic())
     assert seen is not None
-    monkeypatch.setattr("procreaper.child.census._latest", seen._replace(began=seen.began - 60))
+    monkeypatch.setattr("procreaper.runtime.system.census._latest", seen._replace(began=seen.began - 60))
     monkeypatch.setattr(proc, "list_pids", lambda: pytest.fail("another census"))
     assert not group_lives(program.pid)
     program.wait()

@@ -11,8 +11,20 @@ from typing import Any
 import pytest
 from app import SIGKILL, App, announced, process
 
-from procreaper import fleet
-from procreaper.changes import (
+from procreaper.core import fleet
+from procreaper.core.events import (
+    Action,
+    Announce,
+    FilesChanged,
+    PreparationEnded,
+    Restart,
+    RunPreparation,
+    SendSignal,
+    Spawn,
+    Start,
+    State,
+)
+from procreaper.core.file_changes import (
     CALMS,
     MORE_WITHIN,
     MOST_RESTARTS,
@@ -25,19 +37,7 @@ from procreaper.changes import (
     add,
     count,
 )
-from procreaper.events import (
-    Action,
-    Announce,
-    FilesChanged,
-    PreparationEnded,
-    Restart,
-    RunPreparation,
-    SendSignal,
-    Spawn,
-    Start,
-    State,
-)
-from procreaper.plan import Process, Watch, When
+from procreaper.core.plan import Process, Watch, When
 
 DEBOUNCE = 0.05
 WATCH = Watch("/srv", ("app",), debounce=DEBOUNCE)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.cli.check import github_command
+from procreaper.cli.commands.check import github_command
 from procreaper.cli.main import execute
+from procreaper.core.plan import Process
 from procreaper.errors import Problem
-from procreaper.lint import Linter, Look
-from procreaper.lookup import defect, finds_program, missing_words, refuses, syntax_errors
-from procreaper.plan import Process
-from procreaper.planning import ProcessType
+from procreaper.project.lint import Linter, Look
+from procreaper.project.machine import defect, finds_program, missing_words, refuses, syntax_errors
+from procreaper.project.planner import ProcessType
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,7 @@ def shell(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         # It looks at its own name.
         Path("sh").symlink_to(path)
         path = os.path.abspath("sh")
-    monkeypatch.setattr("procreaper.lookup.SHELL", path)
+    monkeypatch.setattr("procreaper.project.machine.SHELL", path)
 
 
 @pytest.mark.parametrize("name", SHELLS)
@@ -183,9 +183,9 @@ def test_many_commands_are_read_at_once_and_a_huge_one_is_passed_over() -> None:
 def test_a_shell_that_does_not_answer_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("slow").write_text("#!/bin/sh\nsleep 1000\n")
     Path("slow").chmod(0o755)
-    monkeypatch.setattr("procreaper.lookup.PATIENCE", 0.1)
+    monkeypatch.setattr("procreaper.project.machine.PATIENCE", 0.1)
     for name in ("./slow", "./nowhere"):
-        monkeypatch.setattr("procreaper.lookup.SHELL", name)
+        monkeypatch.setattr("procreaper.project.machine.SHELL", name)
         assert syntax_errors(["(a"]) == {}
         assert missing_words(["source"]) == frozenset()
 

@@ -8,10 +8,9 @@ import pytest
 from app import CHECK, HEALTH, LOG, SIGKILL, SIGTERM, TICK
 from one import PID, RESTART, STOP, after, alive, checked, exited, healthy, signals, spawned, spawning, step, web
 
-from procreaper import lifecycle
-from procreaper.checks import Health, LogCheck
-from procreaper.checkup import HELD_BACK
-from procreaper.events import (
+from procreaper.core import lifecycle
+from procreaper.core.checks import Health, LogCheck
+from procreaper.core.events import (
     Action,
     Attached,
     CancelCheck,
@@ -27,8 +26,9 @@ from procreaper.events import (
     State,
     TimeLost,
 )
-from procreaper.life import Lifecycle
-from procreaper.plan import When
+from procreaper.core.health import HELD_BACK
+from procreaper.core.plan import When
+from procreaper.core.state import Lifecycle
 
 
 class TestHealth:

@@ -17,12 +17,12 @@ from loops import in_loop
 from survivors import Survivors
 from witness import Witness
 
-from procreaper.child import LAST_LOOK, Child
-from procreaper.child.groups import group_lives
-from procreaper.child.roles import Custody
-from procreaper.events import ChildExited, Exit, GroupEnded, Output, Spawned, SpawnFailed
-from procreaper.plan import Process
-from procreaper.pseudoterminal import Pseudoterminal
+from procreaper.core.events import ChildExited, Exit, GroupEnded, Output, Spawned, SpawnFailed
+from procreaper.core.plan import Process
+from procreaper.runtime.child.child import LAST_LOOK, Child
+from procreaper.runtime.child.protocols import Custody
+from procreaper.runtime.system.groups import group_lives
+from procreaper.runtime.terminal.pty import Pseudoterminal
 
 pytestmark = pytest.mark.usefixtures("survivors")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells zombies from the living in /proc")

@@ -14,8 +14,8 @@ from typing import NoReturn
 import pytest
 from leftovers import Lifeline
 
-from procreaper.command import READ_SIZE, _Command, execute
-from procreaper.events import Exit
+from procreaper.core.events import Exit
+from procreaper.runtime.child.command import READ_SIZE, _Command, execute
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 

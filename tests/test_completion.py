@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.cli.completion import SHELLS, commands, completion
+from procreaper.cli.commands.completion import SHELLS, commands, completion
 from procreaper.cli.parser import COMMANDS
 from procreaper.errors import ProcreaperError
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from procreaper.cli.project import Source
-from procreaper.config import Configuration, Options, Project, configure, read_environment, read_project
+from procreaper.cli.app.plan_source import Source
+from procreaper.core.plan import When
 from procreaper.errors import ConfigError, Problem, UnknownProcessError
-from procreaper.plan import When
+from procreaper.project.configure import Configuration, Options, Project, configure, read_environment, read_project
 
 
 @pytest.fixture(autouse=True)

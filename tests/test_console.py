@@ -14,11 +14,12 @@ import pytest
 from loops import in_loop, until
 from witness import Witness
 
-from procreaper.child import Child, console, reader
-from procreaper.child.console import Attachment, Console
-from procreaper.events import ChildExited, Message
-from procreaper.plan import Process
-from procreaper.pseudoterminal import Pseudoterminal
+from procreaper.core.events import ChildExited, Message
+from procreaper.core.plan import Process
+from procreaper.runtime.child import console, reader
+from procreaper.runtime.child.child import Child
+from procreaper.runtime.child.console import Attachment, Console
+from procreaper.runtime.terminal.pty import Pseudoterminal
 
 pytestmark = pytest.mark.usefixtures("survivors")
 WINDOW = os.terminal_size((80, 24))

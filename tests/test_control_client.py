@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from leftovers import nothing_is_left
 
-from procreaper.control import protocol
-from procreaper.control.client import Client, GoneError, RefusedError
 from procreaper.errors import ProcreaperError
+from procreaper.remote.api import protocol
+from procreaper.remote.control.client import Client, GoneError, RefusedError
 
 GREETING = {"protocol": 1, "version": "0.1.0", "root": "/shop", "pid": 4711, "started_at": 1.0, "later": "more"}
 MESSAGE = {"notice": "message", "time": 1.0, "text": "hello"}

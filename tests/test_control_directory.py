@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from procreaper.control import directory
-from procreaper.control.directory import LONGEST_PATH, BusyError, clear, find, listen, lock
 from procreaper.errors import ProcreaperError
+from procreaper.remote.control import socket_directory as directory
+from procreaper.remote.control.socket_directory import LONGEST_PATH, BusyError, clear, find, listen, lock
 
 ROOT = "/home/ann/shop"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.control.feed import OVERHEAD, Feed, Line, Reader
+from procreaper.remote.api.feed import OVERHEAD, Feed, Line, Reader
 
 
 def line(number: int, *, name: str = "web.1", output: int = 0) -> Line:

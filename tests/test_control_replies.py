@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.control.protocol import LONGEST_LINE, Asked, Follow, Quit, Restart
-from procreaper.control.replies import encode, encode_error, find_id, too_late, understand
 from procreaper.errors import ConfigError, Problem, ProcreaperError
+from procreaper.remote.api.codec import encode, encode_error, find_id, too_late, understand
+from procreaper.remote.api.protocol import LONGEST_LINE, Asked, Follow, Quit, Restart
 
 
 def refusal(line: bytes) -> ProcreaperError:

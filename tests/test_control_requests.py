@@ -15,15 +15,16 @@ from loops import in_loop
 from survivors import Survivors
 from witness import Witness
 
-from procreaper.config import Configuration
-from procreaper.control import protocol, replanning
-from procreaper.control.feed import Feed, Line, Reader
-from procreaper.control.requests import SLICE, Requests
+from procreaper.core.events import Exit, Message, Output, Shutdown, State, Transition
+from procreaper.core.plan import Condition, Dependency, LogFile, Plan, Process, When
 from procreaper.errors import ConfigError, Problem, ProcreaperError
-from procreaper.events import Exit, Message, Output, Shutdown, State, Transition
 from procreaper.output.hub import Hub
-from procreaper.plan import Condition, Dependency, LogFile, Plan, Process, When
-from procreaper.reaper import Owner
+from procreaper.project.configure import Configuration
+from procreaper.remote.api import protocol
+from procreaper.remote.api.feed import Feed, Line, Reader
+from procreaper.remote.control import replan as replanning
+from procreaper.remote.control.requests import SLICE, Requests
+from procreaper.runtime.supervisor import Owner
 
 STAY = "exec sleep 600"
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from procreaper.control import screen
-from procreaper.control.protocol import AnyNotice, DetachedNotice, ScreenNotice
-from procreaper.control.screen import Screen
+from procreaper.remote.api.protocol import AnyNotice, DetachedNotice, ScreenNotice
+from procreaper.remote.control import attach_screen as screen
+from procreaper.remote.control.attach_screen import Screen
 
 
 class Client:

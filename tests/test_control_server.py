@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from leftovers import nothing_is_left
 from loops import in_loop
 
-from procreaper.control import server as module
-from procreaper.control.feed import Feed, Line
-from procreaper.control.protocol import LONGEST_LINE, AnyRequest, Quit
-from procreaper.control.server import Server
-from procreaper.control.server.connection import Connection
 from procreaper.errors import ProcreaperError
+from procreaper.remote.api.feed import Feed, Line
+from procreaper.remote.api.protocol import LONGEST_LINE, AnyRequest, Quit
+from procreaper.remote.control import server as module
+from procreaper.remote.control.connection import Connection
+from procreaper.remote.control.server import Server
 
 GREETING = b'{"protocol":1}\n'
 FAREWELL = b'{"notice":"goodbye"}\n'

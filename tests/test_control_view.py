@@ -7,9 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from procreaper.control import protocol
-from procreaper.control.view import changes, view_notice, view_process
-from procreaper.events import (
+from procreaper.core.events import (
     Checked,
     Exit,
     Message,
@@ -23,8 +21,10 @@ from procreaper.events import (
     State,
     Transition,
 )
-from procreaper.plan import LogFile, Process
-from procreaper.status import Status
+from procreaper.core.plan import LogFile, Process
+from procreaper.core.status import Status
+from procreaper.remote.api import protocol
+from procreaper.remote.api.to_wire import changes, view_notice, view_process
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 WEB = Process("web.2", "run", env={"PORT": "5001"}, pty=True, log=LogFile("/var/log/w\udce9b"), detached=True)

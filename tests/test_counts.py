@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from procreaper.events import (
+from procreaper.core.events import (
     Checked,
     Exit,
     Message,
@@ -18,7 +18,7 @@ from procreaper.events import (
     State,
     Transition,
 )
-from procreaper.output.counts import BOUNDS, Count, Counts
+from procreaper.remote.metrics.counts import BOUNDS, Count, Counts
 
 
 def counted(*notices: Notice) -> Count:

@@ -15,7 +15,7 @@ import pytest
 from loops import in_loop
 from test_child import Observer
 
-from procreaper.events import ChildExited, Exit, GroupEnded
+from procreaper.core.events import ChildExited, Exit, GroupEnded
 
 pytestmark = [
     pytest.mark.usefixtures("survivors"),

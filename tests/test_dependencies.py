@@ -19,10 +19,10 @@ from app import (
     spawns,
 )
 
-from procreaper.events import RunCheck, SendSignal, Shutdown, Spawn, Start, State
-from procreaper.fleet import LAUNCHES_AT_ONCE
-from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.plan import Dependency, Process, Watch, When
+from procreaper.core.events import RunCheck, SendSignal, Shutdown, Spawn, Start, State
+from procreaper.core.fleet import LAUNCHES_AT_ONCE
+from procreaper.core.lifecycle import OUT_OF_REACH_AFTER
+from procreaper.core.plan import Dependency, Process, Watch, When
 
 
 class TestWaiting:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from procreaper.cli.detach_keys import DetachKeys
-from procreaper.cli.statuses import USAGE_ERROR
+from procreaper.cli.commands.detach_keys import DetachKeys
 from procreaper.errors import ProcreaperError
+from procreaper.exit_codes import USAGE_ERROR
 
 
 @pytest.mark.parametrize(

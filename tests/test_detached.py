@@ -20,14 +20,14 @@ from loops import in_loop
 from survivors import Survivors
 from witness import Witness
 
-from procreaper.child import detached
-from procreaper.child.births import boot, born
-from procreaper.child.detached import DetachedRun
-from procreaper.child.groups import group_lives
-from procreaper.child.register import Record, Register
-from procreaper.events import ChildExited, Exit, GroupEnded, Spawned, SpawnFailed
-from procreaper.kinship import DETACHED
-from procreaper.plan import LogFile, Process
+from procreaper.core.events import ChildExited, Exit, GroupEnded, Spawned, SpawnFailed
+from procreaper.core.plan import LogFile, Process
+from procreaper.runtime.child import detached
+from procreaper.runtime.child.detached import DetachedRun
+from procreaper.runtime.child.detached_record import Record, Register
+from procreaper.runtime.system.ancestry import DETACHED
+from procreaper.runtime.system.groups import group_lives
+from procreaper.runtime.system.start_times import boot, born
 
 pytestmark = pytest.mark.usefixtures("survivors", "state")
 
@@ -407,9 +407,9 @@ async def test_where_the_record_cannot_be_written_nothing_is_started(
 # Runs what is in `tmp_path` and is killed before, or right after, the record is written.
 KILLED = """
 import asyncio, os, signal, sys
-from procreaper.child.detached import DetachedRun
-from procreaper.child.register import Register
-from procreaper.plan import LogFile, Process
+from procreaper.runtime.child.detached import DetachedRun
+from procreaper.runtime.child.detached_record import Register
+from procreaper.core.plan import LogFile, Process
 
 root, moment = sys.argv[1:]
 write = Register.write

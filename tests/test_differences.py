@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from procreaper.checks import Health, LogCheck, TCPCheck
-from procreaper.differences import compare, needs_restart
-from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, LogFile, Plan, Process, Watch, When
+from procreaper.core.checks import Health, LogCheck, TCPCheck
+from procreaper.core.differences import compare, needs_restart
+from procreaper.core.plan import Backoff, Condition, Dependency, Ending, Hooks, LogFile, Plan, Process, Watch, When
 
 WEB = Process("web", "run", env={"PORT": "5000", "KEY": "secret"})
 TCP, LOG = TCPCheck(":80"), LogCheck("ready")

@@ -34,10 +34,10 @@ from pages import (
 from staged import Recipe, Stage, as_pattern
 from survivors import Survivors
 
-from procreaper.cli.completion import commands
+from procreaper.cli.commands.completion import commands
 from procreaper.cli.parser import parse
 from procreaper.errors import ProcreaperError
-from procreaper.schema import (
+from procreaper.project.schema import (
     BackoffSettings,
     Document,
     EnvSettings,

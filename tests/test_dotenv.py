@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.dotenv import parse_dotenv
 from procreaper.errors import Problem
-from procreaper.procfile import Environment
+from procreaper.project.dotenv import parse_dotenv
+from procreaper.project.procfile import Environment
 
 
 def parsed(text: str | bytes, **environment: str) -> Environment:

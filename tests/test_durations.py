@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.durations import EXAMPLES, LONGEST, PATTERN, parse_duration
+from procreaper.project.durations import EXAMPLES, LONGEST, PATTERN, parse_duration
 
 
 @pytest.mark.parametrize(

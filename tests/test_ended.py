@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.child.births import boot
-from procreaper.cli import ended
-from procreaper.cli.ended import AppRecord, Ended, find_last, forget
-from procreaper.cli.logs import last_lines
-from procreaper.events import Notice, Output
-from procreaper.formats import Style
-from procreaper.telling import AppEnd
+from procreaper.cli.commands import ended
+from procreaper.cli.commands.ended import AppRecord, Ended, find_last, forget
+from procreaper.cli.commands.logs import last_lines
+from procreaper.core.events import Notice, Output
+from procreaper.core.notices import AppEnd
+from procreaper.output.text import Style
+from procreaper.runtime.system.start_times import boot
 
 CULPRIT = AppEnd("web.1", "web.1 has ended (exit code 3), and that ended the app")
 

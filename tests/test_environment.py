@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from written import ODD_SEPARATORS, TELLING, check_problems, only
 
-from procreaper.environment import parse_environment
 from procreaper.errors import Problem
-from procreaper.procfile import Environment
+from procreaper.project.env_files import parse_environment
+from procreaper.project.procfile import Environment
 
 
 def environment(text: str) -> Environment:

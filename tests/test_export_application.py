@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.config import Options, examine, refuse_errors
+from procreaper.core.plan import Dependency, When
 from procreaper.errors import ProcreaperError
-from procreaper.export.application import Choices, make_app
+from procreaper.export.app import Choices, make_app
 from procreaper.export.exporter import App
-from procreaper.plan import Dependency, When
+from procreaper.project.configure import Options, examine, refuse_errors
 
 OWN = {"HOME": "/home/me", "PATH": "/bin", "PORT": "7000"}
 

@@ -14,10 +14,10 @@ from exported import NASTY, SHELL_TEXTS, app_of, app_with, full_app, told
 from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 
-from procreaper.checks import ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, Target, TCPCheck
+from procreaper.core.checks import ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, Target, TCPCheck
+from procreaper.core.plan import Ending, When
 from procreaper.export.compose import duration, escaped, render
 from procreaper.export.exporter import App
-from procreaper.plan import Ending, When
 
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "compose-spec.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)

@@ -9,7 +9,9 @@ from exported import app_of, app_with, full_app
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procreaper.checks import Health, HTTPCheck, TCPCheck
+from procreaper.core.checks import Health, HTTPCheck, TCPCheck
+from procreaper.core.plan import Watch
+from procreaper.export.compose_watch import Rule, rules_of
 from procreaper.export.containers import (
     LONGEST_NAME,
     Workload,
@@ -23,10 +25,8 @@ from procreaper.export.containers import (
     workloads_of,
 )
 from procreaper.export.exporter import App
-from procreaper.export.rebuilds import Rule, rules_of
-from procreaper.export.secrecy import has_credentials, looks_secret
-from procreaper.export.unsaid import Unsaid
-from procreaper.plan import Watch
+from procreaper.export.secrets import has_credentials, looks_secret
+from procreaper.export.warnings import Unsaid
 
 
 def counts(app: App) -> dict[str, int]:

@@ -12,8 +12,8 @@ from exporting import app, exported
 
 from procreaper.cli.parser import EXPORT_FORMATS
 from procreaper.errors import ProcreaperError
-from procreaper.export import formats
-from procreaper.export.formats import find_exporter, known_formats
+from procreaper.export import registry as formats
+from procreaper.export.registry import find_exporter, known_formats
 
 MODULE = """
 from procreaper.export.exporter import File, Rendered

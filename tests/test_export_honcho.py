@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from procreaper.errors import ConfigError
 from procreaper.export import runit, supervisord, systemd, upstart
-from procreaper.export.writing import is_from_an_export, write_files
+from procreaper.export.write import is_from_an_export, write_files
 
 FORMATS = {"systemd": systemd, "supervisord": supervisord, "runit": runit, "upstart": upstart}
 EVERY = pytest.mark.parametrize("format_", FORMATS)

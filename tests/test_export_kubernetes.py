@@ -13,12 +13,12 @@ from exported import NASTY, SHELL_TEXTS, app_of, app_with, full_app, told
 from hypothesis import given, settings
 from kubernetes_validate.utils import all_versions
 
-from procreaper.checks import ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, TCPCheck
+from procreaper.core.checks import ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, TCPCheck
+from procreaper.core.plan import Ending, When
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import App
 from procreaper.export.kubernetes import render
-from procreaper.export.probes import escaped
-from procreaper.plan import Ending, When
+from procreaper.export.kubernetes_probes import escaped
 
 # The oldest whose schemas there are, and the newest.
 VERSIONS = (all_versions()[0], all_versions()[-1])

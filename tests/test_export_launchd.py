@@ -11,10 +11,10 @@ import pytest
 from exported import NASTY, TEXTS, app_of, app_with, full_app, told
 from hypothesis import given, settings
 
+from procreaper.core.plan import Backoff, Ending, When
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import App
 from procreaper.export.launchd import render
-from procreaper.plan import Backoff, Ending, When
 
 
 def jobs_of(app: App) -> dict[str, Any]:

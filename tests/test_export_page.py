@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from exported import PROCFILE
 
-from procreaper.schema import ProcessSettings
+from procreaper.project.schema import ProcessSettings
 
 PAGE = (Path(__file__).parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
 

@@ -14,10 +14,10 @@ from exporting import HARD, ME, TEXTS, app, exported, file, messages, telling, t
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procreaper.checks import ExecCheck, Health, LogCheck, TCPCheck
+from procreaper.core.checks import ExecCheck, Health, LogCheck, TCPCheck
+from procreaper.core.plan import Backoff, Condition, Dependency, Ending, LogFile, When
 from procreaper.export.exporter import MARK, App, Exported
 from procreaper.export.runit import render
-from procreaper.plan import Backoff, Condition, Dependency, Ending, LogFile, When
 
 needs_chpst = pytest.mark.skipif(shutil.which("chpst") is None, reason="runit is not installed")
 

@@ -13,12 +13,12 @@ from exporting import HARD, ME, TEXTS, app, exported, file, messages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procreaper.checks import ExecCheck, Health
+from procreaper.core.checks import ExecCheck, Health
+from procreaper.core.last_command import with_exec
+from procreaper.core.plan import Condition, Dependency, Ending, LogFile, When
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import MARK, App, Exported
 from procreaper.export.supervisord import render
-from procreaper.last_command import with_exec
-from procreaper.plan import Condition, Dependency, Ending, LogFile, When
 
 
 def programs(directory: Path, app: App) -> dict[str, Any]:

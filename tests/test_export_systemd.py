@@ -14,12 +14,12 @@ from exporting import HARD, TEXTS, app, exported, file, messages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procreaper.checks import ExecCheck, Health
+from procreaper.core.checks import ExecCheck, Health
+from procreaper.core.last_command import with_exec
+from procreaper.core.plan import Backoff, Condition, Dependency, Ending, LogFile, When
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import MARK, App, Exported
 from procreaper.export.systemd import render
-from procreaper.last_command import with_exec
-from procreaper.plan import Backoff, Condition, Dependency, Ending, LogFile, When
 
 ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd is not installed")

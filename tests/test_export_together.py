@@ -8,8 +8,8 @@ import pytest
 from exported import SETTINGS, app_of
 
 from procreaper.errors import Problem
-from procreaper.export.formats import OURS, find_exporter
-from procreaper.export.together import together
+from procreaper.export.merge_warnings import together
+from procreaper.export.registry import OURS, find_exporter
 
 
 def warning(message: str, line: int | None = None, hint: str | None = None) -> Problem:

@@ -15,10 +15,10 @@ from exporting import HARD, TEXTS, app, exported, file, messages, telling, told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from procreaper.core.plan import Backoff, Condition, Dependency, Ending, LogFile, When
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import MARK, App
 from procreaper.export.upstart import render
-from procreaper.plan import Backoff, Condition, Dependency, Ending, LogFile, When
 
 
 def started(directory: Path, app: App, job: str = "app-web-1", **environment: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import MARK, File
-from procreaper.export.writing import write_files
+from procreaper.export.write import write_files
 
 MINE = f"# {MARK}\n"
 

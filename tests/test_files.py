@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from loops import in_loop, until
 
-from procreaper.events import Exit, Message, Output, Removed, RunBegan, RunEnded
-from procreaper.output.files import HIGH, LogFiles
+from procreaper.core.events import Exit, Message, Output, Removed, RunBegan, RunEnded
+from procreaper.core.plan import LogFile, Process
+from procreaper.output.log_files import HIGH, LogFiles
 from procreaper.output.rotation import RotatedFile
-from procreaper.plan import LogFile, Process
 
 # Longer than any test: whoever waits for it hangs.
 FOR_EVER = 3600.0

@@ -18,8 +18,8 @@ from app import (
     without_words,
 )
 
-from procreaper import fleet
-from procreaper.events import (
+from procreaper.core import fleet
+from procreaper.core.events import (
     Action,
     CancelPreparation,
     ChildExited,
@@ -37,10 +37,10 @@ from procreaper.events import (
     State,
     Stop,
 )
-from procreaper.fleet import LAUNCHES_AT_ONCE, LEFT_SOMETHING_BEHIND
-from procreaper.life import Phase
-from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.plan import Dependency, Hooks, Process, Watch, When
+from procreaper.core.fleet import LAUNCHES_AT_ONCE, LEFT_SOMETHING_BEHIND
+from procreaper.core.lifecycle import OUT_OF_REACH_AFTER
+from procreaper.core.plan import Dependency, Hooks, Process, Watch, When
+from procreaper.core.state import Phase
 
 INT, TERM = 130, 143
 

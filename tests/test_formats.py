@@ -8,8 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.events import Exit, Message, Notice, Output, Removed, RunBegan, RunEnded, SignalSent, State, Transition
-from procreaper.formats import Style, TextFormat
+from procreaper.core.events import (
+    Exit,
+    Message,
+    Notice,
+    Output,
+    Removed,
+    RunBegan,
+    RunEnded,
+    SignalSent,
+    State,
+    Transition,
+)
+from procreaper.output.text import Style, TextFormat
 
 PLAIN = Style(timestamps=False)
 BARE = Style(prefix=False)

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from loops import in_loop
 
-from procreaper import guard as module
-from procreaper.guard import Guard
+from procreaper.runtime.cleanup import guard as module
+from procreaper.runtime.cleanup.guard import Guard
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs a /proc")
 # Nobody has it.

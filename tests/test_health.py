@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 from checking import LONG, SHORT, TARGET, examine, examine_here
 
-from procreaper import health
-from procreaper.checks import Health, LogCheck, Target
-from procreaper.command import execute
+from procreaper.core.checks import Health, LogCheck, Target
+from procreaper.runtime.child.command import execute
+from procreaper.runtime.health import check as health
 
 
 class Own:
@@ -120,16 +120,16 @@ def test_where_only_the_log_tells_there_is_nothing_to_check() -> None:
 
 
 def test_importing_it_imports_no_kind_of_check() -> None:
-    program = "import procreaper.health, sys; print(*sorted(sys.modules))"
+    program = "import procreaper.runtime.health.check, sys; print(*sorted(sys.modules))"
     loaded = set(
         subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
     )
-    kinds = {f"procreaper.health.{kind}" for kind in ("tcp", "http", "tls", "exec", "log", "plugins")}
-    assert "procreaper.health.reasons" in loaded
+    kinds = {f"procreaper.runtime.health.{kind}" for kind in ("tcp", "http", "tls", "exec", "log", "plugins")}
+    assert "procreaper.runtime.health.errors" in loaded
     assert loaded.isdisjoint(kinds)
 
 
 def test_a_plain_http_check_does_not_import_ssl() -> None:
     # asyncio imports it for itself; what counts is that nothing of ours does.
-    program = "import procreaper.health.http, sys; print('procreaper.health.tls' in sys.modules)"
+    program = "import procreaper.runtime.health.http, sys; print('procreaper.runtime.health.tls' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout == b"False\n"

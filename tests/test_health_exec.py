@@ -9,8 +9,8 @@ import pytest
 from checking import SHORT, TARGET, examine, examine_here
 from leftovers import Lifeline
 
-from procreaper.checks import ExecCheck
-from procreaper.health.exec import last_line
+from procreaper.core.checks import ExecCheck
+from procreaper.runtime.health.exec import last_line
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 

@@ -36,10 +36,10 @@ from peers import (
 )
 
 import procreaper
-from procreaper.checks import HTTPCheck
-from procreaper.health import http, tls
-from procreaper.health.http import Statuses
-from procreaper.health.reasons import UnhealthyError
+from procreaper.core.checks import HTTPCheck
+from procreaper.runtime.health import http, tls
+from procreaper.runtime.health.errors import UnhealthyError
+from procreaper.runtime.health.http import Statuses
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 

@@ -10,16 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.events import Event, LogMatched, Notice, Output, OutputBegan
-from procreaper.health.escapes import one_phrase, without_escapes
-from procreaper.health.log import (
-    EDGE,
-    LONGEST_LINE,
-    MOST_GIVEN_UP,
-    LogWatcher,
-    listening,
-    without_leading,
-)
+from procreaper.core.events import Event, LogMatched, Notice, Output, OutputBegan
+from procreaper.output.plain_text import one_phrase, without_escapes
+from procreaper.runtime.health.log import EDGE, LONGEST_LINE, MOST_GIVEN_UP, LogWatcher, listening, without_leading
 
 READY = "ready to accept connections"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from checking import examine
 
-from procreaper.health.plugins import load
+from procreaper.runtime.health.plugins import load
 
 MODULE = """
 class Check:

@@ -14,8 +14,8 @@ import pytest
 from checking import LONG, SHORT, examine, examine_here
 from peers import bound, bound_twice, full_listener, has_ipv6, peer, until_gone
 
-from procreaper.checks import TCPCheck
-from procreaper.health import tcp
+from procreaper.core.checks import TCPCheck
+from procreaper.runtime.health import tcp
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 

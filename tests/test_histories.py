@@ -21,9 +21,9 @@ from books import ROUNDING, SITUATIONS, Books
 from plans import NAMES, another_plan, random_plan
 from world import SIGKILL, SIGTERM, STOP_COMMAND, World
 
-from procreaper import changes, fleet
-from procreaper.changes import CALMS, MOST_RESTARTS
-from procreaper.events import (
+from procreaper.core import file_changes as changes
+from procreaper.core import fleet
+from procreaper.core.events import (
     Attached,
     CheckFinished,
     ChildExited,
@@ -40,10 +40,11 @@ from procreaper.events import (
     Tick,
     TimeLost,
 )
-from procreaper.fleet import Fleet
-from procreaper.life import Lifecycle
-from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.plan import Plan, Process
+from procreaper.core.file_changes import CALMS, MOST_RESTARTS
+from procreaper.core.fleet import Fleet
+from procreaper.core.lifecycle import OUT_OF_REACH_AFTER
+from procreaper.core.plan import Plan, Process
+from procreaper.core.state import Lifecycle
 
 HISTORIES = int(os.environ.get("HISTORIES", "20000"))
 SHARES = 20

@@ -9,7 +9,18 @@ from collections.abc import Sequence
 import pytest
 from loops import in_loop
 
-from procreaper.events import Checked, Exit, Message, Notice, Output, RunBegan, RunEnded, SignalSent, State, Transition
+from procreaper.core.events import (
+    Checked,
+    Exit,
+    Message,
+    Notice,
+    Output,
+    RunBegan,
+    RunEnded,
+    SignalSent,
+    State,
+    Transition,
+)
 from procreaper.output.history import LARGEST_COPY, MOST_BYTES, OVERHEAD, History, Tail
 from procreaper.output.hub import Hub
 from procreaper.output.subscription import Subscription

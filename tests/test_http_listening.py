@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from procreaper.address import parse_address
-from procreaper.config import Listen
 from procreaper.errors import ConfigError, Problem
-from procreaper.http.listening import listen
+from procreaper.project.address import parse_address
+from procreaper.project.configure import Listen
+from procreaper.remote.http.listening import listen
 
 
 def at(text: str, path: str | None = None, line: int | None = None) -> Listen:

@@ -19,18 +19,18 @@ from loops import in_loop
 from survivors import Survivors
 from witness import Witness
 
-from procreaper.address import Address, parse_address
-from procreaper.checks import ExecCheck, Health
-from procreaper.config import Listen
-from procreaper.control import protocol
-from procreaper.events import Message, Reload, Restart, Shutdown, Start, State, Stop, Transition
-from procreaper.http import server as module
-from procreaper.http.listening import listen
-from procreaper.http.server import Server
+from procreaper.core.checks import ExecCheck, Health
+from procreaper.core.events import Message, Reload, Restart, Shutdown, Start, State, Stop, Transition
+from procreaper.core.plan import Backoff, Plan, Process, When
 from procreaper.output.history import History
 from procreaper.output.hub import Hub
-from procreaper.plan import Backoff, Plan, Process, When
-from procreaper.reaper import Owner
+from procreaper.project.address import Address, parse_address
+from procreaper.project.configure import Listen
+from procreaper.remote.api import protocol
+from procreaper.remote.http import server as module
+from procreaper.remote.http.listening import listen
+from procreaper.remote.http.server import Server
+from procreaper.runtime.supervisor import Owner
 
 pytestmark = pytest.mark.usefixtures("survivors")
 STAY = "echo ready; exec sleep 600"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.events import Output
-from procreaper.http import streams
-from procreaper.http.streams import SLICE, encode_output
+from procreaper.core.events import Output
+from procreaper.remote.http import streams
+from procreaper.remote.http.streams import SLICE, encode_output
 
 
 def texts(data: bytes) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from procreaper.events import Message, Notice
+from procreaper.core.events import Message, Notice
 from procreaper.output.hub import Hub
 
 

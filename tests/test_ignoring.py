@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procreaper.ignoring import IgnoreFiles, lineage
+from procreaper.runtime.watch.gitignore import IgnoreFiles, lineage
 
 ROOT = "/srv"
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from procreaper.cli.joining import _Watch
-from procreaper.control import protocol
-from procreaper.control.client import GoneError
-from procreaper.formats import Style
+from procreaper.cli.commands.joining import _Watch
+from procreaper.output.text import Style
+from procreaper.remote.api import protocol
+from procreaper.remote.control.client import GoneError
 
 
 class EndingApp:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from procreaper.kinship import Seen, below, enumerate_programs, find_relatives, find_variable, parse_stat
+from procreaper.runtime.system.ancestry import (
+    Seen,
+    below,
+    enumerate_programs,
+    find_relatives,
+    find_variable,
+    parse_stat,
+)
 
 
 def seen(parent: int, state: str = "S", program: str = "x") -> Seen:

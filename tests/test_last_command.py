@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.last_command import argv_of, shell_stays, with_exec
+from procreaper.core.last_command import argv_of, shell_stays, with_exec
 
 SHELLS = [(["dash"], 90), (["bash", "--posix"], 60), (["busybox", "sh"], 30), (["zsh", "--emulate", "sh"], 30)]
 # What a shell alone says of a program that a signal ends, and that it cannot run; bash says some of it twice.
@@ -227,7 +227,7 @@ def test_any_text_can_be_looked_at(command: str) -> None:
 
 @given(st.lists(st.sampled_from([*WORDS, " ", "a", "&&"])).map(" ".join))
 def test_the_quick_way_finds_what_the_parser_finds(command: str) -> None:
-    from procreaper.last_command import NOWHERE, _place, _place_among_words
+    from procreaper.core.last_command import NOWHERE, _place, _place_among_words
 
     quick, found = _place_among_words(command), _place(command)
     assert quick is None or quick == (NOWHERE if found is None else found)

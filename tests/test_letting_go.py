@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from app import HEALTH, SIGKILL, SIGTERM, App, announced, process, signals, spawns, without_words
 
-from procreaper.events import (
+from procreaper.core.events import (
     Action,
     CancelCheck,
     ChildExited,
@@ -18,8 +18,8 @@ from procreaper.events import (
     Start,
     State,
 )
-from procreaper.plan import Process, When
-from procreaper.policy import describe
+from procreaper.core.plan import Process, When
+from procreaper.core.transitions import describe
 
 QUIT, CTRL_C = Shutdown(0), Shutdown(130, insistent=True)
 DB = process("db")._replace(detached=True)

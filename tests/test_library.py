@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import procreaper as pr
-from procreaper.child.groups import group_lives
+from procreaper.runtime.system.groups import group_lives
 
 # Generous, for a loaded machine: nothing waits for it unless something is wrong.
 LIMIT = 30.0

@@ -32,9 +32,8 @@ from one import (
     web,
 )
 
-from procreaper import lifecycle
-from procreaper.changes import PATIENCE
-from procreaper.events import (
+from procreaper.core import lifecycle
+from procreaper.core.events import (
     Action,
     Announce,
     CancelCheck,
@@ -58,9 +57,10 @@ from procreaper.events import (
     StopCommandFailed,
     TimeLost,
 )
-from procreaper.life import Lifecycle, Phase
-from procreaper.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.plan import Ending, Process, Watch, When
+from procreaper.core.file_changes import PATIENCE
+from procreaper.core.lifecycle import OUT_OF_REACH_AFTER
+from procreaper.core.plan import Ending, Process, Watch, When
+from procreaper.core.state import Lifecycle, Phase
 
 
 class TestStarting:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper import lines
-from procreaper.lines import BLOCK, Lines
+from procreaper.output import lines
+from procreaper.output.lines import BLOCK, Lines
 
 # Bytes with many line ends among them; and any bytes at all.
 chunks = st.lists(st.one_of(st.binary(max_size=20), st.text("a\n\r\0", max_size=8).map(str.encode)))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from procreaper.cli import logs
-from procreaper.control.protocol import AnyNotice, GoodbyeNotice, MessageNotice
-from procreaper.events import Message, Notice
+from procreaper.cli.commands import logs
+from procreaper.core.events import Message, Notice
+from procreaper.remote.api.protocol import AnyNotice, GoodbyeNotice, MessageNotice
 
 
 class App:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.cli import main, start
+from procreaper.cli import main
+from procreaper.cli.commands import start
 from procreaper.cli.main import execute
-from procreaper.config import Options
+from procreaper.project.configure import Options
 
 
 @pytest.fixture(autouse=True)

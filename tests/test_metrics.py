@@ -18,12 +18,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from survivors import Survivors
 
 import procreaper as pr
-from procreaper.checks import Health, LogCheck, TCPCheck
-from procreaper.events import Checked, Exit, Output, RestartReason, RunEnded, State, Transition
-from procreaper.metrics import Collector
-from procreaper.output.counts import Counts
-from procreaper.plan import Process
-from procreaper.status import Status
+from procreaper.core.checks import Health, LogCheck, TCPCheck
+from procreaper.core.events import Checked, Exit, Output, RestartReason, RunEnded, State, Transition
+from procreaper.core.plan import Process
+from procreaper.core.status import Status
+from procreaper.remote.metrics.collector import Collector
+from procreaper.remote.metrics.counts import Counts
 
 WEB = Process("web.1", "run")
 CHECKED = Process("web.2", "run", health=Health(check=TCPCheck(":80")))
@@ -165,7 +165,7 @@ def test_without_asyncio_it_can_be_asked_in_any_thread(survivors: Survivors) -> 
 
 
 def test_without_the_package_there_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "procreaper.metrics")
+    monkeypatch.delitem(sys.modules, "procreaper.remote.metrics.collector")
     for name in [name for name in sys.modules if name.partition(".")[0] == "prometheus_client"]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(pr.UsageError) as caught:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.modes import USUAL, Modes, Written, drawing, without_questions
+from procreaper.runtime.terminal.modes import USUAL, Modes, Written, drawing, without_questions
 
 VIM = b"\x1b[?1049h\x1b[22;0;0t\x1b[>4;2m\x1b[?1h\x1b=\x1b[?2004h\x1b[?1004h\x1b[1;24r\x1b[?12h\x1b[?25l~"
 VIM_ENDS = b"\x1b[?2004l\x1b[>4;m\x1b[23;0;0t\x1b[?1l\x1b>\x1b[?25h\x1b[?1004l\x1b[r\x1b[?1049l"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from planned import PROCFILE, plan, refusal, refused, started
 
-from procreaper.plan import Condition, Dependency
+from procreaper.core.plan import Condition, Dependency
 
 
 @pytest.fixture(autouse=True)

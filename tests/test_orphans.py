@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from loops import in_loop
 
-from procreaper.kinship import VARIABLE
-from procreaper.orphans import Adoption, Orphans, add_mark
-from procreaper.orphans.commands import Commands, is_left
+from procreaper.runtime.cleanup.commands import Commands, is_left
+from procreaper.runtime.cleanup.orphans import Adoption, Orphans, add_mark
+from procreaper.runtime.system.ancestry import VARIABLE
 
 PRELUDE = """
 import asyncio, os, subprocess, sys, time
 from pathlib import Path
-from procreaper.orphans import Orphans, add_mark, adopt
+from procreaper.runtime.cleanup.orphans import Orphans, add_mark, adopt
 
 adoption = adopt()
 assert adoption == (True, False)
@@ -130,7 +130,7 @@ def test_an_orphan_of_a_group_is_reaped_where_proc_cannot_be_read(trouble: str) 
     run(
         f"""
 import errno
-from procreaper import proc
+from procreaper.runtime.system import proc
 
 def lack(*_):
     raise OSError(errno.EMFILE, "too many open files")
@@ -154,7 +154,7 @@ asyncio.run(main())
 def test_one_that_cannot_be_ended_is_told_of() -> None:
     run(
         """
-from procreaper import orphans as module
+from procreaper.runtime.cleanup import orphans as module
 module.KILL_TIMEOUT = 0.1
 # As if it were another user's.
 def refuse(pid, number):
@@ -185,7 +185,7 @@ asyncio.run(main())
 def test_a_pause_is_no_part_of_the_patience() -> None:
     run(
         """
-from procreaper import orphans as module
+from procreaper.runtime.cleanup import orphans as module
 import signal, time
 lost, sent = [0.0], []
 asyncio.BaseEventLoop.time = lambda loop: time.monotonic() + lost[0]

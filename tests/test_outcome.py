@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import pytest
 
-from procreaper.events import State
-from procreaper.outcome import CONFIRMED_AFTER, PENDING, REACHED, Confirmation, Goal, Outcome, find, find_blocker
+from procreaper.core.events import State
+from procreaper.core.outcome import CONFIRMED_AFTER, PENDING, REACHED, Confirmation, Goal, Outcome, find, find_blocker
 
 
 class Process(NamedTuple):

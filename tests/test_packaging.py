@@ -143,7 +143,7 @@ for name in sys.argv[1:]:
 
 
 def test_each_module_can_be_imported_alone_and_without_a_warning() -> None:
-    assert "procreaper.http.server" in MODULES
+    assert "procreaper.remote.http.server" in MODULES
     command = [sys.executable, "-I", "-W", "error", "-c", ALONE, *MODULES]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (ran.stdout, ran.stderr) == ("", "")

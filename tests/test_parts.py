@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.parts import put_aside
+from procreaper.output.rotate import put_aside
 
 
 def found(directory: Path) -> dict[str, str]:

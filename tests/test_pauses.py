@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from procreaper.pauses import STRIDE, TOLERANCE, lost
+from procreaper.core.pauses import STRIDE, TOLERANCE, lost
 
 
 @pytest.mark.parametrize(

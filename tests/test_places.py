@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from procreaper.places import Keys, find_line, find_places
+from procreaper.project.toml_places import Keys, find_line, find_places
 
 TEXT = '''# settings
 [process.web]

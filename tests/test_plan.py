@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from procreaper.checks import Health, LogCheck
-from procreaper.plan import Backoff, Condition, Dependency, Ending, Plan, Process, When, find_cycle, reachable
+from procreaper.core.checks import Health, LogCheck
+from procreaper.core.plan import Backoff, Condition, Dependency, Ending, Plan, Process, When, find_cycle, reachable
 
 
 @pytest.mark.parametrize(

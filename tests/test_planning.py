@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from planned import OURS, PROCFILE, Redis, configured, one, plan, ports, refusal, refused, started
 from test_schema import FULL, MINIMAL
 
-from procreaper.checks import ExecCheck, Health, HTTPCheck, LogCheck, TCPCheck
-from procreaper.config import Options, configure
+from procreaper.core.checks import ExecCheck, Health, HTTPCheck, LogCheck, TCPCheck
+from procreaper.core.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, Process, When, find_cycle
+from procreaper.core.ports import derive_port
 from procreaper.errors import ConfigError
-from procreaper.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, Process, When, find_cycle
-from procreaper.ports import derive_port
+from procreaper.project.configure import Options, configure
 
 PORTS = {"PROCREAPER_PORT_WEB": "5000", "PROCREAPER_PORT_WORKER": "5100", "PROCREAPER_PORT_DB": "5200"}
 

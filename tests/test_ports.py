@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.cli.ports import FreePorts, find_taken
-from procreaper.lookup import is_taken
-from procreaper.plan import Plan, Process
-from procreaper.ports import AutoPorts, derive_port, variable_of
+from procreaper.cli.commands.start_ports import FreePorts, find_taken
+from procreaper.core.plan import Plan, Process
+from procreaper.core.ports import AutoPorts, derive_port, variable_of
+from procreaper.project.machine import is_taken
 
 
 def needs_ipv6() -> None:

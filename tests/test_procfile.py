@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from written import ODD_SEPARATORS, TELLING, check_problems, only
 
 from procreaper.errors import Problem
-from procreaper.procfile import Entry, Procfile, expand, parse_procfile
+from procreaper.project.procfile import Entry, Procfile, expand, parse_procfile
 
 
 def procfile(text: str) -> Procfile:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from procreaper.pseudoterminal import Pseudoterminal
+from procreaper.runtime.terminal.pty import Pseudoterminal
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from procreaper.cli.main import execute
-from procreaper.config import reading
-from procreaper.config.reading import read_file
+from procreaper.project import read_file as reading
+from procreaper.project.read_file import read_file
 
 
 @pytest.fixture(autouse=True)

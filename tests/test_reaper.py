@@ -18,9 +18,8 @@ from loops import LIMIT, in_loop
 from survivors import Survivors
 from witness import Witness
 
-from procreaper.checks import ExecCheck, Health, TCPCheck
-from procreaper.child.groups import group_lives
-from procreaper.events import (
+from procreaper.core.checks import ExecCheck, Health, TCPCheck
+from procreaper.core.events import (
     Checked,
     CheckFinished,
     ChildExited,
@@ -43,8 +42,9 @@ from procreaper.events import (
     Stop,
     Transition,
 )
-from procreaper.plan import Backoff, Ending, Plan, Process, Watch, When
-from procreaper.reaper import Owner
+from procreaper.core.plan import Backoff, Ending, Plan, Process, Watch, When
+from procreaper.runtime.supervisor import Owner
+from procreaper.runtime.system.groups import group_lives
 
 STAY = "echo ready; exec sleep 600"
 # Neither SIGTERM nor the end of its leader ends it.
@@ -281,7 +281,7 @@ async def test_an_error_of_ours_ends_every_group_and_comes_out(kind: type[Notice
 async def test_an_error_of_the_rules_ends_every_group_and_comes_out(
     survivors: Survivors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from procreaper import fleet
+    from procreaper.core import fleet
 
     app = App(process("web", STUBBORN), process("db", STUBBORN))
     running = asyncio.create_task(app.owner.run())
@@ -509,8 +509,8 @@ def stands(monkeypatch: pytest.MonkeyPatch) -> dict[str, Stand]:
         made[process.name] = Stand(process, run, **options)
         return made[process.name]
 
-    monkeypatch.setattr("procreaper.reaper.children.Child", make)
-    monkeypatch.setattr("procreaper.child.detached.DetachedRun", make)
+    monkeypatch.setattr("procreaper.runtime.runs.Child", make)
+    monkeypatch.setattr("procreaper.runtime.child.detached.DetachedRun", make)
     return made
 
 
@@ -545,7 +545,7 @@ async def test_the_result_of_a_check_that_a_new_plan_has_cancelled_is_not_taken_
         await asyncio.Event().wait()
         return None
 
-    monkeypatch.setattr("procreaper.health.examine", hang)
+    monkeypatch.setattr("procreaper.runtime.health.check.examine", hang)
     web = process("web", STAY, health=Health(check=TCPCheck("localhost:1")))
     app = App(web)
     running = asyncio.create_task(app.owner.run())

@@ -19,10 +19,9 @@ from app import (
     spawns,
 )
 
-from procreaper import fleet
-from procreaper.changes import Pace
-from procreaper.checks import Health, LogCheck
-from procreaper.events import (
+from procreaper.core import fleet
+from procreaper.core.checks import Health, LogCheck
+from procreaper.core.events import (
     CancelCheck,
     CancelPreparation,
     CheckFinished,
@@ -39,7 +38,8 @@ from procreaper.events import (
     Start,
     State,
 )
-from procreaper.plan import Backoff, Dependency, Ending, Hooks, Plan, Process, Watch, When
+from procreaper.core.file_changes import Pace
+from procreaper.core.plan import Backoff, Dependency, Ending, Hooks, Plan, Process, Watch, When
 
 WEB, DB = process("web"), process("db")
 OTHER_WEB = WEB._replace(command="run it")

@@ -15,14 +15,10 @@ from loops import in_loop
 from survivors import Survivors
 from witness import Witness
 
-from procreaper import fleet
-from procreaper.cli.project import Source
-from procreaper.cli.rereading import reread
-from procreaper.config import Options, find_changed
-from procreaper.control import protocol
-from procreaper.control.feed import Feed
-from procreaper.control.requests import Requests
-from procreaper.events import (
+from procreaper.cli.app.plan_source import Source
+from procreaper.cli.app.rereading import reread
+from procreaper.core import fleet
+from procreaper.core.events import (
     Action,
     FilesChanged,
     Message,
@@ -33,9 +29,13 @@ from procreaper.events import (
     Start,
     State,
 )
+from procreaper.core.plan import Process, Watch, When
 from procreaper.output.hub import Hub
-from procreaper.plan import Process, Watch, When
-from procreaper.reaper import Owner
+from procreaper.project.configure import Options, find_changed
+from procreaper.remote.api import protocol
+from procreaper.remote.api.feed import Feed
+from procreaper.remote.control.requests import Requests
+from procreaper.runtime.supervisor import Owner
 
 WATCH = Watch("/", (".env",), debounce=0.1)
 WEB = process("web", watch=WATCH)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from procreaper.core.plan import LogFile
 from procreaper.output import rotation
 from procreaper.output.rotation import RotatedFile
-from procreaper.plan import LogFile
 
 
 class Log:
@@ -218,7 +218,7 @@ def test_where_something_was_written_is_remembered_over_rotations_and_what_other
 WRITER = """
 import sys
 from procreaper.output.rotation import RotatedFile
-from procreaper.plan import LogFile
+from procreaper.core.plan import LogFile
 file = RotatedFile(LogFile(sys.argv[1], 2000, 1000))
 file.open()
 print("ready", flush=True)

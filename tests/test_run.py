@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.cli.run import run
-from procreaper.config import Options
+from procreaper.cli.commands.run import run
 from procreaper.errors import ProcreaperError
+from procreaper.project.configure import Options
 
 LIMIT = 30
 

@@ -8,7 +8,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from procreaper.schema import Document, ProcessSettings, json_schema
+from procreaper.project.schema import Document, ProcessSettings, json_schema
 
 MINIMAL = """
 [process.web]

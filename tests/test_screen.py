@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from procreaper.screen import kept_modes, size
+from procreaper.runtime.terminal.window import kept_modes, size
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_where_there_is_none_or_it_does_not_know_the_environment_says_it(
 
 
 def test_streams_that_were_made_non_blocking_block_again(terminal: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("procreaper.screen.STREAMS", (terminal,))
+    monkeypatch.setattr("procreaper.runtime.terminal.window.STREAMS", (terminal,))
     with kept_modes():
         os.set_blocking(terminal, False)
     assert os.get_blocking(terminal)
@@ -52,6 +52,6 @@ def test_streams_that_were_made_non_blocking_block_again(terminal: int, monkeypa
 
 def test_modes_are_of_no_concern_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull) as nothing:
-        monkeypatch.setattr("procreaper.screen.STREAMS", (nothing.fileno(),))
+        monkeypatch.setattr("procreaper.runtime.terminal.window.STREAMS", (nothing.fileno(),))
         with kept_modes():
             pass

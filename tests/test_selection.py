@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from procreaper.core.plan import Process
+from procreaper.core.selection import choose, select
 from procreaper.errors import UnknownProcessError
-from procreaper.plan import Process
-from procreaper.selection import choose, select
 
 PROCESSES = tuple(Process(name, "true") for name in ("web.1", "web.2", "worker.1", "db.1"))
 GROUPS = {"backend": ["worker", "db"], "everything": ["backend", "web.1"], "old": ["gone"], "loop": ["loop"]}

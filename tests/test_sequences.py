@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.sequences import LONGEST_LINK, TerminalFilter, is_invisible
+from procreaper.output.escapes import LONGEST_LINK, TerminalFilter, is_invisible
 
 ST = b"\x1b\\"
 LINK = b"\x1b]8;;https://example.org/"

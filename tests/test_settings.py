@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from procreaper.errors import Problem
-from procreaper.schema import HealthSettings, ProcessSettings
-from procreaper.settings import Settings, parse_settings
+from procreaper.project.schema import HealthSettings, ProcessSettings
+from procreaper.project.settings import Settings, parse_settings
 
 TEN_MISTAKES = """\
 restart = "always"

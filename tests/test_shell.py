@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.shell import variables_of
+from procreaper.project.shell import variables_of
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import posixpath
 
 import pytest
 
-from procreaper.shell_lint import (
+from procreaper.project.shell_lint import (
     Command,
     Defect,
     Files,

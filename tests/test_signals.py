@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import asyncio, os, signal, sys
-from procreaper.signals import signals_as_requests
+from procreaper.cli.app.signals import signals_as_requests
 
 ignored, *sent = (getattr(signal, name) for name in sys.argv[1:])
 signal.signal(ignored, signal.SIG_IGN)
@@ -26,7 +26,7 @@ asyncio.run(main())
 
 FOLLOW = """
 import asyncio, os, signal
-from procreaper.signals import follow_window
+from procreaper.cli.app.signals import follow_window
 
 async def main():
     resized = asyncio.Event()
@@ -41,7 +41,7 @@ asyncio.run(main())
 
 FLOOD = """
 import asyncio, os, signal
-from procreaper.signals import make_room, signals_as_requests
+from procreaper.cli.app.signals import make_room, signals_as_requests
 
 async def main():
     ended = asyncio.Event()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.simple_commands import beyond_posix, only_bash_reads, split
+from procreaper.project.simple_commands import beyond_posix, only_bash_reads, split
 
 
 @pytest.mark.parametrize(

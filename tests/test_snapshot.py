@@ -2,11 +2,11 @@
 
 import pytest
 
-from procreaper.changes import Change, Pace
-from procreaper.events import State
-from procreaper.life import Lifecycle
-from procreaper.plan import Process
-from procreaper.snapshot import take
+from procreaper.core.events import State
+from procreaper.core.file_changes import Change, Pace
+from procreaper.core.plan import Process
+from procreaper.core.snapshot import take
+from procreaper.core.state import Lifecycle
 
 PROCESS = Process("web.1", "serve")
 SUSPENDED = Pace(suspended="x.log")

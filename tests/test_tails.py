@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.cli import tails
-from procreaper.cli.tails import RotatedLog
+from procreaper.output import log_tail as tails
+from procreaper.output.log_tail import RotatedLog
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from app import App, completed, process
 
-from procreaper.events import Shutdown, Start
-from procreaper.plan import When
-from procreaper.telling import AppEnd, app_end
+from procreaper.core.events import Shutdown, Start
+from procreaper.core.notices import AppEnd, app_end
+from procreaper.core.plan import When
 
 
 def test_an_app_that_goes_on_has_no_end() -> None:

@@ -13,10 +13,10 @@ from types import TracebackType
 import pytest
 from loops import in_loop, until
 
-from procreaper.events import Message, Output
-from procreaper.formats import Style, TextFormat
-from procreaper.output import terminal as module
-from procreaper.output.terminal import HIGH, LAST_WRITES, PIECES_AT_ONCE, Terminal
+from procreaper.core.events import Message, Output
+from procreaper.output import stdout as module
+from procreaper.output.stdout import HIGH, LAST_WRITES, PIECES_AT_ONCE, Terminal
+from procreaper.output.text import Style, TextFormat
 
 # Longer than any test: whoever waits for it hangs.
 FOR_EVER = 3600.0

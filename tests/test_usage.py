@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from procreaper import usage as module
-from procreaper.usage import Usage, usage
+from procreaper.runtime.system import usage as module
+from procreaper.runtime.system.usage import Usage, usage
 
 pytestmark = [
     pytest.mark.usefixtures("survivors"),

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from procreaper import watch as module
-from procreaper.events import FilesChanged
-from procreaper.plan import Watch
-from procreaper.watch import watch
+from procreaper.core.events import FilesChanged
+from procreaper.core.plan import Watch
+from procreaper.runtime.watch import watcher as module
+from procreaper.runtime.watch.watcher import watch
 
 LIMIT = 60.0
 
@@ -658,7 +658,7 @@ def test_cancelled_at_once(tmp_path: Path) -> None:
 
 
 def test_an_error_of_ours_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("procreaper.watch.tree.Tree.look", lambda self: 1 // 0)
+    monkeypatch.setattr("procreaper.runtime.watch.tree.Tree.look", lambda self: 1 // 0)
     before = threading.active_count()
 
     async def main() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.plan import Watch
-from procreaper.watching import IGNORED, Matcher
+from procreaper.core.plan import Watch
+from procreaper.runtime.watch.matcher import IGNORED, Matcher
 
 ROOT = "/srv/project"
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from loops import until
 
-from procreaper.events import Event, Notice, Output
+from procreaper.core.events import Event, Notice, Output
 
 Kind = TypeVar("Kind", bound=Event | Notice)
 

@@ -15,7 +15,7 @@ from random import Random
 
 from plans import CHANGE_SIGNAL, WATCHES
 
-from procreaper.events import (
+from procreaper.core.events import (
     Action,
     Announce,
     CancelCheck,
@@ -39,8 +39,8 @@ from procreaper.events import (
     Spawned,
     SpawnFailed,
 )
-from procreaper.life import Phase
-from procreaper.plan import Process
+from procreaper.core.plan import Process
+from procreaper.core.state import Phase
 
 # Stands for the stop command in the list of the signals that a group got.
 STOP_COMMAND = 0

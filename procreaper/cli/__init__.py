@@ -1,1 +1,4 @@
-"""The command line: parser, and one module per group of commands."""
+"""The command line.
+
+In: arguments. Out: a message or a running app, and an exit code.
+"""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from procreaper.choices import FOREMAN
-from procreaper.config import refuse_errors
-from procreaper.config.reading import read_file
 from procreaper.errors import Problem, reason_of
+from procreaper.project.configure import refuse_errors
+from procreaper.project.options import FOREMAN
+from procreaper.project.read_file import read_file
 
 PATH = FOREMAN
 # Options of foreman that mean something here, and those that are for its own export only.

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from procreaper import __version__
 from procreaper.cli import foreman
+from procreaper.cli.messages import complain, report, run_guarded, say
 from procreaper.cli.parser import parse
-from procreaper.cli.problems import complain, report, run_guarded, say
-from procreaper.config import Options
 from procreaper.errors import ProcreaperError
-from procreaper.formats import Style
+from procreaper.output.text import Style
+from procreaper.project.configure import Options
 
 if TYPE_CHECKING:
-    from procreaper.cli.control import Place
+    from procreaper.cli.find_app import Place
 
 STDOUT = 1
 
@@ -39,20 +39,20 @@ def _dispatch(arguments: Sequence[str]) -> int:
         case "help":
             return _help(getattr(given, "task", None))
         case "attach":
-            from procreaper.cli.attach import attach
+            from procreaper.cli.commands.attach import attach
 
             return attach(_place(given), given.name, getattr(given, "detach_keys", None))
         case "check":
-            from procreaper.cli.check import check
+            from procreaper.cli.commands.check import check
 
             strict, format_ = getattr(given, "strict", False), getattr(given, "format", "text")
             return check(_options(given), strict=strict, format_=format_)
         case "completion":
-            from procreaper.cli.completion import completion
+            from procreaper.cli.commands.completion import completion
 
             return completion(given.shell, given.argv)
         case "logs":
-            from procreaper.cli.logs import show_logs, wanted
+            from procreaper.cli.commands.logs import show_logs, wanted
 
             what = wanted(
                 given.names,
@@ -65,43 +65,43 @@ def _dispatch(arguments: Sequence[str]) -> int:
             options = _options(given)
             return show_logs(_place(given, options), options, _style(given), what)
         case "ls":
-            from procreaper.cli.ps import show_apps
+            from procreaper.cli.commands.ps import show_apps
 
             return show_apps(_style(given), json=getattr(given, "json", False))
         case "ps":
-            from procreaper.cli.ps import show_processes, watch_processes
+            from procreaper.cli.commands.ps import show_processes, watch_processes
 
             if getattr(given, "live", False):
                 return watch_processes(_place(given), given.names, _style(given))
             return show_processes(_place(given), given.names, _style(given), json=getattr(given, "json", False))
         case "up" | "stop" | "restart":
-            from procreaper.cli.act import act
+            from procreaper.cli.commands.change import act
 
             return act(_place(given), given.command, given.names)
         case "scale":
-            from procreaper.cli.act import scale
+            from procreaper.cli.commands.change import scale
 
             return scale(_place(given), given.counts)
         case "reload":
-            from procreaper.cli.act import reload
+            from procreaper.cli.commands.change import reload
 
             return reload(_place(given))
         case "quit":
-            from procreaper.cli.act import quit_app
+            from procreaper.cli.commands.change import quit_app
 
             return quit_app(_place(given))
         case "export":
             return _export(given)
         case "run":
-            from procreaper.cli.run import run
+            from procreaper.cli.commands.run import run
 
             return run(_options(given), given.argv)
         case "schema":
-            from procreaper.cli.schema import print_schema
+            from procreaper.cli.commands.schema import print_schema
 
             return print_schema()
         case "start":
-            from procreaper.cli.start import start
+            from procreaper.cli.commands.start import start
 
             typed = frozenset(vars(given))
             options = _options(given)
@@ -110,8 +110,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _export(given: Namespace) -> int:
-    from procreaper.cli.export import export
-    from procreaper.export.application import Choices
+    from procreaper.cli.commands.export import export
+    from procreaper.export.app import Choices
 
     options = _options(given)
     choices = Choices(*(getattr(given, field, None) for field in Choices._fields))
@@ -154,7 +154,7 @@ def _options(given: Namespace) -> Options:
 
 def _place(given: Namespace, options: Options | None = None) -> Place:
     """Which app a command is about."""
-    from procreaper.cli.control import Place
+    from procreaper.cli.find_app import Place
 
     options = _options(given) if options is None else options
     return Place.of(options.root or options.app_root or ".", getattr(given, "pid", None))

@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NoReturn
 
 from procreaper import __version__
-from procreaper.cli.problems import say
-from procreaper.cli.statuses import USAGE_ERROR
+from procreaper.cli.messages import say
 from procreaper.errors import ProcreaperError
+from procreaper.exit_codes import USAGE_ERROR
 
 DESCRIPTION = "Run the processes of a Procfile, and supervise them"
 FILES, OUTPUT = "the files", "the output"

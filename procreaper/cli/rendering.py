@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from signal import Signals
 from typing import Protocol
 
-from procreaper.formats import Format, Style, TextFormat
+from procreaper.output.text import Format, Style, TextFormat
 
 # When something was written of which that is not known: a line of a log file.
 LONG_AGO = 0.0
@@ -29,7 +29,7 @@ def make_format(log_format: str, processes: Iterable[Named], style: Style, *, fi
     `filter_all`: filter also the output of processes that have no terminal of their own.
     """
     if log_format == "json":
-        from procreaper.records import RecordFormat
+        from procreaper.output.json_lines import RecordFormat
 
         return RecordFormat(timestamp=_timestamp, signal_name=_signal_name)
     processes = tuple(processes)

@@ -15,8 +15,10 @@ import shlex
 from signal import SIGTERM
 from urllib.parse import urlsplit
 
-from procreaper.checks import ExecCheck, HTTPCheck, TCPCheck
+from procreaper.core.checks import ExecCheck, HTTPCheck, TCPCheck
+from procreaper.core.plan import Condition, Dependency, Ending, Watch, When
 from procreaper.errors import Problem
+from procreaper.export.compose_watch import Rule, rules_of
 from procreaper.export.containers import (
     SHELL,
     Workload,
@@ -31,11 +33,9 @@ from procreaper.export.containers import (
     workloads_of,
 )
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
-from procreaper.export.rebuilds import Rule, rules_of
-from procreaper.export.secrecy import looks_secret
-from procreaper.export.unsaid import Unsaid
+from procreaper.export.secrets import looks_secret
+from procreaper.export.warnings import Unsaid
 from procreaper.export.yaml import Value, dump
-from procreaper.plan import Condition, Dependency, Ending, Watch, When
 
 CONDITIONS = {
     Condition.STARTED: "service_started",

@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from procreaper.checks import DEFAULT_PORTS, HTTPCheck, TCPCheck
+from procreaper.core.checks import DEFAULT_PORTS, HTTPCheck, TCPCheck
+from procreaper.core.plan import Process
 from procreaper.errors import Problem
 from procreaper.export.exporter import App, Exported
-from procreaper.export.secrecy import has_credentials
-from procreaper.export.unsaid import Unsaid
-from procreaper.plan import Process
-from procreaper.procfile import OURS
+from procreaper.export.secrets import has_credentials
+from procreaper.export.warnings import Unsaid
+from procreaper.project.procfile import OURS
 
 SHELL = "/bin/sh"
 # A label of the domain name system is shorter than 64 characters, and what is made of one gets a longer name.

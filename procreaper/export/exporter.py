@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from signal import Signals
 from typing import NamedTuple, Protocol
 
+from procreaper.core.last_command import shell_stays, with_exec
+from procreaper.core.plan import Dependency, Process, When
 from procreaper.errors import Problem
-from procreaper.last_command import shell_stays, with_exec
-from procreaper.plan import Dependency, Process, When
 
 # A line with this is a comment in our files wherever the format has comments, and tells later that they are ours.
 MARK = "made by `procreaper export`"

@@ -13,8 +13,8 @@ from __future__ import annotations
 from math import ceil
 from signal import SIGTERM
 
+from procreaper.core.plan import Condition, Dependency, Ending, When
 from procreaper.errors import ConfigError, Problem
-from procreaper.export.configmaps import EnvironmentSources
 from procreaper.export.containers import (
     SHELL,
     Workload,
@@ -27,10 +27,10 @@ from procreaper.export.containers import (
     workloads_of,
 )
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
-from procreaper.export.probes import escaped, probes_of
-from procreaper.export.unsaid import Unsaid
+from procreaper.export.kubernetes_env import EnvironmentSources
+from procreaper.export.kubernetes_probes import escaped, probes_of
+from procreaper.export.warnings import Unsaid
 from procreaper.export.yaml import Value, dump_all
-from procreaper.plan import Condition, Dependency, Ending, When
 
 WAITING_IMAGE = "busybox:1.37"
 # A Job gives up after six failures unless it is told otherwise; this is without limit.

@@ -18,10 +18,10 @@ from math import ceil
 from signal import SIGTERM
 from typing import Any, assert_never
 
+from procreaper.core.plan import When
 from procreaper.errors import ConfigError, Problem
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
-from procreaper.export.unsaid import Unsaid
-from procreaper.plan import When
+from procreaper.export.warnings import Unsaid
 
 # What XML 1.0 cannot have at all, and the carriage return, which every parser turns into a line feed.
 _FORBIDDEN = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

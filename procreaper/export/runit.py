@@ -22,12 +22,12 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 
-from procreaper.checks import ExecCheck
-from procreaper.durations import as_seconds
+from procreaper.core.checks import ExecCheck
+from procreaper.core.plan import Condition, Dependency, When
 from procreaper.errors import Problem
-from procreaper.export.deviations import differs, environment_of, is_plain, options_left_out, refuse
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered, slug
-from procreaper.plan import Condition, Dependency, When
+from procreaper.export.honcho_compat import differs, environment_of, is_plain, options_left_out, refuse
+from procreaper.project.durations import as_seconds
 
 TARGET = "runit"
 # What honcho's scripts look like, and ours without a .reaper.toml.

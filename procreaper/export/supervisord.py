@@ -20,10 +20,10 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from procreaper.core.plan import Condition, When
 from procreaper.errors import Problem
-from procreaper.export.deviations import differs, environment_of, options_left_out, refuse
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
-from procreaper.plan import Condition, When
+from procreaper.export.honcho_compat import differs, environment_of, options_left_out, refuse
 
 TARGET = "supervisord"
 NAME = r"[\s:/,\[\]%]"

@@ -18,11 +18,11 @@ import shlex
 from collections.abc import Iterator
 from itertools import groupby
 
-from procreaper.durations import as_seconds
+from procreaper.core.plan import Condition, Dependency, When
 from procreaper.errors import Problem
-from procreaper.export.deviations import differs, environment_of, options_left_out, refuse
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered, signal_name, slug
-from procreaper.plan import Condition, Dependency, When
+from procreaper.export.honcho_compat import differs, environment_of, options_left_out, refuse
+from procreaper.project.durations import as_seconds
 
 TARGET = "systemd"
 NAME = r"[^A-Za-z0-9:_.\\-]"

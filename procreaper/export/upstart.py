@@ -18,11 +18,11 @@ import shlex
 from collections.abc import Iterator
 from itertools import groupby
 
+from procreaper.core.plan import Condition, When
 from procreaper.errors import Problem
-from procreaper.export.deviations import differs, environment_of, is_plain, options_left_out, refuse
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered, signal_name, slug
-from procreaper.export.unsaid import keeps_signal
-from procreaper.plan import Condition, When
+from procreaper.export.honcho_compat import differs, environment_of, is_plain, options_left_out, refuse
+from procreaper.export.warnings import keeps_signal
 
 TARGET = "upstart"
 NAME = r"[\s\"'\\()#]"

@@ -1,1 +1,4 @@
-"""Where notices go: the hub, and the sinks behind it."""
+"""What is published: the hub, the sinks behind it, and the formats.
+
+In: notices of `core.events`. Out: text and JSON on the terminal, log files, the kept history.
+"""

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from procreaper.events import Checked, Message, Notice, Output
+from procreaper.core.events import Checked, Message, Notice, Output
 
 # A flood comes in pieces of a megabyte. Four of those, one of each of four who flood, fit in without being cut; and
 # what we take under such a flood, twenty-odd MiB without this, stays under 32.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from procreaper.events import Notice
+from procreaper.core.events import Notice
 
 
 class Sink(Protocol):

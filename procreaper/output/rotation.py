@@ -20,9 +20,9 @@ from collections import deque
 from contextlib import suppress
 from typing import NamedTuple
 
+from procreaper.core.plan import LogFile
 from procreaper.descriptors import insist
-from procreaper.parts import put_aside
-from procreaper.plan import LogFile
+from procreaper.output.rotate import put_aside
 
 # Somebody else who rotates the file takes less than a millisecond; one that was stopped meanwhile is not waited for.
 MOST_TRIES = 100

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from procreaper.events import Notice, Output
-from procreaper.status import Status
+from procreaper.core.events import Notice, Output
+from procreaper.core.status import Status
 
 MOST_BYTES = 4 << 20
 MOST_NOTICES = 10_000

@@ -267,7 +267,8 @@ def test_the_guard_holds_nothing_of_ours(project: Project) -> None:
 def test_without_a_shell_for_the_guard_the_app_runs_with_a_warning(project: Project) -> None:
     project.procfile(web=f"{DAEMON}; exec sleep 600")
     script = (
-        "import sys; from procreaper import guard; guard.SHELL = '/nowhere/sh'; from procreaper.__main__ import main; "
+        "import sys; from procreaper.runtime.cleanup import guard; guard.SHELL = '/nowhere/sh'; "
+        "from procreaper.__main__ import main; "
         "sys.argv[1:] = sys.argv[sys.argv.index('procreaper') + 1:]; main()"
     )
     program = project.begin("start", wrapper=(sys.executable, "-c", script))

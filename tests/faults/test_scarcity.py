@@ -16,8 +16,8 @@ from loops import in_loop
 from survivors import Survivors
 from test_reaper import App, process
 
-from procreaper.events import RunBegan, Shutdown, SignalSent, State, Transition
-from procreaper.plan import Backoff, Ending, When
+from procreaper.core.events import RunBegan, Shutdown, SignalSent, State, Transition
+from procreaper.core.plan import Backoff, Ending, When
 
 
 def test_who_finds_no_descriptor_comes_up_when_there_is_one(project: Project) -> None:
@@ -53,7 +53,7 @@ def test_an_app_that_lacks_descriptors_is_ended_as_any_other(project: Project) -
 EXHAUST = """
 import os
 from contextlib import suppress
-from procreaper.events import RunBegan
+from procreaper.core.events import RunBegan
 from procreaper.output.hub import Hub
 publish, begun = Hub.publish, []
 def exhaust(self, notice):

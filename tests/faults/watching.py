@@ -13,7 +13,7 @@ from pathlib import Path
 from integration.driver import LIMIT, Program
 from survivors import MARKER, described, marked
 
-from procreaper.guard import NAME
+from procreaper.runtime.cleanup.guard import NAME
 
 
 def wait_until_gone(pids: Iterable[int], limit: float = LIMIT) -> None:

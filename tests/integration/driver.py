@@ -68,7 +68,7 @@ def altered(statements: str) -> tuple[str, ...]:
 
 
 # Does not believe anybody to be up who is going to fail, however slow the machine is.
-DOUBTFUL = altered("from procreaper import outcome; outcome.CONFIRMED_AFTER = 30.0")
+DOUBTFUL = altered("from procreaper.core import outcome; outcome.CONFIRMED_AFTER = 30.0")
 
 
 class Result(NamedTuple):

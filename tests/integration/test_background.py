@@ -361,7 +361,7 @@ def find_app(survivors: Survivors) -> int:
 
 
 def test_ctrl_c_before_it_runs_in_the_background_ends_it(project: Project, survivors: Survivors, held: int) -> None:
-    impatient = altered("from procreaper.cli import arrival; arrival.LAST_WORDS = 0.2")
+    impatient = altered("from procreaper.cli.commands import start_report as arrival; arrival.LAST_WORDS = 0.2")
     program = project.begin("start", "-D", wrapper=impatient)
     find_app(survivors)
     result = program.insist(signal.SIGINT)
@@ -469,7 +469,7 @@ def test_an_app_that_was_killed_is_explained(project: Project, survivors: Surviv
 def test_an_error_of_ours_is_explained(project: Project, survivors: Survivors) -> None:
     os.mkfifo(project.path / "go")
     project.procfile(web="read line <go")
-    broken = "import procreaper.telling as t\ndef end(*_): raise RuntimeError('broken')\nt.end = end"
+    broken = "import procreaper.core.notices as t\ndef end(*_): raise RuntimeError('broken')\nt.end = end"
     assert project.run("start", "-D", "--wait", wrapper=altered(broken)).code == 0
     (project.path / "go").write_text("go\n")
     wait_until(lambda: project.run("ps").code == 1)
@@ -521,7 +521,7 @@ def test_an_app_that_cannot_make_its_socket_again_warns_once_and_tries_at_each_r
 ) -> None:
     project.procfile(web=STAY)
     project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "1ms"\n')
-    unreported = "from procreaper.control.directory import Door; Door.watch = lambda _: None"
+    unreported = "from procreaper.remote.control.socket_directory import Door; Door.watch = lambda _: None"
     program = project.begin("start", wrapper=() if reported else altered(unreported))
     program.wait_for("ready")
 

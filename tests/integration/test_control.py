@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from procreaper.control import protocol
-from procreaper.control.client import Client, RefusedError
-from procreaper.control.directory import find
+from procreaper.remote.api import protocol
+from procreaper.remote.control.client import Client, RefusedError
+from procreaper.remote.control.socket_directory import find
 
 from .driver import LIMIT, Program, Project
 

@@ -174,7 +174,7 @@ def test_a_lack_of_descriptors_ends_the_app_in_words(project: Project, limit: in
 
 
 # Nobody is told of the end of a child then, so that all children are waited for in vain.
-IMPATIENT = "; import procreaper.reaper; procreaper.reaper.OUT_OF_REACH_AFTER = 0.3"
+IMPATIENT = "; import procreaper.runtime.supervisor; procreaper.runtime.supervisor.OUT_OF_REACH_AFTER = 0.3"
 BROKEN = """
 {0}
 def broken(*arguments, **named):
@@ -186,11 +186,11 @@ def broken(*arguments, **named):
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        ("from procreaper.lines import Lines" + IMPATIENT, "Lines.feed"),
-        ("from procreaper.child import Child" + IMPATIENT, "Child.process_exited"),
-        ("from procreaper.formats import TextFormat", "TextFormat._lines"),
-        ("from procreaper import fleet", "fleet.step"),
-        ("from procreaper import config", "config.examine"),
+        ("from procreaper.output.lines import Lines" + IMPATIENT, "Lines.feed"),
+        ("from procreaper.runtime.child.child import Child" + IMPATIENT, "Child.process_exited"),
+        ("from procreaper.output.text import TextFormat", "TextFormat._lines"),
+        ("from procreaper.core import fleet", "fleet.step"),
+        ("from procreaper.project import configure as config", "config.examine"),
     ],
 )
 def test_a_bug_of_ours_is_told_in_one_line_and_leaves_nothing(project: Project, place: str, name: str) -> None:

@@ -175,7 +175,7 @@ def test_a_process_that_cannot_come_up_is_named_with_its_lines(project: Project,
 
 
 # Does not believe that a process is up before it has ended, however slow the machine is.
-SURE_LATER = "from procreaper import outcome; outcome.CONFIRMED_AFTER = 30.0"
+SURE_LATER = "from procreaper.core import outcome; outcome.CONFIRMED_AFTER = 30.0"
 
 
 def test_the_process_that_ends_the_app_is_named(project: Project, survivors: Survivors) -> None:

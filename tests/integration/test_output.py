@@ -156,7 +156,7 @@ def test_an_insistent_end_does_not_wait_for_a_reader_that_stalls(project: Projec
 def test_what_nobody_reads_is_given_up_and_the_loss_is_no_success(project: Project) -> None:
     # More than a pipe holds, and less than what would hold up the writer.
     project.procfile(web="seq 60000")
-    impatient = altered("from procreaper.cli import application; application.PATIENCE = 0.2")
+    impatient = altered("from procreaper.cli.app import application; application.PATIENCE = 0.2")
     assert project.begin("start", "-t", "0", read=False, wrapper=impatient).end().code == 1
 
 

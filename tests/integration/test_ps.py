@@ -14,14 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.cli.ps import HEADER
-from procreaper.control.client import GREETING_LIMIT
+from procreaper.cli.commands.ps import HEADER
+from procreaper.remote.control.client import GREETING_LIMIT
 
 from .driver import Project, altered
 
 STAY = "echo ready; exec sleep 600"
 # `ls` asks every app of this user. It must not find the apps of other tests and of the developer.
-ALONE = altered("from procreaper.control import directory; directory.FALLBACK = '/nonexistent'")
+ALONE = altered(
+    "from procreaper.remote.control import socket_directory as directory; directory.FALLBACK = '/nonexistent'"
+)
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells cheaply that an app is suspended")
 
@@ -249,7 +251,7 @@ def test_an_app_that_hangs_after_its_greeting_delays_no_other(project: Project) 
     for name in ("one", "two", "three"):
         project.write(f"{name}/Procfile", f"web: {STAY}\n")
     hangs = altered(
-        "import asyncio\nfrom procreaper.control.requests import Requests\n"
+        "import asyncio\nfrom procreaper.remote.control.requests import Requests\n"
         "Requests.answer = lambda self, request, connection: asyncio.sleep(1000)"
     )
     apps = {

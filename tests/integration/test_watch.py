@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from procreaper.changes import MOST_RESTARTS
+from procreaper.core.file_changes import MOST_RESTARTS
 
 from .driver import Program, Project, altered, lines_of
 
@@ -121,7 +121,8 @@ class TestBursts:
         project.write(".reaper.toml", '[process.web]\nwatch = { paths = ["app.py"], debounce = "10ms" }\n')
         # A test that saves as soon as it sees the last version run is no different from a program that writes itself.
         program = project.begin(
-            "start", wrapper=altered("from procreaper import changes; changes.MOST_RESTARTS = 10**9")
+            "start",
+            wrapper=altered("from procreaper.core import file_changes as changes; changes.MOST_RESTARTS = 10**9"),
         )
         program.wait_for("version 0$")
         version = 0
@@ -159,7 +160,9 @@ class TestBursts:
         """Each save is one restart until there are too many; then the newest runs as soon as the saves pause."""
         project.procfile(web=f"exec {project.python('app', APP.format(1))}")
         project.write(".reaper.toml", WATCHED)
-        program = project.begin("start", wrapper=altered(f"from procreaper import changes; changes.CALMS = {PAUSES}"))
+        program = project.begin(
+            "start", wrapper=altered(f"from procreaper.core import file_changes as changes; changes.CALMS = {PAUSES}")
+        )
         program.wait_for("version 1$")
         for version in range(2, 2 + MOST_RESTARTS):
             save(project, version)
@@ -346,7 +349,9 @@ def test_a_signal_instead_of_a_restart(project: Project) -> None:
 def test_what_writes_its_own_file_is_left_alone_until_it_is_restarted_by_hand(project: Project) -> None:
     project.procfile(web="test -f good || date +%s%N >> web.log; echo up; exec sleep 600")
     project.write(".reaper.toml", '[process.web]\nwatch = { paths = ["."], debounce = "10ms" }\n')
-    program = project.begin("start", wrapper=altered(f"from procreaper import changes; changes.CALMS = {PAUSES}"))
+    program = project.begin(
+        "start", wrapper=altered(f"from procreaper.core import file_changes as changes; changes.CALMS = {PAUSES}")
+    )
     (line,) = program.wait_for(r"web\.1: (.* suspended .*)")
     assert line.startswith("web.log changes each time as soon as it runs")
     assert "`procreaper restart web.1`" in line

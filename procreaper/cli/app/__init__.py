@@ -1,0 +1,1 @@
+"""The app that `start` runs: its parts put together, its signals, its control socket."""

@@ -1,0 +1,393 @@
+"""The app that runs here: its owner with every hand and sink around it, from the first child to the last word.
+
+Rules: puts together what the others are, and decides nothing about processes. Imported once asyncio is, so that what a
+mistake in the files does not need is not loaded for it; what only some apps need is imported where they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import select
+import stat
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from procreaper.cli.app.control_socket import Control
+from procreaper.cli.app.plan_source import Source
+from procreaper.cli.app.signals import follow_window, signals_as_requests
+from procreaper.cli.messages import complain, lost, report
+from procreaper.cli.rendering import make_format
+from procreaper.core.events import Shutdown
+from procreaper.core.plan import Plan
+from procreaper.descriptors import RESERVE, insist_on_imports
+from procreaper.errors import Problem, ProcreaperError, reason_of
+from procreaper.exit_codes import FAILED, INTERNAL_ERROR, READER_GONE
+from procreaper.output.history import History
+from procreaper.output.hub import Hub
+from procreaper.output.stdout import HIGH, HIGH_ON_SCREEN, NOBODY_READS, Terminal
+from procreaper.output.text import Style
+from procreaper.project.configure import Options
+from procreaper.runtime.child.child import BIG_READ, SMALL_READ
+from procreaper.runtime.cleanup.guard import Guard
+from procreaper.runtime.cleanup.orphans import Adoption, Orphans
+from procreaper.runtime.supervisor import Owner
+from procreaper.runtime.system.ancestry import VARIABLE
+
+if TYPE_CHECKING:
+    import socket
+
+    from procreaper.cli.app.background import Background
+    from procreaper.cli.commands.ended import AppRecord
+    from procreaper.output.log_files import LogFiles
+    from procreaper.output.rotation import Passage
+    from procreaper.project.address import Address
+    from procreaper.remote.http.server import Server
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+# So many seconds a reader may rest before what it has not read is given up, at least.
+PATIENCE = 5.0
+# The wait for a reader is said after so many seconds.
+TOLD_AFTER = 1.0
+FROM_ANOTHER = "in another terminal: procreaper ps, logs, attach, restart"
+
+
+class Groundwork(NamedTuple):
+    """What stands around an app before it begins: who guards it, what it adopts, where it is shown and served.
+
+    `background` is None where it runs in this terminal, `listening` where nobody asked for HTTP.
+    """
+
+    guard: Guard
+    adoption: Adoption
+    background: Background | None = None
+    listening: tuple[socket.socket, Address] | None = None
+
+
+class Application:
+    """Runs what `source` plans, within the running loop. Raises ProcreaperError where a log file cannot be opened."""
+
+    def __init__(self, source: Source, style: Style, options: Options, groundwork: Groundwork) -> None:
+        configuration = source.configuration
+        self._source = source
+        self._style = style
+        self._groundwork = groundwork
+        self._loop = asyncio.get_running_loop()
+        self._supervising: asyncio.Task[int] | None = None
+        self._errors: list[BaseException] = []
+        self._is_over = False
+        self._quiet = set(configuration.quiet)
+        self._logs = _written_files(configuration.plan)
+        self._text = make_format(configuration.log_format, configuration.plan.processes, style)
+        self._hub = Hub()
+        self._history = History()
+        self._files = self._open_files(configuration.plan, options)
+        self._shown = groundwork.background or self._open_terminal()
+        self._orphans = Orphans(
+            os.environ[VARIABLE],
+            groundwork.adoption,
+            self._loop,
+            say=lambda text: self._owner.say(text),
+            enlist=groundwork.guard.enlist,
+            discharge=groundwork.guard.discharge,
+            watch_output=groundwork.guard.watch_output,
+            forget_output=groundwork.guard.forget_output,
+        )
+        root = options.root or options.app_root or "."
+        self._control = Control(
+            root,
+            self._hub,
+            lambda: self._owner,
+            source,
+            self._history.tail,
+            find=self._find_in_files,
+            tried=self._control_tried,
+        )
+        # Behind the one above: what is shown is told after the socket is there.
+        for sink in (self._history, self._shown, self._files):
+            if sink is not None:
+                self._hub.add(sink)
+        # To a program that runs us in the place of honcho, these would be lines that it does not know.
+        explains = style.terminal or configuration.supervised or groundwork.background is not None
+        if explains and options.procfile and options.root is None and not options.app_root and options.cwd is None:
+            from procreaper.cli.app.misplaced import hint_at_root
+
+            # Behind what is shown: the hint comes after the end of the run.
+            hint_at_root(options, self._hub, lambda text: self._owner.say(text))
+        self._root = root
+        self._record: AppRecord | None = None
+        self._owner = Owner(
+            configuration.plan,
+            publish=self._hub.publish,
+            largest_read=SMALL_READ if style.terminal else BIG_READ,
+            logs=self._logs,
+            custody=self._orphans,
+            window=self._window,
+            on_plan=self._take_plan,
+            root=root,
+            idle_input=groundwork.background is not None,
+            explains=explains,
+            is_project_file=source.is_file,
+            read_settings=self._read_settings,
+        )
+
+    async def run(self) -> int:
+        """Supervise until the app has ended, and everything has been told; the answer is the exit status."""
+        self._supervising = asyncio.current_task()
+        self._loop.set_exception_handler(self._on_loop_error)
+        signals_as_requests(self._on_signal, self._owner.say)
+        if self._style.terminal:
+            follow_window(self._owner.resize)
+        # Whatever is imported from here on may be needed when no descriptor is left.
+        RESERVE.keep()
+        insist_on_imports()
+        site = await self._serve()
+        # What has been made so far stays for good.
+        gc.freeze()
+        gc.enable()
+        code = INTERNAL_ERROR
+        try:
+            code = await self._owner.run()
+            await self._orphans.end(patience=self._slowest_end())
+            self._leave_guard()
+        except asyncio.CancelledError:
+            raise self._errors[0] from None
+        finally:
+            self._is_over = True
+            if site is not None:
+                await site.end(code)
+            patience = max(PATIENCE, self._slowest_end())
+            if self._files is not None:
+                # It may have something to tell.
+                await self._files.drain(patience=patience)
+            telling = self._loop.call_later(TOLD_AFTER, _tell_slow_reader, patience)
+            await self._shown.drain(patience=patience)
+            telling.cancel()
+            code = code if code or not self._shown.lost else FAILED
+            self._record_end(code)
+            await self._control.end(code, self._owner.end)
+        return code
+
+    def _leave_guard(self) -> None:
+        if self._groundwork.adoption.complete:
+            self._groundwork.guard.dismiss()
+        else:
+            # It finds by their mark those who did not come to us.
+            self._groundwork.guard.release()
+
+    def _slowest_end(self) -> float:
+        """How long whoever is slowest to end may take, in seconds."""
+        return max((process.ending.timeout for process in self._owner.processes), default=0.0)
+
+    # What the app is shown on, and written to.
+
+    def _open_terminal(self) -> Terminal:
+        high = HIGH_ON_SCREEN if self._style.terminal else HIGH
+        return Terminal(
+            STDOUT, self._text, quiet=self._quiet, high=high, on_room=self._on_room, on_broken=self._on_broken
+        )
+
+    def _open_files(self, plan: Plan, options: Options) -> LogFiles | None:
+        if all(process.log is None for process in plan.processes):
+            return None
+        from procreaper.cli.app.open_logs import open_logs
+
+        return open_logs(plan, options, on_room=self._on_room, say=lambda text: self._owner.say(text))
+
+    def _take_plan(self, plan: Plan) -> None:
+        """The owner has another plan from now on."""
+        self._quiet.clear()
+        self._quiet.update(process.name for process in plan.processes if process.quiet)
+        self._logs[:] = _written_files(plan)
+        if self._files is None and any(process.log is not None for process in plan.processes):
+            from procreaper.output.log_files import LogFiles
+
+            try:
+                self._files = LogFiles((), on_room=self._on_room, say=self._owner.say)
+            except ProcreaperError as error:
+                self._owner.say(f"no log file is written: {error.message}; `procreaper reload` tries it again")
+            else:
+                self._hub.add(self._files)
+        if self._files is not None:
+            self._files.assign(plan.processes)
+        margin = self._text.margin
+        self._text.expect(process.name for process in plan.processes)
+        if self._text.margin != margin:
+            self._owner.resize()
+
+    async def _read_settings(self, name: str) -> None:
+        from procreaper.cli.app.rereading import reread
+
+        await reread(self._owner, self._source, name)
+
+    def _window(self) -> os.terminal_size:
+        from procreaper.runtime.terminal.window import size
+
+        background = self._groundwork.background
+        return size(STDOUT, os.environ, margin=self._text.margin) if background is None else background.size
+
+    # What others tell.
+
+    def _on_room(self) -> None:
+        # What one of them has room for must not be pressed upon the other.
+        if self._shown.has_room and (self._files is None or self._files.has_room):
+            self._owner.resume()
+
+    def _on_broken(self, error: OSError) -> None:
+        if error.errno in NOBODY_READS:
+            self._owner.post(Shutdown(READER_GONE, by="the end of the reader of its output"))
+            return
+        complain(str(lost(error)))
+        self._owner.post(Shutdown(FAILED, by="the loss of its output"))
+
+    def _on_signal(self, request: Shutdown) -> None:
+        if self._is_over:
+            self._shown.abandon()
+            if self._files is not None:
+                self._files.abandon()
+        self._orphans.insist()
+        self._owner.post(request)
+
+    def _on_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception") or RuntimeError(context["message"])
+        if "handle" not in context:
+            # A connection that failed, for one: asyncio would log it with its traceback, and goes on.
+            self._owner.say(f"{context['message']}: {error}")
+            return
+        # A callback of ours raised it; what it was to do stays undone, so nothing can be relied upon any more.
+        self._errors.append(error)
+        if len(self._errors) == 1 and self._supervising is not None:
+            self._supervising.cancel()
+
+    # What others can ask.
+
+    async def _serve(self) -> Server | None:
+        """Serve status and metrics over HTTP, where somebody asked for it."""
+        if self._groundwork.listening is None:
+            return None
+        from procreaper.remote.http.server import Server
+
+        site = Server(
+            *self._groundwork.listening,
+            owner=self._owner,
+            hub=self._hub,
+            history=self._history,
+            groups=lambda: self._source.configuration.groups,
+            complain=complain,
+        )
+        await site.begin()
+        return site
+
+    def _control_tried(self, succeeded: bool) -> None:
+        """The control socket is open, or could not be opened."""
+        background, style = self._groundwork.background, self._style
+        if succeeded:
+            self._record_start()
+            self._warn_of_leftovers()
+        if background is not None:
+            if succeeded:
+                background.ready(self._owner, self._last_lines)
+            else:
+                hint = "mend that, or start it without `-D`"
+                report([Problem("nobody could end the app in the background, so it does not run there", hint=hint)])
+                self._owner.post(Shutdown(FAILED))
+        elif succeeded and style.terminal and style.prefix and self._source.configuration.log_format == "text":
+            self._owner.say(FROM_ANOTHER)
+        if succeeded and background is None and style.terminal and os.isatty(STDIN):
+            # Not at the top: only who sits at a terminal can type.
+            from procreaper.cli.app.unread import watch_keys
+
+            watch_keys(self._tell_unread)
+
+    def _tell_unread(self) -> None:
+        """A line was typed here. A process without a terminal of its own shares our input, and may read it."""
+        processes = self._owner.processes
+        if all(process.pty or process.detached for process in processes):
+            name = processes[0].name if len(processes) == 1 else "NAME"
+            self._owner.say(f"no process reads what is typed here; in another terminal: procreaper attach {name}")
+
+    # What is known of the app once it has ended.
+
+    def _record_start(self) -> None:
+        """Say that the app runs if that is not seen anywhere; in any case, what ended before it is of the past."""
+        if self._groundwork.background is None:
+            self._forget_earlier()
+            return
+        from procreaper.cli.commands.ended import AppRecord
+
+        record = AppRecord(self._root, os.environ, lambda lines: self._history.tail(None, lines).notices)
+        try:
+            record.begin()
+        except OSError as error:
+            hint = "set XDG_STATE_HOME to a directory of your own"
+            text = f"nothing will tell why the app has ended: {error.filename}: {reason_of(error)}"
+            report([Problem(text, hint=hint, level="warning")])
+        else:
+            self._record = record
+
+    def _warn_of_leftovers(self) -> None:
+        from procreaper.remote.control.socket_directory import state_files
+
+        if state_files(os.environ, ".json"):
+            # Not before: most projects have nothing that is detached.
+            from procreaper.cli.commands.leftovers import find_leftovers
+
+            report(find_leftovers(os.path.realpath(self._root), os.environ, self._owner.processes))
+
+    def _forget_earlier(self) -> None:
+        from procreaper.remote.control.socket_directory import digest, state_files
+
+        root = os.path.realpath(self._root)
+        if any(name.startswith(digest(root)) for name in state_files(os.environ, ".app")):
+            # Not before: most users of the foreground have no app in the background.
+            from procreaper.cli.commands.ended import forget
+
+            forget(root, os.environ)
+
+    def _record_end(self, code: int) -> None:
+        if self._record is None:
+            return
+        from procreaper.cli.messages import describe_error
+
+        error = sys.exc_info()[1]
+        reason = "" if error is None else f"internal error: {describe_error(error)}"
+        end = self._owner.end if error is None else None
+        try:
+            self._record.end(code, end, reason)
+        except OSError as failure:
+            complain(str(Problem(f"the end of the app could not be recorded: {reason_of(failure)}", level="warning")))
+
+    def _last_lines(self, name: str) -> bytes:
+        from procreaper.cli.app.background import last_lines
+
+        plain = make_format("text", self._owner.processes, self._style)
+        return last_lines(self._owner.process(name), self._history, plain)
+
+    def _find_in_files(self, name: str, size: int) -> Passage | None:
+        return None if self._files is None else self._files.find(name, size)
+
+
+def _tell_slow_reader(patience: float) -> None:
+    """Say what the end waits for, unless standard error is as full as standard output, and would block us."""
+    poll = select.poll()
+    poll.register(STDERR, select.POLLOUT)
+    if poll.poll(0):
+        text = f"waits up to {patience:g} s for its output to be read"
+        complain(str(Problem(text, hint="a further signal ends that, and the rest is lost", level="warning")))
+
+
+def _written_files(plan: Plan) -> list[str]:
+    """The files that we write while this plan runs."""
+    return [*_own_files(), *(process.log.path for process in plan.processes if process.log is not None)]
+
+
+def _own_files() -> list[str]:
+    """The files that our standard output and error go to, as far as the system tells their names."""
+    found = []
+    for descriptor in (STDOUT, STDERR):
+        with suppress(OSError):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return found

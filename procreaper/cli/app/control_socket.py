@@ -1,0 +1,226 @@
+"""The app's side of the second terminal: a socket, as soon as there is something to control.
+
+Rules: the first child does not wait for it, and an app that can have none runs on without. While nobody asks there is
+nothing but the socket: the server is imported when the first client comes.
+
+A cleaner of /tmp, or a logout, may remove the socket while the app runs. Then the app makes another one, shortly after.
+On Linux inotify reports the removal, so the app need not look. Elsewhere, and after a failure, the app looks whenever a
+run begins or ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from procreaper import __version__
+from procreaper.cli.messages import complain
+from procreaper.core.events import Notice, RunBegan, RunEnded
+from procreaper.errors import Problem, ProcreaperError, reason_of
+
+if TYPE_CHECKING:
+    from procreaper.cli.app.plan_source import Source
+    from procreaper.core.notices import AppEnd
+    from procreaper.output.hub import Hub
+    from procreaper.remote.control.server import Answer, Server
+    from procreaper.remote.control.socket_directory import Door
+    from procreaper.runtime.supervisor import Owner
+
+# Seconds from the removal of the socket to the next one: `rm -r` fails if a directory that it empties fills again.
+RENEWED_AFTER = 1.0
+
+
+class Control:
+    """A sink that opens the control socket of an app at its first run, before anything that is written is told.
+
+    `tried` is told whether it could be opened; if not, it is complained about before.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        hub: Hub,
+        owner: Callable[[], Owner],
+        source: Source,
+        history: Callable[[Collection[str], int | None], tuple[Sequence[Notice], tuple[str, ...]]],
+        *,
+        find: Callable[[str, int], tuple[int, int, int, int] | None],
+        tried: Callable[[bool], None],
+    ) -> None:
+        self._root = root
+        self._hub = hub
+        self._owner = owner
+        self._source = source
+        self._history = history
+        self._find = find
+        self._tried = tried
+        self._began = time.time()
+        self._loop = asyncio.get_running_loop()
+        self._door: Door | None = None
+        self._server: Server | None = None
+        self._opened = False
+        self._watching: int | None = None
+        self._renewal: asyncio.TimerHandle | None = None
+        self._renewal_failed = False
+        hub.add(self)
+
+    def accept(self, notice: Notice) -> bool:
+        """Open the socket once something runs, or could not be started; later on, look whether it is in place."""
+        if isinstance(notice, RunBegan | RunEnded):
+            if self._opened:
+                self._look()
+                return True
+            self._opened = True
+            self._hub.remove(self)
+            self._open()
+            self._tried(self._door is not None)
+        return True
+
+    async def end(self, code: int, why: AppEnd | None) -> None:
+        """Take leave of all clients, which learn the exit code and why the app has ended."""
+        self._unwatch()
+        if self._renewal is not None:
+            self._renewal.cancel()
+        if self._server is not None:
+            await self._server.end(lambda: _farewell(code, why))
+        elif self._door is not None:
+            self._loop.remove_reader(self._door.socket)
+            self._door.close()
+
+    def _open(self) -> None:
+        from procreaper.remote.control.socket_directory import listen
+
+        try:
+            self._root = os.path.realpath(self._root)
+            self._door = listen(self._root, os.environ)
+            # Who comes before the server is there waits a moment in the queue of the socket.
+            self._loop.add_reader(self._door.socket, self._serve, self._door)
+            self._watch(self._door)
+        except ProcreaperError as error:
+            self._do_without(error.message, error.hint)
+        except OSError as error:
+            self._do_without(reason_of(error), None)
+
+    # What happens where the socket is removed.
+
+    def _watch(self, door: Door) -> None:
+        """Look at the socket when inotify reports its removal; without inotify, when a run begins or ends."""
+        self._watching = door.watch()
+        if self._watching is None:
+            self._hub.add(self)
+        else:
+            self._loop.add_reader(self._watching, self._look)
+
+    def _unwatch(self) -> None:
+        self._hub.remove(self)
+        if self._watching is not None:
+            self._loop.remove_reader(self._watching)
+            os.close(self._watching)
+            self._watching = None
+
+    def _look(self) -> None:
+        """Where the socket is not in place, make another one in a moment."""
+        if self._watching is not None:
+            with suppress(BlockingIOError):
+                os.read(self._watching, 4096)
+        if self._door is not None and not self._door.is_in_place:
+            self._unwatch()
+            if self._renewal is None:
+                self._renewal = self._loop.call_later(RENEWED_AFTER, self._renew)
+
+    def _renew(self) -> None:
+        from procreaper.remote.control.socket_directory import listen
+
+        self._renewal = None
+        before = self._door
+        if before is None:
+            return
+        try:
+            door = listen(self._root, os.environ)
+        except (ProcreaperError, OSError) as error:
+            self._hub.add(self)
+            if not self._renewal_failed:
+                self._renewal_failed = True
+                self._owner().say(_explain_loss(error))
+            return
+        self._door = door
+        if self._server is not None:
+            self._server.move(door.socket, door.close)
+        else:
+            self._loop.remove_reader(before.socket)
+            before.close()
+            self._loop.add_reader(door.socket, self._serve, door)
+        self._renewal_failed = False
+        self._watch(door)
+        self._owner().say(f"the control socket was removed, and is now `{door.path}`")
+
+    def _serve(self, door: Door) -> None:
+        """Somebody is there for the first time."""
+        self._loop.remove_reader(door.socket)
+        try:
+            self._server = self._make_server(door)
+        except Exception as error:
+            # Such as a package that has been removed since: in a callback of the loop it would end the app.
+            self._door = None
+            self._unwatch()
+            door.close()
+            self._do_without(f"{type(error).__name__}: {error}", "start the app anew")
+
+    def _make_server(self, door: Door) -> Server:
+        from procreaper.remote.api.feed import Feed
+        from procreaper.remote.control.server import Server
+
+        owner, feed = self._owner(), Feed()
+
+        def answers() -> Answer:
+            from procreaper.remote.control.requests import Requests
+
+            return Requests(
+                owner,
+                self._hub,
+                feed,
+                groups=self._source.configuration.groups,
+                source=self._source,
+                complain=complain,
+                history=self._history,
+                find=self._find,
+            ).answer
+
+        return Server(
+            door.socket, door.close, greeting=self._greeting, answers=answers, begin=owner.accompany, feed=feed
+        )
+
+    def _greeting(self) -> bytes:
+        import msgspec
+
+        from procreaper.remote.api.protocol import VERSION, Greeting
+
+        root = os.fsencode(self._root).decode(errors="replace")
+        return msgspec.json.encode(Greeting(VERSION, __version__, root, os.getpid(), self._began)) + b"\n"
+
+    def _do_without(self, reason: str, hint: str | None) -> None:
+        complain(str(Problem(f"no other terminal can control this app: {reason}", hint=hint, level="warning")))
+
+
+def _explain_loss(error: ProcreaperError | OSError) -> str:
+    text = "no other terminal can control this app any more: its socket was removed, and "
+    if isinstance(error, OSError):
+        text += f"no other can be made: {reason_of(error)}"
+    else:
+        text += error.message + (f"; {error.hint}" if error.hint else "")
+    return f"{text}; procreaper tries again when a process starts or ends"
+
+
+def _farewell(code: int, why: AppEnd | None) -> bytes:
+    import msgspec
+
+    from procreaper.remote.api.codec import readable
+    from procreaper.remote.api.protocol import GoodbyeNotice
+
+    name = None if why is None or why.name is None else readable(why.name)
+    reason = "" if why is None else readable(why.text)
+    return msgspec.json.encode(GoodbyeNotice(time.time(), code, name, reason)) + b"\n"

@@ -1,0 +1,50 @@
+"""Hint at `--root` where a command is not found, and the Procfile is in another directory than the one we run in.
+
+Rules: says it once. foreman runs each command in the directory of the Procfile; honcho and procreaper run it in the
+current directory.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Callable
+
+from procreaper.core.events import Notice, RunEnded
+from procreaper.exit_codes import NOT_FOUND
+from procreaper.output.hub import Hub
+from procreaper.project.configure import Options
+
+
+def hint_at_root(options: Options, hub: Hub, say: Callable[[str], None]) -> None:
+    """Say once that foreman would run the commands elsewhere, as soon as the shell does not find one of them."""
+    procfile = options.procfile or ""
+    directory = os.path.dirname(procfile)
+    try:
+        # /dev/stdin and `<(command)` are in no directory of the project.
+        if not directory or not stat.S_ISREG(os.lstat(procfile).st_mode) or os.path.samefile(directory, "."):
+            return
+    except OSError:
+        return
+    root = shlex.quote(directory)
+    _Hint(
+        hub,
+        lambda name: say(
+            f"`{name}` ran in the current directory; "
+            f"foreman runs the commands of `{procfile}` in `{directory}`: add `--root {root}` for that"
+        ),
+    )
+
+
+class _Hint:
+    def __init__(self, hub: Hub, say: Callable[[str], None]) -> None:
+        self._hub = hub
+        self._say = say
+        hub.add(self)
+
+    def accept(self, notice: Notice) -> bool:
+        if isinstance(notice, RunEnded) and notice.exit.code == NOT_FOUND:
+            self._hub.remove(self)
+            self._say(notice.name)
+        return True

@@ -1,0 +1,102 @@
+"""New settings for one process, which restarts because a file changed that its settings come from.
+
+Rules: changes only that process; all others wait for `reload`. Where the new settings cannot be used, the process keeps
+the old ones, and the message says why. Imported when the first process needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from procreaper.cli.app.plan_source import Source
+from procreaper.core.differences import compare
+from procreaper.core.events import SettingsRead
+from procreaper.core.plan import Plan, Process, find_cycle
+from procreaper.errors import ConfigError, Problem, ProcreaperError
+from procreaper.remote.control.replan import FOR_READING, READING_LIMIT
+from procreaper.runtime.supervisor import Owner
+from procreaper.threads import in_thread
+
+RELOAD = "`procreaper reload`"
+# So many processes are named in one message.
+MOST_NAMED = 4
+
+
+async def reread(owner: Owner, source: Source, name: str) -> None:
+    """Read the files again for this process, and have it go on, with its new settings or with the old ones."""
+    async with owner.planning:
+        process = None
+        try:
+            process = await _find(owner, source, name)
+        except ConfigError as error:
+            owner.say(f"{name} keeps its old settings: {_told(error.problems)}")
+        except ProcreaperError as error:
+            owner.say(f"{name} keeps its old settings: {error.message}")
+        finally:
+            owner.post(SettingsRead(name, process))
+        await owner.settled()
+
+
+async def _find(owner: Owner, source: Source, name: str) -> Process | None:
+    """The new settings of this process; None where they are the old ones. Raises ProcreaperError."""
+    try:
+        async with asyncio.timeout(READING_LIMIT):
+            project, configuration = await in_thread(source.read_again, FOR_READING)
+    except TimeoutError:
+        source.give_up()
+        raise ProcreaperError(f"the files could not be read within {READING_LIMIT:g} s") from None
+    await owner.settled()
+    found = {process.name: process for process in configuration.plan.processes}
+    with suppress(KeyError):
+        old = owner.process(name)
+        if name not in found:
+            raise ProcreaperError(f"the files define no `{name}` any more; {RELOAD} removes it")
+        process = _without_circle(owner, found[name])
+        if process != old:
+            _refuse_taken_port(owner, old, process)
+            words = compare(Plan((old,)), Plan((process,))).changed.get(name, ())
+            if words:
+                owner.say(f"{name} has new settings: {', '.join(words)}")
+            source.take(process, project)
+        _tell_others(owner, source, configuration.plan, name)
+        return None if process == old else process
+    return None
+
+
+def _without_circle(owner: Owner, process: Process) -> Process:
+    """The process with the dependencies that it has, where the new ones would make a circle with those of others."""
+    edges = {other.name: [edge.name for edge in other.depends_on] for other in owner.processes}
+    edges[process.name] = [edge.name for edge in process.depends_on]
+    if not find_cycle(edges):
+        return process
+    return process._replace(depends_on=owner.process(process.name).depends_on)
+
+
+def _refuse_taken_port(owner: Owner, old: Process, new: Process) -> None:
+    """The ports of all processes may have moved, but only this one would move. Raises ProcreaperError."""
+    port = (new.env or {}).get("PORT")
+    if port == (old.env or {}).get("PORT"):
+        return
+    for other in owner.processes:
+        if other.name != new.name and (other.env or {}).get("PORT") == port:
+            raise ProcreaperError(f"its new PORT {port} is still that of {other.name}; {RELOAD} moves both")
+
+
+def _tell_others(owner: Owner, source: Source, plan: Plan, name: str) -> None:
+    """Name the processes that the files change too, and that do not read them again by themselves; once."""
+    differences = compare(owner.plan, plan)
+    changed = (*differences.added, *differences.removed, *differences.changed)
+    others = tuple(other for other in changed if other != name and not owner.awaits_settings(other))
+    if others and others != source.told:
+        source.told = others
+        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        owner.say(f"the files also change {', '.join(others[:MOST_NAMED])}{more}; {RELOAD} applies that")
+
+
+def _told(problems: Sequence[Problem]) -> str:
+    """The first error with its place, and how many more there are."""
+    errors = [problem for problem in problems if problem.level == "error"] or list(problems)
+    more = f"; and {len(errors) - 1} more" if len(errors) > 1 else ""
+    return f"{errors[0].place}: {errors[0].message}{more}; correct that, then {RELOAD}"

@@ -1,0 +1,315 @@
+"""`up`, `stop`, `restart`, `scale`, `reload` and `quit`: ask the running app, and wait for what comes of it.
+
+Rules: says how it came out for each process, and succeeds only if every one is where it was wanted. What is told while
+it is under way goes to a terminal only. To be interrupted ends the waiting, not what was asked for. What is up is
+believed to be so only after it has lived for a moment (`outcome.Confirmation`).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from procreaper.cli.find_app import Place, find_app, find_app_with, interruptible
+from procreaper.cli.messages import complain, say
+from procreaper.cli.progress import Progress
+from procreaper.core.events import State, with_reason
+from procreaper.core.outcome import Confirmation, Goal, Outcome, find, find_blocker
+from procreaper.errors import Problem, ProcreaperError
+from procreaper.exit_codes import FAILED, INTERRUPTED, USAGE_ERROR
+from procreaper.remote.api import protocol
+from procreaper.remote.control.client import Client, GoneError, RefusedError
+
+DONE = {Goal.UP: "is up", Goal.RESTARTED: "restarted", Goal.STOPPED: "stopped", Goal.REMOVED: "removed"}
+NOT_DONE = {
+    Goal.UP: "is not up",
+    Goal.RESTARTED: "was not restarted",
+    Goal.STOPPED: "is not stopped",
+    Goal.REMOVED: "is not removed",
+}
+# A process that waits for its dependencies for longer than this, in seconds, is named.
+TOLD_AFTER = 2.0
+ALREADY = {Goal.UP: "is up already", Goal.STOPPED: "was not running"}
+
+
+def act(place: Place, command: str, names: Sequence[str]) -> int:
+    """`up`, `stop` or `restart` these; the answer is the exit status."""
+    named = tuple(names)
+    requests: dict[str, tuple[protocol.Up | protocol.Stop | protocol.Restart, Goal]] = {
+        "up": (protocol.Up(0, named), Goal.UP),
+        "stop": (protocol.Stop(0, named), Goal.STOPPED),
+        "restart": (protocol.Restart(0, named), Goal.RESTARTED),
+    }
+    request, goal = requests[command]
+    with _interruptible(), find_app_with(place, named) as app:
+        followed = app.ask(protocol.Follow(0))
+        with _told_in_full():
+            asked = app.ask(request)
+        for warning in asked.warnings:
+            complain(warning)
+        for name in asked.already:
+            say(f"{name} {ALREADY[goal]}")
+        left = {name: (goal, run) for name, run in asked.runs.items() if name not in asked.already}
+        return _wait(app, Waiting(left, followed.processes))
+
+
+def scale(place: Place, pairs: Sequence[str]) -> int:
+    """Have so many processes of each type; the answer is the exit status."""
+    counts = _counts(pairs)
+    with _interruptible(), find_app_with(place, counts) as app:
+        return _change(app, protocol.Scale(0, counts))
+
+
+def reload(place: Place) -> int:
+    """Have the app read its files anew, and tell what has changed; the answer is the exit status."""
+    with _interruptible(), find_app(place) as app:
+        return _change(app, protocol.Reload(0))
+
+
+def quit_app(place: Place) -> int:
+    """Have the app end, and wait until it has; the answer is the exit status."""
+    with find_app(place) as app:
+        followed = app.ask(protocol.Follow(0))
+        waiting = Waiting(
+            {process.name: (Goal.STOPPED, process.run) for process in followed.processes}, followed.processes
+        )
+        alive = {process.name: process.pid for process in followed.processes if process.detached and process.pid}
+        app.ask(protocol.Quit(0))
+        with Progress() as progress:
+            try:
+                for notice in app.notices():
+                    if isinstance(notice, protocol.EndedNotice):
+                        alive.pop(notice.name, None)
+                    waiting.take(notice)
+                    waiting.look(time.monotonic())
+                    progress.show(waiting.progress())
+            except GoneError:
+                pass
+    say("the app has ended")
+    if alive:
+        names = ", ".join(f"{name} (pid {pid})" for name, pid in alive.items())
+        pids = " ".join(map(str, alive.values()))
+        hint = f"the next `start` adopts what runs, `kill {pids}` ends it"
+        say(f"still running, because detached: {names}\n  hint: {hint}")
+    return 0
+
+
+def _counts(pairs: Iterable[str]) -> dict[str, int]:
+    """How many of each type, as it was typed. Raises ProcreaperError for what cannot be meant."""
+    counts: dict[str, int] = {}
+    for pair in pairs:
+        match = re.fullmatch(r"([^=]+)=([0-9]{1,9})", pair)
+        if match is None:
+            hint = "write the process type and how many of it, as in `web=2`, and a blank before the next"
+            raise ProcreaperError(f"scale {pair}: this is no number of processes", hint=hint, exit_code=USAGE_ERROR)
+        kind, count = match[1], int(match[2])
+        if kind in counts:
+            message = f"scale {pair}: `{kind}` is given twice, first as {kind}={counts[kind]}"
+            raise ProcreaperError(message, hint="name each process type once", exit_code=USAGE_ERROR)
+        counts[kind] = count
+    return counts
+
+
+def _change(app: Client, request: protocol.Scale | protocol.Reload) -> int:
+    """Have the app planned again."""
+    followed = app.ask(protocol.Follow(0))
+    with _told_in_full():
+        changes = app.ask(request)
+    for warning in changes.warnings:
+        complain(warning)
+    return _follow_changes(app, followed, changes)
+
+
+def _follow_changes(app: Client, followed: protocol.Followed, changes: protocol.Changes) -> int:
+    """Tell what has changed, and wait until it is so."""
+    marks = {
+        "+": (changes.added, "new"),
+        "-": (changes.removed, "removed"),
+        "~": (changes.restarted, "restarts"),
+        "=": (changes.updated, "goes on with the new settings"),
+    }
+    resting = set(changes.restarted) - changes.runs.keys()
+    for mark, (names, usual) in marks.items():
+        for name in names:
+            word = "does not run, and has the new settings when it starts" if name in resting else usual
+            why = ", ".join(changes.changed.get(name, ()))
+            say(f"{mark} {name}: {why}; {word}" if why else f"{mark} {name}: {word}")
+    changed = sum(len(names) for names, _ in marks.values())
+    if changes.unchanged and changed:
+        say(f"{len(changes.unchanged)} unchanged")
+    elif not changed:
+        say("nothing has changed")
+    goals = {
+        Goal.UP: [name for name in changes.added if name in changes.runs],
+        Goal.REMOVED: changes.removed,
+        Goal.RESTARTED: [name for name in changes.restarted if name in changes.runs],
+    }
+    left = {name: (goal, changes.runs.get(name, 0)) for goal, names in goals.items() for name in names}
+    return _wait(app, Waiting(left, followed.processes))
+
+
+def _wait(app: Client, waiting: Waiting) -> int:
+    """Wait for every outcome, and say each; the answer is the exit status."""
+    try:
+        with Progress() as progress:
+            _take(waiting, app.arrived_so_far())
+            while True:
+                for name in waiting.look(time.monotonic()):
+                    progress.clear()
+                    _tell(waiting, name)
+                for text in waiting.long_waits():
+                    progress.clear()
+                    say(text)
+                if not waiting.left:
+                    break
+                progress.show(waiting.progress())
+                until = waiting.deadline
+                notice = app.next_notice(None if until is None else max(0.0, until - time.monotonic()))
+                _take(waiting, () if notice is None else (notice,))
+    except GoneError as error:
+        raise ProcreaperError(f"the app ended before {waiting.left[0]} got there", hint=error.hint) from None
+    return FAILED if any(outcome.obstacle is not None for outcome in waiting.outcomes.values()) else 0
+
+
+@contextmanager
+def _told_in_full() -> Iterator[None]:
+    """Within, a refusal is preceded by what is wrong with the files."""
+    try:
+        yield
+    except RefusedError as error:
+        for problem in error.problems:
+            complain(problem)
+        raise
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within, Ctrl-C becomes an error, which tells what goes on."""
+    try:
+        with interruptible():
+            yield
+    except KeyboardInterrupt:
+        hint = "what was asked for goes on; `procreaper ps` shows how far it is"
+        raise ProcreaperError("not waited for any longer", hint=hint, exit_code=INTERRUPTED) from None
+
+
+def _take(waiting: Waiting, notices: Iterable[protocol.AnyNotice]) -> None:
+    for notice in notices:
+        if isinstance(notice, protocol.GoodbyeNotice):
+            hint = f"its exit code is {notice.code}"
+            raise GoneError("the app has ended", hint=hint)
+        waiting.take(notice)
+
+
+def _tell(waiting: Waiting, name: str) -> None:
+    text, outcome = waiting.describe(name), waiting.outcomes[name]
+    if outcome.obstacle is None:
+        say(text)
+        return
+    complain(str(Problem(text, hint=waiting.remedy(name))))
+
+
+class Waiting:
+    """What is waited for, by process, and how far each of them has come."""
+
+    def __init__(self, goals: Mapping[str, tuple[Goal, int]], processes: Iterable[protocol.Process]) -> None:
+        self._goals = goals
+        self._processes = {process.name: process for process in processes}
+        self._confirmation = Confirmation()
+        # Since when each process waits for its dependencies, those of which that was told, and what is to be told.
+        self._waits_since: dict[str, float] = {}
+        self._told: set[str] = set()
+        self._long_waits: list[str] = []
+        # When to look again though nothing has happened; None: never.
+        self.deadline: float | None = None
+        self.outcomes: dict[str, Outcome] = {}
+
+    @property
+    def left(self) -> list[str]:
+        """Those that there is no outcome of yet."""
+        return [name for name in self._goals if name not in self.outcomes]
+
+    def take(self, notice: protocol.Notice) -> None:
+        """Something has happened."""
+        match notice:
+            case protocol.StatusNotice(process=process):
+                self._processes[process.name] = process
+            case protocol.RemovedNotice(name=name):
+                self._processes.pop(name, None)
+
+    def look(self, now: float) -> list[str]:
+        """Those of which the outcome is known now, and was not before; `now` in seconds of any clock."""
+        found, deadlines = [], []
+        runs = {name: run for name, (_, run) in self._goals.items()}
+        for name in self.left:
+            goal, run = self._goals[name]
+            process = self._processes.get(name)
+            outcome = find(goal, run, process)
+            if outcome.reached and process is not None:
+                due = self._confirmation.due(name, process, now)
+                if due is not None:
+                    deadlines.append(due)
+                    continue
+            if outcome.pending and goal in (Goal.UP, Goal.RESTARTED):
+                outcome = find_blocker(name, self._processes, runs) or outcome
+            if not outcome.pending:
+                self.outcomes[name] = outcome
+                found.append(name)
+            elif process is not None and process.waits_for and name not in self._told:
+                since = self._waits_since.setdefault(name, now)
+                if now < since + TOLD_AFTER:
+                    deadlines.append(since + TOLD_AFTER)
+                else:
+                    self._told.add(name)
+                    self._long_waits.append(self._describe_wait(process))
+        self.deadline = min(deadlines, default=None)
+        return found
+
+    def long_waits(self) -> list[str]:
+        """One line about each process that has waited for its dependencies for long; each is told once."""
+        told, self._long_waits = self._long_waits, []
+        return told
+
+    def _describe_wait(self, process: protocol.Process) -> str:
+        others = []
+        for name in process.waits_for:
+            other = self._processes.get(name)
+            others.append(name if other is None else f"{name}, which is {with_reason(other.state, other.reason)}")
+        return f"{process.name} waits for {'; '.join(others)}"
+
+    def describe(self, name: str) -> str:
+        """One line for people about the outcome."""
+        goal, _ = self._goals[name]
+        outcome = self.outcomes[name]
+        if outcome.obstacle is not None:
+            return f"{name} {NOT_DONE[goal]}: {outcome.obstacle}"
+        process = self._processes.get(name)
+        if goal in (Goal.STOPPED, Goal.REMOVED) or process is None:
+            return f"{name} {DONE[goal]}"
+        if process.state == "completed":
+            return f"{name} completed"
+        return f"{name} {DONE[goal]} (pid {process.pid})" if process.pid is not None else f"{name} {DONE[goal]}"
+
+    def remedy(self, name: str) -> str:
+        """What to do about an obstacle."""
+        blocker = self.outcomes[name].blocker
+        if blocker is None:
+            return f"`procreaper logs {name}` shows what it wrote"
+        other = self._processes.get(blocker)
+        if other is not None and other.state == State.STOPPED:
+            return f"it starts as soon as {blocker} is up; `procreaper up {blocker}` starts that"
+        return f"it starts as soon as {blocker} is up; `procreaper logs {blocker}` shows what that wrote"
+
+    def progress(self) -> str:
+        """One line about those that are left."""
+        return ", ".join(f"{name} {state}".rstrip() for name, state in self.states().items())
+
+    def states(self) -> dict[str, str]:
+        """What those that are left do, and why, in words."""
+        processes = {name: self._processes.get(name) for name in self.left}
+        return {
+            name: "" if process is None else with_reason(process.state, process.reason)
+            for name, process in processes.items()
+        }

@@ -1,0 +1,86 @@
+"""`check`: look at everything, start nothing.
+
+Rules: every problem at once. Text goes to standard error as with honcho; what programs read goes to standard output.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from procreaper.cli.app.plan_source import examined
+from procreaper.cli.messages import report, say
+from procreaper.errors import Problem, ProcreaperError
+from procreaper.exit_codes import FAILED, USAGE_ERROR
+from procreaper.project.configure import Configuration, Options, Project
+from procreaper.suggest import did_you_mean
+
+FORMATS = ("text", "json", "github")
+
+
+def check(options: Options, *, strict: bool = False, format_: str = "text") -> int:
+    """Print every problem, and honcho's line where there is no error; the answer is the exit status.
+
+    Warnings alone count as an error only if `strict`. Raises ProcreaperError for an unknown format.
+    """
+    if format_ not in FORMATS:
+        message = f"--format {format_}: there is no such format"
+        raise ProcreaperError(message, hint=did_you_mean(format_, FORMATS), exit_code=USAGE_ERROR)
+    project, configuration = examined(options)
+    problems = [*configuration.warnings]
+    if project.is_usable:
+        problems += _lint(project, configuration, options)
+    problems = _in_order(problems)
+    if format_ == "text":
+        report(problems)
+    elif format_ == "json":
+        import json
+
+        say(json.dumps([_record(problem) for problem in problems], indent=2))
+    else:
+        for problem in problems:
+            say(github_command(problem))
+    if any(problem.level == "error" or strict for problem in problems):
+        return FAILED
+    names = ", ".join(kind.name for kind in project.types)
+    print(f"Valid procfile detected ({names})", file=sys.stderr)
+    return 0
+
+
+def github_command(problem: Problem) -> str:
+    """The problem as a workflow command of GitHub Actions, which shows it at its line."""
+    place = {"file": problem.path, "line": problem.line}
+    properties = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in place.items() if value is not None)
+    text = problem.message if problem.hint is None else f"{problem.message}\nhint: {problem.hint}"
+    return f"::{problem.level}{' ' if properties else ''}{properties}::{_escaped(text)}"
+
+
+def _escaped(text: str, special: str = "") -> str:
+    return "".join(f"%{ord(character):02X}" if character in f"%\r\n{special}" else character for character in text)
+
+
+def _record(problem: Problem) -> dict[str, object]:
+    return {field: getattr(problem, field) for field in ("path", "line", "level", "message", "hint")}
+
+
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """By file, in the order in which the files turned up, and then by line."""
+    files = list(dict.fromkeys(problem.path for problem in problems))
+    return sorted(problems, key=lambda problem: (files.index(problem.path), problem.line or 0))
+
+
+def _lint(project: Project, configuration: Configuration, options: Options) -> list[Problem]:
+    from procreaper.cli.commands.start_ports import find_taken
+    from procreaper.project.lint import Linter
+    from procreaper.project.machine import look_around
+
+    plan, root = configuration.plan, options.root or options.app_root or "."
+    linter = Linter(look_around(), project.procfile.path, project.settings, root)
+    linter.lint_names(project.types)
+    linter.lint(project.types, plan.processes)
+    types = {kind.name: kind for kind in project.types}
+    for taken in find_taken(plan, root):
+        # The verdict must not depend on whether the app runs.
+        if not taken.by_this_app:
+            linter.warn(types[taken.process.type], taken.message, taken.hint)
+    return linter.problems

@@ -1,0 +1,194 @@
+"""The record of an app in the background: that it runs and, once it has ended, when, why and with which last lines.
+
+Rules: an app writes its own record and no other; only the next `start` of its root, and the record of that app, replace
+it. Nothing is believed that another user could have written. An app that can have no record runs without.
+
+Theory of operation. The record is a file of the user's state directory, `DIGEST-PID.app`, by the digest of the root.
+Its first line is JSON; after the end of the app, the last notices follow, as the control socket sends them. A record
+that says that its app runs, though the process is gone, is that of an app that was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from procreaper.cli.table import duration
+from procreaper.remote.control.socket_directory import digest, state_directory
+
+if TYPE_CHECKING:
+    from procreaper.core.events import Notice
+    from procreaper.core.notices import AppEnd
+
+NAME = r"[0-9a-f]{8}-[0-9]+\.app"
+# As many of the last lines of each process as fit into so many bytes.
+LINES = (20, 10, 5, 2, 1)
+MOST_BYTES = 1 << 18
+# The record of an app of another root goes once it has not been written for so many seconds, and its app is gone.
+OUTDATED = 30 * 86400.0
+
+
+class Ended(NamedTuple):
+    """An app that has ended. `ended_at` and `code` are None if it was killed, or its machine went down (`went_down`).
+
+    `name` is the process to blame, if there is one; `notices` are lines of JSON. Times are seconds since the epoch.
+    """
+
+    pid: int
+    started_at: float
+    ended_at: float | None
+    code: int | None
+    name: str | None
+    reason: str
+    notices: bytes = b""
+    went_down: bool = False
+
+    def explain(self, now: float) -> str:
+        """One line for people about its end."""
+        what = f"the last app in the background (pid {self.pid})"
+        if self.ended_at is None:
+            why = "the machine was restarted" if self.went_down else "it was killed, or ran out of memory"
+            return f"{what}, started at {_moment(self.started_at, now)}, has ended without a word: {why}"
+        ago = duration(now - self.ended_at)
+        return f"{what} ended at {_moment(self.ended_at, now)} ({ago} ago) with exit code {self.code}: {self.reason}"
+
+
+class AppRecord:
+    """The record of this very app, whose root is `root`. `tail(lines)` gives the last notices of all processes."""
+
+    def __init__(self, root: str, environment: Mapping[str, str], tail: Callable[[int], Sequence[Notice]]) -> None:
+        self._root = os.path.realpath(root)
+        self._environment = environment
+        self._tail = tail
+        # Not at the top: with `child` comes asyncio, which a command that asks an app does without.
+        from procreaper.runtime.system.start_times import boot, born
+
+        self._fields = {
+            "root": self._root,
+            "pid": os.getpid(),
+            "born": born(os.getpid()),
+            "boot": boot(),
+            "started_at": time.time(),
+        }
+
+    def begin(self) -> None:
+        """Say that the app runs, in the place of what apps before it said. Raises OSError."""
+        directory = state_directory(self._environment)
+        os.makedirs(os.path.dirname(directory), exist_ok=True)
+        with suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+        forget(self._root, self._environment)
+        self._write({}, b"")
+
+    def end(self, code: int, end: AppEnd | None, reason: str) -> None:
+        """Say how the app has ended; `reason` counts where the app itself does not know. Raises OSError."""
+        fields = {
+            "ended_at": time.time(),
+            "code": code,
+            "name": None if end is None else end.name,
+            "reason": reason if end is None else end.text,
+        }
+        self._write(fields, self._notices())
+
+    def _notices(self) -> bytes:
+        from procreaper.remote.control.requests import past
+
+        data = b""
+        for lines in LINES:
+            data = b"".join(line.data for notice in self._tail(lines) for line in past(notice))
+            if len(data) <= MOST_BYTES:
+                return data
+        return data[data.index(b"\n", len(data) - MOST_BYTES) + 1 :]
+
+    def _write(self, fields: Mapping[str, Any], notices: bytes) -> None:
+        import json
+
+        path = os.path.join(state_directory(self._environment), f"{digest(self._root)}-{os.getpid()}.app")
+        _refuse_strangers(os.path.dirname(path))
+        new = f"{path}.new"
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(json.dumps({**self._fields, **fields}).encode() + b"\n" + notices)
+        os.replace(new, path)
+
+
+def find_last(root: str, environment: Mapping[str, str], pid: int | None = None) -> Ended | None:
+    """The app in the background of this root (real path) that has ended last, or the one with this pid."""
+    found = [ended for _, ended in _records(root, environment) if ended is not None and pid in (None, ended.pid)]
+    return max(found, key=lambda ended: ended.ended_at or ended.started_at, default=None)
+
+
+def forget(root: str, environment: Mapping[str, str]) -> None:
+    """Remove the records of apps of this root (real path) that have ended, and what is outdated of other roots."""
+    for path, ended in _records(root, environment):
+        if ended is not None:
+            with suppress(OSError):
+                os.unlink(path)
+    now = time.time()
+    for path, ended in _records(None, environment):
+        with suppress(OSError):
+            if ended is not None and now - os.lstat(path).st_mtime > OUTDATED:
+                os.unlink(path)
+
+
+def _records(root: str | None, environment: Mapping[str, str]) -> Iterator[tuple[str, Ended | None]]:
+    """The records of a root, or of all, by path; None for an app that runs. What cannot be believed is left out."""
+    directory = state_directory(environment)
+    try:
+        _refuse_strangers(directory)
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
+        if re.fullmatch(NAME, name) is None or (root is not None and not name.startswith(digest(root))):
+            continue
+        path = os.path.join(directory, name)
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            its_root, ended = _read(path)
+            if root in (None, its_root):
+                yield path, ended
+
+
+def _read(path: str) -> tuple[str, Ended | None]:
+    """The root and the end of an app. Raises OSError, or what comes of a file that is not whole."""
+    import json
+
+    # Another kind of file could be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if found.st_uid != os.geteuid() or not stat.S_ISREG(found.st_mode):
+            raise PermissionError
+        head, _, notices = file.read(2 * MOST_BYTES).partition(b"\n")
+    fields = json.loads(head)
+    pid, started_at, root = int(fields["pid"]), float(fields["started_at"]), str(fields["root"])
+    if "ended_at" not in fields:
+        from procreaper.runtime.system.start_times import boot, born
+
+        went_down = fields["boot"] != boot()
+        if not went_down and born(pid) == fields["born"]:
+            return root, None
+        return root, Ended(pid, started_at, None, None, None, "", went_down=went_down)
+    name = None if fields["name"] is None else str(fields["name"])
+    code, reason = int(fields["code"]), str(fields["reason"])
+    return root, Ended(pid, started_at, float(fields["ended_at"]), code, name, reason, notices)
+
+
+def _refuse_strangers(directory: str) -> None:
+    """Raise OSError for what is no directory of ours."""
+    found = os.lstat(directory)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(20, "not a directory", directory)
+    if found.st_uid != os.geteuid():
+        raise PermissionError(1, "belongs to another user", directory)
+
+
+def _moment(seconds: float, now: float) -> str:
+    """The time of day, with the date where that is not today's."""
+    then, today = time.localtime(seconds), time.localtime(now)
+    return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", then)

@@ -1,0 +1,44 @@
+"""`export`: the project as files for an init system, or for a scheduler.
+
+Rules: everything is decided before anything is written. What is told goes to standard error, in honcho's words.
+"""
+
+from __future__ import annotations
+
+from procreaper.cli.app.plan_source import examined
+from procreaper.cli.messages import complain, report
+from procreaper.errors import Problem
+from procreaper.export.app import Choices, make_app
+from procreaper.export.merge_warnings import together
+from procreaper.export.registry import find_exporter
+from procreaper.export.write import write_files
+from procreaper.project.configure import Options, refuse_errors
+
+
+def export(
+    options: Options,
+    choices: Choices,
+    format_: str,
+    location: str,
+    *,
+    template_dir: str | None = None,
+    force: bool = False,
+) -> int:
+    """Write the files and print their names. Raises ProcreaperError for whatever is wrong, before anything is written.
+
+    `force`: also over files that are not from an earlier export.
+    """
+    exporter = find_exporter(format_, template_dir)
+    project, configuration = examined(options)
+    report(refuse_errors(configuration.warnings))
+    app = make_app(project, configuration, options, choices)
+    rendered = exporter.render(app)
+    report(together(rendered.warnings))
+    if not app.processes:
+        report([Problem("no process is exported, as the concurrency of all of them is 0", level="warning")])
+    report(write_files(location, rendered.files, force=force, tell=_tell, names=rendered.names))
+    return 0
+
+
+def _tell(path: str) -> None:
+    complain(f"Writing '{path}'")

@@ -1,0 +1,357 @@
+"""`start -D` where an app of this directory runs already: its processes are started there, and no second app.
+
+Rules: asks running apps and starts nothing itself. A process *runs* here if it is wanted and has not ended: one that is
+still starting does, and so does a `oneshot` that is done. The flags that would need another plan change nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from procreaper.cli.commands.change import Waiting
+from procreaper.cli.commands.logs import event_of
+from procreaper.cli.commands.start_report import remedies, runs_on
+from procreaper.cli.find_app import NoAppError, Place, find_apps, interruptible
+from procreaper.cli.messages import complain, report, say
+from procreaper.cli.progress import Progress
+from procreaper.cli.rendering import LONG_AGO, make_format
+from procreaper.core.events import Output
+from procreaper.core.outcome import Goal
+from procreaper.core.ports import AUTO, is_derived
+from procreaper.errors import Problem, ProcreaperError
+from procreaper.exit_codes import FAILED, INTERRUPTED
+from procreaper.output.history import History
+from procreaper.output.log_tail import RotatedLog
+from procreaper.output.text import Style
+from procreaper.project.configure import Configuration
+from procreaper.project.options import Options, read_seconds
+from procreaper.remote.api import protocol
+from procreaper.remote.api.to_wire import port_of
+from procreaper.remote.control.client import Client, GoneError, RefusedError
+from procreaper.remote.control.socket_directory import BusyError, Lock, lock
+from procreaper.suggest import enumerate_words
+
+# How long another `start -D` of the same directory may take until its app can be found, in seconds.
+PATIENCE = 60.0
+LAST_LINES = 20
+RUNNING = frozenset({"pending", "starting", "running", "healthy", "unhealthy", "restarting"})
+# By the field of the options, the flags that would need another plan, or another output.
+FLAGS = {
+    "procfile": "-f",
+    "env": "-e",
+    "config": "--config",
+    "port": "-p",
+    "concurrency": "-c",
+    "formation": "-m",
+    "restart": "-r",
+    "can_die": "--can-die",
+    "timeout": "-t",
+    "watch": "-w",
+    "no_watch": "--no-watch",
+    "http": "--http",
+    "pty": "--pty",
+    "quiet": "-q",
+    "log_format": "--log-format",
+}
+NEW = "`procreaper start -D --new` starts another app"
+
+
+class Running(NamedTuple):
+    """An app that runs, its processes by name, and those that `start` would start."""
+
+    app: Client
+    processes: Mapping[str, protocol.Process]
+    meant: tuple[str, ...]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Those of the meant processes that do not run there."""
+        return tuple(name for name in self.meant if not runs(self.processes.get(name)))
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether all meant processes belong to the app."""
+        return all(name in self.processes for name in self.meant)
+
+
+def lock_root(options: Options) -> Lock | None:
+    """Wait until no other `start -D` of this directory is under way; None where there is no place for a lock.
+
+    Raises BusyError where the other one takes too long. The app itself says why it can have no control socket.
+    """
+    try:
+        return lock(os.path.realpath(options.root or options.app_root or "."), os.environ, PATIENCE)
+    except BusyError:
+        raise
+    except ProcreaperError:
+        return None
+
+
+def runs(process: protocol.Process | None) -> bool:
+    """Whether a process is wanted and has not ended, or is a `oneshot` that is done."""
+    return process is not None and (process.up or process.state in RUNNING)
+
+
+def join(
+    configuration: Configuration, options: Options, style: Style, typed: Collection[str], lock: Lock
+) -> int | None:
+    """Have the processes run in an app of this directory; the answer is the exit status, None if there is no such app.
+
+    `typed` are the fields of the options that were given on the command line. `lock` is given up before anything is
+    waited for. Raises ProcreaperError where several apps could be meant, and where the app does not know a process.
+    """
+    directory = options.root or options.app_root
+    place = Place.of(directory or ".", None)
+    limit = None if options.wait_timeout is None else read_seconds(options.wait_timeout)
+    until = None if limit is None else time.monotonic() + limit
+    while True:
+        with ExitStack() as stack:
+            try:
+                apps = find_apps(place)
+            except NoAppError:
+                return None
+            for app in apps:
+                stack.enter_context(app)
+            try:
+                found = [running for app in apps if (running := _look(app, configuration)) is not None]
+                if not found:
+                    # Each of them is about to end: the next look finds other apps, or none.
+                    continue
+                chosen = _choose(found)
+                _warn(chosen, configuration, options, typed)
+                watch = _Watch(chosen.app, chosen.meant, style) if options.wait else None
+                _start(chosen)
+            except GoneError:
+                continue
+            lock.release()
+            status = 0 if watch is None else watch.wait(directory, until, limit)
+            if not status:
+                _tell(chosen, directory, waits=options.wait)
+            return status
+
+
+def _look(app: Client, configuration: Configuration) -> Running | None:
+    """What this app has of the processes that `start` would start; None once it has ended, where it was about to."""
+    seen = app.ask(protocol.Look(0))
+    if seen.ending:
+        _wait_for_end(app)
+        return None
+    processes = {process.name: process for process in seen.processes}
+    types = {process.type for process in seen.processes}
+    plan = configuration.plan
+    names = [process.name for process in plan.processes] if plan.names is None else plan.names
+    kinds = {process.name: process.type for process in plan.processes}
+    # How many of a type there are is a matter of the plan, and so of the app that runs.
+    return Running(app, processes, tuple(name for name in names if name in processes or kinds[name] not in types))
+
+
+def _wait_for_end(app: Client) -> None:
+    with interruptible(), Progress() as progress:
+        progress.show(f"waiting for the end of the app that runs (pid {app.greeting.pid})")
+        try:
+            app.ask(protocol.Follow(0))
+            for _ in app.notices():
+                continue
+        except (GoneError, RefusedError):
+            return
+        except KeyboardInterrupt:
+            hint = f"the app with pid {app.greeting.pid} is about to end"
+            raise ProcreaperError("not waited for any longer", hint=hint, exit_code=INTERRUPTED) from None
+
+
+def _choose(found: Sequence[Running]) -> Running:
+    """The app that has all the processes. Raises ProcreaperError where that is not clear."""
+    for candidates in (
+        [running for running in found if not running.missing],
+        found if len(found) == 1 else [running for running in found if running.knows_all],
+    ):
+        if len(candidates) == 1 or (candidates and not candidates[0].missing):
+            return candidates[0]
+    pids = enumerate_words(f"--pid {running.app.greeting.pid}" for running in found)
+    missing = dict.fromkeys(name for running in found for name in running.missing)
+    hint = f"`procreaper up {' '.join(missing)}` with {pids} starts them in one of these, {NEW}"
+    text = (
+        f"{len(found)} apps of this directory are running, and it is not clear which one should start these processes"
+    )
+    raise ProcreaperError(text, hint=hint)
+
+
+def _warn(running: Running, configuration: Configuration, options: Options, typed: Collection[str]) -> None:
+    """Name the flags that would need another plan, except those that the app was started with, as far as it shows."""
+    ours = {process.name: port_of(process) for process in configuration.plan.processes}
+    its = {process.name: process.port for process in running.processes.values()}
+    alike = set()
+    both = ours.keys() & its.keys()
+    # A port that the app has derived is not free now, so ours is another one.
+    if all(ours[name] == its[name] or (options.port == AUTO and is_derived(its[name])) for name in both):
+        alike.add("port")
+    if ours.keys() == its.keys():
+        alike |= {"concurrency", "formation"}
+    flags = [flag for field, flag in FLAGS.items() if field in typed and field not in alike]
+    if flags:
+        pid = running.app.greeting.pid
+        text = f"the app that runs already (pid {pid}) is not changed by {enumerate_words(flags)}"
+        report([Problem(text, hint=f"{NEW} with them" if len(flags) > 1 else f"{NEW} with it", level="warning")])
+
+
+def _start(running: Running) -> None:
+    """Ask for the processes that do not run. Raises GoneError where the app has ended, or is about to."""
+    app = running.app
+    if not running.missing:
+        return
+    try:
+        app.ask(protocol.Up(0, running.missing))
+    except RefusedError as error:
+        if app.ask(protocol.Look(0)).ending:
+            raise GoneError("the app ends") from error
+        hint = f"`procreaper reload` reads the files again, {NEW}"
+        message = f"the app that runs already (pid {app.greeting.pid}): {error.message}"
+        raise ProcreaperError(message, hint=hint) from error
+
+
+def _tell(running: Running, directory: str | None, *, waits: bool) -> None:
+    pid, missing = running.app.greeting.pid, running.missing
+    text = f"already up (pid {pid})"
+    if missing:
+        verb = ("is up" if waits else "starts") if len(missing) == 1 else ("are up" if waits else "start")
+        text = f"{', '.join(missing)} {verb} in the app that runs already (pid {pid})"
+    say(f"{text}\n  hint: {remedies(directory)}")
+
+
+class _Watch:
+    """Follows an app until certain processes are up, or cannot come up any more."""
+
+    def __init__(self, app: Client, names: Sequence[str], style: Style) -> None:
+        self._app = app
+        followed = app.ask(protocol.Follow(0, output=True, lines=LAST_LINES))
+        self._waiting = Waiting(dict.fromkeys(names, (Goal.UP_IN_THE_END, 0)), followed.processes)
+        self._processes = {process.name: process for process in followed.processes}
+        self._style = style
+        self._history = History()
+
+    def wait(self, directory: str | None, until: float | None, limit: float | None) -> int:
+        """Wait until all are up, and say why they are not; the answer is the exit status."""
+        pid = self._app.greeting.pid
+        with interruptible(), Progress() as progress:
+            try:
+                # What was seen before the request may be about an earlier run.
+                self._refresh()
+                failed = self._wait(until, progress)
+                progress.clear()
+            except TimeoutError:
+                progress.clear()
+                lines = [f"  {name}: {why}" for name, why in self._waiting.states().items()]
+                complain("\n".join((str(Problem(f"not everything is up after {limit:g} s")), *lines)))
+                failed = True
+            except KeyboardInterrupt:
+                progress.clear()
+                complain(str(Problem("not waited for any longer", hint=runs_on(pid, directory))))
+                return INTERRUPTED
+            except (_EndError, GoneError) as error:
+                progress.clear()
+                goodbye = error.goodbye if isinstance(error, _EndError) else self._find_goodbye()
+                if goodbye is None:
+                    complain(str(Problem("the app has ended without a word", hint="was it killed?")))
+                    return FAILED
+                return self._tell_end(goodbye)
+        if failed:
+            complain(f"  hint: {runs_on(pid, directory)}")
+        return FAILED if failed else 0
+
+    def _refresh(self) -> None:
+        seen = self._app.ask(protocol.Look(0))
+        for process in seen.processes:
+            self._take(protocol.StatusNotice(time.time(), process))
+
+    def _wait(self, until: float | None, progress: Progress) -> bool:
+        """Whether a process cannot come up any more, which is told; False once all are up."""
+        while True:
+            for notice in self._app.arrived_so_far():
+                self._take(notice)
+            found = self._waiting.look(time.monotonic())
+            obstacles = [name for name in found if self._waiting.outcomes[name].obstacle is not None]
+            if obstacles:
+                self._raise_if_ending()
+                # What was skipped is not to blame.
+                name = min(obstacles, key=lambda name: self._state(name) == "skipped")
+                progress.clear()
+                complain(str(Problem(f"{name} is not up: {self._waiting.outcomes[name].obstacle}")))
+                self._show_lines(name)
+                return True
+            if not self._waiting.left:
+                return False
+            progress.show("waiting for " + self._waiting.progress())
+            times = [moment for moment in (until, self._waiting.deadline) if moment is not None]
+            arrived = self._app.next_notice(max(0.0, min(times) - time.monotonic()) if times else None)
+            if arrived is not None:
+                self._take(arrived)
+            elif until is not None and time.monotonic() >= until:
+                raise TimeoutError
+
+    def _take(self, notice: protocol.AnyNotice) -> None:
+        if isinstance(notice, protocol.GoodbyeNotice):
+            raise _EndError(notice)
+        if isinstance(notice, protocol.StatusNotice):
+            self._processes[notice.process.name] = notice.process
+        self._waiting.take(notice)
+        if (event := event_of(notice)) is not None:
+            self._history.accept(event)
+
+    def _find_goodbye(self) -> protocol.GoodbyeNotice | None:
+        """The goodbye that came while a reply was awaited, to a request that the app did not answer any more."""
+        try:
+            for notice in self._app.arrived_so_far():
+                self._take(notice)
+        except _EndError as error:
+            return error.goodbye
+        return None
+
+    def _raise_if_ending(self) -> None:
+        """Raise _EndError if the app ends: then the obstacle is what came of that, and not the cause."""
+        try:
+            if not self._app.ask(protocol.Look(0)).ending:
+                return
+        except GoneError:
+            pass
+        for notice in self._app.notices():
+            self._take(notice)
+
+    def _state(self, name: str) -> str:
+        process = self._processes.get(name)
+        return "" if process is None else process.state
+
+    def _tell_end(self, goodbye: protocol.GoodbyeNotice) -> int:
+        complain(str(Problem(goodbye.reason or "the app has ended")))
+        if goodbye.name is not None:
+            self._show_lines(goodbye.name)
+        complain(f"  hint: the app has ended, with exit code {goodbye.code}")
+        return goodbye.code or FAILED
+
+    def _show_lines(self, name: str) -> None:
+        """Print the last lines of a process; of a detached one, its log file has them."""
+        text = make_format("text", self._processes.values(), self._style)
+        process = self._processes.get(name)
+        if process is not None and process.detached and process.log is not None:
+            try:
+                with RotatedLog(process.log) as tail:
+                    found = [Output(LONG_AGO, name, data) for data in tail.last_lines(LAST_LINES)]
+            except OSError:
+                found = []
+        else:
+            notices = self._history.tail({name}, LAST_LINES).notices
+            found = [notice for notice in notices if isinstance(notice, Output)]
+        lines = b"".join(map(text.render, found)) + text.finish()
+        if lines:
+            complain(os.fsdecode(lines).removesuffix("\n"))
+
+
+class _EndError(Exception):
+    """The app has ended, with this goodbye."""
+
+    def __init__(self, goodbye: protocol.GoodbyeNotice) -> None:
+        super().__init__(goodbye.reason)
+        self.goodbye = goodbye

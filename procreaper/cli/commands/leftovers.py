@@ -1,0 +1,49 @@
+"""Detached processes of an earlier start that still run, though the settings do not say `detached` any more.
+
+Rules: reads the records of detached processes and changes none. Imported only where there are such records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+from procreaper.errors import Problem
+from procreaper.runtime.child.detached_record import Record, living
+from procreaper.runtime.system.start_times import boot, born
+
+
+class Named(Protocol):
+    """As much of a process as must be known here."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def detached(self) -> bool: ...
+
+
+def find_leftovers(
+    root: str, environment: Mapping[str, str], processes: Iterable[Named], running: Iterable[int | None] = ()
+) -> Iterator[Problem]:
+    """A warning for each of these processes that is not detached, but of which a detached one of before still runs.
+
+    `root` is a real path. `running` are the pids of the processes of the app, which knows those itself.
+    """
+    attached = {process.name for process in processes if not process.detached}
+    known = set(running)
+    for record in living(root, environment, _lives):
+        if record.name in attached and record.pid not in known:
+            yield Problem(
+                f"{record.name} of an earlier start, which was detached, still runs (pid {record.pid})",
+                hint=f"`kill {record.pid}` ends it; `detached = true` under `[process.{_type(record.name)}]` adopts it",
+                level="warning",
+            )
+
+
+def _lives(record: Record) -> bool:
+    return record.boot == boot() and born(record.pid) == record.born
+
+
+def _type(name: str) -> str:
+    return name.rpartition(".")[0] or name

@@ -1,0 +1,358 @@
+"""`logs`: what the processes of an app have written, and with `-f` what they write, printed as `start` prints it.
+
+Rules: whoever reads this holds nobody up: what comes too fast for us is left out, which is told. Where no app runs, the
+log files are read instead.
+
+Theory of operation. Each app tells what it remembers, and then what happens, without a gap between the two. Where that
+begins in a log file it tells too, so that what was before can be read there. What comes of several apps is merged by
+time. A detached process writes its log file itself; that is read from here.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from procreaper.cli.find_app import NoAppError, Place, find_apps, interruptible, share_out
+from procreaper.cli.messages import complain, lost, say
+from procreaper.cli.rendering import LONG_AGO, make_format
+from procreaper.core import events
+from procreaper.core.events import Exit, Notice, Output, State
+from procreaper.core.plan import Process
+from procreaper.errors import ConfigError, Problem, ProcreaperError, reason_of
+from procreaper.exit_codes import FAILED, INTERRUPTED, USAGE_ERROR
+from procreaper.output.log_tail import RotatedLog
+from procreaper.output.text import Format, Style
+from procreaper.project.configure import Options
+from procreaper.project.options import LOG_FORMATS
+from procreaper.remote.api import protocol
+from procreaper.remote.control.client import Client, GoneError
+
+if TYPE_CHECKING:
+    from procreaper.cli.commands.ended import Ended
+
+STDOUT = 1
+# So many lines of a process are shown with the reason why its app has ended.
+SHOWN_LINES = 20
+ALL = "all"
+# How often the file of a detached process is looked at, in milliseconds.
+LOOK_EVERY = 150
+
+
+class Wanted(NamedTuple):
+    """What of an app is to be printed: the last `lines` of each process (None: all that is kept), and how."""
+
+    names: tuple[str, ...] = ()
+    lines: int | None = None
+    follow: bool = False
+    log_format: str = "text"
+
+
+def wanted(names: Sequence[str], lines: str | None, log_format: str, *, follow: bool) -> Wanted:
+    """From what the command line says. Raises ProcreaperError for what makes no sense."""
+    if log_format not in LOG_FORMATS:
+        hint = "there is `text` and `json`"
+        raise ProcreaperError(f"--log-format {log_format}: there is no such format", hint=hint, exit_code=USAGE_ERROR)
+    number = None
+    if lines not in (None, ALL):
+        if not (lines.isascii() and lines.isdecimal()) or len(lines) > 9:
+            hint = "write how many of each process, or `all`"
+            raise ProcreaperError(f"-n {lines}: this is no number of lines", hint=hint, exit_code=USAGE_ERROR)
+        number = int(lines)
+    return Wanted(tuple(names), number, follow, log_format)
+
+
+def show_logs(place: Place, options: Options, style: Style, what: Wanted) -> int:
+    """Print them; the answer is the exit status. Raises NoAppError where nothing runs and there is nothing to read."""
+    try:
+        with interruptible(), ExitStack() as stack:
+            try:
+                apps = find_apps(place)
+            except NoAppError as error:
+                if what.follow:
+                    raise
+                return _show_the_past(options, style, what, error)
+            for app in apps:
+                stack.enter_context(app)
+            return _show_apps(apps, style, what, stack)
+    except KeyboardInterrupt:
+        if style.terminal:
+            # The prompt does not stand behind the `^C` then.
+            say("")
+        return INTERRUPTED
+
+
+class _Screen:
+    """Standard output, in a format."""
+
+    def __init__(self, format_: Format) -> None:
+        self._format = format_
+
+    def show(self, notice: Notice) -> None:
+        self._write(self._format.render(notice))
+
+    def end(self) -> None:
+        self._write(self._format.finish())
+
+    def _write(self, data: bytes) -> None:
+        """Raises BrokenPipeError where nobody reads any more, OutputError where it is lost."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(STDOUT, view) :]
+            except BlockingIOError:
+                # Somebody who shares our standard output has made it non-blocking.
+                poll = select.poll()
+                poll.register(STDOUT, select.POLLOUT)
+                poll.poll()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise lost(error) from error
+
+
+def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitStack) -> int:
+    everybody = [process for app in apps for process in app.ask(protocol.Look(0)).processes]
+    # Unlike `start`, `logs` may show what a process wrote to a pipe, such as a stranger's words in an access log, to a
+    # terminal that neither the process nor the stranger could reach.
+    screen = _Screen(make_format(what.log_format, everybody, style, filter_all=style.terminal))
+    followed: list[Client] = []
+    tails: dict[str, RotatedLog] = {}
+    for app, names in share_out(what.names, apps):
+        request = protocol.Follow(0, names, output=True, lines=what.lines, until_now=not what.follow)
+        found = app.ask(request)
+        followed.append(app)
+        _tell_truncated(found, what)
+        for process in found.processes:
+            if (place := found.earlier.get(process.name)) is not None and process.log is not None:
+                before = (place.device, place.inode, place.offset)
+                for data in _read(process.log, place.lines, before):
+                    screen.show(Output(LONG_AGO, process.name, data))
+            if process.detached and process.log is not None:
+                try:
+                    tails[process.name] = stack.enter_context(RotatedLog(process.log))
+                except OSError as error:
+                    _tell_unreadable(process.log, error)
+    for name, tail in tails.items():
+        for data in tail.last_lines(what.lines):
+            screen.show(Output(LONG_AGO, name, data))
+    if what.follow:
+        status = _follow(followed, tails, screen)
+    else:
+        status = 0
+        for notice in heapq.merge(*(app.rest() for app in followed), key=lambda notice: notice.time):
+            _take(notice, screen)
+    screen.end()
+    return status
+
+
+def _follow(apps: Iterable[Client], tails: dict[str, RotatedLog], screen: _Screen) -> int:
+    """Show what comes until all of the apps have ended, or nobody looks any more."""
+    status = 0
+    following = {app.fileno(): app for app in apps}
+    poll = select.poll()
+    poll.register(STDOUT, 0)
+    for descriptor in following:
+        poll.register(descriptor, select.POLLIN)
+    ready = [(descriptor, select.POLLIN) for descriptor in following]
+    while following:
+        arrived: list[protocol.AnyNotice] = []
+        for descriptor, _ in ready:
+            if descriptor == STDOUT:
+                raise BrokenPipeError
+            try:
+                told = following[descriptor].arrived()
+            except GoneError as error:
+                complain(str(error))
+                status = FAILED
+                poll.unregister(descriptor)
+                del following[descriptor]
+                continue
+            arrived += told
+            if told and isinstance(told[-1], protocol.GoodbyeNotice):
+                poll.unregister(descriptor)
+                del following[descriptor]
+        for notice in sorted(arrived, key=lambda notice: notice.time):
+            _take(notice, screen)
+        for name, tail in tails.items():
+            for data in tail.grown():
+                screen.show(Output(time.time(), name, data))
+        if following:
+            ready = poll.poll(LOOK_EVERY if tails else None)
+    return status
+
+
+def _take(notice: protocol.AnyNotice, screen: _Screen) -> None:
+    if isinstance(notice, protocol.DroppedNotice):
+        complain(
+            f"procreaper: {notice.notices:,} notices, with {notice.bytes:,} bytes of output, are missing here: "
+            "they came faster than they were read"
+        )
+    elif (event := event_of(notice)) is not None:
+        screen.show(event)
+
+
+def event_of(notice: protocol.AnyNotice) -> Notice | None:
+    """The notice of the app itself, if it is one that is shown."""
+    match notice:
+        case protocol.OutputNotice(time=time, name=name, data=data):
+            return Output(time, name, data)
+        case protocol.BeganNotice(time=time, name=name, pid=pid, pty=pty):
+            return events.RunBegan(time, name, pid, pty, notice.since)
+        case protocol.EndedNotice(time=time, name=name, pid=ended, code=code, signal=number):
+            return events.RunEnded(time, name, ended, Exit(code, number), notice.reason, notice.asked)
+        case protocol.SignalNotice(time=time, name=name, pid=pid, signal=number):
+            return events.SignalSent(time, name, pid, number)
+        case protocol.TransitionNotice(code=code, signal=number):
+            return events.Transition(
+                time=notice.time,
+                name=notice.name,
+                before=State(notice.before),
+                state=State(notice.state),
+                reason=notice.reason,
+                retries=notice.retries,
+                backoff=notice.backoff,
+                exit=None if code is None and number is None else Exit(code, number),
+                reason_before=notice.reason_before,
+            )
+        case protocol.RemovedNotice(time=time, name=name):
+            return events.Removed(time, name)
+        case protocol.MessageNotice(time=time, text=text):
+            return events.Message(time, text)
+        case _:
+            return None
+
+
+def _tell_truncated(found: protocol.Followed, what: Wanted) -> None:
+    logs = {process.name: process.log for process in found.processes}
+    for name in found.truncated if what.lines is not None else ():
+        if name in found.earlier:
+            continue
+        log = logs.get(name)
+        hint = "`log` in .reaper.toml keeps more" if log is None else f"`{log}` has more"
+        complain(str(Problem(f"fewer lines of {name} are kept than {what.lines}", hint=hint, level="warning")))
+
+
+def _tell_unreadable(path: str, error: OSError) -> None:
+    reason = reason_of(error)
+    complain(str(Problem(f"`{path}` cannot be read: {reason}", level="warning")))
+
+
+# Where no app runs.
+
+
+def last_lines(ended: Ended, name: str, style: Style) -> str:
+    """The last lines of one process of an app that has ended, as `logs` prints them."""
+    notices = _notices_of(ended, Wanted((name,), SHOWN_LINES))
+    text = make_format("text", _named(notices), style)
+    outputs = [notice for notice in notices if isinstance(notice, Output)]
+    return os.fsdecode(b"".join(map(text.render, outputs)) + text.finish()).removesuffix("\n")
+
+
+def _show_the_past(options: Options, style: Style, what: Wanted, error: NoAppError) -> int:
+    """Show what there is of an app that has ended: its log files, else the last lines that are kept."""
+    if error.last is None:
+        directory = options.root or options.app_root or "."
+        if not os.path.exists(os.path.join(directory, options.procfile or "Procfile")):
+            # Its absence is no mistake of this command, which has no flag for it.
+            raise error
+        return _show_files(options, style, what, error)
+    try:
+        return _show_files(options, style, what, error)
+    except (ConfigError, NoAppError):
+        notices = _notices_of(error.last, what)
+    if not notices:
+        raise error
+    complain(
+        f"procreaper: {error.message}: these are the last lines that are kept\n  {error.last.explain(time.time())}"
+    )
+    screen = _Screen(make_format(what.log_format, _named(notices), style))
+    for notice in notices:
+        screen.show(notice)
+    screen.end()
+    return 0
+
+
+def _notices_of(ended: Ended, what: Wanted) -> Sequence[Notice]:
+    """The kept notices of these names, with the last lines of each that are asked for."""
+    import msgspec
+
+    from procreaper.core.selection import choose
+    from procreaper.output.history import History
+
+    history = History()
+    names: dict[str, None] = {}
+    for line in ended.notices.splitlines():
+        try:
+            event = event_of(msgspec.json.decode(line, type=protocol.AnyNotice))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        if event is not None:
+            history.accept(event)
+            names[getattr(event, "name", "")] = None
+    chosen = choose(what.names, {})
+    return history.tail({name for name in names if name and chosen(name)}, what.lines).notices
+
+
+class _Name(NamedTuple):
+    """As much of a process as a format must know. It may have had a terminal, so that its output needs taming."""
+
+    name: str
+    pty: bool = True
+
+
+def _named(notices: Iterable[Notice]) -> list[_Name]:
+    return [_Name(name) for name in dict.fromkeys(getattr(notice, "name", "") for notice in notices) if name]
+
+
+def _show_files(options: Options, style: Style, what: Wanted, error: NoAppError) -> int:
+    from procreaper.cli.app.plan_source import examined
+    from procreaper.core.selection import select
+    from procreaper.project.configure import refuse_errors
+
+    _, configuration = examined(options)
+    refuse_errors(configuration.warnings)
+    processes = configuration.plan.processes
+    chosen = set(select(what.names or (ALL,), processes, configuration.groups))
+    logs: dict[str, list[Process]] = {}
+    for process in processes:
+        if process.name in chosen and process.log is not None:
+            logs.setdefault(process.log.path, []).append(process)
+    if not logs:
+        hint = "`procreaper start` starts it; `log` in .reaper.toml keeps what it writes"
+        raise NoAppError(error.message, hint=hint)
+    complain(f"procreaper: {error.message}: this is what its log files have")
+    # What was written to a terminal may be in there.
+    shown = [process._replace(pty=style.terminal) for process in processes]
+    shown += [process._replace(name=_label(sharing), pty=style.terminal) for sharing in logs.values()]
+    screen = _Screen(make_format(what.log_format, {process.name: process for process in shown}.values(), style))
+    for path, sharing in logs.items():
+        for data in _read(path, what.lines):
+            screen.show(Output(LONG_AGO, _label(sharing), data))
+    screen.end()
+    return 0
+
+
+def _label(sharing: Sequence[Process]) -> str:
+    """Under which name a log is shown: that of the process whose it is, or of the type, or of the file."""
+    if len(sharing) == 1:
+        return sharing[0].name
+    types = {process.type for process in sharing}
+    path = "" if sharing[0].log is None else sharing[0].log.path
+    return types.pop() if len(types) == 1 else os.path.basename(path)
+
+
+def _read(path: str, lines: int | None, before: tuple[int, int, int] | None = None) -> Iterator[bytes]:
+    try:
+        with RotatedLog(path) as tail:
+            yield from tail.last_lines(lines, before)
+    except FileNotFoundError:
+        # Nothing was written yet.
+        return
+    except OSError as error:
+        _tell_unreadable(path, error)

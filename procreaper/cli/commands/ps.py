@@ -1,0 +1,311 @@
+"""`ps` and `ls`: what the processes of an app do and why, once or for as long as somebody looks; which apps run.
+
+Rules: a table is for people; only on a terminal is it cut to the width, and does it go on. `--json` is for programs,
+and its keys stay. What a process takes is read here, so that the app itself has nothing to do with it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from procreaper.cli.find_app import (
+    NoAppError,
+    Place,
+    find_all,
+    find_apps,
+    interruptible,
+    look,
+    report_leftovers,
+    share_out,
+)
+from procreaper.cli.messages import report, say
+from procreaper.cli.table import duration, size, table
+from procreaper.errors import ProcreaperError
+from procreaper.output.text import Style
+from procreaper.runtime.system.usage import Usage, usage
+
+if TYPE_CHECKING:
+    from procreaper.remote.api.protocol import Greeting, Process
+    from procreaper.remote.control.client import Client
+
+# By the pid of a process; None, that of one that does not run, is none of them.
+Usages = Mapping[int | None, Usage]
+STDOUT = 1
+HEADER = ("NAME", "STATE", "PID", "UPTIME", "CPU", "MEMORY", "RETRIES", "RESTARTS", "PORT", "REASON")
+APP_KEYS = ("root", "pid", "version", "started_at", "uptime", "up", "total")
+# In this order they make room for the reason on a narrow screen.
+SPARE = ("RETRIES", "MEMORY", "CPU", "RESTARTS", "UPTIME", "PORT", "PID")
+NUMBERS = ("PID", "UPTIME", "CPU", "MEMORY", "RETRIES", "RESTARTS", "PORT")
+# What is shown live is looked at again after so many seconds, and not sooner than after the second number.
+PERIOD, PAUSE = 2.0, 0.1
+# A line that is too long is cut there by the terminal; one that went on in the next would move all that follow.
+OTHER_SCREEN, BACK = "\x1b[?1049h\x1b[?7l", "\x1b[?7h\x1b[?1049l"
+FROM_THE_TOP, ERASE_LINE, ERASE_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+def show_processes(place: Place, names: Sequence[str], style: Style, *, json: bool) -> int:
+    """Print what these names stand for in the apps of this place (none: every process); the answer is the exit status.
+
+    Raises NoAppError, and RefusedError where a name stands for nothing.
+    """
+    now = time.time()
+    seen, silent = look(share_out(names, _find(place, style)))
+    if not seen:
+        hint = "`procreaper start` starts it again"
+        raise silent[0][1] if silent else ProcreaperError("the app has ended just now", hint=hint)
+    report(error for _, error in silent)
+    found = [(app.greeting.pid, process) for app in seen for process in app.processes]
+    processes = [process for _, process in found]
+    report_leftovers(place.root, processes, (process.pid for process in processes))
+    taken = _usage(process for _, process in found)
+    if json:
+        return _say_json([_record(pid, process, taken.get(process.pid), now) for pid, process in found])
+    shares = {pid: _average(process, taken[pid], now) for _, process in found if (pid := process.pid) in taken}
+    say("\n".join(_lines(found, taken, shares, style, now)))
+    return 0
+
+
+def watch_processes(place: Place, names: Sequence[str], style: Style) -> int:
+    """Show them for as long as somebody looks; the answer is the exit status. Raises as `show_processes` does."""
+    if not style.terminal:
+        hint = "without -w it prints them once, with --json for programs"
+        raise ProcreaperError("ps -w needs a terminal to show them on", hint=hint)
+    view = _View(share_out(names, _find(place, style)), style)
+    try:
+        with interruptible():
+            sys.stdout.write(OTHER_SCREEN)
+            view.show()
+            while view.apps:
+                view.wait()
+                view.show()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        sys.stdout.write(BACK)
+        sys.stdout.flush()
+    say("the app has ended")
+    return 0
+
+
+def _find(place: Place, style: Style) -> list[Client]:
+    """The apps of this place. A NoAppError shows the last lines of the process whose end ended the last app there."""
+    try:
+        return find_apps(place)
+    except NoAppError as error:
+        if error.last is not None and error.last.name is not None:
+            from procreaper.cli.commands.logs import last_lines
+
+            error.lines = last_lines(error.last, error.last.name, style)
+        raise
+
+
+def show_apps(style: Style, *, json: bool) -> int:
+    """Print every app of this user; the answer is the exit status."""
+    now = time.time()
+    clients, silent = find_all()
+    seen, hanging = look([(app, ()) for app in clients])
+    report(error for _, error in hanging)
+    apps: list[tuple[Greeting, int | None, int | None]] = [
+        (app.greeting, sum(process.up for process in app.processes), len(app.processes)) for app in seen
+    ]
+    apps += [(app.greeting, None, None) for app, _ in hanging]
+    if json:
+        return _say_json(
+            [
+                {
+                    "root": greeting.root,
+                    "pid": greeting.pid,
+                    "version": greeting.version,
+                    "started_at": _moment(greeting.started_at),
+                    "uptime": _seconds(now - greeting.started_at),
+                    "up": up,
+                    "total": total,
+                }
+                for greeting, up, total in apps
+            ]
+            + [dict.fromkeys(APP_KEYS) | {"root": app.root, "pid": app.pid} for app in silent]
+        )
+    rows = [
+        [str(greeting.pid), "-" if up is None else f"{up}/{total}", duration(now - greeting.started_at), greeting.root]
+        for greeting, up, total in apps
+    ]
+    rows += [[_known(app.pid), "-", "-", app.root or "-"] for app in silent]
+    say("\n".join(table(["PID", "UP", "UPTIME", "ROOT"], rows, width=_columns(style), right=("PID", "UP", "UPTIME"))))
+    return 0
+
+
+class _View:
+    """Those processes of some apps that are asked for, as they are now, on a screen of their own."""
+
+    def __init__(self, asked: Iterable[tuple[Client, tuple[str, ...]]], style: Style) -> None:
+        from procreaper.remote.api.protocol import Follow
+
+        self._style = style
+        self._processes = {app: {item.name: item for item in app.ask(Follow(0, its)).processes} for app, its in asked}
+        self.apps = list(self._processes)
+        self._before: tuple[float, Usages] = (0.0, {})
+
+    def wait(self) -> None:
+        """Until something has happened, or time has passed."""
+        from procreaper.remote.control.client import GoneError
+
+        ready, _, _ = select.select(self.apps, [], [], PERIOD)
+        if ready:
+            # Much may happen at once; nobody can read faster.
+            time.sleep(PAUSE)
+        for app in ready:
+            try:
+                self._take(app)
+            except GoneError:
+                self.apps.remove(app)
+                app.close()
+
+    def show(self) -> None:
+        now, clock = time.time(), time.monotonic()
+        found = [(app.greeting.pid, process) for app in self.apps for process in self._processes[app].values()]
+        taken = _usage(process for _, process in found)
+        since, before = self._before
+        shares: dict[int | None, float] = {}
+        for _, process in found:
+            pid = process.pid
+            if pid in taken and pid in before and clock > since:
+                shares[pid] = (taken[pid].cpu_seconds - before[pid].cpu_seconds) / (clock - since)
+            elif pid in taken:
+                shares[pid] = _average(process, taken[pid], now)
+        if clock >= since + PERIOD:
+            self._before = (clock, taken)
+        lines = _lines(found, taken, shares, self._style, now)[: os.get_terminal_size(STDOUT).lines - 1]
+        screen = "".join(f"{line}{ERASE_LINE}\n" for line in lines)
+        sys.stdout.write(f"{FROM_THE_TOP}{screen}{ERASE_BELOW}")
+        sys.stdout.flush()
+
+    def _take(self, app: Client) -> None:
+        from procreaper.remote.api.protocol import RemovedNotice, StatusNotice
+
+        for notice in app.arrived():
+            if isinstance(notice, StatusNotice):
+                self._processes[app][notice.process.name] = notice.process
+            elif isinstance(notice, RemovedNotice):
+                self._processes[app].pop(notice.name, None)
+
+
+def _lines(
+    found: Sequence[tuple[int, Process]],
+    taken: Usages,
+    shares: Mapping[int | None, float],
+    style: Style,
+    now: float,
+) -> list[str]:
+    several = len({pid for pid, _ in found}) > 1
+    header = [*(("APP",) if several else ()), *HEADER]
+    rows = [
+        [*((str(pid),) if several else ()), *_row(process, taken.get(process.pid), shares.get(process.pid), now)]
+        for pid, process in found
+    ]
+    colours = _colours() if style.colour else {}
+    codes = [colours.get(process.state, "") for _, process in found]
+    return table(header, rows, width=_columns(style), right=(*NUMBERS, "APP"), spare=SPARE, paint=("STATE", codes))
+
+
+def _colours() -> Mapping[str, str]:
+    """By state: what is as it should be, what is on its way, and what is not."""
+    # Not at the top: in a pipe there is no colour.
+    from colorama import Fore
+
+    return {
+        **dict.fromkeys(("running", "healthy", "completed"), Fore.GREEN),
+        **dict.fromkeys(("pending", "starting", "stopping", "restarting"), Fore.YELLOW),
+        **dict.fromkeys(("unhealthy", "failed", "skipped"), Fore.RED),
+    }
+
+
+def _row(process: Process, taken: Usage | None, share: float | None, now: float) -> list[str]:
+    return [
+        process.name,
+        process.state,
+        _known(process.pid),
+        "-" if process.started_at is None else duration(now - process.started_at),
+        "-" if share is None else f"{100 * max(0.0, share):.1f}%",
+        "-" if taken is None else size(taken.resident_bytes),
+        str(process.retries),
+        str(process.restarts),
+        _known(process.port),
+        # What the state tells already is not worth being read twice.
+        "" if process.reason == process.state else process.reason,
+    ]
+
+
+def _known(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _usage(processes: Iterable[Process]) -> Usages:
+    """What each takes with all that it has started, by its pid."""
+    taken = usage({str(process.pid): process.pid for process in processes if process.pid is not None})
+    return {int(pid): its for pid, its in taken.items()}
+
+
+def _average(process: Process, taken: Usage, now: float) -> float:
+    """The share of a processor that it has taken since it was started, as ps(1) tells it."""
+    started = now if process.started_at is None else process.started_at
+    return taken.cpu_seconds / max(0.01, now - started)
+
+
+def _record(app: int, process: Process, taken: Usage | None, now: float) -> dict[str, Any]:
+    """One process as programs get it: times in seconds, memory in bytes."""
+    started = process.started_at
+    return {
+        "name": process.name,
+        "type": process.type,
+        "state": process.state,
+        "reason": process.reason,
+        "up": process.up,
+        "pid": process.pid,
+        "run": process.run,
+        "started_at": None if started is None else _moment(started),
+        "uptime": None if started is None else _seconds(now - started),
+        "retries": process.retries,
+        "restarts": process.restarts,
+        "backoff": process.backoff,
+        "exit_code": process.exit_code,
+        "out_of_reach": process.out_of_reach,
+        "port": process.port,
+        "cpu": None if taken is None else _seconds(taken.cpu_seconds),
+        "memory": None if taken is None else taken.resident_bytes,
+        "pty": process.pty,
+        "log": process.log,
+        "detached": process.detached,
+        "app": app,
+    }
+
+
+def _say_json(records: Sequence[dict[str, Any]]) -> int:
+    from json import dumps
+
+    say(dumps(records, indent=2, ensure_ascii=False))
+    return 0
+
+
+def _columns(style: Style) -> int | None:
+    if not style.terminal:
+        return None
+    try:
+        return os.get_terminal_size(STDOUT).columns or 80
+    except OSError:
+        return 80
+
+
+def _moment(seconds: float) -> str:
+    from datetime import datetime
+
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
+
+
+def _seconds(seconds: float) -> float:
+    # A clock may have been set back.
+    return round(max(0.0, seconds), 3)

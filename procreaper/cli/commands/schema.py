@@ -1,0 +1,14 @@
+"""`schema`: the JSON Schema of `.reaper.toml`, for editors."""
+
+from __future__ import annotations
+
+import json
+
+from procreaper.cli.messages import say
+from procreaper.project.schema import json_schema
+
+
+def print_schema() -> int:
+    """Print the schema."""
+    say(json.dumps(json_schema(), indent=2))
+    return 0

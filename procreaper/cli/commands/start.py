@@ -1,0 +1,161 @@
+"""`start`: run the app in this terminal until it ends.
+
+Rules: nothing heavy is imported before the files have been read, so that a mistake in them is answered at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from procreaper.cli.app.plan_source import Source
+from procreaper.cli.messages import complain, report, run_guarded
+from procreaper.errors import ProcreaperError
+from procreaper.output.text import Style
+from procreaper.project.configure import Listen, Options
+from procreaper.runtime.cleanup.guard import Guard
+from procreaper.runtime.cleanup.orphans import add_mark, adopt
+from procreaper.runtime.system.ancestry import GUARD, VARIABLE
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+    from types import ModuleType
+
+    from procreaper.cli.app.application import Groundwork
+    from procreaper.cli.app.background import Background
+    from procreaper.project.address import Address
+
+STDOUT = 1
+STREAMS = (0, 1, 2)
+
+
+def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -> int:
+    """Run the app; the answer is the exit status. Raises ConfigError for anything wrong with the project.
+
+    `typed` are the fields of the options that the command line itself sets.
+    """
+    # Before the environments of the processes are made of ours.
+    path = add_mark(os.environ)
+    source = Source(options, terminal=style.terminal)
+    configuration = source.configuration
+    report(configuration.warnings)
+    plan = configuration.plan
+    if not plan.processes or plan.names == ():
+        why = (
+            "nothing is named, and nothing starts by itself"
+            if plan.processes
+            else "every process type has a concurrency of 0"
+        )
+        complain(f"procreaper: nothing to start: {why}")
+        return 0
+    lock = None
+    if options.detach and not options.new:
+        from procreaper.cli.commands.joining import join, lock_root
+
+        lock = lock_root(options)
+        status = None if lock is None else join(configuration, options, style, typed, lock)
+        if status is not None:
+            return status
+    from procreaper.cli.commands.start_ports import find_taken
+
+    report(taken.problem for taken in find_taken(plan, options.root or options.app_root or "."))
+    style = style._replace(timestamps=configuration.timestamps)
+    if not options.detach:
+        return _run(source, style, options, path)
+    from procreaper.cli.app import background
+    from procreaper.runtime.terminal.window import size
+
+    window = size(STDOUT, os.environ)
+    names = [process.name for process in plan.processes] if plan.names is None else plan.names
+    is_app, descriptor = background.part()
+    if not is_app:
+        from procreaper.cli.commands.start_report import Awaited, attend
+        from procreaper.project.options import read_seconds
+
+        limit = None if options.wait_timeout is None else read_seconds(options.wait_timeout)
+        awaited = Awaited(options.wait, limit, options.root or options.app_root)
+        return attend(descriptor, awaited, lambda: None if lock is None else lock.release())
+
+    app = background.Background(descriptor, names, waits=options.wait, size=window)
+    style = style._replace(terminal=False)
+    return app.end(run_guarded(lambda: _run(source, style, options, path, app)))
+
+
+def _run(source: Source, style: Style, options: Options, path: str, background: Background | None = None) -> int:
+    http = source.configuration.http
+    listening = None if http is None else _listen(http)
+    adoption = adopt()
+    # Before there is anything to be guarded; it comes up while we go on.
+    guard = Guard(f"{VARIABLE}={path}", {VARIABLE: GUARD}, complain)
+    guard.start()
+
+    plan = source.configuration.plan
+    with_ssl = listening is not None or any(process.health is not None for process in plan.processes)
+    asyncio = _import_asyncio(with_ssl=with_ssl)
+    loop = asyncio.new_event_loop()
+    _watch_children_by_descriptor(loop)
+    guard.attend(loop)
+    # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
+    with _kept_modes() if background is None else nullcontext():
+        from procreaper.cli.app.application import Groundwork
+
+        groundwork = Groundwork(guard, adoption, background, listening)
+        status: int = loop.run_until_complete(_supervise(source, style, options, groundwork))
+    return status
+
+
+def _listen(where: Listen) -> tuple[socket.socket, Address]:
+    from procreaper.remote.http.listening import listen
+
+    return listen(where)
+
+
+def _kept_modes() -> AbstractContextManager[None]:
+    if not any(map(os.isatty, STREAMS)):
+        return nullcontext()
+    from procreaper.runtime.terminal.window import kept_modes
+
+    return kept_modes()
+
+
+async def _supervise(source: Source, style: Style, options: Options, groundwork: Groundwork) -> int:
+    from procreaper.cli.app.application import Application
+
+    try:
+        application = Application(source, style, options, groundwork)
+    except ProcreaperError:
+        groundwork.guard.dismiss()
+        raise
+    return await application.run()
+
+
+def _import_asyncio(*, with_ssl: bool) -> ModuleType:
+    """Import asyncio, without `ssl` where nothing will need it: that is a seventh of the time until the first child."""
+    if not with_ssl and "ssl" not in sys.modules:
+        # asyncio provides for a Python that was built without it.
+        sys.modules["ssl"] = None  # type: ignore[assignment]
+        try:
+            import asyncio
+        finally:
+            del sys.modules["ssl"]
+    import asyncio
+
+    return asyncio
+
+
+def _watch_children_by_descriptor(loop: asyncio.AbstractEventLoop) -> None:
+    """Before Python 3.12 asyncio waits for each child in a thread of its own, unless told otherwise."""
+    if sys.version_info >= (3, 12) or not hasattr(os, "pidfd_open"):
+        return
+    import asyncio
+
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return
+    watcher = asyncio.PidfdChildWatcher()
+    watcher.attach_loop(loop)
+    asyncio.set_child_watcher(watcher)

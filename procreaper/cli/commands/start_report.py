@@ -1,0 +1,171 @@
+"""What whoever has typed `start -D` is told: that the app runs, that all of it is up, or who cannot come up and why.
+
+Rules: reads the reports of `background` and knows the app by nothing else; leaves it as it is, but where Ctrl-C comes
+before it could be told that it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shlex
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from procreaper.cli.find_app import interruptible
+from procreaper.cli.messages import complain, say
+from procreaper.cli.progress import Progress
+from procreaper.errors import Problem
+from procreaper.exit_codes import FAILED, INTERRUPTED
+
+READ_SIZE = 1 << 16
+# How long an app that is to end after all may take for that, in seconds.
+LAST_WORDS = 10.0
+
+
+class Awaited(NamedTuple):
+    """What is waited for: only that the app can be reached, or that all `waits` to be up, for `limit` seconds at most.
+
+    `directory` is the one that was given for the app, None where it is the current one.
+    """
+
+    waits: bool = False
+    limit: float | None = None
+    directory: str | None = None
+
+
+def attend(descriptor: int, awaited: Awaited, reachable: Callable[[], None] = lambda: None) -> int:
+    """Tell what is reported there, until that is known which was wanted; the answer is the exit status.
+
+    `reachable` is called once other programs can find the app.
+    """
+    reports = _Reports(descriptor)
+    with interruptible(), Progress() as progress:
+        try:
+            return _attend(reports, awaited, progress, reachable)
+        except KeyboardInterrupt:
+            progress.clear()
+            return _interrupted(reports, awaited)
+
+
+def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: Callable[[], None]) -> int:
+    until = None if awaited.limit is None else time.monotonic() + awaited.limit
+    waiting: dict[str, str] = {}
+    culprit = False
+    while True:
+        report = reports.next(until)
+        if reports.is_ready:
+            reachable()
+        match report:
+            case {"pid": _}:
+                continue
+            case {"ready": _} if not awaited.waits:
+                say(f"the app runs in the background (pid {reports.pid})\n  hint: {remedies(awaited.directory)}")
+                return 0
+            case {"ready": _}:
+                continue
+            case {"waiting": dict(waiting)}:
+                progress.show("waiting for " + _enumerate(waiting))
+            case {"up": _}:
+                progress.clear()
+                hint = remedies(awaited.directory)
+                say(f"all of the app is up, in the background (pid {reports.pid})\n  hint: {hint}")
+                return 0
+            case {"failed": text, "lines": lines, "ending": ending}:
+                progress.clear()
+                complain(str(Problem(text)))
+                if lines:
+                    complain(lines.removesuffix("\n"))
+                if not ending:
+                    complain(f"  hint: {runs_on(reports.pid, awaited.directory)}")
+                    return FAILED
+                culprit = True
+                until = None
+                progress.show("the app ends")
+            case {"over": int(status)}:
+                progress.clear()
+                if reports.is_ready:
+                    text = f"the app has ended, with exit code {status}"
+                    complain(f"  hint: {text}" if culprit else str(Problem(text)))
+                    return status or FAILED
+                # Why, it has told itself.
+                return status
+            case None if reports.ended:
+                progress.clear()
+                complain(str(Problem("the app has ended without a word", hint="was it killed?")))
+                return FAILED
+            case _:
+                progress.clear()
+                text = f"not everything is up after {awaited.limit:g} s"
+                complain("\n".join((str(Problem(text)), *(f"  {name}: {why}" for name, why in waiting.items()))))
+                complain(f"  hint: {runs_on(reports.pid, awaited.directory)}")
+                return FAILED
+
+
+def _interrupted(reports: _Reports, awaited: Awaited) -> int:
+    if not reports.pid:
+        # It is told first of all, and without it the app could not be ended.
+        with suppress(KeyboardInterrupt):
+            reports.next(time.monotonic() + LAST_WORDS)
+    while reports.next(time.monotonic()) is not None:
+        # What has come already, before somebody lost patience.
+        continue
+    if reports.is_ready:
+        complain(str(Problem("not waited for any longer", hint=runs_on(reports.pid, awaited.directory))))
+    elif reports.pid:
+        with suppress(ProcessLookupError, KeyboardInterrupt):
+            os.kill(reports.pid, signal.SIGTERM)
+            until = time.monotonic() + LAST_WORDS
+            while not reports.ended and reports.next(until) is not None:
+                continue
+    return INTERRUPTED
+
+
+def remedies(directory: str | None) -> str:
+    """The commands for an app in the background of this directory (None: the current one), as a hint."""
+    commands: tuple[str, ...] = ("procreaper ps", "logs -f", "quit")
+    if directory is not None:
+        commands = tuple(f"{command} -d {shlex.quote(directory)}" for command in commands)
+    shows, tells, ends = (f"`{command}`" for command in commands)
+    return f"{shows} shows it, {tells} what it writes, {ends} ends it"
+
+
+def runs_on(pid: int, directory: str | None) -> str:
+    """That the app runs on, as a hint."""
+    return f"the app runs on in the background (pid {pid}): {remedies(directory)}"
+
+
+def _enumerate(waiting: dict[str, str]) -> str:
+    return ", ".join(f"{name} ({why})" for name, why in waiting.items())
+
+
+class _Reports:
+    """What comes from the app; `pid` is its number, 0 as long as that is not known."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._incoming = b""
+        self.pid = 0
+        self.is_ready = False
+        self.ended = False
+
+    def next(self, until: float | None) -> dict[str, Any] | None:
+        """The next report; None where none comes by then, on the clock of `monotonic`, or where they have `ended`."""
+        while b"\n" not in self._incoming:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not select.select([self._descriptor], [], [], left)[0]:
+                return None
+            data = os.read(self._descriptor, READ_SIZE)
+            self._incoming += data
+            if not data:
+                self.ended = True
+                return None
+        line, _, self._incoming = self._incoming.partition(b"\n")
+        report: dict[str, Any] = json.loads(line)
+        self.pid = report.get("pid", self.pid)
+        self.is_ready = self.is_ready or "ready" in report
+        return report

@@ -1,1 +1,0 @@
-"""The second terminal: a socket for each running app, and what is said over it."""

@@ -1,0 +1,387 @@
+"""Between processes: who may start now, what the end of one means for the others, and how the app ends.
+
+Rules: pure, like `lifecycle`, of which this is the only caller. An event that names an unknown process changes nothing
+here; the owner refuses such requests before they come in. Once the app shuts down nothing starts any more. What depends
+on what is free of circles: whoever makes a plan sees to that (`plan.find_cycle`).
+
+Theory of operation. Every event goes to the processes that it is about; then the fleet draws the consequences of a run
+that ended for good, and *reconciles*:
+
+    restart    what has an edge that says so, to a dependency that restarts; what restarts together starts in order
+    tell       a process that is to end is told so when nothing that depends on it is ending any more
+    launch     a process that is wanted and not running: at once, if it was up before; else when its dependencies are
+               up; skip it, if they never will be, and have it wait again, if they begin again after all
+
+So the order of stopping is planned nowhere: everything is marked as ending at once, and dependants happen to be told
+first. Only a few launches are under way at once (`LAUNCHES_AT_ONCE`), so that a hundred processes cannot keep the loop
+from output and signals, and so that a stop in the first moments finds most of them not yet started.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, assert_never
+
+from procreaper.core import dependencies, lifecycle
+from procreaper.core.dependencies import Members
+from procreaper.core.events import (
+    Action,
+    Attached,
+    CheckFinished,
+    ChildExited,
+    Detached,
+    Event,
+    FilesChanged,
+    GroupEnded,
+    LogMatched,
+    OutputBegan,
+    PreparationEnded,
+    ReadSettings,
+    Reload,
+    Restart,
+    RunHook,
+    SettingsRead,
+    Shutdown,
+    Spawned,
+    SpawnFailed,
+    Start,
+    State,
+    Stop,
+    StopCommandFailed,
+    Tick,
+    TimeLost,
+)
+from procreaper.core.plan import Plan
+from procreaper.core.state import ABOUT_TO_START, ENDS, Lifecycle, Phase
+
+LAUNCHES_AT_ONCE = 4
+# An app that ended well but left something behind that SIGKILL could not reach did not end well.
+LEFT_SOMETHING_BEHIND = 1
+# Neither did one of which a part was not started because of another.
+SKIPPED_SOMETHING = 1
+
+
+class Fleet(NamedTuple):
+    """The state of the app. `members` is never changed in place; a step that changes something makes a new one.
+
+    `dependants` has, for each process on which others depend, all that do so, directly or not. `leaving` are those that
+    are not in the plan any more, as long as something of them is left; `removed` are those that left without having
+    ended by themselves, and did not come back. `culprit` is whose end has ended the app, where it was one's; `ended_by`
+    is what else has asked for its end. `runs` are the numbers of the last runs of those that are gone.
+    """
+
+    members: Members
+    dependants: Mapping[str, tuple[str, ...]]
+    shutting_down: bool = False
+    insisted: bool = False
+    code: int | None = None
+    culprit: str | None = None
+    ended_by: str = ""
+    first_failure: int | None = None
+    leaving: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
+    runs: Mapping[str, int] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Nothing runs that could be ended, and either the app is to end or every process ended by itself.
+
+        A process that was stopped or removed by hand keeps the app, and so does one that waits for files to change:
+        only a `Shutdown` or `stop_all` ends that one. Those that nobody ever wanted do not count.
+        """
+        lives = self.members.values()
+        if self.shutting_down:
+            return all(life.settled or life.out_of_reach for life in lives)
+        return not self.removed and all(
+            life.settled and (not life.asked or (life.state in ENDS and not life.process.watch)) for life in lives
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line ends with, once `finished`: honcho's rule, with 128+n for a signal."""
+        code = self.code if self.code is not None else (self.first_failure or 0)
+        if code == 0 and any(life.out_of_reach for life in self.members.values()):
+            return LEFT_SOMETHING_BEHIND
+        return code
+
+
+Step = tuple[Fleet, tuple[Action, ...]]
+
+
+def begin(plan: Plan) -> Fleet:
+    """The fleet before anything was asked of it."""
+    members = {process.name: Lifecycle(process) for process in plan.processes}
+    return Fleet(members, dependencies.dependants(members))
+
+
+def step(fleet: Fleet, event: Event, now: float) -> Step:
+    """Apply one event; everything that follows from it is in the answer."""
+    before = fleet.members
+    match event:
+        case Stop(names=named):
+            names: Iterable[str] = dict.fromkeys(named)
+        case Start(names=named) | Restart(names=named):
+            names = () if fleet.shutting_down else [name for name in dict.fromkeys(named) if name not in fleet.leaving]
+        case Tick():
+            names = [name for name in before if _is_due(before[name], now)]
+        case TimeLost():
+            names = before
+        case Shutdown() | Reload() | SettingsRead():
+            names = ()
+        case FilesChanged(changes=changes):
+            names = () if fleet.shutting_down else changes
+        case (
+            Spawned(name=name)
+            | SpawnFailed(name=name)
+            | ChildExited(name=name)
+            | GroupEnded(name=name)
+            | CheckFinished(name=name)
+            | OutputBegan(name=name)
+            | LogMatched(name=name)
+            | StopCommandFailed(name=name)
+            | PreparationEnded(name=name)
+            | Attached(name=name)
+            | Detached(name=name)
+        ):
+            names = (name,)
+        case _:
+            assert_never(event)
+    if isinstance(event, Shutdown):
+        fleet, actions = _shut_down(fleet, event, now)
+    else:
+        if isinstance(event, Reload):
+            fleet, actions = _reload(fleet, event.plan, now)
+        elif isinstance(event, SettingsRead):
+            fleet, actions = _renew(fleet, event, now)
+        else:
+            fleet, actions = _apply(fleet, names, event, now)
+        if fleet.members is before:
+            # Whatever could follow has followed already.
+            return fleet, actions
+        fleet, more = _conclude(fleet, names if isinstance(event, ChildExited | SpawnFailed) else (), now)
+        actions += more
+    fleet, following = _reconcile(fleet, before, now)
+    fleet = _without_gone(fleet)
+    return fleet, (*actions, *following, *_hooks(before, fleet.members))
+
+
+def deadline(fleet: Fleet) -> float | None:
+    """The earliest moment at which a `Tick` is due, or None."""
+    times = [lifecycle.deadline(life) for life in fleet.members.values()]
+    return min((time for time in times if time is not None), default=None)
+
+
+def is_timed(fleet: Fleet) -> bool:
+    """Whether something of some process is limited to a time, of which a pause of procreaper must not be a part."""
+    return any(map(lifecycle.is_timed, fleet.members.values()))
+
+
+def _is_due(life: Lifecycle, now: float) -> bool:
+    due = lifecycle.deadline(life)
+    return due is not None and due <= now
+
+
+def _apply(fleet: Fleet, names: Iterable[str], event: Event, now: float) -> Step:
+    actions: list[Action] = []
+    changed: Members = {}
+    for name in names:
+        if (before := fleet.members.get(name)) is not None:
+            after, more = lifecycle.step(before, event, now)
+            actions.extend(more)
+            if after is not before:
+                changed[name] = after
+    return _changed(fleet, changed), tuple(actions)
+
+
+def _reload(fleet: Fleet, plan: Plan, now: float) -> Step:
+    if fleet.shutting_down:
+        return fleet, ()
+    # Not at the top: most apps have one plan all their life.
+    from procreaper.core.reload import reload
+
+    members, leaving, stopped, actions = reload(fleet.members, fleet.leaving, fleet.runs, plan, now)
+    removed = (fleet.removed | stopped).difference(process.name for process in plan.processes)
+    fleet = fleet._replace(leaving=leaving, removed=removed)
+    return _related_anew(fleet, members), actions
+
+
+def _renew(fleet: Fleet, event: SettingsRead, now: float) -> Step:
+    """One process has waited until its settings were read again; nothing of it runs."""
+    life = fleet.members.get(event.name)
+    if life is None or not life.rereading:
+        return fleet, ()
+    from procreaper.core.reload import renew
+
+    life, actions = renew(life._replace(rereading=False), event.process, now)
+    return _related_anew(fleet, {**fleet.members, event.name: life}), actions
+
+
+def _related_anew(fleet: Fleet, members: Members) -> Fleet:
+    """The fleet with these members, which may depend on others than before."""
+    dependants = dependencies.dependants(members)
+    # A process that is still leaving may depend on others through one that is gone.
+    for name, others in fleet.dependants.items():
+        known = dependants.get(name, ())
+        if missing := tuple(other for other in others if other in fleet.leaving and other not in known):
+            dependants[name] = known + missing
+    return fleet._replace(members=members, dependants=dependants)
+
+
+def _without_gone(fleet: Fleet) -> Fleet:
+    """Those that are leaving are no members any more, once nothing of them is left."""
+    gone = [name for name in fleet.leaving if fleet.members[name].phase is Phase.NONE]
+    if not gone:
+        return fleet
+    return fleet._replace(
+        members={name: life for name, life in fleet.members.items() if name not in gone},
+        leaving=fleet.leaving.difference(gone),
+        dependants={
+            name: tuple(other for other in others if other not in gone) for name, others in fleet.dependants.items()
+        },
+        runs={**fleet.runs, **{name: fleet.members[name].run for name in gone}},
+    )
+
+
+def _changed(fleet: Fleet, changed: Members) -> Fleet:
+    return fleet._replace(members={**fleet.members, **changed}) if changed else fleet
+
+
+def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
+    """Draw the consequences of those runs that just ended for good by themselves: for dependants, then for the app.
+
+    What was removed meanwhile has none.
+    """
+    if fleet.shutting_down:
+        return fleet, ()
+    causes: list[tuple[str, int]] = []
+    for name in names:
+        life = fleet.members.get(name)
+        if life is None or life.end is None or life.exit is None or life.verdict is None or name in fleet.leaving:
+            continue
+        code = 0 if life.succeeded else life.verdict.status
+        if code and fleet.first_failure is None:
+            fleet = fleet._replace(first_failure=code)
+        if life.process.stop_all.applies(success=life.end is State.COMPLETED):
+            causes.append((name, code))
+    fleet = _changed(fleet, dependencies.found(fleet.members))
+    if skipped := dependencies.lost(fleet.members):
+        first_failure = SKIPPED_SOMETHING if fleet.first_failure is None else fleet.first_failure
+        fleet = fleet._replace(members={**fleet.members, **skipped}, first_failure=first_failure)
+    if not causes:
+        return fleet, ()
+    culprit, code = causes[0]
+    return _shut_down(fleet._replace(culprit=culprit), Shutdown(code), now)
+
+
+def _reconcile(fleet: Fleet, before: Members, now: float) -> Step:
+    fleet, cancelled = _restart_dependants(fleet, before)
+    fleet, told = _tell(fleet, now)
+    fleet, launched = _launch(fleet)
+    return fleet, (*cancelled, *told, *launched)
+
+
+def _restart_dependants(fleet: Fleet, before: Members) -> Step:
+    """Restart those whose edge says `restart` along with a dependency that was up; those that restart together wait."""
+    if not fleet.dependants or fleet.shutting_down:
+        return fleet, ()
+    actions: tuple[Action, ...] = ()
+    while followers := dependencies.followers(before, fleet.members):
+        changed: Members = {}
+        for name in followers:
+            changed[name], more = lifecycle.restart_along(fleet.members[name])
+            actions += more
+        fleet = _changed(fleet, changed)
+    return _changed(fleet, dependencies.restarted_together(before, fleet.members)), actions
+
+
+def _tell(fleet: Fleet, now: float) -> Step:
+    """Tell those to end for whom nobody has to end first."""
+    actions: list[Action] = []
+    changed: Members = {}
+    for name, life in fleet.members.items():
+        if not life.untold:
+            continue
+        first = [other for other in fleet.dependants.get(name, ()) if _is_ending(fleet.members[other])]
+        if not first:
+            changed[name], more = lifecycle.tell_to_end(life, now)
+            actions.extend(more)
+        elif life.asked_to_end:
+            changed[name] = life._replace(reason=f"stops after {', '.join(first)}")
+    return _changed(fleet, changed), tuple(actions)
+
+
+def _launch(fleet: Fleet) -> Step:
+    """Launch those whose time has come, a few at once."""
+    if fleet.shutting_down:
+        return fleet, ()
+    free = LAUNCHES_AT_ONCE - sum(life.phase is Phase.SPAWNING for life in fleet.members.values())
+    actions: list[Action] = []
+    changed: Members = {}
+    for name, life in fleet.members.items():
+        if not (life.wanted and life.state is State.PENDING) or life.rereading:
+            continue
+        if free <= 0 and life.reason is ABOUT_TO_START and not life.process.depends_on:
+            # It waits for the launch of others and for nothing else: of a hundred, most do so most of the time.
+            continue
+        others = dependencies.missing(fleet.members, life)
+        if not others and life.outdated:
+            changed[name] = life._replace(outdated=False, rereading=True, reason=ABOUT_TO_START, waits_for=())
+            actions.append(ReadSettings(name))
+            continue
+        if not others and free > 0:
+            changed[name], more = lifecycle.launch(life)
+            actions.extend(more)
+            free -= 1
+            continue
+        if (after := dependencies.wait(life, others)) is not life:
+            changed[name] = after
+    return _changed(fleet, changed), tuple(actions)
+
+
+def _is_ending(life: Lifecycle) -> bool:
+    return life.state is State.STOPPING and not life.out_of_reach
+
+
+def _hooks(before: Members, after: Members) -> list[Action]:
+    """The hooks of those that came up, will be tried again, or have failed for good, in this step."""
+    actions: list[Action] = []
+    for name, life in after.items():
+        hooks = life.process.hooks
+        if hooks is None:
+            continue
+        earlier = before.get(name)
+        if earlier is None or life.state is earlier.state:
+            continue
+        match life.state:
+            case State.RUNNING | State.HEALTHY if not earlier.came_up and not life.process.oneshot:
+                command = hooks.on_ready
+            case State.COMPLETED if life.process.oneshot:
+                command = hooks.on_ready
+            case State.RESTARTING:
+                command = hooks.on_retry
+            case State.FAILED:
+                command = hooks.on_fail
+            case _:
+                command = None
+        if command is not None:
+            code = None if life.verdict is None else life.verdict.status
+            actions.append(RunHook(name, command, code, life.retries))
+    return actions
+
+
+def _shut_down(fleet: Fleet, request: Shutdown, now: float) -> Step:
+    """Stop everything; kill everything when somebody insists for the second time.
+
+    The exit code is that of the first cause: a Ctrl-C while the app ends because `web` crashed does not hide the crash.
+    """
+    kill = request.insistent and fleet.insisted
+    fleet = fleet._replace(
+        shutting_down=True,
+        insisted=fleet.insisted or request.insistent,
+        code=request.code if fleet.code is None else fleet.code,
+        ended_by=fleet.ended_by if fleet.shutting_down else request.by,
+    )
+    changed: Members = {}
+    actions: list[Action] = []
+    for name, life in fleet.members.items():
+        changed[name], more = lifecycle.kill(life, now) if kill else lifecycle.step(life, request, now)
+        actions.extend(more)
+    return fleet._replace(members=changed), tuple(actions)

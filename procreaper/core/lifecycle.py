@@ -1,0 +1,404 @@
+"""One process: what it does next, given what happened, what is wanted and what time it is.
+
+Rules: pure. `now` is any clock that never goes back, in seconds; nothing is read from the world. A fact of another run
+than the current one is stale and changes nothing.
+
+Theory of operation. A new run is launched only in phase NONE (`life`), so that there are never two children of one
+process. `wanted` is the intent: a process that is wanted again while it is still ending starts when the old group is
+gone. A run ends in one of two ways. Somebody asks for it (`asked_to_end`), and then its exit means nothing. Or there is
+a `verdict`, what the run counts as: how it exited, or that it was not healthy; `end` is what it leads to if it is not
+to be retried, and becomes the state when the group is gone (`policy`).
+
+In either case, what still lives of the group is `stopping`; `fleet`, which knows what has to stop before it, says with
+`tell_to_end` when it gets its signal. `due` is the end of the back-off while `restarting`, and the next escalation
+while `stopping`. What its health means is said by `diagnosis`, and what its changed files by `renewal`; both are parts
+of this, with deadlines of their own, and imported where there is a health check or a watch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from procreaper.core.events import (
+    Action,
+    Announce,
+    Attached,
+    CancelCheck,
+    CancelPreparation,
+    CheckFinished,
+    ChildExited,
+    Detached,
+    Event,
+    Exit,
+    FilesChanged,
+    GroupEnded,
+    LetGo,
+    LogMatched,
+    OutputBegan,
+    PreparationEnded,
+    Reload,
+    Restart,
+    RestartReason,
+    RunStopCommand,
+    SendSignal,
+    SettingsRead,
+    Shutdown,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    Start,
+    State,
+    Stop,
+    StopCommandFailed,
+    Tick,
+    TimeLost,
+)
+from procreaper.core.file_changes import Echoes, Pace
+from procreaper.core.state import ABOUT_TO_START, STOPPING, UNTIL_A_CHANGE, Lifecycle, Phase
+from procreaper.core.transitions import NOT_RUNNABLE, describe, judge, settle, stopping
+
+if TYPE_CHECKING:
+    from procreaper.core.health import Checkup
+
+SIGKILL = 9
+# A group that is still there so long after SIGKILL (seconds) is out of reach: uninterruptible, or another user's.
+OUT_OF_REACH_AFTER = 5.0
+LIVES_ON = "lives on by itself"
+
+Step = tuple[Lifecycle, tuple[Action, ...]]
+
+
+def step(life: Lifecycle, event: Event, now: float) -> Step:
+    """Apply one event that is about this process; the names in a request have been looked at already."""
+    match event:
+        case Tick():
+            after, actions = _tick(life, now)
+        case Start():
+            after, actions = _start(resume_watch(life)), ()
+        case Restart():
+            after, actions = restart(resume_watch(life)), ()
+        case Stop():
+            after, actions = _dismiss(life)
+        case Shutdown():
+            after, actions = _let_go(life) if _may_live_on(life) else _dismiss(life)
+        case Attached() | Detached():
+            after, actions = _diagnose(life, event, now)
+        case TimeLost(seconds=seconds):
+            return _lose_time(life, seconds), ()
+        case Reload() | SettingsRead():
+            return life, ()
+        case FilesChanged() | PreparationEnded():
+            # Not at the top: most processes have no `watch`.
+            from procreaper.core.renewal import learn
+
+            after, actions = learn(life, event, now)
+            if isinstance(event, FilesChanged) and life.process.name in event.outdated and not after.outdated:
+                after = after._replace(outdated=True)
+        case _:
+            if event.run != life.run:
+                return life, ()
+            after, actions = _learn(life, event, now)
+    return after, (*_cancelled(life, after, event), *actions)
+
+
+def deadline(life: Lifecycle) -> float | None:
+    """When a `Tick` is due, or None while only an event can change anything."""
+    checkup, change = life.checkup, life.change
+    times = [
+        life.due,
+        None if checkup is None else checkup.deadline,
+        None if change is None or life.preparing else change.due,
+        life.steady_from,
+    ]
+    return min((time for time in times if time is not None), default=None)
+
+
+def is_timed(life: Lifecycle) -> bool:
+    """Whether something is limited to a time, of which a pause of procreaper must not be a part.
+
+    The wait before a retry is no such limit: after a pause, the retry comes as soon as its wait is over.
+    """
+    return (
+        (life.due is not None and life.state is State.STOPPING)
+        or (life.checkup is not None and life.checkup.is_timed)
+        or life.change is not None
+        or life.steady_from is not None
+    )
+
+
+def launch(life: Lifecycle) -> Step:
+    """Begin the next run; only for a process that is `pending` with no phase.
+
+    It knows what has changed so far, unless that has to be prepared first.
+    """
+    run, watch = life.run + 1, life.process.watch
+    life = life._replace(
+        state=State.STARTING,
+        reason="starting",
+        phase=Phase.SPAWNING,
+        run=run,
+        exit=None,
+        verdict=None,
+        cause="",
+        succeeded=False,
+        end=None,
+        asked_to_end=False,
+        told=False,
+        killed=False,
+        out_of_reach=False,
+        up_since=None,
+        came_up=False,
+        parting=None,
+        due=None,
+        change=None if watch is None or watch.run is None else life.change,
+        waits_for=(),
+    )
+    return life, (Spawn(life.process.name, run),)
+
+
+def tell_to_end(life: Lifecycle, now: float) -> Step:
+    """Ask the group of an `untold` process to end."""
+    ending = life.ending
+    # From now on it ends in this way, whatever becomes of its settings.
+    parting = life.parting or life.process
+    life = life._replace(told=True, parting=parting, due=now + ending.timeout, reason=_told(life))
+    if life.phase is Phase.LINGERING:
+        # Only the child knows what a stop command is about.
+        return life, (signal(life, ending.signal),)
+    if ending.command is not None:
+        return life, (RunStopCommand(life.process.name, life.run),)
+    return life, (signal(life, ending.signal, only_main=ending.only_main),)
+
+
+def kill(life: Lifecycle, now: float) -> Step:
+    """End it now, whatever it was asked before, unless it lives on without us."""
+    if life.letting_go or _may_live_on(life):
+        return life, ()
+    before, life = life, _stop(life)
+    cancelled = _cancelled(before, life, None)
+    if life.phase is Phase.SPAWNING:
+        return life._replace(killed=True), cancelled
+    if life.phase is Phase.NONE or life.killed:
+        return life, cancelled
+    life, actions = _kill(life, now)
+    return life, (*cancelled, *actions)
+
+
+def look_again(life: Lifecycle, checkup: Checkup, now: float) -> Step:
+    """Draw the consequences of settings that are others now for a living run, of which this is known."""
+    from procreaper.core.diagnosis import examine
+
+    after, actions = examine(life, checkup, now)
+    return after, (*_cancelled(life, after, None), *actions)
+
+
+def begin_running(life: Lifecycle, since: float) -> Lifecycle:
+    """It runs, and no check says more; a oneshot is up only once it has completed."""
+    was_up = life.was_up or not life.process.oneshot
+    return life._replace(state=State.RUNNING, reason="running", up_since=since, came_up=True, was_up=was_up)
+
+
+def skip(life: Lifecycle, reason: str) -> Lifecycle:
+    """What it waits for will never be: it is not started."""
+    return life._replace(state=State.SKIPPED, reason=reason, wanted=False, end=State.SKIPPED)
+
+
+def revive(life: Lifecycle) -> Lifecycle:
+    """What it waited for in vain begins again."""
+    return life._replace(state=State.PENDING, reason=ABOUT_TO_START, wanted=True, end=None)
+
+
+def restart_along(life: Lifecycle) -> Step:
+    """Restart it because a dependency restarts, and have it wait for that; its pace stays."""
+    after = restart(life, RestartReason.DEPENDENCY)._replace(was_up=False)
+    return after, _cancelled(life, after, None)
+
+
+def resume_watch(life: Lifecycle) -> Lifecycle:
+    """Forget how often it was restarted for changed files, as after a request by hand."""
+    if life.pace == Pace() and life.echoes == Echoes():
+        return life
+    change = None if life.change is None else life.change._replace(calm=0.0)
+    return life._replace(pace=Pace(), echoes=Echoes(), change=change)
+
+
+def _learn(
+    life: Lifecycle,
+    fact: Spawned
+    | SpawnFailed
+    | ChildExited
+    | GroupEnded
+    | CheckFinished
+    | OutputBegan
+    | LogMatched
+    | StopCommandFailed,
+    now: float,
+) -> Step:
+    match fact, life.phase:
+        case Spawned(pid=pid), Phase.SPAWNING:
+            life = life._replace(phase=Phase.ALIVE, pid=pid)
+            if life.letting_go:
+                return _let_go(life)
+            if life.asked_to_end:
+                return _kill(life, now) if life.killed else (life, ())
+            if life.process.health is None:
+                return begin_running(life, now), ()
+            return _diagnose(life, fact, now)
+        case SpawnFailed(), Phase.SPAWNING:
+            life = life._replace(exit=Exit(code=fact.code))
+            if not life.asked_to_end:
+                verdict, hope = Exit(code=fact.code), not fact.permanent
+                life = judge(life, verdict, fact.error, retry_can_help=hope, ran_well=False, now=now)
+            return settle(life, now), ()
+        case ChildExited(exit=exit_, leftovers=leftovers), Phase.ALIVE:
+            life = life._replace(exit=exit_)
+            if life.state is not State.STOPPING:
+                life = judge(life, exit_, describe(exit_), retry_can_help=exit_.code not in NOT_RUNNABLE, now=now)
+            if not leftovers:
+                return settle(life, now), ()
+            if life.state is not State.STOPPING:
+                life = stopping(life, f"{life.cause}; ending what it left running")
+            elif life.told and not life.killed and life.ending.command is not None:
+                # The command has asked the child; now its leftovers are told, as systemd does after ExecStop.
+                return life._replace(phase=Phase.LINGERING), (signal(life, life.ending.signal),)
+            return life._replace(phase=Phase.LINGERING), ()
+        case GroupEnded(), Phase.LINGERING:
+            return settle(life, now), ()
+        case StopCommandFailed(), Phase.ALIVE if life.state is State.STOPPING and not life.killed:
+            return life, (signal(life, life.ending.signal, only_main=life.ending.only_main),)
+        case ((CheckFinished() | OutputBegan() | LogMatched()), Phase.ALIVE):
+            return _diagnose(life, fact, now)
+        case _:
+            return life, ()
+
+
+def _diagnose(
+    life: Lifecycle,
+    fact: Spawned | CheckFinished | OutputBegan | LogMatched | Attached | Detached,
+    now: float,
+) -> Step:
+    # Not at the top: most processes have no health check.
+    from procreaper.core.diagnosis import learn
+
+    return learn(life, fact, now)
+
+
+def _tick(life: Lifecycle, now: float) -> Step:
+    if (steady_from := life.steady_from) is not None and now >= steady_from:
+        life = life._replace(retries=0)
+    actions: tuple[Action, ...] = ()
+    if life.change is not None and now >= life.change.due and not life.preparing:
+        from procreaper.core.renewal import act
+
+        life, actions = act(life, life.change, now)
+    if life.checkup is not None:
+        from procreaper.core.diagnosis import examine
+
+        life, more = examine(life, life.checkup, now)
+        return life, (*actions, *more)
+    if life.due is None or now < life.due:
+        return life, actions
+    if life.state is State.RESTARTING:
+        return life._replace(state=State.PENDING, reason=ABOUT_TO_START, due=None), actions
+    if not life.killed:
+        life, more = _kill(life, now)
+        return life, (*actions, *more)
+    return life._replace(due=None, out_of_reach=True, reason="still there after SIGKILL"), actions
+
+
+def _lose_time(life: Lifecycle, seconds: float) -> Lifecycle:
+    """Move each limit that runs by the time in which procreaper did not run."""
+    if not is_timed(life):
+        return life
+    if life.due is not None and life.state is State.STOPPING:
+        life = life._replace(due=life.due + seconds)
+    if life.up_since is not None:
+        life = life._replace(up_since=life.up_since + seconds)
+    if (change := life.change) is not None:
+        # What changed meanwhile is reported only now.
+        life = life._replace(change=change._replace(since=change.since + seconds, due=change.due + seconds))
+    if life.checkup is not None:
+        from procreaper.core.health import lose_time
+
+        life = life._replace(checkup=lose_time(life.checkup, seconds))
+    return life
+
+
+def _start(life: Lifecycle, because: RestartReason = RestartReason.MANUAL) -> Lifecycle:
+    life = life._replace(asked=True, dismissed=False)
+    if life.phase is Phase.NONE and life.state is not State.PENDING:
+        return life._replace(wanted=True, state=State.PENDING, reason=ABOUT_TO_START, end=None, retries=0, due=None)
+    if life.state is State.STOPPING:
+        # It starts again when the old group is gone, at once and whatever the verdict on that run was.
+        life = life._replace(asked_to_end=True, end=None, retries=0, because=because)
+    return life._replace(wanted=True)
+
+
+def restart(life: Lifecycle, because: RestartReason = RestartReason.MANUAL) -> Lifecycle:
+    """Have a new run of it, once nothing is left of the one there is."""
+    life = life._replace(retries=0)
+    if life.phase is Phase.NONE or life.state is State.STOPPING:
+        return _start(life, because)
+    return _stop(life)._replace(wanted=True, because=because)
+
+
+def _dismiss(life: Lifecycle) -> Step:
+    """Somebody stops it: what changes does not matter until somebody wants it again."""
+    if life.dismissed:
+        return life, ()
+    actions = (CancelPreparation(life.process.name),) if life.preparing else ()
+    life = _stop(life)
+    reason = life.reason.removesuffix(UNTIL_A_CHANGE)
+    return life._replace(reason=reason, dismissed=True, change=None, preparing=False, was_up=False), actions
+
+
+def _may_live_on(life: Lifecycle) -> bool:
+    """The end of the app is none for it; that somebody has asked for its own end still counts."""
+    return life.process.detached and (life.lives or life.phase is Phase.SPAWNING) and not life.asked_to_end
+
+
+def _let_go(life: Lifecycle) -> Step:
+    """It lives on without us, and is none of our business any more; one that is being spawned, once it is there."""
+    life, actions = _dismiss(life)
+    if life.phase is Phase.SPAWNING:
+        return life._replace(letting_go=True), actions
+    name = life.process.name
+    said = Announce(name, f"{LIVES_ON} (pid {life.pid})")
+    life = life._replace(state=State.STOPPED, reason=LIVES_ON, phase=Phase.NONE, pid=None, letting_go=False)
+    return life, (*actions, LetGo(name, life.run), said)
+
+
+def _stop(life: Lifecycle) -> Lifecycle:
+    life = life._replace(wanted=False)
+    if life.phase is Phase.NONE:
+        if life.state in (State.PENDING, State.RESTARTING):
+            life = life._replace(state=State.STOPPED, reason="stopped", due=None)
+        return life
+    if life.state is State.STOPPING:
+        return life
+    return stopping(life._replace(asked_to_end=True), STOPPING)
+
+
+def _cancelled(before: Lifecycle, after: Lifecycle, event: Event | None) -> tuple[Action, ...]:
+    """The result of a check that is under way matters no more once the run ends."""
+    was_checking = before.checkup is not None and before.checkup.checking
+    if not was_checking or after.checkup is not None or isinstance(event, CheckFinished):
+        return ()
+    return (CancelCheck(before.process.name, before.run),)
+
+
+def _kill(life: Lifecycle, now: float) -> Step:
+    life = life._replace(told=True, killed=True, due=now + OUT_OF_REACH_AFTER, reason=_told(life))
+    return life, (signal(life, SIGKILL),)
+
+
+def _told(life: Lifecycle) -> str:
+    """The reason from now on: what was asked to end may have waited for its dependants, and have said so."""
+    return STOPPING if life.asked_to_end else life.reason
+
+
+def signal(life: Lifecycle, number: int, *, only_main: bool = False, only_handlers: bool = False) -> SendSignal:
+    """Send a signal to the group of this run, `only_main` its program, `only_handlers` what handles it."""
+    if life.pid is None:
+        raise RuntimeError(f"{life.process.name} has no child to signal")
+    return SendSignal(life.process.name, life.run, life.pid, number, only_main, only_handlers)

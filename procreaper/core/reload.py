@@ -1,0 +1,135 @@
+"""A new plan for an app that runs: who comes, who goes, and what those who stay make of their new settings.
+
+Rules: pure, like `fleet`, of which this is a part. Whoever goes is told to end as if by hand, and is a member until
+nothing of it is left.
+
+Theory of operation. Settings that a running child can take over are replaced in place: from then on the rules read the
+new ones. For all others (`differences`) it is restarted as if by hand. Until that run is over, it is ended the way it
+was to be ended when it began: its program knows no other (`Lifecycle.parting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from procreaper.core import health as health_rules
+from procreaper.core import lifecycle
+from procreaper.core.dependencies import Members
+from procreaper.core.differences import needs_restart
+from procreaper.core.events import Action, CancelCheck, CancelPreparation, Restart, Start, State, Stop
+from procreaper.core.lifecycle import Step, begin_running
+from procreaper.core.plan import Plan, Process
+from procreaper.core.state import ENDS, Lifecycle, Phase
+from procreaper.core.transitions import end_reason
+
+
+class Reloaded(NamedTuple):
+    """What has become of the members, those that are leaving last; `stopped` are those that did not end by themselves.
+
+    `stopped` and `leaving` are names of such as are not in the plan. Of some that are leaving nothing may be left.
+    """
+
+    members: Members
+    leaving: frozenset[str]
+    stopped: frozenset[str]
+    actions: tuple[Action, ...]
+
+
+def reload(members: Members, leaving: Collection[str], runs: Mapping[str, int], plan: Plan, now: float) -> Reloaded:
+    """Have the members be those of the plan. `runs` are the numbers of the last runs of those that are gone."""
+    after: Members = {}
+    actions: tuple[Action, ...] = ()
+    for process in plan.processes:
+        name = process.name
+        life = members.get(name)
+        if life is not None and name not in leaving:
+            after[name], more = _take_over(life, process, now)
+        else:
+            before = runs.get(name, 0)
+            life = Lifecycle(process, run=before, earlier_runs=before) if life is None else _become(life, process)
+            is_wanted = plan.names is None or name in plan.names
+            after[name], more = lifecycle.step(life, Start((name,)), now) if is_wanted else (life, ())
+        actions += more
+    gone = {name: life for name, life in members.items() if name not in after}
+    stopped = frozenset(name for name, life in gone.items() if name not in leaving and _keeps_the_app(life))
+    for name, life in gone.items():
+        gone[name], more = lifecycle.step(life, Stop((name,)), now)
+        actions += more
+    return Reloaded({**after, **gone}, frozenset(gone), stopped, actions)
+
+
+def renew(life: Lifecycle, process: Process | None, now: float) -> Step:
+    """The next run of a process of which nothing runs is to have these settings; None: those that it has."""
+    if process is None or process == life.process:
+        return life, ()
+    before = life.process
+    return _follow_other_files(life._replace(process=process), before, now)
+
+
+def _keeps_the_app(life: Lifecycle) -> bool:
+    """A stop by hand of it would keep the app from ending: it has not ended by itself, for good."""
+    return life.asked and not (life.settled and life.state in ENDS and life.process.watch is None)
+
+
+def _become(life: Lifecycle, process: Process) -> Lifecycle:
+    """Its next run is one of another process."""
+    parting = None if life.phase is Phase.NONE else (life.parting or life.process)
+    return life._replace(process=process, parting=parting)
+
+
+def _take_over(life: Lifecycle, process: Process, now: float) -> Step:
+    before = life.process
+    if process == before and not life.pace.suspended:
+        return life, ()
+    life = lifecycle.resume_watch(life)
+    if needs_restart(before, process):
+        life, cancelled = _follow_other_files(_become(life, process), before, now)
+        if not set(process.depends_on) <= set(before.depends_on):
+            # The new run is the first that needs them.
+            life = life._replace(was_up=False)
+        if life.dismissed or not life.asked:
+            return life, cancelled
+        life, actions = lifecycle.step(life, Restart((process.name,)), now)
+        return life, (*cancelled, *actions)
+    life, cancelled = _follow_other_files(life._replace(process=process), before, now)
+    if life.state in (State.COMPLETED, State.FAILED):
+        life = life._replace(reason=end_reason(life))
+    if not life.lives:
+        return life, cancelled
+    if process.health != before.health:
+        life, actions = _check_otherwise(life, now)
+    elif life.checkup is not None:
+        life, actions = lifecycle.look_again(life, life.checkup, now)
+    else:
+        actions = ()
+    return life, (*cancelled, *actions)
+
+
+def _follow_other_files(life: Lifecycle, before: Process, now: float) -> Step:
+    """Act upon what has changed so far, but in the new way."""
+    watch = life.process.watch
+    if watch == before.watch:
+        return life, ()
+    if watch is None:
+        actions = (CancelPreparation(life.process.name),) if life.preparing else ()
+        return life._replace(change=None, preparing=False), actions
+    if life.change is not None:
+        life = life._replace(change=life.change._replace(since=now, due=now + watch.debounce, calm=0.0))
+    return life, ()
+
+
+def _check_otherwise(life: Lifecycle, now: float) -> Step:
+    """Its health is to be known in another way: it is up again once that says so."""
+    name, run, checkup, health = life.process.name, life.run, life.checkup, life.process.health
+    actions: tuple[Action, ...] = ()
+    if checkup is not None and checkup.checking:
+        actions = (CancelCheck(name, run),)
+    if health is None:
+        since = now if life.up_since is None else life.up_since
+        life = begin_running(life, since)._replace(checkup=None)
+        return life, actions
+    begun = health_rules.renew(health, checkup, now, paused=life.attached)
+    life = life._replace(state=State.STARTING, up_since=None, checkup=begun)
+    life, more = lifecycle.look_again(life, begun, now)
+    return life, (*actions, *more)

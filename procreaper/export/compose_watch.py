@@ -1,0 +1,68 @@
+"""What compose watches: our paths and patterns as paths, each with patterns below it.
+
+Rules: pure, names only. Our patterns are those of `watching`; compose's are those of a `.dockerignore` in the path that
+is watched. There is nothing that brings back what is ignored.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import NamedTuple
+
+from procreaper.core.plan import Watch
+from procreaper.runtime.watch.gitignore import is_wild, unescape
+from procreaper.runtime.watch.matcher import alternatives
+
+
+class Rule(NamedTuple):
+    """One path that is watched; `include` is the pattern that counts below it, None where everything does."""
+
+    path: str
+    include: str | None
+    ignore: tuple[str, ...]
+
+
+def rules_of(watch: Watch) -> list[Rule]:
+    """The rules for one process.
+
+    >>> rules_of(Watch("/srv", ("app", "config/*.toml"), ("*_test.py",)))[1]
+    Rule(path='./config', include='*.toml', ignore=('**/*_test.py',))
+    """
+    paths = dict.fromkeys(_split(text) for written in watch.paths for text in alternatives(written))
+    ignored = [text for written in watch.ignore if not written.startswith("!") for text in alternatives(written)]
+    return [
+        Rule(
+            path, include, tuple(dict.fromkeys(below for text in ignored if (below := _below(path, text)) is not None))
+        )
+        for path, include in paths
+    ]
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """The path to watch, and the pattern below it."""
+    if not is_wild(text):
+        return _local(unescape(text)), None
+    components = text.removesuffix("/").split("/")
+    if len(components) == 1:
+        # A name, at any depth.
+        return ".", f"**/{components[0]}"
+    fixed = next(number for number, component in enumerate(components) if is_wild(component))
+    base = unescape("/".join(components[:fixed])) or ("/" if text.startswith("/") else "")
+    return _local(base), "/".join(components[fixed:])
+
+
+def _local(path: str) -> str:
+    plain = posixpath.normpath(path or ".")
+    return plain if plain in (".", "..") or plain.startswith(("../", "/")) else f"./{plain}"
+
+
+def _below(path: str, pattern: str) -> str | None:
+    """An ignore pattern of the root as one of `path`; None where it concerns nothing there."""
+    plain = pattern.removesuffix("/")
+    if "/" not in plain:
+        return f"**/{plain}"
+    anchored = plain.removeprefix("./").removeprefix("/")
+    if path == "." or anchored.startswith("**/"):
+        return anchored
+    directory = f"{path.removeprefix('./')}/"
+    return anchored.removeprefix(directory) if anchored.startswith(directory) else None

@@ -1,0 +1,83 @@
+"""Where Kubernetes has the variables of an app: a ConfigMap, Secrets, and the containers themselves.
+
+Rules: what all workloads have in common is written once, in the ConfigMap; the rest stands in the containers. What
+looks like a secret is in no manifest that is applied: a template has its name, without its value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from procreaper.errors import Problem
+from procreaper.export.containers import Workload, environment_of, labels
+from procreaper.export.exporter import App
+from procreaper.export.kubernetes_probes import escaped
+from procreaper.export.secrets import looks_secret
+from procreaper.export.warnings import Unsaid
+from procreaper.export.yaml import Value
+
+# What can be the key of a ConfigMap or a Secret, and a variable.
+_VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+
+
+class EnvironmentSources:
+    """Where the variables of each workload are: what all have in common is written once."""
+
+    def __init__(self, app: App, workloads: tuple[Workload, ...], unsaid: Unsaid) -> None:
+        self._app = labels([app.name])[0]
+        self._own = {workload.name: self._variables(workload, unsaid) for workload in workloads}
+        count = Counter(item for variables in self._own.values() for item in variables.items())
+        self._shared = dict(item for item, number in count.items() if number == len(workloads))
+        documents = [("ConfigMap", self._app, _plain(self._shared)), ("Secret", self._app, _secret(self._shared))]
+        documents += [("Secret", f"{self._app}-{name}", _secret(self.own(name))) for name in self._own]
+        self.documents: list[Value] = []
+        self.templates: list[Value] = []
+        for kind, name, variables in documents:
+            metadata: Value = {"name": name, "labels": {"app.kubernetes.io/part-of": self._app}}
+            if kind == "ConfigMap" and variables:
+                self.documents.append({"apiVersion": "v1", "kind": kind, "metadata": metadata, "data": variables})
+            elif variables:
+                empty = dict.fromkeys(variables, "")
+                self.templates.append({"apiVersion": "v1", "kind": kind, "metadata": metadata, "stringData": empty})
+
+    def _variables(self, workload: Workload, unsaid: Unsaid) -> dict[str, str]:
+        found = {}
+        for name, value in environment_of(workload.first).items():
+            if not _VARIABLE.fullmatch(name):
+                message = f"`{name}` is left out: for Kubernetes this is not the name of a variable"
+                unsaid.tell(Problem(message, hint="rename it", level="warning"))
+                continue
+            found[name] = value
+            if looks_secret(name, value):
+                message = f"the value of `{name}` is not written down, as it looks like a secret"
+                hint = "fill in `secret.yaml.example`, and apply it under another name"
+                unsaid.tell(Problem(message, hint=hint, level="warning"))
+        return found
+
+    def own(self, name: str) -> dict[str, str]:
+        """What a workload has for itself."""
+        return {key: value for key, value in self._own[name].items() if key not in self._shared}
+
+    def of_container(self, name: str) -> dict[str, Value]:
+        """The part of a container that is about its environment."""
+        sources: list[Value] = []
+        if _plain(self._shared):
+            sources.append({"configMapRef": {"name": self._app}})
+        if _secret(self._shared):
+            sources.append({"secretRef": {"name": self._app}})
+        if _secret(self.own(name)):
+            sources.append({"secretRef": {"name": f"{self._app}-{name}"}})
+        own = _plain(self.own(name))
+        found: dict[str, Value] = {"envFrom": sources} if sources else {}
+        if own:
+            found["env"] = [{"name": key, "value": escaped(value)} for key, value in own.items()]
+        return found
+
+
+def _plain(variables: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if not looks_secret(name, value)}
+
+
+def _secret(variables: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if looks_secret(name, value)}

@@ -1,0 +1,109 @@
+"""Kubernetes' probes: what is checked of a container, and how often.
+
+Rules: a start-up probe is our time until the first success; a readiness probe tells who is *up*; a liveness probe ends
+what has become unhealthy, and there is none where our policy would not restart it. Kubernetes counts in whole seconds,
+so ours are rounded up.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from urllib.parse import unquote, urlsplit
+
+from procreaper.core.checks import DEFAULT_PORTS, ExecCheck, HTTPCheck, TCPCheck
+from procreaper.core.plan import When
+from procreaper.export.containers import argv_of, checks_neighbour, is_local
+from procreaper.export.exporter import App, Exported
+from procreaper.export.warnings import Unsaid
+from procreaper.export.yaml import Value
+
+# What a probe takes for a success.
+LOWEST, HIGHEST = 200, 399
+
+
+def probes_of(app: App, exported: Exported, unsaid: Unsaid) -> dict[str, Value]:
+    """The probes of a container, by their keys; none where nothing is checked, or nothing that can be said."""
+    health = exported.process.health
+    if health is None:
+        return {}
+    if health.log is not None:
+        hint = None if health.check is not None else "add a check, such as `http`, `tcp` or `exec`"
+        unsaid.add(exported, "health.log", "Kubernetes cannot look at what a container writes", hint)
+    if checks_neighbour(app, exported):
+        unsaid.add_neighbour(exported)
+        return {}
+    if health.check is None or (handler := _handler(app, exported, unsaid)) is None:
+        return {}
+    timeout = seconds(health.timeout)
+    often = seconds(health.start_interval)
+    steady: dict[str, Value] = {
+        **handler,
+        "periodSeconds": seconds(health.interval),
+        "timeoutSeconds": timeout,
+        "failureThreshold": health.retries,
+    }
+    found: dict[str, Value] = {
+        "startupProbe": {
+            **handler,
+            "periodSeconds": often,
+            "timeoutSeconds": timeout,
+            "failureThreshold": max(1, ceil(health.start_timeout / often)),
+        },
+        "readinessProbe": steady,
+    }
+    if exported.restart is not When.NEVER:
+        found["livenessProbe"] = steady
+    return found
+
+
+def seconds(value: float) -> int:
+    """A duration in whole seconds, one at least."""
+    return max(1, ceil(value))
+
+
+def escaped(text: str) -> str:
+    """The text that Kubernetes turns into this one where it replaces ``$(NAME)`` and ``$$``.
+
+    That is in commands, in probes and in the values of variables, but not in what is run before a container ends.
+    """
+    return "".join(
+        "$$" if character == "$" and text[position + 1 : position + 2] in ("$", "(") else character
+        for position, character in enumerate(text)
+    )
+
+
+def _handler(app: App, exported: Exported, unsaid: Unsaid) -> dict[str, Value] | None:
+    match exported.process.health and exported.process.health.check:
+        case HTTPCheck(url=url) if urlsplit(url).username is not None:
+            reason = "its URL has a password in it, which is not written down"
+            unsaid.add(exported, "health.http", reason, "use `exec` with a variable of the environment")
+            return None
+        case HTTPCheck(url=url, status=accepted, ca=ca):
+            if ca is not None:
+                unsaid.add(exported, "health.ca", "Kubernetes does not verify the certificate")
+            if accepted and set(accepted) != {*range(LOWEST, HIGHEST + 1)}:
+                reason = f"Kubernetes takes every status from {LOWEST} to {HIGHEST}"
+                unsaid.add(exported, "health.status", reason, "use `exec` with a command that looks at the status")
+            return {"httpGet": _get(url)}
+        case TCPCheck(endpoint=(host, port)):
+            return {"tcpSocket": {"port": port} if is_local(host) else {"host": host, "port": port}}
+        case ExecCheck() as check:
+            return {"exec": {"command": [escaped(text) for text in argv_of(app, exported, check.argv)]}}
+        case _:
+            reason = "Kubernetes cannot carry out a check that comes from a package"
+            unsaid.add(exported, "health.check", reason, "use `exec` with a command that checks it")
+            return None
+
+
+def _get(url: str) -> dict[str, Value]:
+    parts = urlsplit(url)
+    host, port = unquote(parts.hostname or ""), parts.port or DEFAULT_PORTS[parts.scheme]
+    found: dict[str, Value] = {"path": (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), "port": port}
+    if parts.scheme == "https":
+        found["scheme"] = "HTTPS"
+    if is_local(host):
+        # It is asked at the address of its pod, but under the name under which it is asked here.
+        found["httpHeaders"] = [{"name": "Host", "value": parts.netloc.rpartition("@")[2]}]
+    else:
+        found["host"] = host
+    return found

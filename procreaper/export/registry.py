@@ -1,0 +1,96 @@
+"""The formats that there are: ours, those of other packages, and those that other packages have made for honcho.
+
+Rules: knows names and how to get an exporter, and nothing of any format. A package offers one in its `pyproject.toml`;
+what it names is a module, or an object, or a class without arguments, that has the function `render`:
+
+    [project.entry-points."procreaper.exporters"]
+    nomad = "procreaper_nomad"
+
+Ours are found without looking at what is installed, and win over others of the same name, which win over honcho's.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeGuard
+
+from procreaper.errors import ProcreaperError
+from procreaper.exit_codes import USAGE_ERROR
+from procreaper.export.exporter import App, Exporter, Rendered
+from procreaper.suggest import did_you_mean
+
+GROUP = "procreaper.exporters"
+HONCHOS_GROUP = "honcho_exporters"
+# Each is a module of this package.
+OURS = ("compose", "kubernetes", "launchd", "runit", "supervisord", "systemd", "upstart")
+HINT = "correct or remove the package that it comes from"
+
+
+def known_formats() -> list[str]:
+    """The names of all formats that can be exported to."""
+    return sorted({*OURS, *entry_points(group=GROUP).names, *entry_points(group=HONCHOS_GROUP).names})
+
+
+def find_exporter(name: str, template_dir: str | None = None) -> Exporter:
+    """The exporter for a format; with a `template_dir`, which only honcho's know, that of honcho.
+
+    Raises ProcreaperError where there is none, or where it does not work.
+    """
+    if template_dir is None:
+        if name in OURS:
+            module = import_module(f"procreaper.export.{name}")
+            if _is_exporter(module):
+                return module
+        for entry in entry_points(group=GROUP, name=name):
+            return _load(entry)
+    for entry in entry_points(group=HONCHOS_GROUP, name=name):
+        from procreaper.export.honcho_exporters import Foreign
+
+        return Foreign(entry, template_dir)
+    formats = known_formats()
+    if name in formats:
+        message = f"-t {template_dir}: there are no templates for `{name}`"
+        raise ProcreaperError(message, hint="leave it out", exit_code=USAGE_ERROR)
+    message = f"there is no format `{name}` to export to"
+    raise ProcreaperError(message, hint=did_you_mean(name, formats), exit_code=USAGE_ERROR)
+
+
+def _load(entry: EntryPoint) -> Exporter:
+    try:
+        found = entry.load()
+        exporter = found() if isinstance(found, type) else found
+    except (Exception, SystemExit) as error:
+        raise ProcreaperError(f"{_source(entry)} cannot be imported: {error}", hint=HINT) from error
+    if not _is_exporter(exporter):
+        raise ProcreaperError(f"{_source(entry)} has no function `render`", hint=HINT)
+    return _Guarded(entry, exporter)
+
+
+class _Guarded:
+    """Somebody else's exporter, whose mistakes are not ours."""
+
+    def __init__(self, entry: EntryPoint, exporter: Exporter) -> None:
+        self._entry = entry
+        self._exporter = exporter
+
+    def render(self, app: App) -> Rendered:
+        try:
+            rendered = self._exporter.render(app)
+        except ProcreaperError:
+            raise
+        except (Exception, SystemExit) as error:
+            message = f"{_source(self._entry)} fails: {type(error).__name__}: {error}"
+            raise ProcreaperError(message, hint=HINT) from error
+        if not isinstance(rendered, Rendered):
+            message = f"{_source(self._entry)} fails: it gives something else than `Rendered`"
+            raise ProcreaperError(message, hint=HINT)
+        return rendered
+
+
+def _source(entry: EntryPoint) -> str:
+    return f"the exporter `{entry.name}` ({entry.value})"
+
+
+def _is_exporter(thing: object) -> TypeGuard[Exporter]:
+    return callable(getattr(thing, "render", None))

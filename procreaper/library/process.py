@@ -1,0 +1,182 @@
+"""A process as a Python program describes it: what is to run, and how it is supervised.
+
+Rules: comes to a `plan.Process`: a word may stand for a constant, what is not given has a default, and what makes no
+sense is an error at once. It runs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from signal import Signals
+from typing import Literal, TypeVar
+
+from procreaper.core import plan
+from procreaper.core.checks import Check, ExecCheck, Health, HTTPCheck, LogCheck, TCPCheck
+from procreaper.core.plan import Backoff, Condition, Dependency, Ending, Hooks, When, find_cycle
+
+T = TypeVar("T", bound=StrEnum)
+Word = Literal["never", "on-failure", "always"]
+# As a shell tells that a program was ended by signal n: 128+n.
+KILLED_BY, HIGHEST_CODE = 128, 255
+
+
+class Process(plan.Process):
+    """A process to supervise.
+
+    `command` is a list of arguments, or a string for ``/bin/sh -c``. `env` is added to the environment of this program
+    (a None unsets); `cwd` defaults to its current directory.
+
+    `restart` is ``never`` (the default), ``on-failure`` (a non-zero exit, or a signal that nobody here sent) or
+    ``always``. `backoff` is the first wait in seconds, default 1; it doubles up to 30 s and starts again once the
+    process has been up for 45 s; a `Backoff` sets all three. After `max_retries` failures in a row (default: no limit)
+    it is `failed`. A program that cannot be run fails at once. `success_codes` default to 0; a signal is given by its
+    name, or as 128+n.
+
+    `health` is a URL (``http://``, ``https://`` or ``tcp://host:port``), a check, or a `Health` with its times.
+    `depends_on` names processes that have to be up before: a oneshot completed, with a health check healthy, else
+    started; a mapping says which ``condition`` for each.
+
+    To stop it, `stop_signal` goes to its whole group, and SIGKILL after `stop_timeout` seconds (5). `stop_all` says
+    whether its end for good ends everything, default ``never``. With `autostart` False it waits for `Reaper.start`.
+
+    Raises ValueError for a value that makes no sense.
+
+    >>> Process("redis", ["redis-server"], restart="always", backoff=2.0).restart
+    <When.ALWAYS: 'always'>
+    """
+
+    autostart: bool
+    conditions: Mapping[str, Condition | None]
+
+    def __new__(
+        cls,
+        name: str,
+        command: str | Sequence[str],
+        *,
+        env: Mapping[str, str | None] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        restart: Word | When = When.NEVER,
+        backoff: float | Backoff = Backoff(),
+        max_retries: int | None = None,
+        success_codes: Iterable[int | str] = (0,),
+        health: str | Check | LogCheck | Health | None = None,
+        depends_on: Iterable[str] | Mapping[str, Literal["started", "healthy", "completed"] | Condition] = (),
+        oneshot: bool = False,
+        autostart: bool = True,
+        stop_signal: str | int = Signals.SIGTERM,
+        stop_timeout: float = 5.0,
+        stop_all: Word | When = When.NEVER,
+        hooks: Hooks | None = None,
+    ) -> Process:
+        if not name or not name.isprintable():
+            raise ValueError(f"{name!r} is not a name for a process")
+        if not command:
+            raise ValueError(f"{name}: the command is empty")
+        if max_retries is not None and max_retries < 0:
+            raise ValueError(f"{name}: max_retries is {max_retries}; it counts from 0")
+        if oneshot and health is not None:
+            raise ValueError(f"{name}: a oneshot is up when it has completed, so it has no health check")
+        if not isinstance(backoff, Backoff):
+            backoff = Backoff(_seconds(name, "backoff", backoff))
+        stop_timeout = _seconds(name, "stop_timeout", stop_timeout)
+        if min(backoff) < 0 or stop_timeout < 0:
+            raise ValueError(f"{name}: a duration is negative")
+        process = super().__new__(
+            cls,
+            name,
+            command if isinstance(command, str) else tuple(os.fspath(word) for word in command),
+            env=None if env is None else _merged(name, os.environ, env),
+            cwd=None if cwd is None else os.fspath(cwd),
+            oneshot=oneshot,
+            restart=_word(name, "restart", restart, When),
+            backoff=backoff,
+            max_retries=max_retries,
+            success_codes=frozenset(_code(name, code) for code in success_codes),
+            stop_all=_word(name, "stop_all", stop_all, When),
+            health=_health(name, health),
+            ending=Ending(_signal_number(name, stop_signal), stop_timeout),
+            hooks=hooks,
+        )
+        named = depends_on if isinstance(depends_on, Mapping) else dict.fromkeys(depends_on)
+        process.autostart = autostart
+        process.conditions = {
+            other: None if word is None else _word(name, f"depends_on[{other!r}]", word, Condition)
+            for other, word in named.items()
+        }
+        return process
+
+
+def resolve(processes: Sequence[plan.Process]) -> tuple[plan.Process, ...]:
+    """The processes with their dependencies as edges. Raises ValueError for an unknown one, or a cycle."""
+    by_name = {process.name: process for process in processes}
+    resolved = []
+    for process in processes:
+        if not isinstance(process, Process):
+            resolved.append(process)
+            continue
+        edges = []
+        for name, condition in process.conditions.items():
+            if name not in by_name:
+                raise ValueError(f"`{process.name}` depends on `{name}`, which is not there")
+            edges.append(Dependency(name, by_name[name].up if condition is None else condition))
+        resolved.append(plan.Process(*process)._replace(depends_on=tuple(edges)))
+    cycle = find_cycle({process.name: [edge.name for edge in process.depends_on] for process in resolved})
+    if cycle:
+        raise ValueError(f"dependency cycle: {' -> '.join(cycle)}")
+    return tuple(resolved)
+
+
+def _word(name: str, field: str, value: str, words: type[T]) -> T:
+    try:
+        return words(value)
+    except ValueError:
+        known = ", ".join(repr(str(word)) for word in words)
+        raise ValueError(f"{name}: {field} is {value!r}; it is one of {known}") from None
+
+
+def _seconds(name: str, field: str, value: object) -> float:
+    if isinstance(value, int | float):
+        return float(value)
+    raise ValueError(f"{name}: {field} is {value!r}; it is a number of seconds")
+
+
+def _code(name: str, code: int | str) -> int:
+    if isinstance(code, str):
+        return KILLED_BY + _signal_number(name, code)
+    if 0 <= code <= HIGHEST_CODE:
+        return code
+    raise ValueError(f"{name}: success_codes has {code}; an exit code is a number from 0 to {HIGHEST_CODE}")
+
+
+def _health(name: str, health: str | Check | LogCheck | Health | None) -> Health | None:
+    if health is None or isinstance(health, Health):
+        return health
+    if isinstance(health, str):
+        tcp = health.removeprefix("tcp://")
+        return Health(check=HTTPCheck(health) if tcp == health else TCPCheck(tcp.removesuffix("/")))
+    if isinstance(health, LogCheck):
+        return Health(log=health)
+    if not hasattr(health, "check") and not isinstance(health, TCPCheck | HTTPCheck | ExecCheck):
+        raise ValueError(f"{name}: health is {health!r}, which is no check: it has no method `check`")
+    return Health(check=health)
+
+
+def _signal_number(name: str, signal: str | int) -> int:
+    try:
+        if isinstance(signal, str):
+            return int(Signals[signal if signal.startswith("SIG") else f"SIG{signal}"])
+        return int(Signals(signal))
+    except (KeyError, ValueError):
+        raise ValueError(f"{name}: there is no signal {signal!r}") from None
+
+
+def _merged(name: str, ours: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    for key, value in changes.items():
+        if not isinstance(key, str) or not isinstance(value, str | None):
+            raise ValueError(f"{name}: env has {key!r}: {value!r}; both are strings, or the value is None")
+        if not key or "=" in key or "\0" in key:
+            raise ValueError(f"{name}: env has {key!r}, which cannot be the name of a variable")
+    merged: dict[str, str | None] = {**ours, **changes}
+    return {key: value for key, value in merged.items() if value is not None}

@@ -1,0 +1,281 @@
+"""Log files as a sink: what a process writes is appended to its file, by a thread, so that the loop never blocks.
+
+Rules: bytes are kept as they came, escape sequences too: `less -R` and `tail` show the colours that were there, as with
+supervisord and Docker. A disk that is slow holds back those who write. One that is broken (full, read-only) holds up
+nobody: what cannot be written is left out and counted, which is told once, and again when it works again. Where several
+processes share a file, they write whole lines.
+
+Theory of operation. As with the terminal, `accept` appends to the queue of a `writer`. Its thread joins what it finds
+for each file, and hands it over to `rotation`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+
+from procreaper.core.events import Notice, Output, Removed, RunEnded
+from procreaper.core.plan import LogFile, Process
+from procreaper.errors import reason_of
+from procreaper.output.lines import Lines
+from procreaper.output.rotation import Passage, RotatedFile
+from procreaper.output.writer import Writer
+
+HIGH = 1 << 20
+# Seconds until a file is tried again that could not be written.
+RETRY = 5.0
+# In the queue: the last line is over, even if nothing ends it.
+END_OF_LINE = b""
+
+
+class LogFiles:
+    """Keeps what the `processes` write that have a log, but for the detached, who write theirs themselves.
+
+    `on_room()` and `say(text)` are called in the loop that was running when this was made. A file that could not be
+    written is tried again after `retry` seconds. Raises OSError, with the path of the log, for one that cannot be
+    opened.
+    """
+
+    def __init__(
+        self,
+        processes: Iterable[Process],
+        *,
+        high: int = HIGH,
+        retry: float = RETRY,
+        on_room: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._retry = retry
+        self._say = say
+        self._files: dict[str, _File] = {}
+        self._targets: dict[str, _Target] = {}
+        self.assign(processes)
+        for file in self._files.values():
+            file.log.open()
+        self._writer: Writer[tuple[_File, bytes]] = Writer("log-writer", self._write_all, high=high, on_room=on_room)
+        self._writer.begin()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether no pause is asked for."""
+        return self._writer.has_room
+
+    def assign(self, processes: Iterable[Process]) -> None:
+        """From now on keep what these write, and what others say last, until they are removed.
+
+        A new file that cannot be opened is told of when it is to be written.
+        """
+        processes = tuple(processes)
+        logs = {process.name: process.log for process in processes if process.log is not None and not process.detached}
+        paths = {name: os.path.realpath(log.path) for name, log in logs.items()}
+        shared = {path for path in paths.values() if sum(path == other for other in paths.values()) > 1}
+        before, known = self._targets, {process.name for process in processes}
+        self._targets = {name: target for name, target in before.items() if name not in known}
+        first: dict[str, LogFile] = {}
+        for name, log in logs.items():
+            # Of those who share a file the first says how large it becomes.
+            first.setdefault(paths[name], log)
+        for path, log in first.items():
+            if (there := self._files.get(path)) is not None:
+                there.log.limit(log.max_size, log.max_files)
+            else:
+                self._files[path] = _File(RotatedFile(log._replace(path=path)))
+        for name in logs:
+            file = self._files[paths[name]]
+            lines = Lines() if paths[name] in shared else None
+            target = before.get(name)
+            same = target is not None and target.file is file and (target.lines is None) == (lines is None)
+            self._targets[name] = target if target is not None and same else _Target(file, lines)
+        for name, target in before.items():
+            if self._targets.get(name) is not target:
+                # The rest of its last line stays where that began.
+                self._append(target.file, _rest(target.lines))
+        self._leave_files()
+
+    def accept(self, notice: Notice) -> bool:
+        """Take the notice; False, of one that is kept, while there is no room."""
+        if isinstance(notice, Output):
+            target = self._targets.get(notice.name)
+            if target is None:
+                return True
+            target.accepted += len(notice.data)
+            data = notice.data if target.lines is None else target.lines.feed(notice.data)
+            return self._append(target.file, data) if data else True
+        if isinstance(notice, RunEnded | Removed) and (target := self._targets.get(notice.name)) is not None:
+            self._append(target.file, _rest(target.lines))
+            if isinstance(notice, Removed):
+                del self._targets[notice.name]
+                self._leave_files()
+        return True
+
+    def find(self, name: str, size: int) -> Passage | None:
+        """Where in its log the last `size` bytes of a process begin; None where that is not known.
+
+        It is not where several share a file, nor once something was put in or is missing.
+        """
+        target = self._targets.get(name)
+        if target is None or target.lines is not None or size > target.accepted or not target.file.is_exact:
+            return None
+        return target.file.log.find(target.accepted - size)
+
+    async def drain(self, patience: float) -> None:
+        """Write what is left and close the files; give up once no byte has moved for `patience` seconds."""
+        for target in self._targets.values():
+            if data := _rest(target.lines):
+                self._append(target.file, data)
+        if not await self._writer.drain(patience):
+            self._say(f"{_bytes(self._writer.waiting)} of output could not be written to log files in time")
+
+    def abandon(self) -> None:
+        """Somebody insists on the end: wait no longer for a disk, whatever is lost."""
+        self._writer.abandon()
+
+    def _leave_files(self) -> None:
+        """Close those that nobody writes to any more, once what waits is in them."""
+        used = {target.file for target in self._targets.values()}
+        for path, file in tuple(self._files.items()):
+            if file not in used:
+                del self._files[path]
+                file.left = True
+                self._append(file, END_OF_LINE)
+
+    def _append(self, file: _File, data: bytes) -> bool:
+        return self._writer.append((file, data), len(data))
+
+    def _write_all(self) -> None:
+        """The writer thread."""
+        while taken := self._writer.take():
+            by_file: dict[_File, list[bytes]] = {}
+            for file, data in taken:
+                by_file.setdefault(file, []).append(data)
+            for file, pieces in by_file.items():
+                self._tell(file.write(pieces, self._retry))
+                if file.left:
+                    self._tell(file.close())
+                self._writer.account(sum(map(len, pieces)))
+        for file in self._files.values():
+            self._tell(file.close())
+
+    def _tell(self, text: str | None) -> None:
+        if text is not None:
+            self._writer.call(self._say, text)
+
+
+class _Target:
+    """Where the output of a process goes, and what is held of its last line where others write there too."""
+
+    __slots__ = ("accepted", "file", "lines")
+
+    def __init__(self, file: _File, lines: Lines | None) -> None:
+        self.file = file
+        self.lines = lines
+        # In bytes.
+        self.accepted = 0
+
+
+class _File:
+    """A log, and what did not come to be written to it."""
+
+    def __init__(self, log: RotatedFile) -> None:
+        self.log = log
+        self._failed_at: float | None = None
+        self._stuck_at: float | None = None
+        self._missing = 0
+        # The beginning of a line is missing, and so its end is left out too.
+        self._skips = self._torn = False
+        # The last line that is in the file has no end there, and will get none.
+        self._line_is_over = False
+        # Whether all that was to be written is in there, and nothing else of ours.
+        self.is_exact = True
+        # Nobody will write to it any more.
+        self.left = False
+        self._shown = _shown(log.path)
+
+    def write(self, pieces: Iterable[bytes], retry: float) -> str | None:
+        """Write these pieces, unless that has failed a moment ago; what is to be told of it."""
+        data = self._joined(pieces)
+        now = time.monotonic()
+        if self._failed_at is not None and now < self._failed_at + retry:
+            self._leave_out(data)
+            return None
+        if self._skips:
+            end = data.find(b"\n") + 1
+            self._leave_out(data[: end or len(data)])
+            data = data[end or len(data) :]
+        if not data:
+            return None
+        if self._torn and self.log.is_within_line:
+            data = b"\n" + data
+        if self._stuck_at is not None and now >= self._stuck_at + retry:
+            self._stuck_at, self.log.stuck = now, None
+        written, error = self.log.write(data)
+        if error is not None:
+            failed_before, self._failed_at = self._failed_at is not None, now
+            self._leave_out(data[written:])
+            if failed_before:
+                return None
+            return f"`{self._shown}` cannot be written: {reason_of(error)}; what is missing is counted until it can be"
+        if self._failed_at is not None:
+            self._failed_at = None
+            return f"`{self._shown}` is written again; {self._account()}"
+        return self._look_at_rotation(now)
+
+    def close(self) -> str | None:
+        """Close it at the end; what is to be told of what is missing."""
+        self.log.close()
+        return f"`{self._shown}`: {self._account()}" if self._missing else None
+
+    def _joined(self, pieces: Iterable[bytes]) -> bytes:
+        """The pieces as one, with an end for each line that is over without one."""
+        joined: list[bytes] = []
+        for piece in pieces:
+            if piece:
+                if self._line_is_over:
+                    self.is_exact = False
+                    joined.append(b"\n")
+                    self._line_is_over = False
+                joined.append(piece)
+            else:
+                self._line_is_over = not joined[-1].endswith(b"\n") if joined else self.log.is_within_line
+        return joined[0] if len(joined) == 1 else b"".join(joined)
+
+    def _leave_out(self, data: bytes) -> None:
+        if data:
+            self.is_exact = False
+            self._missing += len(data)
+            self._skips = not data.endswith(b"\n")
+            self._torn = True
+
+    def _look_at_rotation(self, now: float) -> str | None:
+        stuck = self.log.stuck
+        if stuck is None:
+            self._stuck_at = None
+            return None
+        if self._stuck_at is not None:
+            return None
+        self._stuck_at = now
+        return f"`{self._shown}` cannot be rotated: {reason_of(stuck)}; it grows until it can be"
+
+    def _account(self) -> str:
+        missing, self._missing = self._missing, 0
+        return f"{_bytes(missing)} of output {'is' if missing == 1 else 'are'} missing in it"
+
+
+def _rest(lines: Lines | None) -> bytes:
+    """What ends a line: its rest, where that is held here, or the mark in the queue."""
+    if lines is None:
+        return END_OF_LINE
+    return lines.flush() + b"\n" if lines.unfinished else END_OF_LINE
+
+
+def _bytes(count: int) -> str:
+    return "1 byte" if count == 1 else f"{count:,} bytes"
+
+
+def _shown(path: str) -> str:
+    """A path for people: from where we are, if it is below that."""
+    try:
+        return path.removeprefix(os.getcwd() + "/")
+    except OSError:
+        return path

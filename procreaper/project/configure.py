@@ -1,0 +1,295 @@
+"""From the command line, the environment and the project's files to a `Plan`, or to every problem at once.
+
+Rules: prints nothing and starts nothing. Precedence, highest first: command line (or the defaults for it in
+`.foreman`), `.env` files, our own environment, `.reaper.toml`, Procfile, built-in defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from procreaper.core.plan import Plan
+from procreaper.core.ports import AutoPorts
+from procreaper.errors import Problem
+from procreaper.project.options import Options, Source, check_counts, check_ports, choose
+from procreaper.project.planner import Surroundings, make_plan
+from procreaper.project.read import (
+    Project,
+    directory_of,
+    find_changed,
+    read_environment,
+    read_files,
+    read_project,
+    refuse_errors,
+)
+
+if TYPE_CHECKING:
+    from procreaper.core.checks import HealthCheck
+    from procreaper.core.ports import FindPort
+    from procreaper.errors import Level
+    from procreaper.project.address import Address
+    from procreaper.project.instances import LoadCheck
+    from procreaper.project.settings import Settings
+
+__all__ = [
+    "Configuration",
+    "Options",
+    "Project",
+    "configure",
+    "examine",
+    "find_changed",
+    "read_environment",
+    "read_project",
+    "real_root",
+    "refuse_errors",
+    "replan",
+]
+
+# What somebody has asked for since the start, where nobody has.
+NOTHING_SCALED: Mapping[str, int] = {}
+
+
+class Configuration(NamedTuple):
+    """What `start` needs: the plan, the quiet ones in it, the warnings, and what the output looks like.
+
+    `log_format` is ``text`` or ``json``; `http` is where to serve status and metrics, or None.
+    `groups` are the names that stand for several. `supervised`: there is a `.reaper.toml`. `counts` has every type of
+    the files, also those that are not in the plan.
+    """
+
+    plan: Plan
+    quiet: frozenset[str]
+    warnings: tuple[Problem, ...]
+    log_format: str = "text"
+    timestamps: bool = True
+    http: Listen | None = None
+    groups: Mapping[str, Sequence[str]] = {}
+    supervised: bool = False
+    counts: Mapping[str, int] = {}
+
+
+class Listen(NamedTuple):
+    """Where to listen, and where that stands: in line `line` of the file `path`, or on the command line."""
+
+    address: Address
+    text: str
+    path: str | None = None
+    line: int | None = None
+
+    def problem(self, message: str, hint: str, level: Level = "error") -> Problem:
+        """A problem with that address."""
+        place = "`control.http`" if self.path is not None else "--http"
+        return Problem(f"{place} {self.text}: {message}", self.path, self.line, hint, level)
+
+
+def configure(
+    options: Options,
+    own_environment: Mapping[str, str],
+    load_check: LoadCheck | None = None,
+    *,
+    terminal: bool = False,
+    find_port: FindPort | None = None,
+) -> Configuration:
+    """Everything that `start` has to know. Raises ConfigError with every problem found, warnings included.
+
+    `load_check` makes the health check for a URL whose scheme is that of an installed package. `terminal`: our standard
+    output is one.
+    """
+    _, configuration = examine(options, own_environment, load_check, terminal=terminal, find_port=find_port)
+    refuse_errors(configuration.warnings)
+    return configuration
+
+
+def examine(
+    options: Options,
+    own_environment: Mapping[str, str],
+    load_check: LoadCheck | None = None,
+    *,
+    terminal: bool = False,
+    scaled: Mapping[str, int] = NOTHING_SCALED,
+    joined: Sequence[str] = (),
+    running: bool = False,
+    find_port: FindPort | None = None,
+) -> tuple[Project, Configuration]:
+    """The project, and what `start` would do. Every problem is among the `warnings`; with an error, do not use it.
+
+    `scaled` says of some types how many there are to be, whatever the files and the options say; `joined` are names
+    that are to be of the app too. Both may name what there is no more. `running`: the app has started with these
+    options, so a name in them that the files have lost is a warning only. `find_port` finds the ports for `auto`; by
+    default they are derived, whether they are free or not.
+    """
+    project = read_files(options, own_environment, running=running)
+    if not project.is_usable:
+        return project, Configuration(Plan(()), frozenset(), project.problems)
+    known = {kind.name for kind in project.types}
+    scaled = {name: count for name, count in scaled.items() if name in known}
+    configuration = _plan(
+        project,
+        options,
+        own_environment,
+        load_check,
+        scaled,
+        joined,
+        terminal=terminal,
+        running=running,
+        find_port=find_port,
+    )
+    return project, configuration
+
+
+def replan(
+    project: Project,
+    options: Options,
+    own_environment: Mapping[str, str],
+    load_check: LoadCheck | None = None,
+    *,
+    terminal: bool = False,
+    scaled: Mapping[str, int],
+    joined: Sequence[str] = (),
+    find_port: FindPort | None = None,
+) -> Configuration:
+    """The same files as they were read, with so many processes of some types. Raises ConfigError with every problem.
+
+    The rest is that of `examine`. All instances of the types in `scaled` start. Those that there were already keep
+    their ports.
+    """
+    refuse_errors(check_counts(scaled, [kind.name for kind in project.types]))
+    configuration = _plan(
+        project,
+        options,
+        own_environment,
+        load_check,
+        scaled,
+        joined,
+        terminal=terminal,
+        running=True,
+        find_port=find_port,
+    )
+    refuse_errors(configuration.warnings)
+    return configuration
+
+
+def _plan(
+    project: Project,
+    options: Options,
+    own_environment: Mapping[str, str],
+    load_check: LoadCheck | None,
+    scaled: Mapping[str, int],
+    joined: Sequence[str],
+    *,
+    terminal: bool,
+    running: bool,
+    find_port: FindPort | None,
+) -> Configuration:
+    problems = list(project.problems)
+    counts = {kind.name: kind.concurrency for kind in project.types}
+    choices, mistakes = choose(options, counts, project.environment, own_environment, running=running)
+    if scaled:
+        choices = choices._replace(counts={**choices.counts, **scaled}, scaled=tuple(scaled))
+    if joined:
+        choices = choices._replace(joined=tuple(joined))
+    problems += mistakes
+    surroundings = Surroundings(
+        environment=own_environment,
+        added=project.environment,
+        procfile=project.procfile.path,
+        cwd=_working_directory(options, problems),
+        root=directory_of(options),
+        directory=_absolute(directory_of(options)),
+        terminal=terminal,
+        find_port=find_port or AutoPorts(real_root(options)).find,
+    )
+    plan, mistakes = make_plan(project.types, choices, surroundings, project.settings, load_check or _no_checks)
+    problems += sorted(mistakes, key=lambda problem: problem.line or 0)
+    problems += _missing_watched(options, surroundings.directory)
+    problems += check_ports(plan.processes)
+    quiet = frozenset(process.name for process in plan.processes if process.quiet)
+    configuration = Configuration(plan, quiet, tuple(problems), counts=choices.counts)
+    return _with_output(configuration, options, project.settings)
+
+
+def _missing_watched(options: Options, directory: str) -> list[Problem]:
+    """A warning for each path after `-w` that does not exist."""
+    if not any(options.watch) or options.no_watch:
+        return []
+    # Not at the top: a plain start does not need it.
+    from procreaper.runtime.watch.patterns import entries_of
+
+    return [
+        Problem(f"-w {path}: this does not exist", hint="create it, or correct the path", level="warning")
+        for path in filter(None, options.watch)
+        if not all(os.path.lexists(watched.base or "/") for watched in entries_of(directory, path))
+    ]
+
+
+def _with_output(configuration: Configuration, options: Options, settings: Settings | None) -> Configuration:
+    timestamps, log_format = options.timestamp, options.log_format
+    if settings is not None:
+        output = settings.document.output
+        if output:
+            log_format = log_format or output.format or None
+            timestamps = output.timestamps is not False if timestamps is None else timestamps
+        configuration = configuration._replace(groups=settings.document.groups, supervised=True)
+    configuration = configuration._replace(log_format=log_format or "text", timestamps=timestamps is not False)
+    http = _http(options, settings)
+    return configuration if http is None else _with_http(configuration, http)
+
+
+def _http(options: Options, settings: Settings | None) -> Listen | None:
+    """Where to serve status and metrics; None also where that is no address, which is told elsewhere."""
+    control = None if settings is None else settings.document.control
+    text = options.http or (control.http or None if control else None)
+    if text is None:
+        return None
+    from procreaper.project.address import parse_address
+
+    try:
+        address = parse_address(text)
+    except ValueError:
+        return None
+    if options.http is not None or settings is None:
+        return Listen(address, text)
+    return Listen(address, text, settings.path, settings.problem(("control", "http"), "").line)
+
+
+def _with_http(configuration: Configuration, http: Listen) -> Configuration:
+    """The configuration with a server, and a warning where a process may want its port."""
+    port = str(http.address.port)
+    names = [process.name for process in configuration.plan.processes if (process.env or {}).get("PORT") == port]
+    configuration = configuration._replace(http=http)
+    if port == "0" or not names:
+        return configuration
+    message = f"port {port} is also the PORT of `{names[0]}`, which will find it taken"
+    problem = http.problem(message, "choose another one, or `0` for one that is free", "warning")
+    return configuration._replace(warnings=(*configuration.warnings, problem))
+
+
+def _no_checks(url: str) -> HealthCheck:
+    raise ValueError(f"`{url}` is not a URL that can be checked here")
+
+
+def real_root(options: Options) -> str:
+    """The application root, absolute and without symbolic links."""
+    try:
+        return os.path.realpath(directory_of(options))
+    except OSError:
+        # The current directory has been removed.
+        return directory_of(options)
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        # Where we are has been removed; only what is watched would have to be found from there.
+        return path
+
+
+def _working_directory(options: Options, problems: list[Problem]) -> str | None:
+    if options.root is not None and not os.path.isdir(options.root):
+        source = Source.of(options, "--root", "root")
+        message = f"{source.name} {options.root}: this is not a directory"
+        problems.append(source.problem(message, "name an existing directory"))
+    return options.cwd if options.root is None else options.root

@@ -1,0 +1,53 @@
+"""The groups of `.reaper.toml`: which mistakes there are in their names and members.
+
+Rules: pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from procreaper.core.names import Names
+from procreaper.core.plan import find_cycle
+from procreaper.errors import Problem
+
+if TYPE_CHECKING:
+    from procreaper.project.settings import Settings
+
+
+def is_unread(settings: Settings, name: str) -> bool:
+    """Whether a name may be of a group, or of a process type, that could not be read."""
+    return settings.is_broken(("groups", name)) or settings.is_broken(("process", name))
+
+
+def check_groups(settings: Settings, types: Iterable[str]) -> list[Problem]:
+    """Find every mistake in the groups of the settings, where `types` are the process types that there are."""
+    groups = settings.document.groups
+    names = Names(dict.fromkeys(types, 1), groups)
+    problems = []
+    for group, members in groups.items():
+        keys = ("groups", group)
+        if group in names.counts:
+            message = f"the group `{group}` has the name of a process type"
+            problems.append(settings.problem(keys, message, "rename the group"))
+        if group == "all":
+            problems.append(
+                settings.problem(keys, "a group cannot be called `all`, which means every process", "rename it")
+            )
+        for member in members:
+            if names.find(member) is None and not is_unread(settings, member):
+                message = f"`{member}` in the group `{group}` does not exist"
+                problems.append(settings.problem(keys, message, names.suggest(member), value=member))
+    edges = {group: [member for member in members if member in groups] for group, members in groups.items()}
+    while cycle := find_cycle(edges):
+        problems.append(
+            settings.problem(
+                ("groups", cycle[0]),
+                f"the group `{cycle[0]}` contains itself: {' -> '.join(cycle)}",
+                "remove one of them from the other",
+                value=cycle[1],
+            )
+        )
+        edges[cycle[-2]] = [member for member in edges[cycle[-2]] if member != cycle[-1]]
+    return problems

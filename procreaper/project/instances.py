@@ -1,0 +1,188 @@
+"""What differs from one instance of a process type to the next: its environment, and what is checked in it.
+
+Rules: pure. Everything may use `$PORT` and the rest of the environment of the process; what is not set is an error now,
+and not a check that fails later. Imported only where there is a `.reaper.toml`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from procreaper.core.checks import Check, ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, TCPCheck
+from procreaper.core.ports import PREFIX
+from procreaper.errors import Problem, ProcreaperError
+from procreaper.project.defaults import Layers
+from procreaper.project.durations import parse_duration
+from procreaper.project.process_types import KINDS
+from procreaper.project.procfile import OURS
+from procreaper.project.settings import Settings
+from procreaper.project.toml_places import Keys
+from procreaper.project.toml_spelling import quote, spell
+from procreaper.project.variables import UnsetVariableError, substitute
+from procreaper.suggest import enumerate_words
+
+# Of a port.
+MOST_DIGITS = 5
+DURATIONS = ("interval", "timeout", "start_interval", "start_timeout")
+LoadCheck = Callable[[str], HealthCheck]
+
+
+class Realised:
+    """Makes the environment and the health check of one process, and collects what cannot be used.
+
+    `environment` is all that comes before the `env` of the settings, the names included. `is_complete` is False where a
+    file that belongs to it could not be read: then nothing is said of variables that are not set. Files are relative to
+    `directory`, the application root.
+    """
+
+    def __init__(
+        self,
+        layers: Layers,
+        settings: Settings,
+        environment: Mapping[str, str],
+        *,
+        is_complete: bool = True,
+        directory: str = ".",
+    ) -> None:
+        self._layers = layers
+        self._settings = settings
+        self._is_complete = is_complete
+        self._directory = directory
+        self.environment = dict(environment)
+        self.problems: list[Problem] = []
+        self._add_variables()
+        # As it was written, with the variables replaced.
+        self.log_path: str | None = None
+        if not isinstance(layers.log.file, UnsetType):
+            self.log_path = self._substitute(layers.log.file, layers.keys("log", "file"))
+
+    def health(self, load_check: LoadCheck) -> Health | None:
+        """What is checked; None where it cannot be used, or where there is nothing."""
+        health, keys = self._layers.health, self._layers.keys
+        check: Check | None = None
+        log: LogCheck | None = None
+        count = len(self.problems)
+        kind = next((kind for kind in KINDS if getattr(health, kind) is not UNSET), None)
+        if kind is not None:
+            check = self._check(kind, getattr(health, kind), keys("health", kind), load_check)
+        if not isinstance(health.log, UnsetType):
+            try:
+                log = LogCheck(health.log)
+            except ValueError as error:
+                self._complain(keys("health", "log"), str(error), r"escape what is meant literally: `\(`, `\[`, `\.`")
+        if len(self.problems) > count or (check is None and log is None):
+            return None
+        durations: dict[str, float] = {}
+        for name in DURATIONS:
+            value = getattr(health, name)
+            if value is not UNSET:
+                durations[name] = parse_duration(value)
+        if 0 in durations.values():
+            # Said already of the process type.
+            return None
+        made = Health(check=check, log=log, **durations)  # type: ignore[arg-type]
+        return made if isinstance(health.retries, UnsetType) else replace(made, retries=health.retries)
+
+    def _check(self, kind: str, value: Any, keys: Keys, load_check: LoadCheck) -> Check | None:
+        if kind == "exec":
+            try:
+                return ExecCheck(value if isinstance(value, str) else tuple(value))
+            except ValueError as error:
+                self._complain(keys, f"`{spell(keys)}`: {error}", 'for example `exec = "pg_isready -q"`')
+                return None
+        text = self._substitute(value, keys)
+        if text is None:
+            return None
+        try:
+            if kind == "http":
+                return self._http_check(text)
+            if kind == "tcp":
+                return TCPCheck(text.removeprefix("tcp://"))
+            return load_check(text)
+        except (ValueError, ProcreaperError) as error:
+            if isinstance(error, ProcreaperError):
+                message, hint = error.message, error.hint
+            else:
+                message, hint = str(error), None
+            # The environment may hold secrets, so what was written is shown and not what it became.
+            message = message.replace(text, value)
+            self._complain(keys, f"`{spell(keys)}`: {message}", hint or _example(kind, value))
+            return None
+
+    def _http_check(self, url: str) -> HTTPCheck | None:
+        health, keys = self._layers.health, self._layers.keys
+        status, ca = health.status, health.ca
+        codes = () if isinstance(status, UnsetType) else (status,) if isinstance(status, int) else tuple(status)
+        check = HTTPCheck(url, codes)
+        if not url.lower().startswith("https:"):
+            for name in ("verify", "ca"):
+                if getattr(health, name) is not UNSET:
+                    place = keys("health", name)
+                    self._complain(place, f"`{spell(place)}` is for `https` only", "remove it, or write `https://`")
+            return check
+        if health.verify is False:
+            return replace(check, verify=False)
+        if isinstance(ca, UnsetType):
+            return check
+        path = self._substitute(ca, keys("health", "ca"))
+        return None if path is None else replace(check, ca=posixpath.join(self._directory, path))
+
+    def _add_variables(self) -> None:
+        for name, value in self._layers.env.items():
+            keys = self._layers.keys("env", name)
+            if name in OURS or name.startswith(PREFIX):
+                message = f"`{spell(keys)}` cannot be set: procreaper gives each process its own"
+                self._complain(keys, message, _instead_of_port(value, keys) if name == "PORT" else "remove it")
+            elif not name or "=" in name:
+                self._complain(keys, f"`{spell(keys)}`: {quote(name)} cannot be the name of a variable", "correct it")
+            elif value is False:
+                self.environment.pop(name, None)
+            else:
+                text = self._substitute(value, keys) if isinstance(value, str) else _as_text(value)
+                # Also one that cannot be used is set, so that it is not said of its users that it is not.
+                self.environment[name] = text or ""
+
+    def _substitute(self, text: str, keys: Keys) -> str | None:
+        try:
+            return substitute(text, self.environment)
+        except UnsetVariableError as error:
+            if self._is_complete and not self._settings.is_broken((*keys[:-1], error.name)):
+                hint = "set it in a .env file or in `env`; for a dollar sign write `$$`"
+                if error.name in self._layers.env:
+                    hint = f"write it after `{error.name}` in `env`, and set that to something else than `false`"
+                self._complain(keys, f"`{spell(keys)}` uses `${error.name}`, which is not set", hint)
+        except ValueError as error:
+            self._complain(keys, f"`{spell(keys)}`: {error}", "for a dollar sign write `$$`")
+        return None
+
+    def _complain(self, keys: Keys, message: str, hint: str | None) -> None:
+        self.problems.append(self._settings.problem(keys, message, hint))
+
+
+def _instead_of_port(value: object, keys: Keys) -> str:
+    text = str(value)
+    if keys[0] == "defaults" or not (text.isascii() and text.isdecimal() and 1 <= len(text.lstrip("0")) <= MOST_DIGITS):
+        return "write `port = 3000` under `[process.NAME]` for the port of one type; the first of all is that of `-p`"
+    return f"write `port = {int(text)}` in its place"
+
+
+def _as_text(value: float) -> str:
+    return "true" if value is True else str(value)
+
+
+def _example(kind: str, text: str) -> str:
+    if kind == "http" and text.startswith("/") and " " not in text:
+        # What Kubernetes and many a proxy are given.
+        return f"write the whole URL: {quote(f'http://127.0.0.1:$PORT{text}')}"
+    if kind == "http" and " " in text and "://" not in text.split(" ", 1)[0]:
+        return f"a command is written as `health = {{ exec = {quote(text)} }}`"
+    if kind == "http" and "://" not in text:
+        kinds = enumerate_words(["http://127.0.0.1:$PORT/healthz", f"tcp://{text if ':' in text else 'host:port'}"])
+        return f"write a URL: {kinds}; a command is `{{ exec = ... }}`"
+    examples = {"http": "http://127.0.0.1:$PORT/healthz", "tcp": "127.0.0.1:$PORT"}
+    return f"for example {quote(examples[kind])}" if kind in examples else "correct the URL"

@@ -1,0 +1,252 @@
+"""What is not wrong with a project, but will hardly work here: for `check` only, as warnings.
+
+Rules: pure; whoever calls says how the world is looked at. On the safe side: a warning that is not true is worse than
+one that is missing.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from procreaper.core.plan import Process
+from procreaper.core.ports import variable_of
+from procreaper.errors import Level, Problem
+from procreaper.project.backtracking import nested_quantifier
+from procreaper.project.planner import ProcessType
+from procreaper.project.shell import variables_of
+from procreaper.project.shell_lint import (
+    Command,
+    Defect,
+    Files,
+    file_complaints,
+    list_complaints,
+    runs_several,
+    shell_complaints,
+    syntax_complaint,
+)
+from procreaper.project.simple_commands import beyond_posix
+from procreaper.project.toml_spelling import spell
+
+if TYPE_CHECKING:
+    from procreaper.project.settings import Settings
+    from procreaper.project.toml_places import Keys
+
+# A command of these characters has no syntax that could be wrong, unless it begins with a word of the shell.
+PLAIN = re.compile(
+    r"(?!\s*(?:case|do|done|elif|else|esac|fi|for|function|if|select|then|until|while)\b)[\w\s./:=@%+,$-]*"
+)
+# The settings that are commands, too.
+SIDE_COMMANDS = (
+    ("hooks", "on_ready"),
+    ("hooks", "on_retry"),
+    ("hooks", "on_fail"),
+    ("health", "exec"),
+    ("stop", "command"),
+    ("watch", "run"),
+)
+# Heroku runs this type once for each deployment, before the others.
+RELEASE = "release"
+ONESHOT = "in `.reaper.toml`, `oneshot = true` lets it end, and `autostart = false` keeps it from starting"
+LOG_HINT = "name a file in a directory that you may write to"
+
+
+class Look(NamedTuple):
+    """How the machine is looked at: whether a program is found along a PATH, and whether a path exists.
+
+    `refuses` gives the reason why no file can be written at a path; None where one can. `defect` says what keeps a path
+    from being run as a program. `syntax_errors` gives what the shell has against each of these commands, and nothing
+    for those that it can read; `missing_words` are those of these words that the shell does not know.
+    """
+
+    finds_program: Callable[[str, str], bool]
+    exists: Callable[[str], bool]
+    refuses: Callable[[str], str | None] = lambda _: None
+    defect: Callable[[str], Defect | None] = lambda _: None
+    syntax_errors: Callable[[Collection[str]], Mapping[str, str]] = lambda _: {}
+    missing_words: Callable[[Collection[str]], frozenset[str]] = lambda _: frozenset()
+
+
+class Place(NamedTuple):
+    """A command of a process type and where it stands: under `keys` of the settings, or in its line of the Procfile."""
+
+    kind: ProcessType
+    keys: Keys | None
+    command: Command
+
+
+class Linter:
+    """Collects what `check` warns of. `procfile` and `settings` give the places, `root` is the application root."""
+
+    def __init__(self, look: Look, procfile: str, settings: Settings | None, root: str) -> None:
+        self._look = look
+        self._procfile = procfile
+        self._settings = settings
+        self._root = root
+        self._files = Files(look.defect, look.finds_program)
+        self.problems: list[Problem] = []
+
+    def lint(self, types: Iterable[ProcessType], processes: Iterable[Process]) -> None:
+        """Look at all process types, and at those processes of theirs that would run."""
+        by_type: dict[str, list[Process]] = {}
+        for process in processes:
+            by_type.setdefault(process.type, []).append(process)
+        places: list[Place] = []
+        for kind in types:
+            if kind.supervision is not None:
+                self._lint_watch(kind)
+                self._lint_pattern(kind)
+            for process in by_type.get(kind.name, ())[:1]:
+                places += self._commands(kind, process)
+                self._lint_release(kind, process)
+                self._lint_log(kind, process)
+                self._lint_health(kind, process)
+        self._lint_commands(places)
+        self._lint_port_variables(types)
+        # Several types may have a command from `[defaults]`.
+        self.problems = list(dict.fromkeys(self.problems))
+
+    def _lint_health(self, kind: ProcessType, process: Process) -> None:
+        ca = getattr(process.health and process.health.check, "ca", None)
+        if kind.supervision is not None and isinstance(ca, str) and not self._look.exists(ca):
+            layers = kind.supervision.layers
+            keys = layers.keys("health", "ca")
+            message = f"`{spell(keys)}`: there is no file `{layers.health.ca}`"
+            self.warn(kind, message, "it is relative to the application root", keys)
+
+    def lint_names(self, types: Iterable[ProcessType]) -> None:
+        """Look at the names of all process types, where the Procfile or the settings give them."""
+        for kind in types:
+            if kind.name == "all":
+                message = "`all` means every process, as in `procreaper stop all`, so this one has no name of its own"
+            elif kind.name == "system":
+                message = "the lines of `system` look like those of procreaper itself"
+            elif kind.name.startswith("-"):
+                message = f"`{kind.name}` begins with `-`, so commands take it for an option"
+            else:
+                continue
+            if kind.line or self._settings is None:
+                self.problems.append(Problem(message, self._procfile, kind.line, "rename it", "warning"))
+            else:
+                self.problems.append(self._settings.problem(("process", kind.name), message, "rename it", "warning"))
+
+    def _commands(self, kind: ProcessType, process: Process) -> Iterator[Place]:
+        """The commands of a process for the shell; those that are lists are looked at here."""
+        environment: Mapping[str, str] = process.env or {}
+        # What it waits for may create files.
+        later = bool(process.depends_on)
+        for keys, text in self._texts(kind, process):
+            name = f"`{kind.name}`" if keys is None else f"`{spell(keys)}`"
+            if isinstance(text, str):
+                yield Place(kind, keys, Command(text, name, environment, process.cwd, later, keys is None))
+            else:
+                command = Command("", name, environment, process.cwd, later)
+                for message, hint in list_complaints(command, text[0], self._files):
+                    self.warn(kind, message, hint, keys)
+                self._lint_arguments(kind, text, environment, keys)
+            if keys is None:
+                later = later or (isinstance(text, str) and runs_several(text))
+
+    def _texts(self, kind: ProcessType, process: Process) -> Iterator[tuple[Keys | None, str | Sequence[str]]]:
+        yield None, process.command
+        if kind.supervision is not None:
+            layers = kind.supervision.layers
+            for table, field in SIDE_COMMANDS:
+                text = getattr(getattr(layers, table), field)
+                if text:
+                    yield layers.keys(table, field), text
+
+    def _lint_commands(self, places: Sequence[Place]) -> None:
+        """Ask the shell about all commands at once, and then look at each."""
+        texts = dict.fromkeys(place.command.text for place in places)
+        errors = self._look.syntax_errors([text for text in texts if PLAIN.fullmatch(text) is None])
+        words = dict.fromkeys(word for text in texts for word in beyond_posix(text))
+        missing = self._look.missing_words(words) if words else frozenset()
+        for kind, keys, command in places:
+            if command.text in errors:
+                self.warn(kind, *syntax_complaint(command, errors[command.text]), keys)
+                continue
+            found = [*shell_complaints(command, missing.__contains__), *file_complaints(command, self._files)]
+            for message, hint in found:
+                self.warn(kind, message, hint, keys)
+            if keys is None:
+                self._lint_variables(kind, command)
+
+    def warn(self, kind: ProcessType, message: str, hint: str, keys: Keys | None = None) -> None:
+        """Add a warning at these keys of the settings, or else at the place of the command."""
+        layers = None if kind.supervision is None else kind.supervision.layers
+        if keys is None and layers is not None and (layers.is_own("command") or not kind.line):
+            keys = layers.keys("command")
+        if self._settings is not None and keys is not None:
+            self.problems.append(self._settings.problem(keys, message, hint, "warning"))
+        else:
+            self.problems.append(Problem(message, self._procfile, kind.line, hint, "warning"))
+
+    def _lint_arguments(
+        self, kind: ProcessType, command: Sequence[str], environment: Mapping[str, str], keys: Keys | None
+    ) -> None:
+        name = f"the command of `{kind.name}`" if keys is None else f"`{spell(keys)}`"
+        for argument in command:
+            match = re.fullmatch(r"\$\{?([A-Za-z_]\w*)\}?", argument, re.ASCII)
+            if match is not None and match[1] in environment:
+                hint = "no shell reads a command that is a list; write it as a string"
+                self.warn(kind, f"`{argument}` in {name} is passed on as it stands", hint, keys)
+
+    def _lint_variables(self, kind: ProcessType, command: Command) -> None:
+        for name in variables_of(command.text):
+            if name not in command.env:
+                hint = f"set it in a .env file, or write `${{{name}:-}}` if it may be empty"
+                self.warn(kind, f"`{kind.name}` uses `${name}`, which is not set", hint)
+
+    def _lint_release(self, kind: ProcessType, process: Process) -> None:
+        if kind.name == RELEASE and not process.oneshot and (kind.supervision is None or kind.supervision.autostart):
+            message = f"`{RELEASE}` is Heroku's release phase, but here it starts with the others and ends the app"
+            self.warn(kind, message, f"`procreaper start -x {RELEASE}` leaves it out; {ONESHOT}")
+
+    def _lint_port_variables(self, types: Iterable[ProcessType]) -> None:
+        first: dict[str, str] = {}
+        for kind in types:
+            variable = variable_of(kind.name)
+            if first.setdefault(variable, kind.name) != kind.name:
+                message = f"`{variable}` is the port of `{first[variable]}`, so no variable has that of `{kind.name}`"
+                self.warn(kind, message, "rename one of them")
+
+    def _lint_log(self, kind: ProcessType, process: Process) -> None:
+        reason = None if process.log is None else self._look.refuses(process.log.path)
+        if reason is not None and self._settings is not None:
+            self.problems.append(log_problem(kind, process, self._settings, reason, "warning"))
+
+    def _lint_pattern(self, kind: ProcessType) -> None:
+        pattern = "" if kind.supervision is None else kind.supervision.layers.health.log
+        group = nested_quantifier(pattern) if pattern else None
+        if group is not None and kind.supervision is not None and self._settings is not None:
+            keys = kind.supervision.layers.keys("health", "log")
+            message = f"`{spell(keys)}`: `{group}` may take very long on a line that it does not match"
+            hint = "repeat only one of the two: the group, or what is in it"
+            self.problems.append(self._settings.problem(keys, message, hint, "warning"))
+
+    def _lint_watch(self, kind: ProcessType) -> None:
+        if kind.supervision is None or self._settings is None:
+            return
+        layers = kind.supervision.layers
+        for index, path in enumerate(layers.watch.paths or ()):
+            fixed = re.split(r"[*?\[{]", path, maxsplit=1)[0]
+            if fixed != path:
+                fixed = posixpath.dirname(fixed)
+            if fixed and not self._look.exists(posixpath.join(self._root, fixed)):
+                keys = (*layers.keys("watch", "paths"), index)
+                message = f"`{path}`, which `{kind.name}` watches, does not exist"
+                hint = "create it, or correct the path"
+                self.problems.append(self._settings.problem(keys, message, hint, "warning", path))
+
+
+def log_problem(kind: ProcessType, process: Process, settings: Settings, reason: str, level: Level) -> Problem:
+    """A log that cannot be written, at the place where it is set."""
+    keys: Keys = (
+        ("process", kind.name, "log") if kind.supervision is None else kind.supervision.layers.keys("log", "file")
+    )
+    path = "" if process.log is None else process.log.path
+    message = f"`{path}`, the log of `{process.name}`, cannot be written: {reason}"
+    return settings.problem(keys, message, LOG_HINT, level)

@@ -1,0 +1,325 @@
+"""How one process type is supervised: its settings as the words of a plan, and what contradicts itself in them.
+
+Rules: pure; looks at one process type at a time, `planning` at all of them, `instances` at what differs from one
+instance to the next. Imported only where there is a `.reaper.toml`. What a process inherits from `[defaults]` and
+cannot use is left out silently where it is clear what is meant (a health check of a oneshot, `max_retries` without
+restarts); what it says itself and cannot use is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from msgspec import UNSET, UnsetType
+
+from procreaper.core.plan import Backoff, Condition, Ending, Hooks, LogFile, Process, Watch, When
+from procreaper.core.ports import AUTO
+from procreaper.errors import Problem
+from procreaper.project.defaults import CHECKS, Layers
+from procreaper.project.durations import parse_duration
+from procreaper.project.schema import DependencySettings, ProcessSettings
+from procreaper.project.settings import Settings
+from procreaper.project.sizes import parse_size
+from procreaper.project.toml_places import Keys
+from procreaper.project.toml_spelling import quote, spell
+from procreaper.suggest import did_you_mean
+
+KINDS = ("http", "tcp", "exec", "check")
+
+
+class Need(NamedTuple):
+    """One entry of `depends_on`: the name as written, what is waited for (None: as its kind has it), and its place."""
+
+    name: str
+    condition: Condition | None
+    restart: bool
+    keys: Keys
+
+
+class Supervision(NamedTuple):
+    """What the settings say of a process type; `template` has what all its instances share.
+
+    `has_health` is None where the health settings are broken, so that nobody knows; `pty` is None for `auto`. `port` is
+    that of the first instance, or `auto`; None where the process says nothing.
+    """
+
+    layers: Layers
+    template: Process
+    concurrency: int
+    autostart: bool
+    needs: tuple[Need, ...]
+    has_health: bool | None
+    says_stop_all: bool
+    pty: bool | None
+    port: int | str | None = None
+    defaults_to_auto_port: bool = False
+
+
+def supervise(
+    name: str, command: str | tuple[str, ...], settings: Settings, signals: Mapping[str, int]
+) -> tuple[Supervision, list[Problem]]:
+    """Read the settings of the process type `name`, whose line in the Procfile (or nothing) is `command`.
+
+    `signals` has the numbers of this system, by names such as ``SIGTERM``.
+    """
+    document = settings.document
+    defaults = ProcessSettings() if isinstance(document.defaults, UnsetType) else document.defaults
+    layers = Layers(name, document.process.get(name, ProcessSettings()), defaults)
+    reader = _Reader(layers, settings, signals)
+    return reader.read(command), reader.problems
+
+
+class _Reader:
+    """Reads the fields of one process type and collects what contradicts itself."""
+
+    def __init__(self, layers: Layers, settings: Settings, signals: Mapping[str, int]) -> None:
+        self._layers = layers
+        self._signals = signals
+        self._settings = settings
+        self.problems: list[Problem] = []
+
+    def read(self, command: str | tuple[str, ...]) -> Supervision:
+        layers = self._layers
+        oneshot = layers.get("oneshot") is True
+        restart, max_retries = self._restart(oneshot=oneshot)
+        hooks = layers.hooks
+        template = Process(
+            name=layers.name,
+            command=self._command(command),
+            cwd=layers.get("cwd") or None,
+            oneshot=oneshot,
+            restart=restart,
+            backoff=self._backoff(),
+            max_retries=max_retries,
+            success_codes=self._success_codes(),
+            stop_all=self._stop_all(oneshot=oneshot),
+            ending=self._ending(),
+            hooks=Hooks(hooks.on_ready or None, hooks.on_retry or None, hooks.on_fail or None)
+            if any(getattr(hooks, name) for name in hooks.__struct_fields__)
+            else None,
+            watch=self._watch(),
+            log=self._log(),
+            detached=layers.get("detached") is True,
+        )
+        self._detached()
+        concurrency = layers.get("concurrency")
+        return Supervision(
+            layers,
+            template,
+            concurrency=1 if concurrency is UNSET else concurrency,
+            autostart=layers.get("autostart") is not False,
+            needs=self._needs(),
+            has_health=self._has_health(oneshot=oneshot),
+            says_stop_all=layers.get("stop_all") is not UNSET,
+            port=self._port(),
+            defaults_to_auto_port=layers.defaults.port == AUTO,
+            pty=None if layers.get("pty") in (UNSET, "auto") else layers.get("pty"),
+        )
+
+    def _complain(self, keys: Keys, message: str, hint: str | None, value: object = None) -> None:
+        self.problems.append(self._settings.problem(keys, message, hint, value=value))
+
+    def _command(self, from_procfile: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        layers = self._layers
+        # The Procfile's line is the process's own, and so before what is said for all.
+        command = layers.own.command if from_procfile else layers.get("command")
+        if isinstance(command, UnsetType):
+            return from_procfile
+        blank = not command.strip() if isinstance(command, str) else not command[0]
+        if blank:
+            self._complain(
+                layers.keys("command"), f"the command of `{layers.name}` is empty", "leave it out, or give one"
+            )
+        return command if isinstance(command, str) else tuple(command)
+
+    def _port(self) -> int | str | None:
+        if isinstance(self._layers.defaults.port, int):
+            keys: Keys = ("defaults", "port")
+            message = f"`{spell(keys)}` cannot be a number, because all process types would have the same port"
+            self._complain(keys, message, 'write it under `[process.NAME]`, or write `port = "auto"`')
+        return self._layers.own.port or None
+
+    def _restart(self, *, oneshot: bool) -> tuple[When, int | None]:
+        layers = self._layers
+        text = layers.get("restart")
+        word, _, count = ("never" if text is UNSET else text).partition(":")
+        restart = When.NEVER if word == "no" else When(word)
+        retries = layers.get("max_retries")
+        max_retries = None if retries is UNSET else retries
+        same_layer = layers.keys("restart")[:-1] == layers.keys("max_retries")[:-1]
+        if count and max_retries not in (None, int(count)) and same_layer:
+            message = f"`{spell(layers.keys('max_retries'))}` is {max_retries}, but `restart` is {quote(text)}"
+            self._complain(layers.keys("max_retries"), message, "say it once")
+        elif count and not (layers.is_own("max_retries") and not layers.is_own("restart")):
+            max_retries = int(count)
+        if restart is When.NEVER and max_retries is not None:
+            if layers.is_own("max_retries") and not self._is_broken("restart"):
+                message = (
+                    f"`{spell(layers.keys('max_retries'))}` has no effect, because `{layers.name}` is never restarted"
+                )
+                self._complain(layers.keys("max_retries"), message, 'add `restart = "on-failure"`, or remove it')
+            max_retries = None
+        if restart is When.ALWAYS and oneshot:
+            message = f"`{layers.name}` is a oneshot, so it cannot be restarted always"
+            self._complain(layers.keys("restart"), message, self._override("restart", "on-failure"))
+        return restart, max_retries
+
+    def _override(self, field: str, value: str) -> str:
+        where = "" if self._layers.is_own(field) else f" under `[process.{self._layers.name}]`"
+        return f"write `{field} = {quote(value)}`{where}"
+
+    def _backoff(self) -> Backoff:
+        backoff, default = self._layers.backoff, Backoff()
+        for name in ("initial", "max", "reset"):
+            value = getattr(backoff, name)
+            if value is not UNSET and parse_duration(value) == 0:
+                keys = self._layers.keys("backoff", name)
+                self._complain(keys, f"`{spell(keys)}` must be more than 0", 'for example "100ms"')
+        initial = _seconds(backoff.initial, default.initial)
+        maximum = _seconds(backoff.max, max(default.maximum, initial))
+        if maximum < initial:
+            keys = self._layers.keys("backoff", "max")
+            self._complain(keys, f"`{spell(keys)}` is less than `initial`", "exchange them, or remove one")
+        return Backoff(initial, maximum, _seconds(backoff.reset, default.reset))
+
+    def _success_codes(self) -> frozenset[int]:
+        codes = self._layers.get("success_codes")
+        if codes is UNSET:
+            return frozenset({0})
+        found: set[int] = set()
+        for index, code in enumerate(codes):
+            keys = self._layers.keys("success_codes", index)
+            found.add(code if isinstance(code, int) else 128 + self._signal(code, keys))
+        return frozenset(found)
+
+    def _signal(self, name: str, keys: Keys) -> int:
+        number = self._signals.get(name if name.startswith("SIG") else f"SIG{name}")
+        if number is None:
+            message = f"`{spell(keys)}` must be the name of a signal, not {quote(name)}"
+            self._complain(keys, message, did_you_mean(name, self._signals, otherwise=False), name)
+        return number or Ending().signal
+
+    def _stop_all(self, *, oneshot: bool) -> When:
+        stop_all = self._layers.get("stop_all")
+        if stop_all is not UNSET:
+            return When(stop_all)
+        if self._layers.watch.paths:
+            return When.NEVER
+        return When.ON_FAILURE if oneshot else When.ALWAYS
+
+    def _ending(self) -> Ending:
+        stop, keys = self._layers.stop, self._layers.keys
+        if stop.signal and stop.command:
+            message = f"`{spell(keys('stop', 'command'))}` is run instead of the signal, so there cannot be both"
+            self._complain(keys("stop", "command"), message, "remove `signal` or `command`")
+        return Ending(
+            self._signal(stop.signal, keys("stop", "signal")) if stop.signal else Ending().signal,
+            _seconds(stop.timeout, Ending().timeout),
+            stop.command or None,
+            stop.only_main is True,
+        )
+
+    def _watch(self) -> Watch | None:
+        """What is watched; where the root of it is, is not known here."""
+        watch, keys = self._layers.watch, self._layers.keys
+        if not watch.paths:
+            if self._layers.is_own("watch") and watch.paths is UNSET and not self._is_broken("watch"):
+                message = f"`{spell(keys('watch'))}` does not say what is watched"
+                self._complain(keys("watch"), message, 'add `paths = ["."]`')
+            return None
+        return Watch(
+            "",
+            tuple(watch.paths),
+            ignore=tuple(watch.ignore or ()),
+            gitignore=watch.gitignore is not False,
+            debounce=_seconds(watch.debounce, Watch("", ()).debounce),
+            poll=None if isinstance(watch.poll, UnsetType) else watch.poll,
+            run=watch.run or None,
+            signal=self._signal(watch.signal, keys("watch", "signal")) if watch.signal else None,
+        )
+
+    def _log(self) -> LogFile | None:
+        """The file that its output goes to; where that is, is not known here."""
+        log, keys = self._layers.log, self._layers.keys
+        if not log.file:
+            if self._layers.is_own("log") and log.file is UNSET and not self._is_broken("log"):
+                message = f"`{spell(keys('log'))}` names no file"
+                self._complain(keys("log"), message, f'add `file = "log/{self._layers.name}.log"`')
+            return None
+        return LogFile(
+            log.file,
+            LogFile("").max_size if isinstance(log.max_size, UnsetType) else parse_size(log.max_size),
+            LogFile("").max_files if isinstance(log.max_files, UnsetType) else log.max_files,
+        )
+
+    def _detached(self) -> None:
+        layers = self._layers
+        if layers.get("detached") is True and not layers.log.file and not self._is_broken("log"):
+            message = f"`{layers.name}` is detached, so its output needs a file"
+            self._complain(layers.keys("detached"), message, f'add `log = "log/{layers.name}.log"`')
+        if layers.get("detached") is True and layers.get("pty") is True and layers.is_own("pty"):
+            message = f"`{layers.name}` is detached, so it cannot have a terminal: that ends with procreaper"
+            self._complain(layers.keys("pty"), message, "remove `pty` or `detached`")
+        if layers.get("detached") is True and not self._is_broken("health") and layers.health.log:
+            message = (
+                f"`{layers.name}` is detached, so procreaper does not read its output, and `health.log` cannot match"
+            )
+            self._complain(layers.keys("health", "log"), message, "check its health by `http`, `tcp` or `exec`")
+
+    def _needs(self) -> tuple[Need, ...]:
+        depends_on, keys = self._layers.get("depends_on"), self._layers.keys
+        if depends_on is UNSET:
+            return ()
+        if isinstance(depends_on, list):
+            return tuple(Need(name, None, False, keys("depends_on", index)) for index, name in enumerate(depends_on))
+        needs = []
+        for name, value in depends_on.items():
+            edge = value if isinstance(value, DependencySettings) else DependencySettings(condition=value)
+            condition = None if isinstance(edge.condition, UnsetType) else Condition(edge.condition)
+            needs.append(Need(name, condition, edge.restart is True, keys("depends_on", name)))
+        return tuple(needs)
+
+    def _has_health(self, *, oneshot: bool) -> bool | None:
+        layers = self._layers
+        health = layers.health
+        if self._is_broken("health"):
+            return None
+        given = [check for check in CHECKS if getattr(health, check) is not UNSET]
+        if oneshot and layers.is_own("health"):
+            message = f"`{layers.name}` is a oneshot: it is up when it has completed, and has no health"
+            self._complain(layers.keys("health"), message, "remove `health` or `oneshot`")
+            return None
+        kinds = [check for check in given if check in KINDS]
+        if len(kinds) > 1:
+            keys = layers.keys("health", kinds[1])
+            message = f"`{spell(keys)}` cannot be used together with `{kinds[0]}`"
+            self._complain(keys, message, "choose one of `http`, `tcp`, `exec` and `check`")
+        for name in ("status", "verify", "ca"):
+            if name in given and "http" not in given:
+                keys = layers.keys("health", name)
+                self._complain(keys, f"`{spell(keys)}` is for `http` only", "remove it")
+        if "ca" in given and health.verify is False:
+            keys = layers.keys("health", "ca")
+            self._complain(keys, f"`{spell(keys)}` has no effect with `verify = false`", "remove one of them")
+        for name in ("interval", "timeout", "start_interval", "start_timeout"):
+            value = getattr(health, name)
+            if value is not UNSET and parse_duration(value) == 0:
+                keys = layers.keys("health", name)
+                self._complain(keys, f"`{spell(keys)}` must be more than 0", 'for example "10s"')
+        if kinds or "log" in given:
+            return True
+        if layers.is_own("health"):
+            message = f"`{spell(layers.keys('health'))}` does not say what is checked"
+            self._complain(layers.keys("health"), message, "add one of `http`, `tcp`, `exec` and `log`")
+            return None
+        return False
+
+    def _is_broken(self, field: str) -> bool:
+        return any(
+            self._settings.is_broken(keys) for keys in (("process", self._layers.name, field), ("defaults", field))
+        )
+
+
+def _seconds(value: str | float | UnsetType, default: float) -> float:
+    return default if isinstance(value, UnsetType) else parse_duration(value)

@@ -1,0 +1,346 @@
+"""The project's files: read from where they are, and put together to the process types, with all that is wrong in them.
+
+Rules: the only module that knows which files there are. Precedence among them, highest first: `.env` files,
+`.reaper.toml`, Procfile. What only a project with a `.reaper.toml` needs is imported only where there is one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from procreaper.errors import ConfigError, Problem, reason_of
+from procreaper.project.options import FOREMAN, Options, check_port
+from procreaper.project.planner import ProcessType
+from procreaper.project.procfile import NO_PROCESS, OURS, Environment, Procfile, parse_procfile
+from procreaper.project.read_file import read_file
+
+if TYPE_CHECKING:
+    from procreaper.project.defaults import Layers
+    from procreaper.project.settings import Settings
+
+SETTINGS = ".reaper.toml"
+# What to do about a file that a running app has lost: no option of its clients names another one.
+AGAIN = "create it again; another file takes `procreaper quit` and a new start"
+
+# By path: what was in each file that was read, None for one that cannot be read.
+Contents = dict[str, bytes | None]
+
+
+class Project(NamedTuple):
+    """The project's files, read; `environment` is what the `.env` files add to ours.
+
+    `types` are all process types: those of the Procfile, then those that only `.reaper.toml` has. `is_usable` is False
+    where so much is missing that what else is found wrong would mostly be due to that. `contents` has all files that
+    were read, or looked for, by path; None for one that cannot be read.
+    """
+
+    procfile: Procfile
+    environment: dict[str, str]
+    problems: tuple[Problem, ...]
+    types: tuple[ProcessType, ...] = ()
+    settings: Settings | None = None
+    is_usable: bool = True
+    contents: Mapping[str, bytes | None] = {}
+
+
+def read_project(options: Options, own_environment: Mapping[str, str]) -> Project:
+    """Read and check the project's files. Raises ConfigError if one of them cannot be used."""
+    project = read_files(options, own_environment)
+    refuse_errors(project.problems)
+    return project
+
+
+def read_environment(
+    options: Options, own_environment: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], tuple[Problem, ...]]:
+    """What the `.env` files add to our environment, and the warnings. Raises ConfigError if one cannot be used."""
+    contents: Contents = {}
+    settings = _read_settings(options, contents)
+    environments = _read_environments(options, settings, own_environment or {}, contents)
+    problems = () if settings is None else settings.problems
+    found = [*problems, *(problem for environment in environments for problem in environment.problems)]
+    if options.app_root is not None and not os.path.isdir(options.app_root):
+        message = f"-d {options.app_root}: this is not a directory, so nothing is taken from it"
+        found.append(Problem(message, hint="name an existing directory", level="warning"))
+    return _merge(environments), refuse_errors(found)
+
+
+def read_files(options: Options, own_environment: Mapping[str, str], *, running: bool = False) -> Project:
+    """Read the project's files; what is wrong with them is among the `problems`.
+
+    `running`: the app has started with these options, so no hint names an option that would choose another file.
+    """
+    contents: Contents = {}
+    settings = _read_settings(options, contents, running=running)
+    environments = _read_environments(options, settings, own_environment, contents, running=running)
+    values = _merge(environments)
+    path = options.procfile or values.get("PROCFILE") or own_environment.get("PROCFILE")
+    path_found = _locate(options, path or "Procfile", is_given=options.procfile is not None)
+    procfile = _read_procfile(path_found, contents, running=running)
+    if settings is not None and path is None and _brings_processes(settings):
+        procfile = _optional(procfile)
+    problems = [*procfile.problems, *(problem for environment in environments for problem in environment.problems)]
+    if options.port is None:
+        problems += check_port(environments)
+    is_usable = all(problem.level == "warning" for problem in procfile.problems)
+    if settings is None:
+        types = [ProcessType(entry.name, entry.command, entry.line) for entry in procfile.entries]
+    else:
+        is_usable = is_usable and () not in settings.broken
+        types, mistakes = _supervised(
+            procfile, settings, options, {**own_environment, **values}, contents, is_usable=is_usable
+        )
+        mistakes += settings.problems
+        problems += sorted(mistakes, key=lambda problem: problem.line or 0)
+    return Project(procfile, values, tuple(problems), tuple(types), settings, is_usable, contents)
+
+
+def find_changed(contents: Mapping[str, bytes | None]) -> list[str]:
+    """Find the files that are not what they were when they were read; a pipe is what it was."""
+    changed = []
+    for path, before in contents.items():
+        now: bytes | None = None
+        with suppress(OSError):
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                continue
+            now = read_file(path)
+        if now != before:
+            changed.append(path)
+    return changed
+
+
+def refuse_errors(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """The problems, if they are warnings only; otherwise raises ConfigError with all of them."""
+    if any(problem.level == "error" for problem in problems):
+        raise ConfigError(problems)
+    return tuple(problems)
+
+
+def _read(path: str, contents: Contents) -> bytes:
+    """Read a file, and remember what was in it. Raises OSError."""
+    contents[path] = None
+    contents[path] = raw = read_file(path)
+    return raw
+
+
+def _read_settings(options: Options, contents: Contents, *, running: bool = False) -> Settings | None:
+    """The settings; None where there are none, which is as good as any."""
+    path = _locate(options, options.config or SETTINGS, is_given=options.config is not None)
+    if options.config is None and not os.path.lexists(path):
+        contents[path] = None
+        return None
+    from procreaper.project.settings import parse_settings, unusable
+
+    try:
+        return parse_settings(_read(path, contents), path)
+    except (FileNotFoundError, NotADirectoryError):
+        hint = AGAIN if running else "create it, or name another file with --config"
+        return unusable(Problem("does not exist", path, hint=hint))
+    except OSError as error:
+        return unusable(_unreadable(path, error, "--config", running=running))
+
+
+def _supervised(
+    procfile: Procfile,
+    settings: Settings,
+    options: Options,
+    environment: Mapping[str, str],
+    contents: Contents,
+    *,
+    is_usable: bool,
+) -> tuple[list[ProcessType], list[Problem]]:
+    """The process types of both files, each with its settings, and what is wrong with those."""
+    from signal import Signals
+
+    from procreaper.project.process_types import supervise
+    from procreaper.project.toml_spelling import spell
+    from procreaper.suggest import did_you_mean
+
+    entries = {entry.name: (entry.command, entry.line) for entry in procfile.entries}
+    signals = {name: int(number) for name, number in Signals.__members__.items()}
+    types: list[ProcessType] = []
+    problems: list[Problem] = []
+    for name in dict.fromkeys((*entries, *settings.document.process)):
+        command, line = entries.get(name, ("", 0))
+        supervision, mistakes = supervise(name, command, settings, signals)
+        if not supervision.template.command:
+            keys = ("process", name)
+            if is_usable and not settings.is_broken((*keys, "command")):
+                message = f"there is no process type `{name}` in {procfile.path}, and `{spell(keys)}` has no `command`"
+                close = did_you_mean(name, entries, otherwise=False)
+                hint = "correct the name, or give it a `command`" if close is None else close
+                problems.append(settings.problem(keys, message, hint))
+            continue
+        problems += mistakes
+        layers = supervision.layers
+        directory = supervision.template.cwd
+        if directory is not None and not os.path.isdir(os.path.join(directory_of(options), directory)):
+            message = f"`{spell(layers.keys('cwd'))}` is `{directory}`, which is not a directory"
+            problems.append(settings.problem(layers.keys("cwd"), message, "create it, or correct the path"))
+        added = _read_env_files(layers, settings, options, environment, contents, problems)
+        types.append(ProcessType(name, supervision.template.command, line, supervision, added))
+    return types, list(dict.fromkeys(problems))
+
+
+def _read_env_files(
+    layers: Layers,
+    settings: Settings,
+    options: Options,
+    environment: Mapping[str, str],
+    contents: Contents,
+    problems: list[Problem],
+) -> dict[str, str] | None:
+    """What the `env_file` of a process adds; None where one cannot be used."""
+    paths = layers.get("env_file")
+    if not paths:
+        return {} if not settings.is_broken(layers.keys("env_file")) else None
+    values: dict[str, str] = {}
+    is_complete = True
+    for index, path in enumerate([paths] if isinstance(paths, str) else paths):
+        place = _join(directory_of(options), path)
+        found = _read_environment(place, settings, {**environment, **values}, contents)
+        if found.path in (problem.path for problem in found.problems if problem.line is None):
+            keys = layers.keys("env_file", index)
+            reason = found.problems[0].message.partition(",")[0]
+            message = f"the environment file `{path}` of `{layers.name}` {reason}"
+            problems.append(settings.problem(keys, message, "create it, or correct the path", value=path))
+            is_complete = False
+        else:
+            problems += found.problems
+            problems += [
+                Problem(
+                    f"`{name}` has no effect here", place, found.lines[name], "each process gets its own", "warning"
+                )
+                for name in OURS
+                if name in found.values
+            ]
+            is_complete = is_complete and all(problem.level == "warning" for problem in found.problems)
+        values.update(found.values)
+    return values if is_complete else None
+
+
+def _brings_processes(settings: Settings) -> bool:
+    """Whether there is something to run even without a Procfile."""
+    return any(bool(process.command) for process in settings.document.process.values())
+
+
+def _optional(procfile: Procfile) -> Procfile:
+    """The Procfile, where it need not exist nor define anything."""
+    if not os.path.lexists(procfile.path):
+        return procfile._replace(problems=())
+    return procfile._replace(problems=tuple(item for item in procfile.problems if item.message != NO_PROCESS))
+
+
+def directory_of(options: Options) -> str:
+    """The application root, as it was given; the current directory where it was not."""
+    return options.root or options.app_root or "."
+
+
+def _locate(options: Options, path: str, *, is_given: bool) -> str:
+    """Where a file is: in the application root; with foreman's `--root`, one that was given is where we are."""
+    return _join("." if options.root is not None and is_given else directory_of(options), path)
+
+
+def _join(directory: str, path: str) -> str:
+    # Not normalised: `link/..` is where the link leads to.
+    return path if directory == "." else os.path.join(directory, path)
+
+
+def _read_environments(
+    options: Options,
+    settings: Settings | None,
+    own_environment: Mapping[str, str],
+    contents: Contents,
+    *,
+    running: bool = False,
+) -> list[Environment]:
+    names = None if options.env is None else [name.strip() for name in options.env.split(",") if name.strip()]
+    place = f"in `env` of `{FOREMAN}`" if "env" in options.foreman else "after -e"
+    if names is None and settings is not None and settings.document.env and settings.document.env.files:
+        files = settings.document.env.files
+        names = [files] if isinstance(files, str) else files
+        place = f"in `env.files` of `{settings.path}`"
+    if names is None:
+        # The default file need not exist.
+        default = _locate(options, ".env", is_given=False)
+        contents[default] = None
+        names = [".env"] if os.path.lexists(default) else []
+    found: list[Environment] = []
+    for name in names:
+        path = _locate(options, name, is_given=options.env is not None)
+        values = {**own_environment, **_merge(found)}
+        found.append(_read_environment(path, settings, values, contents, place, running=running))
+    return found
+
+
+def _read_environment(
+    path: str,
+    settings: Settings | None,
+    environment: Mapping[str, str],
+    contents: Contents,
+    place: str = "after -e",
+    *,
+    running: bool = False,
+) -> Environment:
+    """One file, named at `place`; `environment` is what it may refer to, in the dialect that has references."""
+    try:
+        raw = _read(path, contents)
+    except (FileNotFoundError, NotADirectoryError):
+        hint = AGAIN if running and place == "after -e" else f"create it, or correct the name {place}"
+        problem = Problem("does not exist, so nothing is taken from it", path, hint=hint, level="warning")
+    except IsADirectoryError:
+        # honcho ignores it silently, and there are projects whose virtual environment has this name.
+        hint = AGAIN if running else "name a file with -e"
+        problem = Problem("is a directory, so nothing is taken from it", path, hint=hint, level="warning")
+    except OSError as error:
+        problem = _unreadable(path, error, "-e", running=running)
+    else:
+        if settings is not None and settings.document.env and settings.document.env.parser == "dotenv":
+            from procreaper.project.dotenv import parse_dotenv
+
+            return parse_dotenv(raw, path, environment)
+        from procreaper.project.env_files import parse_environment
+
+        return parse_environment(raw, path, environment)
+    return Environment(path, {}, {}, (problem,))
+
+
+def _merge(environments: Sequence[Environment]) -> dict[str, str]:
+    return {key: value for environment in environments for key, value in environment.values.items()}
+
+
+def _read_procfile(path: str, contents: Contents, *, running: bool) -> Procfile:
+    try:
+        return parse_procfile(_read(path, contents), path)
+    except (FileNotFoundError, NotADirectoryError):
+        hint = AGAIN if running else _instead_of(path)
+        problem = Problem("Procfile does not exist or is not a file", path, hint=hint)
+    except IsADirectoryError:
+        hint = AGAIN if running else "name a file with -f, or the directory that it is in with -d"
+        problem = Problem("Procfile does not exist or is not a file: this is a directory", path, hint=hint)
+    except OSError as error:
+        problem = _unreadable(path, error, "-f", running=running)
+    return Procfile(path, (), (problem,))
+
+
+def _instead_of(path: str) -> str:
+    """What to do about a Procfile that is missing: often there is one of a longer name, such as Procfile.dev."""
+    with suppress(OSError):
+        names = sorted(os.listdir(os.path.dirname(path) or "."))
+        if others := [name for name in names if name.lower().startswith("procfile") and name != os.path.basename(path)]:
+            return f"there is `{'`, `'.join(others)}`; name it with -f"
+    return "create it with a line such as `web: python3 -m http.server $PORT`, or name another with -f or -d"
+
+
+def _unreadable(path: str, error: OSError, option: str | None = None, *, running: bool = False) -> Problem:
+    reason = reason_of(error)
+    if running:
+        hint = "look at its permissions" if isinstance(error, PermissionError) else AGAIN
+        return Problem(f"cannot be read: {reason}", path, hint=hint)
+    where = "name another file" if option is None else f"name another file with {option}"
+    hint = f"look at its permissions, or {where}" if isinstance(error, PermissionError) else where
+    return Problem(f"cannot be read: {reason}", path, hint=hint)

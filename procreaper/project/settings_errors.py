@@ -1,0 +1,186 @@
+"""What to say of something in `.reaper.toml` that does not fit the schema: the message, and how to write it.
+
+Rules: pure. A message says what is expected and what was found, in the words of the schema; a hint can be typed as it
+stands. The values of variables are not shown, since they may be secrets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from types import UnionType
+from typing import Annotated, Literal, NamedTuple, Union, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct, UnsetType
+
+from procreaper.project.schema import Document, ProcessSettings
+from procreaper.project.toml_places import Keys
+from procreaper.project.toml_spelling import as_toml, quote, spell
+from procreaper.suggest import did_you_mean
+
+LONGEST_QUOTE = 40
+# The only string of the table `env` at the top that is no variable of anybody's.
+PARSER: Keys = ("env", "parser")
+
+
+class Alternative(NamedTuple):
+    """One of the types that a value may have, with what the schema says of it."""
+
+    type: object
+    expected: str | None = None
+    hint: str | None = None
+    words: tuple[str, ...] = ()
+    synonyms: Mapping[str, str] = {}
+    examples: tuple[object, ...] = ()
+    meta: Meta | None = None
+
+
+@cache
+def types_of(table: type[Struct]) -> Mapping[str, object]:
+    """The type of each key of a table."""
+    # msgspec evaluates the annotations at each call.
+    return {field.name: field.type for field in msgspec.structs.fields(table)}
+
+
+@cache
+def members_of(annotation: object) -> tuple[Alternative, ...]:
+    """Take a type of the schema apart: the members of its unions, each with what stands around it."""
+    if get_origin(annotation) is Annotated:
+        inner, *metas = get_args(annotation)
+        return tuple(_described(member, metas) for member in members_of(inner))
+    if get_origin(annotation) in (Union, UnionType):
+        parts = (part for part in get_args(annotation) if part is not UnsetType)
+        return tuple(member for part in parts for member in members_of(part))
+    words = get_args(annotation) if get_origin(annotation) is Literal else ()
+    return (Alternative(annotation, words=words),)
+
+
+def _described(member: Alternative, metas: Iterable[object]) -> Alternative:
+    for meta in metas:
+        if isinstance(meta, Meta):
+            extra = meta.extra or {}
+            member = member._replace(
+                expected=extra.get("expected", member.expected),
+                hint=extra.get("hint", member.hint),
+                words=extra.get("words", member.words),
+                synonyms=extra.get("synonyms", member.synonyms),
+                examples=tuple(meta.examples or member.examples),
+                meta=member.meta or meta,
+            )
+    return member
+
+
+def unknown_key(key: str, value: object, table: type[Struct], keys: Keys) -> tuple[str, str | None]:
+    """A message about a key that this table does not have, and what may have been meant."""
+    fields = types_of(table)
+    message = f"there is no key `{spell((*keys, key))}`"
+    if table is ProcessSettings and key.isdecimal() and isinstance(value, dict):
+        return message, f"all instances share the settings of their type: write `[{spell(keys)}]`"
+    if table is Document and (hint := _in_other_table(key, value)) is not None:
+        return message, hint
+    for name, annotation in fields.items():
+        if key.lower() in _other_names(annotation):
+            return message, f"did you mean `{name}`?"
+    return message, did_you_mean(key, fields)
+
+
+def _in_other_table(key: str, value: object) -> str | None:
+    """Where a key belongs that stands at the top of the file by mistake."""
+    of_process = set(ProcessSettings.__struct_fields__)
+    if not isinstance(value, dict) and key not in types_of(Document):
+        meant = key if key in of_process else _nearest(key, of_process)
+        if meant is not None:
+            return f"write it under `[process.NAME]`, or under `[defaults]` for all processes: `{meant} = ...`"
+    if isinstance(value, dict) and value.keys() and value.keys() <= of_process:
+        # A slip of the finger in the one table that has the keys of a process, or the name of a process.
+        return None if _nearest(key, ("defaults", "default")) else f"write `[process.{key}]`"
+    if isinstance(value, dict) and key in of_process:
+        return f"write `[process.NAME.{key}]`, or `[defaults.{key}]` for all processes"
+    return None
+
+
+def _nearest(key: str, known: Iterable[str]) -> str | None:
+    """The known word that was surely meant."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(key.lower(), sorted(known), 1, 0.75)), None)
+
+
+def _other_names(annotation: object) -> tuple[str, ...]:
+    """What other tools call this key."""
+    if get_origin(annotation) is not Annotated:
+        return ()
+    extras = (meta.extra or {} for meta in get_args(annotation)[1:] if isinstance(meta, Meta))
+    return tuple(name for extra in extras for name in extra.get("also", ()))
+
+
+def mismatch(value: object, members: tuple[Alternative, ...], keys: Keys) -> tuple[str, str | None]:
+    """What is wrong with a value, and how to write it."""
+    name, words = spell(keys), [word for member in members for word in member.words]
+    if value == "" and any(member.meta is not None and member.meta.min_length for member in members):
+        return f"`{name}` must not be empty", "leave it out, or give it a value"
+    *first, last = dict.fromkeys(text for member in members for text in _expected(member))
+    message = f"`{name}` must be {', '.join(first) + ' or ' if first else ''}{last}, not {_found(value, keys)}"
+    return message, _how_to_write(value, members, words, str(keys[-1]) if isinstance(keys[-1], str) else None)
+
+
+def _how_to_write(value: object, members: tuple[Alternative, ...], words: list[str], key: str | None) -> str | None:
+    types = {get_origin(member.type) or member.type for member in members}
+    if "never" in words and isinstance(value, bool):
+        return f"write {quote('always' if value else 'never')}"
+    if isinstance(value, str) and (
+        (bool in types and value in ("true", "false")) or (int in types and re.fullmatch("[0-9]{1,9}", value))
+    ):
+        return f"write it without the quotes: `{f'{key} = ' if key else ''}{value}`"
+    if words and isinstance(value, str):
+        synonyms = {word: meant for member in members for word, meant in member.synonyms.items()}
+        meant = synonyms.get(value.lower())
+        return f"did you mean `{meant}`?" if meant else did_you_mean(value, words, otherwise=False)
+    if (hint := next((member.hint for member in members if member.hint), None)) is not None:
+        return hint
+    if isinstance(value, str) and list in types and key:
+        return f"write `{key} = [{quote(value)}]`"
+    if examples := next((member.examples for member in members if member.examples), ()):
+        return f"for example `{key} = {as_toml(examples[0])}`" if key else f"for example {as_toml(examples[0])}"
+    if isinstance(value, int | float) and str in types and key:
+        return f"put it in double quotes: `{key} = {quote(as_toml(value))}`"
+    return f"for example `{key} = 2`" if int in types and key else None
+
+
+def _expected(member: Alternative) -> tuple[str, ...]:
+    """What it may be: each of the words that there are, else one phrase."""
+    if member.words and member.expected is None:
+        return tuple(f"`{word}`" for word in member.words)
+    return (member.expected or _kind(member),)
+
+
+def _kind(member: Alternative) -> str:
+    kind = get_origin(member.type) or member.type
+    if kind is int:
+        lowest = member.meta.ge if member.meta is not None else None
+        highest = member.meta.le if member.meta is not None else None
+        number = "a whole number"
+        if lowest is not None:
+            number += f" from {lowest} to {highest}" if highest is not None else f" of at least {lowest}"
+        return number
+    names = {str: "a string", bool: "`true` or `false`", float: "a number", list: "a list", dict: "a table"}
+    return names.get(kind, "a table") if isinstance(kind, type) else "a value"
+
+
+def _found(value: object, keys: Keys) -> str:
+    match value:
+        case str() if "env" in keys and keys != PARSER:
+            return "a string"
+        case bool() | int() | float():
+            text = as_toml(value)
+        case str():
+            text = quote(value)
+        case dict():
+            return "a table"
+        case list():
+            return "a list" if value else "an empty list"
+        case _:
+            return "a date or a time"
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."

@@ -1,0 +1,1 @@
+"""The messages between an app and its clients, and what they mean."""

@@ -1,0 +1,1 @@
+"""The control socket: server, client, and the directory in which apps are found."""

@@ -1,0 +1,317 @@
+"""A client of a running app: connects to its control socket, asks, and reads what it is told.
+
+Rules: speaks the protocol and knows nothing else of an app. It blocks, with a limit on every wait, and belongs to one
+thread. Notices that come while a reply is waited for are kept, in their order.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+from procreaper.errors import ProcreaperError
+from procreaper.remote.api import protocol
+
+# How long the app may take to answer, in seconds: to the connection, and to a request.
+GREETING_LIMIT = 10.0
+REPLY_LIMIT = 60.0
+READ_SIZE = 1 << 17
+BETWEEN_TRIES = 0.05
+
+Kind = TypeVar("Kind")
+Changing = protocol.Up | protocol.Stop | protocol.Restart
+Simple = protocol.Quit | protocol.Type | protocol.Resize
+RESULTS: dict[type[protocol.Request], Any] = {
+    protocol.Look: protocol.Processes,
+    protocol.Follow: protocol.Followed,
+    protocol.Up: protocol.Asked,
+    protocol.Stop: protocol.Asked,
+    protocol.Restart: protocol.Asked,
+    protocol.Scale: protocol.Changes,
+    protocol.Reload: protocol.Changes,
+    protocol.Attach: protocol.Attached,
+}
+
+
+class _Line(msgspec.Struct):
+    """What every line from the app may have; a notice says which it is."""
+
+    notice: str | None = None
+    id: int | None = None
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: protocol.Failure | None = None
+
+
+class RefusedError(ProcreaperError):
+    """The app has not carried out a request; `problems` are those of the project's files, as `check` words them."""
+
+    def __init__(self, failure: protocol.Failure) -> None:
+        super().__init__(failure.message, hint=failure.hint)
+        self.problems = failure.problems
+
+
+class GoneError(ProcreaperError):
+    """The app has ended, or has closed the connection."""
+
+
+class SilentError(ProcreaperError):
+    """The app does not answer in time."""
+
+
+class Client:
+    """A connection to an app, which `greeting` tells of. Also a context manager that closes it."""
+
+    def __init__(self, path: str, *, limit: float = GREETING_LIMIT) -> None:
+        """Connect. Raises OSError where nobody listens (ConnectionRefusedError: no more), else ProcreaperError."""
+        self._incoming = bytearray()
+        self._searched = 0
+        self._notices: deque[protocol.AnyNotice] = deque()
+        self._count = 0
+        self._posted: set[int] = set()
+        self._outcomes: list[protocol.Failure | None] = []
+        self.greeting = protocol.Greeting(protocol.VERSION, "", "", 0, 0.0)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        until = time.monotonic() + limit
+        try:
+            self._socket.settimeout(limit)
+            try:
+                self._connect(path, until)
+            except TimeoutError:
+                raise self._is_silent(limit, path) from None
+            self.greeting = self._greeted(self._line(until, limit, path))
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """For `select`: look at `arrived` once before the first time, and whenever there is something to read."""
+        return self._socket.fileno()
+
+    @overload
+    def ask(self, request: protocol.Look, *, limit: float = ...) -> protocol.Processes: ...
+    @overload
+    def ask(self, request: protocol.Follow, *, limit: float = ...) -> protocol.Followed: ...
+    @overload
+    def ask(self, request: Changing, *, limit: float = ...) -> protocol.Asked: ...
+    @overload
+    def ask(self, request: protocol.Scale | protocol.Reload, *, limit: float = ...) -> protocol.Changes: ...
+    @overload
+    def ask(self, request: protocol.Attach, *, limit: float = ...) -> protocol.Attached: ...
+    @overload
+    def ask(self, request: Simple, *, limit: float = ...) -> None: ...
+    def ask(self, request: protocol.AnyRequest, *, limit: float = REPLY_LIMIT) -> Any:
+        """The result of a request, whose `id` is replaced by one of ours.
+
+        Raises RefusedError where the app says no, GoneError where it has ended first, ProcreaperError after `limit`
+        seconds.
+        """
+        self._count += 1
+        self._send(msgspec.json.encode(msgspec.structs.replace(request, id=self._count)) + b"\n", limit)
+        until = time.monotonic() + limit
+        while True:
+            line = self._line(until, limit)
+            answer = self._understood(line)
+            if answer.notice is not None:
+                self._keep(line)
+                continue
+            if self._is_posted(answer):
+                continue
+            if answer.error is not None and answer.id in (self._count, None):
+                raise RefusedError(answer.error)
+            if answer.id == self._count:
+                # The reply to an earlier request, which was given up, is passed over.
+                kind = RESULTS.get(type(request))
+                return None if kind is None else self._decoded(bytes(answer.result), kind)
+
+    def post(self, request: protocol.AnyRequest, *, limit: float = REPLY_LIMIT) -> None:
+        """Send a request and do not wait: what came of it is among the `outcomes`. Raises GoneError, as `ask` does."""
+        self._count += 1
+        self._posted.add(self._count)
+        self._send(msgspec.json.encode(msgspec.structs.replace(request, id=self._count)) + b"\n", limit)
+
+    def outcomes(self) -> list[protocol.Failure | None]:
+        """How the requests ended that were posted, as far as the replies have been read: in their order, each once."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def notices(self) -> Iterator[protocol.AnyNotice]:
+        """All that is told, as it comes, up to the goodbye. Raises GoneError where the app goes without one."""
+        while (notice := self.next_notice()) is not None:
+            yield notice
+            if isinstance(notice, protocol.GoodbyeNotice):
+                return
+
+    def next_notice(self, limit: float | None = None) -> protocol.AnyNotice | None:
+        """The next one; None where there is none within `limit` seconds. Raises GoneError where none can come."""
+        until = None if limit is None else time.monotonic() + limit
+        while not self._notices:
+            if not self._receive(until):
+                return None
+        return self._notices.popleft()
+
+    def arrived_so_far(self) -> list[protocol.AnyNotice]:
+        """The notices that came before the latest reply."""
+        arrived = list(self._notices)
+        self._notices.clear()
+        return arrived
+
+    def arrived(self) -> list[protocol.AnyNotice]:
+        """What has come already, without waiting. Raises GoneError where nothing has, and nothing can come."""
+        while not self._notices and self._receive(time.monotonic()):
+            pass
+        arrived = list(self._notices)
+        self._notices.clear()
+        return arrived
+
+    def rest(self) -> Iterator[protocol.AnyNotice]:
+        """Ask no more, and read what is left of what was asked for, up to the end of the connection."""
+        self._socket.shutdown(socket.SHUT_WR)
+        while True:
+            try:
+                notice = self.next_notice()
+            except GoneError:
+                return
+            if notice is not None:
+                yield notice
+
+    def close(self) -> None:
+        """Part from the app."""
+        self._socket.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _connect(self, path: str, until: float) -> None:
+        while True:
+            try:
+                return self._socket.connect(path)
+            except BlockingIOError:
+                # So many are waiting to be let in that the system has no room for one more.
+                if time.monotonic() >= until:
+                    raise TimeoutError from None
+                time.sleep(BETWEEN_TRIES)
+
+    def _send(self, data: bytes, limit: float) -> None:
+        self._socket.settimeout(limit)
+        try:
+            self._socket.sendall(data)
+        except TimeoutError:
+            raise self._is_silent(limit) from None
+        except OSError:
+            # It is gone; what it said last is still to be read.
+            return
+
+    def _receive(self, until: float | None) -> bool:
+        """Wait for something, and keep what notices there are in it; False where nothing comes in time."""
+        found = False
+        while (line := self._whole_line()) is not None:
+            answer = self._understood(line)
+            if answer.notice is not None:
+                self._keep(line)
+                found = True
+            else:
+                self._is_posted(answer)
+        return found or self._read(until)
+
+    def _line(self, until: float, limit: float, path: str | None = None) -> bytes:
+        while (line := self._whole_line()) is None:
+            if not self._read(until):
+                raise self._is_silent(limit, path)
+        return line
+
+    def _whole_line(self) -> bytes | None:
+        end = self._incoming.find(b"\n", self._searched)
+        if end < 0:
+            self._searched = len(self._incoming)
+            return None
+        line = bytes(self._incoming[:end])
+        del self._incoming[: end + 1]
+        self._searched = 0
+        return line
+
+    def _read(self, until: float | None) -> bool:
+        """Read more; False where nothing comes in time."""
+        if until is not None:
+            ready, _, _ = select.select([self._socket], [], [], max(0.0, until - time.monotonic()))
+            if not ready:
+                return False
+        self._socket.settimeout(None)
+        try:
+            data = self._socket.recv(READ_SIZE)
+        except OSError:
+            data = b""
+        if not data:
+            raise self._is_gone()
+        self._incoming += data
+        return True
+
+    def _keep(self, line: bytes) -> None:
+        try:
+            self._notices.append(msgspec.json.decode(line, type=protocol.AnyNotice))
+        except msgspec.ValidationError:
+            # A newer app has notices that we do not know.
+            return
+
+    def _is_posted(self, answer: _Line) -> bool:
+        """Whether this is the reply to a request that nobody waits for."""
+        if answer.id not in self._posted:
+            return False
+        self._posted.remove(answer.id)
+        self._outcomes.append(answer.error)
+        return True
+
+    def _understood(self, line: bytes) -> _Line:
+        return self._decoded(line, _Line)
+
+    def _decoded(self, line: bytes, kind: type[Kind]) -> Kind:
+        try:
+            return msgspec.json.decode(line, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            hint = "start the app anew with the procreaper that you are using"
+            raise ProcreaperError(f"{self._whose} says something that is not understood: {error}", hint=hint) from None
+
+    def _greeted(self, line: bytes) -> protocol.Greeting:
+        try:
+            version = msgspec.json.decode(line, type=_Version)
+            if version.protocol == protocol.VERSION:
+                return msgspec.json.decode(line, type=protocol.Greeting)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise ProcreaperError("what listens at the control socket is no procreaper") from None
+        raise ProcreaperError(
+            f"the app (pid {version.pid}) was started by procreaper {version.version}, whose protocol "
+            f"{version.protocol} is not that of this one, {protocol.VERSION}",
+            hint=f"use that version of procreaper, or end the app with `kill {version.pid}` and start it anew",
+        )
+
+    @property
+    def _whose(self) -> str:
+        return f"the app (pid {self.greeting.pid})" if self.greeting.pid else "the app"
+
+    def _is_gone(self) -> GoneError:
+        return GoneError(
+            f"{self._whose} has ended, or has closed the connection", hint="`procreaper ls` lists what runs"
+        )
+
+    def _is_silent(self, limit: float, path: str | None = None) -> SilentError:
+        where = "" if path is None else f" at {path}"
+        hint = (
+            f"is it suspended (Ctrl-Z), or held by a debugger? `kill -CONT {self.greeting.pid or 'PID'}` has it go on"
+        )
+        return SilentError(f"{self._whose}{where} does not answer within {limit:g} s", hint=hint)
+
+
+class _Version(msgspec.Struct):
+    """What every greeting has, of whatever protocol."""
+
+    protocol: int
+    version: str = "of another version"
+    pid: int = 0

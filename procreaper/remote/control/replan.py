@@ -1,0 +1,191 @@
+"""`scale`, `reload` and `up`: plan the running app again, tell what that changes, and have its owner do just that.
+
+Rules: an error in the files changes nothing. They are read in a thread, since a disk may be slow, and a pipe may have
+nobody who writes; that is not waited for forever. One request after another, whoever asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from procreaper.core import events
+from procreaper.core.differences import compare
+from procreaper.core.status import ENDED
+from procreaper.errors import ConfigError, Problem, ProcreaperError, UnknownProcessError
+from procreaper.project.configure import Configuration
+from procreaper.remote.api import protocol
+from procreaper.remote.api.codec import readable
+from procreaper.runtime.supervisor import Owner
+from procreaper.suggest import enumerate_words
+from procreaper.threads import NoThreadError, in_thread
+
+# How long the files may take to be read, in seconds; a client waits longer for the answer.
+READING_LIMIT = 30.0
+# How long a `restart` may look for files that have changed, in seconds; it has been carried out before.
+LOOKING_LIMIT = 5.0
+FOR_READING = "for reading the files"
+MEND = "mend the files, and `procreaper reload`; `procreaper check` looks without changing anything"
+
+
+# Says who asks for a change, once it is certain that it is carried out, and before anything comes of it.
+Announce = Callable[[], None]
+
+
+class Source(Protocol):
+    """Where the plan comes from. Three raise ConfigError with every problem found, after which all is as it was."""
+
+    def scale(self, counts: Mapping[str, int]) -> Configuration:
+        """What the files said, with so many processes of these types."""
+
+    def reload(self) -> Configuration:
+        """What the files say now."""
+
+    def join(self, names: Sequence[str]) -> Configuration:
+        """What the files said, with those too that these names stand for. Raises UnknownProcessError."""
+
+    def left_out(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those that stand, maybe among others, for what the app was started without."""
+
+    def is_none(self, name: str) -> bool:
+        """Whether this is a process type of which there are to be no processes."""
+
+    def find_changed(self) -> tuple[list[str], Configuration | None]:
+        """The files that are not what they were when they were read, and what they say now; None: they have errors."""
+
+    def give_up(self) -> None:
+        """Whatever is being planned in another thread is not to be carried out."""
+
+
+class Replanning:
+    """Plans the app of `owner` again; `taken` is called with each configuration that is carried out."""
+
+    def __init__(self, owner: Owner, source: Source, taken: Callable[[Configuration], None]) -> None:
+        self._owner = owner
+        self._source = source
+        self._taken = taken
+
+    async def scale(self, counts: Mapping[str, int], announce: Announce) -> protocol.Changes:
+        """Have so many processes of these types. Raises ConfigError."""
+        if not counts:
+            raise ProcreaperError("no process type is named", hint="for example `web=2`")
+        # Whoever asks for more of a type wants them to run, also of one that does not start by itself.
+        return await self._replan(lambda: self._source.scale(counts), announce, starting=frozenset(counts))
+
+    async def reload(self, announce: Announce) -> protocol.Changes:
+        """Have what the files say now. Raises ConfigError."""
+        return await self._replan(self._source.reload, announce, hint=MEND)
+
+    async def join(self, names: Sequence[str], announce: Announce) -> Mapping[str, int]:
+        """Have what these names stand for be of the app, also what it was started without; the answer is who is new.
+
+        By name, with the number of the run before the one that is asked for. Raises as `Source.join`.
+        """
+        if not self._source.left_out(names):
+            return {}
+        changes = await self._replan(lambda: self._source.join(names), announce)
+        return {name: changes.runs.get(name, 0) for name in changes.added}
+
+    async def find_outdated(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Warn of the processes that go on with old settings, though the files have others for them by now."""
+        if self._owner.planning.locked() or self._owner.shutting_down:
+            # The files are being read at this moment, or do not matter any more.
+            return ()
+        async with self._owner.planning:
+            try:
+                async with asyncio.timeout(LOOKING_LIMIT):
+                    paths, configuration = await in_thread(self._source.find_changed, FOR_READING)
+            except (TimeoutError, NoThreadError):
+                return ()
+            if not paths:
+                return ()
+            if configuration is None:
+                old, hint = tuple(names), "`procreaper check` says what is wrong in them now"
+            else:
+                changed = compare(self._owner.plan, configuration.plan).changed
+                old, hint = tuple(name for name in names if name in changed), "`procreaper reload` brings the new ones"
+            old = tuple(name for name in old if not self._owner.awaits_settings(name))
+            if not old:
+                return ()
+            have = "has" if len(paths) == 1 else "have"
+            keep = "keeps its" if len(old) == 1 else "keep their"
+            message = (
+                f"{enumerate_words(paths, 'and')} {have} changed; {enumerate_words(old, 'and')} {keep} old settings"
+            )
+            return (readable(str(Problem(message, hint=hint, level="warning"))),)
+
+    def explain(self, name: str) -> UnknownProcessError | None:
+        """Why this name stands for no process, where more is known of that than that there is none."""
+        if self._source.left_out((name,)):
+            message = f"`{name}` is not of this app, which was started without it"
+            return UnknownProcessError(message, hint=f"`procreaper up {name}` starts it too")
+        if self._source.is_none(name):
+            message = f"there are no processes of `{name}`: its concurrency is 0"
+            return UnknownProcessError(message, hint=f"`procreaper scale {name}=1` starts one")
+        return None
+
+    async def _replan(
+        self,
+        plan_again: Callable[[], Configuration],
+        announce: Announce,
+        *,
+        starting: frozenset[str] = frozenset(),
+        hint: str | None = None,
+    ) -> protocol.Changes:
+        async with self._owner.planning:
+            try:
+                async with asyncio.timeout(READING_LIMIT):
+                    configuration = await in_thread(plan_again, FOR_READING)
+            except ConfigError as error:
+                raise _UnusableError(error, hint) from error
+            except TimeoutError as error:
+                self._source.give_up()
+                message = f"the files could not be read within {READING_LIMIT:g} s, so nothing has been changed"
+                hint = "is one of them a pipe that nobody writes to, or on a disk that does not answer?"
+                raise ProcreaperError(message, hint=hint) from error
+            await self._owner.settled()
+            if self._owner.shutting_down:
+                raise ProcreaperError("the app is ending", hint="`procreaper start` starts it again")
+            plan = configuration.plan
+            found = compare(self._owner.plan, plan)
+            present = {process.name for process in self._owner.processes}
+            concerned = (*found.added, *found.restarted)
+            runs = {name: self._owner.status_of(name).run if name in present else 0 for name in concerned}
+            # Not before: what is refused changes nothing, and nothing is to be said of it.
+            announce()
+            # Also where nothing differs: a reload resumes the watches that were suspended.
+            self._owner.post(events.Reload(plan))
+            types = {process.name: process.type for process in plan.processes}
+            if more := tuple(name for name in found.added if types[name] in starting):
+                self._owner.post(events.Start(more))
+            await self._owner.settled()
+            self._taken(configuration)
+            # What was stopped by hand keeps still, or is about to, and what does not start by itself too.
+            runs = {
+                name: run
+                for name, run in runs.items()
+                if self._owner.status_of(name).state not in ENDED and not self._owner.rests(name)
+            }
+            return protocol.Changes(
+                added=found.added,
+                removed=found.removed,
+                restarted=found.restarted,
+                updated=found.updated,
+                unchanged=found.unchanged,
+                changed={name: tuple(map(readable, words)) for name, words in found.changed.items()},
+                runs=runs,
+                warnings=tuple(readable(str(problem)) for problem in configuration.warnings),
+            )
+
+
+class _UnusableError(ProcreaperError):
+    """There is no plan to go by; `problems` are those of the files, or of what was asked for."""
+
+    def __init__(self, error: ConfigError, hint: str | None) -> None:
+        errors = sum(problem.level == "error" for problem in error.problems)
+        super().__init__(
+            f"{errors} {'error' if errors == 1 else 'errors'}, so nothing has been changed",
+            hint=hint,
+        )
+        self.problems = error.problems

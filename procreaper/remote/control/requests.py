@@ -1,0 +1,310 @@
+"""What each request means for the running app: names are resolved, events posted, and what happens is told.
+
+Rules: a request is carried out as a whole or not at all. What is asked of the app is asked of its owner, by an event,
+like what anybody else asks; nothing here waits for what follows from it.
+
+Theory of operation. A request is looked at when all that was posted before it has been seen. From there to the event
+that it becomes nothing is waited for, so the run numbers of the reply are those in which the request finds each
+process. Followers are told by a sink of the hub, which is there only while somebody follows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, assert_never
+
+import msgspec
+
+from procreaper.core import events
+from procreaper.core.plan import reachable
+from procreaper.core.selection import choose, covers, select
+from procreaper.core.status import ENDED
+from procreaper.errors import ProcreaperError, UnknownProcessError
+from procreaper.output.hub import Hub
+from procreaper.project.configure import Configuration
+from procreaper.remote.api import protocol
+from procreaper.remote.api.codec import readable
+from procreaper.remote.api.feed import Feed, Line
+from procreaper.remote.api.to_wire import changes, view_notice, view_process
+from procreaper.remote.control.connection import Connection
+from procreaper.remote.control.replan import Replanning, Source
+from procreaper.runtime.supervisor import Owner
+from procreaper.suggest import enumerate_words
+
+if TYPE_CHECKING:
+    from procreaper.remote.control.attach import Seats
+
+# So many names are told to choose from.
+MOST_NAMED = 8
+# The loop is not held up for longer than it takes to encode so many bytes.
+SLICE = 1 << 15
+
+
+class Requests:
+    """Carries out requests for the app of `owner`, and tells its followers what `hub` is told.
+
+    `groups` are those of `.reaper.toml`, and `source` is where the plan comes from; `complain` prints what went wrong
+    in here. `history(names, lines)` gives the last lines of each of these processes (None: all that is kept) with what
+    has happened since, oldest first, and those of which there was more. `find(name, size)` tells where in its log the
+    last so many bytes of a process begin, as a `Passage`; None where it does not know.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        hub: Hub,
+        feed: Feed,
+        *,
+        groups: Mapping[str, Sequence[str]],
+        source: Source,
+        complain: Callable[[str], None],
+        history: Callable[[Sequence[str], int | None], tuple[Sequence[events.Notice], tuple[str, ...]]] | None = None,
+        find: Callable[[str, int], tuple[int, int, int, int] | None] = lambda _name, _size: None,
+    ) -> None:
+        self._owner = owner
+        self._hub = hub
+        self._feed = feed
+        self._groups = groups
+        self._replanning = Replanning(owner, source, self._take)
+        self._complain = complain
+        self._history = history
+        self._find = find
+        self._tells = False
+
+    async def answer(self, request: protocol.AnyRequest, connection: Connection) -> Any:
+        """The result of a request. Raises ProcreaperError where nothing of it was done."""
+        await self._owner.settled()
+        match request:
+            case protocol.Look(names=names):
+                return protocol.Processes(self._snapshot(names), self._owner.ending)
+            case protocol.Follow():
+                return self._follow(request, connection)
+            case protocol.Up(names=names):
+                return await self._up(names, connection)
+            case protocol.Stop(names=names):
+                return await self._stop(names, connection)
+            case protocol.Restart(names=names):
+                return await self._restart(names, connection)
+            case protocol.Quit():
+                self._tell_who("the end of the app", "quit", connection)
+                self._owner.post(events.Shutdown(0, by="`procreaper quit`"))
+                return None
+            case protocol.Scale(counts=counts):
+                return await self._replanning.scale(
+                    counts, lambda: self._tell_who(_enumerate_counts(counts), "scale", connection)
+                )
+            case protocol.Reload():
+                return await self._replanning.reload(
+                    lambda: self._tell_who("a reload of the files", "reload", connection)
+                )
+            case protocol.Attach():
+                name = self._one(request.name)
+                alternate = self._attached.attach(name, request, connection)
+                return protocol.Attached(self._process(name), alternate)
+            case protocol.Type(data=data):
+                return await self._attached.type(data, connection)
+            case protocol.Resize(columns=columns, lines=lines):
+                return self._attached.resize(columns, lines, connection)
+            case _:
+                assert_never(request)
+
+    # What the app is asked to do.
+
+    def _take(self, configuration: Configuration) -> None:
+        self._groups = configuration.groups
+
+    async def _up(self, names: Iterable[str], connection: Connection) -> protocol.Asked:
+        names = tuple(names)
+        is_told = False
+
+        def announce() -> None:
+            nonlocal is_told
+            if not is_told:
+                is_told = True
+                self._tell_who(f"a start of {_enumerate(names)}", "up", connection)
+
+        new = {} if self._owner.shutting_down else await self._replanning.join(names, announce)
+        named = self._asked(names)
+        edges = {
+            process.name: [dependency.name for dependency in process.depends_on] for process in self._owner.processes
+        }
+        there = set(edges)
+        needed = [name for name in reachable(named, edges) if name in there]
+        statuses = {name: self._owner.status_of(name) for name in needed}
+        wanted = tuple(name for name, status in statuses.items() if not status.up)
+        already = tuple(name for name in named if name not in wanted)
+        if wanted:
+            announce()
+        asked = await self._post(events.Start(wanted), wanted, already)
+        warnings = await self._replanning.find_outdated(wanted)
+        return protocol.Asked({name: new.get(name, run) for name, run in asked.runs.items()}, already, warnings)
+
+    async def _stop(self, names: Iterable[str], connection: Connection) -> protocol.Asked:
+        named = self._asked(names)
+        self._tell_who(f"the end of {_enumerate(named)}", "stop", connection)
+        already = tuple(name for name in named if self._owner.status_of(name).state in ENDED)
+        return await self._post(events.Stop(named), named, already)
+
+    async def _restart(self, names: Iterable[str], connection: Connection) -> protocol.Asked:
+        named = self._asked(names)
+        self._tell_who(f"a restart of {_enumerate(named)}", "restart", connection)
+        asked = await self._post(events.Restart(named), named, ())
+        # After the restart: it must not wait for a slow disk.
+        warnings = await self._replanning.find_outdated(named)
+        return protocol.Asked(asked.runs, asked.already, warnings)
+
+    def _tell_who(self, what: str, command: str, connection: Connection) -> None:
+        """Say who asks for a change, which would otherwise come without a cause."""
+        pid = "" if connection.pid is None else f" (pid {connection.pid})"
+        self._owner.say(f"`procreaper {command}`{pid} asks for {what}")
+
+    def _asked(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those whom a request is about that changes something."""
+        if self._owner.shutting_down:
+            raise ProcreaperError("the app is ending", hint="`procreaper start` starts it again")
+        names = tuple(names)
+        if not names:
+            raise ProcreaperError("no process is named", hint="`all` names every one")
+        return self._select(names)
+
+    def _select(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The processes that these names stand for. Raises UnknownProcessError."""
+        processes, groups = self._owner.processes, self._groups
+        try:
+            return select(names, processes, groups)
+        except UnknownProcessError as error:
+            missing = (name for name in names if not any(covers(name, process, groups) for process in processes))
+            raise next(filter(None, map(self._replanning.explain, missing)), error) from error
+
+    @cached_property
+    def _attached(self) -> Seats:
+        from procreaper.remote.control.attach import Seats
+
+        return Seats(self._owner)
+
+    def _one(self, name: str) -> str:
+        names = self._select((name,))
+        if len(names) != 1:
+            choice = enumerate_words(names[:MOST_NAMED])
+            raise ProcreaperError(f"`{name}` stands for {len(names)} processes", hint=f"choose one: {choice}")
+        return names[0]
+
+    async def _post(
+        self, event: events.Start | events.Stop | events.Restart, names: Iterable[str], already: tuple[str, ...]
+    ) -> protocol.Asked:
+        runs = {name: self._owner.status_of(name).run for name in (*names, *already)}
+        if event.names:
+            self._owner.post(event)
+            await self._owner.settled()
+        return protocol.Asked(runs, already)
+
+    # What the app is doing.
+
+    def _snapshot(self, names: Iterable[str]) -> tuple[protocol.Process, ...]:
+        processes = self._owner.processes
+        names = tuple(names)
+        selected = self._select(names) if names else [process.name for process in processes]
+        return tuple(self._process(name) for name in selected)
+
+    def _process(self, name: str) -> protocol.Process:
+        return view_process(self._owner.status_of(name), self._owner.process(name))
+
+    def _follow(self, request: protocol.Follow, connection: Connection) -> protocol.Followed:
+        snapshot = self._snapshot(request.names)
+        before: Iterable[bytes] = ()
+        truncated: tuple[str, ...] = ()
+        earlier: dict[str, protocol.Earlier] = {}
+        if request.output and request.lines != 0 and self._history is not None:
+            names = [process.name for process in snapshot]
+            notices, truncated = self._history(names, request.lines)
+            before = (line.data for notice in notices for line in past(notice))
+            found = {name: self._earlier(name, notices, request.lines) for name in truncated}
+            earlier = {readable(name): place for name, place in found.items() if place is not None}
+        wants = None if request.until_now else self._wants(request)
+        connection.follow(wants, lambda notices, size: self._missed(request, notices, size), before)
+        if wants is not None and not self._tells:
+            self._tells = True
+            self._hub.add(self)
+        return protocol.Followed(snapshot, tuple(map(readable, truncated)), earlier)
+
+    def _earlier(self, name: str, notices: Iterable[events.Notice], lines: int | None) -> protocol.Earlier | None:
+        """Where that is which a process wrote before these notices, so that there are so many lines with theirs."""
+        outputs = [notice.data for notice in notices if isinstance(notice, events.Output) and notice.name == name]
+        passage = self._find(name, sum(map(len, outputs)))
+        if passage is None:
+            return None
+        _, device, inode, offset = passage
+        unfinished = bool(outputs) and not outputs[-1].endswith(b"\n")
+        kept = sum(data.count(b"\n") for data in outputs) + unfinished
+        left = None if lines is None else max(0, lines - kept)
+        return protocol.Earlier(device, inode, offset, left)
+
+    def _wants(self, request: protocol.Follow) -> Callable[[Line], bool]:
+        chosen = choose(request.names, self._groups)
+        output = request.output
+        return lambda line: (output or not line.spoken) and (line.name is None or chosen(line.name))
+
+    def _missed(self, request: protocol.Follow, notices: int, size: int) -> Iterator[bytes]:
+        """What is told to a follower who has lost so much: that, and how all whom it follows are now."""
+        now = time.time()
+        yield _encode(protocol.DroppedNotice(now, notices, size))
+        chosen = choose(request.names, self._groups)
+        for process in self._owner.processes:
+            if chosen(process.name):
+                yield _encode(protocol.StatusNotice(now, self._process(process.name)))
+
+    def accept(self, notice: events.Notice) -> bool:
+        """Take a notice from the hub, and tell the followers; never asks for a pause."""
+        if not self._feed.is_followed:
+            self._hub.remove(self)
+            self._tells = False
+            return True
+        try:
+            for line in self._told(notice):
+                self._feed.publish(line)
+        except Exception as error:
+            # Who is told is the owner's publisher: an error here would end the app.
+            self._complain(f"procreaper: internal error: a follower cannot be told: {type(error).__name__}: {error}")
+        return True
+
+    def _told(self, notice: events.Notice) -> Iterator[Line]:
+        """What followers are told of a notice: what it says, and how the process that it is about is now."""
+        yield from past(notice)
+        if changes(notice):
+            yield Line(_encode(protocol.StatusNotice(notice.time, self._process(notice.name))), notice.name)
+
+
+def past(notice: events.Notice) -> Iterator[Line]:
+    """The lines of a notice, at whatever time they are read."""
+    if isinstance(notice, events.Output):
+        yield from _lines_of(notice)
+    elif (told := view_notice(notice)) is not None:
+        name = None if isinstance(notice, events.Message) else notice.name
+        yield Line(_encode(told), name, spoken=isinstance(notice, events.Message | events.Transition))
+
+
+def _lines_of(output: events.Output) -> Iterator[Line]:
+    """What a process wrote, in slices that end where a line does, lest an escape sequence or a character be torn."""
+    name, data, start = readable(output.name), output.data, 0
+    while start < len(data):
+        end = min(start + SLICE, len(data))
+        if end < len(data):
+            end = data.rfind(b"\n", start, end) + 1 or end
+        notice = protocol.OutputNotice(output.time, name, data[start:end])
+        yield Line(_encode(notice), output.name, spoken=True, output=end - start)
+        start = end
+
+
+def _encode(notice: protocol.Notice) -> bytes:
+    return msgspec.json.encode(notice) + b"\n"
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return enumerate_words(names, "and") if more <= 0 else f"{', '.join(names[:MOST_NAMED])} and {more} more"
+
+
+def _enumerate_counts(counts: Mapping[str, int]) -> str:
+    return _enumerate([f"{name}={count}" for name, count in counts.items()])

@@ -1,0 +1,1 @@
+"""Status, events, logs and metrics over HTTP, read-only."""

@@ -1,0 +1,77 @@
+"""The socket that the server listens at: taken before anything is started, so that a mistake is answered at once.
+
+Rules: knows where the address was written, to say so when it cannot be had; nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import closing
+from importlib import import_module
+
+from procreaper.errors import ConfigError, Problem, reason_of
+from procreaper.project.address import Address
+from procreaper.project.configure import Listen
+
+# What the extra brings.
+NEEDED = ("aiohttp.web", "prometheus_client")
+EXTRA = "procreaper[http]"
+BACKLOG = 128
+
+
+def listen(where: Listen) -> tuple[socket.socket, Address]:
+    """A socket that listens there, and where that really is: port 0 has become one that was free.
+
+    Of the addresses of a name it is the first one, IPv4 first. Raises ConfigError where that cannot be, or where what
+    serves HTTP is not installed.
+    """
+    _import_what_serves(where)
+    host, port = where.address
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise _refused(where, f"there is no host `{host}`", "`localhost`, or just a port, is this machine") from None
+    family, kind, protocol, _, place = min(found, key=lambda info: info[0] is not socket.AF_INET)
+    listening = socket.socket(family, kind, protocol)
+    try:
+        # So that connections of an app that has just ended are no reason to wait.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(place)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        with closing(listening):
+            raise _refused(where, *_why(error, where.address)) from None
+    listening.setblocking(False)
+    host, port = listening.getsockname()[:2]
+    return listening, Address(host, port)
+
+
+def _import_what_serves(where: Listen) -> None:
+    try:
+        for name in NEEDED:
+            import_module(name)
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in {name.partition(".")[0] for name in NEEDED}:
+            raise
+        hint = f"pip install '{EXTRA}'"
+        raise _refused(where, f"to serve HTTP takes `{missing}`, which is not installed", hint) from None
+
+
+def _why(error: OSError, address: Address) -> tuple[str, str]:
+    free = f"`{Address(address.host, 0)}` finds a free port"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"port {address.port} is taken", f"end whoever listens there, or choose another port; {free}"
+        case errno.EACCES:
+            return f"port {address.port} is for root only", f"choose one from 1024; {free}"
+        case errno.EADDRNOTAVAIL:
+            return f"`{address.host}` is no address of this machine", "`0.0.0.0` is all of its IPv4 addresses"
+        case _:
+            return reason_of(error), "choose another address"
+
+
+def _refused(where: Listen, message: str, hint: str) -> ConfigError:
+    problem: Problem = where.problem(message, hint)
+    return ConfigError([problem])

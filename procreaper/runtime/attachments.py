@@ -1,0 +1,53 @@
+"""Who is at the terminals of the processes, and what tells them of the end of the run.
+
+Rules: knows nothing of who they are. The rules are told when somebody comes, and when nobody is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from procreaper.core.events import Attached, Detached, Event
+
+if TYPE_CHECKING:
+    import os
+
+    from procreaper.runtime.child.console import Attachment, Console
+
+
+class Attendance:
+    """All who are attached; `post` takes the facts about it."""
+
+    def __init__(self, post: Callable[[Event], None]) -> None:
+        self._post = post
+        self._attached: dict[str, dict[Attachment, Callable[[str], None]]] = {}
+
+    def attach(
+        self,
+        name: str,
+        console: Console,
+        show: Callable[[bytes], None],
+        size: os.terminal_size,
+        ended: Callable[[str], None],
+    ) -> Attachment:
+        """Somebody comes, and is shown what is written from now on; `ended(reason)` is called when the run is over."""
+        attachment = console.attach(show, size)
+        self._attached.setdefault(name, {})[attachment] = ended
+        self._post(Attached(name))
+        return attachment
+
+    def detach(self, name: str, attachment: Attachment) -> None:
+        """They have gone; nothing happens when the run was over before."""
+        if self._attached.get(name, {}).pop(attachment, None) is None:
+            return
+        attachment.leave()
+        if not self._attached[name]:
+            del self._attached[name]
+            self._post(Detached(name))
+
+    def end(self, name: str, reason: str) -> None:
+        """The run is over: tell all who were there."""
+        for attachment, ended in tuple(self._attached.get(name, {}).items()):
+            self.detach(name, attachment)
+            ended(reason)

@@ -1,0 +1,1 @@
+"""One run of a process: its spawn, its output, its terminal, its signals and its end."""

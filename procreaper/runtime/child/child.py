@@ -1,0 +1,372 @@
+"""One run of a process: spawn it, have what it writes read, signal its group, report what happens to it.
+
+Rules: reports facts through `post` and output through `publish`; decides nothing about restarts. Everything happens in
+the loop's thread and nothing blocks.
+
+Theory of operation. The child leads a session, and so a group, of its own. Its standard output and error are one pipe,
+read by us (`reader`) and not by asyncio's transport, for two reasons: the end of the child is its wait status and not
+the end of the pipe, which a grandchild may hold open; and we pause reading (back-pressure) when `publish` says so. Or
+all three streams are a terminal of its own (`console`), of which we hold the child's end as well until it has died:
+were that closed by the last who has it open, to stop reading would hang it up, and end the child.
+
+Without a terminal the child inherits our standard input. An app in the background has none to give: there each child
+gets an *idle* input, a pipe that stays open and never delivers anything. /dev/null would not do: esbuild and
+tailwindcss end their `--watch` at the end of their input. Each child has a pipe of its own, because node makes its
+input non-blocking, which would affect all who share the pipe. Only we hold the writing end, so that the input ends
+when we do, also after `kill -9`.
+
+A signal goes to the whole group. On a terminal, shells get it after the programs that they run (`delivery`).
+
+When the child has been reaped, exactly what the pipe holds at that moment is read before `ChildExited` is posted, so
+that its last words come before its obituary. Members of its group that are still there are polled for, because nobody
+tells us of the end of a grandchild. What comes through a held pipe later is still read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from subprocess import STDOUT
+from typing import TYPE_CHECKING
+
+from procreaper.core.events import ChildExited, Event, Exit, GroupEnded, Notice, Spawned
+from procreaper.core.last_command import argv_of
+from procreaper.core.plan import Process
+from procreaper.descriptors import RESERVE
+from procreaper.runtime.child.failure import spawn_failed
+from procreaper.runtime.child.reader import BIG_READ, SMALL_READ, Reader
+from procreaper.runtime.system.groups import group_lives, is_held
+
+__all__ = ["BIG_READ", "SMALL_READ", "Child"]
+
+if TYPE_CHECKING:
+    from procreaper.runtime.child.console import Console, OwnTerminal
+    from procreaper.runtime.child.delivery import Delivery
+    from procreaper.runtime.child.protocols import Custody
+
+# How long the obituary waits for room while output is paused, in seconds.
+LAST_WORDS = 0.25
+# Seconds between two looks at a group that outlives its leader: at first, and at most.
+FIRST_LOOK, LAST_LOOK = 0.002, 0.05
+# The file descriptors that a spawn needs for itself, besides our pipe.
+SPAWN_DESCRIPTORS = 4
+
+
+class Child(asyncio.SubprocessProtocol):
+    """One run of `process`. `publish` returns False when the child should be read no further until `resume`.
+
+    `has_room` tells whether it may be read now; `largest_read` is how many bytes at once, at most. `open_terminal`
+    opens a terminal for it; without that, or where it returns None, it writes to a pipe. `idle_input`: without a
+    terminal it does not inherit our standard input. Without `custody`, what belongs to a run is its group.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        run: int,
+        *,
+        post: Callable[[Event], None],
+        publish: Callable[[Notice], bool],
+        has_room: Callable[[], bool] = lambda: True,
+        largest_read: int = BIG_READ,
+        custody: Custody | None = None,
+        open_terminal: Callable[[], OwnTerminal | None] | None = None,
+        idle_input: bool = False,
+    ) -> None:
+        self._process = process
+        self._run = run
+        self._post = post
+        self._publish = publish
+        self._has_room = has_room
+        self._custody = custody
+        self._loop = asyncio.get_running_loop()
+        self._largest_read = largest_read
+        self._reader: Reader | None = None
+        self._open_terminal = open_terminal
+        # What can be attached to: its terminal, if it has one.
+        self.console: Console | None = None
+        self._its_end: int | None = None
+        self._idle_input = idle_input
+        # The writing end of an idle input.
+        self._input: int | None = None
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._group: int | None = None
+        # The signal that was sent last, as long as some of the run are still to get it.
+        self._delivery: Delivery | None = None
+        # By which the output is on the list of those that must not outlive us.
+        self._key = ""
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._last_words_timer: asyncio.TimerHandle | None = None
+        self.began_at = None
+        self.ended = False
+
+    @property
+    def over(self) -> bool:
+        """Nothing more can come of this run: its group is gone and its pipe is closed."""
+        return self.ended and (self._reader is None or self._reader.ended)
+
+    @property
+    def read_at(self) -> float:
+        """When it last was read, in seconds of the loop's clock."""
+        return 0.0 if self._reader is None else self._reader.read_at
+
+    async def spawn(self) -> None:
+        """Start the child and report it; a failure is reported, not raised."""
+        writing = reading_nothing = -1
+        environment = self._process.env
+        if self._custody is not None:
+            environment = self._custody.environment(self._process.name, self._run, environment)
+        argv = argv_of(self._process.command, os.environ if environment is None else environment)
+        try:
+            terminal = None if self._open_terminal is None else self._open_terminal()
+            if terminal is None:
+                reading, writing = _open_pipe()
+            else:
+                from procreaper.runtime.child.console import Console
+
+                reading, self._its_end = terminal.ours, terminal.its
+                self.console = Console(terminal)
+                argv = terminal.command(argv)
+            self._reader = self._reader_of(reading)
+            if terminal is None and self._idle_input:
+                reading_nothing, self._input = os.pipe()
+            _ensure_descriptors(reading)
+            if self._custody is not None:
+                self._key = self._custody.watch_output(writing if self._its_end is None else self._its_end)
+            await self._loop.subprocess_exec(
+                lambda: self,
+                *argv,
+                stdin=self._its_end if reading_nothing < 0 else reading_nothing,
+                stdout=writing if terminal is None else self._its_end,
+                stderr=STDOUT,
+                start_new_session=True,
+                cwd=self._process.cwd,
+                env=environment,
+            )
+        except (OSError, ValueError) as error:
+            self._end_of_output()
+            self.ended = True
+            self._post(spawn_failed(self._process.name, self._run, error))
+        except BaseException:
+            # A cancellation, or an error of ours; asyncio has ended and reaped what it may have started.
+            if self._transport is None:
+                self._end_of_output()
+                self.ended = True
+            raise
+        finally:
+            for descriptor in (writing, reading_nothing):
+                if descriptor >= 0:
+                    os.close(descriptor)
+
+    @property
+    def held(self) -> bool:
+        """Whether it, or another of its group, is stopped or traced, as by a debugger; only Linux tells."""
+        return self._group is not None and is_held(self._group)
+
+    def signal(self, number: int, *, only_main: bool = False, only_handlers: bool = False) -> None:
+        """Send a signal to all that belongs to the run, or with `only_main` to its programs, unless they are gone.
+
+        Its programs are the child, or where that is a shell, what the shell runs.
+        With `only_handlers` the signal goes to the first processes that handle it, or else to its programs.
+        """
+        if self.ended or (only_handlers and self._reach_handlers(number)):
+            return
+        if self._delivery is not None:
+            self._delivery.cancel()
+            self._delivery = None
+        if self._custody is not None:
+            # First: the parents of some may die of the signal, and only they tell whose these are.
+            if only_main:
+                self._custody.look()
+            else:
+                self._custody.signal(self._process.name, self._run, number)
+        if not self._deliver(number, only_main=only_main):
+            self._send(number, only_main=only_main)
+
+    def _reach_handlers(self, number: int) -> bool:
+        if self._group is None or sys.platform != "linux":
+            return False
+        from procreaper.runtime.child.delivery import send_to_handlers
+
+        return send_to_handlers(self._group, number)
+
+    def _deliver(self, number: int, *, only_main: bool) -> bool:
+        """Bring a signal to the programs before the shells that run them; False where that is not possible."""
+        # The end of a shell that leads a session matters to the others of its group only on a terminal.
+        if self._group is None or number == signal.SIGKILL or not (only_main or self.console is not None):
+            return False
+        from procreaper.runtime.child.delivery import Delivery
+
+        delivery = Delivery(self._group, number, only_main=only_main, loop=self._loop)
+        if not delivery.begin():
+            return False
+        self._delivery = delivery
+        return True
+
+    def _send(self, number: int, *, only_main: bool) -> None:
+        # The number of the child is its own until it is reaped, that of the group until all of its members are.
+        if self._group is None or (
+            only_main and (self._transport is None or self._transport.get_returncode() is not None)
+        ):
+            return
+        # Not the transport's `send_signal`, which takes the exit status from asyncio where the child has just ended.
+        send = os.kill if only_main else os.killpg
+        # PermissionError: on macOS, a group of which only zombies are left; elsewhere, one of another user.
+        with suppress(ProcessLookupError, PermissionError):
+            send(self._group, number)
+            if number != signal.SIGKILL:
+                # A stopped process would not see the signal; systemd does the same.
+                send(self._group, signal.SIGCONT)
+
+    def resize(self, size: os.terminal_size) -> None:
+        """Our terminal has another size; so gets that of the child, if it has one."""
+        if self.console is not None:
+            self.console.resize(size)
+
+    def resume(self) -> None:
+        """There is room again: go on reading where a pause was asked for."""
+        if self._reader is None or not self._reader.paused:
+            return
+        self._reader.resume()
+        if self._last_words_timer is not None:
+            self._last_words_timer.cancel()
+            self._say_last_words()
+
+    def finish(self) -> None:
+        """Read what the pipe holds, room or not, and close it: the app has ended.
+
+        Somebody who left the group may hold the pipe open; what they write from now on is nobody's concern any more.
+        Nor is the end of those who even SIGKILL has not ended: they are looked at no more.
+        """
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        if self._delivery is not None:
+            self._delivery.release()
+        if self._reader is not None:
+            self._reader.read_last_words()
+        self._end_of_output()
+
+    # asyncio.SubprocessProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not isinstance(transport, asyncio.SubprocessTransport):
+            raise TypeError(transport)
+        self._transport = transport
+        self._group = transport.get_pid()
+        if self._custody is not None:
+            self._custody.began(self._process.name, self._run, self._group)
+        self._post(Spawned(self._process.name, self._run, self._group))
+        if self._reader is not None:
+            # Only now, so that the first output comes after the news of the start.
+            self._reader.begin()
+
+    def process_exited(self) -> None:
+        if self._reader is not None and self._reader.paused:
+            self._last_words_timer = self._loop.call_later(LAST_WORDS, self._say_last_words)
+        else:
+            self._say_last_words()
+
+    # The output.
+
+    def _reader_of(self, descriptor: int) -> Reader:
+        return Reader(
+            self._process.name,
+            descriptor,
+            publish=self._publish,
+            has_room=self._has_room,
+            largest_read=self._largest_read,
+            console=self.console,
+            closed=self._output_closed,
+        )
+
+    def _output_closed(self) -> None:
+        if self._custody is not None:
+            self._custody.forget_output(self._key)
+
+    def _end_of_output(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._let_go_of_its_end()
+        self._end_input()
+
+    def _let_go_of_its_end(self) -> None:
+        if self._its_end is not None:
+            os.close(self._its_end)
+            self._its_end = None
+
+    def _end_input(self) -> None:
+        if self._input is not None:
+            os.close(self._input)
+            self._input = None
+
+    # The end.
+
+    def _say_last_words(self) -> None:
+        self._last_words_timer = None
+        self._take_last_words()
+        # From now on, that nobody has it open is the end of the output.
+        self._let_go_of_its_end()
+        self._end_input()
+        self._report_end()
+
+    def _take_last_words(self) -> None:
+        if self._reader is not None and not self._reader.paused:
+            self._reader.read_last_words()
+
+    def _report_end(self) -> None:
+        transport = self._transport
+        if transport is None:
+            raise RuntimeError("the end of a child that was never reported")
+        returncode = transport.get_returncode()
+        leftovers = self._somebody_lives()
+        transport.close()
+        self._post(ChildExited(self._process.name, self._run, Exit.of(returncode or 0), leftovers))
+        if leftovers:
+            self._look_timer = self._loop.call_later(FIRST_LOOK, self._look, FIRST_LOOK)
+        else:
+            self.ended = True
+
+    def _look(self, waited: float) -> None:
+        if self._somebody_lives():
+            wait = min(waited * 2, LAST_LOOK)
+            self._look_timer = self._loop.call_later(wait, self._look, wait)
+            return
+        self._take_last_words()
+        self.ended = True
+        self._post(GroupEnded(self._process.name, self._run))
+
+    def _somebody_lives(self) -> bool:
+        """Whether any that belongs to the run is alive; a group that is found empty is signalled no more."""
+        if self._group is not None and not group_lives(self._group):
+            if self._custody is not None:
+                self._custody.group_ended(self._group)
+            self._group = None
+        has_escaped = self._custody is not None and self._custody.lives(self._process.name, self._run)
+        return self._group is not None or has_escaped
+
+
+def _open_pipe() -> tuple[int, int]:
+    """A pipe whose reading end never blocks."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    return reading, writing
+
+
+def _ensure_descriptors(open_one: int) -> None:
+    """Make sure that a spawn will have the descriptors that it needs; raises OSError if not.
+
+    asyncio opens one after the child exists, and a child whose end cannot be watched for would be lost.
+    """
+    # Before a child: without these, neither an import nor a look into `/proc` would be sure to succeed.
+    RESERVE.fill()
+    spare: list[int] = []
+    try:
+        for _ in range(SPAWN_DESCRIPTORS):
+            spare.append(os.dup(open_one))  # noqa: PERF401 (a comprehension would lose those opened before the error)
+    finally:
+        for descriptor in spare:
+            os.close(descriptor)

@@ -1,0 +1,295 @@
+"""The terminal of a child as those see it who attach to it: what it shows, what is typed at it, how large it is.
+
+Rules: bounded in bytes, whatever the child does not read and whoever does not look. Nobody who is attached holds up the
+child. Knows nothing of where those are who look.
+
+Theory of operation. Kept are the last `MOST_KEPT` bytes or more that were written to the main screen, and the modes
+that the child has put its terminal into (`modes`): so somebody who comes later sees what he would see had he been
+there. A program that takes keys one by one, or draws on the alternate screen, is made to draw anew, by a change of the
+size. That is the smallest of those who look, and else that of our own window. What is on the alternate screen are no
+lines; it is told only where the run ends there, as that may be its last words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+from procreaper.runtime.terminal.modes import USUAL, Modes, drawing, without_questions
+
+MOST_KEPT = 1 << 15
+# Who writes so much that nobody looks at is spared the returns at the line ends. It is hardly an interactive program,
+# which would go back, all the while that somebody is attached, to the modes that it found.
+FLOOD = 1 << 20
+# What is typed waits in the kernel for the child to read it, and then here.
+MOST_TYPED = 1 << 16
+# How long somebody who types waits for room, in seconds.
+PATIENCE = 5.0
+# For so many seconds the terminal has another size, so that what runs on it sees the change.
+MOMENT = 0.05
+LINE_END = re.compile(rb"(?<!\r)\n")
+CLEAR = b"\x1b[2J\x1b[H"
+
+
+class OwnTerminal(Protocol):
+    """A terminal for one child: it has `its` end as its three streams, and what it writes is read at `ours`."""
+
+    ours: int
+    its: int
+    size: os.terminal_size
+
+    def command(self, argv: tuple[str, ...]) -> tuple[str, ...]:
+        """What runs `argv` with this as its controlling terminal."""
+
+    def resize(self, size: os.terminal_size) -> None:
+        """Give it another size."""
+
+    @property
+    def takes_keys(self) -> bool:
+        """Whether what runs on it wants every key at once, and so does itself what can be seen of them."""
+
+    def return_at_line_ends(self) -> bool:
+        """From now on each line that ends is followed by one at the left; whether that had to be seen to."""
+
+    def pass_line_ends(self) -> None:
+        """From now on what is written passes as it is, if what runs here leaves that to the terminal."""
+
+    def go_on(self) -> None:
+        """Whoever has stopped its output may be gone."""
+
+
+class Console:
+    """What can be attached to, for as long as the run lasts. Its size at first is that of our own window.
+
+    `left()` is called when the last one who was attached has gone.
+    """
+
+    def __init__(self, terminal: OwnTerminal) -> None:
+        self.left: Callable[[], None] = lambda: None
+        self._terminal = terminal
+        self._window = self._size = terminal.size
+        self._loop = asyncio.get_running_loop()
+        self._modes = Modes()
+        # How much was written while nobody was attached.
+        self._unseen = 0
+        self._kept = bytearray()
+        self._drawn = bytearray()
+        self._attached: list[Attachment] = []
+        self._typed = bytearray()
+        self._was_read = asyncio.Event()
+        self._is_stuck = False
+        self._resize_timer: asyncio.TimerHandle | None = None
+        self.ended = False
+
+    # For the run.
+
+    @property
+    def attended(self) -> bool:
+        """Whether anybody is attached."""
+        return bool(self._attached)
+
+    @property
+    def alternate(self) -> bool:
+        """Whether it shows the alternate screen, to which nothing scrolls back."""
+        return self._modes.alternate
+
+    def take(self, data: bytes) -> bytes:
+        """Show what was written, and return what of it is for the main screen, in lines."""
+        written = self._modes.feed(data)
+        if not self._modes.alternate:
+            self._drawn.clear()
+        if written.alternate and self._modes.alternate:
+            _keep_end(self._drawn, written.alternate)
+        if written.main:
+            _keep_end(self._kept, written.main)
+        if self._attached:
+            if self._terminal.return_at_line_ends():
+                data = LINE_END.sub(b"\r\n", data)
+            self._attached[0].show(data)
+            if len(self._attached) > 1:
+                # One answer to each question of the program is enough.
+                asked_nothing = without_questions(data)
+                for attachment in self._attached[1:]:
+                    attachment.show(asked_nothing)
+        elif self._unseen <= FLOOD:
+            self._unseen += len(data)
+            if self._unseen > FLOOD:
+                self._terminal.pass_line_ends()
+        return written.main
+
+    def take_rest(self) -> bytes:
+        """What ends here is no sequence, and what was last drawn on the alternate screen, if that is shown, is told."""
+        rest = bytes(self._drawn) + self._modes.take_rest()
+        self._drawn.clear()
+        return rest
+
+    def resize(self, window: os.terminal_size) -> None:
+        """Our own window has another size, which the terminal gets as soon as nobody is attached."""
+        self._window = window
+        self.fit()
+
+    def end(self) -> None:
+        """The terminal is about to be closed."""
+        self.ended = True
+        if self._typed:
+            self._loop.remove_writer(self._terminal.ours)
+            self._typed.clear()
+        if self._resize_timer is not None:
+            self._resize_timer.cancel()
+        self._was_read.set()
+
+    # For those who are attached.
+
+    def attach(self, show: Callable[[bytes], None], size: os.terminal_size) -> Attachment:
+        """Show all that is written from now on to somebody whose terminal has this size."""
+        attachment = Attachment(self, show, size)
+        self._terminal.return_at_line_ends()
+        self._unseen = 0
+        self._attached.append(attachment)
+        if not self.fit():
+            self.redraw()
+        return attachment
+
+    def part(self, attachment: Attachment) -> None:
+        """Show nothing more to this one; nothing happens when that is so already."""
+        if attachment not in self._attached:
+            return
+        self._attached.remove(attachment)
+        self.fit()
+        if not self._attached:
+            if not self.ended:
+                self._terminal.go_on()
+            self.left()
+
+    def picture(self, lines: int) -> bytes:
+        """The last lines of the main screen, and what brings a terminal with the usual modes into these."""
+        if self._modes.alternate:
+            # From a part of it nothing would come that is like the whole; but whoever draws will do so anew.
+            drawn = b"" if len(self._drawn) >= MOST_KEPT else drawing(bytes(self._drawn))
+            return self._modes.entering() + drawn
+        return LINE_END.sub(b"\r\n", without_questions(self._last_lines(lines))) + self._modes.entering()
+
+    def redraw(self) -> None:
+        """Have what runs on it draw anew, if it does draw."""
+        if self._resize_timer is not None or self.ended:
+            return
+        if self._modes.alternate or self._terminal.takes_keys:
+            lines = self._size.lines + (1 if self._size.lines < 2 else -1)
+            self._terminal.resize(os.terminal_size((self._size.columns, lines)))
+            self._resize_timer = self._loop.call_later(MOMENT, self._resize_back)
+
+    async def type(self, data: bytes) -> bool:
+        """Type this, as soon as there is room for it; False where there is none for `PATIENCE` seconds."""
+        while len(self._typed) + len(data) > max(MOST_TYPED, len(data)):
+            if self._is_stuck:
+                return False
+            self._was_read.clear()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._was_read.wait()
+            except TimeoutError:
+                self._is_stuck = True
+        if self.ended:
+            return True
+        if not self._typed:
+            data = data[self._write(data) :]
+            if data:
+                self._loop.add_writer(self._terminal.ours, self._write_more)
+        self._typed += data
+        return True
+
+    def _write_more(self) -> None:
+        count = self._write(self._typed)
+        del self._typed[:count]
+        if count:
+            self._is_stuck = False
+            self._was_read.set()
+        if not self._typed:
+            self._loop.remove_writer(self._terminal.ours)
+
+    def _write(self, data: bytes | bytearray) -> int:
+        try:
+            return os.write(self._terminal.ours, data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            # Nobody has it open any more.
+            return len(data)
+
+    def fit(self) -> bool:
+        """Have the size that all can show; whether it is another one."""
+        sizes = [attachment.size for attachment in self._attached] or [self._window]
+        size = os.terminal_size((min(size.columns for size in sizes), min(size.lines for size in sizes)))
+        if size == self._size:
+            return False
+        self._size = size
+        if self._resize_timer is None and not self.ended:
+            self._terminal.resize(size)
+        return True
+
+    def _resize_back(self) -> None:
+        self._resize_timer = None
+        self._terminal.resize(self._size)
+
+    def _last_lines(self, count: int) -> bytes:
+        """The last lines of the main screen, as far as they are kept."""
+        end = len(self._kept)
+        for _ in range(count):
+            end = self._kept.rfind(b"\n", 0, end)
+            if end < 0:
+                break
+        if end >= 0:
+            return bytes(self._kept[end + 1 :])
+        whole = len(self._kept) < MOST_KEPT
+        # The first line may be what is left of one, or of an escape sequence.
+        return bytes(self._kept if whole else self._kept[self._kept.find(b"\n") + 1 :])
+
+
+class Attachment:
+    """Somebody who is attached, with a terminal of this size."""
+
+    def __init__(self, console: Console, show: Callable[[bytes], None], size: os.terminal_size) -> None:
+        self.show = show
+        self.size = size
+        self._console = console
+
+    @property
+    def alternate(self) -> bool:
+        """Whether the alternate screen is shown."""
+        return self._console.alternate
+
+    def picture(self) -> bytes:
+        """What has their terminal, as long as it is in the usual modes, show what is shown here."""
+        # The cursor has a line too.
+        return self._console.picture(max(1, self.size.lines - 1))
+
+    def picture_anew(self) -> bytes:
+        """The same for a terminal that has missed something, whatever modes it is in."""
+        self._console.redraw()
+        return USUAL + CLEAR + self.picture()
+
+    async def type(self, data: bytes) -> bool:
+        """Type this, as soon as there is room for it; False where there is none for `PATIENCE` seconds."""
+        return await self._console.type(data)
+
+    def resize(self, size: os.terminal_size) -> None:
+        """Their terminal has another size."""
+        self.size = size
+        self._console.fit()
+
+    def leave(self) -> None:
+        """See and type no more."""
+        self._console.part(self)
+
+
+def _keep_end(kept: bytearray, data: bytes) -> None:
+    if len(data) >= MOST_KEPT:
+        kept[:] = data[-MOST_KEPT:]
+        return
+    kept += data
+    # Not at each byte: to remove from the beginning is to move all the rest.
+    if len(kept) > 2 * MOST_KEPT:
+        del kept[:-MOST_KEPT]

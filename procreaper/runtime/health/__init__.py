@@ -1,0 +1,1 @@
+"""Health checks: one module for each kind, and the function that runs any of them."""

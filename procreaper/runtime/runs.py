@@ -1,0 +1,135 @@
+"""The children of an app: the runs of each process that can still say something, the current one last.
+
+Rules: makes the runs, and finds them; whether there is to be one, and what it is told, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from procreaper.core.events import Event, Notice
+from procreaper.core.plan import Process
+from procreaper.descriptors import NONE_LEFT
+from procreaper.errors import reason_of
+from procreaper.runtime.child.child import Child
+
+if TYPE_CHECKING:
+    from procreaper.runtime.child.console import Console, OwnTerminal
+    from procreaper.runtime.child.protocols import Custody, Run
+
+
+class Children:
+    """`listening` gives what a run publishes with; `has_room` tells whether what a process writes may be read now."""
+
+    def __init__(
+        self,
+        *,
+        post: Callable[[Event], None],
+        say: Callable[[str], None],
+        listening: Callable[[Process, int], Callable[[Notice], bool]],
+        has_room: Callable[[Process], bool],
+        largest_read: int,
+        custody: Custody | None,
+        window: Callable[[], os.terminal_size],
+        root: str,
+        idle_input: bool,
+    ) -> None:
+        self._post = post
+        self._say = say
+        self._listening = listening
+        self._has_room = has_room
+        self._largest_read = largest_read
+        self._custody = custody
+        self._window = window
+        self._root = root
+        self._idle_input = idle_input
+        self._lacks_terminals = False
+        self._runs: dict[str, list[Run]] = {}
+
+    def add(self, process: Process, run: int) -> Run:
+        """The next run of a process, which is still to be spawned."""
+        child = self._detached(process, run) if process.detached else self._child(process, run)
+        self._runs[process.name] = [*(old for old in self._runs.get(process.name, ()) if not old.over), child]
+        return child
+
+    def current(self, name: str) -> Run:
+        """The current run of a process, or the last. Raises KeyError where there was none."""
+        return self._runs[name][-1]
+
+    def console(self, name: str) -> Console | None:
+        """The terminal of the current run, or of the last, where it has one."""
+        runs = self._runs.get(name)
+        return runs[-1].console if runs else None
+
+    def let_go(self, name: str) -> None:
+        """The current run goes on without us."""
+        self._runs[name].pop().finish()
+
+    def forget(self, name: str) -> None:
+        """The process is not of the app any more; what it wrote last may still be on its way."""
+        if left := [child for child in self._runs.pop(name, ()) if not child.over]:
+            self._runs[name] = left
+
+    def left(self, may_live_on: Callable[[str], bool]) -> list[Run]:
+        """Those that have not ended, but for the current runs of the processes that may live on."""
+        return [
+            child
+            for name, runs in self._runs.items()
+            for child in (runs[:-1] if may_live_on(name) else runs)
+            if not child.ended
+        ]
+
+    def resume(self) -> None:
+        """There is room for output again."""
+        # Whoever was read last waits longest: a few fast writers must not keep all others from being read.
+        for child in sorted(self._all(), key=lambda child: child.read_at):
+            child.resume()
+
+    def resize(self) -> None:
+        """The window has another size."""
+        window = self._window()
+        for child in self._all():
+            child.resize(window)
+
+    def finish(self) -> None:
+        """The app has ended."""
+        for child in self._all():
+            child.finish()
+
+    def _all(self) -> Iterator[Run]:
+        return (child for runs in self._runs.values() for child in runs)
+
+    def _child(self, process: Process, run: int) -> Run:
+        return Child(
+            process,
+            run,
+            post=self._post,
+            publish=self._listening(process, run),
+            has_room=lambda: self._has_room(process),
+            largest_read=self._largest_read,
+            custody=self._custody,
+            open_terminal=self._open_terminal if process.pty else None,
+            idle_input=self._idle_input,
+        )
+
+    def _detached(self, process: Process, run: int) -> Run:
+        from procreaper.runtime.child.detached import DetachedRun
+
+        return DetachedRun(process, run, root=self._root, post=self._post, say=self._say, custody=self._custody)
+
+    def _open_terminal(self) -> OwnTerminal | None:
+        from procreaper.runtime.terminal.pty import Pseudoterminal
+
+        try:
+            return Pseudoterminal(self._window())
+        except OSError as error:
+            if error.errno in NONE_LEFT:
+                # A pipe cannot be had either, and there may be a terminal for the next try.
+                raise
+            if not self._lacks_terminals:
+                self._lacks_terminals = True
+                reason = reason_of(error)
+                self._say(f"no terminal can be had for a process, which gets a pipe instead: {reason}")
+            return None

@@ -1,0 +1,164 @@
+"""What is under way beside the children: health checks, hooks, stop commands, and what prepares a restart.
+
+Rules: each is a task in the group of the owner; what comes of it is posted, published or said, and never raised. There
+is one check, and one preparation, of a process at once. Imported when there is the first of all these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from procreaper.core.events import Checked, CheckFinished, Event, Exit, Notice, PreparationEnded, StopCommandFailed
+from procreaper.core.plan import Process
+from procreaper.core.state import Lifecycle
+from procreaper.runtime.child.command import execute
+from procreaper.runtime.side_command import Errand, environment_of, run
+
+if TYPE_CHECKING:
+    from procreaper.runtime.child.protocols import Custody
+    from procreaper.runtime.health.check import Execute
+
+# What a command wrote last is reported within so many seconds after its end, when the files are polled or not.
+REPORTED_AFTER, REPORTED_AFTER_POLLING = 0.1, 0.6
+
+
+class Chores:
+    """`tell` takes what commands write; `ended` is called when a hook or a stop command has ended.
+
+    `is_held` tells whether the run of a process is stopped or traced, so that it cannot answer. With `custody`, no
+    command outlives us.
+    """
+
+    def __init__(
+        self,
+        tasks: asyncio.TaskGroup,
+        *,
+        post: Callable[[Event], None],
+        publish: Callable[[Notice], bool],
+        tell: Callable[[Notice], object],
+        say: Callable[[str], None],
+        is_held: Callable[[str], bool],
+        ended: Callable[[], None],
+        custody: Custody | None,
+    ) -> None:
+        self._tasks = tasks
+        self._post = post
+        self._publish = publish
+        self._tell = tell
+        self._say = say
+        self._is_held = is_held
+        self._ended = ended
+        self._custody = custody
+        self._checks: dict[str, asyncio.Task[None]] = {}
+        self._commands: set[asyncio.Task[bool]] = set()
+        self._preparations: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a hook or a stop command has not ended."""
+        return bool(self._commands)
+
+    def check(self, life: Lifecycle, number: int) -> None:
+        """Check the health of this run."""
+        name = life.process.name
+        check = self._check(life, number, self._checks.get(name))
+        self._checks[name] = self._tasks.create_task(check, name=f"check {name}")
+
+    def cancel_check(self, name: str) -> None:
+        """The result of the check under way does not matter any more."""
+        self._checks[name].cancel()
+
+    def run(self, kind: str, process: Process, command: str, variables: Mapping[str, str] = {}) -> None:
+        """Run a hook."""
+        self._begin(self._run(Errand(kind, process, command, variables)), kind, process)
+
+    def stop(self, process: Process, run: int, command: str) -> None:
+        """Run the stop command of a run; if it fails, the run gets the signal instead."""
+        self._begin(self._stop(process, run, command), "stop command", process)
+
+    def _begin(self, errand: Coroutine[Any, Any, bool], kind: str, process: Process) -> None:
+        task = self._tasks.create_task(errand, name=f"{kind} {process.name}")
+        self._commands.add(task)
+        task.add_done_callback(self._command_ended)
+
+    def prepare(self, process: Process, command: str) -> None:
+        """Run what prepares a restart."""
+        preparation = self._prepare(process, command)
+        self._preparations[process.name] = self._tasks.create_task(preparation, name=f"prepare {process.name}")
+
+    def cancel_preparation(self, name: str) -> None:
+        """The preparation under way is of no use any more."""
+        self._preparations[name].cancel()
+
+    def forget(self, name: str) -> None:
+        """The process is not of the app any more."""
+        self._checks.pop(name, None)
+        self._preparations.pop(name, None)
+
+    def cancel(self) -> None:
+        """The app has ended."""
+        for task in (*self._checks.values(), *self._commands, *self._preparations.values()):
+            task.cancel()
+
+    async def _check(self, life: Lifecycle, number: int, previous: asyncio.Task[None] | None) -> None:
+        # Not at the top: hooks do without.
+        from procreaper.core.checks import Target
+        from procreaper.runtime.health.check import examine
+
+        process, health, pid = life.process, life.process.health, life.pid
+        if health is None or pid is None:
+            raise RuntimeError(f"{process.name} has nothing to check")
+        if previous is not None and not previous.done():
+            # One that was cancelled may still be ending its command.
+            await asyncio.wait([previous])
+        target = Target(process.name, pid, environment_of(process), process.cwd)
+        began = time.perf_counter()
+        error = await examine(health, target, execute=self._executor(process.name, life.run))
+        duration = time.perf_counter() - began
+        # Somebody looks at it with a debugger, or has stopped it: it cannot answer, and is not to be killed for that.
+        skipped = error is not None and self._is_held(process.name)
+        if not skipped:
+            self._publish(Checked(time.time(), process.name, error, duration))
+        self._post(CheckFinished(process.name, number, error, skipped))
+
+    def _command_ended(self, task: asyncio.Task[bool]) -> None:
+        self._commands.discard(task)
+        self._ended()
+
+    async def _run(self, errand: Errand) -> bool:
+        return await run(errand, execute=self._executor(errand.process.name), tell=self._tell, say=self._say)
+
+    def _executor(self, name: str, run: int | None = None) -> Execute:
+        """The function that executes a command of this process; with the number of a run, one that checks it."""
+
+        def execute_overseen(
+            argv: Sequence[str],
+            *,
+            env: Mapping[str, str] | None,
+            cwd: str | None,
+            take: Callable[[bytes], object],
+        ) -> Coroutine[Any, Any, Exit]:
+            oversight = None if self._custody is None else self._custody.oversee(name, run)
+            return execute(argv, env=env, cwd=cwd, take=take, oversight=oversight)
+
+        return execute_overseen
+
+    async def _stop(self, process: Process, run: int, command: str) -> bool:
+        if self._custody is not None:
+            # The run ends without a signal of ours.
+            self._custody.look()
+        errand = Errand("stop command", process, command, failing=", so procreaper sends the signal")
+        succeeded = await self._run(errand)
+        if not succeeded:
+            self._post(StopCommandFailed(process.name, run))
+        return succeeded
+
+    async def _prepare(self, process: Process, command: str) -> None:
+        errand = Errand("watch command", process, command, failing=", so nothing is restarted")
+        succeeded = await self._run(errand)
+        polled = process.watch is not None and process.watch.poll
+        await asyncio.sleep(REPORTED_AFTER_POLLING if polled else REPORTED_AFTER)
+        self._post(PreparationEnded(process.name, succeeded=succeeded))

@@ -1,0 +1,568 @@
+"""The owner: one inbox, one loop, the only writer of the state.
+
+Rules: takes events from the inbox, asks the rules, tells the world what changed and has the hands carry out what was
+decided. It decides nothing itself. Only this module holds the fleet, the `TaskGroup` in which every task lives, and
+the monotonic clock that the rules are fed with.
+
+Theory of operation. The next deadline is derived from the fleet before every wait, so that no stale timer can exist. So
+is what is told, by comparing each process before and after a step (`telling`). While a limit runs, each wait is short,
+so that the owner finds the time in which it did not run (`pauses`); it reports that time to the rules before all other
+events. With a new plan the files are watched anew. However the loop ends, `finally` kills every group that is left,
+but for those that may live on, and waits for it. Hooks and stop commands that are still under way at the end are given
+`LAST_COMMANDS` seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+
+from procreaper.core import fleet as rules
+from procreaper.core import notices as telling
+from procreaper.core import pauses
+from procreaper.core.events import (
+    Action,
+    Announce,
+    CancelCheck,
+    CancelPreparation,
+    CheckFinished,
+    ChildExited,
+    Event,
+    Exit,
+    FilesChanged,
+    GroupEnded,
+    LetGo,
+    Message,
+    Notice,
+    ReadSettings,
+    Reload,
+    Removed,
+    Restart,
+    RunBegan,
+    RunCheck,
+    RunHook,
+    RunPreparation,
+    RunStopCommand,
+    SendSignal,
+    SettingsRead,
+    Shutdown,
+    SignalSent,
+    Spawn,
+    SpawnFailed,
+    Start,
+    Stop,
+    Tick,
+    TimeLost,
+)
+from procreaper.core.lifecycle import OUT_OF_REACH_AFTER
+from procreaper.core.plan import Plan, Process, Watch
+from procreaper.core.state import Lifecycle, Phase
+from procreaper.runtime.attachments import Attendance
+from procreaper.runtime.child.child import BIG_READ
+from procreaper.runtime.runs import Children
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from procreaper.core.status import Status
+    from procreaper.runtime.child.console import Attachment
+    from procreaper.runtime.child.protocols import Custody
+    from procreaper.runtime.side_tasks import Chores
+
+Result = TypeVar("Result")
+
+# How long hooks and stop commands may go on once everything else has ended, in seconds.
+LAST_COMMANDS = 5.0
+
+
+class Owner:
+    """Runs a plan. `publish` takes every notice; where it returns False, output pauses until `resume`.
+
+    With `stays` it goes on until it is told to shut down, even when every process has ended. `largest_read` is how many
+    bytes of output a child may have under way. `logs` are the files that we write: no reason for a restart. `custody`
+    knows whoever has left the group of a run. `window` says how large the terminal of a child is, where it has one.
+    `on_plan` is called with every new plan. `root` is the directory of the app, by which its detached processes are
+    found again. With `idle_input`, the standard input of the children stays open and never delivers anything. With
+    `explains` it says whose end ends the app. Where a file changes that settings come from (`is_project_file`), a
+    process that watches it has its settings read again before its next run: `read_settings` posts a `SettingsRead`,
+    whatever happens.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        publish: Callable[[Notice], bool],
+        stays: bool = False,
+        largest_read: int = BIG_READ,
+        logs: Collection[str] = (),
+        custody: Custody | None = None,
+        window: Callable[[], os.terminal_size] = lambda: os.terminal_size((80, 24)),
+        on_plan: Callable[[Plan], None] = lambda _: None,
+        root: str = ".",
+        idle_input: bool = False,
+        explains: bool = True,
+        is_project_file: Callable[[str], bool] = lambda _: False,
+        read_settings: Callable[[str], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._fleet = rules.begin(plan)
+        self._publish = publish
+        self._stays = stays
+        self._logs = logs
+        self._on_plan = on_plan
+        self._explains = explains
+        self._is_project_file = is_project_file
+        self._read_settings = read_settings
+        # Whoever makes a new plan, or new settings of one process, holds this from reading the files to posting them.
+        self.planning = asyncio.Lock()
+        self._inbox: deque[Event] = deque()
+        self._arrived = asyncio.Event()
+        self._error: Exception | None = None
+        self._children = Children(
+            post=self.post,
+            say=self.say,
+            listening=self._listening,
+            has_room=lambda process: self._room or self._is_quiet(process),
+            largest_read=largest_read,
+            custody=custody,
+            window=window,
+            root=root,
+            idle_input=idle_input,
+        )
+        self._started: dict[str, float] = {}
+        # How children have exited whose run is not told to be over yet.
+        self._ends: dict[str, Exit] = {}
+        # The run that each was in when somebody last asked for its end, or for another run.
+        self._asked_in: dict[str, int] = {}
+        self._watching: asyncio.Task[None] | None = None
+        self._watches: dict[str, Watch] = {}
+        self._custody = custody
+        self._chores: Chores | None = None
+        self._commands_until: float | None = None
+        # When the last wait was over; None before the first one.
+        self._awake_since: float | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._companions: set[asyncio.Task[Any]] = set()
+        self._attendance = Attendance(self.post)
+        self._room = True
+        self._ended = False
+        self._loop = asyncio.get_running_loop()
+        self.post(Start(tuple(self._fleet.members) if plan.names is None else plan.names))
+
+    def post(self, event: Event) -> None:
+        """Put a fact or a request into the inbox; to be called in the loop's thread."""
+        self._inbox.append(event)
+        self._arrived.set()
+
+    def resume(self) -> None:
+        """There is room for output again."""
+        self._room = True
+        self._children.resume()
+
+    def resize(self) -> None:
+        """The window has another size."""
+        self._children.resize()
+
+    def attach(
+        self, name: str, show: Callable[[bytes], None], size: os.terminal_size, ended: Callable[[str], None]
+    ) -> Attachment | None:
+        """Have somebody at the terminal of this process, which `show`s what is written there from now on.
+
+        None where it has none at this moment. `ended(reason)` is called when the run is over, and so it is.
+        """
+        console = self._children.console(name)
+        if console is None or console.ended or self._fleet.members[name].pid is None:
+            return None
+        return self._attendance.attach(name, console, show, size, ended)
+
+    def detach(self, name: str, attachment: Attachment) -> None:
+        """They have gone; nothing happens when the run was over before."""
+        self._attendance.detach(name, attachment)
+
+    def say(self, text: str) -> None:
+        """Tell the world something in words."""
+        self._publish(Message(time.time(), text))
+
+    def status(self) -> tuple[Status, ...]:
+        """What every process is doing at this moment."""
+        return tuple(self._status(life) for life in self._fleet.members.values())
+
+    def look(self) -> tuple[tuple[Process, Status], ...]:
+        """Every process and what it is doing, all at the same moment; may be called in any thread."""
+        return tuple((life.process, self._status(life)) for life in self._fleet.members.values())
+
+    def status_of(self, name: str) -> Status:
+        """What one process is doing at this moment. Raises KeyError for one that there is not."""
+        return self._status(self._fleet.members[name])
+
+    def process(self, name: str) -> Process:
+        """What is to run as this process, and how. Raises KeyError for one that there is not."""
+        return self._fleet.members[name].process
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """All processes, in the order in which they start."""
+        return tuple(life.process for life in self._fleet.members.values())
+
+    @property
+    def ending(self) -> bool:
+        """Whether the app is about to end: it shuts down, or nothing of it is left that could go on."""
+        return self._fleet.shutting_down or (self._fleet.finished and not self._stays)
+
+    @property
+    def shutting_down(self) -> bool:
+        """Whether the app is to end; from then on nothing starts any more."""
+        return self._ended or self._fleet.shutting_down
+
+    def accompany(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result] | None:
+        """Do this in a task beside the supervision, with the end of which it is cancelled; None where it has ended.
+
+        An error in it would end the app.
+        """
+        if self._tasks is None or self._ended:
+            work.close()
+            return None
+        try:
+            task = self._tasks.create_task(work)
+        except RuntimeError:
+            # An error of ours ends the app: from then on the group takes no task.
+            work.close()
+            return None
+        self._companions.add(task)
+        task.add_done_callback(self._companions.discard)
+        return task
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that was last given; what has been removed by it may not be gone yet."""
+        return self._plan
+
+    def run_when_asked(self, name: str) -> int:
+        """Which run a process was in when somebody last asked for its end, or for another run.
+
+        Raises KeyError where there is none of that name.
+        """
+        return self._asked_in.get(name, self._fleet.members[name].run)
+
+    def awaits_settings(self, name: str) -> bool:
+        """Whether the next run of a process has its settings read again before; False where there is none."""
+        life = self._fleet.members.get(name)
+        return life is not None and (life.outdated or life.rereading)
+
+    def rests(self, name: str) -> bool:
+        """Whether nobody wants this process to run: not yet, or not any more. Raises KeyError where there is none."""
+        life = self._fleet.members[name]
+        return life.dismissed or not life.asked
+
+    @property
+    def end(self) -> telling.AppEnd | None:
+        """Why the app ends, or has ended; None while it goes on."""
+        return telling.app_end(self._fleet)
+
+    def blame(self, name: str) -> str:
+        """The dependency because of which this process was not started; else the process itself.
+
+        Raises KeyError where there is none of that name.
+        """
+        from procreaper.core.dependencies import root_cause
+
+        return root_cause(self._fleet.members, name)
+
+    async def settled(self) -> None:
+        """Wait until everything that was posted so far has been seen."""
+        while self._inbox and not self._ended:
+            await asyncio.sleep(0)
+
+    async def run(self) -> int:
+        """Start what the plan says, supervise until the app has ended, and return its exit code."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            self._follow_files(tasks)
+            try:
+                while self._inbox or not self._over():
+                    await self._wait()
+                    if self._error is not None:
+                        raise self._error
+                    while self._inbox:
+                        self._step(self._inbox.popleft(), tasks)
+            finally:
+                if self._chores is not None:
+                    self._chores.cancel()
+                for task in self._companions:
+                    task.cancel()
+                if self._watching is not None:
+                    self._watching.cancel()
+                if not self._fleet.finished:
+                    await self._kill_everything()
+                self._children.finish()
+                self._ended = True
+        return self._fleet.exit_code
+
+    def _over(self) -> bool:
+        if not self._fleet.finished or (self._stays and not self._fleet.shutting_down):
+            return False
+        if self._chores is None or not self._chores.under_way:
+            return True
+        if self._commands_until is None:
+            self._commands_until = self._loop.time() + LAST_COMMANDS
+        return self._loop.time() >= self._commands_until
+
+    async def _wait(self) -> None:
+        began = self._loop.time()
+        if self._awake_since is not None:
+            self._count_pause(self._awake_since, began)
+        times = [time for time in (rules.deadline(self._fleet), self._commands_until) if time is not None]
+        due = min(times, default=None)
+        pulse = began + pauses.STRIDE
+        timer = None
+        if (due is None or due > pulse) and (self._commands_until is not None or rules.is_timed(self._fleet)):
+            timer = self._loop.call_at(pulse, self._arrived.set)
+        elif due is not None:
+            timer = self._loop.call_at(due, self.post, Tick())
+        try:
+            await self._arrived.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+        self._arrived.clear()
+        self._awake_since = self._loop.time()
+        if timer is not None:
+            self._count_pause(max(began, timer.when()), self._awake_since)
+
+    def _count_pause(self, expected: float, now: float) -> None:
+        """Where the loop goes on much later than expected, have no limit count that time."""
+        seconds = pauses.lost(expected, now)
+        if not seconds:
+            return
+        # Before all events: those that came meanwhile must not meet a limit that has passed.
+        self._inbox.appendleft(TimeLost(seconds))
+        self._arrived.set()
+        if self._commands_until is not None:
+            self._commands_until += seconds
+
+    def _step(self, event: Event, tasks: asyncio.TaskGroup) -> None:
+        before = self._fleet.members
+        now = self._loop.time()
+        if isinstance(event, Shutdown) and event.insistent and self._commands_until is not None:
+            # Nothing but hooks and stop commands is left, and somebody has no patience for them.
+            self._commands_until = now
+        if isinstance(event, Stop | Restart):
+            self._asked_in.update((name, before[name].run) for name in event.names if name in before)
+        elif isinstance(event, Reload):
+            self._take(event.plan)
+        was_shutting_down = self._fleet.shutting_down
+        self._fleet, actions = rules.step(self._fleet, event, now)
+        after = self._fleet.members
+        changed = [name for name, life in after.items() if life is not before.get(name)]
+        gone = [] if after is before else [*(before.keys() - after.keys())]
+        # The cause before what follows from it.
+        for name in sorted((*changed, *gone), key=lambda name: name != getattr(event, "name", None)):
+            if isinstance(event, ChildExited | GroupEnded | SpawnFailed) and event.name == name:
+                self._tell_end(before[name], event)
+            if name in after:
+                self._tell_difference(before.get(name) or Lifecycle(after[name].process), after[name])
+        if self._explains and not was_shutting_down and (said := telling.culprit(self._fleet)):
+            self.say(said)
+        for action in actions:
+            self._perform(action, tasks)
+        for name in gone:
+            self._forget(name)
+        if isinstance(event, SettingsRead):
+            self._take_settings(event, before)
+        if isinstance(event, Reload | SettingsRead):
+            self._follow_files(tasks)
+
+    def _tell_end(self, life: Lifecycle, event: ChildExited | GroupEnded | SpawnFailed) -> None:
+        notice = telling.end(life, event, self._ends, time.time())
+        if notice is not None:
+            self._publish(notice)
+            self._attendance.end(event.name, notice.reason)
+
+    def _tell_difference(self, before: Lifecycle, after: Lifecycle) -> None:
+        name = after.process.name
+        now = time.time()
+        if after.pid is not None and before.pid is None:
+            since = self._children.current(name).began_at
+            self._started[name] = now if since is None else since
+            self._publish(RunBegan(now, name, after.pid, after.process.pty, since))
+        if after.out_of_reach and not before.out_of_reach:
+            self.say(f"{name} is {after.reason}")
+        if (notice := telling.transition(before, after, now)) is not None:
+            self._publish(notice)
+
+    def _perform(self, action: Action, tasks: asyncio.TaskGroup) -> None:
+        match action:
+            case Spawn(name=name, run=run):
+                child = self._children.add(self._fleet.members[name].process, run)
+                tasks.create_task(child.spawn(), name=f"spawn {name}")
+            case SendSignal(name=name, pid=pid, signal=number):
+                # Those of whom the end of the child has been told already.
+                leftovers = self._fleet.members[name].phase is Phase.LINGERING and name not in self._ends
+                self._publish(SignalSent(time.time(), name, pid, number, leftovers))
+                self._children.current(name).signal(
+                    number, only_main=action.only_main, only_handlers=action.only_handlers
+                )
+            case RunCheck(name=name, run=run):
+                self._beside(tasks).check(self._fleet.members[name], run)
+            case CancelCheck(name=name):
+                self._beside(tasks).cancel_check(name)
+                # The next one may be of the same run.
+                checked = [fact for fact in self._inbox if isinstance(fact, CheckFinished) and fact.name == name]
+                for fact in checked:
+                    self._inbox.remove(fact)
+            case LetGo(name=name):
+                self._children.let_go(name)
+            case RunStopCommand(name=name, run=run):
+                life = self._fleet.members[name]
+                # It is about the run as it began.
+                process = life.parting or life.process
+                if process.ending.command is not None:
+                    self._beside(tasks).stop(process, run, process.ending.command)
+            case RunPreparation(name=name, command=command):
+                self._beside(tasks).prepare(self._fleet.members[name].process, command)
+            case CancelPreparation(name=name):
+                self._beside(tasks).cancel_preparation(name)
+            case ReadSettings(name=name):
+                if self._read_settings is None or self.accompany(self._read_settings(name)) is None:
+                    self.post(SettingsRead(name, None))
+            case Announce(name=name, text=text):
+                self.say(f"{name}: {text}")
+            case RunHook(name=name, command=command, exit_code=code, retries=retries):
+                variables = {"REAPER_NAME": name, "REAPER_RETRIES": str(retries)}
+                if code is not None:
+                    variables["REAPER_EXIT_CODE"] = str(code)
+                self._beside(tasks).run("hook", self._fleet.members[name].process, command, variables)
+            case _:
+                assert_never(action)
+
+    def _beside(self, tasks: asyncio.TaskGroup) -> Chores:
+        if self._chores is None:
+            # Not at the top: most processes have neither checks nor hooks.
+            from procreaper.runtime.side_tasks import Chores
+
+            self._chores = Chores(
+                tasks,
+                post=self.post,
+                publish=self._publish,
+                tell=self._tell,
+                say=self.say,
+                is_held=lambda name: self._children.current(name).held,
+                ended=self._arrived.set,
+                custody=self._custody,
+            )
+        return self._chores
+
+    def _is_quiet(self, process: Process) -> bool:
+        """Whether nobody has to take what it writes before more is read."""
+        life = self._fleet.members.get(process.name)
+        process = process if life is None else life.process
+        return process.quiet and process.log is None
+
+    def _tell(self, notice: Notice) -> bool:
+        """Publish what a child says. It does so in a callback of the loop, where an error of ours would end nothing."""
+        try:
+            room = self._publish(notice)
+        except Exception as error:
+            self._error = error
+            self._arrived.set()
+            return False
+        self._room = self._room and room
+        return room
+
+    def _status(self, life: Lifecycle) -> Status:
+        # Not at the top: a plain start never asks.
+        from procreaper.core.snapshot import take
+
+        return take(life, self._started.get(life.process.name))
+
+    # A new plan.
+
+    def _take(self, plan: Plan) -> None:
+        if self._fleet.shutting_down:
+            return
+        for process in plan.processes:
+            life = self._fleet.members.get(process.name)
+            if life is not None and (life.process != process or process.name in self._fleet.leaving):
+                self._asked_in[process.name] = life.run
+        for name in self._fleet.members.keys() - {process.name for process in plan.processes}:
+            self._asked_in[name] = self._fleet.members[name].run
+        self._plan = plan
+        self._on_plan(plan)
+
+    def _take_settings(self, event: SettingsRead, before: Mapping[str, Lifecycle]) -> None:
+        life = self._fleet.members.get(event.name)
+        if life is None or life.process is before[event.name].process:
+            return
+        processes = (life.process if other.name == event.name else other for other in self._plan.processes)
+        self._plan = self._plan._replace(processes=tuple(processes))
+        self._on_plan(self._plan)
+
+    def _see_files(self, event: Event) -> None:
+        """Files have changed; name the processes that watch one which their settings come from."""
+        if isinstance(event, FilesChanged):
+            roots = {name: self._watches[name].root for name in event.changes if name in self._watches}
+            outdated = frozenset(
+                name
+                for name, root in roots.items()
+                if any(self._is_project_file(os.path.join(root, path)) for path in event.changes[name])
+            )
+            event = event._replace(outdated=outdated)
+        self.post(event)
+
+    def _forget(self, name: str) -> None:
+        """Nothing is left of a process that was removed; what it wrote last may still be on its way."""
+        self._publish(Removed(time.time(), name))
+        self._started.pop(name, None)
+        self._ends.pop(name, None)
+        self._asked_in.pop(name, None)
+        if self._chores is not None:
+            self._chores.forget(name)
+        self._children.forget(name)
+
+    def _follow_files(self, tasks: asyncio.TaskGroup) -> None:
+        """Watch what is to be watched now; a new watcher begins before the old one ends, so that nothing is missed."""
+        watches = {process.name: process.watch for process in self._plan.processes if process.watch is not None}
+        if watches == self._watches:
+            return
+        old, self._watches = self._watching, watches
+        self._watching = tasks.create_task(self._watch(watches), name="watch") if watches else None
+        if old is not None:
+            old.cancel()
+
+    async def _watch(self, watches: Mapping[str, Watch]) -> None:
+        # Not at the top: it imports watchfiles.
+        from procreaper.runtime.watch.watcher import watch
+
+        await watch(watches, post=self._see_files, say=self.say, logs=self._logs)
+
+    def _listening(self, process: Process, run: int) -> Callable[[Notice], bool]:
+        """`publish` for one run, which also looks for the line that tells that it is ready."""
+        if process.health is None or process.health.log is None:
+            return self._tell
+        from procreaper.runtime.health.log import listening
+
+        pattern = process.health.log.pattern
+        return listening(pattern, process.name, run, self.post, self.say, self._tell)
+
+    def _may_live_on(self, name: str) -> bool:
+        """Whether the run of a process may be left: of one that is detached, unless somebody has asked for its end."""
+        life = self._fleet.members.get(name)
+        return life is not None and (life.parting or life.process).detached and not life.asked_to_end
+
+    async def _kill_everything(self) -> None:
+        """The way out after an error of our own, or a cancellation: nothing may be left, whatever the rules say."""
+        limit = self._loop.time() + OUT_OF_REACH_AFTER
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(limit):
+                while left := self._children.left(self._may_live_on):
+                    for child in left:
+                        child.signal(signal.SIGKILL)
+                    self._arrived.clear()
+                    await self._arrived.wait()

@@ -1,0 +1,1 @@
+"""Terminals: our own, and those that processes are given."""

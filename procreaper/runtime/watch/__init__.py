@@ -1,0 +1,1 @@
+"""Changed files: the watcher, and the pure rules about patterns and ignore files."""
