@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from leftovers import Lifeline, nothing_is_left
-from survivors import MARKER, Survivors
+from support.leftovers import Lifeline, nothing_is_left
+from support.survivors import MARKER, Survivors
 
 # However slow the machine is, and with the same examples each time.
 settings.register_profile(

@@ -19,8 +19,8 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from integration.driver import Project
-from pages import (
+from support.driver import Project
+from support.pages import (
     LIMIT,
     ROOT,
     base_port,
@@ -31,8 +31,8 @@ from pages import (
     sessions,
     with_program,
 )
-from staged import Recipe, Stage, as_pattern
-from survivors import Survivors
+from support.recipe_player import Recipe, Stage, as_pattern
+from support.survivors import Survivors
 
 from procreaper.cli.commands.completion import commands
 from procreaper.cli.parser import parse

@@ -12,7 +12,7 @@ from importlib.metadata import Distribution, distribution, packages_distribution
 from pathlib import Path
 
 import pytest
-from pages import ROOT
+from support.pages import ROOT
 
 import procreaper
 

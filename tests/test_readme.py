@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pages import (
+from support.pages import (
     LIMIT,
     PROGRAM,
     ROOT,

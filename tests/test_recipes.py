@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from integration.driver import Project, project_in
 from integration.test_background import wait_until
-from pages import ROOT, base_port, fenced, with_program
-from staged import Recipe, Stage, recipes
-from survivors import Survivors
+from support.driver import Project, project_in
+from support.pages import ROOT, base_port, fenced, with_program
+from support.recipe_player import Recipe, Stage, recipes
+from support.survivors import Survivors
 
 from procreaper.cli.parser import parse
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.driver import Project, project_in
-from survivors import Survivors
+from support.driver import Project, project_in
+from support.survivors import Survivors
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from integration.driver import Project
+from support.driver import Project
 
 from . import trees
 from .watching import children, wait_until_gone

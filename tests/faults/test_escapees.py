@@ -12,8 +12,8 @@ import sys
 import time
 
 import pytest
-from integration.driver import LIMIT, Program, Project
-from survivors import Survivors, described
+from support.driver import LIMIT, Program, Project
+from support.survivors import Survivors, described
 
 from . import trees
 from .watching import children, kill, wait_for_guard, wait_until_gone

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from integration.driver import Program, Project
-from survivors import MARKER, marked
+from support.driver import Program, Project
+from support.survivors import MARKER, marked
 
 from . import trees
 from .watching import children, guards, kill, wait_for_guard, wait_until_gone, with_argument

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from integration.driver import Project
+from support.driver import Project
 
 # All that may be torn: characters of two to four bytes, bytes that are none, NUL, and both line ends.
 AWKWARD = "grüße, 日本, 🦀\n".encode() + b"nul \0, no utf-8 \xff\xc3\x28\xf0\x9f\r\nbar 1%\rbar 2%\n\n"

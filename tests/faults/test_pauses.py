@@ -9,7 +9,7 @@ import os
 import signal
 from pathlib import Path
 
-from integration.driver import Program, Project, altered
+from support.driver import Program, Project, altered
 
 HOUR_LATER = altered(
     "import asyncio, signal, time; lost = [0.0]\n"

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from integration.driver import LIMIT, Project
+from support.driver import LIMIT, Project
 
 from .watching import guards, wait_until_gone
 

@@ -10,8 +10,8 @@ from contextlib import suppress
 from random import Random
 
 import pytest
-from loops import in_loop
-from survivors import Survivors
+from support.loops import in_loop
+from support.survivors import Survivors
 
 import procreaper as pr
 

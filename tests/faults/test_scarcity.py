@@ -11,10 +11,10 @@ import time
 from typing import Any
 
 import pytest
-from integration.driver import Project, altered
-from loops import in_loop
-from survivors import Survivors
-from test_reaper import App, process
+from runtime.test_supervisor import App, process
+from support.driver import Project, altered
+from support.loops import in_loop
+from support.survivors import Survivors
 
 from procreaper.core.events import RunBegan, Shutdown, SignalSent, State, Transition
 from procreaper.core.plan import Backoff, Ending, When

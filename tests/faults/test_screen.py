@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterator
 
 import pytest
-from integration.driver import PROGRAM, Project
-from integration.tmux import Screen, screen_of
-from survivors import Survivors
+from support.driver import PROGRAM, Project
+from support.survivors import Survivors
+from support.tmux import Screen, screen_of
 
 # Each changed a real terminal once: xterm, tmux, or both. Some come in two writes with a pause between them.
 EVIL = r"""

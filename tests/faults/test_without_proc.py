@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 import pytest
-from integration.driver import Project
+from support.driver import Project
 
 from .watching import kill
 

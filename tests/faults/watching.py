@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from integration.driver import LIMIT, Program
-from survivors import MARKER, described, marked
+from support.driver import LIMIT, Program
+from support.survivors import MARKER, described, marked
 
 from procreaper.runtime.cleanup.guard import NAME
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from survivors import Survivors
-
-from .driver import Project, project_in
+from support.driver import Project, project_in
+from support.survivors import Survivors
 
 
 @pytest.fixture

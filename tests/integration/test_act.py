@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 
-from .driver import DOUBTFUL, PROGRAM, Project
-from .running import STAYS, app, processes
+from support.driver import DOUBTFUL, PROGRAM, Project
+from support.running import STAYS, app, processes
 
 # Says no when it is told to end.
 STUBBORN = """

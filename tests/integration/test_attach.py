@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from pages import free_port
-
-from .driver import LIMIT, Program, Project
+from support.driver import LIMIT, Program, Project
+from support.pages import free_port
 
 LEAVE = "\x1d"
 GREETING = r"attached to web\.1; Ctrl-\] leaves\r\n"

@@ -17,9 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from survivors import Survivors
-
-from .driver import DOUBTFUL, LIMIT, Project, Result, altered
+from support.driver import DOUBTFUL, LIMIT, Project, Result, altered
+from support.survivors import Survivors
 
 STAY = "echo ready; exec sleep 600"
 RUNS = (

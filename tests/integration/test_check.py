@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from .driver import Project
+from support.driver import Project
 
 
 def test_a_valid_procfile_is_honchos_line_on_standard_error(project: Project) -> None:

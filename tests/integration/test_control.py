@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.driver import LIMIT, Program, Project
 
 from procreaper.remote.api import protocol
 from procreaper.remote.control.client import Client, RefusedError
 from procreaper.remote.control.socket_directory import find
-
-from .driver import LIMIT, Program, Project
 
 STAY = "echo ready; exec sleep 600"
 

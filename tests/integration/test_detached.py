@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from survivors import Survivors
+from support.driver import CATCH, Program, Project
+from support.survivors import Survivors
 
-from .driver import CATCH, Program, Project
 from .test_background import wait_until
 
 STAY = "echo ready; exec sleep 600"

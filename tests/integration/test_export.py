@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from exporting import HARD, ME, WAIT, Inbox, telling
-
-from .driver import LIMIT, Project
+from support.driver import LIMIT, Project
+from support.exporting import HARD, ME, WAIT, Inbox, telling
 
 FORMATS = ("systemd", "supervisord", "runit", "upstart")
 HONCHO = Path(sys.executable).with_name("honcho")

@@ -9,8 +9,7 @@ import subprocess
 import sys
 
 import pytest
-
-from .driver import Project, altered
+from support.driver import Project, altered
 
 # For those who run these tests as root, who otherwise may read everything.
 WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")

@@ -13,9 +13,9 @@ from contextlib import suppress
 from importlib.util import find_spec
 
 import pytest
-from pages import free_port
+from support.driver import PYTHON, Program, Project
+from support.pages import free_port
 
-from .driver import PYTHON, Program, Project
 from .test_background import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which signals a process catches")

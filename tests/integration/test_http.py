@@ -18,8 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-
-from .driver import LIMIT, Program, Project, Stream
+from support.driver import LIMIT, Program, Project, Stream
 
 SLEEP = "echo ready; exec sleep 600"
 # 10 million bytes at a time, as often as it is told to.

@@ -8,9 +8,9 @@ import re
 import sys
 
 import pytest
-from survivors import Survivors
+from support.driver import Project, altered
+from support.survivors import Survivors
 
-from .driver import Project, altered
 from .test_background import STAY, End, end, processes, told, wait_until
 
 __all__ = ["end"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import signal
 
 import pytest
-
-from .driver import CATCH, Project
-from .running import processes
+from support.driver import CATCH, Project
+from support.running import processes
 
 COMMANDS = ["{}", "cd . && {}", "true; X=1 {}", "cd .\n{} 2>&1"]
 PID = "import os, signal; print('pid', os.getpid(), flush=True); signal.pause()"

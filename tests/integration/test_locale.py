@@ -6,8 +6,7 @@ import os
 import sys
 
 import pytest
-
-from .driver import Project
+from support.driver import Project
 
 # What Python calls ASCII: it neither coerces this locale nor turns its UTF-8 mode on.
 ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "LATIN": os.fsdecode(b"lat\xe9n")}

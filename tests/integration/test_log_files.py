@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from .driver import Project
+from support.driver import Project
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and /proc")
 

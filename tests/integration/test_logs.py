@@ -8,8 +8,7 @@ import re
 import signal
 
 import pytest
-
-from .driver import Program, Project
+from support.driver import Program, Project
 
 # Writes numbered lines, some of them in two halves, until that is enough.
 NUMBERS = r"""

@@ -7,10 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from support.driver import LIMIT, Project
 
 from procreaper import __version__
-
-from .driver import LIMIT, Project
 
 COMMANDS = ("check", "help", "run", "start", "version")
 

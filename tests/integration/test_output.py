@@ -11,8 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-
-from .driver import Project, altered
+from support.driver import Project, altered
 
 linux_only = pytest.mark.skipif(
     sys.platform != "linux", reason="looks into /proc or at /dev/full, which only Linux has"

@@ -7,9 +7,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-
-from .driver import DOUBTFUL, Program, Project
-from .running import STAYS, processes
+from support.driver import DOUBTFUL, Program, Project
+from support.running import STAYS, processes
 
 SERVER = """
 import os, socket

@@ -13,11 +13,10 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from support.driver import Project, altered
 
 from procreaper.cli.commands.ps import HEADER
 from procreaper.remote.control.client import GREETING_LIMIT
-
-from .driver import Project, altered
 
 STAY = "echo ready; exec sleep 600"
 # `ls` asks every app of this user. It must not find the apps of other tests and of the developer.

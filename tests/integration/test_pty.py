@@ -10,8 +10,7 @@ import sys
 import termios
 
 import pytest
-
-from .driver import PYTHON, WINDOW, Project
+from support.driver import PYTHON, WINDOW, Project
 
 COLUMNS, LINES = WINDOW
 # `HH:MM:SS system | `, and `system | `.

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import free_port
-
-from .driver import LIMIT, Project, lines_of
+from support.driver import LIMIT, Project, lines_of
+from support.pages import free_port
 
 
 def postgres_programs() -> Path | None:

@@ -7,8 +7,8 @@ import re
 import signal
 import sys
 
-from .driver import CATCH, Project
-from .running import STAYS, app, pids, processes
+from support.driver import CATCH, Project
+from support.running import STAYS, app, pids, processes
 
 
 def test_scale_starts_and_removes_and_the_others_run_on(project: Project) -> None:

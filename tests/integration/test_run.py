@@ -7,8 +7,7 @@ import signal
 import subprocess
 
 import pytest
-
-from .driver import CATCH, PYTHON, Project
+from support.driver import CATCH, PYTHON, Project
 
 SHOW = 'echo "$ANIMAL"'
 

@@ -8,8 +8,7 @@ import subprocess
 import sys
 
 import pytest
-
-from .driver import Project
+from support.driver import Project
 
 # Prints something and stays until it is told to end, or until its standard input ends.
 STAY = "cat > /dev/null"

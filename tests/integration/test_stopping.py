@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from survivors import Survivors
-
-from .driver import CATCH, Project
+from support.driver import CATCH, Project
+from support.survivors import Survivors
 
 ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 # Ignores what asks it to end; `ready` is printed when it does.

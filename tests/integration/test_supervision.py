@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from .driver import Program, Project, lines_of
+from support.driver import Program, Project, lines_of
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who is stopped")
 SLEEP = "echo ready; exec sleep 600"

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from survivors import Survivors
-
-from .driver import LIMIT, PROGRAM, Project
-from .tmux import Screen, screen_of
+from support.driver import LIMIT, PROGRAM, Project
+from support.survivors import Survivors
+from support.tmux import Screen, screen_of
 
 SERVER = """
 import sys

@@ -8,10 +8,9 @@ import signal
 from random import Random
 
 import pytest
+from support.driver import Program, Project, altered, lines_of
 
 from procreaper.core.file_changes import MOST_RESTARTS
-
-from .driver import Program, Project, altered, lines_of
 
 # A version is printed when it begins to run; the long run is for a machine that has nothing else to do.
 SAVES = int(os.environ.get("SAVES", "200"))

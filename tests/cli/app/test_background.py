@@ -1,0 +1,233 @@
+"""What an app in the background reports to whoever has started it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, cast
+
+import pytest
+from support.loops import in_loop
+
+from procreaper.cli.app import background
+from procreaper.cli.app.background import Background
+from procreaper.cli.messages import complain
+from procreaper.core.events import Message, RunBegan, State
+from procreaper.core.notices import AppEnd
+from procreaper.core.outcome import CONFIRMED_AFTER
+from procreaper.core.status import Status
+from procreaper.runtime.supervisor import Owner
+
+SIZE = os.terminal_size((80, 24))
+
+
+class StandIn:
+    """Stands for the owner: knows a status of each process, and hears what is said."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, Status] = {}
+        self.end: AppEnd | None = None
+        self.causes: dict[str, str] = {}
+        self.said: list[str] = []
+
+    def status(self) -> tuple[Status, ...]:
+        return tuple(self.statuses.values())
+
+    @property
+    def ending(self) -> bool:
+        return self.end is not None
+
+    def blame(self, name: str) -> str:
+        return self.causes.get(name, name)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def has(self, name: str, state: State, reason: str = "", *, run: int = 1) -> None:
+        """This process is in this state now."""
+        up = state in (State.RUNNING, State.HEALTHY, State.COMPLETED)
+        self.statuses[name] = Status(name, state, reason, run, None, 0, 0, 0.0, None, None, up)
+
+
+class App:
+    """An app in the background, and what it has reported."""
+
+    def __init__(self, *names: str, waits: bool = True) -> None:
+        self.reading, writing = os.pipe()
+        self.background = Background(writing, names, waits=waits, size=SIZE)
+        self.owner = StandIn()
+        for name in names:
+            self.owner.has(name, State.PENDING)
+
+    def reports(self) -> list[dict[str, Any]]:
+        """What has been reported since the last look."""
+        os.set_blocking(self.reading, False)
+        try:
+            return [json.loads(line) for line in os.read(self.reading, 1 << 20).splitlines()]
+        except BlockingIOError:
+            return []
+
+    def ready(self) -> None:
+        self.background.ready(cast("Owner", self.owner), lambda name: f"{name} | last\n".encode())
+        assert self.reports() == [{"pid": os.getpid()}, {"ready": os.getpid()}]
+
+    def sees(self, name: str, state: State, reason: str = "", *, run: int = 1) -> list[dict[str, Any]]:
+        """Something has become of a process; what is reported of that."""
+        self.owner.has(name, state, reason, run=run)
+        assert self.background.accept(RunBegan(0.0, name, 7))
+        return self.reports()
+
+    def close(self) -> None:
+        self.background.end(0)
+        os.close(self.reading)
+
+
+@pytest.fixture(autouse=True)
+def kept_streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The standard error of the tests is not given up."""
+    before = sys.stderr
+    monkeypatch.setattr(background, "_give_up", lambda streams: None)
+    yield
+    sys.stderr = before
+
+
+@in_loop
+async def test_who_is_not_up_yet_is_told_when_that_changes() -> None:
+    app = App("web", "db")
+    assert app.sees("web", State.STARTING, "waiting") == [{"pid": os.getpid()}]
+    app.background.ready(cast("Owner", app.owner), lambda name: b"")
+    app.reports()
+    assert app.sees("db", State.STARTING, "a while") == [
+        {"waiting": {"web": "starting: waiting", "db": "starting: a while"}}
+    ]
+    assert app.sees("db", State.STARTING, "a while") == []
+    assert app.sees("web", State.COMPLETED) == [{"waiting": {"db": "starting: a while"}}]
+    assert app.sees("db", State.COMPLETED) == [{"up": True}]
+    # Nobody asks any more.
+    assert app.sees("db", State.FAILED) == []
+    app.close()
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.HEALTHY])
+@in_loop
+async def test_what_is_up_is_believed_to_be_so_after_a_moment(state: State) -> None:
+    app = App("web")
+    app.ready()
+    (report,) = app.sees("web", state)
+    assert "waiting" in report
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(app.reading, readable.set)
+    began = loop.time()
+    await readable.wait()
+    assert loop.time() - began > CONFIRMED_AFTER / 2
+    loop.remove_reader(app.reading)
+    assert app.reports() == [{"up": True}]
+    app.close()
+
+
+@in_loop
+async def test_of_those_who_cannot_come_up_the_cause_is_told() -> None:
+    app = App("web", "db")
+    app.ready()
+    app.owner.has("web", State.SKIPPED, "db failed")
+    report = {"failed": "db is not up: failed: oh", "lines": "db | last\n", "ending": False}
+    assert app.sees("db", State.FAILED, "oh") == [report]
+    app.close()
+
+
+@in_loop
+async def test_the_process_that_ended_the_app_is_named_and_none_that_it_took_down() -> None:
+    app = App("web", "css")
+    app.ready()
+    app.owner.has("css", State.COMPLETED)
+    app.owner.end = AppEnd("css", "css has ended (exit code 0), and that ended the app")
+    report = {"failed": app.owner.end.text, "lines": "css | last\n", "ending": True}
+    assert app.sees("web", State.STOPPED, "stopped") == [report]
+    app.close()
+
+
+@in_loop
+async def test_no_process_is_to_blame_for_an_end_that_was_asked_for() -> None:
+    app = App("web")
+    app.ready()
+    app.owner.end = AppEnd(None, "SIGTERM ended the app")
+    report = {"failed": "SIGTERM ended the app", "lines": "", "ending": True}
+    assert app.sees("web", State.STOPPED, "stopped") == [report]
+    app.close()
+
+
+@in_loop
+async def test_the_dependency_that_failed_is_named_with_its_lines() -> None:
+    app = App("web")
+    app.ready()
+    app.owner.has("db", State.FAILED, "oh")
+    app.owner.causes["web"] = "db"
+    (report,) = app.sees("web", State.SKIPPED, "db failed")
+    assert report == {
+        "failed": "db is not up: failed: oh; so web was not started",
+        "lines": "db | last\n",
+        "ending": False,
+    }
+    app.close()
+
+
+@in_loop
+async def test_one_that_is_removed_is_no_longer_waited_for() -> None:
+    app = App("web", "db")
+    app.ready()
+    del app.owner.statuses["db"]
+    (report,) = app.sees("web", State.HEALTHY)
+    assert report == {"failed": "db is not up: it has been removed", "lines": "", "ending": False}
+    app.close()
+
+
+@in_loop
+async def test_unless_somebody_waits_only_the_start_and_the_end_are_told() -> None:
+    app = App("web", waits=False)
+    app.ready()
+    assert app.sees("web", State.FAILED) == []
+    assert app.background.end(3) == 3
+    assert app.reports() == [{"over": 3}]
+    os.close(app.reading)
+
+
+@in_loop
+async def test_a_reader_that_is_gone_or_stopped_holds_up_nothing() -> None:
+    app = App("web")
+    app.ready()
+    for number in range(10_000):
+        app.owner.has("web", State.STARTING, f"attempt {number} " + "x" * 100)
+        app.background.accept(RunBegan(0.0, "web", 7))
+    assert app.sees("web", State.HEALTHY)
+    os.close(app.reading)
+    app.background.accept(Message(0.0, "text"))
+    app.background.end(0)
+
+
+@in_loop
+async def test_what_does_not_fit_is_reported_once_there_is_room() -> None:
+    app = App("web")
+    app.background.ready(cast("Owner", app.owner), lambda name: b"x" * 200_000)
+    app.owner.has("web", State.FAILED)
+    app.background.accept(RunBegan(0.0, "web", 7))
+    os.set_blocking(app.reading, False)
+    data = b""
+    while data.count(b"\n") < 3:
+        await asyncio.sleep(0)
+        with suppress(BlockingIOError):
+            data += os.read(app.reading, 1 << 16)
+    assert json.loads(data.splitlines()[-1])["lines"] == "x" * 200_000
+    app.close()
+
+
+@in_loop
+async def test_what_is_complained_about_later_is_said_by_the_app() -> None:
+    app = App("web")
+    app.ready()
+    complain("procreaper: warning: no guard\n  hint: \udcff")
+    assert app.owner.said == ["procreaper: warning: no guard", "  hint: \udcff"]
+    app.close()

@@ -1,0 +1,292 @@
+"""The guard, with a real shell: whom it kills when we are gone, and whom it spares."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from support.loops import in_loop
+
+from procreaper.runtime.cleanup import guard as module
+from procreaper.runtime.cleanup.guard import Guard
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs a /proc")
+# Nobody has it.
+NO_MARK = "PROCREAPER_TEST_MARK=none"
+LIMIT = 45.0
+
+
+@contextmanager
+def child(**variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with a group of its own that runs until it is killed."""
+    process = subprocess.Popen(["sleep", "600"], start_new_session=True, env={**os.environ, **variables})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@asynccontextmanager
+async def guarded(mark: str = NO_MARK) -> AsyncIterator[Guard]:
+    warnings: list[str] = []
+    guard = Guard(mark, {}, warnings.append)
+    guard.start()
+    guard.attend(asyncio.get_running_loop())
+    try:
+        yield guard
+    finally:
+        guard.dismiss()
+        guard._let_go()
+        assert warnings == []
+
+
+async def release(guard: Guard) -> None:
+    """Do to the guard what our end would, and wait until it has done its work."""
+    # What was said to it is on its way.
+    for _ in range(3):
+        await asyncio.sleep(0)
+    guard.release()
+    assert guard.pid is not None
+    await asyncio.to_thread(wait_for_end, guard.pid)
+
+
+def wait_for_end(pid: int) -> None:
+    descriptor = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    ended = poll.poll(LIMIT * 1000)
+    os.close(descriptor)
+    assert ended
+
+
+def start_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[19])
+
+
+@LINUX
+@pytest.mark.parametrize("target", [lambda pid: pid, lambda pid: -pid], ids=["process", "group"])
+@pytest.mark.parametrize("start", [start_of, lambda _: 0], ids=["started", "unknown"])
+@in_loop
+async def test_who_is_on_the_list_is_killed(target: Callable[[int], int], start: Callable[[int], int]) -> None:
+    with child() as listed, child() as other:
+        async with guarded() as guard:
+            guard.enlist(listed.pid, target(listed.pid), start(listed.pid))
+            await release(guard)
+        assert listed.wait(LIMIT) == -signal.SIGKILL
+        assert other.poll() is None
+
+
+@LINUX
+@in_loop
+async def test_a_number_that_is_somebody_elses_by_now_is_spared() -> None:
+    with child() as process:
+        async with guarded() as guard:
+            guard.enlist(process.pid, -process.pid, start_of(process.pid) - 1)
+            await release(guard)
+        assert process.poll() is None
+
+
+@LINUX
+@in_loop
+async def test_who_was_discharged_is_spared() -> None:
+    with child() as process, child() as listed:
+        async with guarded() as guard:
+            guard.enlist(process.pid, -process.pid, 0)
+            guard.enlist(listed.pid, -listed.pid, 0)
+            guard.discharge(process.pid)
+            guard.discharge(4711)
+            await release(guard)
+        assert listed.wait(LIMIT) == -signal.SIGKILL
+        assert process.poll() is None
+
+
+@LINUX
+@in_loop
+async def test_who_has_the_mark_is_killed() -> None:
+    mark = f"some{os.urandom(6).hex()}/"
+    with child(MARK=f"{mark}web.1/1/") as process, child(MARK="some/web.1/1/") as other:
+        async with guarded(f"MARK={mark}") as guard:
+            await release(guard)
+        assert process.wait(LIMIT) == -signal.SIGKILL
+        assert other.poll() is None
+
+
+# A shell that ends at once where it can, so that only the parent of the process at its end is known.
+ESCAPE = "env -i setsid sh -c 'echo $$; exec sleep 600'"
+
+
+@contextmanager
+def escapee(command: str, *, stdout: int = subprocess.PIPE, **variables: str) -> Iterator[tuple[int, int]]:
+    """A process with a session of its own and without a mark, whose parent lives: the pids of both."""
+    environment = {**os.environ, **variables}
+    process = subprocess.Popen(["sh", "-c", command], start_new_session=True, stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    try:
+        yield process.pid, pid
+    finally:
+        for each in (pid, process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+
+
+def wait_until_gone(pid: int) -> None:
+    """Wait until a process that may be no child of ours is dead or a zombie."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
+        except OSError:
+            return
+        if state == b"Z":
+            return
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+@LINUX
+@pytest.mark.parametrize(
+    "command",
+    [f"{ESCAPE}; :", f"{ESCAPE} & wait", f"setsid sh -c '{ESCAPE.replace(chr(39), chr(34))}; :' & wait"],
+    ids=["child", "background", "grandchild"],
+)
+@in_loop
+async def test_descendants_that_left_the_group_are_killed_while_their_parent_lives(command: str) -> None:
+    with escapee(command) as (listed, escaped), child() as other:
+        assert os.getpgid(escaped) != listed
+        async with guarded() as guard:
+            guard.enlist(listed, -listed, start_of(listed))
+            await release(guard)
+        wait_until_gone(escaped)
+        assert other.poll() is None
+
+
+@LINUX
+@pytest.mark.parametrize("mark", ["guard", "detached/"])
+@in_loop
+async def test_nested_guards_and_detached_processes_are_left_alone_with_their_descendants(mark: str) -> None:
+    command = f'MARK={mark} setsid sh -c "{ESCAPE}; :" & wait'
+    with escapee(command) as (listed, escaped):
+        async with guarded("MARK=app/") as guard:
+            guard.enlist(listed, -listed, start_of(listed))
+            await release(guard)
+        os.kill(escaped, 0)
+
+
+@LINUX
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+@in_loop
+async def test_all_that_hold_an_output_are_killed(kind: str) -> None:
+    ours, its = os.pipe() if kind == "pipe" else os.openpty()
+    async with guarded() as guard:
+        key = guard.watch_output(its)
+        assert key
+        # The write must have happened: procreaper may be killed before the loop has a turn.
+        assert not guard._unsent
+        with (
+            subprocess.Popen(["env", "-i", "sleep", "600"], start_new_session=True, stdout=its) as spawned,
+            child() as other,
+        ):
+            os.close(its)
+            await release(guard)
+            assert spawned.wait(LIMIT) == -signal.SIGKILL
+            assert other.poll() is None
+    os.close(ours)
+
+
+@LINUX
+@in_loop
+async def test_holders_of_an_output_that_was_forgotten_are_left_alone() -> None:
+    ours, its = os.pipe()
+    async with guarded() as guard:
+        guard.forget_output(guard.watch_output(its))
+        with subprocess.Popen(["sleep", "600"], stdout=its) as spawned:
+            await release(guard)
+            assert spawned.poll() is None
+            spawned.kill()
+    os.close(ours)
+    os.close(its)
+
+
+@LINUX
+@in_loop
+async def test_an_orderly_end_kills_nobody() -> None:
+    with child(MARK="some/") as process:
+        async with guarded("MARK=some/") as guard:
+            guard.enlist(process.pid, -process.pid, 0)
+            await asyncio.sleep(0)
+            assert guard.pid is not None
+            guard.dismiss()
+            await asyncio.to_thread(wait_for_end, guard.pid)
+        assert process.poll() is None
+
+
+@LINUX
+@in_loop
+async def test_nobody_waits_for_a_guard_that_is_stopped_and_nothing_is_lost() -> None:
+    with child() as process:
+        async with guarded() as guard:
+            assert guard.pid is not None
+            os.kill(guard.pid, signal.SIGSTOP)
+            # Far more than a pipe holds. No process has such a number.
+            for number in range(20_000):
+                guard.enlist(10_000_000 + number, 10_000_000 + number, 1)
+                guard.discharge(10_000_000 + number)
+            guard.enlist(process.pid, -process.pid, 0)
+            os.kill(guard.pid, signal.SIGCONT)
+            while guard._unsent:
+                await asyncio.sleep(0.01)
+            await release(guard)
+        assert process.wait(LIMIT) == -signal.SIGKILL
+
+
+@LINUX
+@in_loop
+async def test_a_new_guard_is_told_everything() -> None:
+    with child() as process, child() as other:
+        async with guarded() as guard:
+            guard.enlist(other.pid, -other.pid, 0)
+            guard.enlist(process.pid, -process.pid, 0)
+            guard.discharge(other.pid)
+            first = guard.pid
+            assert first is not None
+            os.kill(first, signal.SIGKILL)
+            while guard.pid == first:
+                await asyncio.sleep(0.01)
+            await release(guard)
+        assert process.wait(LIMIT) == -signal.SIGKILL
+        assert other.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("shell", "reason"),
+    [("/nowhere/sh", "no such file or directory"), ("/bin/false", "it ends again and again")],
+)
+@in_loop
+async def test_what_cannot_be_is_one_warning(monkeypatch: pytest.MonkeyPatch, shell: str, reason: str) -> None:
+    monkeypatch.setattr(module, "SHELL", shell)
+    warnings: list[str] = []
+    guard = Guard(NO_MARK, {}, warnings.append)
+    guard.start()
+    guard.attend(asyncio.get_running_loop())
+    guard.enlist(10_000_000, 10_000_000, 1)
+    while not warnings:
+        await asyncio.sleep(0.01)
+    guard.discharge(10_000_000)
+    guard.dismiss()
+    guard.release()
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"procreaper: warning: there is no guard: {reason}\n  hint: ")
+    assert guard.pid is None

@@ -1,0 +1,145 @@
+"""One process under test: the situations it can be in, and what one event makes of it."""
+
+from __future__ import annotations
+
+from procreaper.core import lifecycle
+from procreaper.core.checks import Health
+from procreaper.core.events import (
+    Action,
+    CheckFinished,
+    ChildExited,
+    Event,
+    Exit,
+    FilesChanged,
+    Restart,
+    SendSignal,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    Start,
+    State,
+    Stop,
+)
+from procreaper.core.plan import Backoff, Ending, Process, Watch, When
+from procreaper.core.state import Lifecycle
+from support.fleet_driver import HEALTH, SIGTERM
+
+PID = 4000
+
+WATCH = Watch("/srv", ("app",), debounce=0.05)
+SIGHUP = 1
+ON_SIGNAL = WATCH._replace(signal=SIGHUP)
+PREPARED = WATCH._replace(run="make")
+
+START, STOP, RESTART = Start(("web",)), Stop(("web",)), Restart(("web",))
+
+
+def web(
+    restart: When = When.NEVER,
+    *,
+    backoff: Backoff = Backoff(2.0, 30.0, 45.0),
+    max_retries: int | None = None,
+    success_codes: frozenset[int] = frozenset({0}),
+    ending: Ending = Ending(SIGTERM, 5.0),
+    health: Health | None = None,
+    watch: Watch | None = None,
+) -> Process:
+    return Process(
+        "web",
+        "run",
+        restart=restart,
+        backoff=backoff,
+        max_retries=max_retries,
+        success_codes=success_codes,
+        ending=ending,
+        health=health,
+        watch=watch,
+    )
+
+
+def step(life: Lifecycle, event: Event, now: float = 0.0) -> tuple[Lifecycle, list[Action]]:
+    """One step; a process that is pending afterwards is launched at once, as the fleet does."""
+    life, actions = lifecycle.step(life, event, now)
+    if life.state is State.PENDING:
+        life, launch = lifecycle.launch(life)
+        actions = (*actions, *launch)
+    elif life.untold:
+        life, signal = lifecycle.tell_to_end(life, now)
+        actions = (*actions, *signal)
+    return life, list(actions)
+
+
+def after(life: Lifecycle, *events: Event, now: float = 0.0) -> Lifecycle:
+    for event in events:
+        life, _ = step(life, event, now)
+    return life
+
+
+def pending(process: Process) -> Lifecycle:
+    return lifecycle.step(Lifecycle(process), START, 0.0)[0]
+
+
+def spawning(process: Process) -> Lifecycle:
+    return lifecycle.launch(pending(process))[0]
+
+
+def spawned(life: Lifecycle) -> Spawned:
+    return Spawned("web", life.run, PID + life.run)
+
+
+def alive(process: Process, *, now: float = 0.0) -> Lifecycle:
+    life = spawning(process)
+    return after(life, spawned(life), now=now)
+
+
+def checked(life: Lifecycle, error: str | None = None, *, skipped: bool = False) -> CheckFinished:
+    return CheckFinished("web", life.run, error, skipped)
+
+
+def healthy(restart: When = When.ON_FAILURE, health: Health = HEALTH, *, now: float = 0.0) -> Lifecycle:
+    life = alive(web(restart, health=health), now=now)
+    return after(life, checked(life), now=now)
+
+
+def exited(life: Lifecycle, returncode: int, *, leftovers: bool = False) -> ChildExited:
+    return ChildExited("web", life.run, Exit.of(returncode), leftovers)
+
+
+def failed_to_spawn(life: Lifecycle, *, permanent: bool) -> SpawnFailed:
+    return SpawnFailed("web", life.run, "no such file or directory", 127, permanent)
+
+
+def lingering(process: Process, returncode: int = 1) -> Lifecycle:
+    life = alive(process)
+    return after(life, exited(life, returncode, leftovers=True))
+
+
+def stopping(process: Process) -> Lifecycle:
+    return after(alive(process), STOP)
+
+
+def restarting(process: Process, *, now: float = 0.0) -> Lifecycle:
+    life = alive(process)
+    return after(life, exited(life, 1), now=now)
+
+
+def changed(*paths: str) -> FilesChanged:
+    return FilesChanged({"web": paths or ("app.py",)})
+
+
+def signals(actions: list[Action]) -> list[int]:
+    """The signals among the actions; whatever else there is fails the test."""
+    numbers = []
+    for action in actions:
+        assert isinstance(action, SendSignal)
+        numbers.append(action.signal)
+    return numbers
+
+
+def spawns(actions: list[Action]) -> list[int]:
+    """The runs that the actions begin; whatever else there is fails the test."""
+    runs = []
+    for action in actions:
+        assert isinstance(action, Spawn)
+        runs.append(action.run)
+    return runs
