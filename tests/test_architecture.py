@@ -235,7 +235,7 @@ def test_broken_rule_is_found(module: str, source: str, complaint: str) -> None:
         ("remote.control.client", "from procreaper.remote.api import protocol\nfrom procreaper.errors import Problem"),
         ("export.runit", "from honcho.export.runit import Export"),
         ("export.compose_watch", "from procreaper.runtime.watch import patterns"),
-        ("cli.main", "from procreaper import __version__\nfrom procreaper.runtime.supervisor import Owner"),
+        ("cli.main", "from procreaper import __version__\nfrom procreaper.runtime.supervisor import Supervisor"),
     ],
 )
 def test_allowed_import_is_not_complained_about(module: str, source: str) -> None:

@@ -44,7 +44,7 @@ class NoAppError(ProcreaperError):
         return "\n".join((*filter(None, lines), f"  hint: {self.hint}"))
 
 
-class Place(NamedTuple):
+class AppSelector(NamedTuple):
     """Where an app is looked for: its root, without symbolic links, as given, and its pid (None: there is but one)."""
 
     root: str
@@ -52,7 +52,7 @@ class Place(NamedTuple):
     pid: int | None = None
 
     @classmethod
-    def of(cls, directory: str, pid: str | None) -> Place:
+    def of(cls, directory: str, pid: str | None) -> AppSelector:
         """From what the command line says. Raises ProcreaperError for what is no pid, and for no directory."""
         if pid is not None and not (pid.isascii() and pid.isdecimal()):
             hint = "`procreaper ls` lists the apps that run, with their pids"
@@ -62,12 +62,12 @@ class Place(NamedTuple):
         return cls(os.path.realpath(directory), directory, None if pid is None else int(pid))
 
 
-def find_app(place: Place) -> Client:
+def find_app(place: AppSelector) -> Client:
     """A connection to the one app that is meant. Raises NoAppError, or ProcreaperError where it is not clear which."""
     return _the_only(find_apps(place), place)
 
 
-def _the_only(apps: list[Client], place: Place) -> Client:
+def _the_only(apps: list[Client], place: AppSelector) -> Client:
     if len(apps) > 1:
         for app in apps:
             app.close()
@@ -76,9 +76,9 @@ def _the_only(apps: list[Client], place: Place) -> Client:
     return apps[0]
 
 
-def find_app_with(place: Place, names: Iterable[str]) -> Client:
+def find_app_with(place: AppSelector, names: Iterable[str]) -> Client:
     """A connection to the one app that has processes of all these names. Raises as `find_app`, and RefusedError."""
-    from procreaper.remote.api.protocol import Look
+    from procreaper.remote.api.protocol import StatusRequest
     from procreaper.remote.control.client import RefusedError
 
     apps = find_apps(place)
@@ -89,7 +89,7 @@ def find_app_with(place: Place, names: Iterable[str]) -> Client:
     refused: RefusedError | None = None
     for app in apps:
         try:
-            app.ask(Look(0, tuple(names)), limit=LIMIT_OF_SEVERAL)
+            app.ask(StatusRequest(0, tuple(names)), limit=LIMIT_OF_SEVERAL)
             having.append(app)
         except RefusedError as error:
             refused = error
@@ -105,7 +105,7 @@ def share_out(names: Sequence[str], apps: Sequence[Client]) -> list[tuple[Client
     No names stand for all. Raises RefusedError where none of them knows one. An app that does not answer is reported
     and left out, unless it is the only one.
     """
-    from procreaper.remote.api.protocol import Look
+    from procreaper.remote.api.protocol import StatusRequest
     from procreaper.remote.control.client import GoneError, RefusedError, SilentError
 
     names = tuple(names)
@@ -118,7 +118,7 @@ def share_out(names: Sequence[str], apps: Sequence[Client]) -> list[tuple[Client
         known[name] = []
         for app in tuple(answering):
             try:
-                app.ask(Look(0, (name,)), limit=LIMIT_OF_SEVERAL)
+                app.ask(StatusRequest(0, (name,)), limit=LIMIT_OF_SEVERAL)
                 known[name].append(app)
             except RefusedError as error:
                 refused = error
@@ -132,7 +132,7 @@ def share_out(names: Sequence[str], apps: Sequence[Client]) -> list[tuple[Client
     return [(app, some) for app, some in asked if some]
 
 
-def find_apps(place: Place) -> list[Client]:
+def find_apps(place: AppSelector) -> list[Client]:
     """Connections to all apps of a root, by pid. Raises NoAppError where there is none."""
     root = os.fsencode(place.root).decode(errors="replace")
     apps, silent, errors = _connect(place.root)
@@ -182,7 +182,7 @@ def look(asked: Sequence[tuple[Client, tuple[str, ...]]]) -> tuple[list[Seen], l
     All are asked at once, so that several which hang cost one limit together. One that has just ended is left out.
     Raises RefusedError where an app does not know a name.
     """
-    from procreaper.remote.api.protocol import Look, Processes
+    from procreaper.remote.api.protocol import Processes, StatusRequest
     from procreaper.remote.control.client import GREETING_LIMIT, GoneError, RefusedError
 
     limit = GREETING_LIMIT if len(asked) < 2 else LIMIT_OF_SEVERAL
@@ -191,7 +191,7 @@ def look(asked: Sequence[tuple[Client, tuple[str, ...]]]) -> tuple[list[Seen], l
     def ask(app: Client, names: tuple[str, ...]) -> None:
         try:
             with app:
-                answers[app] = app.ask(Look(0, names), limit=limit)
+                answers[app] = app.ask(StatusRequest(0, names), limit=limit)
         except ProcreaperError as error:
             answers[app] = error
         except OSError as error:
@@ -340,7 +340,7 @@ def _is_suspended(pid: int) -> bool:
         return False
 
 
-def _name(place: Place) -> str:
+def _name(place: AppSelector) -> str:
     return "this directory" if place.given == "." else f"`{place.given}`"
 
 

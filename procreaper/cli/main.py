@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from procreaper import __version__
 from procreaper.cli import foreman
-from procreaper.cli.messages import complain, report, run_guarded, say
+from procreaper.cli.messages import print_error, report, run_guarded, say
 from procreaper.cli.parser import parse
 from procreaper.errors import ProcreaperError
 from procreaper.output.text import Style
 from procreaper.project.configure import Options
 
 if TYPE_CHECKING:
-    from procreaper.cli.find_app import Place
+    from procreaper.cli.find_app import AppSelector
 
 STDOUT = 1
 
@@ -142,7 +142,7 @@ def _options(given: Namespace) -> Options:
             if name in foreman.TAKEN.get(given.command, foreman.FILES):
                 taken.append(name)
     if taken:
-        complain(f"procreaper: {foreman.PATH} sets {', '.join(sorted(taken))}")
+        print_error(f"procreaper: {foreman.PATH} sets {', '.join(sorted(taken))}")
     if hasattr(given, "root") and hasattr(given, "app_root"):
         raise ProcreaperError("-d and --root cannot be used together", hint="--root also changes where processes run")
     if "procfile" in lines and not hasattr(given, "root") and not hasattr(given, "app_root"):
@@ -152,12 +152,12 @@ def _options(given: Namespace) -> Options:
     return Options(**{**values, **{field: tuple(values.get(field, ())) for field in ("names", "watch")}})
 
 
-def _place(given: Namespace, options: Options | None = None) -> Place:
+def _place(given: Namespace, options: Options | None = None) -> AppSelector:
     """Which app a command is about."""
-    from procreaper.cli.find_app import Place
+    from procreaper.cli.find_app import AppSelector
 
     options = _options(given) if options is None else options
-    return Place.of(options.root or options.app_root or ".", getattr(given, "pid", None))
+    return AppSelector.of(options.root or options.app_root or ".", getattr(given, "pid", None))
 
 
 def _style(given: Namespace) -> Style:

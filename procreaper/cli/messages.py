@@ -16,10 +16,10 @@ from procreaper.exit_codes import FAILED, INTERNAL_ERROR, READER_GONE
 def report(problems: Iterable[Problem | ProcreaperError]) -> None:
     """Print each problem with its place and its remedy. A broken standard error is nobody's concern."""
     for problem in problems:
-        complain(str(problem))
+        print_error(str(problem))
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print a text on standard error, whatever bytes it carries and whether or not anybody reads it."""
     data = (text + "\n").encode(errors="surrogateescape")
     try:
@@ -51,20 +51,20 @@ def run_guarded(command: Callable[[], int]) -> int:
     try:
         return command()
     except ProcreaperError as error:
-        complain(str(error))
+        print_error(str(error))
         return error.exit_code
     except BrokenPipeError:
         return READER_GONE
     except OSError as error:
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        complain(f"procreaper: error: {place}{reason_of(error)}")
+        print_error(f"procreaper: error: {place}{reason_of(error)}")
         return FAILED
     except MemoryError:
-        complain("procreaper: error: the system gives no more memory\n  hint: raise the limit on it (`ulimit -v`)")
+        print_error("procreaper: error: the system gives no more memory\n  hint: raise the limit on it (`ulimit -v`)")
         return FAILED
     except Exception as error:
         hint = "this is a bug of procreaper, please report it"
-        complain(f"procreaper: internal error: {describe_error(error)}\n  hint: {hint}")
+        print_error(f"procreaper: internal error: {describe_error(error)}\n  hint: {hint}")
         return INTERNAL_ERROR
 
 

@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from procreaper.core import lifecycle
 from procreaper.core.events import State, with_reason
 from procreaper.core.plan import Condition, Dependency, reachable
-from procreaper.core.state import ABOUT_TO_START, ENDS, Lifecycle, Phase
+from procreaper.core.state import ABOUT_TO_START, FINAL_STATES, Phase, ProcessState
 
-Members = dict[str, Lifecycle]
+Members = dict[str, ProcessState]
 
 
 def dependants(members: Members) -> dict[str, tuple[str, ...]]:
@@ -25,7 +25,7 @@ def dependants(members: Members) -> dict[str, tuple[str, ...]]:
     return {name: tuple(reachable(direct, above)) for name, direct in above.items()}
 
 
-def missing(members: Members, life: Lifecycle) -> list[Lifecycle]:
+def missing(members: Members, life: ProcessState) -> list[ProcessState]:
     """Find the dependencies that its next run waits for.
 
     A process that was up waits for none: a crash or a restart must not take it down because a dependency was stopped
@@ -38,11 +38,11 @@ def missing(members: Members, life: Lifecycle) -> list[Lifecycle]:
         for dependency in life.process.depends_on
         if (other := members.get(dependency.name)) is not None
         and not other.satisfies(dependency.condition)
-        and not (life.has_run and other.state in ENDS)
+        and not (life.has_run and other.state in FINAL_STATES)
     ]
 
 
-def wait(life: Lifecycle, others: Sequence[Lifecycle]) -> Lifecycle:
+def wait(life: ProcessState, others: Sequence[ProcessState]) -> ProcessState:
     """Say what its next run waits for: these dependencies, or none."""
     told = [
         f"{other.process.name}, which is {other.reason}" if other.settled else other.process.name for other in others
@@ -65,7 +65,7 @@ def restarted_together(before: Members, after: Members) -> Members:
     }
 
 
-def _is_asked_now(before: Lifecycle | None, after: Lifecycle) -> bool:
+def _is_asked_now(before: ProcessState | None, after: ProcessState) -> bool:
     """Its next run was asked for in this step: it was not before, and did not only wait out its back-off."""
     if before is None:
         return True
@@ -75,7 +75,7 @@ def _is_asked_now(before: Lifecycle | None, after: Lifecycle) -> bool:
 
 
 def _restarts_with(
-    life: Lifecycle, is_asked_now: bool, edge: Dependency, other: Lifecycle | None, anew: Collection[str]
+    life: ProcessState, is_asked_now: bool, edge: Dependency, other: ProcessState | None, anew: Collection[str]
 ) -> bool:
     if other is None:
         return False
@@ -103,7 +103,7 @@ def found(members: Members) -> Members:
     while more := {
         name: lifecycle.revive(life)
         for name, life in members.items()
-        if life.state is State.SKIPPED and not life.dismissed and name not in revived
+        if life.state is State.SKIPPED and not life.stopped_by_user and name not in revived
         if _lost_cause(members, revived, life) is None
     }:
         revived |= more
@@ -136,20 +136,20 @@ def followers(before: Members, after: Members) -> list[str]:
     ]
 
 
-def _lost_cause(members: Members, changed: Mapping[str, Lifecycle], life: Lifecycle) -> Lifecycle | None:
+def _lost_cause(members: Members, changed: Mapping[str, ProcessState], life: ProcessState) -> ProcessState | None:
     """The first dependency that has ended without ever being what is waited for."""
     for dependency in life.process.depends_on:
         other = changed.get(dependency.name) or members.get(dependency.name)
-        if other is not None and other.state in ENDS and not other.satisfies(dependency.condition):
+        if other is not None and other.state in FINAL_STATES and not other.satisfies(dependency.condition):
             return other
     return None
 
 
-def _came_up(life: Lifecycle, condition: Condition) -> bool:
+def _came_up(life: ProcessState, condition: Condition) -> bool:
     """Its current run is, or once was, what is waited for: one that is only marked as unhealthy goes on."""
     return life.satisfies(condition) or (condition is Condition.HEALTHY and life.state is State.UNHEALTHY)
 
 
-def _goes_on(before: Lifecycle, after: Lifecycle) -> bool:
+def _goes_on(before: ProcessState, after: ProcessState) -> bool:
     """The same run of it lives, though it may be checked in another way now."""
     return after.lives and after.run == before.run

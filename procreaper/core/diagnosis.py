@@ -9,31 +9,31 @@ from typing import assert_never
 
 from procreaper.core import health as health_rules
 from procreaper.core.events import (
-    Attached,
     CheckFinished,
-    Detached,
     LogMatched,
     OutputBegan,
     RestartReason,
-    RunCheck,
     Spawned,
+    StartCheck,
     State,
+    TerminalClosed,
+    TerminalOpened,
 )
-from procreaper.core.health import Checkup, Finding
+from procreaper.core.health import Finding, HealthState
 from procreaper.core.lifecycle import Step
 from procreaper.core.plan import When
-from procreaper.core.state import Lifecycle
+from procreaper.core.state import ProcessState
 from procreaper.core.transitions import NOT_HEALTHY, NOT_IN_TIME, judge, stopping
 
 
 def learn(
-    life: Lifecycle,
-    fact: Spawned | CheckFinished | OutputBegan | LogMatched | Attached | Detached,
+    life: ProcessState,
+    fact: Spawned | CheckFinished | OutputBegan | LogMatched | TerminalOpened | TerminalClosed,
     now: float,
 ) -> Step:
     """Apply one fact that concerns the health of the current run, or whether it is looked at."""
-    if isinstance(fact, Attached | Detached):
-        if life.attached is isinstance(fact, Attached):
+    if isinstance(fact, TerminalOpened | TerminalClosed):
+        if life.attached is isinstance(fact, TerminalOpened):
             return life, ()
         life = life._replace(attached=not life.attached)
     health, checkup = life.process.health, life.checkup
@@ -44,9 +44,9 @@ def learn(
     if checkup is None:
         return life, ()
     match fact:
-        case Attached():
+        case TerminalOpened():
             checkup = health_rules.pause(checkup, now)
-        case Detached():
+        case TerminalClosed():
             checkup = health_rules.resume(health, checkup, now)
         case OutputBegan():
             return life._replace(checkup=checkup._replace(silent=False)), ()
@@ -63,7 +63,7 @@ def learn(
     return examine(life, checkup, now)
 
 
-def examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
+def examine(life: ProcessState, checkup: HealthState, now: float) -> Step:
     """Draw the consequences of what is known of its health, and begin the next check if it is time."""
     process, health = life.process, life.process.health
     if health is None:
@@ -86,5 +86,5 @@ def examine(life: Lifecycle, checkup: Checkup, now: float) -> Step:
             assert_never(finding)
     if health_rules.is_due(checkup, now):
         life = life._replace(reason=reason, checkup=health_rules.check_began(checkup))
-        return life, (RunCheck(process.name, life.run),)
+        return life, (StartCheck(process.name, life.run),)
     return life._replace(reason=reason, checkup=checkup), ()

@@ -15,8 +15,6 @@ from procreaper.core.ports import PREFIX
 
 # What the child itself has: it was given that when it was spawned.
 OF_THE_CHILD = ("command", "env", "cwd", "pty", "detached")
-# The fields of a process that have another name, or none, in the settings.
-WORDS = {"ending": "stop"}
 
 
 class Differences(NamedTuple):
@@ -88,7 +86,7 @@ def _words(old: Process, new: Process, moved: Collection[str]) -> tuple[str, ...
     fields = [field for field in Process._fields if _has_other(field, old, new)]
     if "depends_on" in fields and _follows(old, new, moved):
         fields.remove("depends_on")
-    return tuple(_variables(old, new) if field == "env" else WORDS.get(field, field) for field in fields)
+    return tuple(_variables(old, new) if field == "env" else field for field in fields)
 
 
 def _follows(old: Process, new: Process, moved: Collection[str]) -> bool:

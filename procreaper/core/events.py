@@ -183,13 +183,13 @@ class SettingsRead(NamedTuple):
     process: "Process | None"
 
 
-class Attached(NamedTuple):
+class TerminalOpened(NamedTuple):
     """Somebody is at the terminal of this process now, where nobody was."""
 
     name: str
 
 
-class Detached(NamedTuple):
+class TerminalClosed(NamedTuple):
     """Nobody is at the terminal of this process any more."""
 
     name: str
@@ -209,7 +209,7 @@ class Tick(NamedTuple):
 RunFact = (
     Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | OutputBegan | LogMatched | StopCommandFailed
 )
-Fact = RunFact | FilesChanged | PreparationEnded | SettingsRead | Attached | Detached | TimeLost | Tick
+Fact = RunFact | FilesChanged | PreparationEnded | SettingsRead | TerminalOpened | TerminalClosed | TimeLost | Tick
 
 
 # Requests.
@@ -288,7 +288,7 @@ class RunStopCommand(NamedTuple):
     run: int
 
 
-class RunCheck(NamedTuple):
+class StartCheck(NamedTuple):
     """Check the health of a run, and report it as `CheckFinished`."""
 
     name: str
@@ -302,14 +302,14 @@ class CancelCheck(NamedTuple):
     run: int
 
 
-class LetGo(NamedTuple):
+class Release(NamedTuple):
     """This run lives on without us: it is not ours any more, and must not be ended, whatever happens."""
 
     name: str
     run: int
 
 
-class RunHook(NamedTuple):
+class StartHook(NamedTuple):
     """Run a hook of a process; `exit_code` is that of the run that ended, `retries` counts from 1."""
 
     name: str
@@ -348,10 +348,10 @@ Action = (
     Spawn
     | SendSignal
     | RunStopCommand
-    | RunCheck
+    | StartCheck
     | CancelCheck
-    | LetGo
-    | RunHook
+    | Release
+    | StartHook
     | RunPreparation
     | CancelPreparation
     | ReadSettings

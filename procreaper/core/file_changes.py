@@ -51,7 +51,7 @@ class Change(NamedTuple):
         return named(self.first, self.paths)
 
 
-class Pace(NamedTuple):
+class RestartThrottle(NamedTuple):
     """The `times` of the last restarts for changes; before the last `calmed` of them there was a calm.
 
     `suspended` is the file that the watch was suspended for, or empty.
@@ -71,34 +71,40 @@ class Echoes(NamedTuple):
 
 
 def add(
-    change: Change | None, pace: Pace, paths: Iterable[str], debounce: float, now: float, *, more: bool = False
-) -> tuple[Change | None, Pace]:
+    change: Change | None,
+    throttle: RestartThrottle,
+    paths: Iterable[str],
+    debounce: float,
+    now: float,
+    *,
+    more: bool = False,
+) -> tuple[Change | None, RestartThrottle]:
     """Take one more change into account, or the first; None for a change that suspends the watch."""
     paths = tuple(paths)
     if change is None:
-        if pace.calmed and now > pace.times[-1] + SOON:
-            pace = Pace()
-        if pace.calmed == len(CALMS):
-            return None, Pace(suspended=paths[0])
-        needs_calm = pace.calmed or len(_recent(pace, now)) >= MOST_RESTARTS
-        change = Change(paths[0], frozenset(), now, now, CALMS[pace.calmed] if needs_calm else 0.0)
+        if throttle.calmed and now > throttle.times[-1] + SOON:
+            throttle = RestartThrottle()
+        if throttle.calmed == len(CALMS):
+            return None, RestartThrottle(suspended=paths[0])
+        needs_calm = throttle.calmed or len(_recent(throttle, now)) >= MOST_RESTARTS
+        change = Change(paths[0], frozenset(), now, now, CALMS[throttle.calmed] if needs_calm else 0.0)
     if change.calm and not paths:
-        return change, pace
+        return change, throttle
     if change.calm:
         # Only the last are named: what is written for hours must not fill the memory.
         due = now + max(debounce, change.calm)
-        return change._replace(first=paths[0], paths=frozenset(paths), due=due), pace
+        return change._replace(first=paths[0], paths=frozenset(paths), due=due), throttle
     patience = max(debounce, MORE_WITHIN if more else PATIENCE)
     due = min(now + (patience if more else debounce), change.since + patience)
-    return change._replace(paths=change.paths.union(paths), due=due), pace
+    return change._replace(paths=change.paths.union(paths), due=due), throttle
 
 
-def count(pace: Pace, change: Change, now: float) -> Pace:
+def count(throttle: RestartThrottle, change: Change, now: float) -> RestartThrottle:
     """Count what is about to be done for a change."""
     if change.calm:
-        return Pace(times=(now,), calmed=pace.calmed + 1)
+        return RestartThrottle(times=(now,), calmed=throttle.calmed + 1)
     weight = NEVER_QUIET if change.due - change.since >= PATIENCE else 1
-    return Pace(times=(*_recent(pace, now), *(now,) * weight))
+    return RestartThrottle(times=(*_recent(throttle, now), *(now,) * weight))
 
 
 def count_echo(echoes: Echoes, change: Change) -> Echoes:
@@ -130,5 +136,5 @@ def named(first: str, paths: Collection[str]) -> str:
     return first if not others else f"{first} and {others} other{'s' if others > 1 else ''}"
 
 
-def _recent(pace: Pace, now: float) -> tuple[float, ...]:
-    return tuple(time for time in pace.times if now - time < WINDOW)
+def _recent(throttle: RestartThrottle, now: float) -> tuple[float, ...]:
+    return tuple(time for time in throttle.times if now - time < WINDOW)

@@ -24,10 +24,8 @@ from procreaper.core import dependencies, lifecycle
 from procreaper.core.dependencies import Members
 from procreaper.core.events import (
     Action,
-    Attached,
     CheckFinished,
     ChildExited,
-    Detached,
     Event,
     FilesChanged,
     GroupEnded,
@@ -37,20 +35,22 @@ from procreaper.core.events import (
     ReadSettings,
     Reload,
     Restart,
-    RunHook,
     SettingsRead,
     Shutdown,
     Spawned,
     SpawnFailed,
     Start,
+    StartHook,
     State,
     Stop,
     StopCommandFailed,
+    TerminalClosed,
+    TerminalOpened,
     Tick,
     TimeLost,
 )
 from procreaper.core.plan import Plan
-from procreaper.core.state import ABOUT_TO_START, ENDS, Lifecycle, Phase
+from procreaper.core.state import ABOUT_TO_START, FINAL_STATES, Phase, ProcessState
 
 LAUNCHES_AT_ONCE = 4
 # An app that ended well but left something behind that SIGKILL could not reach did not end well.
@@ -91,7 +91,8 @@ class Fleet(NamedTuple):
         if self.shutting_down:
             return all(life.settled or life.out_of_reach for life in lives)
         return not self.removed and all(
-            life.settled and (not life.asked or (life.state in ENDS and not life.process.watch)) for life in lives
+            life.settled and (not life.asked or (life.state in FINAL_STATES and not life.process.watch))
+            for life in lives
         )
 
     @property
@@ -108,7 +109,7 @@ Step = tuple[Fleet, tuple[Action, ...]]
 
 def begin(plan: Plan) -> Fleet:
     """The fleet before anything was asked of it."""
-    members = {process.name: Lifecycle(process) for process in plan.processes}
+    members = {process.name: ProcessState(process) for process in plan.processes}
     return Fleet(members, dependencies.dependants(members))
 
 
@@ -138,8 +139,8 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
             | LogMatched(name=name)
             | StopCommandFailed(name=name)
             | PreparationEnded(name=name)
-            | Attached(name=name)
-            | Detached(name=name)
+            | TerminalOpened(name=name)
+            | TerminalClosed(name=name)
         ):
             names = (name,)
         case _:
@@ -174,7 +175,7 @@ def is_timed(fleet: Fleet) -> bool:
     return any(map(lifecycle.is_timed, fleet.members.values()))
 
 
-def _is_due(life: Lifecycle, now: float) -> bool:
+def _is_due(life: ProcessState, now: float) -> bool:
     due = lifecycle.deadline(life)
     return due is not None and due <= now
 
@@ -336,7 +337,7 @@ def _launch(fleet: Fleet) -> Step:
     return _changed(fleet, changed), tuple(actions)
 
 
-def _is_ending(life: Lifecycle) -> bool:
+def _is_ending(life: ProcessState) -> bool:
     return life.state is State.STOPPING and not life.out_of_reach
 
 
@@ -363,7 +364,7 @@ def _hooks(before: Members, after: Members) -> list[Action]:
                 command = None
         if command is not None:
             code = None if life.verdict is None else life.verdict.status
-            actions.append(RunHook(name, command, code, life.retries))
+            actions.append(StartHook(name, command, code, life.retries))
     return actions
 
 

@@ -32,7 +32,7 @@ class Finding(Enum):
     UNHEALTHY = "was healthy, and too many checks failed"
 
 
-class Checkup(NamedTuple):
+class HealthState(NamedTuple):
     """What is known of the health of one run.
 
     `silent`: it writes to a pipe, and has written nothing so far. `passed`: it was up once; `failures` in a row since
@@ -67,10 +67,10 @@ class Checkup(NamedTuple):
         return min(self.due, self.limit)
 
 
-def begin(health: Health, now: float, *, paused: bool = False, silent: bool = False) -> Checkup:
+def begin(health: Health, now: float, *, paused: bool = False, silent: bool = False) -> HealthState:
     """The child has just started."""
     log_seen = health.log is None
-    return Checkup(
+    return HealthState(
         log_seen=log_seen,
         silent=silent,
         due=now if log_seen else None,
@@ -79,18 +79,18 @@ def begin(health: Health, now: float, *, paused: bool = False, silent: bool = Fa
     )
 
 
-def renew(health: Health, before: Checkup | None, now: float, *, paused: bool = False) -> Checkup:
+def renew(health: Health, before: HealthState | None, now: float, *, paused: bool = False) -> HealthState:
     """The child goes on, but is checked in another way. A line that it waits for is the same as before."""
     checkup = begin(health, now, paused=paused, silent=before is not None and before.silent)
     return log_matched(health, checkup, now) if before is not None and before.log_seen else checkup
 
 
-def pause(checkup: Checkup, now: float) -> Checkup:
+def pause(checkup: HealthState, now: float) -> HealthState:
     """Somebody is attached."""
     return checkup._replace(paused_at=now)
 
 
-def resume(health: Health, checkup: Checkup, now: float) -> Checkup:
+def resume(health: Health, checkup: HealthState, now: float) -> HealthState:
     """Nobody is attached any more: the time meanwhile does not count, and the next check is due."""
     if checkup.paused_at is None:
         return checkup
@@ -99,7 +99,7 @@ def resume(health: Health, checkup: Checkup, now: float) -> Checkup:
     return checkup._replace(paused_at=None, limit=limit, due=now if is_due else None)
 
 
-def lose_time(checkup: Checkup, seconds: float) -> Checkup:
+def lose_time(checkup: HealthState, seconds: float) -> HealthState:
     """Move the limit by the time in which procreaper did not run. A check that became due in it is made at once."""
     # `resume` counts all time since `paused_at`.
     if checkup.limit is not None and checkup.paused_at is None:
@@ -107,7 +107,7 @@ def lose_time(checkup: Checkup, seconds: float) -> Checkup:
     return checkup._replace(interrupted=True) if checkup.checking else checkup
 
 
-def log_matched(health: Health, checkup: Checkup, now: float) -> Checkup:
+def log_matched(health: Health, checkup: HealthState, now: float) -> HealthState:
     """The line that was waited for has come; without a check besides, that is all there is to know."""
     if checkup.log_seen:
         return checkup
@@ -117,12 +117,12 @@ def log_matched(health: Health, checkup: Checkup, now: float) -> Checkup:
     return checkup._replace(due=now)
 
 
-def check_began(checkup: Checkup) -> Checkup:
+def check_began(checkup: HealthState) -> HealthState:
     """A check is under way, so none is due."""
     return checkup._replace(checking=True, interrupted=False, due=None)
 
 
-def check_finished(health: Health, checkup: Checkup, error: str | None, now: float) -> Checkup:
+def check_finished(health: Health, checkup: HealthState, error: str | None, now: float) -> HealthState:
     """A check has succeeded, or failed with this error. One that was interrupted is made again where it failed."""
     interrupted, checkup = checkup.interrupted, checkup._replace(checking=False, interrupted=False)
     if error is None:
@@ -136,14 +136,14 @@ def check_finished(health: Health, checkup: Checkup, error: str | None, now: flo
     return checkup._replace(error=error, failures=checkup.failures + 1, due=now + health.interval)
 
 
-def check_skipped(health: Health, checkup: Checkup, now: float) -> Checkup:
+def check_skipped(health: Health, checkup: HealthState, now: float) -> HealthState:
     """The child was held by a debugger or a stop signal: nothing is known, and the time does not count."""
     wait = health.interval if checkup.passed else health.start_interval
     limit = None if checkup.limit is None else max(checkup.limit, now + health.start_timeout)
     return checkup._replace(checking=False, interrupted=False, due=now + wait, limit=limit)
 
 
-def find(health: Health, checkup: Checkup, now: float) -> tuple[Finding, str]:
+def find(health: Health, checkup: HealthState, now: float) -> tuple[Finding, str]:
     """What all this comes to, and the reason in words."""
     finding, reason = _find(health, checkup, now)
     if checkup.paused_at is not None and (health.check is not None or not checkup.passed):
@@ -151,12 +151,12 @@ def find(health: Health, checkup: Checkup, now: float) -> tuple[Finding, str]:
     return finding, reason
 
 
-def is_due(checkup: Checkup, now: float) -> bool:
+def is_due(checkup: HealthState, now: float) -> bool:
     """Whether it is time for a check."""
     return checkup.paused_at is None and checkup.due is not None and now >= checkup.due
 
 
-def _find(health: Health, checkup: Checkup, now: float) -> tuple[Finding, str]:
+def _find(health: Health, checkup: HealthState, now: float) -> tuple[Finding, str]:
     because = f": {checkup.error}" if checkup.error else ""
     if not checkup.passed:
         if checkup.paused_at is None and checkup.limit is not None and now >= checkup.limit:

@@ -22,20 +22,18 @@ from typing import TYPE_CHECKING
 from procreaper.core.events import (
     Action,
     Announce,
-    Attached,
     CancelCheck,
     CancelPreparation,
     CheckFinished,
     ChildExited,
-    Detached,
     Event,
     Exit,
     FilesChanged,
     GroupEnded,
-    LetGo,
     LogMatched,
     OutputBegan,
     PreparationEnded,
+    Release,
     Reload,
     Restart,
     RestartReason,
@@ -50,25 +48,27 @@ from procreaper.core.events import (
     State,
     Stop,
     StopCommandFailed,
+    TerminalClosed,
+    TerminalOpened,
     Tick,
     TimeLost,
 )
-from procreaper.core.file_changes import Echoes, Pace
-from procreaper.core.state import ABOUT_TO_START, STOPPING, UNTIL_A_CHANGE, Lifecycle, Phase
+from procreaper.core.file_changes import Echoes, RestartThrottle
+from procreaper.core.state import ABOUT_TO_START, STOPPING, UNTIL_A_CHANGE, Phase, ProcessState
 from procreaper.core.transitions import NOT_RUNNABLE, describe, judge, settle, stopping
 
 if TYPE_CHECKING:
-    from procreaper.core.health import Checkup
+    from procreaper.core.health import HealthState
 
 SIGKILL = 9
 # A group that is still there so long after SIGKILL (seconds) is out of reach: uninterruptible, or another user's.
 OUT_OF_REACH_AFTER = 5.0
 LIVES_ON = "lives on by itself"
 
-Step = tuple[Lifecycle, tuple[Action, ...]]
+Step = tuple[ProcessState, tuple[Action, ...]]
 
 
-def step(life: Lifecycle, event: Event, now: float) -> Step:
+def step(life: ProcessState, event: Event, now: float) -> Step:
     """Apply one event that is about this process; the names in a request have been looked at already."""
     match event:
         case Tick():
@@ -81,7 +81,7 @@ def step(life: Lifecycle, event: Event, now: float) -> Step:
             after, actions = _dismiss(life)
         case Shutdown():
             after, actions = _let_go(life) if _may_live_on(life) else _dismiss(life)
-        case Attached() | Detached():
+        case TerminalOpened() | TerminalClosed():
             after, actions = _diagnose(life, event, now)
         case TimeLost(seconds=seconds):
             return _lose_time(life, seconds), ()
@@ -101,7 +101,7 @@ def step(life: Lifecycle, event: Event, now: float) -> Step:
     return after, (*_cancelled(life, after, event), *actions)
 
 
-def deadline(life: Lifecycle) -> float | None:
+def deadline(life: ProcessState) -> float | None:
     """When a `Tick` is due, or None while only an event can change anything."""
     checkup, change = life.checkup, life.change
     times = [
@@ -113,7 +113,7 @@ def deadline(life: Lifecycle) -> float | None:
     return min((time for time in times if time is not None), default=None)
 
 
-def is_timed(life: Lifecycle) -> bool:
+def is_timed(life: ProcessState) -> bool:
     """Whether something is limited to a time, of which a pause of procreaper must not be a part.
 
     The wait before a retry is no such limit: after a pause, the retry comes as soon as its wait is over.
@@ -126,7 +126,7 @@ def is_timed(life: Lifecycle) -> bool:
     )
 
 
-def launch(life: Lifecycle) -> Step:
+def launch(life: ProcessState) -> Step:
     """Begin the next run; only for a process that is `pending` with no phase.
 
     It knows what has changed so far, unless that has to be prepared first.
@@ -148,7 +148,7 @@ def launch(life: Lifecycle) -> Step:
         out_of_reach=False,
         up_since=None,
         came_up=False,
-        parting=None,
+        spawned_with=None,
         due=None,
         change=None if watch is None or watch.run is None else life.change,
         waits_for=(),
@@ -156,23 +156,23 @@ def launch(life: Lifecycle) -> Step:
     return life, (Spawn(life.process.name, run),)
 
 
-def tell_to_end(life: Lifecycle, now: float) -> Step:
+def tell_to_end(life: ProcessState, now: float) -> Step:
     """Ask the group of an `untold` process to end."""
-    ending = life.ending
+    stop = life.stop
     # From now on it ends in this way, whatever becomes of its settings.
-    parting = life.parting or life.process
-    life = life._replace(told=True, parting=parting, due=now + ending.timeout, reason=_told(life))
+    spawned_with = life.spawned_with or life.process
+    life = life._replace(told=True, spawned_with=spawned_with, due=now + stop.timeout, reason=_told(life))
     if life.phase is Phase.LINGERING:
         # Only the child knows what a stop command is about.
-        return life, (signal(life, ending.signal),)
-    if ending.command is not None:
+        return life, (signal(life, stop.signal),)
+    if stop.command is not None:
         return life, (RunStopCommand(life.process.name, life.run),)
-    return life, (signal(life, ending.signal, only_main=ending.only_main),)
+    return life, (signal(life, stop.signal, only_main=stop.only_main),)
 
 
-def kill(life: Lifecycle, now: float) -> Step:
+def kill(life: ProcessState, now: float) -> Step:
     """End it now, whatever it was asked before, unless it lives on without us."""
-    if life.letting_go or _may_live_on(life):
+    if life.releasing or _may_live_on(life):
         return life, ()
     before, life = life, _stop(life)
     cancelled = _cancelled(before, life, None)
@@ -184,7 +184,7 @@ def kill(life: Lifecycle, now: float) -> Step:
     return life, (*cancelled, *actions)
 
 
-def look_again(life: Lifecycle, checkup: Checkup, now: float) -> Step:
+def look_again(life: ProcessState, checkup: HealthState, now: float) -> Step:
     """Draw the consequences of settings that are others now for a living run, of which this is known."""
     from procreaper.core.diagnosis import examine
 
@@ -192,38 +192,38 @@ def look_again(life: Lifecycle, checkup: Checkup, now: float) -> Step:
     return after, (*_cancelled(life, after, None), *actions)
 
 
-def begin_running(life: Lifecycle, since: float) -> Lifecycle:
+def begin_running(life: ProcessState, since: float) -> ProcessState:
     """It runs, and no check says more; a oneshot is up only once it has completed."""
     was_up = life.was_up or not life.process.oneshot
     return life._replace(state=State.RUNNING, reason="running", up_since=since, came_up=True, was_up=was_up)
 
 
-def skip(life: Lifecycle, reason: str) -> Lifecycle:
+def skip(life: ProcessState, reason: str) -> ProcessState:
     """What it waits for will never be: it is not started."""
     return life._replace(state=State.SKIPPED, reason=reason, wanted=False, end=State.SKIPPED)
 
 
-def revive(life: Lifecycle) -> Lifecycle:
+def revive(life: ProcessState) -> ProcessState:
     """What it waited for in vain begins again."""
     return life._replace(state=State.PENDING, reason=ABOUT_TO_START, wanted=True, end=None)
 
 
-def restart_along(life: Lifecycle) -> Step:
+def restart_along(life: ProcessState) -> Step:
     """Restart it because a dependency restarts, and have it wait for that; its pace stays."""
     after = restart(life, RestartReason.DEPENDENCY)._replace(was_up=False)
     return after, _cancelled(life, after, None)
 
 
-def resume_watch(life: Lifecycle) -> Lifecycle:
+def resume_watch(life: ProcessState) -> ProcessState:
     """Forget how often it was restarted for changed files, as after a request by hand."""
-    if life.pace == Pace() and life.echoes == Echoes():
+    if life.throttle == RestartThrottle() and life.echoes == Echoes():
         return life
     change = None if life.change is None else life.change._replace(calm=0.0)
-    return life._replace(pace=Pace(), echoes=Echoes(), change=change)
+    return life._replace(throttle=RestartThrottle(), echoes=Echoes(), change=change)
 
 
 def _learn(
-    life: Lifecycle,
+    life: ProcessState,
     fact: Spawned
     | SpawnFailed
     | ChildExited
@@ -237,7 +237,7 @@ def _learn(
     match fact, life.phase:
         case Spawned(pid=pid), Phase.SPAWNING:
             life = life._replace(phase=Phase.ALIVE, pid=pid)
-            if life.letting_go:
+            if life.releasing:
                 return _let_go(life)
             if life.asked_to_end:
                 return _kill(life, now) if life.killed else (life, ())
@@ -258,14 +258,14 @@ def _learn(
                 return settle(life, now), ()
             if life.state is not State.STOPPING:
                 life = stopping(life, f"{life.cause}; ending what it left running")
-            elif life.told and not life.killed and life.ending.command is not None:
+            elif life.told and not life.killed and life.stop.command is not None:
                 # The command has asked the child; now its leftovers are told, as systemd does after ExecStop.
-                return life._replace(phase=Phase.LINGERING), (signal(life, life.ending.signal),)
+                return life._replace(phase=Phase.LINGERING), (signal(life, life.stop.signal),)
             return life._replace(phase=Phase.LINGERING), ()
         case GroupEnded(), Phase.LINGERING:
             return settle(life, now), ()
         case StopCommandFailed(), Phase.ALIVE if life.state is State.STOPPING and not life.killed:
-            return life, (signal(life, life.ending.signal, only_main=life.ending.only_main),)
+            return life, (signal(life, life.stop.signal, only_main=life.stop.only_main),)
         case ((CheckFinished() | OutputBegan() | LogMatched()), Phase.ALIVE):
             return _diagnose(life, fact, now)
         case _:
@@ -273,8 +273,8 @@ def _learn(
 
 
 def _diagnose(
-    life: Lifecycle,
-    fact: Spawned | CheckFinished | OutputBegan | LogMatched | Attached | Detached,
+    life: ProcessState,
+    fact: Spawned | CheckFinished | OutputBegan | LogMatched | TerminalOpened | TerminalClosed,
     now: float,
 ) -> Step:
     # Not at the top: most processes have no health check.
@@ -283,7 +283,7 @@ def _diagnose(
     return learn(life, fact, now)
 
 
-def _tick(life: Lifecycle, now: float) -> Step:
+def _tick(life: ProcessState, now: float) -> Step:
     if (steady_from := life.steady_from) is not None and now >= steady_from:
         life = life._replace(retries=0)
     actions: tuple[Action, ...] = ()
@@ -306,7 +306,7 @@ def _tick(life: Lifecycle, now: float) -> Step:
     return life._replace(due=None, out_of_reach=True, reason="still there after SIGKILL"), actions
 
 
-def _lose_time(life: Lifecycle, seconds: float) -> Lifecycle:
+def _lose_time(life: ProcessState, seconds: float) -> ProcessState:
     """Move each limit that runs by the time in which procreaper did not run."""
     if not is_timed(life):
         return life
@@ -324,8 +324,8 @@ def _lose_time(life: Lifecycle, seconds: float) -> Lifecycle:
     return life
 
 
-def _start(life: Lifecycle, because: RestartReason = RestartReason.MANUAL) -> Lifecycle:
-    life = life._replace(asked=True, dismissed=False)
+def _start(life: ProcessState, because: RestartReason = RestartReason.MANUAL) -> ProcessState:
+    life = life._replace(asked=True, stopped_by_user=False)
     if life.phase is Phase.NONE and life.state is not State.PENDING:
         return life._replace(wanted=True, state=State.PENDING, reason=ABOUT_TO_START, end=None, retries=0, due=None)
     if life.state is State.STOPPING:
@@ -334,7 +334,7 @@ def _start(life: Lifecycle, because: RestartReason = RestartReason.MANUAL) -> Li
     return life._replace(wanted=True)
 
 
-def restart(life: Lifecycle, because: RestartReason = RestartReason.MANUAL) -> Lifecycle:
+def restart(life: ProcessState, because: RestartReason = RestartReason.MANUAL) -> ProcessState:
     """Have a new run of it, once nothing is left of the one there is."""
     life = life._replace(retries=0)
     if life.phase is Phase.NONE or life.state is State.STOPPING:
@@ -342,33 +342,33 @@ def restart(life: Lifecycle, because: RestartReason = RestartReason.MANUAL) -> L
     return _stop(life)._replace(wanted=True, because=because)
 
 
-def _dismiss(life: Lifecycle) -> Step:
+def _dismiss(life: ProcessState) -> Step:
     """Somebody stops it: what changes does not matter until somebody wants it again."""
-    if life.dismissed:
+    if life.stopped_by_user:
         return life, ()
     actions = (CancelPreparation(life.process.name),) if life.preparing else ()
     life = _stop(life)
     reason = life.reason.removesuffix(UNTIL_A_CHANGE)
-    return life._replace(reason=reason, dismissed=True, change=None, preparing=False, was_up=False), actions
+    return life._replace(reason=reason, stopped_by_user=True, change=None, preparing=False, was_up=False), actions
 
 
-def _may_live_on(life: Lifecycle) -> bool:
+def _may_live_on(life: ProcessState) -> bool:
     """The end of the app is none for it; that somebody has asked for its own end still counts."""
     return life.process.detached and (life.lives or life.phase is Phase.SPAWNING) and not life.asked_to_end
 
 
-def _let_go(life: Lifecycle) -> Step:
+def _let_go(life: ProcessState) -> Step:
     """It lives on without us, and is none of our business any more; one that is being spawned, once it is there."""
     life, actions = _dismiss(life)
     if life.phase is Phase.SPAWNING:
-        return life._replace(letting_go=True), actions
+        return life._replace(releasing=True), actions
     name = life.process.name
     said = Announce(name, f"{LIVES_ON} (pid {life.pid})")
-    life = life._replace(state=State.STOPPED, reason=LIVES_ON, phase=Phase.NONE, pid=None, letting_go=False)
-    return life, (*actions, LetGo(name, life.run), said)
+    life = life._replace(state=State.STOPPED, reason=LIVES_ON, phase=Phase.NONE, pid=None, releasing=False)
+    return life, (*actions, Release(name, life.run), said)
 
 
-def _stop(life: Lifecycle) -> Lifecycle:
+def _stop(life: ProcessState) -> ProcessState:
     life = life._replace(wanted=False)
     if life.phase is Phase.NONE:
         if life.state in (State.PENDING, State.RESTARTING):
@@ -379,7 +379,7 @@ def _stop(life: Lifecycle) -> Lifecycle:
     return stopping(life._replace(asked_to_end=True), STOPPING)
 
 
-def _cancelled(before: Lifecycle, after: Lifecycle, event: Event | None) -> tuple[Action, ...]:
+def _cancelled(before: ProcessState, after: ProcessState, event: Event | None) -> tuple[Action, ...]:
     """The result of a check that is under way matters no more once the run ends."""
     was_checking = before.checkup is not None and before.checkup.checking
     if not was_checking or after.checkup is not None or isinstance(event, CheckFinished):
@@ -387,17 +387,17 @@ def _cancelled(before: Lifecycle, after: Lifecycle, event: Event | None) -> tupl
     return (CancelCheck(before.process.name, before.run),)
 
 
-def _kill(life: Lifecycle, now: float) -> Step:
+def _kill(life: ProcessState, now: float) -> Step:
     life = life._replace(told=True, killed=True, due=now + OUT_OF_REACH_AFTER, reason=_told(life))
     return life, (signal(life, SIGKILL),)
 
 
-def _told(life: Lifecycle) -> str:
+def _told(life: ProcessState) -> str:
     """The reason from now on: what was asked to end may have waited for its dependants, and have said so."""
     return STOPPING if life.asked_to_end else life.reason
 
 
-def signal(life: Lifecycle, number: int, *, only_main: bool = False, only_handlers: bool = False) -> SendSignal:
+def signal(life: ProcessState, number: int, *, only_main: bool = False, only_handlers: bool = False) -> SendSignal:
     """Send a signal to the group of this run, `only_main` its program, `only_handlers` what handles it."""
     if life.pid is None:
         raise RuntimeError(f"{life.process.name} has no child to signal")

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from procreaper.core.events import ChildExited, Exit, GroupEnded, RunEnded, SpawnFailed, State, Transition
 from procreaper.core.fleet import Fleet
-from procreaper.core.state import Lifecycle
+from procreaper.core.state import ProcessState
 from procreaper.core.transitions import NOT_RUNNABLE, describe
 
 
 def end(
-    before: Lifecycle, event: ChildExited | GroupEnded | SpawnFailed, ends: MutableMapping[str, Exit], now: float
+    before: ProcessState, event: ChildExited | GroupEnded | SpawnFailed, ends: MutableMapping[str, Exit], now: float
 ) -> RunEnded | None:
     """The end of a run: of one that was told to end, when its whole group has; else when the child has.
 
@@ -35,7 +35,7 @@ def end(
     return RunEnded(now, event.name, before.pid, exit_, reason, before.asked_to_end)
 
 
-def transition(before: Lifecycle, after: Lifecycle, now: float) -> Transition | None:
+def transition(before: ProcessState, after: ProcessState, now: float) -> Transition | None:
     """That a process is in another state, or in the same for another reason."""
     if after.state is before.state and after.reason == before.reason:
         return None
@@ -89,7 +89,7 @@ def app_end(fleet: Fleet) -> AppEnd | None:
     return AppEnd(failed.process.name, f"{failed.process.name} has failed ({failed.reason}), and nothing else runs")
 
 
-def _how(life: Lifecycle) -> str:
+def _how(life: ProcessState) -> str:
     """How the last run of a process ended for good, without a request."""
     end = life.verdict
     if end is None or end is not life.exit:

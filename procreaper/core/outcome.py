@@ -11,7 +11,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol, assert_never
 
 from procreaper.core.events import State, with_reason
-from procreaper.core.status import ENDED
+from procreaper.core.status import AT_REST
 
 # What is up is believed to be so only after so many seconds (supervisord's `startsecs` is 1): without a health check
 # it may be about to fail, and with one, somebody else may have answered who holds its port.
@@ -109,7 +109,7 @@ def find(goal: Goal, run: int, seen: Observed | None) -> Outcome:
             if seen.up and (goal is not Goal.RESTARTED or seen.run > run):
                 return REACHED
             has_failed = seen.state == State.RESTARTING and seen.run > run and goal is not Goal.UP_IN_THE_END
-            if seen.state in ENDED or has_failed or (seen.state == State.UNHEALTHY and goal is Goal.UP):
+            if seen.state in AT_REST or has_failed or (seen.state == State.UNHEALTHY and goal is Goal.UP):
                 return Outcome(obstacle=with_reason(seen.state, seen.reason))
             return PENDING
         case _:
@@ -132,7 +132,7 @@ def find_blocker(
         if other is None:
             continue
         fails = other.state == State.RESTARTING and other.run > asked.get(other_name, -1)
-        if other.state in ENDED or other.state == State.UNHEALTHY or fails:
+        if other.state in AT_REST or other.state == State.UNHEALTHY or fails:
             reason = with_reason(other.state, other.reason)
             return Outcome(obstacle=f"it waits for {other_name}, which is {reason}", blocker=other_name)
         if (deeper := find_blocker(other_name, processes, asked)) is not None:
@@ -147,4 +147,4 @@ def _gone(goal: Goal, run: int, seen: Observed | None) -> Outcome:
         return Outcome(obstacle=f"it cannot be stopped: it is {seen.reason}")
     if goal is Goal.REMOVED:
         return PENDING
-    return REACHED if seen.state in ENDED or seen.run > run else PENDING
+    return REACHED if seen.state in AT_REST or seen.run > run else PENDING

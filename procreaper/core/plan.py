@@ -62,7 +62,7 @@ class Backoff(NamedTuple):
         return float(min(self.initial * 2.0 ** min(retries - 1, 60), self.maximum))
 
 
-class Ending(NamedTuple):
+class StopPolicy(NamedTuple):
     """How a process is asked to end: by `signal` to its whole group, and SIGKILL after `timeout` seconds.
 
     With `only_main` the signal goes to the program alone, SIGKILL still to all. A `command` is run by the shell, in the
@@ -134,7 +134,7 @@ class Process(NamedTuple):
     success_codes: frozenset[int] = frozenset({0})
     stop_all: When = When.ALWAYS
     health: "Health | None" = None
-    ending: Ending = Ending()
+    stop: StopPolicy = StopPolicy()
     hooks: Hooks | None = None
     watch: Watch | None = None
     pty: bool = False

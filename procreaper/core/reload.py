@@ -5,7 +5,7 @@ nothing of it is left.
 
 Theory of operation. Settings that a running child can take over are replaced in place: from then on the rules read the
 new ones. For all others (`differences`) it is restarted as if by hand. Until that run is over, it is ended the way it
-was to be ended when it began: its program knows no other (`Lifecycle.parting`).
+was to be ended when it began: its program knows no other (`ProcessState.parting`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from procreaper.core.differences import needs_restart
 from procreaper.core.events import Action, CancelCheck, CancelPreparation, Restart, Start, State, Stop
 from procreaper.core.lifecycle import Step, begin_running
 from procreaper.core.plan import Plan, Process
-from procreaper.core.state import ENDS, Lifecycle, Phase
+from procreaper.core.state import FINAL_STATES, Phase, ProcessState
 from procreaper.core.transitions import end_reason
 
 
@@ -47,7 +47,7 @@ def reload(members: Members, leaving: Collection[str], runs: Mapping[str, int], 
             after[name], more = _take_over(life, process, now)
         else:
             before = runs.get(name, 0)
-            life = Lifecycle(process, run=before, earlier_runs=before) if life is None else _become(life, process)
+            life = ProcessState(process, run=before, earlier_runs=before) if life is None else _become(life, process)
             is_wanted = plan.names is None or name in plan.names
             after[name], more = lifecycle.step(life, Start((name,)), now) if is_wanted else (life, ())
         actions += more
@@ -59,7 +59,7 @@ def reload(members: Members, leaving: Collection[str], runs: Mapping[str, int], 
     return Reloaded({**after, **gone}, frozenset(gone), stopped, actions)
 
 
-def renew(life: Lifecycle, process: Process | None, now: float) -> Step:
+def renew(life: ProcessState, process: Process | None, now: float) -> Step:
     """The next run of a process of which nothing runs is to have these settings; None: those that it has."""
     if process is None or process == life.process:
         return life, ()
@@ -67,20 +67,20 @@ def renew(life: Lifecycle, process: Process | None, now: float) -> Step:
     return _follow_other_files(life._replace(process=process), before, now)
 
 
-def _keeps_the_app(life: Lifecycle) -> bool:
+def _keeps_the_app(life: ProcessState) -> bool:
     """A stop by hand of it would keep the app from ending: it has not ended by itself, for good."""
-    return life.asked and not (life.settled and life.state in ENDS and life.process.watch is None)
+    return life.asked and not (life.settled and life.state in FINAL_STATES and life.process.watch is None)
 
 
-def _become(life: Lifecycle, process: Process) -> Lifecycle:
+def _become(life: ProcessState, process: Process) -> ProcessState:
     """Its next run is one of another process."""
-    parting = None if life.phase is Phase.NONE else (life.parting or life.process)
-    return life._replace(process=process, parting=parting)
+    spawned_with = None if life.phase is Phase.NONE else (life.spawned_with or life.process)
+    return life._replace(process=process, spawned_with=spawned_with)
 
 
-def _take_over(life: Lifecycle, process: Process, now: float) -> Step:
+def _take_over(life: ProcessState, process: Process, now: float) -> Step:
     before = life.process
-    if process == before and not life.pace.suspended:
+    if process == before and not life.throttle.suspended:
         return life, ()
     life = lifecycle.resume_watch(life)
     if needs_restart(before, process):
@@ -88,7 +88,7 @@ def _take_over(life: Lifecycle, process: Process, now: float) -> Step:
         if not set(process.depends_on) <= set(before.depends_on):
             # The new run is the first that needs them.
             life = life._replace(was_up=False)
-        if life.dismissed or not life.asked:
+        if life.stopped_by_user or not life.asked:
             return life, cancelled
         life, actions = lifecycle.step(life, Restart((process.name,)), now)
         return life, (*cancelled, *actions)
@@ -106,7 +106,7 @@ def _take_over(life: Lifecycle, process: Process, now: float) -> Step:
     return life, (*cancelled, *actions)
 
 
-def _follow_other_files(life: Lifecycle, before: Process, now: float) -> Step:
+def _follow_other_files(life: ProcessState, before: Process, now: float) -> Step:
     """Act upon what has changed so far, but in the new way."""
     watch = life.process.watch
     if watch == before.watch:
@@ -119,7 +119,7 @@ def _follow_other_files(life: Lifecycle, before: Process, now: float) -> Step:
     return life, ()
 
 
-def _check_otherwise(life: Lifecycle, now: float) -> Step:
+def _check_otherwise(life: ProcessState, now: float) -> Step:
     """Its health is to be known in another way: it is up again once that says so."""
     name, run, checkup, health = life.process.name, life.run, life.checkup, life.process.health
     actions: tuple[Action, ...] = ()

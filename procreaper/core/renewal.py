@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from procreaper.core.events import Announce, FilesChanged, PreparationEnded, RestartReason, RunPreparation
 from procreaper.core.file_changes import Change, add, calm_echo, count, count_echo, named, without_echo
 from procreaper.core.lifecycle import Step, restart, signal
-from procreaper.core.state import UNTIL_A_CHANGE, Lifecycle, Phase
+from procreaper.core.state import UNTIL_A_CHANGE, Phase, ProcessState
 from procreaper.core.transitions import begin_anew
 
 CALMING = "changed; too many restarts for changed files, so the next one waits until none has changed for {calm:g} s"
@@ -22,18 +22,18 @@ SUSPENDED = (
 OWN = "what happens to that while it runs is no reason to run it again; better add it to `watch.ignore`"
 
 
-def learn(life: Lifecycle, fact: FilesChanged | PreparationEnded, now: float) -> Step:
+def learn(life: ProcessState, fact: FilesChanged | PreparationEnded, now: float) -> Step:
     """Apply one fact that is about the files of this process."""
     if isinstance(fact, FilesChanged):
         return _see_change(life, fact.changes[life.process.name], now, more=fact.more)
     return _prepared(life, succeeded=fact.succeeded, now=now)
 
 
-def _see_change(life: Lifecycle, paths: Sequence[str], now: float, *, more: bool) -> Step:
+def _see_change(life: ProcessState, paths: Sequence[str], now: float, *, more: bool) -> Step:
     name, watch = life.process.name, life.process.watch
     if watch is None or not life.follows_changes or not (paths or life.change):
         return life, ()
-    if life.begins_anew and watch.run is None:
+    if life.restart_pending and watch.run is None:
         # The next run has not begun, so it will know what changed.
         return life, ()
     actions: tuple[Announce, ...] = ()
@@ -45,12 +45,12 @@ def _see_change(life: Lifecycle, paths: Sequence[str], now: float, *, more: bool
         if not (paths or life.change):
             return life, actions
     before = life.change
-    change, pace = add(before, life.pace, paths, watch.debounce, now, more=more)
-    life = life._replace(change=change, pace=pace)
+    change, throttle = add(before, life.throttle, paths, watch.debounce, now, more=more)
+    life = life._replace(change=change, throttle=throttle)
     if change is None:
         life = life._replace(reason=life.reason.removesuffix(UNTIL_A_CHANGE))
         what = f"`{watch.run}`" if life.preparing else "it"
-        return life, (*actions, Announce(name, f"{pace.suspended} {SUSPENDED.format(name=name, what=what)}"))
+        return life, (*actions, Announce(name, f"{throttle.suspended} {SUSPENDED.format(name=name, what=what)}"))
     if paths:
         change = change._replace(echo=life.preparing and (before is None or before.echo))
         life = life._replace(change=change)
@@ -59,16 +59,16 @@ def _see_change(life: Lifecycle, paths: Sequence[str], now: float, *, more: bool
     return life, actions
 
 
-def act(life: Lifecycle, change: Change, now: float) -> Step:
+def act(life: ProcessState, change: Change, now: float) -> Step:
     """It has been quiet for long enough: restart, or signal, or first run the command that prepares the restart."""
     name, watch = life.process.name, life.process.watch
     life = life._replace(change=None)
     if watch is None:
         return life, ()
     in_place = watch.run is not None or (watch.signal is not None and life.listens)
-    if not in_place and life.begins_anew:
+    if not in_place and life.restart_pending:
         return life, ()
-    life = life._replace(pace=count(life.pace, change, now))
+    life = life._replace(throttle=count(life.throttle, change, now))
     if not in_place:
         return _restart_for(life, f"{change} changed")
     if watch.run is not None:
@@ -77,7 +77,7 @@ def act(life: Lifecycle, change: Change, now: float) -> Step:
     return _signal_or_restart(life, f"{change} changed")
 
 
-def _prepared(life: Lifecycle, *, succeeded: bool, now: float) -> Step:
+def _prepared(life: ProcessState, *, succeeded: bool, now: float) -> Step:
     """The command of a change has ended; if more has changed meanwhile, it is run again before anything else."""
     watch = life.process.watch
     if not life.preparing or watch is None:
@@ -90,16 +90,16 @@ def _prepared(life: Lifecycle, *, succeeded: bool, now: float) -> Step:
     return _signal_or_restart(life, f"`{watch.run}` succeeded" if watch.run else "prepared")
 
 
-def _signal_or_restart(life: Lifecycle, cause: str) -> Step:
+def _signal_or_restart(life: ProcessState, cause: str) -> Step:
     watch = life.process.watch
     if watch is not None and watch.signal is not None and life.listens:
         return life, (Announce(life.process.name, cause), signal(life, watch.signal, only_handlers=True))
     return _restart_for(life, cause)
 
 
-def _restart_for(life: Lifecycle, cause: str) -> Step:
+def _restart_for(life: ProcessState, cause: str) -> Step:
     """Have a new run, unless the next one is still to begin anyway; that is no failure, and clears the retries."""
-    if life.begins_anew:
+    if life.restart_pending:
         return life, ()
     what = "starting" if life.phase is Phase.NONE else "restarting"
     life = restart(life, RestartReason.CHANGE)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from procreaper.core.events import State
-from procreaper.core.state import Lifecycle
+from procreaper.core.state import ProcessState
 from procreaper.core.status import Status
 
 
-def take(life: Lifecycle, started_at: float | None) -> Status:
+def take(life: ProcessState, started_at: float | None) -> Status:
     """The status of a process whose present run, if there is one, began at this time (seconds since the epoch)."""
     end = None if life.exit is None else (life.verdict or life.exit)
     return Status(
@@ -32,11 +32,11 @@ def take(life: Lifecycle, started_at: float | None) -> Status:
     )
 
 
-def _reason(life: Lifecycle) -> str:
+def _reason(life: ProcessState) -> str:
     """Why it is in its state, or what is to be said of the watch of a process that is up."""
     if life.state in (State.RUNNING, State.HEALTHY):
-        if life.pace.suspended:
-            return f"watch suspended: {life.pace.suspended} changes each time as soon as it runs"
+        if life.throttle.suspended:
+            return f"watch suspended: {life.throttle.suspended} changes each time as soon as it runs"
         if life.change is not None and life.change.calm:
             return f"{life.change} changed; waits until its files are quiet"
     return life.reason

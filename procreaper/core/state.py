@@ -12,18 +12,18 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from procreaper.core.events import Exit, RestartReason, State
-from procreaper.core.file_changes import Change, Echoes, Pace
-from procreaper.core.plan import Condition, Ending, Process
+from procreaper.core.file_changes import Change, Echoes, RestartThrottle
+from procreaper.core.plan import Condition, Process, StopPolicy
 
 if TYPE_CHECKING:
-    from procreaper.core.health import Checkup
+    from procreaper.core.health import HealthState
 
 # Reasons that mean nothing but the state.
 ABOUT_TO_START, HEALTHY, STOPPING = "about to start", "healthy", "stopping"
 PAUSED = "checks paused: somebody is attached"
 # How the reason of an end goes on that is none for ever.
 UNTIL_A_CHANGE = "; starts again when its files change"
-ENDS = (State.COMPLETED, State.FAILED, State.SKIPPED)
+FINAL_STATES = (State.COMPLETED, State.FAILED, State.SKIPPED)
 
 
 class Phase(Enum):
@@ -35,14 +35,14 @@ class Phase(Enum):
     LINGERING = "lingering"
 
 
-class Lifecycle(NamedTuple):
+class ProcessState(NamedTuple):
     """All that is known of one process. `retries` counts in a row and resets; `restarts` only grows.
 
     `asked`: somebody wanted it once; `dismissed`: and somebody stopped it since. `told`: the group has been asked to
     end; `killed`: it was sent SIGKILL; `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that
     run counts as, `cause` in words; `succeeded`: that was a success, though under `always` it may have been one too
     many. `because` is why its next run is one more. `preparing`: the command that a change of files runs first is under
-    way. `came_up`: this run is, or once was, up. `attached`: somebody is at its terminal. `letting_go`: it lives on
+    way. `came_up`: this run is, or once was, up. `attached`: somebody is at its terminal. `releasing`: it lives on
     without us, as soon as it is there. `parting` is what it was when this run began, where it is to become something
     else, or when this run was told to end. It was once removed after `earlier_runs` runs: no number is used again.
     `outdated`: its settings are read again before its next run; `rereading`: that is under way. `was_up`: it has been
@@ -54,7 +54,7 @@ class Lifecycle(NamedTuple):
     state: State = State.STOPPED
     reason: str = "not started"
     asked: bool = False
-    dismissed: bool = False
+    stopped_by_user: bool = False
     wanted: bool = False
     phase: Phase = Phase.NONE
     run: int = 0
@@ -69,19 +69,19 @@ class Lifecycle(NamedTuple):
     told: bool = False
     killed: bool = False
     out_of_reach: bool = False
-    checkup: "Checkup | None" = None
+    checkup: "HealthState | None" = None
     up_since: float | None = None
     retries: int = 0
     restarts: int = 0
     due: float | None = None
     change: Change | None = None
-    pace: Pace = Pace()
+    throttle: RestartThrottle = RestartThrottle()
     preparing: bool = False
     echoes: Echoes = Echoes()
     came_up: bool = False
     attached: bool = False
-    letting_go: bool = False
-    parting: Process | None = None
+    releasing: bool = False
+    spawned_with: Process | None = None
     earlier_runs: int = 0
     outdated: bool = False
     rereading: bool = False
@@ -94,9 +94,9 @@ class Lifecycle(NamedTuple):
         return self.run > self.earlier_runs
 
     @property
-    def ending(self) -> Ending:
+    def stop(self) -> StopPolicy:
         """How this run is asked to end."""
-        return (self.parting or self.process).ending
+        return (self.spawned_with or self.process).stop
 
     @property
     def settled(self) -> bool:
@@ -138,7 +138,7 @@ class Lifecycle(NamedTuple):
         return self.up_since + self.process.backoff.reset
 
     @property
-    def begins_anew(self) -> bool:
+    def restart_pending(self) -> bool:
         """Its next run has not begun and will, or it waits for what will never be: what changes does not matter."""
         return self.state in (State.PENDING, State.SKIPPED) or (self.state is State.STOPPING and self.asked_to_end)
 
@@ -155,4 +155,6 @@ class Lifecycle(NamedTuple):
     @property
     def follows_changes(self) -> bool:
         """Whether changed files are a reason to do something: not before it is asked for, nor after a stop by hand."""
-        return self.process.watch is not None and self.asked and not self.dismissed and not self.pace.suspended
+        return (
+            self.process.watch is not None and self.asked and not self.stopped_by_user and not self.throttle.suspended
+        )

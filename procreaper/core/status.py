@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 # Nothing of it runs, and nothing will until somebody asks.
-ENDED = (State.STOPPED, State.COMPLETED, State.FAILED, State.SKIPPED)
+AT_REST = (State.STOPPED, State.COMPLETED, State.FAILED, State.SKIPPED)
 
 
 class Status(NamedTuple):
@@ -46,4 +46,4 @@ class Status(NamedTuple):
     @property
     def ended(self) -> bool:
         """Whether nothing of it runs and nothing will until somebody asks."""
-        return self.state in ENDED
+        return self.state in AT_REST

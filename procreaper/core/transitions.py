@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from procreaper.core.events import Exit, RestartReason, State
 from procreaper.core.plan import When
-from procreaper.core.state import ABOUT_TO_START, UNTIL_A_CHANGE, Lifecycle, Phase
+from procreaper.core.state import ABOUT_TO_START, UNTIL_A_CHANGE, Phase, ProcessState
 
 # What a shell says of a program that is not executable or not there: running it again cannot help.
 NOT_RUNNABLE = {126: "not executable", 127: "command not found"}
@@ -33,7 +33,7 @@ NOT_IN_TIME, NOT_HEALTHY = Exit(code=124), Exit(code=1)
 
 
 def judge(
-    life: Lifecycle,
+    life: ProcessState,
     verdict: Exit,
     cause: str,
     *,
@@ -41,7 +41,7 @@ def judge(
     ran_well: bool = True,
     retry_can_help: bool = True,
     because: RestartReason = RestartReason.EXIT,
-) -> Lifecycle:
+) -> ProcessState:
     """Decide what a run that nobody asked to end leads to: an `end`, or one more retry.
 
     `ran_well` is False for what is a failure whatever the success codes are; `because` is why there may be another run.
@@ -64,12 +64,12 @@ def judge(
     return life._replace(retries=retries + 1)
 
 
-def stopping(life: Lifecycle, reason: str) -> Lifecycle:
+def stopping(life: ProcessState, reason: str) -> ProcessState:
     """The run is to end: what still lives of it is told so, once nothing has to end before it."""
     return life._replace(state=State.STOPPING, reason=reason, checkup=None, up_since=None)
 
 
-def settle(life: Lifecycle, now: float) -> Lifecycle:
+def settle(life: ProcessState, now: float) -> ProcessState:
     """The run is over and nothing of it is left: move on to what its end, or the request, leads to."""
     life = life._replace(phase=Phase.NONE, pid=None, checkup=None, up_since=None, due=None, out_of_reach=False)
     if not life.wanted:
@@ -89,13 +89,13 @@ def settle(life: Lifecycle, now: float) -> Lifecycle:
     )
 
 
-def end_reason(life: Lifecycle) -> str:
+def end_reason(life: ProcessState) -> str:
     """Why it is at its end, and whether that is one for ever."""
     waits = life.follows_changes and not life.process.oneshot
     return life.cause + UNTIL_A_CHANGE if waits else life.cause
 
 
-def begin_anew(life: Lifecycle) -> Lifecycle:
+def begin_anew(life: ProcessState) -> ProcessState:
     """Have the next run of a process of which nothing runs."""
     return life._replace(state=State.PENDING, reason=ABOUT_TO_START)
 

@@ -16,7 +16,7 @@ from signal import SIGTERM
 from urllib.parse import urlsplit
 
 from procreaper.core.checks import ExecCheck, HTTPCheck, TCPCheck
-from procreaper.core.plan import Condition, Dependency, Ending, Watch, When
+from procreaper.core.plan import Condition, Dependency, StopPolicy, Watch, When
 from procreaper.errors import Problem
 from procreaper.export.compose_watch import Rule, rules_of
 from procreaper.export.containers import (
@@ -34,7 +34,7 @@ from procreaper.export.containers import (
 )
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
 from procreaper.export.secrets import looks_secret
-from procreaper.export.warnings import Unsaid
+from procreaper.export.warnings import Warnings
 from procreaper.export.yaml import Value, dump
 
 CONDITIONS = {
@@ -47,17 +47,17 @@ HEADING = f"# For `docker compose up`, in the application root; {MARK}\n"
 
 def render(app: App) -> Rendered:
     """The file for this app."""
-    unsaid = Unsaid(app, "compose")
+    warnings = Warnings(app, "compose")
     workloads = workloads_of(app)
-    services = _Services(app, workloads, unsaid)
+    services = _Services(app, workloads, warnings)
     document: dict[str, Value] = {
         "name": labels([app.name])[0],
         "services": {workload.name: services.service(workload) for workload in workloads},
     }
-    unsaid.add_options({"log": "`docker compose logs` has what the services write"})
-    tell_of_localhost(unsaid, workloads)
-    tell_of_credentials(unsaid, workloads)
-    return Rendered((File("compose.yaml", HEADING + dump(document)),), unsaid.problems)
+    warnings.add_options({"log": "`docker compose logs` has what the services write"})
+    tell_of_localhost(warnings, workloads)
+    tell_of_credentials(warnings, workloads)
+    return Rendered((File("compose.yaml", HEADING + dump(document)),), warnings.problems)
 
 
 def escaped(text: str) -> str:
@@ -78,9 +78,9 @@ def duration(seconds: float) -> str:
 class _Services:
     """Makes the service of each workload."""
 
-    def __init__(self, app: App, workloads: tuple[Workload, ...], unsaid: Unsaid) -> None:
+    def __init__(self, app: App, workloads: tuple[Workload, ...], warnings: Warnings) -> None:
         self._app = app
-        self._unsaid = unsaid
+        self._warnings = warnings
         self._workloads = by_member(workloads)
         self._checks = {workload.name: self._healthcheck(workload.first) for workload in workloads}
         # A port that is somebody's `PORT` is that one's.
@@ -111,7 +111,7 @@ class _Services:
             service["user"] = escaped(app.user)
         environment = self._environment(workload)
         service["init"] = True
-        if not process.ending.only_main:
+        if not process.stop.only_main:
             environment["TINI_KILL_PROCESS_GROUP"] = "1"
         if environment:
             service["environment"] = environment
@@ -124,15 +124,15 @@ class _Services:
         if needs := self._depends_on(workload):
             service["depends_on"] = needs
         service["restart"] = self._restart(exported)
-        self._add_ending(service, process.ending, exported)
+        self._add_ending(service, process.stop, exported)
         if len(workload.members) > 1:
             service["deploy"] = {"replicas": len(workload.members)}
         if process.watch is not None and (rules := self._watch(process.watch, exported)):
             service["develop"] = {"watch": rules}
-        self._unsaid.left_out(exported, {"log": "`docker compose logs` has what it writes"})
+        self._warnings.left_out(exported, {"log": "`docker compose logs` has what it writes"})
         if exported.asks_for("backoff"):
-            self._unsaid.add(exported, "backoff", "how long compose waits before a restart is its own affair")
-        self._unsaid.add_common(exported)
+            self._warnings.add(exported, "backoff", "how long compose waits before a restart is its own affair")
+        self._warnings.add_common(exported)
         return service
 
     def _enable(self, workload: Workload, profile: str) -> None:
@@ -157,7 +157,7 @@ class _Services:
             message = f"the value of `{name}` is not written down, as it looks like a secret"
             what = "it" if source == name else f"`{source}`"
             hint = f"set {what} where compose runs, or in the `.env` beside compose.yaml"
-            self._unsaid.tell(Problem(message, hint=hint, level="warning"))
+            self._warnings.tell(Problem(message, hint=hint, level="warning"))
         return found
 
     def _ports(self, workload: Workload) -> list[Value]:
@@ -178,15 +178,15 @@ class _Services:
             return None
         if health.log is not None:
             hint = None if health.check is not None else "add a check, such as `http`, `tcp` or `exec`"
-            self._unsaid.add(exported, "health.log", "compose cannot look at what a service writes", hint)
+            self._warnings.add(exported, "health.log", "compose cannot look at what a service writes", hint)
         if checks_neighbour(self._app, exported):
-            self._unsaid.add_neighbour(exported)
+            self._warnings.add_neighbour(exported)
             return None
         if health.check is None or (test := self._test(exported)) is None:
             return None
         if exported.restart is not When.NEVER:
             reason = "compose marks a service as unhealthy, and does not restart it for that"
-            self._unsaid.add(exported, "health", reason)
+            self._warnings.add(exported, "health", reason)
         return {
             "test": [escaped(text) for text in test],
             "interval": duration(health.interval),
@@ -201,13 +201,13 @@ class _Services:
         match process.health and process.health.check:
             case HTTPCheck(url=url) if urlsplit(url).username is not None:
                 reason = "its URL has a password in it, which is not written down"
-                self._unsaid.add(exported, "health.http", reason, "use `exec` with a variable of the environment")
+                self._warnings.add(exported, "health.http", reason, "use `exec` with a variable of the environment")
                 return None
             case HTTPCheck(url=url, status=accepted, verify=verify, ca=ca):
                 self._needs(exported, "health.http", "curl")
                 if ca is not None:
                     reason = f"compose checks from within the container, with `--cacert {ca}`"
-                    self._unsaid.add(exported, "health.ca", reason, "see to it that the file is there in the image")
+                    self._warnings.add(exported, "health.ca", reason, "see to it that the file is there in the image")
                 statuses = "|".join(map(str, sorted(accepted))) or "2??"
                 trust = "" if verify else "-k "
                 trust = trust if ca is None else f"--cacert {shlex.quote(ca)} "
@@ -220,12 +220,12 @@ class _Services:
                 return ["CMD", *argv_of(self._app, exported, check.argv)]
             case _:
                 reason = "compose cannot carry out a check that comes from a package"
-                self._unsaid.add(exported, "health.check", reason, "use `exec` with a command that checks it")
+                self._warnings.add(exported, "health.check", reason, "use `exec` with a command that checks it")
                 return None
 
     def _needs(self, exported: Exported, key: str, program: str) -> None:
         reason = f"compose checks from within the container, with `{program}`"
-        self._unsaid.add(exported, key, reason, f"see to it that `{program}` is in the image")
+        self._warnings.add(exported, key, reason, f"see to it that `{program}` is in the image")
 
     def _depends_on(self, workload: Workload) -> dict[str, Value]:
         found: dict[str, Dependency] = {}
@@ -233,13 +233,13 @@ class _Services:
             other = self._workloads.get(need.name)
             if other is None or other is workload:
                 reason = "compose has them as copies of one service" if other else f"`{need.name}` is not exported"
-                self._unsaid.add(workload.first, "depends_on", reason)
+                self._warnings.add(workload.first, "depends_on", reason)
                 continue
             condition = need.condition
             if condition is Condition.HEALTHY and self._checks[other.name] is None:
                 condition = Condition.STARTED
                 reason = f"compose cannot check `{other.process.type}`, so it waits only until that has started"
-                self._unsaid.add(workload.first, "depends_on", reason)
+                self._warnings.add(workload.first, "depends_on", reason)
             # Of several edges to copies of one service, what asks for most counts.
             same = found.get(other.name, Dependency(other.name))
             condition = max(condition, same.condition, key=list(CONDITIONS).index)
@@ -255,34 +255,34 @@ class _Services:
             return "on-failure" if retries is None else f"on-failure:{retries}"
         if exported.restart is When.ALWAYS and retries is not None:
             hint = 'write `restart = "on-failure"` where that will do'
-            self._unsaid.add(exported, "max_retries", "compose counts restarts only after failures", hint)
+            self._warnings.add(exported, "max_retries", "compose counts restarts only after failures", hint)
         return "always" if exported.restart is When.ALWAYS else "no"
 
-    def _add_ending(self, service: dict[str, Value], ending: Ending, exported: Exported) -> None:
-        if ending.signal != SIGTERM:
+    def _add_ending(self, service: dict[str, Value], stop: StopPolicy, exported: Exported) -> None:
+        if stop.signal != SIGTERM:
             service["stop_signal"] = f"SIG{exported.stop_signal}"
-        service["stop_grace_period"] = duration(ending.timeout)
-        if ending.command is not None:
-            argv = argv_of(self._app, exported, (SHELL, "-c", ending.command))
+        service["stop_grace_period"] = duration(stop.timeout)
+        if stop.command is not None:
+            argv = argv_of(self._app, exported, (SHELL, "-c", stop.command))
             service["pre_stop"] = [{"command": [escaped(text) for text in argv]}]
             reason = "compose sends the signal all the same, once the command has ended"
-            self._unsaid.add(exported, "stop.command", reason)
+            self._warnings.add(exported, "stop.command", reason)
 
     def _watch(self, watch: Watch, exported: Exported) -> list[Value]:
         for name, is_said in {"run": watch.run is not None, "signal": watch.signal is not None}.items():
             if is_said:
-                self._unsaid.add(exported, f"watch.{name}", "compose builds the image again, and does nothing else")
-        self._unsaid.left_out(exported, {"watch.debounce": None, "watch.poll": None})
+                self._warnings.add(exported, f"watch.{name}", "compose builds the image again, and does nothing else")
+        self._warnings.left_out(exported, {"watch.debounce": None, "watch.poll": None})
         if self._app.image is not None:
             reason = "compose restarts for changed files only what it builds itself"
-            self._unsaid.add(
+            self._warnings.add(
                 exported, "watch", reason, "leave out `--image`, so that the image is built from the files"
             )
             return []
         for written in watch.ignore:
             if written.startswith("!"):
                 reason = f"compose has no exceptions, so `{written}` is left out"
-                self._unsaid.add(exported, "watch.ignore", reason)
+                self._warnings.add(exported, "watch.ignore", reason)
         return [_watch_rule(rule) for rule in rules_of(watch)]
 
 

@@ -19,7 +19,7 @@ from procreaper.core.plan import Process
 from procreaper.errors import Problem
 from procreaper.export.exporter import App, Exported
 from procreaper.export.secrets import has_credentials
-from procreaper.export.warnings import Unsaid
+from procreaper.export.warnings import Warnings
 from procreaper.project.procfile import OURS
 
 SHELL = "/bin/sh"
@@ -195,7 +195,7 @@ def argv_of(app: App, exported: Exported, argv: Sequence[str] | None = None) -> 
     return [SHELL, "-c", 'cd "$0" && exec "$@"', directory, *argv]
 
 
-def tell_of_localhost(unsaid: Unsaid, workloads: Collection[Workload]) -> None:
+def tell_of_localhost(warnings: Warnings, workloads: Collection[Workload]) -> None:
     """Whoever reaches a neighbour at `localhost` does not do so from a container of its own."""
     by_port = {port: workload for workload in workloads for port in workload.ports}
     for workload in workloads:
@@ -208,22 +208,22 @@ def tell_of_localhost(unsaid: Unsaid, workloads: Collection[Workload]) -> None:
                 if neighbour is not None:
                     hint = f"write `{neighbour.name}:{match[1]}` instead"
                 message = f"`{name}` says `{match[0]}`, which in a container is that container itself"
-                unsaid.tell(Problem(message, hint=hint, level="warning"))
+                warnings.tell(Problem(message, hint=hint, level="warning"))
         in_command = _LOCAL.search(_text(workload.process))
         if in_command and workload.ports:
             message = (
                 f"the command of `{workload.process.type}` says `{in_command[0]}`, where no other container reaches it"
             )
-            unsaid.tell(Problem(message, hint="to be reached, have it listen on 0.0.0.0", level="warning"))
+            warnings.tell(Problem(message, hint="to be reached, have it listen on 0.0.0.0", level="warning"))
 
 
-def tell_of_credentials(unsaid: Unsaid, workloads: Iterable[Workload]) -> None:
+def tell_of_credentials(warnings: Warnings, workloads: Iterable[Workload]) -> None:
     """A password in a command is written down with it."""
     for workload in workloads:
         if has_credentials(_text(workload.process)):
             message = f"the command of `{workload.process.type}` has a URL with a password in it, which is written down"
             hint = "put it into a variable of the environment"
-            unsaid.tell(Problem(message, hint=hint, level="warning"))
+            warnings.tell(Problem(message, hint=hint, level="warning"))
 
 
 def by_member(workloads: Iterable[Workload]) -> Mapping[str, Workload]:

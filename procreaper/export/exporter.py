@@ -88,7 +88,7 @@ class Exported(NamedTuple):
     @property
     def stop_signal(self) -> str:
         """The signal that asks it to end, without its `SIG`: ``TERM``."""
-        return signal_name(self.process.ending.signal)
+        return signal_name(self.process.stop.signal)
 
     @property
     def restart(self) -> When:

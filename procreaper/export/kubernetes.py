@@ -13,7 +13,7 @@ from __future__ import annotations
 from math import ceil
 from signal import SIGTERM
 
-from procreaper.core.plan import Condition, Dependency, Ending, When
+from procreaper.core.plan import Condition, Dependency, StopPolicy, When
 from procreaper.errors import ConfigError, Problem
 from procreaper.export.containers import (
     SHELL,
@@ -29,7 +29,7 @@ from procreaper.export.containers import (
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
 from procreaper.export.kubernetes_env import EnvironmentSources
 from procreaper.export.kubernetes_probes import escaped, probes_of
-from procreaper.export.warnings import Unsaid
+from procreaper.export.warnings import Warnings
 from procreaper.export.yaml import Value, dump_all
 
 WAITING_IMAGE = "busybox:1.37"
@@ -47,15 +47,15 @@ def render(app: App) -> Rendered:
     if app.image is None:
         message = "Kubernetes runs images, and none is named"
         raise ConfigError([Problem(message, hint="build one, and name it with `--image REGISTRY/NAME:TAG`")])
-    unsaid = Unsaid(app, "Kubernetes")
+    warnings = Warnings(app, "Kubernetes")
     workloads = workloads_of(app)
-    environment = EnvironmentSources(app, workloads, unsaid)
-    manifests = _Manifests(app, app.image, workloads, environment, unsaid)
+    environment = EnvironmentSources(app, workloads, warnings)
+    manifests = _Manifests(app, app.image, workloads, environment, warnings)
     documents = [*environment.documents, *manifests.services()]
     documents += [manifests.workload(workload) for workload in workloads]
-    tell_of_localhost(unsaid, workloads)
-    tell_of_credentials(unsaid, workloads)
-    unsaid.add_options(
+    tell_of_localhost(warnings, workloads)
+    tell_of_credentials(warnings, workloads)
+    warnings.add_options(
         {
             "log": "`kubectl logs` has what the containers write",
             "user": "the image says as whom it runs; `securityContext` has numbers only",
@@ -65,22 +65,22 @@ def render(app: App) -> Rendered:
     if environment.templates:
         # Another ending, so that a directory can be applied as a whole without it.
         files.append(File("secret.yaml.example", TEMPLATE + dump_all(environment.templates)))
-    return Rendered(tuple(files), unsaid.problems)
+    return Rendered(tuple(files), warnings.problems)
 
 
 class _Manifests:
     """Makes the documents of the workloads."""
 
     def __init__(
-        self, app: App, image: str, workloads: tuple[Workload, ...], environment: EnvironmentSources, unsaid: Unsaid
+        self, app: App, image: str, workloads: tuple[Workload, ...], environment: EnvironmentSources, warnings: Warnings
     ) -> None:
         self._app = app
         self._image = image
         self._environment = environment
-        self._unsaid = unsaid
+        self._warnings = warnings
         self._all = workloads
         self._workloads = by_member(workloads)
-        self._probes = {workload.name: probes_of(app, workload.first, unsaid) for workload in workloads}
+        self._probes = {workload.name: probes_of(app, workload.first, warnings) for workload in workloads}
         self._part_of = labels([app.name])[0]
 
     def services(self) -> list[Value]:
@@ -158,16 +158,16 @@ class _Manifests:
             pod["restartPolicy"] = "Never" if exported.restart is When.NEVER else "OnFailure"
         else:
             pod["restartPolicy"] = "Always"
-        pod["terminationGracePeriodSeconds"] = ceil(process.ending.timeout)
+        pod["terminationGracePeriodSeconds"] = ceil(process.stop.timeout)
         return pod
 
     def _before_stop(self, exported: Exported) -> list[Value] | None:
-        ending: Ending = exported.process.ending
-        wait = str(ceil(ending.timeout))
-        if ending.command is not None:
-            script = [SHELL, "-c", f'{SHELL} -c "$0"; exec sleep "$1"', ending.command, wait]
+        stop: StopPolicy = exported.process.stop
+        wait = str(ceil(stop.timeout))
+        if stop.command is not None:
+            script = [SHELL, "-c", f'{SHELL} -c "$0"; exec sleep "$1"', stop.command, wait]
             return [*argv_of(self._app, exported, script)]
-        if ending.signal == SIGTERM:
+        if stop.signal == SIGTERM:
             return None
         return [SHELL, "-c", f"kill -s {exported.stop_signal} 1; exec sleep {wait}"]
 
@@ -177,14 +177,14 @@ class _Manifests:
             other = self._workloads.get(need.name)
             reason, hint = self._why_not(workload, need, other)
             if reason is not None:
-                self._unsaid.add(workload.first, "depends_on", reason, hint)
+                self._warnings.add(workload.first, "depends_on", reason, hint)
             elif other is not None:
                 script = f"until nc -z -w 2 {other.name} {other.ports[0]}; do sleep 1; done"
                 command: Value = [SHELL, "-c", script]
                 found[other.name] = {"name": f"wait-for-{other.name}", "image": WAITING_IMAGE, "command": command}
             if need.restart:
                 reason = f"Kubernetes restarts nobody because `{need.name}` is restarted"
-                self._unsaid.add(workload.first, "depends_on", reason)
+                self._warnings.add(workload.first, "depends_on", reason)
         return list(found.values())
 
     def _why_not(self, workload: Workload, need: Dependency, other: Workload | None) -> tuple[str | None, str | None]:
@@ -210,17 +210,17 @@ class _Manifests:
         return None, None
 
     def _tell(self, exported: Exported) -> None:
-        process, unsaid = exported.process, self._unsaid
+        process, warnings = exported.process, self._warnings
         if not process.oneshot:
             if exported.restart is not When.ALWAYS:
-                unsaid.add(exported, "restart", "a Deployment restarts its containers whenever they end")
+                warnings.add(exported, "restart", "a Deployment restarts its containers whenever they end")
             if process.max_retries is not None:
-                unsaid.add(exported, "max_retries", "a Deployment never gives up")
-        unsaid.left_out(
+                warnings.add(exported, "max_retries", "a Deployment never gives up")
+        warnings.left_out(
             exported,
             {"log": "`kubectl logs` has what it writes", "watch": "deploy a new image"},
         )
         if exported.asks_for("backoff"):
-            unsaid.add(exported, "backoff", "how long Kubernetes waits before a restart is its own affair")
-        unsaid.add_common(exported)
-        unsaid.add_shell(exported)
+            warnings.add(exported, "backoff", "how long Kubernetes waits before a restart is its own affair")
+        warnings.add_common(exported)
+        warnings.add_shell(exported)

@@ -14,7 +14,7 @@ from procreaper.export.containers import Workload, environment_of, labels
 from procreaper.export.exporter import App
 from procreaper.export.kubernetes_probes import escaped
 from procreaper.export.secrets import looks_secret
-from procreaper.export.warnings import Unsaid
+from procreaper.export.warnings import Warnings
 from procreaper.export.yaml import Value
 
 # What can be the key of a ConfigMap or a Secret, and a variable.
@@ -24,9 +24,9 @@ _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 class EnvironmentSources:
     """Where the variables of each workload are: what all have in common is written once."""
 
-    def __init__(self, app: App, workloads: tuple[Workload, ...], unsaid: Unsaid) -> None:
+    def __init__(self, app: App, workloads: tuple[Workload, ...], warnings: Warnings) -> None:
         self._app = labels([app.name])[0]
-        self._own = {workload.name: self._variables(workload, unsaid) for workload in workloads}
+        self._own = {workload.name: self._variables(workload, warnings) for workload in workloads}
         count = Counter(item for variables in self._own.values() for item in variables.items())
         self._shared = dict(item for item, number in count.items() if number == len(workloads))
         documents = [("ConfigMap", self._app, _plain(self._shared)), ("Secret", self._app, _secret(self._shared))]
@@ -41,18 +41,18 @@ class EnvironmentSources:
                 empty = dict.fromkeys(variables, "")
                 self.templates.append({"apiVersion": "v1", "kind": kind, "metadata": metadata, "stringData": empty})
 
-    def _variables(self, workload: Workload, unsaid: Unsaid) -> dict[str, str]:
+    def _variables(self, workload: Workload, warnings: Warnings) -> dict[str, str]:
         found = {}
         for name, value in environment_of(workload.first).items():
             if not _VARIABLE.fullmatch(name):
                 message = f"`{name}` is left out: for Kubernetes this is not the name of a variable"
-                unsaid.tell(Problem(message, hint="rename it", level="warning"))
+                warnings.tell(Problem(message, hint="rename it", level="warning"))
                 continue
             found[name] = value
             if looks_secret(name, value):
                 message = f"the value of `{name}` is not written down, as it looks like a secret"
                 hint = "fill in `secret.yaml.example`, and apply it under another name"
-                unsaid.tell(Problem(message, hint=hint, level="warning"))
+                warnings.tell(Problem(message, hint=hint, level="warning"))
         return found
 
     def own(self, name: str) -> dict[str, str]:

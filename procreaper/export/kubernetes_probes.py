@@ -14,25 +14,25 @@ from procreaper.core.checks import DEFAULT_PORTS, ExecCheck, HTTPCheck, TCPCheck
 from procreaper.core.plan import When
 from procreaper.export.containers import argv_of, checks_neighbour, is_local
 from procreaper.export.exporter import App, Exported
-from procreaper.export.warnings import Unsaid
+from procreaper.export.warnings import Warnings
 from procreaper.export.yaml import Value
 
 # What a probe takes for a success.
 LOWEST, HIGHEST = 200, 399
 
 
-def probes_of(app: App, exported: Exported, unsaid: Unsaid) -> dict[str, Value]:
+def probes_of(app: App, exported: Exported, warnings: Warnings) -> dict[str, Value]:
     """The probes of a container, by their keys; none where nothing is checked, or nothing that can be said."""
     health = exported.process.health
     if health is None:
         return {}
     if health.log is not None:
         hint = None if health.check is not None else "add a check, such as `http`, `tcp` or `exec`"
-        unsaid.add(exported, "health.log", "Kubernetes cannot look at what a container writes", hint)
+        warnings.add(exported, "health.log", "Kubernetes cannot look at what a container writes", hint)
     if checks_neighbour(app, exported):
-        unsaid.add_neighbour(exported)
+        warnings.add_neighbour(exported)
         return {}
-    if health.check is None or (handler := _handler(app, exported, unsaid)) is None:
+    if health.check is None or (handler := _handler(app, exported, warnings)) is None:
         return {}
     timeout = seconds(health.timeout)
     often = seconds(health.start_interval)
@@ -72,18 +72,18 @@ def escaped(text: str) -> str:
     )
 
 
-def _handler(app: App, exported: Exported, unsaid: Unsaid) -> dict[str, Value] | None:
+def _handler(app: App, exported: Exported, warnings: Warnings) -> dict[str, Value] | None:
     match exported.process.health and exported.process.health.check:
         case HTTPCheck(url=url) if urlsplit(url).username is not None:
             reason = "its URL has a password in it, which is not written down"
-            unsaid.add(exported, "health.http", reason, "use `exec` with a variable of the environment")
+            warnings.add(exported, "health.http", reason, "use `exec` with a variable of the environment")
             return None
         case HTTPCheck(url=url, status=accepted, ca=ca):
             if ca is not None:
-                unsaid.add(exported, "health.ca", "Kubernetes does not verify the certificate")
+                warnings.add(exported, "health.ca", "Kubernetes does not verify the certificate")
             if accepted and set(accepted) != {*range(LOWEST, HIGHEST + 1)}:
                 reason = f"Kubernetes takes every status from {LOWEST} to {HIGHEST}"
-                unsaid.add(exported, "health.status", reason, "use `exec` with a command that looks at the status")
+                warnings.add(exported, "health.status", reason, "use `exec` with a command that looks at the status")
             return {"httpGet": _get(url)}
         case TCPCheck(endpoint=(host, port)):
             return {"tcpSocket": {"port": port} if is_local(host) else {"host": host, "port": port}}
@@ -91,7 +91,7 @@ def _handler(app: App, exported: Exported, unsaid: Unsaid) -> dict[str, Value] |
             return {"exec": {"command": [escaped(text) for text in argv_of(app, exported, check.argv)]}}
         case _:
             reason = "Kubernetes cannot carry out a check that comes from a package"
-            unsaid.add(exported, "health.check", reason, "use `exec` with a command that checks it")
+            warnings.add(exported, "health.check", reason, "use `exec` with a command that checks it")
             return None
 
 

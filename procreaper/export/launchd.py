@@ -21,7 +21,7 @@ from typing import Any, assert_never
 from procreaper.core.plan import When
 from procreaper.errors import ConfigError, Problem
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
-from procreaper.export.warnings import Unsaid
+from procreaper.export.warnings import Warnings
 
 # What XML 1.0 cannot have at all, and the carriage return, which every parser turns into a line feed.
 _FORBIDDEN = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -30,22 +30,22 @@ DOCTYPE_END = '.dtd">\n'
 
 def render(app: App) -> Rendered:
     """The files for this app. Raises ConfigError for texts that cannot stand in a property list."""
-    unsaid = Unsaid(app, "launchd")
-    jobs = [_job(app, exported, unsaid) for exported in app.processes]
+    warnings = Warnings(app, "launchd")
+    jobs = [_job(app, exported, warnings) for exported in app.processes]
     problems = [
         problem for exported, job in zip(app.processes, jobs, strict=True) for problem in _broken(exported, job)
     ]
     if problems:
         raise ConfigError(problems)
-    unsaid.add_options({"image": "launchd runs no images"})
+    warnings.add_options({"image": "launchd runs no images"})
     files = tuple(File(f"{job['Label']}.plist", _write(job)) for job in jobs)
-    return Rendered(files, unsaid.problems, rf"{re.escape(app.name)}-.+\.plist")
+    return Rendered(files, warnings.problems, rf"{re.escape(app.name)}-.+\.plist")
 
 
-def _job(app: App, exported: Exported, unsaid: Unsaid) -> dict[str, Any]:
+def _job(app: App, exported: Exported, warnings: Warnings) -> dict[str, Any]:
     process, label = exported.process, f"{app.name}-{exported.slug}"
     output = f"{app.log.rstrip('/')}/{label}.log" if process.log is None else process.log.path
-    _tell(exported, unsaid)
+    _tell(exported, warnings)
     job: dict[str, Any] = {
         "Label": label,
         "ProgramArguments": [*_without(exported.unset), *_argv(app, exported)],
@@ -57,7 +57,7 @@ def _job(app: App, exported: Exported, unsaid: Unsaid) -> dict[str, Any]:
         "KeepAlive": _keep_alive(exported.restart),
         "ThrottleInterval": ceil(process.backoff.initial),
         # 0 would be without end.
-        "ExitTimeOut": max(1, ceil(process.ending.timeout)),
+        "ExitTimeOut": max(1, ceil(process.stop.timeout)),
         "StandardOutPath": output,
         "StandardErrorPath": output,
     }
@@ -87,11 +87,11 @@ def _keep_alive(restart: When) -> bool | dict[str, bool]:
             assert_never(restart)
 
 
-def _tell(exported: Exported, unsaid: Unsaid) -> None:
+def _tell(exported: Exported, warnings: Warnings) -> None:
     process = exported.process
-    if process.ending.signal != SIGTERM:
-        unsaid.add(exported, "stop.signal", "launchd stops everything by SIGTERM", "have the command translate it")
-    unsaid.left_out(
+    if process.stop.signal != SIGTERM:
+        warnings.add(exported, "stop.signal", "launchd stops everything by SIGTERM", "have the command translate it")
+    warnings.left_out(
         exported,
         {
             "stop.command": "launchd stops everything by SIGTERM",
@@ -105,9 +105,9 @@ def _tell(exported: Exported, unsaid: Unsaid) -> None:
         },
     )
     if exported.asks_for("backoff"):
-        unsaid.add(exported, "backoff", "launchd waits before each restart as long as before the first")
-    unsaid.add_common(exported)
-    unsaid.add_shell(exported)
+        warnings.add(exported, "backoff", "launchd waits before each restart as long as before the first")
+    warnings.add_common(exported)
+    warnings.add_shell(exported)
 
 
 def _write(job: dict[str, Any]) -> str:

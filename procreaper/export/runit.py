@@ -183,11 +183,11 @@ def _finish(one: Exported) -> Iterator[str]:
 
 def _stop(app: App, one: Exported, environment: dict[str, str], place: tuple[str, ...]) -> Iterator[str]:
     """What is done instead of sending SIGTERM to the process alone."""
-    ending = one.process.ending
-    if ending.command is not None:
-        yield from (*place, *_start(app, environment, f"{app.shell} -c {shlex.quote(ending.command)}"))
+    stop = one.process.stop
+    if stop.command is not None:
+        yield from (*place, *_start(app, environment, f"{app.shell} -c {shlex.quote(stop.command)}"))
     else:
-        yield f'kill -s {one.stop_signal} {"" if ending.only_main else "-- -"}"$pid"'
+        yield f'kill -s {one.stop_signal} {"" if stop.only_main else "-- -"}"$pid"'
 
 
 def _control(app: App, one: Exported, *stop: str) -> Iterator[File]:

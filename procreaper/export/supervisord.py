@@ -77,7 +77,7 @@ def _as_honcho(app: App, one: Exported, problems: list[Problem]) -> Iterator[str
 
 
 def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[str]:
-    process, ending = one.process, one.process.ending
+    process, stop = one.process, one.process.stop
     environment = environment_of(one, problems)
     _tell_left_out(app, one, problems)
     others = {name: value for name, value in environment.items() if not _is_sayable(value)}
@@ -94,8 +94,8 @@ def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[st
         yield f"startretries={UNLIMITED if process.max_retries is None else process.max_retries}"
     yield f"exitcodes={','.join(map(str, sorted(process.success_codes)))}"
     yield f"stopsignal={one.stop_signal}"
-    yield f"stopwaitsecs={math.ceil(ending.timeout)}"
-    yield from (f"stopasgroup={str(not ending.only_main).lower()}", "killasgroup=true")
+    yield f"stopwaitsecs={math.ceil(stop.timeout)}"
+    yield from (f"stopasgroup={str(not stop.only_main).lower()}", "killasgroup=true")
     if process.log is None:
         log = _log(f"{app.log}/{one.slug}")
         yield from (f"stdout_logfile={log}.log", f"stderr_logfile={log}.error.log")

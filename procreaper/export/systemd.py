@@ -201,15 +201,15 @@ def _restart(one: Exported) -> Iterator[str]:
 
 
 def _stop(app: App, one: Exported) -> Iterator[str]:
-    ending = one.process.ending
-    yield f"KillMode={'mixed' if ending.only_main else 'control-group'}"
-    if ending.command is not None:
-        yield f"ExecStop={_specifiers(app.shell)} -c {_quoted(ending.command).replace('$', '$$')}"
+    stop = one.process.stop
+    yield f"KillMode={'mixed' if stop.only_main else 'control-group'}"
+    if stop.command is not None:
+        yield f"ExecStop={_specifiers(app.shell)} -c {_quoted(stop.command).replace('$', '$$')}"
         # When the command is through, systemd sends a signal all the same; this one asks for nothing.
         yield "KillSignal=SIGCONT"
     else:
         yield f"KillSignal={'' if one.stop_signal.isdigit() else 'SIG'}{one.stop_signal}"
-    yield f"TimeoutStopSec={as_seconds(ending.timeout)}"
+    yield f"TimeoutStopSec={as_seconds(stop.timeout)}"
 
 
 def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:

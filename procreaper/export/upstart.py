@@ -137,7 +137,7 @@ def _escaped(text: str) -> str:
 
 
 def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[str]:
-    process, ending = one.process, one.process.ending
+    process, stop = one.process, one.process.stop
     environment = environment_of(one, problems)
     _tell_left_out(app, one, problems)
     others = {name: value for name, value in environment.items() if not _is_sayable(value)}
@@ -156,11 +156,11 @@ def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[st
     if process.oneshot:
         yield "task"
     yield from _respawn(one)
-    yield f"kill signal {'CONT' if ending.command else one.stop_signal}"
-    yield f"kill timeout {math.ceil(ending.timeout)}"
+    yield f"kill signal {'CONT' if stop.command else one.stop_signal}"
+    yield f"kill timeout {math.ceil(stop.timeout)}"
     yield from ("", *_variables(environment, others), "")
-    if ending.command:
-        yield f"pre-stop exec {_su(app)} {_script(*begin, ending.command)}"
+    if stop.command:
+        yield f"pre-stop exec {_su(app)} {_script(*begin, stop.command)}"
     yield f"exec {_su(app)} {_script(*begin, *output, one.exec_script)}"
 
 

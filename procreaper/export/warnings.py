@@ -19,7 +19,7 @@ def keeps_signal(exported: Exported, target: str) -> Problem:
     return Problem(message, hint=hint, level="warning")
 
 
-class Unsaid:
+class Warnings:
     """Collects for one app and one `target`, which is the format's name as it stands in a sentence."""
 
     def __init__(self, app: App, target: str) -> None:
@@ -62,7 +62,7 @@ class Unsaid:
 
     def add_shell(self, exported: Exported) -> None:
         """Warn where the target signals one process only, and that is a shell that stays above its program."""
-        if exported.keeps_shell and not exported.process.ending.only_main:
+        if exported.keeps_shell and not exported.process.stop.only_main:
             self.tell(keeps_signal(exported, self.target))
 
     def add_options(self, names: Mapping[str, str]) -> None:

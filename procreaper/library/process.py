@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from procreaper.core import plan
 from procreaper.core.checks import Check, ExecCheck, Health, HTTPCheck, LogCheck, TCPCheck
-from procreaper.core.plan import Backoff, Condition, Dependency, Ending, Hooks, When, find_cycle
+from procreaper.core.plan import Backoff, Condition, Dependency, Hooks, StopPolicy, When, find_cycle
 
 T = TypeVar("T", bound=StrEnum)
 Word = Literal["never", "on-failure", "always"]
@@ -96,7 +96,7 @@ class Process(plan.Process):
             success_codes=frozenset(_code(name, code) for code in success_codes),
             stop_all=_word(name, "stop_all", stop_all, When),
             health=_health(name, health),
-            ending=Ending(_signal_number(name, stop_signal), stop_timeout),
+            stop=StopPolicy(_signal_number(name, stop_signal), stop_timeout),
             hooks=hooks,
         )
         named = depends_on if isinstance(depends_on, Mapping) else dict.fromkeys(depends_on)

@@ -23,7 +23,7 @@ from procreaper.output.stdlib_log import Log
 from procreaper.output.subscription import Subscription
 from procreaper.project.machine import is_taken
 from procreaper.remote.metrics.counts import Counts
-from procreaper.runtime.supervisor import Owner
+from procreaper.runtime.supervisor import Supervisor
 from procreaper.suggest import enumerate_words
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Reaper:
         self._names: tuple[str, ...] | None = None
         self._root = "."
         self._on_output = on_output
-        self._owner: Owner | None = None
+        self._supervisor: Supervisor | None = None
         self._running: asyncio.Task[int] | None = None
         self._hub = Hub()
         self._subscriptions: set[Subscription] = set()
@@ -110,7 +110,7 @@ class Reaper:
         """
         if not isinstance(process, plan.Process):
             raise TypeError(f"{process!r} is not a Process")
-        if self._owner is not None:
+        if self._supervisor is not None:
             raise UsageError("this reaper runs already", hint="add processes before entering its block")
         if any(other.name == process.name for other in self._processes):
             raise ValueError(f"two processes are named `{process.name}`")
@@ -199,7 +199,7 @@ class Reaper:
                 raise UsageError(message, hint="pip install 'procreaper[http]'") from None
             counts = Counts()
             self._hub.add(counts)
-            self._collector = Collector(lambda: () if self._owner is None else self._owner.look(), counts)
+            self._collector = Collector(lambda: () if self._supervisor is None else self._supervisor.look(), counts)
         return self._collector
 
     async def __aenter__(self) -> Reaper:
@@ -236,25 +236,27 @@ class Reaper:
         return True
 
     @property
-    def _started(self) -> Owner:
-        if self._owner is None:
+    def _started(self) -> Supervisor:
+        if self._supervisor is None:
             raise UsageError("this reaper does not run", hint="enter it first: `async with` or `with`")
-        return self._owner
+        return self._supervisor
 
     @property
     def _wanted(self) -> tuple[str, ...]:
         return tuple(process.name for process in self._processes) if self._names is None else self._names
 
     def _begin(self) -> None:
-        if self._owner is not None:
+        if self._supervisor is not None:
             raise UsageError("this reaper was started already", hint="make a new one")
         resolved = resolve(self._processes)
         if self._names is None and any(not getattr(process, "autostart", True) for process in self._processes):
             self._names = tuple(process.name for process in self._processes if getattr(process, "autostart", True))
         for sink in (self, Log()):
             self._hub.add(sink)
-        self._owner = Owner(Plan(resolved, self._names), publish=self._hub.publish, stays=True, root=self._root)
-        self._running = asyncio.get_running_loop().create_task(self._owner.run(), name="procreaper")
+        self._supervisor = Supervisor(
+            Plan(resolved, self._names), publish=self._hub.publish, stays=True, root=self._root
+        )
+        self._running = asyncio.get_running_loop().create_task(self._supervisor.run(), name="procreaper")
         self._running.add_done_callback(self._has_ended)
 
     async def _end(self) -> None:
@@ -298,9 +300,9 @@ class Reaper:
         return names
 
     async def _runs_when_asked(self, names: Iterable[str]) -> dict[str, int]:
-        owner = self._started
-        await owner.settled()
-        return {name: owner.run_when_asked(name) for name in names}
+        supervisor = self._started
+        await supervisor.settled()
+        return {name: supervisor.run_when_asked(name) for name in names}
 
     async def _until(self, name: str, reached: Callable[[Status], bool]) -> Status:
         # What was posted just now has to have been seen before the state tells anything.

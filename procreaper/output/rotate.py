@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 
 
-def put_aside(path: str, most: int) -> None:
+def rotate_file(path: str, most: int) -> None:
     """Have the file become the newest of its older parts, of which there are then at most so many: one or more.
 
     Raises OSError.

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from procreaper.core.plan import LogFile
 from procreaper.descriptors import insist
-from procreaper.output.rotate import put_aside
+from procreaper.output.rotate import rotate_file
 
 # Somebody else who rotates the file takes less than a millisecond; one that was stopped meanwhile is not waited for.
 MOST_TRIES = 100
@@ -183,7 +183,7 @@ class RotatedFile:
             found = os.stat(self.path)
             if (found.st_dev, found.st_ino) == self._identity and found.st_size:
                 if self._older:
-                    put_aside(self.path, self._older)
+                    rotate_file(self.path, self._older)
                 else:
                     os.ftruncate(self._descriptor, 0)
                 self._line = 0

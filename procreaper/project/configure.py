@@ -14,7 +14,7 @@ from procreaper.core.plan import Plan
 from procreaper.core.ports import AutoPorts
 from procreaper.errors import Problem
 from procreaper.project.options import Options, Source, check_counts, check_ports, choose
-from procreaper.project.planner import Surroundings, make_plan
+from procreaper.project.planner import PlanContext, make_plan
 from procreaper.project.read import (
     Project,
     directory_of,
@@ -191,7 +191,7 @@ def _plan(
     if joined:
         choices = choices._replace(joined=tuple(joined))
     problems += mistakes
-    surroundings = Surroundings(
+    surroundings = PlanContext(
         environment=own_environment,
         added=project.environment,
         procfile=project.procfile.path,

@@ -32,7 +32,7 @@ DURATIONS = ("interval", "timeout", "start_interval", "start_timeout")
 LoadCheck = Callable[[str], HealthCheck]
 
 
-class Realised:
+class RealisedInstance:
     """Makes the environment and the health check of one process, and collects what cannot be used.
 
     `environment` is all that comes before the `env` of the settings, the names included. `is_complete` is False where a

@@ -36,7 +36,7 @@ LOOPBACK: Where = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 EVERYWHERE: Where = () if sys.platform == "linux" else ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))
 
 
-def look_around() -> Look:
+def probe_machine() -> Look:
     """How `check` looks at this machine."""
     from procreaper.project.lint import Look
 

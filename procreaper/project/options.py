@@ -12,7 +12,7 @@ from procreaper.core.names import MOST_UNKNOWN
 from procreaper.core.plan import HIGHEST_PORT, MOST_PROCESSES, Process
 from procreaper.core.ports import AUTO
 from procreaper.errors import Level, Problem
-from procreaper.project.planner import Choices, outdated
+from procreaper.project.planner import Selection, outdated
 from procreaper.project.procfile import Environment
 from procreaper.suggest import did_you_mean, list_words
 
@@ -94,7 +94,7 @@ def choose(
     own: Mapping[str, str],
     *,
     running: bool = False,
-) -> tuple[Choices, list[Problem]]:
+) -> tuple[Selection, list[Problem]]:
     """What the options ask for. `concurrency` has every process type, with what the files say.
 
     `added` is what the `.env` files add to `own`, the environment that we were given. `running`: the app has started
@@ -104,7 +104,7 @@ def choose(
     counts = _concurrency(options, concurrency, problems)
     if running:
         problems = outdated(problems)
-    choices = Choices(
+    choices = Selection(
         counts=counts,
         names=options.names,
         port=_port(options, added, own, problems),

@@ -58,7 +58,7 @@ class ProcessType(NamedTuple):
         return self.supervision is not None and self.supervision.says_stop_all
 
 
-class Choices(NamedTuple):
+class Selection(NamedTuple):
     """What the command line asks for. `counts` has every type; `timeout` and `pty` None leave it to the settings.
 
     `auto_ports`: `-p` asks for `auto` (True) or for a number (False); None where it is not given.
@@ -85,7 +85,7 @@ class Choices(NamedTuple):
     running: bool = False
 
 
-class Surroundings(NamedTuple):
+class PlanContext(NamedTuple):
     """What the project is in: the environment that we were given, and what the `.env` files add to it.
 
     `cwd` is where processes run unless they say, None for where we are; `root` what their own `cwd` is relative to.
@@ -110,8 +110,8 @@ def outdated(problems: Iterable[Problem]) -> list[Problem]:
 
 def make_plan(
     types: Sequence[ProcessType],
-    choices: Choices,
-    surroundings: Surroundings,
+    choices: Selection,
+    surroundings: PlanContext,
     settings: Settings | None = None,
     load_check: LoadCheck | None = None,
 ) -> tuple[Plan, list[Problem]]:
@@ -128,8 +128,8 @@ class _Planner:
     def __init__(
         self,
         types: Sequence[ProcessType],
-        choices: Choices,
-        surroundings: Surroundings,
+        choices: Selection,
+        surroundings: PlanContext,
         settings: Settings | None,
         load_check: LoadCheck | None,
     ) -> None:
@@ -310,12 +310,12 @@ class _Planner:
             self._add_pagers(kind, environment)
             process = Process(instance.name, kind.command, env=environment, cwd=surroundings.cwd)
         else:
-            from procreaper.project.instances import Realised
+            from procreaper.project.instances import RealisedInstance
 
             environment.update(kind.file_environment or {})
             environment.update({name: instance.env[name] for name in (*OURS, *self._neighbours)})
             self._add_pagers(kind, environment)
-            realised = Realised(
+            realised = RealisedInstance(
                 supervision.layers,
                 self._settings,
                 environment,
@@ -379,7 +379,7 @@ class _Planner:
             quiet=any(member.covers(process) for member in self._quiet),
             restart=When.ALWAYS if any(member.covers(process) for member in self._restart) else process.restart,
             stop_all=When.NEVER if any(member.covers(process) for member in self._can_die) else process.stop_all,
-            ending=process.ending if timeout is None else process.ending._replace(timeout=timeout),
+            stop=process.stop if timeout is None else process.stop._replace(timeout=timeout),
         )
 
     def _connect(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from procreaper.core.plan import Backoff, Condition, Ending, Hooks, LogFile, Process, Watch, When
+from procreaper.core.plan import Backoff, Condition, Hooks, LogFile, Process, StopPolicy, Watch, When
 from procreaper.core.ports import AUTO
 from procreaper.errors import Problem
 from procreaper.project.defaults import CHECKS, Layers
@@ -94,7 +94,7 @@ class _Reader:
             max_retries=max_retries,
             success_codes=self._success_codes(),
             stop_all=self._stop_all(oneshot=oneshot),
-            ending=self._ending(),
+            stop=self._stop(),
             hooks=Hooks(hooks.on_ready or None, hooks.on_retry or None, hooks.on_fail or None)
             if any(getattr(hooks, name) for name in hooks.__struct_fields__)
             else None,
@@ -198,7 +198,7 @@ class _Reader:
         if number is None:
             message = f"`{spell(keys)}` must be the name of a signal, not {quote(name)}"
             self._complain(keys, message, did_you_mean(name, self._signals, otherwise=False), name)
-        return number or Ending().signal
+        return number or StopPolicy().signal
 
     def _stop_all(self, *, oneshot: bool) -> When:
         stop_all = self._layers.get("stop_all")
@@ -208,14 +208,14 @@ class _Reader:
             return When.NEVER
         return When.ON_FAILURE if oneshot else When.ALWAYS
 
-    def _ending(self) -> Ending:
+    def _stop(self) -> StopPolicy:
         stop, keys = self._layers.stop, self._layers.keys
         if stop.signal and stop.command:
             message = f"`{spell(keys('stop', 'command'))}` is run instead of the signal, so there cannot be both"
             self._complain(keys("stop", "command"), message, "remove `signal` or `command`")
-        return Ending(
-            self._signal(stop.signal, keys("stop", "signal")) if stop.signal else Ending().signal,
-            _seconds(stop.timeout, Ending().timeout),
+        return StopPolicy(
+            self._signal(stop.signal, keys("stop", "signal")) if stop.signal else StopPolicy().signal,
+            _seconds(stop.timeout, StopPolicy().timeout),
             stop.command or None,
             stop.only_main is True,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from procreaper.core.events import Attached, Detached, Event
+from procreaper.core.events import Event, TerminalClosed, TerminalOpened
 
 if TYPE_CHECKING:
     import os
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from procreaper.runtime.child.console import Attachment, Console
 
 
-class Attendance:
+class Attachments:
     """All who are attached; `post` takes the facts about it."""
 
     def __init__(self, post: Callable[[Event], None]) -> None:
@@ -34,7 +34,7 @@ class Attendance:
         """Somebody comes, and is shown what is written from now on; `ended(reason)` is called when the run is over."""
         attachment = console.attach(show, size)
         self._attached.setdefault(name, {})[attachment] = ended
-        self._post(Attached(name))
+        self._post(TerminalOpened(name))
         return attachment
 
     def detach(self, name: str, attachment: Attachment) -> None:
@@ -44,7 +44,7 @@ class Attendance:
         attachment.leave()
         if not self._attached[name]:
             del self._attached[name]
-            self._post(Detached(name))
+            self._post(TerminalClosed(name))
 
     def end(self, name: str, reason: str) -> None:
         """The run is over: tell all who were there."""

@@ -17,10 +17,10 @@ from procreaper.runtime.child.child import Child
 
 if TYPE_CHECKING:
     from procreaper.runtime.child.console import Console, OwnTerminal
-    from procreaper.runtime.child.protocols import Custody, Run
+    from procreaper.runtime.child.protocols import DescendantTracker, Run
 
 
-class Children:
+class Runs:
     """`listening` gives what a run publishes with; `has_room` tells whether what a process writes may be read now."""
 
     def __init__(
@@ -31,7 +31,7 @@ class Children:
         listening: Callable[[Process, int], Callable[[Notice], bool]],
         has_room: Callable[[Process], bool],
         largest_read: int,
-        custody: Custody | None,
+        tracker: DescendantTracker | None,
         window: Callable[[], os.terminal_size],
         root: str,
         idle_input: bool,
@@ -41,7 +41,7 @@ class Children:
         self._listening = listening
         self._has_room = has_room
         self._largest_read = largest_read
-        self._custody = custody
+        self._tracker = tracker
         self._window = window
         self._root = root
         self._idle_input = idle_input
@@ -63,7 +63,7 @@ class Children:
         runs = self._runs.get(name)
         return runs[-1].console if runs else None
 
-    def let_go(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """The current run goes on without us."""
         self._runs[name].pop().finish()
 
@@ -109,7 +109,7 @@ class Children:
             publish=self._listening(process, run),
             has_room=lambda: self._has_room(process),
             largest_read=self._largest_read,
-            custody=self._custody,
+            tracker=self._tracker,
             open_terminal=self._open_terminal if process.pty else None,
             idle_input=self._idle_input,
         )
@@ -117,7 +117,7 @@ class Children:
     def _detached(self, process: Process, run: int) -> Run:
         from procreaper.runtime.child.detached import DetachedRun
 
-        return DetachedRun(process, run, root=self._root, post=self._post, say=self._say, custody=self._custody)
+        return DetachedRun(process, run, root=self._root, post=self._post, say=self._say, tracker=self._tracker)
 
     def _open_terminal(self) -> OwnTerminal | None:
         from procreaper.runtime.terminal.pty import Pseudoterminal

@@ -29,7 +29,7 @@ class Execute(Protocol):
     ) -> Awaitable[Exit]: ...
 
 
-class Errand(NamedTuple):
+class SideCommand(NamedTuple):
     """A `command` for the shell, in the environment of `process` with these `variables` besides.
 
     `kind` is what it is called in words; `failing` what else is said when it fails.
@@ -43,7 +43,7 @@ class Errand(NamedTuple):
 
 
 async def run(
-    errand: Errand, *, execute: Execute, tell: Callable[[Notice], object], say: Callable[[str], None]
+    errand: SideCommand, *, execute: Execute, tell: Callable[[Notice], object], say: Callable[[str], None]
 ) -> bool:
     """Run it, and return whether it has succeeded."""
     name, lines = errand.process.name, Lines()

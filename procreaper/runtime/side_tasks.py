@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from procreaper.core.events import Checked, CheckFinished, Event, Exit, Notice, PreparationEnded, StopCommandFailed
 from procreaper.core.plan import Process
-from procreaper.core.state import Lifecycle
+from procreaper.core.state import ProcessState
 from procreaper.runtime.child.command import execute
-from procreaper.runtime.side_command import Errand, environment_of, run
+from procreaper.runtime.side_command import SideCommand, environment_of, run
 
 if TYPE_CHECKING:
-    from procreaper.runtime.child.protocols import Custody
+    from procreaper.runtime.child.protocols import DescendantTracker
     from procreaper.runtime.health.check import Execute
 
 # What a command wrote last is reported within so many seconds after its end, when the files are polled or not.
 REPORTED_AFTER, REPORTED_AFTER_POLLING = 0.1, 0.6
 
 
-class Chores:
+class SideTasks:
     """`tell` takes what commands write; `ended` is called when a hook or a stop command has ended.
 
     `is_held` tells whether the run of a process is stopped or traced, so that it cannot answer. With `custody`, no
@@ -42,7 +42,7 @@ class Chores:
         say: Callable[[str], None],
         is_held: Callable[[str], bool],
         ended: Callable[[], None],
-        custody: Custody | None,
+        tracker: DescendantTracker | None,
     ) -> None:
         self._tasks = tasks
         self._post = post
@@ -51,7 +51,7 @@ class Chores:
         self._say = say
         self._is_held = is_held
         self._ended = ended
-        self._custody = custody
+        self._tracker = tracker
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._commands: set[asyncio.Task[bool]] = set()
         self._preparations: dict[str, asyncio.Task[None]] = {}
@@ -61,7 +61,7 @@ class Chores:
         """Whether a hook or a stop command has not ended."""
         return bool(self._commands)
 
-    def check(self, life: Lifecycle, number: int) -> None:
+    def check(self, life: ProcessState, number: int) -> None:
         """Check the health of this run."""
         name = life.process.name
         check = self._check(life, number, self._checks.get(name))
@@ -73,7 +73,7 @@ class Chores:
 
     def run(self, kind: str, process: Process, command: str, variables: Mapping[str, str] = {}) -> None:
         """Run a hook."""
-        self._begin(self._run(Errand(kind, process, command, variables)), kind, process)
+        self._begin(self._run(SideCommand(kind, process, command, variables)), kind, process)
 
     def stop(self, process: Process, run: int, command: str) -> None:
         """Run the stop command of a run; if it fails, the run gets the signal instead."""
@@ -103,7 +103,7 @@ class Chores:
         for task in (*self._checks.values(), *self._commands, *self._preparations.values()):
             task.cancel()
 
-    async def _check(self, life: Lifecycle, number: int, previous: asyncio.Task[None] | None) -> None:
+    async def _check(self, life: ProcessState, number: int, previous: asyncio.Task[None] | None) -> None:
         # Not at the top: hooks do without.
         from procreaper.core.checks import Target
         from procreaper.runtime.health.check import examine
@@ -128,7 +128,7 @@ class Chores:
         self._commands.discard(task)
         self._ended()
 
-    async def _run(self, errand: Errand) -> bool:
+    async def _run(self, errand: SideCommand) -> bool:
         return await run(errand, execute=self._executor(errand.process.name), tell=self._tell, say=self._say)
 
     def _executor(self, name: str, run: int | None = None) -> Execute:
@@ -141,23 +141,23 @@ class Chores:
             cwd: str | None,
             take: Callable[[bytes], object],
         ) -> Coroutine[Any, Any, Exit]:
-            oversight = None if self._custody is None else self._custody.oversee(name, run)
+            oversight = None if self._tracker is None else self._tracker.oversee(name, run)
             return execute(argv, env=env, cwd=cwd, take=take, oversight=oversight)
 
         return execute_overseen
 
     async def _stop(self, process: Process, run: int, command: str) -> bool:
-        if self._custody is not None:
+        if self._tracker is not None:
             # The run ends without a signal of ours.
-            self._custody.look()
-        errand = Errand("stop command", process, command, failing=", so procreaper sends the signal")
+            self._tracker.look()
+        errand = SideCommand("stop command", process, command, failing=", so procreaper sends the signal")
         succeeded = await self._run(errand)
         if not succeeded:
             self._post(StopCommandFailed(process.name, run))
         return succeeded
 
     async def _prepare(self, process: Process, command: str) -> None:
-        errand = Errand("watch command", process, command, failing=", so nothing is restarted")
+        errand = SideCommand("watch command", process, command, failing=", so nothing is restarted")
         succeeded = await self._run(errand)
         polled = process.watch is not None and process.watch.poll
         await asyncio.sleep(REPORTED_AFTER_POLLING if polled else REPORTED_AFTER)

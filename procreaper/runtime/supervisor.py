@@ -37,16 +37,14 @@ from procreaper.core.events import (
     Exit,
     FilesChanged,
     GroupEnded,
-    LetGo,
     Message,
     Notice,
     ReadSettings,
+    Release,
     Reload,
     Removed,
     Restart,
     RunBegan,
-    RunCheck,
-    RunHook,
     RunPreparation,
     RunStopCommand,
     SendSignal,
@@ -56,24 +54,26 @@ from procreaper.core.events import (
     Spawn,
     SpawnFailed,
     Start,
+    StartCheck,
+    StartHook,
     Stop,
     Tick,
     TimeLost,
 )
 from procreaper.core.lifecycle import OUT_OF_REACH_AFTER
 from procreaper.core.plan import Plan, Process, Watch
-from procreaper.core.state import Lifecycle, Phase
-from procreaper.runtime.attachments import Attendance
+from procreaper.core.state import Phase, ProcessState
+from procreaper.runtime.attachments import Attachments
 from procreaper.runtime.child.child import BIG_READ
-from procreaper.runtime.runs import Children
+from procreaper.runtime.runs import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from procreaper.core.status import Status
     from procreaper.runtime.child.console import Attachment
-    from procreaper.runtime.child.protocols import Custody
-    from procreaper.runtime.side_tasks import Chores
+    from procreaper.runtime.child.protocols import DescendantTracker
+    from procreaper.runtime.side_tasks import SideTasks
 
 Result = TypeVar("Result")
 
@@ -81,7 +81,7 @@ Result = TypeVar("Result")
 LAST_COMMANDS = 5.0
 
 
-class Owner:
+class Supervisor:
     """Runs a plan. `publish` takes every notice; where it returns False, output pauses until `resume`.
 
     With `stays` it goes on until it is told to shut down, even when every process has ended. `largest_read` is how many
@@ -102,7 +102,7 @@ class Owner:
         stays: bool = False,
         largest_read: int = BIG_READ,
         logs: Collection[str] = (),
-        custody: Custody | None = None,
+        tracker: DescendantTracker | None = None,
         window: Callable[[], os.terminal_size] = lambda: os.terminal_size((80, 24)),
         on_plan: Callable[[Plan], None] = lambda _: None,
         root: str = ".",
@@ -125,13 +125,13 @@ class Owner:
         self._inbox: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._error: Exception | None = None
-        self._children = Children(
+        self._children = Runs(
             post=self.post,
             say=self.say,
             listening=self._listening,
             has_room=lambda process: self._room or self._is_quiet(process),
             largest_read=largest_read,
-            custody=custody,
+            tracker=tracker,
             window=window,
             root=root,
             idle_input=idle_input,
@@ -143,14 +143,14 @@ class Owner:
         self._asked_in: dict[str, int] = {}
         self._watching: asyncio.Task[None] | None = None
         self._watches: dict[str, Watch] = {}
-        self._custody = custody
-        self._chores: Chores | None = None
+        self._tracker = tracker
+        self._chores: SideTasks | None = None
         self._commands_until: float | None = None
         # When the last wait was over; None before the first one.
         self._awake_since: float | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._companions: set[asyncio.Task[Any]] = set()
-        self._attendance = Attendance(self.post)
+        self._attendance = Attachments(self.post)
         self._room = True
         self._ended = False
         self._loop = asyncio.get_running_loop()
@@ -212,7 +212,7 @@ class Owner:
         return tuple(life.process for life in self._fleet.members.values())
 
     @property
-    def ending(self) -> bool:
+    def is_ending(self) -> bool:
         """Whether the app is about to end: it shuts down, or nothing of it is left that could go on."""
         return self._fleet.shutting_down or (self._fleet.finished and not self._stays)
 
@@ -259,7 +259,7 @@ class Owner:
     def rests(self, name: str) -> bool:
         """Whether nobody wants this process to run: not yet, or not any more. Raises KeyError where there is none."""
         life = self._fleet.members[name]
-        return life.dismissed or not life.asked
+        return life.stopped_by_user or not life.asked
 
     @property
     def end(self) -> telling.AppEnd | None:
@@ -367,7 +367,7 @@ class Owner:
             if isinstance(event, ChildExited | GroupEnded | SpawnFailed) and event.name == name:
                 self._tell_end(before[name], event)
             if name in after:
-                self._tell_difference(before.get(name) or Lifecycle(after[name].process), after[name])
+                self._tell_difference(before.get(name) or ProcessState(after[name].process), after[name])
         if self._explains and not was_shutting_down and (said := telling.culprit(self._fleet)):
             self.say(said)
         for action in actions:
@@ -379,13 +379,13 @@ class Owner:
         if isinstance(event, Reload | SettingsRead):
             self._follow_files(tasks)
 
-    def _tell_end(self, life: Lifecycle, event: ChildExited | GroupEnded | SpawnFailed) -> None:
+    def _tell_end(self, life: ProcessState, event: ChildExited | GroupEnded | SpawnFailed) -> None:
         notice = telling.end(life, event, self._ends, time.time())
         if notice is not None:
             self._publish(notice)
             self._attendance.end(event.name, notice.reason)
 
-    def _tell_difference(self, before: Lifecycle, after: Lifecycle) -> None:
+    def _tell_difference(self, before: ProcessState, after: ProcessState) -> None:
         name = after.process.name
         now = time.time()
         if after.pid is not None and before.pid is None:
@@ -409,7 +409,7 @@ class Owner:
                 self._children.current(name).signal(
                     number, only_main=action.only_main, only_handlers=action.only_handlers
                 )
-            case RunCheck(name=name, run=run):
+            case StartCheck(name=name, run=run):
                 self._beside(tasks).check(self._fleet.members[name], run)
             case CancelCheck(name=name):
                 self._beside(tasks).cancel_check(name)
@@ -417,14 +417,14 @@ class Owner:
                 checked = [fact for fact in self._inbox if isinstance(fact, CheckFinished) and fact.name == name]
                 for fact in checked:
                     self._inbox.remove(fact)
-            case LetGo(name=name):
-                self._children.let_go(name)
+            case Release(name=name):
+                self._children.release(name)
             case RunStopCommand(name=name, run=run):
                 life = self._fleet.members[name]
                 # It is about the run as it began.
-                process = life.parting or life.process
-                if process.ending.command is not None:
-                    self._beside(tasks).stop(process, run, process.ending.command)
+                process = life.spawned_with or life.process
+                if process.stop.command is not None:
+                    self._beside(tasks).stop(process, run, process.stop.command)
             case RunPreparation(name=name, command=command):
                 self._beside(tasks).prepare(self._fleet.members[name].process, command)
             case CancelPreparation(name=name):
@@ -434,7 +434,7 @@ class Owner:
                     self.post(SettingsRead(name, None))
             case Announce(name=name, text=text):
                 self.say(f"{name}: {text}")
-            case RunHook(name=name, command=command, exit_code=code, retries=retries):
+            case StartHook(name=name, command=command, exit_code=code, retries=retries):
                 variables = {"REAPER_NAME": name, "REAPER_RETRIES": str(retries)}
                 if code is not None:
                     variables["REAPER_EXIT_CODE"] = str(code)
@@ -442,12 +442,12 @@ class Owner:
             case _:
                 assert_never(action)
 
-    def _beside(self, tasks: asyncio.TaskGroup) -> Chores:
+    def _beside(self, tasks: asyncio.TaskGroup) -> SideTasks:
         if self._chores is None:
             # Not at the top: most processes have neither checks nor hooks.
-            from procreaper.runtime.side_tasks import Chores
+            from procreaper.runtime.side_tasks import SideTasks
 
-            self._chores = Chores(
+            self._chores = SideTasks(
                 tasks,
                 post=self.post,
                 publish=self._publish,
@@ -455,7 +455,7 @@ class Owner:
                 say=self.say,
                 is_held=lambda name: self._children.current(name).held,
                 ended=self._arrived.set,
-                custody=self._custody,
+                tracker=self._tracker,
             )
         return self._chores
 
@@ -476,7 +476,7 @@ class Owner:
         self._room = self._room and room
         return room
 
-    def _status(self, life: Lifecycle) -> Status:
+    def _status(self, life: ProcessState) -> Status:
         # Not at the top: a plain start never asks.
         from procreaper.core.snapshot import take
 
@@ -496,7 +496,7 @@ class Owner:
         self._plan = plan
         self._on_plan(plan)
 
-    def _take_settings(self, event: SettingsRead, before: Mapping[str, Lifecycle]) -> None:
+    def _take_settings(self, event: SettingsRead, before: Mapping[str, ProcessState]) -> None:
         life = self._fleet.members.get(event.name)
         if life is None or life.process is before[event.name].process:
             return
@@ -554,7 +554,7 @@ class Owner:
     def _may_live_on(self, name: str) -> bool:
         """Whether the run of a process may be left: of one that is detached, unless somebody has asked for its end."""
         life = self._fleet.members.get(name)
-        return life is not None and (life.parting or life.process).detached and not life.asked_to_end
+        return life is not None and (life.spawned_with or life.process).detached and not life.asked_to_end
 
     async def _kill_everything(self) -> None:
         """The way out after an error of our own, or a cancellation: nothing may be left, whatever the rules say."""

@@ -19,7 +19,7 @@ from support.fleet_driver import (
     spawns,
 )
 
-from procreaper.core.events import RunCheck, SendSignal, Shutdown, Spawn, Start, State
+from procreaper.core.events import SendSignal, Shutdown, Spawn, Start, StartCheck, State
 from procreaper.core.fleet import LAUNCHES_AT_ONCE
 from procreaper.core.lifecycle import OUT_OF_REACH_AFTER
 from procreaper.core.plan import Dependency, Process, Watch, When
@@ -50,7 +50,7 @@ class TestWaiting:
     def test_started_is_enough_where_that_is_what_is_named_even_of_a_process_with_a_check(self) -> None:
         app = App(process("db", health=HEALTH), process("web", "db"))
         app.tell(Start(("db", "web")))
-        assert [type(action) for action in app.spawned("db")] == [RunCheck, Spawn]
+        assert [type(action) for action in app.spawned("db")] == [StartCheck, Spawn]
 
     def test_completed_counts_as_started(self) -> None:
         app = App(process("setup", stop_all=When.NEVER), process("web", "setup")).start("setup")

@@ -6,7 +6,7 @@ import pytest
 
 from procreaper.core.checks import Health, LogCheck, TCPCheck
 from procreaper.core.differences import compare, needs_restart
-from procreaper.core.plan import Backoff, Condition, Dependency, Ending, Hooks, LogFile, Plan, Process, Watch, When
+from procreaper.core.plan import Backoff, Condition, Dependency, Hooks, LogFile, Plan, Process, StopPolicy, Watch, When
 
 WEB = Process("web", "run", env={"PORT": "5000", "KEY": "secret"})
 TCP, LOG = TCPCheck(":80"), LogCheck("ready")
@@ -25,7 +25,7 @@ OTHERS = {
     "success_codes": (frozenset({0, 1}), "success_codes", False),
     "stop_all": (When.NEVER, "stop_all", False),
     "health": (Health(check=TCP), "health", False),
-    "ending": (Ending(2), "stop", False),
+    "stop": (StopPolicy(2), "stop", False),
     "hooks": (Hooks("say"), "hooks", False),
     "watch": (Watch("/", ("src",)), "watch", False),
     "log": (LogFile("/log"), "log", False),

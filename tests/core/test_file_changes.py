@@ -33,7 +33,7 @@ from procreaper.core.file_changes import (
     SOON,
     WINDOW,
     Change,
-    Pace,
+    RestartThrottle,
     add,
     count,
 )
@@ -46,7 +46,7 @@ ENOUGH = MOST_RESTARTS + len(CALMS)
 
 
 def change(*paths: str, now: float = 0.0, then: Change | None = None, debounce: float = DEBOUNCE) -> Change:
-    one, _ = add(then, Pace(), paths, debounce, now)
+    one, _ = add(then, RestartThrottle(), paths, debounce, now)
     assert one is not None
     return one
 
@@ -106,8 +106,8 @@ class TestMoreOnTheWay:
         assert fleet.deadline(app.fleet) is None
 
     def test_a_calm_is_not_put_off_by_a_report_of_no_files(self) -> None:
-        calm, pace = add(None, Pace(times=(0.0,) * MOST_RESTARTS), ("x.log",), DEBOUNCE, 1.0)
-        assert add(calm, pace, (), DEBOUNCE, 2.0) == (calm, pace)
+        calm, throttle = add(None, RestartThrottle(times=(0.0,) * MOST_RESTARTS), ("x.log",), DEBOUNCE, 1.0)
+        assert add(calm, throttle, (), DEBOUNCE, 2.0) == (calm, throttle)
 
 
 class TestNaming:
@@ -134,52 +134,52 @@ class TestNaming:
         assert str(one) == "file0_0.py and 4999 others"
 
 
-def counted(pace: Pace, now: float) -> Pace:
+def counted(throttle: RestartThrottle, now: float) -> RestartThrottle:
     """The pace after one more change, for which something is done as soon as it is due."""
-    one, pace = add(None, pace, ("x.log",), DEBOUNCE, now)
+    one, throttle = add(None, throttle, ("x.log",), DEBOUNCE, now)
     assert one is not None
-    return count(pace, one, one.due)
+    return count(throttle, one, one.due)
 
 
 class TestPace:
     def test_up_to_the_limit_no_change_waits_for_a_calm(self) -> None:
-        pace = Pace()
+        throttle = RestartThrottle()
         for number in range(MOST_RESTARTS):
-            one, pace = add(None, pace, ("x.log",), DEBOUNCE, number)
+            one, throttle = add(None, throttle, ("x.log",), DEBOUNCE, number)
             assert one is not None
             assert one.due == number + DEBOUNCE
-            pace = count(pace, one, one.due)
-        assert len(pace.times) == MOST_RESTARTS
+            throttle = count(throttle, one, one.due)
+        assert len(throttle.times) == MOST_RESTARTS
 
     def test_what_was_long_ago_does_not_count(self) -> None:
-        pace = Pace(times=tuple(map(float, range(MOST_RESTARTS))))
-        one, _ = add(None, pace, ("x.log",), DEBOUNCE, WINDOW)
+        throttle = RestartThrottle(times=tuple(map(float, range(MOST_RESTARTS))))
+        one, _ = add(None, throttle, ("x.log",), DEBOUNCE, WINDOW)
         assert one is not None
         assert one.calm == 0.0
 
     def test_beyond_the_limit_each_further_change_puts_it_off_until_there_is_a_calm(self) -> None:
-        one, pace = add(None, Pace(times=(0.0,) * MOST_RESTARTS), ("x.log",), DEBOUNCE, 1.0)
+        one, throttle = add(None, RestartThrottle(times=(0.0,) * MOST_RESTARTS), ("x.log",), DEBOUNCE, 1.0)
         for number in range(2, 1000):
-            one, pace = add(one, pace, ("x.log",), DEBOUNCE, number)
+            one, throttle = add(one, throttle, ("x.log",), DEBOUNCE, number)
         assert one is not None
         assert one.due == 999 + CALMS[0]
 
     def test_a_change_soon_after_a_calm_needs_a_longer_one_and_after_the_last_it_suspends_the_watch(self) -> None:
-        pace, now = Pace(times=(0.0,) * MOST_RESTARTS), 1.0
+        throttle, now = RestartThrottle(times=(0.0,) * MOST_RESTARTS), 1.0
         for calm in CALMS:
-            one, pace = add(None, pace, ("x.log",), DEBOUNCE, now)
+            one, throttle = add(None, throttle, ("x.log",), DEBOUNCE, now)
             assert one is not None
             assert one.due == now + calm
-            pace = count(pace, one, one.due)
+            throttle = count(throttle, one, one.due)
             now = one.due + SOON
-        assert add(None, pace, ("x.log",), DEBOUNCE, now) == (None, Pace(suspended="x.log"))
+        assert add(None, throttle, ("x.log",), DEBOUNCE, now) == (None, RestartThrottle(suspended="x.log"))
 
     @pytest.mark.parametrize("calmed", range(1, len(CALMS) + 1))
     def test_a_change_long_after_a_calm_counts_as_the_first(self, calmed: int) -> None:
-        pace = Pace(times=(100.0,), calmed=calmed)
-        one, pace = add(None, pace, ("x.log",), DEBOUNCE, 100.1 + SOON)
+        throttle = RestartThrottle(times=(100.0,), calmed=calmed)
+        one, throttle = add(None, throttle, ("x.log",), DEBOUNCE, 100.1 + SOON)
         assert one is not None
-        assert (one.calm, pace) == (0.0, Pace())
+        assert (one.calm, throttle) == (0.0, RestartThrottle())
 
     def test_the_first_calm_is_longer_than_the_time_between_restarts_that_are_this_frequent(self) -> None:
         assert CALMS[0] > WINDOW / MOST_RESTARTS
@@ -189,10 +189,10 @@ class TestPace:
         one = change("x.log")
         for tenth in range(1, 1 + int(PATIENCE * 100)):
             one = change("x.log", now=tenth / 100, then=one)
-        assert len(count(Pace(), one, one.due).times) == NEVER_QUIET
+        assert len(count(RestartThrottle(), one, one.due).times) == NEVER_QUIET
 
     def test_a_change_that_waited_for_something_else_counts_once(self) -> None:
-        assert len(count(Pace(), change("x.log"), 2 * PATIENCE).times) == 1
+        assert len(count(RestartThrottle(), change("x.log"), 2 * PATIENCE).times) == 1
 
 
 class Bench:
@@ -234,7 +234,7 @@ class Bench:
 
     @property
     def suspended(self) -> bool:
-        return bool(self.app.fleet.members["web"].pace.suspended)
+        return bool(self.app.fleet.members["web"].throttle.suspended)
 
     def later(self, seconds: float, what: Callable[[], object]) -> None:
         self.serial += 1

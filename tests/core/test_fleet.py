@@ -27,13 +27,13 @@ from procreaper.core.events import (
     Exit,
     GroupEnded,
     Restart,
-    RunHook,
     SendSignal,
     Shutdown,
     Spawn,
     Spawned,
     SpawnFailed,
     Start,
+    StartHook,
     State,
     Stop,
 )
@@ -585,7 +585,7 @@ class TestHooks:
         return [
             (action.command, action.exit_code, action.retries)
             for action in app.actions
-            if isinstance(action, RunHook) and action.name == "web"
+            if isinstance(action, StartHook) and action.name == "web"
         ]
 
     def test_up_for_a_process_without_a_check_is_started(self) -> None:
@@ -733,12 +733,12 @@ class TestChangedFiles:
     def test_following_does_not_resume_a_suspended_watch(self) -> None:
         app = App(process("db"), watched("web", following("db"))).start()
         web = app.fleet.members["web"]
-        suspended = web._replace(pace=web.pace._replace(suspended="x.log"))
+        suspended = web._replace(throttle=web.throttle._replace(suspended="x.log"))
         app.fleet = app.fleet._replace(members={**app.fleet.members, "web": suspended})
         app.restart("db")
-        assert app.fleet.members["web"].pace.suspended
+        assert app.fleet.members["web"].throttle.suspended
         app.restart("web")
-        assert not app.fleet.members["web"].pace.suspended
+        assert not app.fleet.members["web"].throttle.suspended
 
     def test_what_nobody_asked_for_is_not_started(self) -> None:
         app = App(watched("web"), watched("console")).start("web")

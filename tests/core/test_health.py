@@ -26,23 +26,23 @@ from procreaper.core import lifecycle
 from procreaper.core.checks import Health, LogCheck
 from procreaper.core.events import (
     Action,
-    Attached,
     CancelCheck,
-    Detached,
     Event,
     Exit,
     LogMatched,
     OutputBegan,
-    RunCheck,
     SendSignal,
     Shutdown,
     Spawned,
+    StartCheck,
     State,
+    TerminalClosed,
+    TerminalOpened,
     TimeLost,
 )
 from procreaper.core.health import HELD_BACK
 from procreaper.core.plan import When
-from procreaper.core.state import Lifecycle
+from procreaper.core.state import ProcessState
 
 
 class TestHealth:
@@ -51,7 +51,7 @@ class TestHealth:
         assert (life.state, life.reason, actions) == (
             State.STARTING,
             "waiting for its health check",
-            [RunCheck("web", 1)],
+            [StartCheck("web", 1)],
         )
         life, actions = step(life, checked(life), 8.0)
         assert (life.state, life.reason, life.up_since, actions) == (State.HEALTHY, "healthy", 8.0, [])
@@ -63,7 +63,7 @@ class TestHealth:
             life, actions = step(life, checked(life, "refused"), number * 1.0)
             assert (life.state, actions) == (State.STARTING, [])
             life, actions = step(life, TICK, number + 0.5)
-            assert actions == [RunCheck("web", 1)]
+            assert actions == [StartCheck("web", 1)]
         assert life.reason == "waiting for its health check: refused"
         life = after(life, checked(life), now=50.0)
         assert (life.state, life.retries) == (State.HEALTHY, 0)
@@ -112,11 +112,11 @@ class TestHealth:
         assert lifecycle.step(life, checked(life), 1.0) == (life, ())
         assert lifecycle.step(life, LogMatched("web", 1), 1.0) == (life, ())
 
-    def failing(self, life: Lifecycle, times: int, *, start: float = 0.0) -> tuple[Lifecycle, list[Action]]:
+    def failing(self, life: ProcessState, times: int, *, start: float = 0.0) -> tuple[ProcessState, list[Action]]:
         actions: list[Action] = []
         for number in range(1, times + 1):
             life, actions = step(life, TICK, start + 10.0 * number)
-            assert actions == [RunCheck("web", 1)]
+            assert actions == [StartCheck("web", 1)]
             life, actions = step(life, checked(life, "refused"), start + 10.0 * number)
         return life, actions
 
@@ -138,7 +138,7 @@ class TestHealth:
         life, actions = self.failing(healthy(When.NEVER), 4)
         assert (life.state, life.reason, actions) == (State.UNHEALTHY, "unhealthy: refused", [])
         life, actions = step(life, TICK, 50.0)
-        assert actions == [RunCheck("web", 1)]
+        assert actions == [StartCheck("web", 1)]
         life, actions = step(life, checked(life), 50.0)
         assert (life.state, life.reason, life.up_since, actions) == (State.HEALTHY, "healthy", 50.0, [])
         life, _ = self.failing(life, 2, start=50.0)
@@ -165,7 +165,7 @@ class TestHealth:
             assert actions == []
         life = after(life, checked(life), now=59.5)
         life, actions = step(life, TICK, 69.5)
-        assert actions == [RunCheck("web", 1)]
+        assert actions == [StartCheck("web", 1)]
         for now in (79.5, 1000.0):
             life, actions = step(life, TICK, now)
             assert actions == []
@@ -253,7 +253,7 @@ class TestLogReadiness:
         assert actions == []
         life, actions = step(life, self.READY, 9.0)
         assert (life.state, life.reason) == (State.STARTING, "waiting for its health check")
-        assert actions == [RunCheck("web", 1)]
+        assert actions == [StartCheck("web", 1)]
         assert step(life, self.READY, 9.0) == (life, [])
         assert after(life, checked(life), now=10.0).state is State.HEALTHY
 
@@ -300,16 +300,16 @@ class TestPause:
         life, actions = step(life, TimeLost(3600.0), 3601.0)
         assert (life.state, actions) == (State.STARTING, [])
         life, actions = step(life, TICK, 3601.0)
-        assert (life.state, actions) == (State.STARTING, [RunCheck("web", 1)])
+        assert (life.state, actions) == (State.STARTING, [StartCheck("web", 1)])
         life = after(life, checked(life, "refused"), now=3602.0)
         assert after(life, TICK, now=3659.9).state is State.STARTING
         assert after(life, TICK, now=3660.0).state is State.STOPPING
 
     def test_while_somebody_is_attached_it_is_counted_once(self) -> None:
         life = alive(web(health=replace(HEALTH, check=None, log=LOG)))
-        life = after(life, Attached("web"), now=10.0)
+        life = after(life, TerminalOpened("web"), now=10.0)
         life = after(life, TimeLost(3600.0), now=3620.0)
-        life = after(life, Detached("web"), now=3630.0)
+        life = after(life, TerminalClosed("web"), now=3630.0)
         assert lifecycle.deadline(life) == 60.0 + 3620.0
 
     @pytest.mark.parametrize(("error", "state"), [(None, State.HEALTHY), ("refused", State.STARTING)])
@@ -318,20 +318,20 @@ class TestPause:
     ) -> None:
         life = after(alive(web(health=HEALTH)), TimeLost(3600.0), now=3600.0)
         life, actions = step(life, checked(life, error), 3600.0)
-        assert (life.state, actions) == (state, [] if error is None else [RunCheck("web", 1)])
+        assert (life.state, actions) == (state, [] if error is None else [StartCheck("web", 1)])
 
     def test_a_check_that_it_interrupted_is_made_again_and_does_not_count(self) -> None:
         life = healthy(health=replace(HEALTH, retries=1))
         life, actions = step(life, TICK, 10.0)
-        assert actions == [RunCheck("web", 1)]
+        assert actions == [StartCheck("web", 1)]
         life = after(life, TimeLost(3600.0), now=3611.0)
         life, actions = step(life, checked(life, "timed out"), 3611.0)
-        assert (life.state, actions) == (State.HEALTHY, [RunCheck("web", 1)])
+        assert (life.state, actions) == (State.HEALTHY, [StartCheck("web", 1)])
         # The check after that counts.
         assert after(life, checked(life, "refused"), now=3612.0).state is State.STOPPING
 
     def test_a_check_that_begins_after_it_counts(self) -> None:
         life = after(healthy(health=replace(HEALTH, retries=1)), TimeLost(3600.0), now=3605.0)
         life, actions = step(life, TICK, 3610.0)
-        assert actions == [RunCheck("web", 1)]
+        assert actions == [StartCheck("web", 1)]
         assert after(life, checked(life, "refused"), now=3611.0).state is State.STOPPING

@@ -25,10 +25,8 @@ from support.simulated_os import SIGKILL, SIGTERM, STOP_COMMAND, World
 from procreaper.core import file_changes as changes
 from procreaper.core import fleet
 from procreaper.core.events import (
-    Attached,
     CheckFinished,
     ChildExited,
-    Detached,
     Event,
     FilesChanged,
     Reload,
@@ -38,6 +36,8 @@ from procreaper.core.events import (
     Start,
     State,
     Stop,
+    TerminalClosed,
+    TerminalOpened,
     Tick,
     TimeLost,
 )
@@ -45,7 +45,7 @@ from procreaper.core.file_changes import CALMS, MOST_RESTARTS
 from procreaper.core.fleet import Fleet
 from procreaper.core.lifecycle import OUT_OF_REACH_AFTER
 from procreaper.core.plan import Plan, Process
-from procreaper.core.state import Lifecycle
+from procreaper.core.state import ProcessState
 
 HISTORIES = int(os.environ.get("HISTORIES", "20000"))
 SHARES = 20
@@ -142,11 +142,11 @@ class History:
         name = self.random.choice(checked if checked and self.random.random() < 0.8 else NAMES)
         if name in self.attached:
             self.attached.discard(name)
-            self.tell(Detached(name))
+            self.tell(TerminalClosed(name))
         else:
             if name in self.fleet.members:
                 self.attached.add(name)
-            self.tell(Attached(name))
+            self.tell(TerminalOpened(name))
 
     def save(self) -> None:
         """Somebody saves a file that concerns some of them, or more than one."""
@@ -214,7 +214,7 @@ class History:
     def rest(self) -> None:
         """All goes well from now on: then nothing may go on for ever, and nothing may wait for what never comes."""
         for name in NAMES:
-            self.tell(Detached(name))
+            self.tell(TerminalClosed(name))
         for _ in range(400):
             world = self.world
             if world.checks:
@@ -269,11 +269,11 @@ class History:
 
     def longest(self, name: str) -> float:
         """How long it may take until this one has ended, after all that depends on it."""
-        own = self.fleet.members[name].ending.timeout + OUT_OF_REACH_AFTER
+        own = self.fleet.members[name].stop.timeout + OUT_OF_REACH_AFTER
         return own + max((self.longest(other) for other in self.books.dependants[name]), default=0.0)
 
 
-def is_at_rest(life: Lifecycle) -> bool:
+def is_at_rest(life: ProcessState) -> bool:
     waits = life.rereading or (life.change is not None and not life.preparing)
     return (life.state in AT_REST or life.out_of_reach) and not waits
 

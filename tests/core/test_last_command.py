@@ -245,7 +245,7 @@ case $END in
     ?*) kill -s "$END" $$ ;;
 esac
 """
-ENDS = ["", "END=0 ", "END=3 ", "END=126 ", "END=TERM ", "END=KILL ", "END=HUP ", "END=SEGV "]
+FINAL_STATES = ["", "END=0 ", "END=3 ", "END=126 ", "END=TERM ", "END=KILL ", "END=HUP ", "END=SEGV "]
 LASTS = [
     "show",
     "./bin/show",
@@ -332,7 +332,7 @@ def made_commands(count: int) -> Iterator[str]:
     random_ = random.Random(20)
     for _ in range(count):
         before = "".join(random_.choice(BEFORE) for _ in range(random_.randrange(3)))
-        end = random_.choice(ENDS)
+        end = random_.choice(FINAL_STATES)
         last = random_.choice(LASTS) + random_.choice(REDIRECTIONS)
         yield f"{before}{random_.choice(ASSIGNMENTS)}{end}{last}"
 

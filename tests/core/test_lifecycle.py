@@ -45,7 +45,6 @@ from procreaper.core.events import (
     GroupEnded,
     PreparationEnded,
     RestartReason,
-    RunCheck,
     RunPreparation,
     RunStopCommand,
     SendSignal,
@@ -53,25 +52,26 @@ from procreaper.core.events import (
     Spawn,
     Spawned,
     SpawnFailed,
+    StartCheck,
     State,
     StopCommandFailed,
     TimeLost,
 )
 from procreaper.core.file_changes import PATIENCE
 from procreaper.core.lifecycle import OUT_OF_REACH_AFTER
-from procreaper.core.plan import Ending, Process, Watch, When
-from procreaper.core.state import Lifecycle, Phase
+from procreaper.core.plan import Process, StopPolicy, Watch, When
+from procreaper.core.state import Phase, ProcessState
 
 
 class TestStarting:
     def test_a_process_that_nobody_asked_for_does_nothing(self) -> None:
-        life = Lifecycle(web())
+        life = ProcessState(web())
         assert (life.state, life.phase, life.wanted, life.settled) == (State.STOPPED, Phase.NONE, False, True)
         assert lifecycle.step(life, TICK, 1000.0) == (life, ())
         assert lifecycle.deadline(life) is None
 
     def test_start_makes_it_pending_until_the_fleet_launches_it(self) -> None:
-        life, actions = lifecycle.step(Lifecycle(web()), START, 0.0)
+        life, actions = lifecycle.step(ProcessState(web()), START, 0.0)
         assert (life.state, life.wanted, actions) == (State.PENDING, True, ())
 
     def test_launch_spawns_the_next_run(self) -> None:
@@ -84,7 +84,7 @@ class TestStarting:
         assert (life.state, life.phase, life.pid, life.up_since) == (State.RUNNING, Phase.ALIVE, PID + 1, 7.0)
 
     @pytest.mark.parametrize("life", [pending(web()), spawning(web()), alive(web())], ids=lambda life: life.state)
-    def test_start_leaves_alone_what_starts_or_runs_already(self, life: Lifecycle) -> None:
+    def test_start_leaves_alone_what_starts_or_runs_already(self, life: ProcessState) -> None:
         assert lifecycle.step(life, START, 1.0) == (life, ())
 
     @pytest.mark.parametrize("returncode", [0, 1])
@@ -282,7 +282,7 @@ class TestStop:
         assert actions == [SendSignal("web", 1, PID + 1, SIGTERM)]
 
     def test_stop_uses_the_signal_and_the_timeout_of_the_process(self) -> None:
-        life, actions = step(alive(web(ending=Ending(SIGINT, 60.0))), STOP, 10.0)
+        life, actions = step(alive(web(stop=StopPolicy(SIGINT, 60.0))), STOP, 10.0)
         assert (signals(actions), life.due) == ([SIGINT], 70.0)
 
     @pytest.mark.parametrize("restart", When)
@@ -400,7 +400,7 @@ class TestEscalation:
         assert lifecycle.kill(life, 2.0) == (life, ())
 
     @pytest.mark.parametrize("life", [pending(web()), restarting(web(When.ALWAYS))], ids=lambda life: life.state)
-    def test_kill_of_what_has_no_child_stops_it(self, life: Lifecycle) -> None:
+    def test_kill_of_what_has_no_child_stops_it(self, life: ProcessState) -> None:
         life, actions = lifecycle.kill(life, 1.0)
         assert (life.state, life.due, actions) == (State.STOPPED, None, ())
 
@@ -565,7 +565,7 @@ class TestRestart:
         ],
         ids=["pending", "spawning", "alive", "stopping", "lingering", "restarting"],
     )
-    def test_a_later_stop_beats_a_restart(self, life: Lifecycle) -> None:
+    def test_a_later_stop_beats_a_restart(self, life: ProcessState) -> None:
         life = lifecycle.step(lifecycle.step(life, RESTART, 0.0)[0], STOP, 0.0)[0]
         assert life.wanted is False
         for fact in (spawned(life), exited(life, 1, leftovers=True), GroupEnded("web", life.run), TICK):
@@ -625,24 +625,24 @@ class TestWhyItIsRestarted:
 
 
 class TestStopCommand:
-    ENDING = Ending(SIGINT, 3.0, command="ask it nicely")
+    ENDING = StopPolicy(SIGINT, 3.0, command="ask it nicely")
 
     def test_it_is_run_instead_of_the_signal_and_the_kill_still_follows(self) -> None:
-        life, actions = step(alive(web(ending=self.ENDING)), STOP, 1.0)
+        life, actions = step(alive(web(stop=self.ENDING)), STOP, 1.0)
         assert (life.state, life.due, actions) == (State.STOPPING, 4.0, [RunStopCommand("web", 1)])
         assert step(life, STOP, 2.0) == (life, [])
         _, actions = step(life, TICK, 4.0)
         assert actions == [SendSignal("web", 1, PID + 1, SIGKILL)]
 
     def test_where_it_fails_the_signal_follows_in_the_time_that_is_left(self) -> None:
-        life = after(alive(web(ending=self.ENDING)), STOP, now=1.0)
+        life = after(alive(web(stop=self.ENDING)), STOP, now=1.0)
         assert step(life, StopCommandFailed("web", 2), 2.0) == (life, [])
         told, actions = step(life, StopCommandFailed("web", 1), 2.0)
         assert (told, actions) == (life, [SendSignal("web", 1, PID + 1, SIGINT)])
         assert life.due == 4.0
 
     def test_where_it_fails_too_late_nothing_follows(self) -> None:
-        life = after(alive(web(ending=self.ENDING)), STOP, now=1.0)
+        life = after(alive(web(stop=self.ENDING)), STOP, now=1.0)
         killed = after(life, TICK, now=4.0)
         assert step(killed, StopCommandFailed("web", 1), 4.5) == (killed, [])
         stopped = after(life, exited(life, 0))
@@ -651,20 +651,20 @@ class TestStopCommand:
         assert step(leaving, StopCommandFailed("web", 1), 4.5) == (leaving, [])
 
     def test_a_child_that_obeys_it_is_stopped(self) -> None:
-        life = after(alive(web(When.ALWAYS, ending=self.ENDING)), STOP)
+        life = after(alive(web(When.ALWAYS, stop=self.ENDING)), STOP)
         assert after(life, exited(life, 3)).state is State.STOPPED
 
     def test_it_is_not_run_for_leftovers_which_get_the_signal(self) -> None:
-        life = alive(web(ending=self.ENDING))
+        life = alive(web(stop=self.ENDING))
         _, actions = step(life, exited(life, 1, leftovers=True))
         assert actions == [SendSignal("web", 1, PID + 1, SIGINT)]
 
     def test_the_second_signal_does_not_wait_for_it(self) -> None:
-        life = after(alive(web(ending=self.ENDING)), STOP)
+        life = after(alive(web(stop=self.ENDING)), STOP)
         assert lifecycle.kill(life, 1.0)[1] == (SendSignal("web", 1, PID + 1, SIGKILL),)
 
     def test_leftovers_of_a_child_that_did_as_asked_are_told_by_signal_in_the_time_that_is_left(self) -> None:
-        life, _ = step(alive(web(ending=self.ENDING)), STOP, 1.0)
+        life, _ = step(alive(web(stop=self.ENDING)), STOP, 1.0)
         due = life.due
         life, actions = step(life, exited(life, 0, leftovers=True), 2.0)
         assert actions == [SendSignal("web", 1, PID + 1, self.ENDING.signal)]
@@ -672,10 +672,10 @@ class TestStopCommand:
 
 
 class TestOnlyMain:
-    ENDING = Ending(SIGTERM, 5.0, only_main=True)
+    ENDING = StopPolicy(SIGTERM, 5.0, only_main=True)
 
     def test_the_signal_goes_to_the_child_alone_and_the_kill_to_all(self) -> None:
-        life, actions = step(alive(web(ending=self.ENDING)), STOP)
+        life, actions = step(alive(web(stop=self.ENDING)), STOP)
         assert actions == [SendSignal("web", 1, PID + 1, SIGTERM, only_main=True)]
         life, actions = step(life, exited(life, 0, leftovers=True), 1.0)
         assert (life.state, life.due, actions) == (State.STOPPING, 5.0, [])
@@ -683,7 +683,7 @@ class TestOnlyMain:
         assert actions == [SendSignal("web", 1, PID + 1, SIGKILL)]
 
     def test_leftovers_of_a_crash_have_no_main_and_are_all_told(self) -> None:
-        life = alive(web(ending=self.ENDING))
+        life = alive(web(stop=self.ENDING))
         _, actions = step(life, exited(life, 1, leftovers=True))
         assert actions == [SendSignal("web", 1, PID + 1, SIGTERM)]
 
@@ -702,7 +702,7 @@ class TestStaleFacts:
         ids=["pending", "spawning", "alive", "lingering", "stopping", "restarting"],
     )
     @pytest.mark.parametrize("run", [0, 1, 3])
-    def test_a_fact_of_another_run_changes_nothing(self, life: Lifecycle, run: int) -> None:
+    def test_a_fact_of_another_run_changes_nothing(self, life: ProcessState, run: int) -> None:
         for fact in (
             Spawned("web", run, 1),
             SpawnFailed("web", run, "no memory", 126, permanent=True),
@@ -721,7 +721,7 @@ class TestStaleFacts:
         ],
         ids=["spawning", "alive", "lingering", "restarting"],
     )
-    def test_a_fact_out_of_turn_changes_nothing(self, life: Lifecycle, impossible: str) -> None:
+    def test_a_fact_out_of_turn_changes_nothing(self, life: ProcessState, impossible: str) -> None:
         facts: dict[str, Event] = {
             "spawned": Spawned("web", 1, 1),
             "failed": SpawnFailed("web", 1, "no memory", 126, permanent=True),
@@ -746,7 +746,9 @@ def spoken(actions: list[Action]) -> tuple[list[str], list[Action]]:
     return said, [action for action in actions if not isinstance(action, Announce)]
 
 
-def changed_and_waited(life: Lifecycle, *paths: str, now: float = 0.0) -> tuple[Lifecycle, list[str], list[Action]]:
+def changed_and_waited(
+    life: ProcessState, *paths: str, now: float = 0.0
+) -> tuple[ProcessState, list[str], list[Action]]:
     """Files change, and then nothing for as long as it takes."""
     life, nothing = step(life, changed(*paths), now)
     assert nothing == []
@@ -882,7 +884,7 @@ class TestChangedFiles:
     def test_a_change_and_its_health_check_can_be_due_together(self) -> None:
         life = after(healthy_and_watched(ON_SIGNAL), changed(), now=9.95)
         life, actions = step(life, TICK, 10.0)
-        assert [type(action) for action in actions] == [Announce, SendSignal, RunCheck]
+        assert [type(action) for action in actions] == [Announce, SendSignal, StartCheck]
         assert lifecycle.deadline(life) is None
 
     def test_a_change_and_its_kill_can_be_due_together(self) -> None:
@@ -893,7 +895,7 @@ class TestChangedFiles:
         assert life.change is None
 
 
-def healthy_and_watched(watch: Watch) -> Lifecycle:
+def healthy_and_watched(watch: Watch) -> ProcessState:
     life = alive(HEALTHY_WATCH._replace(watch=watch))
     return after(life, checked(life))
 
@@ -904,7 +906,7 @@ class TestStoppedByHand:
     @pytest.mark.parametrize(
         "life",
         [
-            Lifecycle(watched()),
+            ProcessState(watched()),
             after(pending(watched()), STOP),
             after(restarting(watched(When.ALWAYS)), STOP),
             after(stopping(watched()), exited(alive(watched()), -SIGTERM)),
@@ -919,7 +921,7 @@ class TestStoppedByHand:
             after(alive(watched(watch=PREPARED)), changed(), STOP),
         ],
     )
-    def test_a_change_does_nothing(self, life: Lifecycle) -> None:
+    def test_a_change_does_nothing(self, life: ProcessState) -> None:
         after_change, actions = lifecycle.step(life, changed(), 1.0)
         assert (after_change, actions, life.change) == (life, (), None)
         assert not life.reason.endswith("change")
@@ -933,22 +935,22 @@ class TestStoppedByHand:
 
 class TestSignalInsteadOfRestart:
     @pytest.mark.parametrize("life", [alive(watched(watch=ON_SIGNAL)), healthy_and_watched(ON_SIGNAL)])
-    def test_what_runs_gets_the_signal(self, life: Lifecycle) -> None:
+    def test_what_runs_gets_the_signal(self, life: ProcessState) -> None:
         before = life
         life, said, done = changed_and_waited(life)
         assert (said, done) == (["app.py changed"], [SendSignal("web", 1, PID + 1, SIGHUP, only_handlers=True)])
-        assert life._replace(pace=before.pace) == before
+        assert life._replace(throttle=before.throttle) == before
 
     @pytest.mark.parametrize(
         "life",
         [spawning(watched(watch=ON_SIGNAL)), alive(HEALTHY_WATCH._replace(watch=ON_SIGNAL))],
         ids=["spawning", "not healthy yet"],
     )
-    def test_what_cannot_be_ready_for_it_is_restarted(self, life: Lifecycle) -> None:
+    def test_what_cannot_be_ready_for_it_is_restarted(self, life: ProcessState) -> None:
         life, said, done = changed_and_waited(life)
         assert said == ["app.py changed; restarting"]
         assert SIGHUP not in [action.signal for action in done if isinstance(action, SendSignal)]
-        assert life.begins_anew
+        assert life.restart_pending
 
     def test_what_does_not_run_is_started(self) -> None:
         life = alive(watched(watch=ON_SIGNAL))
@@ -963,7 +965,7 @@ class TestSignalInsteadOfRestart:
 
 
 class TestPreparation:
-    def preparing(self, life: Lifecycle | None = None) -> Lifecycle:
+    def preparing(self, life: ProcessState | None = None) -> ProcessState:
         life, said, done = changed_and_waited(alive(watched(watch=PREPARED)) if life is None else life)
         assert said == ["app.py changed; running `make`"]
         assert done == [RunPreparation("web", "make")]
@@ -1091,7 +1093,7 @@ class TestPause:
             pytest.param(after(alive(web(watch=WATCH)), changed()), True, id="changed"),
         ],
     )
-    def test_it_has_to_be_found_while_a_limit_runs(self, life: Lifecycle, timed: bool) -> None:
+    def test_it_has_to_be_found_while_a_limit_runs(self, life: ProcessState, timed: bool) -> None:
         assert lifecycle.is_timed(life) is timed
         if not timed:
             assert after(life, TimeLost(3600.0), now=3600.0) == life

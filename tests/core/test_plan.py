@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from procreaper.core.checks import Health, LogCheck
-from procreaper.core.plan import Backoff, Condition, Dependency, Ending, Plan, Process, When, find_cycle, reachable
+from procreaper.core.plan import Backoff, Condition, Dependency, Plan, Process, StopPolicy, When, find_cycle, reachable
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_back_off_never_waits_longer_than_the_maximum_even_at_first() -> None:
 def test_a_process_behaves_as_under_foreman_and_honcho_unless_told_otherwise() -> None:
     process = Process("web", "serve")
     assert (process.restart, process.stop_all) == (When.NEVER, When.ALWAYS)
-    assert (process.success_codes, process.ending) == (frozenset({0}), Ending(15, 5.0))
+    assert (process.success_codes, process.stop) == (frozenset({0}), StopPolicy(15, 5.0))
     assert process.max_retries is None
 
 

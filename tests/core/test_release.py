@@ -11,7 +11,7 @@ from procreaper.core.events import (
     ChildExited,
     Exit,
     GroupEnded,
-    LetGo,
+    Release,
     SendSignal,
     Shutdown,
     Spawned,
@@ -33,7 +33,7 @@ def test_the_end_of_the_app_lets_it_go_and_the_app_waits_no_longer_for_it() -> N
     app = app_of()
     pid = app.fleet.members["db"].pid
     actions = app.tell(QUIT)
-    assert without_words(actions) == (LetGo("db", 1),)
+    assert without_words(actions) == (Release("db", 1),)
     assert announced(actions) == [f"db: lives on by itself (pid {pid})"]
     assert (app.state("db"), app.verdict) == (State.STOPPED, 0)
 
@@ -42,7 +42,7 @@ def test_others_are_stopped_meanwhile_and_those_on_which_it_depends_do_not_wait_
     app = App(process("net"), process("db", "net")._replace(detached=True), process("web")).start()
     app.answer()
     actions = without_words(app.tell(QUIT))
-    assert actions[0] == LetGo("db", 1)
+    assert actions[0] == Release("db", 1)
     assert signals(actions[1:]) == {"net": SIGTERM, "web": SIGTERM}
 
 
@@ -58,7 +58,7 @@ def test_one_that_is_being_spawned_is_let_go_once_it_is_there() -> None:
     assert app.tell(CTRL_C) == ()
     assert app.tell(CTRL_C) == ()
     assert app.verdict is None
-    assert without_words(app.tell(Spawned("db", 1, 7))) == (LetGo("db", 1),)
+    assert without_words(app.tell(Spawned("db", 1, 7))) == (Release("db", 1),)
     assert app.verdict == 130
 
 
@@ -81,7 +81,7 @@ def test_what_happens_to_it_afterwards_does_not_matter() -> None:
 
 def test_a_check_under_way_is_cancelled() -> None:
     app = App(process("db", health=HEALTH)._replace(detached=True)).start()
-    assert set(without_words(app.tell(QUIT))) == {CancelCheck("db", 1), LetGo("db", 1)}
+    assert set(without_words(app.tell(QUIT))) == {CancelCheck("db", 1), Release("db", 1)}
 
 
 @pytest.mark.parametrize("how", ["stop", "restart", "removal"])
@@ -95,7 +95,7 @@ def test_when_somebody_asks_for_its_end_it_ends_like_any_other(how: str) -> None
         case _:
             actions = app.reload(process("web"))
     assert signals(actions) == {"db": SIGTERM}
-    assert not any(isinstance(action, LetGo) for action in app.tell(QUIT))
+    assert not any(isinstance(action, Release) for action in app.tell(QUIT))
     assert app.state("db") is State.STOPPING
     app.exited("web", 0)
     app.exited("db", 0)
@@ -104,7 +104,7 @@ def test_when_somebody_asks_for_its_end_it_ends_like_any_other(how: str) -> None
 
 def test_the_end_of_another_that_ends_the_app_lets_it_go_too() -> None:
     app = app_of(process("web", stop_all=When.ALWAYS))
-    assert without_words(app.exited("web", 3)) == (LetGo("db", 1),)
+    assert without_words(app.exited("web", 3)) == (Release("db", 1),)
     assert app.verdict == 3
 
 
@@ -120,7 +120,7 @@ def test_one_that_is_to_be_detached_has_to_be_started_anew_before_it_lives_on() 
     assert signals(app.reload(DB)) == {"db": SIGTERM}
     assert spawns(app.exited("db", -15)) == ["db"]
     app.answer()
-    assert without_words(app.tell(QUIT)) == (LetGo("db", 1 + 1),)
+    assert without_words(app.tell(QUIT)) == (Release("db", 1 + 1),)
 
 
 class TestAnEndThatNobodyKnows:

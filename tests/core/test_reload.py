@@ -28,18 +28,18 @@ from procreaper.core.events import (
     ChildExited,
     Exit,
     PreparationEnded,
-    RunCheck,
-    RunHook,
     RunPreparation,
     RunStopCommand,
     SendSignal,
     Shutdown,
     Spawn,
     Start,
+    StartCheck,
+    StartHook,
     State,
 )
-from procreaper.core.file_changes import Pace
-from procreaper.core.plan import Backoff, Dependency, Ending, Hooks, Plan, Process, Watch, When
+from procreaper.core.file_changes import RestartThrottle
+from procreaper.core.plan import Backoff, Dependency, Hooks, Plan, Process, StopPolicy, Watch, When
 
 WEB, DB = process("web"), process("db")
 OTHER_WEB = WEB._replace(command="run it")
@@ -235,8 +235,8 @@ class TestARestart:
         assert app.fleet.members["web"].retries == 0
 
     def test_the_old_run_is_ended_as_it_was_to_be_ended_when_it_began(self) -> None:
-        app = App(process("web", ending=Ending(SIGINT, 9.0))).start()
-        other = process("web", ending=Ending(SIGTERM, 1.0))._replace(command="run it")
+        app = App(process("web", stop=StopPolicy(SIGINT, 9.0))).start()
+        other = process("web", stop=StopPolicy(SIGTERM, 1.0))._replace(command="run it")
         assert signals(app.reload(other)) == {"web": SIGINT}
         assert fleet.deadline(app.fleet) == 9.0
         app.exited("web", -2)
@@ -244,12 +244,12 @@ class TestARestart:
         assert signals(app.stop("web")) == {"web": SIGTERM}
 
     def test_with_a_stop_command_too(self) -> None:
-        app = App(process("web", ending=Ending(SIGTERM, 5.0, command="bye"))).start()
+        app = App(process("web", stop=StopPolicy(SIGTERM, 5.0, command="bye"))).start()
         (action,) = app.reload(process("web")._replace(command="run it"))
         assert isinstance(action, RunStopCommand)
         life = app.fleet.members["web"]
-        assert life.parting is not None
-        assert life.parting.ending.command == "bye"
+        assert life.spawned_with is not None
+        assert life.spawned_with.stop.command == "bye"
 
     @pytest.mark.parametrize("returncode", [0, 1])
     def test_what_has_ended_starts_anew(self, returncode: int) -> None:
@@ -305,7 +305,7 @@ class TestInPlace:
             {"backoff": Backoff(9.0)},
             {"hooks": Hooks("say")},
             {"stop_all": When.NEVER},
-            {"ending": Ending(2, 1.0)},
+            {"stop": StopPolicy(2, 1.0)},
             {"depends_on": (Dependency("db"),)},
             {"quiet": True},
             {"success_codes": frozenset({7})},
@@ -377,7 +377,7 @@ class TestHealth:
         app.checked("web")
         app.tick(10.0)
         other = Health(check=CHECK, start_timeout=3.0)
-        assert app.reload(process("web", health=other)) == (CancelCheck("web", 1), RunCheck("web", 1))
+        assert app.reload(process("web", health=other)) == (CancelCheck("web", 1), StartCheck("web", 1))
         assert app.state("web") is State.STARTING
         assert fleet.deadline(app.fleet) == 13.0
 
@@ -385,7 +385,7 @@ class TestHealth:
         hooks = Hooks("is up")
         app = App(process("web", hooks=hooks)).start()
         app.reload(process("web", hooks=hooks, health=HEALTH))
-        assert not any(isinstance(action, RunHook) for action in app.checked("web"))
+        assert not any(isinstance(action, StartHook) for action in app.checked("web"))
 
     def test_a_line_that_has_come_is_not_waited_for_again(self) -> None:
         log = LogCheck("ready")
@@ -424,7 +424,7 @@ class TestFiles:
     @pytest.mark.parametrize("new", [WATCHED, WATCHED._replace(quiet=True)], ids=["the same", "another setting"])
     def test_a_suspended_watch_counts_again(self, new: Process) -> None:
         app = App(WATCHED).start()
-        web = app.fleet.members["web"]._replace(pace=Pace(suspended="x.log"))
+        web = app.fleet.members["web"]._replace(throttle=RestartThrottle(suspended="x.log"))
         app.fleet = app.fleet._replace(members={"web": web})
         app.changed("web")
         assert fleet.deadline(app.fleet) is None

@@ -3,29 +3,29 @@
 import pytest
 
 from procreaper.core.events import State
-from procreaper.core.file_changes import Change, Pace
+from procreaper.core.file_changes import Change, RestartThrottle
 from procreaper.core.plan import Process
 from procreaper.core.snapshot import take
-from procreaper.core.state import Lifecycle
+from procreaper.core.state import ProcessState
 
 PROCESS = Process("web.1", "serve")
-SUSPENDED = Pace(suspended="x.log")
+SUSPENDED = RestartThrottle(suspended="x.log")
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.HEALTHY])
 def test_a_suspended_watch_is_named_with_its_file(state: State) -> None:
-    life = Lifecycle(PROCESS, state=state, reason="", pace=SUSPENDED)
+    life = ProcessState(PROCESS, state=state, reason="", throttle=SUSPENDED)
     assert take(life, None).reason == "watch suspended: x.log changes each time as soon as it runs"
-    assert take(life._replace(pace=Pace()), None).reason == ""
+    assert take(life._replace(throttle=RestartThrottle()), None).reason == ""
 
 
 def test_a_change_that_waits_for_a_calm_is_named() -> None:
     change = Change("x.log", frozenset({"x.log", "y.log"}), since=0.0, due=4.0, calm=4.0)
-    life = Lifecycle(PROCESS, state=State.RUNNING, reason="", change=change)
+    life = ProcessState(PROCESS, state=State.RUNNING, reason="", change=change)
     assert take(life, None).reason == "x.log and 1 other changed; waits until its files are quiet"
     assert take(life._replace(change=change._replace(calm=0.0)), None).reason == ""
 
 
 def test_the_reason_why_a_process_is_not_up_comes_first() -> None:
-    life = Lifecycle(PROCESS, state=State.RESTARTING, reason="exited with code 1", pace=SUSPENDED)
+    life = ProcessState(PROCESS, state=State.RESTARTING, reason="exited with code 1", throttle=SUSPENDED)
     assert take(life, None).reason == "exited with code 1"

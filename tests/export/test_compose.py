@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from support.exported import NASTY, SHELL_TEXTS, app_of, app_with, full_app, told
 
 from procreaper.core.checks import ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, Target, TCPCheck
-from procreaper.core.plan import Ending, When
+from procreaper.core.plan import StopPolicy, When
 from procreaper.export.compose import duration, escaped, render
 from procreaper.export.exporter import App
 
@@ -224,7 +224,7 @@ def test_restarts(restart: When, max_retries: int | None, expected: str) -> None
 
 
 def test_a_signal_to_one_process_is_not_sent_to_its_group() -> None:
-    service = service_of(app_with(ending=Ending(signal.SIGQUIT, 1.5, only_main=True)))
+    service = service_of(app_with(stop=StopPolicy(signal.SIGQUIT, 1.5, only_main=True)))
     assert "TINI_KILL_PROCESS_GROUP" not in service["environment"]
     assert service["stop_signal"] == "SIGQUIT"
     assert service["stop_grace_period"] == "1500ms"

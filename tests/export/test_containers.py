@@ -26,7 +26,7 @@ from procreaper.export.containers import (
 )
 from procreaper.export.exporter import App
 from procreaper.export.secrets import has_credentials, looks_secret
-from procreaper.export.warnings import Unsaid
+from procreaper.export.warnings import Warnings
 
 
 def counts(app: App) -> dict[str, int]:
@@ -221,11 +221,11 @@ def test_another_environment_makes_another_workload() -> None:
 
 
 def problems_of(app: App) -> list[tuple[str, str | None]]:
-    unsaid = Unsaid(app, "compose")
+    warnings = Warnings(app, "compose")
     workloads = workloads_of(app)
-    tell_of_localhost(unsaid, workloads)
-    tell_of_credentials(unsaid, workloads)
-    return [(problem.message, problem.hint) for problem in unsaid.problems]
+    tell_of_localhost(warnings, workloads)
+    tell_of_credentials(warnings, workloads)
+    return [(problem.message, problem.hint) for problem in warnings.problems]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from kubernetes_validate.utils import all_versions
 from support.exported import NASTY, SHELL_TEXTS, app_of, app_with, full_app, told
 
 from procreaper.core.checks import ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, TCPCheck
-from procreaper.core.plan import Ending, When
+from procreaper.core.plan import StopPolicy, When
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import App
 from procreaper.export.kubernetes import render
@@ -311,7 +311,7 @@ def test_jobs(restart: When, max_retries: int | None, policy: str, limit: int) -
 
 
 def test_a_stop_command_takes_the_place_of_the_signal(tmp_path: Path) -> None:
-    app = app_with("run", ending=Ending(signal.SIGINT, 0.0, command="echo $A > stopped"))
+    app = app_with("run", stop=StopPolicy(signal.SIGINT, 0.0, command="echo $A > stopped"))
     hook = container_of(app)["lifecycle"]["preStop"]["exec"]["command"]
     subprocess.run(hook, cwd=tmp_path, env={"A": "a", "PATH": "/bin:/usr/bin"}, check=True)
     assert (tmp_path / "stopped").read_text() == "a\n"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from support.exported import NASTY, TEXTS, app_of, app_with, full_app, told
 
-from procreaper.core.plan import Backoff, Ending, When
+from procreaper.core.plan import Backoff, StopPolicy, When
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import App
 from procreaper.export.launchd import render
@@ -107,7 +107,7 @@ def test_restarts(restart: When, expected: object) -> None:
 
 
 def test_a_time_is_rounded_up_and_never_without_end() -> None:
-    job = job_of(app_with(ending=Ending(signal.SIGTERM, 0.0), backoff=Backoff(initial=0.2)))
+    job = job_of(app_with(stop=StopPolicy(signal.SIGTERM, 0.0), backoff=Backoff(initial=0.2)))
     assert (job["ExitTimeOut"], job["ThrottleInterval"]) == (1, 1)
 
 
@@ -146,7 +146,7 @@ def test_a_shell_that_keeps_the_signal_to_itself_is_told_of() -> None:
     message = "the command of `web` is run by a shell, and launchd stops only that shell"
     assert message in told(render(app_with("run | tee log")))
     assert render(app_with("cd app && run")).warnings == ()
-    alone = app_with("run | tee log", ending=Ending(signal.SIGTERM, 5.0, only_main=True))
+    alone = app_with("run | tee log", stop=StopPolicy(signal.SIGTERM, 5.0, only_main=True))
     assert render(alone).warnings == ()
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.exporting import HARD, ME, TEXTS, app, exported, file, messages, telling, told
 
 from procreaper.core.checks import ExecCheck, Health, LogCheck, TCPCheck
-from procreaper.core.plan import Backoff, Condition, Dependency, Ending, LogFile, When
+from procreaper.core.plan import Backoff, Condition, Dependency, LogFile, StopPolicy, When
 from procreaper.export.exporter import MARK, App, Exported
 from procreaper.export.runit import render
 
@@ -201,12 +201,12 @@ def test_it_waits_for_what_it_needs() -> None:
 
 def test_it_is_asked_to_end_as_it_was_said() -> None:
     stops = {
-        Ending(2): 'kill -s INT -- -"$pid"',
-        Ending(2, only_main=True): 'kill -s INT "$pid"',
-        Ending(command="bin/stop 'x'"): """  /bin/sh -c 'bin/stop '"'"'x'"'"''""",
+        StopPolicy(2): 'kill -s INT -- -"$pid"',
+        StopPolicy(2, only_main=True): 'kill -s INT "$pid"',
+        StopPolicy(command="bin/stop 'x'"): """  /bin/sh -c 'bin/stop '"'"'x'"'"''""",
     }
-    for ending, line in stops.items():
-        assert lines(app(exported(ending=ending), settings=True), "app-web-1/control/t")[-1] == line
+    for stop, line in stops.items():
+        assert lines(app(exported(stop=stop), settings=True), "app-web-1/control/t")[-1] == line
 
 
 def test_what_does_not_start_by_itself_is_down() -> None:

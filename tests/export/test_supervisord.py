@@ -15,7 +15,7 @@ from support.exporting import HARD, ME, TEXTS, app, exported, file, messages
 
 from procreaper.core.checks import ExecCheck, Health
 from procreaper.core.last_command import with_exec
-from procreaper.core.plan import Condition, Dependency, Ending, LogFile, When
+from procreaper.core.plan import Condition, Dependency, LogFile, StopPolicy, When
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import MARK, App, Exported
 from procreaper.export.supervisord import render
@@ -82,7 +82,7 @@ def full(log: str = "/var/log") -> tuple[Exported, ...]:
         said=("stop", "log", "restart"),
         restart=When.ON_FAILURE,
         success_codes=frozenset({0, 3}),
-        ending=Ending(2, 29.5, only_main=True),
+        stop=StopPolicy(2, 29.5, only_main=True),
         log=LogFile(f"{log}/db.log", 1000, 2),
     )
     web = exported(
@@ -152,7 +152,7 @@ def test_what_supervisord_cannot_say_is_told_with_its_line() -> None:
         restart=When.ON_FAILURE,
         success_codes=frozenset({0, 143}),
         health=Health(check=ExecCheck("true")),
-        ending=Ending(command="true"),
+        stop=StopPolicy(command="true"),
         depends_on=(Dependency("db.1", Condition.HEALTHY),),
     )
     rendered = render(app(exported("db.1"), one, settings=True))

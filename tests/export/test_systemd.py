@@ -16,7 +16,7 @@ from support.exporting import HARD, TEXTS, app, exported, file, messages
 
 from procreaper.core.checks import ExecCheck, Health
 from procreaper.core.last_command import with_exec
-from procreaper.core.plan import Backoff, Condition, Dependency, Ending, LogFile, When
+from procreaper.core.plan import Backoff, Condition, Dependency, LogFile, StopPolicy, When
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import MARK, App, Exported
 from procreaper.export.systemd import render
@@ -104,7 +104,7 @@ def full() -> tuple[Exported, ...]:
         ("postgres", "-D", "a b"),
         said=("stop", "stop.signal", "stop.only_main", "log", "restart"),
         restart=When.ON_FAILURE,
-        ending=Ending(2, 30.0, only_main=True),
+        stop=StopPolicy(2, 30.0, only_main=True),
         log=LogFile("/var/log/db.log"),
     )
     migrate = exported("migrate.1", oneshot=True, depends_on=(Dependency("db.1", Condition.STARTED, restart=True),))
@@ -118,7 +118,7 @@ def full() -> tuple[Exported, ...]:
         max_retries=10,
         backoff=Backoff(2.0, 30.0, 45.0),
         success_codes=frozenset({3, 143}),
-        ending=Ending(command="bin/stop ${PORT}"),
+        stop=StopPolicy(command="bin/stop ${PORT}"),
         depends_on=(Dependency("migrate.1", Condition.COMPLETED), Dependency("db.1", Condition.HEALTHY)),
     )
     tunnel = exported("tunnel.1", detached=True, autostart=False, said=("restart",), restart=When.NEVER)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.exporting import HARD, TEXTS, app, exported, file, messages, telling, told
 
-from procreaper.core.plan import Backoff, Condition, Dependency, Ending, LogFile, When
+from procreaper.core.plan import Backoff, Condition, Dependency, LogFile, StopPolicy, When
 from procreaper.errors import ConfigError
 from procreaper.export.exporter import MARK, App
 from procreaper.export.upstart import render
@@ -83,7 +83,7 @@ def test_the_settings_stand_in_the_job() -> None:
         max_retries=10,
         backoff=Backoff(1.0, 30.0, 45.0),
         success_codes=frozenset({0, 143}),
-        ending=Ending(2, 29.5),
+        stop=StopPolicy(2, 29.5),
         log=LogFile("/var/log/web.log"),
         depends_on=(Dependency("migrate.1", Condition.COMPLETED), Dependency("db.1")),
     )
@@ -111,7 +111,7 @@ def test_the_settings_stand_in_the_job() -> None:
 
 
 def test_a_stop_command_comes_before_the_end() -> None:
-    content = file(render(app(exported(ending=Ending(command="bin/stop")), settings=True)), "app-web-1.conf").content
+    content = file(render(app(exported(stop=StopPolicy(command="bin/stop")), settings=True)), "app-web-1.conf").content
     assert "pre-stop exec su - app -m -s /bin/sh -c 'cd /srv/app || exit 1; bin/stop'\n" in content
     assert "kill signal CONT\n" in content
 

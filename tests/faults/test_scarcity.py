@@ -17,7 +17,7 @@ from support.loops import in_loop
 from support.survivors import Survivors
 
 from procreaper.core.events import RunBegan, Shutdown, SignalSent, State, Transition
-from procreaper.core.plan import Backoff, Ending, When
+from procreaper.core.plan import Backoff, StopPolicy, When
 
 
 def test_who_finds_no_descriptor_comes_up_when_there_is_one(project: Project) -> None:
@@ -146,12 +146,12 @@ async def test_a_fork_that_fails_is_tried_again(
     monkeypatch.setattr(loop, "subprocess_exec", refuse)
     backoff = Backoff(initial=0.001, maximum=0.002)
     app = App(process("web", "echo ready; exec sleep 600", restart=When.ON_FAILURE, backoff=backoff))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready()
     waits = [notice for notice in app.all(Transition, "web") if notice.state is State.RESTARTING]
     assert [(notice.retries, notice.backoff) for notice in waits] == [(1, 0.001), (2, 0.002), (3, 0.002)]
     assert all(os.strerror(number).lower() in notice.reason for notice in waits)
-    app.owner.post(Shutdown(0))
+    app.supervisor.post(Shutdown(0))
     assert await running == 0
 
 
@@ -168,13 +168,13 @@ async def test_a_clock_that_is_set_back_holds_up_nothing(survivors: Survivors, m
     monkeypatch.setattr(time, "time", earlier)
     backoff = Backoff(initial=0.001, maximum=0.001)
     crash = process("crash", "echo run; exit 4", restart=When.ON_FAILURE, max_retries=3, backoff=backoff)
-    deaf = process("deaf", "trap '' TERM; echo ready; exec sleep 600", ending=Ending(timeout=0.05))
+    deaf = process("deaf", "trap '' TERM; echo ready; exec sleep 600", stop=StopPolicy(timeout=0.05))
     app = App(crash._replace(stop_all=When.NEVER), deaf)
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready()
     await app.sees(lambda: app.states("crash")[-1] is State.FAILED)
     assert len(app.all(RunBegan, "crash")) == 4
-    app.owner.post(Shutdown(0))
+    app.supervisor.post(Shutdown(0))
     assert await running == 0
     assert [notice.signal for notice in app.all(SignalSent, "deaf")] == [signal.SIGTERM, signal.SIGKILL]
 

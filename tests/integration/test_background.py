@@ -520,7 +520,9 @@ def test_an_app_that_cannot_make_its_socket_again_warns_once_and_tries_at_each_r
 ) -> None:
     project.procfile(web=STAY)
     project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "1ms"\n')
-    unreported = "from procreaper.remote.control.socket_directory import Door; Door.watch = lambda _: None"
+    unreported = (
+        "from procreaper.remote.control.socket_directory import ListeningSocket; ListeningSocket.watch = lambda _: None"
+    )
     program = project.begin("start", wrapper=() if reported else altered(unreported))
     program.wait_for("ready")
 

@@ -195,7 +195,7 @@ def test_among_many_who_want_different_things_nothing_is_lost(project: Project, 
         with Client(path, limit=LIMIT) as client:
             for _ in range(20):
                 names = tuple(chance.choices([*every, "web", "db", "all", "web.*"], k=chance.randrange(1, 3)))
-                kind = chance.choice([protocol.Restart, protocol.Stop, protocol.Up, protocol.Look])
+                kind = chance.choice([protocol.Restart, protocol.Stop, protocol.Up, protocol.StatusRequest])
                 if chance.random() < 0.1:
                     with pytest.raises(RefusedError):
                         client.ask(kind(0, (*names, "nobody")))
@@ -344,7 +344,7 @@ def test_a_hundred_clients_under_a_flood_hold_up_nothing(project: Project) -> No
                 match number % 3:
                     case 0:
                         for _ in range(chance.randrange(10)):
-                            assert len(client.ask(protocol.Look(0)).processes) == 3
+                            assert len(client.ask(protocol.StatusRequest(0)).processes) == 3
                     case 1:
                         client.ask(protocol.Follow(0, output=True))
                         for _ in range(chance.randrange(50)):

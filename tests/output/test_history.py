@@ -26,7 +26,7 @@ from procreaper.output.hub import Hub
 from procreaper.output.subscription import Subscription
 
 BEGAN = RunBegan(0.0, "web", 7)
-ENDED = RunEnded(0.0, "web", 7, Exit(0), "exited with code 0")
+AT_REST = RunEnded(0.0, "web", 7, Exit(0), "exited with code 0")
 
 
 def out(data: str | bytes, name: str = "web") -> Output:
@@ -48,7 +48,7 @@ def text(tail: Tail, name: str = "web") -> bytes:
 def test_all_that_was_told_is_told_again_in_order() -> None:
     notices: list[Notice] = [
         *(Message(1.0, "hello"), BEGAN, out("a\n"), RunBegan(1.5, "db", 8), out("b\n", "db"), out("c")),
-        *(SignalSent(2.0, "web", 7, 15), Transition(2.0, "web", State.RUNNING, State.STOPPING, "stopping"), ENDED),
+        *(SignalSent(2.0, "web", 7, 15), Transition(2.0, "web", State.RUNNING, State.STOPPING, "stopping"), AT_REST),
     ]
     assert history_of(*notices).tail() == Tail(tuple(notices))
 
@@ -100,14 +100,14 @@ def test_the_last_lines_are_those_of_each() -> None:
 @pytest.mark.parametrize(
     ("notices", "lines", "expected"),
     [
-        ([BEGAN, "a\nb\n", ENDED], 1, ["b\n", ENDED]),
-        ([BEGAN, "a\nb\n", ENDED], 2, ["a\nb\n", ENDED]),
-        ([BEGAN, "a\nb\n", ENDED], 3, [BEGAN, "a\nb\n", ENDED]),
+        ([BEGAN, "a\nb\n", AT_REST], 1, ["b\n", AT_REST]),
+        ([BEGAN, "a\nb\n", AT_REST], 2, ["a\nb\n", AT_REST]),
+        ([BEGAN, "a\nb\n", AT_REST], 3, [BEGAN, "a\nb\n", AT_REST]),
         # The end of a run ends its last line.
-        (["a\nhalf", ENDED, BEGAN, "b\n"], 2, ["half", ENDED, BEGAN, "b\n"]),
-        (["a\nhalf", ENDED, BEGAN, "b\n"], 1, ["b\n"]),
+        (["a\nhalf", AT_REST, BEGAN, "b\n"], 2, ["half", AT_REST, BEGAN, "b\n"]),
+        (["a\nhalf", AT_REST, BEGAN, "b\n"], 1, ["b\n"]),
         # One that writes nothing does not fill the screen with its restarts.
-        (["a\n", *[BEGAN, ENDED] * 9], 2, ["a\n", BEGAN, ENDED]),
+        (["a\n", *[BEGAN, AT_REST] * 9], 2, ["a\n", BEGAN, AT_REST]),
     ],
 )
 def test_with_the_last_lines_comes_what_has_happened_since(
@@ -169,11 +169,11 @@ def test_the_last_words_of_many_who_flood_are_kept_when_they_have_ended() -> Non
     history = History(1 << 16)
     for number in range(20):
         history.accept(out(b"line\n" * 20_000, f"web.{number}"))
-        history.accept(ENDED._replace(name=f"web.{number}"))
+        history.accept(AT_REST._replace(name=f"web.{number}"))
     for number in range(20):
         assert history.tail([f"web.{number}"], 3).notices == (
             out("line\nline\nline\n", f"web.{number}"),
-            ENDED._replace(name=f"web.{number}"),
+            AT_REST._replace(name=f"web.{number}"),
         )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.output.rotate import put_aside
+from procreaper.output.rotate import rotate_file
 
 
 def found(directory: Path) -> dict[str, str]:
@@ -15,17 +15,17 @@ def test_each_part_becomes_the_next_older_one_and_the_oldest_goes(tmp_path: Path
     log = tmp_path / "web.log"
     for text in ("a", "b", "c", "d"):
         log.write_text(text)
-        put_aside(str(log), 3)
+        rotate_file(str(log), 3)
     assert found(tmp_path) == {"web.log.1": "d", "web.log.2": "c", "web.log.3": "b"}
 
 
 def test_a_part_that_is_missing_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "web.log").write_text("a")
     (tmp_path / "web.log.2").write_text("b")
-    put_aside(str(tmp_path / "web.log"), 3)
+    rotate_file(str(tmp_path / "web.log"), 3)
     assert found(tmp_path) == {"web.log.1": "a", "web.log.3": "b"}
 
 
 def test_a_file_that_is_missing_is_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        put_aside(str(tmp_path / "web.log"), 1)
+        rotate_file(str(tmp_path / "web.log"), 1)

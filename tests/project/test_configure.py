@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from procreaper.cli.app.plan_source import Source
+from procreaper.cli.app.plan_source import PlanSource
 from procreaper.core.plan import When
 from procreaper.errors import ConfigError, Problem, UnknownProcessError
 from procreaper.project.configure import Configuration, Options, Project, configure, read_environment, read_project
@@ -302,7 +302,7 @@ def test_what_is_no_timeout_is_refused(value: str) -> None:
 
 @pytest.mark.parametrize(("value", "seconds"), [("0", 0.0), ("2.5", 2.5), (None, 5.0)])
 def test_the_timeout_is_in_seconds(value: str | None, seconds: float) -> None:
-    assert {process.ending.timeout for process in configured(timeout=value).plan.processes} == {seconds}
+    assert {process.stop.timeout for process in configured(timeout=value).plan.processes} == {seconds}
 
 
 # The children's environment.
@@ -325,7 +325,7 @@ def test_a_child_gets_our_environment_then_the_files_then_its_own_names() -> Non
 
 
 def test_scaling_brings_more_instances_and_keeps_the_ports_of_those_that_stay() -> None:
-    source = Source(Options(port="6000"), terminal=False)
+    source = PlanSource(Options(port="6000"), terminal=False)
     before = ports(source.configuration)
     after = ports(source.scale({"web": 3}))
     assert after == {**before, "web.2": "6001", "web.3": "6002"}
@@ -333,7 +333,7 @@ def test_scaling_brings_more_instances_and_keeps_the_ports_of_those_that_stay() 
 
 
 def test_scaling_does_not_pick_up_edits_of_the_files() -> None:
-    source = Source(Options(), terminal=False)
+    source = PlanSource(Options(), terminal=False)
     Path("Procfile").write_text("web: edited\n")
     plan = source.scale({"web": 2}).plan
     assert [(process.name, process.command) for process in plan.processes] == [
@@ -344,7 +344,7 @@ def test_scaling_does_not_pick_up_edits_of_the_files() -> None:
 
 
 def test_reloading_does_and_what_was_scaled_stays_so() -> None:
-    source = Source(Options(concurrency="worker=2"), terminal=False)
+    source = PlanSource(Options(concurrency="worker=2"), terminal=False)
     source.scale({"web": 2})
     Path("Procfile").write_text("web: edited\nworker: run worker\nmail: new\n")
     names = [process.name for process in source.reload().plan.processes]
@@ -354,7 +354,7 @@ def test_reloading_does_and_what_was_scaled_stays_so() -> None:
 
 
 def test_a_type_that_is_gone_is_gone_though_it_was_scaled() -> None:
-    source = Source(Options(), terminal=False)
+    source = PlanSource(Options(), terminal=False)
     source.scale({"web": 2})
     Path("Procfile").write_text("worker: run worker\n")
     assert [process.name for process in source.reload().plan.processes] == ["worker.1"]
@@ -380,7 +380,7 @@ def test_a_type_that_is_gone_is_gone_though_it_was_scaled() -> None:
 def test_what_the_start_named_and_the_files_have_lost_is_a_warning_of_reload(
     options: dict[str, Any], warning: str, names: list[str]
 ) -> None:
-    source = Source(Options(**options), terminal=False)
+    source = PlanSource(Options(**options), terminal=False)
     Path("Procfile").write_text("web: run web\njobs: run jobs\n")
     configuration = source.reload()
     [problem] = configuration.warnings
@@ -389,7 +389,7 @@ def test_what_the_start_named_and_the_files_have_lost_is_a_warning_of_reload(
     assert source.scale({"web": 1}).warnings == (problem,) or not names
     assert source.join(["jobs"]).plan.processes[-1].name == "jobs.1"
     with pytest.raises(ConfigError):
-        Source(Options(**options), terminal=False)
+        PlanSource(Options(**options), terminal=False)
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_what_the_start_named_and_the_files_have_lost_is_a_warning_of_reload(
     ],
 )
 def test_a_flag_of_the_start_gives_way_to_files_that_contradict_it_since(settings: str, warning: str) -> None:
-    source = Source(Options(restart="web,worker"), terminal=False)
+    source = PlanSource(Options(restart="web,worker"), terminal=False)
     Path(".reaper.toml").write_text(settings)
     configuration = source.reload()
     assert [problem.message for problem in configuration.warnings] == [warning]
@@ -412,7 +412,7 @@ def test_a_flag_of_the_start_gives_way_to_files_that_contradict_it_since(setting
 
 
 def test_a_new_dependency_that_the_formation_leaves_out_is_a_warning_of_reload() -> None:
-    source = Source(Options(formation="web=1"), terminal=False)
+    source = PlanSource(Options(formation="web=1"), terminal=False)
     Path("Procfile").write_text("web: run web\nredis: run redis\n")
     Path(".reaper.toml").write_text('[process.web]\ndepends_on = ["redis"]\n')
     configuration = source.reload()
@@ -428,7 +428,7 @@ def test_a_new_dependency_that_the_formation_leaves_out_is_a_warning_of_reload()
 
 def test_settings_that_only_a_new_start_takes_are_warnings_of_each_reload() -> None:
     Path(".reaper.toml").write_text('[output]\nformat = "json"\n')
-    source = Source(Options(), terminal=False)
+    source = PlanSource(Options(), terminal=False)
     Path(".reaper.toml").write_text('[control]\nhttp = "9464"\n[output]\ntimestamps = false\n')
     for _ in range(2):
         assert [(problem.place, problem.message.split()[0], problem.level) for problem in source.reload().warnings] == [
@@ -443,13 +443,13 @@ def test_settings_that_only_a_new_start_takes_are_warnings_of_each_reload() -> N
 
 
 def test_a_flag_beats_the_output_settings_of_a_reload_too() -> None:
-    source = Source(Options(log_format="text", http="9464"), terminal=False)
+    source = PlanSource(Options(log_format="text", http="9464"), terminal=False)
     Path(".reaper.toml").write_text('[output]\nformat = "json"\n[control]\nhttp = "1234"\n')
     assert not source.reload().warnings
 
 
 def test_what_was_given_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = Source(Options(), terminal=False)
+    source = PlanSource(Options(), terminal=False)
     Path("Procfile").write_text("web: edited\n")
     read = source._read
 
@@ -465,21 +465,21 @@ def test_what_was_given_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_planning_anew_without_a_change_gives_an_equal_plan() -> None:
     Path(".reaper.toml").write_text('[process.web]\nhealth = "tcp://localhost:$PORT"\nwatch = ["src"]\n')
-    source = Source(Options(), terminal=True)
+    source = PlanSource(Options(), terminal=True)
     before = source.configuration.plan
     assert source.reload().plan == before
     assert source.scale({"web": 1}).plan.processes == before.processes
 
 
 def test_the_environment_is_that_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = Source(Options(), terminal=False)
+    source = PlanSource(Options(), terminal=False)
     before = source.configuration.plan
     monkeypatch.setenv("ADDED_LATER", "1")
     assert source.reload().plan == before
 
 
 def test_files_that_cannot_be_used_leave_all_as_it_was() -> None:
-    source = Source(Options(), terminal=False)
+    source = PlanSource(Options(), terminal=False)
     before = source.configuration
     Path("Procfile").write_text("web: a\nweb: b\n")
     with pytest.raises(ConfigError):
@@ -488,7 +488,7 @@ def test_files_that_cannot_be_used_leave_all_as_it_was() -> None:
     assert source.scale({"worker": 2}).plan.processes[0].command == "run web"
 
 
-def refusals(source: Source, counts: dict[str, int]) -> list[Problem]:
+def refusals(source: PlanSource, counts: dict[str, int]) -> list[Problem]:
     with pytest.raises(ConfigError) as caught:
         source.scale(counts)
     assert all(problem.hint for problem in caught.value.problems)
@@ -504,7 +504,7 @@ def refusals(source: Source, counts: dict[str, int]) -> list[Problem]:
     ],
 )
 def test_counts_that_cannot_be_are_refused_and_forgotten(counts: dict[str, int], message: str) -> None:
-    source = Source(Options(names=("web",)), terminal=False)
+    source = PlanSource(Options(names=("web",)), terminal=False)
     [problem] = refusals(source, counts)
     assert problem.message == message
     assert [process.name for process in source.scale({"web": 2}).plan.processes] == ["web.1", "web.2"]
@@ -512,7 +512,7 @@ def test_counts_that_cannot_be_are_refused_and_forgotten(counts: dict[str, int],
 
 def test_what_is_scaled_starts_though_it_does_not_by_itself() -> None:
     Path(".reaper.toml").write_text("[process.worker]\nautostart = false\n")
-    source = Source(Options(), terminal=False)
+    source = PlanSource(Options(), terminal=False)
     assert source.configuration.plan.names == ("web.1",)
     assert source.scale({"worker": 2}).plan.names is None
     assert source.reload().plan.names is None
@@ -520,7 +520,7 @@ def test_what_is_scaled_starts_though_it_does_not_by_itself() -> None:
 
 def test_what_others_depend_on_cannot_be_scaled_to_nothing() -> None:
     Path(".reaper.toml").write_text('[process.web]\ndepends_on = ["worker"]\n')
-    source = Source(Options(), terminal=False)
+    source = PlanSource(Options(), terminal=False)
     [problem] = refusals(source, {"worker": 0})
     assert problem.message == "`web` depends on `worker`, but the concurrency of `worker` is 0"
 
@@ -532,7 +532,7 @@ def names_and_ports(configuration: Configuration) -> list[tuple[str, str]]:
 def test_who_joins_later_takes_no_port_from_those_that_there_are() -> None:
     Path("Procfile").write_text("db: run db\nweb: run web\nworker: run worker\nmail: run mail\n")
     Path(".reaper.toml").write_text('[process.worker]\ndepends_on = ["db"]\nconcurrency = 2\n')
-    source = Source(Options(names=("web",)), terminal=False)
+    source = PlanSource(Options(names=("web",)), terminal=False)
     assert names_and_ports(source.configuration) == [("web.1", "5000")]
     joined = source.join(["worker.2", "web"])
     assert names_and_ports(joined) == [("web.1", "5000"), ("db.1", "5100"), ("worker.1", "5200"), ("worker.2", "5201")]
@@ -544,14 +544,14 @@ def test_who_joins_later_takes_no_port_from_those_that_there_are() -> None:
 
 def test_who_is_scaled_joins() -> None:
     Path("Procfile").write_text("web: run web\nworker: run worker\nmail: run mail\n")
-    source = Source(Options(names=("worker",)), terminal=False)
+    source = PlanSource(Options(names=("worker",)), terminal=False)
     source.scale({"mail": 2, "web": 0})
     assert names_and_ports(source.configuration) == [("worker.1", "5000"), ("mail.1", "5100"), ("mail.2", "5101")]
 
 
 def test_a_group_joins_as_far_as_it_is_left_out_and_what_is_gone_is_passed_over() -> None:
     Path(".reaper.toml").write_text('[groups]\nboth = ["web", "worker"]\n')
-    source = Source(Options(names=("web",)), terminal=False)
+    source = PlanSource(Options(names=("web",)), terminal=False)
     assert source.left_out(["both", "web", "worker.1", "nobody"]) == ("both", "worker.1")
     source.join(["both"])
     assert source.left_out(["both"]) == ()
@@ -561,7 +561,7 @@ def test_a_group_joins_as_far_as_it_is_left_out_and_what_is_gone_is_passed_over(
 
 
 def test_an_instance_that_there_is_not_joins_nothing() -> None:
-    source = Source(Options(names=("web",)), terminal=False)
+    source = PlanSource(Options(names=("web",)), terminal=False)
     with pytest.raises(UnknownProcessError, match=r"there is no process `worker\.2`"):
         source.join(["worker", "worker.2"])
     assert list(ports(source.configuration)) == list(ports(source.reload())) == ["web.1"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.planning_helpers import OURS, PROCFILE, Redis, configured, one, plan, ports, refusal, refused, started
 
 from procreaper.core.checks import ExecCheck, Health, HTTPCheck, LogCheck, TCPCheck
-from procreaper.core.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, Process, When, find_cycle
+from procreaper.core.plan import Backoff, Condition, Dependency, Hooks, Plan, Process, StopPolicy, When, find_cycle
 from procreaper.core.ports import derive_port
 from procreaper.errors import ConfigError
 from procreaper.project.configure import Options, configure
@@ -54,7 +54,7 @@ def test_without_settings_the_plan_is_honchos(settings: str | None) -> None:
         "web.1",
         "run web",
         env={**OURS, "PORT": "5000", "PS": "web.1", "HONCHO_PROCESS_NAME": "web.1", **PORTS},
-        ending=Ending(timeout=3.0),
+        stop=StopPolicy(timeout=3.0),
     )
     assert ports(settings, names=("worker", "web")) == {"worker.1": "5000", "web.1": "5100"}
     assert (found.log_format, found.timestamps, found.http) == ("text", True, None)
@@ -99,7 +99,7 @@ def test_the_full_example_of_the_reference() -> None:
     found = plan(FULL)
     assert list(found) == ["web.1", "worker.1", "worker.2", "migrate.1", "css.1", "tunnel.1", "db.1"]
     db = found["db.1"]
-    assert (db.command, db.ending, (db.env or {})["PORT"]) == ("postgres -D ./data", Ending(2, 30.0), "5500")
+    assert (db.command, db.stop, (db.env or {})["PORT"]) == ("postgres -D ./data", StopPolicy(2, 30.0), "5500")
     assert db.health == Health(
         check=ExecCheck("pg_isready -q"), log=LogCheck("ready to accept connections"), start_timeout=120.0
     )
@@ -137,10 +137,10 @@ def test_the_full_example_of_the_reference() -> None:
         ("watch = { paths = ['app'] }\noneshot = true", "stop_all", When.NEVER),
         ("watch = []", "stop_all", When.ALWAYS),
         ("watch = ['app']\nstop_all = 'always'", "stop_all", When.ALWAYS),
-        ("stop = 'INT'", "ending", Ending(2)),
-        ("stop = { timeout = 0 }", "ending", Ending(15, 0.0)),
-        ("stop = { command = 'bye', timeout = '1m' }", "ending", Ending(15, 60.0, "bye")),
-        ("stop = { signal = 'SIGQUIT', only_main = true }", "ending", Ending(3, 5.0, None, only_main=True)),
+        ("stop = 'INT'", "stop", StopPolicy(2)),
+        ("stop = { timeout = 0 }", "stop", StopPolicy(15, 0.0)),
+        ("stop = { command = 'bye', timeout = '1m' }", "stop", StopPolicy(15, 60.0, "bye")),
+        ("stop = { signal = 'SIGQUIT', only_main = true }", "stop", StopPolicy(3, 5.0, None, only_main=True)),
         ("hooks = { on_ready = 'a', on_retry = 'b' }", "hooks", Hooks("a", "b")),
         ("hooks = {}", "hooks", None),
         ("cwd = 'sub/..'", "cwd", "sub/.."),
@@ -306,7 +306,7 @@ def test_defaults_stand_under_what_a_process_says_itself() -> None:
     )
     web, worker, new = found["web.1"], found["worker.1"], found["new.1"]
     assert (web.restart, web.max_retries, web.command) == (When.NEVER, None, "run web")
-    assert (web.ending, worker.ending) == (Ending(3, 1.0), Ending(2, 1.0))
+    assert (web.stop, worker.stop) == (StopPolicy(3, 1.0), StopPolicy(2, 1.0))
     assert web.health == Health(check=HTTPCheck("http://a"), interval=3.0)
     assert web.env is not None
     assert {name: web.env[name] for name in "ABC"} == {"A": "1", "B": "1", "C": "true"}
@@ -526,12 +526,12 @@ def test_can_die_leaves_the_app_running() -> None:
 
 def test_the_timeout_that_was_given_beats_every_other() -> None:
     settings = "[process.web]\nstop = { signal = 'INT', timeout = '30s' }\n"
-    assert [process.ending for process in plan(settings, timeout="1").values()] == [
-        Ending(2, 1.0),
-        Ending(15, 1.0),
-        Ending(15, 1.0),
+    assert [process.stop for process in plan(settings, timeout="1").values()] == [
+        StopPolicy(2, 1.0),
+        StopPolicy(15, 1.0),
+        StopPolicy(15, 1.0),
     ]
-    assert plan(settings)["web.1"].ending == Ending(2, 30.0)
+    assert plan(settings)["web.1"].stop == StopPolicy(2, 30.0)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from support.fleet_driver import CHECK, HEALTH, LOG, SIGTERM, App, checks, proce
 
 from procreaper.core import fleet
 from procreaper.core.checks import Health
-from procreaper.core.events import Attached, CheckFinished, Detached, State
+from procreaper.core.events import CheckFinished, State, TerminalClosed, TerminalOpened
 from procreaper.core.plan import When
 from procreaper.core.state import PAUSED
 
-ATTACHED, DETACHED = Attached("web"), Detached("web")
+ATTACHED, DETACHED = TerminalOpened("web"), TerminalClosed("web")
 QUICK = Health(check=CHECK, interval=10.0, retries=1, start_interval=0.5, start_timeout=5.0)
 
 
@@ -138,7 +138,7 @@ def test_a_check_that_a_new_plan_brings_waits_too() -> None:
 
 def test_what_has_no_check_takes_no_notice() -> None:
     app = App(process("web")).start()
-    for event in (ATTACHED, DETACHED, Attached("ghost"), Detached("ghost")):
+    for event in (ATTACHED, DETACHED, TerminalOpened("ghost"), TerminalClosed("ghost")):
         assert app.tell(event) == ()
     assert (app.state("web"), app.reason("web")) == (State.RUNNING, "running")
 

@@ -42,8 +42,8 @@ from procreaper.core.events import (
     Stop,
     Transition,
 )
-from procreaper.core.plan import Backoff, Ending, Plan, Process, Watch, When
-from procreaper.runtime.supervisor import Owner
+from procreaper.core.plan import Backoff, Plan, Process, StopPolicy, Watch, When
+from procreaper.runtime.supervisor import Supervisor
 from procreaper.runtime.system.groups import group_lives
 
 STAY = "echo ready; exec sleep 600"
@@ -57,7 +57,7 @@ class App(Witness):
     def __init__(self, *processes: Process, told: Callable[[Notice], bool] | None = None) -> None:
         super().__init__()
         self._answer = told
-        self.owner = Owner(Plan(processes), publish=self._publish)
+        self.supervisor = Supervisor(Plan(processes), publish=self._publish)
 
     def _publish(self, notice: Notice) -> bool:
         room = self.accept(notice)
@@ -78,7 +78,7 @@ def process(name: str, command: str, **options: object) -> Process:
 @in_loop
 async def test_a_run_is_told_from_its_start_to_its_end(survivors: Survivors) -> None:
     app = App(process("web", "echo hello; exit 3"))
-    assert await app.owner.run() == 3
+    assert await app.supervisor.run() == 3
     began, ended = app.all(RunBegan)[0], app.all(RunEnded)[0]
     assert (began.pid, ended.exit.code, ended.reason) == (ended.pid, 3, "exited with code 3")
     assert app.states("web") == [State.STARTING, State.RUNNING, State.FAILED]
@@ -89,7 +89,7 @@ async def test_a_run_is_told_from_its_start_to_its_end(survivors: Survivors) -> 
 @in_loop
 async def test_what_cannot_be_started_is_told_with_its_reason(survivors: Survivors) -> None:
     app = App(Process("web", ("/no/such/program",)))
-    assert await app.owner.run() == 127
+    assert await app.supervisor.run() == 127
     assert [(notice.pid, notice.reason) for notice in app.all(RunEnded)] == [
         (None, "no such file or directory: /no/such/program")
     ]
@@ -104,12 +104,12 @@ async def test_an_app_that_an_error_ends_takes_on_no_more_work(survivors: Surviv
         raise AssertionError("too late")
 
     app = App(process("web", STAY))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready()
-    failing = app.owner.accompany(fail())
+    failing = app.supervisor.accompany(fail())
     assert failing is not None
     await asyncio.wait([failing])
-    assert app.owner.accompany(answer()) is None
+    assert app.supervisor.accompany(answer()) is None
     with pytest.raises(ExceptionGroup):
         await running
 
@@ -117,9 +117,9 @@ async def test_an_app_that_an_error_ends_takes_on_no_more_work(survivors: Surviv
 @in_loop
 async def test_a_shutdown_ends_all_and_the_code_is_its_own(survivors: Survivors) -> None:
     app = App(process("web", STAY), process("db", STAY))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready(2)
-    app.owner.post(Shutdown(130))
+    app.supervisor.post(Shutdown(130))
     assert await running == 130
     assert [(notice.name, notice.signal) for notice in app.all(SignalSent)] == [("web", 15), ("db", 15)]
 
@@ -128,7 +128,7 @@ async def test_a_shutdown_ends_all_and_the_code_is_its_own(survivors: Survivors)
 async def test_a_process_that_fails_is_restarted_until_its_retries_are_used_up(survivors: Survivors) -> None:
     backoff = Backoff(initial=0.001, maximum=0.001)
     app = App(process("web", "echo run; exit 4", restart=When.ON_FAILURE, max_retries=2, backoff=backoff))
-    assert await app.owner.run() == 4
+    assert await app.supervisor.run() == 4
     assert app.output("web") == b"run\n" * 3
     assert app.states("web").count(State.RESTARTING) == 2
     assert app.states("web")[-1] is State.FAILED
@@ -137,17 +137,17 @@ async def test_a_process_that_fails_is_restarted_until_its_retries_are_used_up(s
 @in_loop
 async def test_each_restart_is_told_with_its_reason(survivors: Survivors) -> None:
     app = App(process("web", STAY, restart=When.ALWAYS, backoff=Backoff(initial=0.001)))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready()
     os.kill(app.all(RunBegan)[0].pid, signal.SIGKILL)
     await app.is_ready(2)
-    app.owner.post(Restart(("web",)))
+    app.supervisor.post(Restart(("web",)))
     await app.is_ready(3)
-    app.owner.post(Shutdown(0))
+    app.supervisor.post(Shutdown(0))
     await running
     reasons = [notice.restart for notice in app.all(Transition) if notice.restart is not None]
     assert reasons == [RestartReason.EXIT, RestartReason.MANUAL]
-    assert [status.restarts for status in app.owner.status()] == [2]
+    assert [status.restarts for status in app.supervisor.status()] == [2]
 
 
 @in_loop
@@ -156,11 +156,11 @@ async def test_each_health_check_is_told_with_its_outcome_and_how_long_it_took(
 ) -> None:
     check = ExecCheck(("test", "-f", str(tmp_path / "up")))
     app = App(process("web", STAY, health=Health(check=check, start_interval=0.001)))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.sees(lambda: len(app.all(Checked)) >= 2)
     (tmp_path / "up").touch()
     await app.sees(lambda: app.states("web")[-1] is State.HEALTHY)
-    app.owner.post(Shutdown(0))
+    app.supervisor.post(Shutdown(0))
     await running
     *failed, passed = app.all(Checked)
     assert passed.error is None
@@ -171,37 +171,37 @@ async def test_each_health_check_is_told_with_its_outcome_and_how_long_it_took(
 @in_loop
 async def test_who_is_stopped_by_hand_keeps_the_app_and_can_be_started_again(survivors: Survivors) -> None:
     app = App(process("web", STAY))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready()
-    app.owner.post(Stop(("web",)))
+    app.supervisor.post(Stop(("web",)))
     await app.sees(lambda: app.states("web")[-1] is State.STOPPED)
-    app.owner.post(Start(("web",)))
+    app.supervisor.post(Start(("web",)))
     await app.is_ready(2)
-    app.owner.post(Restart(("web",)))
+    app.supervisor.post(Restart(("web",)))
     await app.is_ready(3)
     assert not running.done()
-    app.owner.post(Shutdown(0))
+    app.supervisor.post(Shutdown(0))
     assert await running == 0
     assert len(app.all(RunBegan)) == 3
 
 
 @in_loop
 async def test_a_second_run_starts_only_when_the_whole_group_of_the_first_is_gone(survivors: Survivors) -> None:
-    app = App(process("web", STUBBORN, ending=Ending(timeout=0.05)))
-    running = asyncio.create_task(app.owner.run())
+    app = App(process("web", STUBBORN, stop=StopPolicy(timeout=0.05)))
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready()
     first = app.all(RunBegan)[0].pid
-    app.owner.post(Restart(("web",)))
+    app.supervisor.post(Restart(("web",)))
     await app.sees(lambda: len(app.all(RunBegan)) == 2)
     assert not group_lives(first)
-    app.owner.post(Shutdown(0))
+    app.supervisor.post(Shutdown(0))
     await running
 
 
 @in_loop
 async def test_what_it_says_is_a_message() -> None:
     app = App()
-    app.owner.say("hello")
+    app.supervisor.say("hello")
     assert [notice.text for notice in app.all(Message)] == ["hello"]
 
 
@@ -209,10 +209,10 @@ async def test_what_it_says_is_a_message() -> None:
 async def test_output_that_was_paused_goes_on_after_resume(survivors: Survivors) -> None:
     room = False
     app = App(process("web", "seq 200000"), told=lambda notice: room)
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.sees(lambda: bool(app.all(Output)))
     room = True
-    app.owner.resume()
+    app.supervisor.resume()
     assert await running == 0
     assert app.output("web").count(b"\n") == 200_000
 
@@ -221,7 +221,7 @@ async def test_output_that_was_paused_goes_on_after_resume(survivors: Survivors)
 async def test_what_is_unread_at_the_end_is_read_room_or_not(survivors: Survivors, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     app = App(process("web", "echo one; cat fifo; exit 0", cwd=str(tmp_path)), told=lambda _: False)
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.sees(lambda: app.output("web") == b"one\n")
     await asyncio.to_thread((tmp_path / "fifo").write_text, "two\n")
     assert await running == 0
@@ -234,7 +234,7 @@ async def test_what_is_unread_at_the_end_is_read_room_or_not(survivors: Survivor
 @in_loop
 async def test_a_cancellation_ends_every_group(survivors: Survivors) -> None:
     app = App(process("web", STUBBORN), process("db", STAY))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready(2)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -246,7 +246,7 @@ async def test_a_cancellation_ends_every_group(survivors: Survivors) -> None:
 @in_loop
 async def test_a_cancellation_at_any_moment_of_the_start_leaves_nothing(turns: int, survivors: Survivors) -> None:
     app = App(*(process(f"web.{number}", STAY) for number in range(8)))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     for _ in range(turns):
         await asyncio.sleep(0)
     before = asyncio.get_running_loop().time()
@@ -272,7 +272,7 @@ async def test_an_error_of_ours_ends_every_group_and_comes_out(kind: type[Notice
 
     app = App(process("db", STUBBORN), process("web", "echo ready; exit 3"), process("worker", STUBBORN), told=told)
     with pytest.raises(ExceptionGroup) as caught:
-        await app.owner.run()
+        await app.supervisor.run()
     assert caught.group_contains(OurBugError)
     assert survivors.find() == []
 
@@ -284,14 +284,14 @@ async def test_an_error_of_the_rules_ends_every_group_and_comes_out(
     from procreaper.core import fleet
 
     app = App(process("web", STUBBORN), process("db", STUBBORN))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready(2)
 
     def broken(*_: object) -> None:
         raise OurBugError
 
     monkeypatch.setattr(fleet, "step", broken)
-    app.owner.post(Stop(("web",)))
+    app.supervisor.post(Stop(("web",)))
     with pytest.raises(ExceptionGroup) as caught:
         await running
     assert caught.group_contains(OurBugError)
@@ -303,7 +303,7 @@ async def test_an_error_of_a_spawn_ends_every_group_and_comes_out(survivors: Sur
     # No word for the kernel; the plan is made by others, and nobody has looked.
     app = App(process("db", STUBBORN), Process("web", ("true",), env={"A": 1}))  # type: ignore[dict-item]
     with pytest.raises(ExceptionGroup) as caught:
-        await app.owner.run()
+        await app.supervisor.run()
     assert caught.group_contains(TypeError)
     assert survivors.find() == []
 
@@ -319,10 +319,10 @@ async def test_it_touches_no_signal_handler_and_no_logger(survivors: Survivors) 
 
     app = App(process("web", STAY))
     before = state()
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready()
     assert state() == before
-    app.owner.post(Shutdown(0))
+    app.supervisor.post(Shutdown(0))
     await running
     assert state() == before
 
@@ -333,7 +333,7 @@ async def test_it_leaves_the_children_of_others_alone(survivors: Survivors) -> N
         app = App(process("web", "exit 3"), process("db", STAY))
         assert theirs.stdin is not None
         theirs.stdin.close()
-        assert await app.owner.run() == 3
+        assert await app.supervisor.run() == 3
         assert await asyncio.to_thread(theirs.wait, LIMIT) == 9
 
 
@@ -342,7 +342,7 @@ def test_it_works_in_any_thread(survivors: Survivors) -> None:
 
     async def main() -> None:
         app = App(process("web", "echo hello; exit 3"), process("db", STAY))
-        codes.append(await app.owner.run())
+        codes.append(await app.supervisor.run())
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()
@@ -353,10 +353,10 @@ def test_it_works_in_any_thread(survivors: Survivors) -> None:
 @in_loop
 async def test_two_apps_in_one_loop_do_not_meet(survivors: Survivors) -> None:
     one, other = App(process("web", "exit 3"), process("db", STAY)), App(process("web", STAY))
-    running = asyncio.create_task(other.owner.run())
+    running = asyncio.create_task(other.supervisor.run())
     await other.is_ready()
-    assert await one.owner.run() == 3
-    other.owner.post(Shutdown(5))
+    assert await one.supervisor.run() == 3
+    other.supervisor.post(Shutdown(5))
     assert await running == 5
 
 
@@ -368,7 +368,7 @@ async def test_while_there_is_no_room_nobody_is_read(survivors: Survivors, tmp_p
     refusing = [True]
     late = process("late", "read _ <gate; echo late; echo . >done; exec sleep 600", cwd=str(tmp_path))
     app = App(process("first", STAY), late, told=lambda notice: not (isinstance(notice, Output) and refusing[0]))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready()
     await app.sees(lambda: len(app.all(RunBegan)) == 2)
     await asyncio.to_thread((tmp_path / "gate").write_text, "go\n")
@@ -378,9 +378,9 @@ async def test_while_there_is_no_room_nobody_is_read(survivors: Survivors, tmp_p
         await asyncio.sleep(0)
     assert app.output("late") == b""
     refusing[0] = False
-    app.owner.resume()
+    app.supervisor.resume()
     await app.sees(lambda: app.output("late") == b"late\n")
-    app.owner.post(Shutdown(0))
+    app.supervisor.post(Shutdown(0))
     assert await running == 0
 
 
@@ -388,20 +388,20 @@ async def test_while_there_is_no_room_nobody_is_read(survivors: Survivors, tmp_p
 async def test_a_new_plan_brings_some_and_removes_others(survivors: Survivors) -> None:
     web, db = process("web", STAY), process("db", STAY)
     app = App(web)
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready()
-    app.owner.post(Reload(Plan((db,))))
+    app.supervisor.post(Reload(Plan((db,))))
     await app.sees(lambda: bool(app.all(Removed)))
     await app.is_ready(2)
     assert [notice.name for notice in app.all(Removed)] == ["web"]
     order = [type(notice) for notice in app.told if getattr(notice, "name", "") == "web"]
     assert order[-2:] == [RunEnded, Removed]
-    assert [status.name for status in app.owner.status()] == ["db"]
-    assert app.owner.plan == Plan((db,))
-    assert (app.owner.process("db"), app.owner.status_of("db").state) == (db, State.RUNNING)
+    assert [status.name for status in app.supervisor.status()] == ["db"]
+    assert app.supervisor.plan == Plan((db,))
+    assert (app.supervisor.process("db"), app.supervisor.status_of("db").state) == (db, State.RUNNING)
     with pytest.raises(KeyError):
-        app.owner.status_of("web")
-    app.owner.post(Shutdown(0))
+        app.supervisor.status_of("web")
+    app.supervisor.post(Shutdown(0))
     assert await running == 0
 
 
@@ -409,28 +409,28 @@ async def test_a_new_plan_brings_some_and_removes_others(survivors: Survivors) -
 async def test_an_app_of_which_everything_was_removed_stays(survivors: Survivors) -> None:
     web = process("web", STAY)
     app = App(web)
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready()
-    app.owner.post(Reload(Plan(())))
+    app.supervisor.post(Reload(Plan(())))
     await app.sees(lambda: bool(app.all(Removed)))
-    app.owner.post(Reload(Plan((web,))))
+    app.supervisor.post(Reload(Plan((web,))))
     await app.is_ready(2)
     assert not running.done()
-    app.owner.post(Shutdown(0))
+    app.supervisor.post(Shutdown(0))
     assert await running == 0
 
 
 @in_loop
 async def test_the_run_that_a_new_plan_ends_is_known_to_who_waits_for_the_next(survivors: Survivors) -> None:
     app = App(process("web", STAY), process("db", STAY))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready(2)
     other = process("web", "echo other; exec sleep 600")
-    app.owner.post(Reload(Plan((other, process("db", STAY)))))
+    app.supervisor.post(Reload(Plan((other, process("db", STAY)))))
     await app.sees(lambda: b"other\n" in app.output("web"))
-    assert (app.owner.run_when_asked("web"), app.owner.status_of("web").run) == (1, 2)
-    assert app.owner.run_when_asked("db") == app.owner.status_of("db").run == 1
-    app.owner.post(Shutdown(0))
+    assert (app.supervisor.run_when_asked("web"), app.supervisor.status_of("web").run) == (1, 2)
+    assert app.supervisor.run_when_asked("db") == app.supervisor.status_of("db").run == 1
+    app.supervisor.post(Shutdown(0))
     assert await running == 0
 
 
@@ -439,15 +439,15 @@ async def test_the_old_run_is_stopped_by_the_command_and_in_the_environment_that
     survivors: Survivors, tmp_path: Path
 ) -> None:
     env = {**os.environ, "WORD": "old"}
-    ending = Ending(command='echo "bye $WORD"; kill "$(cat pid)"')
-    web = process("web", "echo $$ >pid; echo ready; exec sleep 600", env=env, cwd=str(tmp_path), ending=ending)
+    stop = StopPolicy(command='echo "bye $WORD"; kill "$(cat pid)"')
+    web = process("web", "echo $$ >pid; echo ready; exec sleep 600", env=env, cwd=str(tmp_path), stop=stop)
     app = App(web)
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready()
-    app.owner.post(Reload(Plan((web._replace(env={**env, "WORD": "new"}, ending=Ending()),))))
+    app.supervisor.post(Reload(Plan((web._replace(env={**env, "WORD": "new"}, stop=StopPolicy()),))))
     await app.is_ready(2)
     assert b"bye old\n" in app.output("web")
-    app.owner.post(Shutdown(0))
+    app.supervisor.post(Shutdown(0))
     assert await running == 0
 
 
@@ -457,10 +457,10 @@ async def test_with_a_new_plan_other_files_are_watched(survivors: Survivors, tmp
     (tmp_path / "new").write_text("")
     web = process("web", STAY, watch=Watch(str(tmp_path), ("old",), debounce=0.0))
     app = App(web)
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.is_ready()
-    app.owner.post(Reload(Plan((web._replace(watch=Watch(str(tmp_path), ("new",), debounce=0.0)),))))
-    await app.owner.settled()
+    app.supervisor.post(Reload(Plan((web._replace(watch=Watch(str(tmp_path), ("new",), debounce=0.0)),))))
+    await app.supervisor.settled()
     # Now the watcher begins.
     await asyncio.sleep(0)
     # The clock of the file system may be behind ours by some milliseconds.
@@ -470,7 +470,7 @@ async def test_with_a_new_plan_other_files_are_watched(survivors: Survivors, tmp
         await asyncio.sleep(0)
     told = [notice.text for notice in app.all(Message) if "changed" in notice.text]
     assert told[0] == "web: new changed; restarting"
-    app.owner.post(Shutdown(0))
+    app.supervisor.post(Shutdown(0))
     assert await running == 0
 
 
@@ -517,9 +517,9 @@ def stands(monkeypatch: pytest.MonkeyPatch) -> dict[str, Stand]:
 @in_loop
 async def test_what_is_let_go_is_not_ended_and_nothing_is_expected_of_it(stands: dict[str, Stand]) -> None:
     app = App(process("web", STAY), process("db", STAY, detached=True))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.sees(lambda: len(app.all(RunBegan)) == 2)
-    app.owner.post(Shutdown(130))
+    app.supervisor.post(Shutdown(130))
     assert await running == 130
     assert (stands["db"].signals, stands["db"].finished) == ([], True)
     assert (stands["web"].signals, stands["web"].finished) == ([15], True)
@@ -529,7 +529,7 @@ async def test_what_is_let_go_is_not_ended_and_nothing_is_expected_of_it(stands:
 @in_loop
 async def test_what_may_live_on_does_so_after_an_error_of_our_own_too(stands: dict[str, Stand]) -> None:
     app = App(process("web", STAY), process("db", STAY, detached=True))
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.sees(lambda: len(app.all(RunBegan)) == 2)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -548,11 +548,11 @@ async def test_the_result_of_a_check_that_a_new_plan_has_cancelled_is_not_taken_
     monkeypatch.setattr("procreaper.runtime.health.check.examine", hang)
     web = process("web", STAY, health=Health(check=TCPCheck("localhost:1")))
     app = App(web)
-    running = asyncio.create_task(app.owner.run())
+    running = asyncio.create_task(app.supervisor.run())
     await app.sees(lambda: len(app.all(RunBegan)) == 1)
-    app.owner.post(Reload(Plan((web._replace(health=Health(check=TCPCheck("localhost:2"))),))))
-    app.owner.post(CheckFinished("web", 1))
-    await app.owner.settled()
-    assert app.owner.status_of("web").state is State.STARTING
-    app.owner.post(Shutdown(0))
+    app.supervisor.post(Reload(Plan((web._replace(health=Health(check=TCPCheck("localhost:2"))),))))
+    app.supervisor.post(CheckFinished("web", 1))
+    await app.supervisor.settled()
+    assert app.supervisor.status_of("web").state is State.STARTING
+    app.supervisor.post(Shutdown(0))
     assert await running == 0

@@ -16,18 +16,18 @@ from procreaper.core.events import (
     LogMatched,
     Reload,
     Restart,
-    RunCheck,
     SendSignal,
     Spawn,
     Spawned,
     SpawnFailed,
     Start,
+    StartCheck,
     State,
     Stop,
     Tick,
 )
 from procreaper.core.fleet import Fleet
-from procreaper.core.plan import Backoff, Condition, Dependency, Ending, Hooks, Plan, Process, Watch, When
+from procreaper.core.plan import Backoff, Condition, Dependency, Hooks, Plan, Process, StopPolicy, Watch, When
 
 SIGINT, SIGKILL, SIGTERM = 2, 9, 15
 TICK = Tick()
@@ -45,7 +45,7 @@ def process(
     max_retries: int | None = None,
     success_codes: frozenset[int] = frozenset({0}),
     timeout: float = 5.0,
-    ending: Ending | None = None,
+    stop: StopPolicy | None = None,
     oneshot: bool = False,
     health: Health | None = None,
     hooks: Hooks | None = None,
@@ -61,7 +61,7 @@ def process(
         backoff=backoff,
         max_retries=max_retries,
         success_codes=success_codes,
-        ending=Ending(SIGTERM, timeout) if ending is None else ending,
+        stop=StopPolicy(SIGTERM, timeout) if stop is None else stop,
         oneshot=oneshot,
         health=health,
         hooks=hooks,
@@ -200,6 +200,6 @@ def checks(actions: tuple[Action, ...]) -> list[str]:
     """Whose health is checked; fails if there is any other action."""
     names = []
     for action in actions:
-        assert isinstance(action, RunCheck)
+        assert isinstance(action, StartCheck)
         names.append(action.name)
     return names

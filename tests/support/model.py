@@ -12,23 +12,19 @@ from procreaper.core import fleet as rules
 from procreaper.core.events import (
     Action,
     Announce,
-    Attached,
     CancelCheck,
     CancelPreparation,
     CheckFinished,
     ChildExited,
-    Detached,
     Event,
     FilesChanged,
     GroupEnded,
-    LetGo,
     LogMatched,
     PreparationEnded,
     ReadSettings,
+    Release,
     Reload,
     Restart,
-    RunCheck,
-    RunHook,
     RunPreparation,
     RunStopCommand,
     SendSignal,
@@ -38,8 +34,12 @@ from procreaper.core.events import (
     Spawned,
     SpawnFailed,
     Start,
+    StartCheck,
+    StartHook,
     State,
     Stop,
+    TerminalClosed,
+    TerminalOpened,
     Tick,
     TimeLost,
     with_reason,
@@ -47,7 +47,7 @@ from procreaper.core.events import (
 from procreaper.core.file_changes import MORE_WITHIN, PATIENCE
 from procreaper.core.fleet import LAUNCHES_AT_ONCE, Fleet
 from procreaper.core.plan import Condition, Plan, Process, When, reachable
-from procreaper.core.state import Lifecycle, Phase
+from procreaper.core.state import Phase, ProcessState
 from support.plans import CHANGE_SIGNAL
 from support.simulated_os import SIGKILL, STOP_COMMAND, World
 
@@ -87,7 +87,7 @@ SITUATIONS: dict[tuple[State, Phase], tuple[str, ...]] = {
 }
 WANTED = (PENDING, STARTING, RUNNING, HEALTHY, UNHEALTHY, RESTARTING)
 WITH_PID = (ALIVE, LINGERING)
-ENDS = (COMPLETED, FAILED, SKIPPED)
+FINAL_STATES = (COMPLETED, FAILED, SKIPPED)
 # What a child cannot take over while it runs, besides another line of output that tells that it is ready.
 OF_THE_CHILD = ("command", "detached")
 LIVES_ON = "lives on by itself (pid "
@@ -110,7 +110,6 @@ class Page:
         "changed_first",
         "changed_last",
         "code",
-        "dismissed",
         "ending",
         "established",
         "ever_asked",
@@ -125,7 +124,6 @@ class Page:
         "more",
         "outcome",
         "outdated",
-        "parting",
         "passed",
         "paused_at",
         "prepared",
@@ -135,6 +133,8 @@ class Page:
         "rereading",
         "retries",
         "retry_at",
+        "spawned_with",
+        "stopped_by_user",
         "suspended",
         "up_at",
     )
@@ -157,7 +157,7 @@ class Page:
         self.limit: float | None = None
         self.last_check: float | None = None
         # Has somebody stopped it, and nobody wanted it since? Does what changed restart it no more?
-        self.dismissed = self.suspended = False
+        self.stopped_by_user = self.suspended = False
         # Has something changed of which no run knows, and no preparation? Since when, and when last? Has a preparation
         # succeeded of which no run knows?
         self.changed = self.prepared = False
@@ -171,7 +171,7 @@ class Page:
         # Have the files of its settings changed since they were read? Are they being read again?
         self.outdated = self.rereading = False
         # What its run is to be ended as, if not as what it is now; and the earliest moment at which it may be killed.
-        self.parting: Process | None = None
+        self.spawned_with: Process | None = None
         self.kill_at = 0.0
         # Is somebody at its terminal? Since when do its checks rest for that?
         self.attached = False
@@ -179,7 +179,7 @@ class Page:
 
     @property
     def ends_as(self) -> Process:
-        return self.parting or self.process
+        return self.spawned_with or self.process
 
     def begin_run(self, now: float) -> None:
         health = self.process.health
@@ -211,10 +211,10 @@ class Page:
     def become(self, process: Process, phase: Phase) -> None:
         """Its next run is one of another process."""
         if phase is not NONE:
-            self.parting = self.ends_as
+            self.spawned_with = self.ends_as
         self.process = process
 
-    def follow(self, before: Process, life: Lifecycle, now: float) -> None:
+    def follow(self, before: Process, life: ProcessState, now: float) -> None:
         """It is, or is not, restarted for other files now."""
         if self.process.watch == before.watch:
             return
@@ -305,7 +305,7 @@ class Books:
 
     # What is expected, before the rules are asked.
 
-    def note(self, event: Event, before: Mapping[str, Lifecycle], now: float, *, over: bool) -> None:
+    def note(self, event: Event, before: Mapping[str, ProcessState], now: float, *, over: bool) -> None:
         match event:
             case Tick():
                 for name, page in self.pages.items():
@@ -320,12 +320,12 @@ class Books:
             case Reload(plan=plan):
                 if not over:
                     self._reload(plan, before, now)
-            case Attached(name=name):
+            case TerminalOpened(name=name):
                 if name in self.pages and not self.pages[name].attached:
                     page = self.pages[name]
                     page.attached = True
                     page.paused_at = now if page.process.health and _lives(before[name]) else None
-            case Detached(name=name):
+            case TerminalClosed(name=name):
                 if name in self.pages and self.pages[name].attached:
                     self._detach(self.pages[name], before[name], now)
             case Start(names=names) | Restart(names=names):
@@ -377,7 +377,7 @@ class Books:
                 page = self.pages[name]
                 page.prepared = (page.prepared or succeeded) and not page.changed
 
-    def _reload(self, plan: Plan, before: Mapping[str, Lifecycle], now: float) -> None:
+    def _reload(self, plan: Plan, before: Mapping[str, ProcessState], now: float) -> None:
         self.plan = plan.processes
         for process in plan.processes:
             name = process.name
@@ -392,7 +392,7 @@ class Books:
                 page.leaving = False
                 self.removed.discard(name)
                 if plan.names is None or name in plan.names:
-                    self._ask(page, before.get(name) or Lifecycle(process), restart=False)
+                    self._ask(page, before.get(name) or ProcessState(process), restart=False)
             else:
                 self._take_over(page, process, before[name], now)
         for name in self.pages.keys() - {process.name for process in plan.processes}:
@@ -400,20 +400,22 @@ class Books:
             if page.leaving:
                 continue
             self.reloads.add("gone" if life.phase is NONE else "removed")
-            if page.ever_asked and not (life.phase is NONE and life.state in ENDS and page.process.watch is None):
+            if page.ever_asked and not (
+                life.phase is NONE and life.state in FINAL_STATES and page.process.watch is None
+            ):
                 self.removed.add(name)
             page.leaving = True
             self._stop(page, life)
         self._relate()
 
-    def _renew(self, page: Page, process: Process, life: Lifecycle, now: float) -> None:
+    def _renew(self, page: Page, process: Process, life: ProcessState, now: float) -> None:
         old = page.process
         self.renewed += process != old
         page.process = self.world.processes[process.name] = process
         page.follow(old, life, now)
         self._relate()
 
-    def _take_over(self, page: Page, process: Process, life: Lifecycle, now: float) -> None:
+    def _take_over(self, page: Page, process: Process, life: ProcessState, now: float) -> None:
         old = page.process
         page.suspended = False
         if process == old:
@@ -429,8 +431,8 @@ class Books:
             page.follow(old, life, now)
             if any(edge not in old.depends_on for edge in process.depends_on):
                 page.established = False
-            self.reloads.add("restarted" if page.ever_asked and not page.dismissed else "still")
-            if page.ever_asked and not page.dismissed:
+            self.reloads.add("restarted" if page.ever_asked and not page.stopped_by_user else "still")
+            if page.ever_asked and not page.stopped_by_user:
                 self._ask(page, life, restart=True)
             return
         self.reloads.add("in place")
@@ -452,7 +454,7 @@ class Books:
             if page.log_seen and process.health.check is None:
                 page.passed, page.limit, page.up_at, page.established = True, None, now, True
 
-    def _detach(self, page: Page, life: Lifecycle, now: float) -> None:
+    def _detach(self, page: Page, life: ProcessState, now: float) -> None:
         page.attached = False
         if page.paused_at is None:
             return
@@ -462,16 +464,16 @@ class Books:
         if _lives(life):
             page.give_up(now)
 
-    def _see_change(self, page: Page, life: Lifecycle, now: float) -> None:
-        if page.ever_asked and not page.dismissed and not page.suspended:
+    def _see_change(self, page: Page, life: ProcessState, now: float) -> None:
+        if page.ever_asked and not page.stopped_by_user and not page.suspended:
             self.changed_while.add(life.state)
             if life.change is None:
                 page.changed_first = now
             page.changed, page.changed_last = True, now
 
-    def _ask(self, page: Page, life: Lifecycle, *, restart: bool) -> None:
+    def _ask(self, page: Page, life: ProcessState, *, restart: bool) -> None:
         page.allowed = page.ever_asked = True
-        page.dismissed = False
+        page.stopped_by_user = False
         if life.phase is NONE:
             if restart or life.state is not PENDING:
                 page.retries = 0
@@ -482,9 +484,9 @@ class Books:
             page.retries, page.asked = 0, True
             page.ask_to_end(again=True)
 
-    def _stop(self, page: Page, life: Lifecycle) -> None:
+    def _stop(self, page: Page, life: ProcessState) -> None:
         page.allowed = page.asked = page.changed = page.prepared = page.established = False
-        page.dismissed = True
+        page.stopped_by_user = True
         if life.phase is NONE:
             return
         if not page.ending:
@@ -493,7 +495,7 @@ class Books:
         if page.outcome is RESTARTING:
             page.outcome = None
 
-    def _stop_all(self, before: Mapping[str, Lifecycle]) -> None:
+    def _stop_all(self, before: Mapping[str, ProcessState]) -> None:
         for name, page in self.pages.items():
             if page.process.detached and not page.ending and self._is_there(name):
                 page.free = True
@@ -547,7 +549,7 @@ class Books:
     ) -> None:
         old, new = dict(before.members), after.members
         for name in new.keys() - old.keys():
-            old[name] = Lifecycle(new[name].process, run=self.runs.get(name, 0), earlier_runs=self.runs.get(name, 0))
+            old[name] = ProcessState(new[name].process, run=self.runs.get(name, 0), earlier_runs=self.runs.get(name, 0))
         changed = [name for name, life in new.items() if life is not old[name]]
         if stale:
             assert not actions, "a stale fact had consequences"
@@ -590,9 +592,9 @@ class Books:
             due = rules.deadline(after)
             if due is not None and due <= now:
                 told = {action.name for action in actions if isinstance(action, SendSignal | RunStopCommand)}
-                assert any(new[name].ending.timeout == 0.0 for name in told), "a tick left its deadline behind"
+                assert any(new[name].stop.timeout == 0.0 for name in told), "a tick left its deadline behind"
 
-    def check_rest(self, members: Mapping[str, Lifecycle]) -> None:
+    def check_rest(self, members: Mapping[str, ProcessState]) -> None:
         """When all is quiet, the newest is what runs, unless its preparation failed, or never ends."""
         for name, page in self.watched.items():
             life = members[name]
@@ -600,7 +602,7 @@ class Books:
                 assert not page.changed, "what runs is not the newest"
                 assert not page.prepared, "what runs is not the newest"
 
-    def _follows(self, name: str, old: Mapping[str, Lifecycle], new: Mapping[str, Lifecycle]) -> bool:
+    def _follows(self, name: str, old: Mapping[str, ProcessState], new: Mapping[str, ProcessState]) -> bool:
         return any(
             edge.restart
             and edge.name in new
@@ -611,14 +613,14 @@ class Books:
             for edge in self.pages[name].process.depends_on
         )
 
-    def _check_following(self, old: Mapping[str, Lifecycle], new: Mapping[str, Lifecycle]) -> None:
+    def _check_following(self, old: Mapping[str, ProcessState], new: Mapping[str, ProcessState]) -> None:
         for name in self.followers:
             life = new.get(name)
             if life is not None and not life.asked_to_end and (life.lives or life.phase is SPAWNING):
                 assert not self._follows(name, old, new), "did not follow a restart"
 
     def _check_follower(
-        self, name: str, event: Event, old: Mapping[str, Lifecycle], new: Mapping[str, Lifecycle]
+        self, name: str, event: Event, old: Mapping[str, ProcessState], new: Mapping[str, ProcessState]
     ) -> None:
         if self.pages[name].ending:
             return
@@ -626,10 +628,12 @@ class Books:
         self._ask(self.pages[name], old[name], restart=True)
         self.pages[name].established = False
 
-    def _note_restarts_together(self, event: Event, old: Mapping[str, Lifecycle], new: Mapping[str, Lifecycle]) -> None:
+    def _note_restarts_together(
+        self, event: Event, old: Mapping[str, ProcessState], new: Mapping[str, ProcessState]
+    ) -> None:
         """A process and its dependency that restart together start in order."""
 
-        def is_asked(life: Lifecycle) -> bool:
+        def is_asked(life: ProcessState) -> bool:
             return life.wanted and (life.state is PENDING or (life.state is STOPPING and life.asked_to_end))
 
         def is_asked_now(name: str) -> bool:
@@ -652,8 +656,8 @@ class Books:
         self,
         action: Announce,
         event: Event,
-        old: Mapping[str, Lifecycle],
-        new: Mapping[str, Lifecycle],
+        old: Mapping[str, ProcessState],
+        new: Mapping[str, ProcessState],
         actions: tuple[Action, ...],
         now: float,
     ) -> None:
@@ -662,7 +666,7 @@ class Books:
         page, watch = self.watched[name], self.watched[name].process.watch
         assert watch is not None
         assert page.ever_asked, "a change acts on what nobody wants"
-        assert not page.dismissed, "a change acts on what was stopped by hand"
+        assert not page.stopped_by_user, "a change acts on what was stopped by hand"
         if not isinstance(event, PreparationEnded):
             assert not page.suspended, "a change acts, and it was said that none would"
         done = [action for action in actions if getattr(action, "name", None) == name]
@@ -703,31 +707,31 @@ class Books:
             page.changed = page.prepared = False
         self.said.add(what.partition(" ")[0])
 
-    def _check_watched(self, name: str, life: Lifecycle) -> None:
+    def _check_watched(self, name: str, life: ProcessState) -> None:
         """What changed is known to the run, or will be."""
         page, anew = self.watched[name], _begins_anew(life)
         assert life.preparing is (name in self.world.preparing), "not what is being prepared"
         assert life.change is None or page.changed, "waits for quiet, and nothing has changed"
         assert not page.changed or life.change is not None or anew, "what has changed was forgotten"
         assert not page.prepared or anew, "what was prepared was forgotten"
-        assert bool(life.pace.suspended) is page.suspended, "suspended, and nobody was told"
+        assert bool(life.throttle.suspended) is page.suspended, "suspended, and nobody was told"
         if life.change is not None and not (life.change.echo or anew) and page.process.watch is not None:
             quiet = max(page.process.watch.debounce, life.change.calm, MORE_WITHIN if page.more else 0.0)
             assert life.change.due <= page.changed_last + quiet + ROUNDING, "waits for too long"
 
-    def _check_revived(self, name: str, new: Mapping[str, Lifecycle]) -> None:
+    def _check_revived(self, name: str, new: Mapping[str, ProcessState]) -> None:
         page, life = self.pages[name], new[name]
         if life.state is SKIPPED or page.allowed:
             return
-        assert not page.dismissed, "wanted again, and somebody has stopped it"
+        assert not page.stopped_by_user, "wanted again, and somebody has stopped it"
         assert not _lost_causes(life, new), "wanted again, and still in vain"
         page.allowed = page.asked = True
 
     def _check_end(
         self,
         event: ChildExited | GroupEnded | SpawnFailed,
-        old: Mapping[str, Lifecycle],
-        new: Mapping[str, Lifecycle],
+        old: Mapping[str, ProcessState],
+        new: Mapping[str, ProcessState],
         now: float,
     ) -> None:
         name = event.name
@@ -739,7 +743,7 @@ class Books:
             assert (life.state, life.phase) == (STOPPING, LINGERING)
             return
         outcome, page.ending = page.outcome, False
-        if outcome in ENDS:
+        if outcome in FINAL_STATES:
             assert life.state is outcome, "not its verdict"
         elif not page.allowed:
             assert life.state is STOPPED, "ended on request, and not stopped"
@@ -754,7 +758,7 @@ class Books:
             count = page.retries if page.process.max_retries is None else f"{page.retries}/{page.process.max_retries}"
             assert life.reason.endswith(f"; retry {count} in {wait:.1f} s"), "not the reason of a retry"
 
-    def _check_app(self, before: Fleet, event: Event, after: Fleet, old: Mapping[str, Lifecycle]) -> None:
+    def _check_app(self, before: Fleet, event: Event, after: Fleet, old: Mapping[str, ProcessState]) -> None:
         if before.shutting_down:
             assert after.shutting_down, "the shutdown was forgotten"
             assert after.code == before.code, "a later cause hid the first"
@@ -788,7 +792,7 @@ class Books:
                 self._check_spawn(action, after, now)
             case SendSignal() | RunStopCommand():
                 self._check_telling(action, actions, after, now)
-            case RunCheck(name=name, run=run):
+            case StartCheck(name=name, run=run):
                 page, living = self.pages[name], self.world.living.get(name)
                 health = page.process.health
                 assert name not in self.world.checks, "two checks at once"
@@ -819,15 +823,15 @@ class Books:
             case CancelPreparation(name=name):
                 assert name in self.world.preparing, "cancelled what is not under way"
                 page = self.pages[name]
-                assert page.dismissed or page.process.watch is None, "cancelled for no reason"
-            case LetGo(name=name, run=run):
+                assert page.stopped_by_user or page.process.watch is None, "cancelled for no reason"
+            case Release(name=name, run=run):
                 assert after.shutting_down, "let go, and the app goes on"
                 assert self.pages[name].free, "let go, and was not to live on"
                 assert self.world.living[name][0] == run, "not the run that lives"
                 assert not self.world.living[name][1].told, "told to end, and let go"
             case Announce(name=name, text=text):
                 assert self.pages[name].free or not text.startswith(LIVES_ON), "said to live on, and was not to"
-            case RunHook():
+            case StartHook():
                 pass
 
     def _check_spawn(self, action: Spawn, after: Fleet, now: float) -> None:
@@ -843,13 +847,13 @@ class Books:
         assert not page.rereading, "a launch while the settings are read"
         for edge in page.process.depends_on:
             other = after.members[edge.name]
-            no_need = page.established or (page.ran and other.state in ENDS)
+            no_need = page.established or (page.ran and other.state in FINAL_STATES)
             assert no_need or _is_up(other, edge.condition), f"launched before {edge.name} was up"
         if not page.asked:
             assert page.outcome is RESTARTING, "a launch that nobody asked for"
             assert now >= page.retry_at, "a retry without its wait"
         page.asked, page.ending, page.again, page.ready, page.outcome = False, False, False, False, None
-        page.ran, page.parting = True, None
+        page.ran, page.spawned_with = True, None
         page.prepared = False
         if page.process.watch is None or page.process.watch.run is None:
             page.changed = False
@@ -866,7 +870,7 @@ class Books:
             return
         page = self.pages[name]
         assert not page.free, "a signal to what lives on"
-        ending = page.ends_as.ending
+        ending = page.ends_as.stop
         number = STOP_COMMAND if isinstance(action, RunStopCommand) else action.signal
         if isinstance(action, SendSignal):
             assert action.pid == group.pid, "a signal to somebody else"
@@ -878,7 +882,7 @@ class Books:
             there = (other for other in self.dependants[name] if other in after.members)
             first = [other for other in there if _ends_and_can_be_reached(after.members[other])]
             assert not first, f"told to end before {first}"
-            page.parting, page.kill_at = page.ends_as, now + ending.timeout
+            page.spawned_with, page.kill_at = page.ends_as, now + ending.timeout
             return
         assert isinstance(action, SendSignal)
         assert not action.only_main, "a second signal that is not for all"
@@ -891,7 +895,7 @@ class Books:
             assert len(group.told) == 1 + (asked_by_command and group.told[-1][0] != STOP_COMMAND), "a third signal"
             assert self.insisted > 1 or now >= page.kill_at, "killed before its time"
 
-    def _check_change(self, name: str, old: Lifecycle, new: Lifecycle, actions: tuple[Action, ...]) -> None:
+    def _check_change(self, name: str, old: ProcessState, new: ProcessState, actions: tuple[Action, ...]) -> None:
         check_life(new)
         self.situations.add((new.state, new.phase))
         page = self.pages[name]
@@ -909,7 +913,7 @@ class Books:
             assert new.state is expected, "not what the checks say"
         self._check_hooks(name, old, new, actions)
 
-    def _check_hooks(self, name: str, old: Lifecycle, new: Lifecycle, actions: tuple[Action, ...]) -> None:
+    def _check_hooks(self, name: str, old: ProcessState, new: ProcessState, actions: tuple[Action, ...]) -> None:
         page, expected = self.pages[name], ""
         if new.state is not old.state:
             if new.state is RESTARTING:
@@ -923,7 +927,7 @@ class Books:
                 expected = "is up"
         if page.process.hooks is None:
             expected = ""
-        run = [action.command for action in actions if isinstance(action, RunHook) and action.name == name]
+        run = [action.command for action in actions if isinstance(action, StartHook) and action.name == name]
         assert run == ([expected] if expected else []), "not the hook of this moment"
 
     def _check_members(self, after: Fleet) -> None:
@@ -953,17 +957,17 @@ class Books:
             if state is PENDING:
                 self._check_pending(life, members, len(launching))
             elif state is SKIPPED and not after.shutting_down:
-                assert page.dismissed or _lost_causes(life, members), "skipped, and not in vain"
+                assert page.stopped_by_user or _lost_causes(life, members), "skipped, and not in vain"
         if after.shutting_down:
             assert after.finished == all(life.phase is NONE or life.out_of_reach for life in members.values())
         else:
             asked = [members[name] for name, page in self.pages.items() if page.ever_asked]
-            ended = all(life.state in ENDS and life.process.watch is None for life in asked)
+            ended = all(life.state in FINAL_STATES and life.process.watch is None for life in asked)
             assert after.finished == (ended and not self.removed), "finished, or not?"
         if after.finished:
             self._check_finished(after)
 
-    def _check_stopping(self, name: str, life: Lifecycle, members: Mapping[str, Lifecycle]) -> None:
+    def _check_stopping(self, name: str, life: ProcessState, members: Mapping[str, ProcessState]) -> None:
         told = self.world.living[name][1].told
         first = [other for other in self.dependants[name] if _ends_and_can_be_reached(members[other])]
         assert told or first, "stopping, and nobody told the child"
@@ -971,7 +975,7 @@ class Books:
             assert sorted(life.reason.removeprefix("stops after ").split(", ")) == sorted(first), "waits for others"
         assert not told or not life.reason.startswith("stops after"), "told already, and said to wait"
 
-    def _check_pending(self, life: Lifecycle, members: Mapping[str, Lifecycle], launching: int) -> None:
+    def _check_pending(self, life: ProcessState, members: Mapping[str, ProcessState], launching: int) -> None:
         missing = []
         if self.pages[life.process.name].rereading:
             assert life.reason.startswith(("waiting ", "about to start")), "does not say that it waits"
@@ -979,8 +983,8 @@ class Books:
         for edge in life.process.depends_on:
             other = members[edge.name]
             if not (self.pages[life.process.name].established or _is_up(other, edge.condition)):
-                assert self.pages[life.process.name].ran or other.state not in ENDS, "waits for a lost cause"
-                if other.state not in ENDS:
+                assert self.pages[life.process.name].ran or other.state not in FINAL_STATES, "waits for a lost cause"
+                if other.state not in FINAL_STATES:
                     missing.append(edge.name + (f", which is {other.reason}" if other.state is STOPPED else ""))
         if missing:
             assert life.reason == f"waiting for {', '.join(missing)}", "does not wait for what it says"
@@ -988,7 +992,7 @@ class Books:
             assert launching == LAUNCHES_AT_ONCE, "pending, and waits for nothing"
             assert life.reason == "about to start", "does not wait for what it says"
 
-    def _check_skipped(self, life: Lifecycle, members: Mapping[str, Lifecycle]) -> None:
+    def _check_skipped(self, life: ProcessState, members: Mapping[str, ProcessState]) -> None:
         assert not self.pages[life.process.name].ran, "skipped, and ran before"
         causes = _lost_causes(life, members)
         assert causes, "skipped without a cause"
@@ -1004,7 +1008,7 @@ class Books:
             assert after.exit_code == self.first_failure, "not the exit code of the first failure"
 
 
-def check_life(life: Lifecycle) -> None:
+def check_life(life: ProcessState) -> None:
     """Hold one process to what its words mean."""
     state, phase = life.state, life.phase
     reasons = SITUATIONS.get((state, phase))
@@ -1029,29 +1033,29 @@ def check_life(life: Lifecycle) -> None:
         assert "left running" not in life.reason
 
 
-def _lives(life: Lifecycle) -> bool:
+def _lives(life: ProcessState) -> bool:
     return life.phase is ALIVE and life.state is not STOPPING
 
 
-def _is_up(life: Lifecycle, condition: Condition) -> bool:
+def _is_up(life: ProcessState, condition: Condition) -> bool:
     return life.state in UP[condition] and life.phase is not SPAWNING
 
 
-def _had_come_up(life: Lifecycle, condition: Condition) -> bool:
+def _had_come_up(life: ProcessState, condition: Condition) -> bool:
     return _is_up(life, condition) or (condition is Condition.HEALTHY and life.state is UNHEALTHY)
 
 
-def _begins_anew(life: Lifecycle) -> bool:
+def _begins_anew(life: ProcessState) -> bool:
     return life.state in (PENDING, SKIPPED) or (life.state is STOPPING and life.wanted and life.asked_to_end)
 
 
-def _lost_causes(life: Lifecycle, members: Mapping[str, Lifecycle]) -> list[str]:
+def _lost_causes(life: ProcessState, members: Mapping[str, ProcessState]) -> list[str]:
     return [
         f"{edge.name} {with_reason(members[edge.name].state, members[edge.name].reason)}"
         for edge in life.process.depends_on
-        if members[edge.name].state in ENDS and not _is_up(members[edge.name], edge.condition)
+        if members[edge.name].state in FINAL_STATES and not _is_up(members[edge.name], edge.condition)
     ]
 
 
-def _ends_and_can_be_reached(life: Lifecycle) -> bool:
+def _ends_and_can_be_reached(life: ProcessState) -> bool:
     return life.state is STOPPING and not life.out_of_reach

@@ -19,7 +19,7 @@ Serve = Callable[[socket.socket], object]
 @contextmanager
 def peer(serve: Serve, listener: socket.socket | None = None) -> Iterator[int]:
     """Have `serve` called in a thread with every connection; give the port. All threads have ended afterwards."""
-    ending = threading.Event()
+    stop = threading.Event()
     threads: list[threading.Thread] = []
     connections: list[socket.socket] = []
 
@@ -32,7 +32,7 @@ def peer(serve: Serve, listener: socket.socket | None = None) -> Iterator[int]:
     def accept() -> None:
         while True:
             connection, _ = listener.accept()
-            if ending.is_set():
+            if stop.is_set():
                 connection.close()
                 return
             connections.append(connection)
@@ -46,7 +46,7 @@ def peer(serve: Serve, listener: socket.socket | None = None) -> Iterator[int]:
         try:
             yield listener.getsockname()[1]
         finally:
-            ending.set()
+            stop.set()
             socket.create_connection(listener.getsockname()[:2]).close()
             accepting.join()
             for connection in connections:

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from random import Random
 
 from procreaper.core.checks import Health
-from procreaper.core.plan import Backoff, Condition, Dependency, Ending, Hooks, Process, Watch, When
+from procreaper.core.plan import Backoff, Condition, Dependency, Hooks, Process, StopPolicy, Watch, When
 from support.fleet_driver import CHECK, LOG, SIGINT, SIGKILL, SIGTERM
 
 WORDS = tuple(When)
 CONDITIONS = tuple(Condition)
 BACKOFFS = (Backoff(2.0, 30.0, 45.0), Backoff(2.0, 30.0, 45.0), Backoff(0.5, 1.0, 5.0), Backoff(0.0, 0.0, 0.0))
 ENDINGS = (
-    Ending(SIGTERM, 5.0),
-    Ending(SIGTERM, 5.0),
-    Ending(SIGINT, 2.0),
-    Ending(SIGKILL, 0.0),
-    Ending(SIGTERM, 0.0),
-    Ending(SIGTERM, 3.0, command="ask nicely"),
-    Ending(SIGTERM, 5.0, only_main=True),
+    StopPolicy(SIGTERM, 5.0),
+    StopPolicy(SIGTERM, 5.0),
+    StopPolicy(SIGINT, 2.0),
+    StopPolicy(SIGKILL, 0.0),
+    StopPolicy(SIGTERM, 0.0),
+    StopPolicy(SIGTERM, 3.0, command="ask nicely"),
+    StopPolicy(SIGTERM, 5.0, only_main=True),
 )
 HEALTHS = (
     Health(check=CHECK, interval=10.0, retries=3, start_interval=0.5, start_timeout=60.0),
@@ -85,7 +85,7 @@ def _random_processes(names: Sequence[str], random: Random) -> tuple[Process, ..
             success_codes=frozenset(random.choice(((0,), (0,), (0, 143), (1, 124, 127)))),
             stop_all=When.NEVER if calm or random.random() < 0.5 else random.choice(WORDS),
             health=health,
-            ending=random.choice(ENDINGS),
+            stop=random.choice(ENDINGS),
             hooks=HOOKS if random.random() < 0.3 else None,
             watch=random.choice(WATCHES) if random.random() < watched else None,
         )

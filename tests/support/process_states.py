@@ -20,8 +20,8 @@ from procreaper.core.events import (
     State,
     Stop,
 )
-from procreaper.core.plan import Backoff, Ending, Process, Watch, When
-from procreaper.core.state import Lifecycle
+from procreaper.core.plan import Backoff, Process, StopPolicy, Watch, When
+from procreaper.core.state import ProcessState
 from support.fleet_driver import HEALTH, SIGTERM
 
 PID = 4000
@@ -40,7 +40,7 @@ def web(
     backoff: Backoff = Backoff(2.0, 30.0, 45.0),
     max_retries: int | None = None,
     success_codes: frozenset[int] = frozenset({0}),
-    ending: Ending = Ending(SIGTERM, 5.0),
+    stop: StopPolicy = StopPolicy(SIGTERM, 5.0),
     health: Health | None = None,
     watch: Watch | None = None,
 ) -> Process:
@@ -51,13 +51,13 @@ def web(
         backoff=backoff,
         max_retries=max_retries,
         success_codes=success_codes,
-        ending=ending,
+        stop=stop,
         health=health,
         watch=watch,
     )
 
 
-def step(life: Lifecycle, event: Event, now: float = 0.0) -> tuple[Lifecycle, list[Action]]:
+def step(life: ProcessState, event: Event, now: float = 0.0) -> tuple[ProcessState, list[Action]]:
     """One step; a process that is pending afterwards is launched at once, as the fleet does."""
     life, actions = lifecycle.step(life, event, now)
     if life.state is State.PENDING:
@@ -69,56 +69,56 @@ def step(life: Lifecycle, event: Event, now: float = 0.0) -> tuple[Lifecycle, li
     return life, list(actions)
 
 
-def after(life: Lifecycle, *events: Event, now: float = 0.0) -> Lifecycle:
+def after(life: ProcessState, *events: Event, now: float = 0.0) -> ProcessState:
     for event in events:
         life, _ = step(life, event, now)
     return life
 
 
-def pending(process: Process) -> Lifecycle:
-    return lifecycle.step(Lifecycle(process), START, 0.0)[0]
+def pending(process: Process) -> ProcessState:
+    return lifecycle.step(ProcessState(process), START, 0.0)[0]
 
 
-def spawning(process: Process) -> Lifecycle:
+def spawning(process: Process) -> ProcessState:
     return lifecycle.launch(pending(process))[0]
 
 
-def spawned(life: Lifecycle) -> Spawned:
+def spawned(life: ProcessState) -> Spawned:
     return Spawned("web", life.run, PID + life.run)
 
 
-def alive(process: Process, *, now: float = 0.0) -> Lifecycle:
+def alive(process: Process, *, now: float = 0.0) -> ProcessState:
     life = spawning(process)
     return after(life, spawned(life), now=now)
 
 
-def checked(life: Lifecycle, error: str | None = None, *, skipped: bool = False) -> CheckFinished:
+def checked(life: ProcessState, error: str | None = None, *, skipped: bool = False) -> CheckFinished:
     return CheckFinished("web", life.run, error, skipped)
 
 
-def healthy(restart: When = When.ON_FAILURE, health: Health = HEALTH, *, now: float = 0.0) -> Lifecycle:
+def healthy(restart: When = When.ON_FAILURE, health: Health = HEALTH, *, now: float = 0.0) -> ProcessState:
     life = alive(web(restart, health=health), now=now)
     return after(life, checked(life), now=now)
 
 
-def exited(life: Lifecycle, returncode: int, *, leftovers: bool = False) -> ChildExited:
+def exited(life: ProcessState, returncode: int, *, leftovers: bool = False) -> ChildExited:
     return ChildExited("web", life.run, Exit.of(returncode), leftovers)
 
 
-def failed_to_spawn(life: Lifecycle, *, permanent: bool) -> SpawnFailed:
+def failed_to_spawn(life: ProcessState, *, permanent: bool) -> SpawnFailed:
     return SpawnFailed("web", life.run, "no such file or directory", 127, permanent)
 
 
-def lingering(process: Process, returncode: int = 1) -> Lifecycle:
+def lingering(process: Process, returncode: int = 1) -> ProcessState:
     life = alive(process)
     return after(life, exited(life, returncode, leftovers=True))
 
 
-def stopping(process: Process) -> Lifecycle:
+def stopping(process: Process) -> ProcessState:
     return after(alive(process), STOP)
 
 
-def restarting(process: Process, *, now: float = 0.0) -> Lifecycle:
+def restarting(process: Process, *, now: float = 0.0) -> ProcessState:
     life = alive(process)
     return after(life, exited(life, 1), now=now)
 

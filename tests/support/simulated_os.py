@@ -23,12 +23,10 @@ from procreaper.core.events import (
     Event,
     Exit,
     GroupEnded,
-    LetGo,
     LogMatched,
     PreparationEnded,
     ReadSettings,
-    RunCheck,
-    RunHook,
+    Release,
     RunPreparation,
     RunStopCommand,
     SendSignal,
@@ -36,6 +34,8 @@ from procreaper.core.events import (
     Spawn,
     Spawned,
     SpawnFailed,
+    StartCheck,
+    StartHook,
 )
 from procreaper.core.plan import Process
 from procreaper.core.state import Phase
@@ -130,7 +130,7 @@ class World:
                 self.groups[name, run].tell(number, now, only_main=only_main)
             case RunStopCommand(name=name, run=run):
                 self.groups[name, run].tell(STOP_COMMAND, now, only_main=True)
-            case RunCheck(name=name, run=run):
+            case StartCheck(name=name, run=run):
                 self.checks[name] = run
             case CancelCheck(name=name, run=run):
                 del self.checks[name]
@@ -141,13 +141,13 @@ class World:
                 del self.preparing[name]
             case ReadSettings(name=name):
                 self.rereading.append(name)
-            case LetGo(name=name, run=run):
+            case Release(name=name, run=run):
                 group = self.groups[name, run]
                 del self.living[name]
                 group.phase = Phase.NONE
                 self.free.append(group)
                 self.stale += [ChildExited(name, run, Exit.of(0), leftovers=True), GroupEnded(name, run)]
-            case RunHook() | Announce():
+            case StartHook() | Announce():
                 pass
 
     def moves(self) -> list[Move]:

@@ -16,9 +16,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from procreaper.cli.app.control_socket import Control
-from procreaper.cli.app.plan_source import Source
+from procreaper.cli.app.plan_source import PlanSource
 from procreaper.cli.app.signals import follow_window, signals_as_requests
-from procreaper.cli.messages import complain, lost, report
+from procreaper.cli.messages import lost, print_error, report
 from procreaper.cli.rendering import make_format
 from procreaper.core.events import Shutdown
 from procreaper.core.plan import Plan
@@ -33,7 +33,7 @@ from procreaper.project.configure import Options
 from procreaper.runtime.child.child import BIG_READ, SMALL_READ
 from procreaper.runtime.cleanup.guard import Guard
 from procreaper.runtime.cleanup.orphans import Adoption, Orphans
-from procreaper.runtime.supervisor import Owner
+from procreaper.runtime.supervisor import Supervisor
 from procreaper.runtime.system.ancestry import VARIABLE
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ TOLD_AFTER = 1.0
 FROM_ANOTHER = "in another terminal: procreaper ps, logs, attach, restart"
 
 
-class Groundwork(NamedTuple):
+class StartContext(NamedTuple):
     """What stands around an app before it begins: who guards it, what it adopts, where it is shown and served.
 
     `background` is None where it runs in this terminal, `listening` where nobody asked for HTTP.
@@ -69,7 +69,7 @@ class Groundwork(NamedTuple):
 class Application:
     """Runs what `source` plans, within the running loop. Raises ProcreaperError where a log file cannot be opened."""
 
-    def __init__(self, source: Source, style: Style, options: Options, groundwork: Groundwork) -> None:
+    def __init__(self, source: PlanSource, style: Style, options: Options, groundwork: StartContext) -> None:
         configuration = source.configuration
         self._source = source
         self._style = style
@@ -89,7 +89,7 @@ class Application:
             os.environ[VARIABLE],
             groundwork.adoption,
             self._loop,
-            say=lambda text: self._owner.say(text),
+            say=lambda text: self._supervisor.say(text),
             enlist=groundwork.guard.enlist,
             discharge=groundwork.guard.discharge,
             watch_output=groundwork.guard.watch_output,
@@ -99,7 +99,7 @@ class Application:
         self._control = Control(
             root,
             self._hub,
-            lambda: self._owner,
+            lambda: self._supervisor,
             source,
             self._history.tail,
             find=self._find_in_files,
@@ -115,15 +115,15 @@ class Application:
             from procreaper.cli.app.misplaced import hint_at_root
 
             # Behind what is shown: the hint comes after the end of the run.
-            hint_at_root(options, self._hub, lambda text: self._owner.say(text))
+            hint_at_root(options, self._hub, lambda text: self._supervisor.say(text))
         self._root = root
         self._record: AppRecord | None = None
-        self._owner = Owner(
+        self._supervisor = Supervisor(
             configuration.plan,
             publish=self._hub.publish,
             largest_read=SMALL_READ if style.terminal else BIG_READ,
             logs=self._logs,
-            custody=self._orphans,
+            tracker=self._orphans,
             window=self._window,
             on_plan=self._take_plan,
             root=root,
@@ -137,9 +137,9 @@ class Application:
         """Supervise until the app has ended, and everything has been told; the answer is the exit status."""
         self._supervising = asyncio.current_task()
         self._loop.set_exception_handler(self._on_loop_error)
-        signals_as_requests(self._on_signal, self._owner.say)
+        signals_as_requests(self._on_signal, self._supervisor.say)
         if self._style.terminal:
-            follow_window(self._owner.resize)
+            follow_window(self._supervisor.resize)
         # Whatever is imported from here on may be needed when no descriptor is left.
         RESERVE.keep()
         insist_on_imports()
@@ -149,7 +149,7 @@ class Application:
         gc.enable()
         code = INTERNAL_ERROR
         try:
-            code = await self._owner.run()
+            code = await self._supervisor.run()
             await self._orphans.end(patience=self._slowest_end())
             self._leave_guard()
         except asyncio.CancelledError:
@@ -167,7 +167,7 @@ class Application:
             telling.cancel()
             code = code if code or not self._shown.lost else FAILED
             self._record_end(code)
-            await self._control.end(code, self._owner.end)
+            await self._control.end(code, self._supervisor.end)
         return code
 
     def _leave_guard(self) -> None:
@@ -179,7 +179,7 @@ class Application:
 
     def _slowest_end(self) -> float:
         """How long whoever is slowest to end may take, in seconds."""
-        return max((process.ending.timeout for process in self._owner.processes), default=0.0)
+        return max((process.stop.timeout for process in self._supervisor.processes), default=0.0)
 
     # What the app is shown on, and written to.
 
@@ -194,7 +194,7 @@ class Application:
             return None
         from procreaper.cli.app.open_logs import open_logs
 
-        return open_logs(plan, options, on_room=self._on_room, say=lambda text: self._owner.say(text))
+        return open_logs(plan, options, on_room=self._on_room, say=lambda text: self._supervisor.say(text))
 
     def _take_plan(self, plan: Plan) -> None:
         """The owner has another plan from now on."""
@@ -205,9 +205,9 @@ class Application:
             from procreaper.output.log_files import LogFiles
 
             try:
-                self._files = LogFiles((), on_room=self._on_room, say=self._owner.say)
+                self._files = LogFiles((), on_room=self._on_room, say=self._supervisor.say)
             except ProcreaperError as error:
-                self._owner.say(f"no log file is written: {error.message}; `procreaper reload` tries it again")
+                self._supervisor.say(f"no log file is written: {error.message}; `procreaper reload` tries it again")
             else:
                 self._hub.add(self._files)
         if self._files is not None:
@@ -215,12 +215,12 @@ class Application:
         margin = self._text.margin
         self._text.expect(process.name for process in plan.processes)
         if self._text.margin != margin:
-            self._owner.resize()
+            self._supervisor.resize()
 
     async def _read_settings(self, name: str) -> None:
         from procreaper.cli.app.rereading import reread
 
-        await reread(self._owner, self._source, name)
+        await reread(self._supervisor, self._source, name)
 
     def _window(self) -> os.terminal_size:
         from procreaper.runtime.terminal.window import size
@@ -233,14 +233,14 @@ class Application:
     def _on_room(self) -> None:
         # What one of them has room for must not be pressed upon the other.
         if self._shown.has_room and (self._files is None or self._files.has_room):
-            self._owner.resume()
+            self._supervisor.resume()
 
     def _on_broken(self, error: OSError) -> None:
         if error.errno in NOBODY_READS:
-            self._owner.post(Shutdown(READER_GONE, by="the end of the reader of its output"))
+            self._supervisor.post(Shutdown(READER_GONE, by="the end of the reader of its output"))
             return
-        complain(str(lost(error)))
-        self._owner.post(Shutdown(FAILED, by="the loss of its output"))
+        print_error(str(lost(error)))
+        self._supervisor.post(Shutdown(FAILED, by="the loss of its output"))
 
     def _on_signal(self, request: Shutdown) -> None:
         if self._is_over:
@@ -248,13 +248,13 @@ class Application:
             if self._files is not None:
                 self._files.abandon()
         self._orphans.insist()
-        self._owner.post(request)
+        self._supervisor.post(request)
 
     def _on_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception") or RuntimeError(context["message"])
         if "handle" not in context:
             # A connection that failed, for one: asyncio would log it with its traceback, and goes on.
-            self._owner.say(f"{context['message']}: {error}")
+            self._supervisor.say(f"{context['message']}: {error}")
             return
         # A callback of ours raised it; what it was to do stays undone, so nothing can be relied upon any more.
         self._errors.append(error)
@@ -271,11 +271,11 @@ class Application:
 
         site = Server(
             *self._groundwork.listening,
-            owner=self._owner,
+            supervisor=self._supervisor,
             hub=self._hub,
             history=self._history,
             groups=lambda: self._source.configuration.groups,
-            complain=complain,
+            print_error=print_error,
         )
         await site.begin()
         return site
@@ -288,13 +288,13 @@ class Application:
             self._warn_of_leftovers()
         if background is not None:
             if succeeded:
-                background.ready(self._owner, self._last_lines)
+                background.ready(self._supervisor, self._last_lines)
             else:
                 hint = "mend that, or start it without `-D`"
                 report([Problem("nobody could end the app in the background, so it does not run there", hint=hint)])
-                self._owner.post(Shutdown(FAILED))
+                self._supervisor.post(Shutdown(FAILED))
         elif succeeded and style.terminal and style.prefix and self._source.configuration.log_format == "text":
-            self._owner.say(FROM_ANOTHER)
+            self._supervisor.say(FROM_ANOTHER)
         if succeeded and background is None and style.terminal and os.isatty(STDIN):
             # Not at the top: only who sits at a terminal can type.
             from procreaper.cli.app.unread import watch_keys
@@ -303,10 +303,10 @@ class Application:
 
     def _tell_unread(self) -> None:
         """A line was typed here. A process without a terminal of its own shares our input, and may read it."""
-        processes = self._owner.processes
+        processes = self._supervisor.processes
         if all(process.pty or process.detached for process in processes):
             name = processes[0].name if len(processes) == 1 else "NAME"
-            self._owner.say(f"no process reads what is typed here; in another terminal: procreaper attach {name}")
+            self._supervisor.say(f"no process reads what is typed here; in another terminal: procreaper attach {name}")
 
     # What is known of the app once it has ended.
 
@@ -334,7 +334,7 @@ class Application:
             # Not before: most projects have nothing that is detached.
             from procreaper.cli.commands.leftovers import find_leftovers
 
-            report(find_leftovers(os.path.realpath(self._root), os.environ, self._owner.processes))
+            report(find_leftovers(os.path.realpath(self._root), os.environ, self._supervisor.processes))
 
     def _forget_earlier(self) -> None:
         from procreaper.remote.control.socket_directory import digest, state_files
@@ -353,17 +353,19 @@ class Application:
 
         error = sys.exc_info()[1]
         reason = "" if error is None else f"internal error: {describe_error(error)}"
-        end = self._owner.end if error is None else None
+        end = self._supervisor.end if error is None else None
         try:
             self._record.end(code, end, reason)
         except OSError as failure:
-            complain(str(Problem(f"the end of the app could not be recorded: {reason_of(failure)}", level="warning")))
+            print_error(
+                str(Problem(f"the end of the app could not be recorded: {reason_of(failure)}", level="warning"))
+            )
 
     def _last_lines(self, name: str) -> bytes:
         from procreaper.cli.app.background import last_lines
 
-        plain = make_format("text", self._owner.processes, self._style)
-        return last_lines(self._owner.process(name), self._history, plain)
+        plain = make_format("text", self._supervisor.processes, self._style)
+        return last_lines(self._supervisor.process(name), self._history, plain)
 
     def _find_in_files(self, name: str, size: int) -> Passage | None:
         return None if self._files is None else self._files.find(name, size)
@@ -375,7 +377,7 @@ def _tell_slow_reader(patience: float) -> None:
     poll.register(STDERR, select.POLLOUT)
     if poll.poll(0):
         text = f"waits up to {patience:g} s for its output to be read"
-        complain(str(Problem(text, hint="a further signal ends that, and the rest is lost", level="warning")))
+        print_error(str(Problem(text, hint="a further signal ends that, and the rest is lost", level="warning")))
 
 
 def _written_files(plan: Plan) -> list[str]:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from procreaper.cli.messages import complain
+from procreaper.cli.messages import print_error
 from procreaper.cli.rendering import LONG_AGO
 from procreaper.core.events import Message, Notice, Output, with_reason
 from procreaper.core.outcome import Confirmation, Goal, find
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from procreaper.core.status import Status
     from procreaper.output.history import History
     from procreaper.output.text import Format
-    from procreaper.runtime.supervisor import Owner
+    from procreaper.runtime.supervisor import Supervisor
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 # How long the last reports are tried to be written, in seconds.
@@ -63,7 +63,7 @@ def part() -> tuple[bool, int]:
     try:
         second = os.fork()
     except OSError as error:
-        complain(f"procreaper: error: {reason_of(error)}")
+        print_error(f"procreaper: error: {reason_of(error)}")
         os._exit(1)
     if second:
         os._exit(0)
@@ -89,7 +89,7 @@ class Background:
         self._names = tuple(names)
         self._waits = waits
         self._unsent = bytearray()
-        self._owner: Owner | None = None
+        self._supervisor: Supervisor | None = None
         self._tail: Callable[[str], bytes] | None = None
         self._confirmation = Confirmation()
         self._waiting: dict[str, str] = {}
@@ -99,11 +99,11 @@ class Background:
         self.has_room = True
         self._report({"pid": os.getpid()})
 
-    def ready(self, owner: Owner, tail: Callable[[str], bytes]) -> None:
+    def ready(self, supervisor: Supervisor, tail: Callable[[str], bytes]) -> None:
         """The app can be reached from now on. `tail(name)` are the last lines of a process."""
-        self._owner, self._tail = owner, tail
+        self._supervisor, self._tail = supervisor, tail
         sys.stderr.flush()
-        sys.stderr = cast("TextIO", io.TextIOWrapper(_Complaints(owner.say), errors="surrogateescape"))
+        sys.stderr = cast("TextIO", io.TextIOWrapper(_Complaints(supervisor.say), errors="surrogateescape"))
         _give_up((STDERR,))
         self._report({"ready": os.getpid()})
 
@@ -136,15 +136,15 @@ class Background:
 
     def _look(self, first: str | None = None) -> None:
         """Report what has come of it; of several that cannot come up any more, `first` is the cause."""
-        owner = self._owner
-        if owner is None or not self._waits:
+        supervisor = self._supervisor
+        if supervisor is None or not self._waits:
             return
-        end = owner.end
+        end = supervisor.end
         if end is not None and end.name is not None:
             # Before any other: what it took down with it is not to blame.
             self._fail(end.text, end.name, ending=True)
             return
-        statuses = {status.name: status for status in owner.status()}
+        statuses = {status.name: status for status in supervisor.status()}
         waiting: dict[str, str] = {}
         for name in sorted(self._names, key=lambda name: name != first):
             status = statuses.get(name)
@@ -153,9 +153,9 @@ class Background:
                 if end is not None:
                     self._fail(end.text, None, ending=True)
                 else:
-                    culprit = name if status is None else owner.blame(name)
+                    culprit = name if status is None else supervisor.blame(name)
                     known = None if status is None else culprit
-                    self._fail(_obstacle(name, culprit, statuses), known, ending=owner.ending)
+                    self._fail(_obstacle(name, culprit, statuses), known, ending=supervisor.is_ending)
                 return
             if status is not None and not (outcome.reached and self._is_confirmed(status)):
                 waiting[name] = with_reason(status.state, status.reason)
@@ -202,7 +202,7 @@ class Background:
             # Whoever started us is gone.
             self._unsent.clear()
             self._waits = False
-        if self._owner is None:
+        if self._supervisor is None:
             # There is no loop yet, and no pipe is full of one report.
             return
         loop = asyncio.get_running_loop()

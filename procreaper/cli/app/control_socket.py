@@ -18,17 +18,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from procreaper import __version__
-from procreaper.cli.messages import complain
+from procreaper.cli.messages import print_error
 from procreaper.core.events import Notice, RunBegan, RunEnded
 from procreaper.errors import Problem, ProcreaperError, reason_of
 
 if TYPE_CHECKING:
-    from procreaper.cli.app.plan_source import Source
+    from procreaper.cli.app.plan_source import PlanSource
     from procreaper.core.notices import AppEnd
     from procreaper.output.hub import Hub
     from procreaper.remote.control.server import Answer, Server
-    from procreaper.remote.control.socket_directory import Door
-    from procreaper.runtime.supervisor import Owner
+    from procreaper.remote.control.socket_directory import ListeningSocket
+    from procreaper.runtime.supervisor import Supervisor
 
 # Seconds from the removal of the socket to the next one: `rm -r` fails if a directory that it empties fills again.
 RENEWED_AFTER = 1.0
@@ -44,8 +44,8 @@ class Control:
         self,
         root: str,
         hub: Hub,
-        owner: Callable[[], Owner],
-        source: Source,
+        supervisor: Callable[[], Supervisor],
+        source: PlanSource,
         history: Callable[[Collection[str], int | None], tuple[Sequence[Notice], tuple[str, ...]]],
         *,
         find: Callable[[str, int], tuple[int, int, int, int] | None],
@@ -53,14 +53,14 @@ class Control:
     ) -> None:
         self._root = root
         self._hub = hub
-        self._owner = owner
+        self._supervisor = supervisor
         self._source = source
         self._history = history
         self._find = find
         self._tried = tried
         self._began = time.time()
         self._loop = asyncio.get_running_loop()
-        self._door: Door | None = None
+        self._door: ListeningSocket | None = None
         self._server: Server | None = None
         self._opened = False
         self._watching: int | None = None
@@ -107,7 +107,7 @@ class Control:
 
     # What happens where the socket is removed.
 
-    def _watch(self, door: Door) -> None:
+    def _watch(self, door: ListeningSocket) -> None:
         """Look at the socket when inotify reports its removal; without inotify, when a run begins or ends."""
         self._watching = door.watch()
         if self._watching is None:
@@ -145,7 +145,7 @@ class Control:
             self._hub.add(self)
             if not self._renewal_failed:
                 self._renewal_failed = True
-                self._owner().say(_explain_loss(error))
+                self._supervisor().say(_explain_loss(error))
             return
         self._door = door
         if self._server is not None:
@@ -156,9 +156,9 @@ class Control:
             self._loop.add_reader(door.socket, self._serve, door)
         self._renewal_failed = False
         self._watch(door)
-        self._owner().say(f"the control socket was removed, and is now `{door.path}`")
+        self._supervisor().say(f"the control socket was removed, and is now `{door.path}`")
 
-    def _serve(self, door: Door) -> None:
+    def _serve(self, door: ListeningSocket) -> None:
         """Somebody is there for the first time."""
         self._loop.remove_reader(door.socket)
         try:
@@ -170,28 +170,28 @@ class Control:
             door.close()
             self._do_without(f"{type(error).__name__}: {error}", "start the app anew")
 
-    def _make_server(self, door: Door) -> Server:
+    def _make_server(self, door: ListeningSocket) -> Server:
         from procreaper.remote.api.feed import Feed
         from procreaper.remote.control.server import Server
 
-        owner, feed = self._owner(), Feed()
+        supervisor, feed = self._supervisor(), Feed()
 
         def answers() -> Answer:
             from procreaper.remote.control.requests import Requests
 
             return Requests(
-                owner,
+                supervisor,
                 self._hub,
                 feed,
                 groups=self._source.configuration.groups,
                 source=self._source,
-                complain=complain,
+                print_error=print_error,
                 history=self._history,
                 find=self._find,
             ).answer
 
         return Server(
-            door.socket, door.close, greeting=self._greeting, answers=answers, begin=owner.accompany, feed=feed
+            door.socket, door.close, greeting=self._greeting, answers=answers, begin=supervisor.accompany, feed=feed
         )
 
     def _greeting(self) -> bytes:
@@ -203,7 +203,7 @@ class Control:
         return msgspec.json.encode(Greeting(VERSION, __version__, root, os.getpid(), self._began)) + b"\n"
 
     def _do_without(self, reason: str, hint: str | None) -> None:
-        complain(str(Problem(f"no other terminal can control this app: {reason}", hint=hint, level="warning")))
+        print_error(str(Problem(f"no other terminal can control this app: {reason}", hint=hint, level="warning")))
 
 
 def _explain_loss(error: ProcreaperError | OSError) -> str:

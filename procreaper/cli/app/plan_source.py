@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from procreaper.core.plan import Process
 
 
-class Source:
+class PlanSource:
     """Where a running app comes from: the files as they were read, the options, and the environment of the start.
 
     `configuration` is what was last planned. Raises ConfigError with every problem found, here and from `scale`, `join`

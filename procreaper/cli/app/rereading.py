@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
-from procreaper.cli.app.plan_source import Source
+from procreaper.cli.app.plan_source import PlanSource
 from procreaper.core.differences import compare
 from procreaper.core.events import SettingsRead
 from procreaper.core.plan import Plan, Process, find_cycle
 from procreaper.errors import ConfigError, Problem, ProcreaperError
 from procreaper.remote.control.replan import FOR_READING, READING_LIMIT
-from procreaper.runtime.supervisor import Owner
+from procreaper.runtime.supervisor import Supervisor
 from procreaper.threads import in_thread
 
 RELOAD = "`procreaper reload`"
@@ -24,22 +24,22 @@ RELOAD = "`procreaper reload`"
 MOST_NAMED = 4
 
 
-async def reread(owner: Owner, source: Source, name: str) -> None:
+async def reread(supervisor: Supervisor, source: PlanSource, name: str) -> None:
     """Read the files again for this process, and have it go on, with its new settings or with the old ones."""
-    async with owner.planning:
+    async with supervisor.planning:
         process = None
         try:
-            process = await _find(owner, source, name)
+            process = await _find(supervisor, source, name)
         except ConfigError as error:
-            owner.say(f"{name} keeps its old settings: {_told(error.problems)}")
+            supervisor.say(f"{name} keeps its old settings: {_told(error.problems)}")
         except ProcreaperError as error:
-            owner.say(f"{name} keeps its old settings: {error.message}")
+            supervisor.say(f"{name} keeps its old settings: {error.message}")
         finally:
-            owner.post(SettingsRead(name, process))
-        await owner.settled()
+            supervisor.post(SettingsRead(name, process))
+        await supervisor.settled()
 
 
-async def _find(owner: Owner, source: Source, name: str) -> Process | None:
+async def _find(supervisor: Supervisor, source: PlanSource, name: str) -> Process | None:
     """The new settings of this process; None where they are the old ones. Raises ProcreaperError."""
     try:
         async with asyncio.timeout(READING_LIMIT):
@@ -47,52 +47,52 @@ async def _find(owner: Owner, source: Source, name: str) -> Process | None:
     except TimeoutError:
         source.give_up()
         raise ProcreaperError(f"the files could not be read within {READING_LIMIT:g} s") from None
-    await owner.settled()
+    await supervisor.settled()
     found = {process.name: process for process in configuration.plan.processes}
     with suppress(KeyError):
-        old = owner.process(name)
+        old = supervisor.process(name)
         if name not in found:
             raise ProcreaperError(f"the files define no `{name}` any more; {RELOAD} removes it")
-        process = _without_circle(owner, found[name])
+        process = _without_circle(supervisor, found[name])
         if process != old:
-            _refuse_taken_port(owner, old, process)
+            _refuse_taken_port(supervisor, old, process)
             words = compare(Plan((old,)), Plan((process,))).changed.get(name, ())
             if words:
-                owner.say(f"{name} has new settings: {', '.join(words)}")
+                supervisor.say(f"{name} has new settings: {', '.join(words)}")
             source.take(process, project)
-        _tell_others(owner, source, configuration.plan, name)
+        _tell_others(supervisor, source, configuration.plan, name)
         return None if process == old else process
     return None
 
 
-def _without_circle(owner: Owner, process: Process) -> Process:
+def _without_circle(supervisor: Supervisor, process: Process) -> Process:
     """The process with the dependencies that it has, where the new ones would make a circle with those of others."""
-    edges = {other.name: [edge.name for edge in other.depends_on] for other in owner.processes}
+    edges = {other.name: [edge.name for edge in other.depends_on] for other in supervisor.processes}
     edges[process.name] = [edge.name for edge in process.depends_on]
     if not find_cycle(edges):
         return process
-    return process._replace(depends_on=owner.process(process.name).depends_on)
+    return process._replace(depends_on=supervisor.process(process.name).depends_on)
 
 
-def _refuse_taken_port(owner: Owner, old: Process, new: Process) -> None:
+def _refuse_taken_port(supervisor: Supervisor, old: Process, new: Process) -> None:
     """The ports of all processes may have moved, but only this one would move. Raises ProcreaperError."""
     port = (new.env or {}).get("PORT")
     if port == (old.env or {}).get("PORT"):
         return
-    for other in owner.processes:
+    for other in supervisor.processes:
         if other.name != new.name and (other.env or {}).get("PORT") == port:
             raise ProcreaperError(f"its new PORT {port} is still that of {other.name}; {RELOAD} moves both")
 
 
-def _tell_others(owner: Owner, source: Source, plan: Plan, name: str) -> None:
+def _tell_others(supervisor: Supervisor, source: PlanSource, plan: Plan, name: str) -> None:
     """Name the processes that the files change too, and that do not read them again by themselves; once."""
-    differences = compare(owner.plan, plan)
+    differences = compare(supervisor.plan, plan)
     changed = (*differences.added, *differences.removed, *differences.changed)
-    others = tuple(other for other in changed if other != name and not owner.awaits_settings(other))
+    others = tuple(other for other in changed if other != name and not supervisor.awaits_settings(other))
     if others and others != source.told:
         source.told = others
         more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
-        owner.say(f"the files also change {', '.join(others[:MOST_NAMED])}{more}; {RELOAD} applies that")
+        supervisor.say(f"the files also change {', '.join(others[:MOST_NAMED])}{more}; {RELOAD} applies that")
 
 
 def _told(problems: Sequence[Problem]) -> str:

@@ -19,9 +19,9 @@ from collections import deque
 from typing import NamedTuple
 
 from procreaper.cli.commands.detach_keys import DEFAULT, DetachKeys
-from procreaper.cli.find_app import Place, find_app
-from procreaper.cli.messages import complain
-from procreaper.core.status import ENDED
+from procreaper.cli.find_app import AppSelector, find_app
+from procreaper.cli.messages import print_error
+from procreaper.core.status import AT_REST
 from procreaper.errors import ProcreaperError
 from procreaper.remote.api import protocol
 from procreaper.remote.control.client import Client, GoneError, RefusedError
@@ -41,7 +41,7 @@ class End(NamedTuple):
     code: int = 0
 
 
-def attach(place: Place, name: str, detach_keys: str | None = None) -> int:
+def attach(place: AppSelector, name: str, detach_keys: str | None = None) -> int:
     """Attach until the user types the `detach_keys` (default: Ctrl-]), or the app ends; return the exit status.
 
     Raises ProcreaperError where there is nothing to attach to, where this is no terminal, and for keys that there are
@@ -57,7 +57,7 @@ def attach(place: Place, name: str, detach_keys: str | None = None) -> int:
         session.attach()
         with RawTerminal() as terminal:
             end = session.stay(terminal)
-    complain(end.text)
+    print_error(end.text)
     return end.code
 
 
@@ -187,7 +187,7 @@ class Session:
         match notice:
             case protocol.ScreenNotice(data=data):
                 terminal.show(data)
-            case protocol.DetachedNotice(reason=reason):
+            case protocol.TerminalClosedNotice(reason=reason):
                 return self._wait(terminal, reason)
             case protocol.GoodbyeNotice():
                 return End("the app has ended")
@@ -212,13 +212,13 @@ class Session:
             # The app ends too, or the process was removed.
             return End(over)
         process = followed.processes[0]
-        if process.state in ENDED:
+        if process.state in AT_REST:
             return End(over)
         terminal.say(f"{over}; {process.state}, {self._leaving.name} leaves")
         return self._consider(process, terminal)
 
     def _consider(self, process: protocol.Process, terminal: RawTerminal) -> End | None:
-        if process.state in ENDED:
+        if process.state in AT_REST:
             return End(f"{self._name}: {process.reason}")
         if process.pid is not None:
             try:

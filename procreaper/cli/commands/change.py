@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from procreaper.cli.find_app import Place, find_app, find_app_with, interruptible
-from procreaper.cli.messages import complain, say
+from procreaper.cli.find_app import AppSelector, find_app, find_app_with, interruptible
+from procreaper.cli.messages import print_error, say
 from procreaper.cli.progress import Progress
 from procreaper.core.events import State, with_reason
 from procreaper.core.outcome import Confirmation, Goal, Outcome, find, find_blocker
@@ -34,7 +34,7 @@ TOLD_AFTER = 2.0
 ALREADY = {Goal.UP: "is up already", Goal.STOPPED: "was not running"}
 
 
-def act(place: Place, command: str, names: Sequence[str]) -> int:
+def act(place: AppSelector, command: str, names: Sequence[str]) -> int:
     """`up`, `stop` or `restart` these; the answer is the exit status."""
     named = tuple(names)
     requests: dict[str, tuple[protocol.Up | protocol.Stop | protocol.Restart, Goal]] = {
@@ -48,27 +48,27 @@ def act(place: Place, command: str, names: Sequence[str]) -> int:
         with _told_in_full():
             asked = app.ask(request)
         for warning in asked.warnings:
-            complain(warning)
+            print_error(warning)
         for name in asked.already:
             say(f"{name} {ALREADY[goal]}")
         left = {name: (goal, run) for name, run in asked.runs.items() if name not in asked.already}
         return _wait(app, Waiting(left, followed.processes))
 
 
-def scale(place: Place, pairs: Sequence[str]) -> int:
+def scale(place: AppSelector, pairs: Sequence[str]) -> int:
     """Have so many processes of each type; the answer is the exit status."""
     counts = _counts(pairs)
     with _interruptible(), find_app_with(place, counts) as app:
         return _change(app, protocol.Scale(0, counts))
 
 
-def reload(place: Place) -> int:
+def reload(place: AppSelector) -> int:
     """Have the app read its files anew, and tell what has changed; the answer is the exit status."""
     with _interruptible(), find_app(place) as app:
         return _change(app, protocol.Reload(0))
 
 
-def quit_app(place: Place) -> int:
+def quit_app(place: AppSelector) -> int:
     """Have the app end, and wait until it has; the answer is the exit status."""
     with find_app(place) as app:
         followed = app.ask(protocol.Follow(0))
@@ -118,7 +118,7 @@ def _change(app: Client, request: protocol.Scale | protocol.Reload) -> int:
     with _told_in_full():
         changes = app.ask(request)
     for warning in changes.warnings:
-        complain(warning)
+        print_error(warning)
     return _follow_changes(app, followed, changes)
 
 
@@ -180,7 +180,7 @@ def _told_in_full() -> Iterator[None]:
         yield
     except RefusedError as error:
         for problem in error.problems:
-            complain(problem)
+            print_error(problem)
         raise
 
 
@@ -208,7 +208,7 @@ def _tell(waiting: Waiting, name: str) -> None:
     if outcome.obstacle is None:
         say(text)
         return
-    complain(str(Problem(text, hint=waiting.remedy(name))))
+    print_error(str(Problem(text, hint=waiting.remedy(name))))
 
 
 class Waiting:

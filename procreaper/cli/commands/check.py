@@ -72,10 +72,10 @@ def _in_order(problems: Sequence[Problem]) -> list[Problem]:
 def _lint(project: Project, configuration: Configuration, options: Options) -> list[Problem]:
     from procreaper.cli.commands.start_ports import find_taken
     from procreaper.project.lint import Linter
-    from procreaper.project.machine import look_around
+    from procreaper.project.machine import probe_machine
 
     plan, root = configuration.plan, options.root or options.app_root or "."
-    linter = Linter(look_around(), project.procfile.path, project.settings, root)
+    linter = Linter(probe_machine(), project.procfile.path, project.settings, root)
     linter.lint_names(project.types)
     linter.lint(project.types, plan.processes)
     types = {kind.name: kind for kind in project.types}

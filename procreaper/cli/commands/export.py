@@ -6,7 +6,7 @@ Rules: everything is decided before anything is written. What is told goes to st
 from __future__ import annotations
 
 from procreaper.cli.app.plan_source import examined
-from procreaper.cli.messages import complain, report
+from procreaper.cli.messages import print_error, report
 from procreaper.errors import Problem
 from procreaper.export.app import Choices, make_app
 from procreaper.export.merge_warnings import together
@@ -41,4 +41,4 @@ def export(
 
 
 def _tell(path: str) -> None:
-    complain(f"Writing '{path}'")
+    print_error(f"Writing '{path}'")

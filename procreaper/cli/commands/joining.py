@@ -15,8 +15,8 @@ from typing import NamedTuple
 from procreaper.cli.commands.change import Waiting
 from procreaper.cli.commands.logs import event_of
 from procreaper.cli.commands.start_report import remedies, runs_on
-from procreaper.cli.find_app import NoAppError, Place, find_apps, interruptible
-from procreaper.cli.messages import complain, report, say
+from procreaper.cli.find_app import AppSelector, NoAppError, find_apps, interruptible
+from procreaper.cli.messages import print_error, report, say
 from procreaper.cli.progress import Progress
 from procreaper.cli.rendering import LONG_AGO, make_format
 from procreaper.core.events import Output
@@ -105,7 +105,7 @@ def join(
     waited for. Raises ProcreaperError where several apps could be meant, and where the app does not know a process.
     """
     directory = options.root or options.app_root
-    place = Place.of(directory or ".", None)
+    place = AppSelector.of(directory or ".", None)
     limit = None if options.wait_timeout is None else read_seconds(options.wait_timeout)
     until = None if limit is None else time.monotonic() + limit
     while True:
@@ -136,7 +136,7 @@ def join(
 
 def _look(app: Client, configuration: Configuration) -> Running | None:
     """What this app has of the processes that `start` would start; None once it has ended, where it was about to."""
-    seen = app.ask(protocol.Look(0))
+    seen = app.ask(protocol.StatusRequest(0))
     if seen.ending:
         _wait_for_end(app)
         return None
@@ -206,7 +206,7 @@ def _start(running: Running) -> None:
     try:
         app.ask(protocol.Up(0, running.missing))
     except RefusedError as error:
-        if app.ask(protocol.Look(0)).ending:
+        if app.ask(protocol.StatusRequest(0)).ending:
             raise GoneError("the app ends") from error
         hint = f"`procreaper reload` reads the files again, {NEW}"
         message = f"the app that runs already (pid {app.greeting.pid}): {error.message}"
@@ -245,25 +245,25 @@ class _Watch:
             except TimeoutError:
                 progress.clear()
                 lines = [f"  {name}: {why}" for name, why in self._waiting.states().items()]
-                complain("\n".join((str(Problem(f"not everything is up after {limit:g} s")), *lines)))
+                print_error("\n".join((str(Problem(f"not everything is up after {limit:g} s")), *lines)))
                 failed = True
             except KeyboardInterrupt:
                 progress.clear()
-                complain(str(Problem("not waited for any longer", hint=runs_on(pid, directory))))
+                print_error(str(Problem("not waited for any longer", hint=runs_on(pid, directory))))
                 return INTERRUPTED
             except (_EndError, GoneError) as error:
                 progress.clear()
                 goodbye = error.goodbye if isinstance(error, _EndError) else self._find_goodbye()
                 if goodbye is None:
-                    complain(str(Problem("the app has ended without a word", hint="was it killed?")))
+                    print_error(str(Problem("the app has ended without a word", hint="was it killed?")))
                     return FAILED
                 return self._tell_end(goodbye)
         if failed:
-            complain(f"  hint: {runs_on(pid, directory)}")
+            print_error(f"  hint: {runs_on(pid, directory)}")
         return FAILED if failed else 0
 
     def _refresh(self) -> None:
-        seen = self._app.ask(protocol.Look(0))
+        seen = self._app.ask(protocol.StatusRequest(0))
         for process in seen.processes:
             self._take(protocol.StatusNotice(time.time(), process))
 
@@ -279,7 +279,7 @@ class _Watch:
                 # What was skipped is not to blame.
                 name = min(obstacles, key=lambda name: self._state(name) == "skipped")
                 progress.clear()
-                complain(str(Problem(f"{name} is not up: {self._waiting.outcomes[name].obstacle}")))
+                print_error(str(Problem(f"{name} is not up: {self._waiting.outcomes[name].obstacle}")))
                 self._show_lines(name)
                 return True
             if not self._waiting.left:
@@ -313,7 +313,7 @@ class _Watch:
     def _raise_if_ending(self) -> None:
         """Raise _EndError if the app ends: then the obstacle is what came of that, and not the cause."""
         try:
-            if not self._app.ask(protocol.Look(0)).ending:
+            if not self._app.ask(protocol.StatusRequest(0)).ending:
                 return
         except GoneError:
             pass
@@ -325,10 +325,10 @@ class _Watch:
         return "" if process is None else process.state
 
     def _tell_end(self, goodbye: protocol.GoodbyeNotice) -> int:
-        complain(str(Problem(goodbye.reason or "the app has ended")))
+        print_error(str(Problem(goodbye.reason or "the app has ended")))
         if goodbye.name is not None:
             self._show_lines(goodbye.name)
-        complain(f"  hint: the app has ended, with exit code {goodbye.code}")
+        print_error(f"  hint: the app has ended, with exit code {goodbye.code}")
         return goodbye.code or FAILED
 
     def _show_lines(self, name: str) -> None:
@@ -346,7 +346,7 @@ class _Watch:
             found = [notice for notice in notices if isinstance(notice, Output)]
         lines = b"".join(map(text.render, found)) + text.finish()
         if lines:
-            complain(os.fsdecode(lines).removesuffix("\n"))
+            print_error(os.fsdecode(lines).removesuffix("\n"))
 
 
 class _EndError(Exception):

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from procreaper.cli.find_app import NoAppError, Place, find_apps, interruptible, share_out
-from procreaper.cli.messages import complain, lost, say
+from procreaper.cli.find_app import AppSelector, NoAppError, find_apps, interruptible, share_out
+from procreaper.cli.messages import lost, print_error, say
 from procreaper.cli.rendering import LONG_AGO, make_format
 from procreaper.core import events
 from procreaper.core.events import Exit, Notice, Output, State
@@ -67,7 +67,7 @@ def wanted(names: Sequence[str], lines: str | None, log_format: str, *, follow: 
     return Wanted(tuple(names), number, follow, log_format)
 
 
-def show_logs(place: Place, options: Options, style: Style, what: Wanted) -> int:
+def show_logs(place: AppSelector, options: Options, style: Style, what: Wanted) -> int:
     """Print them; the answer is the exit status. Raises NoAppError where nothing runs and there is nothing to read."""
     try:
         with interruptible(), ExitStack() as stack:
@@ -117,7 +117,7 @@ class _Screen:
 
 
 def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitStack) -> int:
-    everybody = [process for app in apps for process in app.ask(protocol.Look(0)).processes]
+    everybody = [process for app in apps for process in app.ask(protocol.StatusRequest(0)).processes]
     # Unlike `start`, `logs` may show what a process wrote to a pipe, such as a stranger's words in an access log, to a
     # terminal that neither the process nor the stranger could reach.
     screen = _Screen(make_format(what.log_format, everybody, style, filter_all=style.terminal))
@@ -168,7 +168,7 @@ def _follow(apps: Iterable[Client], tails: dict[str, RotatedLog], screen: _Scree
             try:
                 told = following[descriptor].arrived()
             except GoneError as error:
-                complain(str(error))
+                print_error(str(error))
                 status = FAILED
                 poll.unregister(descriptor)
                 del following[descriptor]
@@ -189,7 +189,7 @@ def _follow(apps: Iterable[Client], tails: dict[str, RotatedLog], screen: _Scree
 
 def _take(notice: protocol.AnyNotice, screen: _Screen) -> None:
     if isinstance(notice, protocol.DroppedNotice):
-        complain(
+        print_error(
             f"procreaper: {notice.notices:,} notices, with {notice.bytes:,} bytes of output, are missing here: "
             "they came faster than they were read"
         )
@@ -235,12 +235,12 @@ def _tell_truncated(found: protocol.Followed, what: Wanted) -> None:
             continue
         log = logs.get(name)
         hint = "`log` in .reaper.toml keeps more" if log is None else f"`{log}` has more"
-        complain(str(Problem(f"fewer lines of {name} are kept than {what.lines}", hint=hint, level="warning")))
+        print_error(str(Problem(f"fewer lines of {name} are kept than {what.lines}", hint=hint, level="warning")))
 
 
 def _tell_unreadable(path: str, error: OSError) -> None:
     reason = reason_of(error)
-    complain(str(Problem(f"`{path}` cannot be read: {reason}", level="warning")))
+    print_error(str(Problem(f"`{path}` cannot be read: {reason}", level="warning")))
 
 
 # Where no app runs.
@@ -268,7 +268,7 @@ def _show_the_past(options: Options, style: Style, what: Wanted, error: NoAppErr
         notices = _notices_of(error.last, what)
     if not notices:
         raise error
-    complain(
+    print_error(
         f"procreaper: {error.message}: these are the last lines that are kept\n  {error.last.explain(time.time())}"
     )
     screen = _Screen(make_format(what.log_format, _named(notices), style))
@@ -326,7 +326,7 @@ def _show_files(options: Options, style: Style, what: Wanted, error: NoAppError)
     if not logs:
         hint = "`procreaper start` starts it; `log` in .reaper.toml keeps what it writes"
         raise NoAppError(error.message, hint=hint)
-    complain(f"procreaper: {error.message}: this is what its log files have")
+    print_error(f"procreaper: {error.message}: this is what its log files have")
     # What was written to a terminal may be in there.
     shown = [process._replace(pty=style.terminal) for process in processes]
     shown += [process._replace(name=_label(sharing), pty=style.terminal) for sharing in logs.values()]

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from procreaper.cli.find_app import (
+    AppSelector,
     NoAppError,
-    Place,
     find_all,
     find_apps,
     interruptible,
@@ -48,7 +48,7 @@ OTHER_SCREEN, BACK = "\x1b[?1049h\x1b[?7l", "\x1b[?7h\x1b[?1049l"
 FROM_THE_TOP, ERASE_LINE, ERASE_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
-def show_processes(place: Place, names: Sequence[str], style: Style, *, json: bool) -> int:
+def show_processes(place: AppSelector, names: Sequence[str], style: Style, *, json: bool) -> int:
     """Print what these names stand for in the apps of this place (none: every process); the answer is the exit status.
 
     Raises NoAppError, and RefusedError where a name stands for nothing.
@@ -70,7 +70,7 @@ def show_processes(place: Place, names: Sequence[str], style: Style, *, json: bo
     return 0
 
 
-def watch_processes(place: Place, names: Sequence[str], style: Style) -> int:
+def watch_processes(place: AppSelector, names: Sequence[str], style: Style) -> int:
     """Show them for as long as somebody looks; the answer is the exit status. Raises as `show_processes` does."""
     if not style.terminal:
         hint = "without -w it prints them once, with --json for programs"
@@ -92,7 +92,7 @@ def watch_processes(place: Place, names: Sequence[str], style: Style) -> int:
     return 0
 
 
-def _find(place: Place, style: Style) -> list[Client]:
+def _find(place: AppSelector, style: Style) -> list[Client]:
     """The apps of this place. A NoAppError shows the last lines of the process whose end ended the last app there."""
     try:
         return find_apps(place)

@@ -10,8 +10,8 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from procreaper.cli.app.plan_source import Source
-from procreaper.cli.messages import complain, report, run_guarded
+from procreaper.cli.app.plan_source import PlanSource
+from procreaper.cli.messages import print_error, report, run_guarded
 from procreaper.errors import ProcreaperError
 from procreaper.output.text import Style
 from procreaper.project.configure import Listen, Options
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import socket
     from types import ModuleType
 
-    from procreaper.cli.app.application import Groundwork
+    from procreaper.cli.app.application import StartContext
     from procreaper.cli.app.background import Background
     from procreaper.project.address import Address
 
@@ -39,7 +39,7 @@ def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -
     """
     # Before the environments of the processes are made of ours.
     path = add_mark(os.environ)
-    source = Source(options, terminal=style.terminal)
+    source = PlanSource(options, terminal=style.terminal)
     configuration = source.configuration
     report(configuration.warnings)
     plan = configuration.plan
@@ -49,7 +49,7 @@ def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -
             if plan.processes
             else "every process type has a concurrency of 0"
         )
-        complain(f"procreaper: nothing to start: {why}")
+        print_error(f"procreaper: nothing to start: {why}")
         return 0
     lock = None
     if options.detach and not options.new:
@@ -84,12 +84,12 @@ def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -
     return app.end(run_guarded(lambda: _run(source, style, options, path, app)))
 
 
-def _run(source: Source, style: Style, options: Options, path: str, background: Background | None = None) -> int:
+def _run(source: PlanSource, style: Style, options: Options, path: str, background: Background | None = None) -> int:
     http = source.configuration.http
     listening = None if http is None else _listen(http)
     adoption = adopt()
     # Before there is anything to be guarded; it comes up while we go on.
-    guard = Guard(f"{VARIABLE}={path}", {VARIABLE: GUARD}, complain)
+    guard = Guard(f"{VARIABLE}={path}", {VARIABLE: GUARD}, print_error)
     guard.start()
 
     plan = source.configuration.plan
@@ -100,9 +100,9 @@ def _run(source: Source, style: Style, options: Options, path: str, background: 
     guard.attend(loop)
     # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
     with _kept_modes() if background is None else nullcontext():
-        from procreaper.cli.app.application import Groundwork
+        from procreaper.cli.app.application import StartContext
 
-        groundwork = Groundwork(guard, adoption, background, listening)
+        groundwork = StartContext(guard, adoption, background, listening)
         status: int = loop.run_until_complete(_supervise(source, style, options, groundwork))
     return status
 
@@ -121,7 +121,7 @@ def _kept_modes() -> AbstractContextManager[None]:
     return kept_modes()
 
 
-async def _supervise(source: Source, style: Style, options: Options, groundwork: Groundwork) -> int:
+async def _supervise(source: PlanSource, style: Style, options: Options, groundwork: StartContext) -> int:
     from procreaper.cli.app.application import Application
 
     try:

@@ -121,14 +121,16 @@ class FreePorts:
 def _given_ports() -> frozenset[int]:
     """The ports of all processes of the other running apps; a process that has one may not listen yet."""
     from procreaper.cli.find_app import find_others
-    from procreaper.remote.api.protocol import Look
+    from procreaper.remote.api.protocol import StatusRequest
 
     ports: set[int] = set()
     with ExitStack() as stack:
         for app in [stack.enter_context(app) for app in find_others(PATIENCE)]:
             # A suspended app does not answer. Where it listens can be seen all the same.
             with suppress(ProcreaperError, OSError):
-                ports.update(process.port for process in app.ask(Look(0), limit=PATIENCE).processes if process.port)
+                ports.update(
+                    process.port for process in app.ask(StatusRequest(0), limit=PATIENCE).processes if process.port
+                )
     return frozenset(ports)
 
 
@@ -147,12 +149,12 @@ def ports_of_running(directory: str) -> dict[str, int]:
 
 
 def _processes_of_apps(directory: str) -> list[protocol.Process]:
-    from procreaper.cli.find_app import Place, find_apps
-    from procreaper.remote.api.protocol import Look
+    from procreaper.cli.find_app import AppSelector, find_apps
+    from procreaper.remote.api.protocol import StatusRequest
 
     found: list[protocol.Process] = []
     # An app that does not answer, or ends just now, counts as another program.
     with suppress(ProcreaperError, OSError), ExitStack() as stack:
-        for app in [stack.enter_context(app) for app in find_apps(Place.of(directory, None))]:
-            found += app.ask(Look(0), limit=PATIENCE).processes
+        for app in [stack.enter_context(app) for app in find_apps(AppSelector.of(directory, None))]:
+            found += app.ask(StatusRequest(0), limit=PATIENCE).processes
     return found

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from procreaper.cli.find_app import interruptible
-from procreaper.cli.messages import complain, say
+from procreaper.cli.messages import print_error, say
 from procreaper.cli.progress import Progress
 from procreaper.errors import Problem
 from procreaper.exit_codes import FAILED, INTERRUPTED
@@ -77,11 +77,11 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: 
                 return 0
             case {"failed": text, "lines": lines, "ending": ending}:
                 progress.clear()
-                complain(str(Problem(text)))
+                print_error(str(Problem(text)))
                 if lines:
-                    complain(lines.removesuffix("\n"))
+                    print_error(lines.removesuffix("\n"))
                 if not ending:
-                    complain(f"  hint: {runs_on(reports.pid, awaited.directory)}")
+                    print_error(f"  hint: {runs_on(reports.pid, awaited.directory)}")
                     return FAILED
                 culprit = True
                 until = None
@@ -90,19 +90,19 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: 
                 progress.clear()
                 if reports.is_ready:
                     text = f"the app has ended, with exit code {status}"
-                    complain(f"  hint: {text}" if culprit else str(Problem(text)))
+                    print_error(f"  hint: {text}" if culprit else str(Problem(text)))
                     return status or FAILED
                 # Why, it has told itself.
                 return status
             case None if reports.ended:
                 progress.clear()
-                complain(str(Problem("the app has ended without a word", hint="was it killed?")))
+                print_error(str(Problem("the app has ended without a word", hint="was it killed?")))
                 return FAILED
             case _:
                 progress.clear()
                 text = f"not everything is up after {awaited.limit:g} s"
-                complain("\n".join((str(Problem(text)), *(f"  {name}: {why}" for name, why in waiting.items()))))
-                complain(f"  hint: {runs_on(reports.pid, awaited.directory)}")
+                print_error("\n".join((str(Problem(text)), *(f"  {name}: {why}" for name, why in waiting.items()))))
+                print_error(f"  hint: {runs_on(reports.pid, awaited.directory)}")
                 return FAILED
 
 
@@ -115,7 +115,7 @@ def _interrupted(reports: _Reports, awaited: Awaited) -> int:
         # What has come already, before somebody lost patience.
         continue
     if reports.is_ready:
-        complain(str(Problem("not waited for any longer", hint=runs_on(reports.pid, awaited.directory))))
+        print_error(str(Problem("not waited for any longer", hint=runs_on(reports.pid, awaited.directory))))
     elif reports.pid:
         with suppress(ProcessLookupError, KeyboardInterrupt):
             os.kill(reports.pid, signal.SIGTERM)

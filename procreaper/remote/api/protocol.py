@@ -45,7 +45,7 @@ class Request(Struct, frozen=True, tag_field="request"):
     id: int
 
 
-class Look(Request, frozen=True, tag="status"):
+class StatusRequest(Request, frozen=True, tag="status"):
     """What these processes are doing (default: all). Result: `Processes`."""
 
     names: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ class Resize(Request, frozen=True, tag="resize"):
     lines: int
 
 
-AnyRequest = Look | Follow | Up | Stop | Restart | Scale | Reload | Quit | Attach | Type | Resize
+AnyRequest = StatusRequest | Follow | Up | Stop | Restart | Scale | Reload | Quit | Attach | Type | Resize
 
 
 # Replies.
@@ -327,7 +327,7 @@ class ScreenNotice(Notice, frozen=True, tag="screen"):
     data: bytes
 
 
-class DetachedNotice(Notice, frozen=True, tag="detached"):
+class TerminalClosedNotice(Notice, frozen=True, tag="detached"):
     """The terminal that was attached to is gone: its run has ended. A new run is a new terminal."""
 
     reason: str
@@ -355,6 +355,6 @@ AnyNotice = (
     | MessageNotice
     | DroppedNotice
     | ScreenNotice
-    | DetachedNotice
+    | TerminalClosedNotice
     | GoodbyeNotice
 )

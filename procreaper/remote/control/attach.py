@@ -14,7 +14,7 @@ from procreaper.remote.api import protocol
 from procreaper.remote.control.attach_screen import Screen
 from procreaper.remote.control.connection import Connection, NoticeSource
 from procreaper.runtime.child.console import Attachment
-from procreaper.runtime.supervisor import Owner
+from procreaper.runtime.supervisor import Supervisor
 
 # No terminal is larger, and none is empty.
 LONGEST_SIDE = 1 << 12
@@ -30,8 +30,8 @@ class Seat(NamedTuple):
 class Seats:
     """All connections that are attached to processes of the app of `owner`."""
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
         self._seats: dict[Connection, Seat] = {}
 
     def attach(self, name: str, request: protocol.Attach, connection: Connection) -> bool:
@@ -43,7 +43,7 @@ class Seats:
             hint = "one connection is at one terminal"
             raise ProcreaperError(f"this connection is attached to `{self._seats[connection].name}` already", hint=hint)
         screens: list[Screen] = []
-        attachment = self._owner.attach(
+        attachment = self._supervisor.attach(
             name,
             lambda data: screens[0].show(data),
             _size(request.columns, request.lines),
@@ -80,14 +80,14 @@ class Seats:
     def _leave(self, connection: Connection) -> None:
         seat = self._seats.pop(connection, None)
         if seat is not None:
-            self._owner.detach(seat.name, seat.attachment)
+            self._supervisor.detach(seat.name, seat.attachment)
 
     def _end(self, connection: Connection, screen: Screen, reason: str) -> None:
         self._seats.pop(connection, None)
         screen.end(reason)
 
     def _refusal(self, name: str) -> ProcreaperError:
-        status, process = self._owner.status_of(name), self._owner.process(name)
+        status, process = self._supervisor.status_of(name), self._supervisor.process(name)
         if not process.pty:
             hint = "`pty = true` in .reaper.toml, or start with --pty"
             return ProcreaperError(f"`{name}` has no terminal of its own", hint=hint)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from procreaper.remote.api.protocol import DetachedNotice, ScreenNotice
+from procreaper.remote.api.protocol import ScreenNotice, TerminalClosedNotice
 
 MOST_WAITING = 1 << 20
 # What is encoded at once.
@@ -58,7 +58,7 @@ class Screen:
             del self._waiting[:SLICE]
             return msgspec.json.encode(ScreenNotice(time.time(), data)) + b"\n"
         if self._reason is not None:
-            notice = DetachedNotice(time.time(), self._reason)
+            notice = TerminalClosedNotice(time.time(), self._reason)
             self._reason = None
             return msgspec.json.encode(notice) + b"\n"
         return None

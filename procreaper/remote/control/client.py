@@ -28,7 +28,7 @@ Kind = TypeVar("Kind")
 Changing = protocol.Up | protocol.Stop | protocol.Restart
 Simple = protocol.Quit | protocol.Type | protocol.Resize
 RESULTS: dict[type[protocol.Request], Any] = {
-    protocol.Look: protocol.Processes,
+    protocol.StatusRequest: protocol.Processes,
     protocol.Follow: protocol.Followed,
     protocol.Up: protocol.Asked,
     protocol.Stop: protocol.Asked,
@@ -94,7 +94,7 @@ class Client:
         return self._socket.fileno()
 
     @overload
-    def ask(self, request: protocol.Look, *, limit: float = ...) -> protocol.Processes: ...
+    def ask(self, request: protocol.StatusRequest, *, limit: float = ...) -> protocol.Processes: ...
     @overload
     def ask(self, request: protocol.Follow, *, limit: float = ...) -> protocol.Followed: ...
     @overload

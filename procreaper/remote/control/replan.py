@@ -12,12 +12,12 @@ from typing import Protocol
 
 from procreaper.core import events
 from procreaper.core.differences import compare
-from procreaper.core.status import ENDED
+from procreaper.core.status import AT_REST
 from procreaper.errors import ConfigError, Problem, ProcreaperError, UnknownProcessError
 from procreaper.project.configure import Configuration
 from procreaper.remote.api import protocol
 from procreaper.remote.api.codec import readable
-from procreaper.runtime.supervisor import Owner
+from procreaper.runtime.supervisor import Supervisor
 from procreaper.suggest import enumerate_words
 from procreaper.threads import NoThreadError, in_thread
 
@@ -33,7 +33,7 @@ MEND = "mend the files, and `procreaper reload`; `procreaper check` looks withou
 Announce = Callable[[], None]
 
 
-class Source(Protocol):
+class PlanSource(Protocol):
     """Where the plan comes from. Three raise ConfigError with every problem found, after which all is as it was."""
 
     def scale(self, counts: Mapping[str, int]) -> Configuration:
@@ -61,8 +61,8 @@ class Source(Protocol):
 class Replanning:
     """Plans the app of `owner` again; `taken` is called with each configuration that is carried out."""
 
-    def __init__(self, owner: Owner, source: Source, taken: Callable[[Configuration], None]) -> None:
-        self._owner = owner
+    def __init__(self, supervisor: Supervisor, source: PlanSource, taken: Callable[[Configuration], None]) -> None:
+        self._supervisor = supervisor
         self._source = source
         self._taken = taken
 
@@ -80,7 +80,7 @@ class Replanning:
     async def join(self, names: Sequence[str], announce: Announce) -> Mapping[str, int]:
         """Have what these names stand for be of the app, also what it was started without; the answer is who is new.
 
-        By name, with the number of the run before the one that is asked for. Raises as `Source.join`.
+        By name, with the number of the run before the one that is asked for. Raises as `PlanSource.join`.
         """
         if not self._source.left_out(names):
             return {}
@@ -89,10 +89,10 @@ class Replanning:
 
     async def find_outdated(self, names: Sequence[str]) -> tuple[str, ...]:
         """Warn of the processes that go on with old settings, though the files have others for them by now."""
-        if self._owner.planning.locked() or self._owner.shutting_down:
+        if self._supervisor.planning.locked() or self._supervisor.shutting_down:
             # The files are being read at this moment, or do not matter any more.
             return ()
-        async with self._owner.planning:
+        async with self._supervisor.planning:
             try:
                 async with asyncio.timeout(LOOKING_LIMIT):
                     paths, configuration = await in_thread(self._source.find_changed, FOR_READING)
@@ -103,9 +103,9 @@ class Replanning:
             if configuration is None:
                 old, hint = tuple(names), "`procreaper check` says what is wrong in them now"
             else:
-                changed = compare(self._owner.plan, configuration.plan).changed
+                changed = compare(self._supervisor.plan, configuration.plan).changed
                 old, hint = tuple(name for name in names if name in changed), "`procreaper reload` brings the new ones"
-            old = tuple(name for name in old if not self._owner.awaits_settings(name))
+            old = tuple(name for name in old if not self._supervisor.awaits_settings(name))
             if not old:
                 return ()
             have = "has" if len(paths) == 1 else "have"
@@ -133,7 +133,7 @@ class Replanning:
         starting: frozenset[str] = frozenset(),
         hint: str | None = None,
     ) -> protocol.Changes:
-        async with self._owner.planning:
+        async with self._supervisor.planning:
             try:
                 async with asyncio.timeout(READING_LIMIT):
                     configuration = await in_thread(plan_again, FOR_READING)
@@ -144,28 +144,28 @@ class Replanning:
                 message = f"the files could not be read within {READING_LIMIT:g} s, so nothing has been changed"
                 hint = "is one of them a pipe that nobody writes to, or on a disk that does not answer?"
                 raise ProcreaperError(message, hint=hint) from error
-            await self._owner.settled()
-            if self._owner.shutting_down:
+            await self._supervisor.settled()
+            if self._supervisor.shutting_down:
                 raise ProcreaperError("the app is ending", hint="`procreaper start` starts it again")
             plan = configuration.plan
-            found = compare(self._owner.plan, plan)
-            present = {process.name for process in self._owner.processes}
+            found = compare(self._supervisor.plan, plan)
+            present = {process.name for process in self._supervisor.processes}
             concerned = (*found.added, *found.restarted)
-            runs = {name: self._owner.status_of(name).run if name in present else 0 for name in concerned}
+            runs = {name: self._supervisor.status_of(name).run if name in present else 0 for name in concerned}
             # Not before: what is refused changes nothing, and nothing is to be said of it.
             announce()
             # Also where nothing differs: a reload resumes the watches that were suspended.
-            self._owner.post(events.Reload(plan))
+            self._supervisor.post(events.Reload(plan))
             types = {process.name: process.type for process in plan.processes}
             if more := tuple(name for name in found.added if types[name] in starting):
-                self._owner.post(events.Start(more))
-            await self._owner.settled()
+                self._supervisor.post(events.Start(more))
+            await self._supervisor.settled()
             self._taken(configuration)
             # What was stopped by hand keeps still, or is about to, and what does not start by itself too.
             runs = {
                 name: run
                 for name, run in runs.items()
-                if self._owner.status_of(name).state not in ENDED and not self._owner.rests(name)
+                if self._supervisor.status_of(name).state not in AT_REST and not self._supervisor.rests(name)
             }
             return protocol.Changes(
                 added=found.added,

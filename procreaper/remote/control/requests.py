@@ -20,7 +20,7 @@ import msgspec
 from procreaper.core import events
 from procreaper.core.plan import reachable
 from procreaper.core.selection import choose, covers, select
-from procreaper.core.status import ENDED
+from procreaper.core.status import AT_REST
 from procreaper.errors import ProcreaperError, UnknownProcessError
 from procreaper.output.hub import Hub
 from procreaper.project.configure import Configuration
@@ -29,8 +29,8 @@ from procreaper.remote.api.codec import readable
 from procreaper.remote.api.feed import Feed, Line
 from procreaper.remote.api.to_wire import changes, view_notice, view_process
 from procreaper.remote.control.connection import Connection
-from procreaper.remote.control.replan import Replanning, Source
-from procreaper.runtime.supervisor import Owner
+from procreaper.remote.control.replan import PlanSource, Replanning
+from procreaper.runtime.supervisor import Supervisor
 from procreaper.suggest import enumerate_words
 
 if TYPE_CHECKING:
@@ -53,32 +53,32 @@ class Requests:
 
     def __init__(
         self,
-        owner: Owner,
+        supervisor: Supervisor,
         hub: Hub,
         feed: Feed,
         *,
         groups: Mapping[str, Sequence[str]],
-        source: Source,
-        complain: Callable[[str], None],
+        source: PlanSource,
+        print_error: Callable[[str], None],
         history: Callable[[Sequence[str], int | None], tuple[Sequence[events.Notice], tuple[str, ...]]] | None = None,
         find: Callable[[str, int], tuple[int, int, int, int] | None] = lambda _name, _size: None,
     ) -> None:
-        self._owner = owner
+        self._supervisor = supervisor
         self._hub = hub
         self._feed = feed
         self._groups = groups
-        self._replanning = Replanning(owner, source, self._take)
-        self._complain = complain
+        self._replanning = Replanning(supervisor, source, self._take)
+        self._complain = print_error
         self._history = history
         self._find = find
         self._tells = False
 
     async def answer(self, request: protocol.AnyRequest, connection: Connection) -> Any:
         """The result of a request. Raises ProcreaperError where nothing of it was done."""
-        await self._owner.settled()
+        await self._supervisor.settled()
         match request:
-            case protocol.Look(names=names):
-                return protocol.Processes(self._snapshot(names), self._owner.ending)
+            case protocol.StatusRequest(names=names):
+                return protocol.Processes(self._snapshot(names), self._supervisor.is_ending)
             case protocol.Follow():
                 return self._follow(request, connection)
             case protocol.Up(names=names):
@@ -89,7 +89,7 @@ class Requests:
                 return await self._restart(names, connection)
             case protocol.Quit():
                 self._tell_who("the end of the app", "quit", connection)
-                self._owner.post(events.Shutdown(0, by="`procreaper quit`"))
+                self._supervisor.post(events.Shutdown(0, by="`procreaper quit`"))
                 return None
             case protocol.Scale(counts=counts):
                 return await self._replanning.scale(
@@ -125,14 +125,15 @@ class Requests:
                 is_told = True
                 self._tell_who(f"a start of {_enumerate(names)}", "up", connection)
 
-        new = {} if self._owner.shutting_down else await self._replanning.join(names, announce)
+        new = {} if self._supervisor.shutting_down else await self._replanning.join(names, announce)
         named = self._asked(names)
         edges = {
-            process.name: [dependency.name for dependency in process.depends_on] for process in self._owner.processes
+            process.name: [dependency.name for dependency in process.depends_on]
+            for process in self._supervisor.processes
         }
         there = set(edges)
         needed = [name for name in reachable(named, edges) if name in there]
-        statuses = {name: self._owner.status_of(name) for name in needed}
+        statuses = {name: self._supervisor.status_of(name) for name in needed}
         wanted = tuple(name for name, status in statuses.items() if not status.up)
         already = tuple(name for name in named if name not in wanted)
         if wanted:
@@ -144,7 +145,7 @@ class Requests:
     async def _stop(self, names: Iterable[str], connection: Connection) -> protocol.Asked:
         named = self._asked(names)
         self._tell_who(f"the end of {_enumerate(named)}", "stop", connection)
-        already = tuple(name for name in named if self._owner.status_of(name).state in ENDED)
+        already = tuple(name for name in named if self._supervisor.status_of(name).state in AT_REST)
         return await self._post(events.Stop(named), named, already)
 
     async def _restart(self, names: Iterable[str], connection: Connection) -> protocol.Asked:
@@ -158,11 +159,11 @@ class Requests:
     def _tell_who(self, what: str, command: str, connection: Connection) -> None:
         """Say who asks for a change, which would otherwise come without a cause."""
         pid = "" if connection.pid is None else f" (pid {connection.pid})"
-        self._owner.say(f"`procreaper {command}`{pid} asks for {what}")
+        self._supervisor.say(f"`procreaper {command}`{pid} asks for {what}")
 
     def _asked(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those whom a request is about that changes something."""
-        if self._owner.shutting_down:
+        if self._supervisor.shutting_down:
             raise ProcreaperError("the app is ending", hint="`procreaper start` starts it again")
         names = tuple(names)
         if not names:
@@ -171,7 +172,7 @@ class Requests:
 
     def _select(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The processes that these names stand for. Raises UnknownProcessError."""
-        processes, groups = self._owner.processes, self._groups
+        processes, groups = self._supervisor.processes, self._groups
         try:
             return select(names, processes, groups)
         except UnknownProcessError as error:
@@ -182,7 +183,7 @@ class Requests:
     def _attached(self) -> Seats:
         from procreaper.remote.control.attach import Seats
 
-        return Seats(self._owner)
+        return Seats(self._supervisor)
 
     def _one(self, name: str) -> str:
         names = self._select((name,))
@@ -194,22 +195,22 @@ class Requests:
     async def _post(
         self, event: events.Start | events.Stop | events.Restart, names: Iterable[str], already: tuple[str, ...]
     ) -> protocol.Asked:
-        runs = {name: self._owner.status_of(name).run for name in (*names, *already)}
+        runs = {name: self._supervisor.status_of(name).run for name in (*names, *already)}
         if event.names:
-            self._owner.post(event)
-            await self._owner.settled()
+            self._supervisor.post(event)
+            await self._supervisor.settled()
         return protocol.Asked(runs, already)
 
     # What the app is doing.
 
     def _snapshot(self, names: Iterable[str]) -> tuple[protocol.Process, ...]:
-        processes = self._owner.processes
+        processes = self._supervisor.processes
         names = tuple(names)
         selected = self._select(names) if names else [process.name for process in processes]
         return tuple(self._process(name) for name in selected)
 
     def _process(self, name: str) -> protocol.Process:
-        return view_process(self._owner.status_of(name), self._owner.process(name))
+        return view_process(self._supervisor.status_of(name), self._supervisor.process(name))
 
     def _follow(self, request: protocol.Follow, connection: Connection) -> protocol.Followed:
         snapshot = self._snapshot(request.names)
@@ -251,7 +252,7 @@ class Requests:
         now = time.time()
         yield _encode(protocol.DroppedNotice(now, notices, size))
         chosen = choose(request.names, self._groups)
-        for process in self._owner.processes:
+        for process in self._supervisor.processes:
             if chosen(process.name):
                 yield _encode(protocol.StatusNotice(now, self._process(process.name)))
 

@@ -44,7 +44,7 @@ LOOK_EVERY = 0.02
 # No named tuples here: an app begins with this, while its first child starts, and each would take it 0.1 ms.
 
 
-class Door:
+class ListeningSocket:
     """A socket that listens, and its path."""
 
     def __init__(self, listening: socket.socket, path: str) -> None:
@@ -90,7 +90,7 @@ class Door:
         return int(descriptor)
 
 
-def listen(root: str, environment: Mapping[str, str]) -> Door:
+def listen(root: str, environment: Mapping[str, str]) -> ListeningSocket:
     """A socket for the app of this root (absolute, without symbolic links). Raises ProcreaperError where none can be.
 
     It does not block, and no child inherits it.
@@ -315,7 +315,7 @@ def _refuse_strangers(directory: str) -> None:
     raise ProcreaperError(f"the directory for control sockets, `{directory}`, {fault}", hint=hint)
 
 
-def _listen(stem: str) -> Door:
+def _listen(stem: str) -> ListeningSocket:
     unfinished, path = stem + UNFINISHED, f"{stem}.sock"
     listening = insist(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     try:
@@ -330,7 +330,7 @@ def _listen(stem: str) -> Door:
         with suppress(OSError):
             os.unlink(unfinished)
         raise
-    return Door(listening, path)
+    return ListeningSocket(listening, path)
 
 
 def _identify(path: str) -> tuple[int, int] | None:

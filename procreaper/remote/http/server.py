@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from procreaper.output.history import History
     from procreaper.output.hub import Hub
     from procreaper.remote.api.feed import Reader
-    from procreaper.runtime.supervisor import Owner
+    from procreaper.runtime.supervisor import Supervisor
 
 # At most; and no more than a quarter of the descriptors that we may have, which the app needs itself.
 MOST_CONNECTIONS = 128
@@ -85,24 +85,24 @@ class Server:
         listening: socket.socket,
         bound: Address,
         *,
-        owner: Owner,
+        supervisor: Supervisor,
         hub: Hub,
         history: History,
         groups: Callable[[], Mapping[str, Sequence[str]]],
-        complain: Callable[[str], None],
+        print_error: Callable[[str], None],
     ) -> None:
         self._listening = listening
         self._bound = bound
-        self._owner = owner
+        self._supervisor = supervisor
         self._history = history
         self._groups = groups
-        self._complain = complain
-        self._streams = Streams(owner, hub, complain)
+        self._complain = print_error
+        self._streams = Streams(supervisor, hub, print_error)
         self._over = False
         counts = Counts()
         hub.add(counts)
         self._registry = CollectorRegistry()
-        self._registry.register(Collector(owner.look, counts))
+        self._registry.register(Collector(supervisor.look, counts))
         self._host_name = socket.gethostname()
         self._most = most_connections(MOST_CONNECTIONS)
         # What clients do wrong is not worth a line on the terminal of the app.
@@ -123,7 +123,7 @@ class Server:
         """Answer from now on."""
         self._server = await asyncio.get_running_loop().create_server(self._connect, sock=self._listening)
         others = "" if self._bound.is_loopback else ", for other machines too"
-        self._owner.say(f"serving status and metrics at http://{self._bound}{others}")
+        self._supervisor.say(f"serving status and metrics at http://{self._bound}{others}")
 
     async def end(self, code: int) -> None:
         """Take leave of all clients, and answer no more; it takes no longer than a second."""
@@ -222,10 +222,12 @@ class Server:
         return _json(200, exact[0] if exact else protocol.Processes(processes))
 
     def _health(self) -> web.StreamResponse:
-        if self._owner.shutting_down:
+        if self._supervisor.shutting_down:
             return _text(503, "the app is ending\n")
         # What is stopped is not wanted.
-        lacking = [status for status in self._owner.status() if not status.up and status.state is not State.STOPPED]
+        lacking = [
+            status for status in self._supervisor.status() if not status.up and status.state is not State.STOPPED
+        ]
         if not lacking:
             return _text(200, "all is up\n")
         return _text(
@@ -233,7 +235,7 @@ class Server:
         )
 
     def _processes(self, *names: str) -> tuple[protocol.Process, ...]:
-        seen = {process.name: (process, status) for process, status in self._owner.look()}
+        seen = {process.name: (process, status) for process, status in self._supervisor.look()}
         chosen = select(names, [process for process, _ in seen.values()], self._groups()) if names else seen
         return tuple(view_process(seen[name][1], seen[name][0]) for name in chosen)
 
@@ -251,7 +253,7 @@ class Server:
 
     async def _logs(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
         lines, follow = _number(request, "lines", DEFAULT_LINES), _number(request, "follow", 1)
-        names = select([name], self._owner.processes, self._groups())
+        names = select([name], self._supervisor.processes, self._groups())
         response = await _begin_stream(request)
         if request.method == "HEAD":
             return response

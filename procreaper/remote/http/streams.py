@@ -18,7 +18,7 @@ from procreaper.remote.api import protocol
 from procreaper.remote.api.codec import readable
 from procreaper.remote.api.feed import Feed, Line, Reader
 from procreaper.remote.api.to_wire import changes, view_notice, view_process
-from procreaper.runtime.supervisor import Owner
+from procreaper.runtime.supervisor import Supervisor
 
 MOST_EVENTS, MOST_OUTPUT = 1 << 20, 4 << 20
 # The loop is not held up for longer than it takes to encode so many bytes.
@@ -42,10 +42,10 @@ class Streams:
     `complain` prints what went wrong in here.
     """
 
-    def __init__(self, owner: Owner, hub: Hub, complain: Callable[[str], None]) -> None:
-        self._owner = owner
+    def __init__(self, supervisor: Supervisor, hub: Hub, print_error: Callable[[str], None]) -> None:
+        self._supervisor = supervisor
         self._hub = hub
-        self._complain = complain
+        self._complain = print_error
         self._events, self._output = Feed(MOST_EVENTS), Feed(MOST_OUTPUT)
         # Whose output somebody reads.
         self._wanted: list[Callable[[str], bool]] = []
@@ -116,10 +116,10 @@ class Streams:
             self._hub.add(self)
 
     def _look(self, name: str) -> protocol.Process:
-        return view_process(self._owner.status_of(name), self._owner.process(name))
+        return view_process(self._supervisor.status_of(name), self._supervisor.process(name))
 
     def _snapshot(self) -> bytes:
-        processes = protocol.Processes(tuple(self._look(process.name) for process in self._owner.processes))
+        processes = protocol.Processes(tuple(self._look(process.name) for process in self._supervisor.processes))
         return _message("snapshot", processes, self._number)
 
     def _encode(self, notice: protocol.Notice) -> bytes:

@@ -46,7 +46,7 @@ __all__ = ["BIG_READ", "SMALL_READ", "Child"]
 if TYPE_CHECKING:
     from procreaper.runtime.child.console import Console, OwnTerminal
     from procreaper.runtime.child.delivery import Delivery
-    from procreaper.runtime.child.protocols import Custody
+    from procreaper.runtime.child.protocols import DescendantTracker
 
 # How long the obituary waits for room while output is paused, in seconds.
 LAST_WORDS = 0.25
@@ -73,7 +73,7 @@ class Child(asyncio.SubprocessProtocol):
         publish: Callable[[Notice], bool],
         has_room: Callable[[], bool] = lambda: True,
         largest_read: int = BIG_READ,
-        custody: Custody | None = None,
+        tracker: DescendantTracker | None = None,
         open_terminal: Callable[[], OwnTerminal | None] | None = None,
         idle_input: bool = False,
     ) -> None:
@@ -82,7 +82,7 @@ class Child(asyncio.SubprocessProtocol):
         self._post = post
         self._publish = publish
         self._has_room = has_room
-        self._custody = custody
+        self._tracker = tracker
         self._loop = asyncio.get_running_loop()
         self._largest_read = largest_read
         self._reader: Reader | None = None
@@ -118,8 +118,8 @@ class Child(asyncio.SubprocessProtocol):
         """Start the child and report it; a failure is reported, not raised."""
         writing = reading_nothing = -1
         environment = self._process.env
-        if self._custody is not None:
-            environment = self._custody.environment(self._process.name, self._run, environment)
+        if self._tracker is not None:
+            environment = self._tracker.environment(self._process.name, self._run, environment)
         argv = argv_of(self._process.command, os.environ if environment is None else environment)
         try:
             terminal = None if self._open_terminal is None else self._open_terminal()
@@ -135,8 +135,8 @@ class Child(asyncio.SubprocessProtocol):
             if terminal is None and self._idle_input:
                 reading_nothing, self._input = os.pipe()
             _ensure_descriptors(reading)
-            if self._custody is not None:
-                self._key = self._custody.watch_output(writing if self._its_end is None else self._its_end)
+            if self._tracker is not None:
+                self._key = self._tracker.watch_output(writing if self._its_end is None else self._its_end)
             await self._loop.subprocess_exec(
                 lambda: self,
                 *argv,
@@ -178,12 +178,12 @@ class Child(asyncio.SubprocessProtocol):
         if self._delivery is not None:
             self._delivery.cancel()
             self._delivery = None
-        if self._custody is not None:
+        if self._tracker is not None:
             # First: the parents of some may die of the signal, and only they tell whose these are.
             if only_main:
-                self._custody.look()
+                self._tracker.look()
             else:
-                self._custody.signal(self._process.name, self._run, number)
+                self._tracker.signal(self._process.name, self._run, number)
         if not self._deliver(number, only_main=only_main):
             self._send(number, only_main=only_main)
 
@@ -257,8 +257,8 @@ class Child(asyncio.SubprocessProtocol):
             raise TypeError(transport)
         self._transport = transport
         self._group = transport.get_pid()
-        if self._custody is not None:
-            self._custody.began(self._process.name, self._run, self._group)
+        if self._tracker is not None:
+            self._tracker.began(self._process.name, self._run, self._group)
         self._post(Spawned(self._process.name, self._run, self._group))
         if self._reader is not None:
             # Only now, so that the first output comes after the news of the start.
@@ -284,8 +284,8 @@ class Child(asyncio.SubprocessProtocol):
         )
 
     def _output_closed(self) -> None:
-        if self._custody is not None:
-            self._custody.forget_output(self._key)
+        if self._tracker is not None:
+            self._tracker.forget_output(self._key)
 
     def _end_of_output(self) -> None:
         if self._reader is not None:
@@ -342,10 +342,10 @@ class Child(asyncio.SubprocessProtocol):
     def _somebody_lives(self) -> bool:
         """Whether any that belongs to the run is alive; a group that is found empty is signalled no more."""
         if self._group is not None and not group_lives(self._group):
-            if self._custody is not None:
-                self._custody.group_ended(self._group)
+            if self._tracker is not None:
+                self._tracker.group_ended(self._group)
             self._group = None
-        has_escaped = self._custody is not None and self._custody.lives(self._process.name, self._run)
+        has_escaped = self._tracker is not None and self._tracker.lives(self._process.name, self._run)
         return self._group is not None or has_escaped
 
 

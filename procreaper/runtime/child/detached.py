@@ -29,7 +29,7 @@ from procreaper.core.events import ChildExited, Event, Exit, GroupEnded, Spawned
 from procreaper.core.last_command import argv_of
 from procreaper.core.plan import LogFile, Process
 from procreaper.errors import reason_of
-from procreaper.output.rotate import put_aside
+from procreaper.output.rotate import rotate_file
 from procreaper.runtime.child.child import FIRST_LOOK, LAST_LOOK
 from procreaper.runtime.child.detached_record import Record, Register, UnusableRecordError
 from procreaper.runtime.child.failure import spawn_failed
@@ -39,7 +39,7 @@ from procreaper.runtime.system.start_times import boot, born
 
 if TYPE_CHECKING:
     from procreaper.runtime.child.delivery import Delivery
-    from procreaper.runtime.child.protocols import Custody
+    from procreaper.runtime.child.protocols import DescendantTracker
 
 SHELL = "/bin/sh"
 GATE = 'read -r open || exit; exec </dev/null "$@"'
@@ -64,13 +64,13 @@ class DetachedRun:
         root: str,
         post: Callable[[Event], None],
         say: Callable[[str], None],
-        custody: Custody | None = None,
+        tracker: DescendantTracker | None = None,
     ) -> None:
         self._process = process
         self._run = run
         self._post = post
         self._say = say
-        self._custody = custody
+        self._tracker = tracker
         self._loop = asyncio.get_running_loop()
         self._register = Register(root, process.name, os.environ)
         # While it is a child of ours.
@@ -118,8 +118,8 @@ class DetachedRun:
         except BaseException:
             self.ended = True
             raise
-        if self._custody is not None and self._popen is not None:
-            self._custody.spare(self._record.pid)
+        if self._tracker is not None and self._popen is not None:
+            self._tracker.spare(self._record.pid)
         self._post(Spawned(self._process.name, self._run, self._record.pid))
         if self._descriptor is not None:
             self._loop.add_reader(self._descriptor, self._report_end)
@@ -308,8 +308,8 @@ class DetachedRun:
             return True
         self.ended = True
         self._register.forget(record.pid, record.born)
-        if self._custody is not None:
-            self._custody.group_ended(record.pid)
+        if self._tracker is not None:
+            self._tracker.group_ended(record.pid)
         return False
 
     def _is_it(self, record: Record) -> bool:
@@ -337,7 +337,7 @@ def _open(log: LogFile) -> int:
     with suppress(FileNotFoundError):
         if os.stat(log.path).st_size > log.max_size:
             if log.max_files:
-                put_aside(log.path, log.max_files)
+                rotate_file(log.path, log.max_files)
             else:
                 os.truncate(log.path, 0)
     return os.open(log.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from procreaper.runtime.child.console import Console
 
 
-class Custody(Protocol):
+class DescendantTracker(Protocol):
     """Knows who of a run has left its group, and sees to it that a run does not outlive us."""
 
     def environment(self, name: str, run: int, environment: Mapping[str, str] | None) -> Mapping[str, str]:

@@ -15,12 +15,12 @@ from support.loops import in_loop
 
 from procreaper.cli.app import background
 from procreaper.cli.app.background import Background
-from procreaper.cli.messages import complain
+from procreaper.cli.messages import print_error
 from procreaper.core.events import Message, RunBegan, State
 from procreaper.core.notices import AppEnd
 from procreaper.core.outcome import CONFIRMED_AFTER
 from procreaper.core.status import Status
-from procreaper.runtime.supervisor import Owner
+from procreaper.runtime.supervisor import Supervisor
 
 SIZE = os.terminal_size((80, 24))
 
@@ -38,7 +38,7 @@ class StandIn:
         return tuple(self.statuses.values())
 
     @property
-    def ending(self) -> bool:
+    def is_ending(self) -> bool:
         return self.end is not None
 
     def blame(self, name: str) -> str:
@@ -59,9 +59,9 @@ class App:
     def __init__(self, *names: str, waits: bool = True) -> None:
         self.reading, writing = os.pipe()
         self.background = Background(writing, names, waits=waits, size=SIZE)
-        self.owner = StandIn()
+        self.supervisor = StandIn()
         for name in names:
-            self.owner.has(name, State.PENDING)
+            self.supervisor.has(name, State.PENDING)
 
     def reports(self) -> list[dict[str, Any]]:
         """What has been reported since the last look."""
@@ -72,12 +72,12 @@ class App:
             return []
 
     def ready(self) -> None:
-        self.background.ready(cast("Owner", self.owner), lambda name: f"{name} | last\n".encode())
+        self.background.ready(cast("Supervisor", self.supervisor), lambda name: f"{name} | last\n".encode())
         assert self.reports() == [{"pid": os.getpid()}, {"ready": os.getpid()}]
 
     def sees(self, name: str, state: State, reason: str = "", *, run: int = 1) -> list[dict[str, Any]]:
         """Something has become of a process; what is reported of that."""
-        self.owner.has(name, state, reason, run=run)
+        self.supervisor.has(name, state, reason, run=run)
         assert self.background.accept(RunBegan(0.0, name, 7))
         return self.reports()
 
@@ -99,7 +99,7 @@ def kept_streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def test_who_is_not_up_yet_is_told_when_that_changes() -> None:
     app = App("web", "db")
     assert app.sees("web", State.STARTING, "waiting") == [{"pid": os.getpid()}]
-    app.background.ready(cast("Owner", app.owner), lambda name: b"")
+    app.background.ready(cast("Supervisor", app.supervisor), lambda name: b"")
     app.reports()
     assert app.sees("db", State.STARTING, "a while") == [
         {"waiting": {"web": "starting: waiting", "db": "starting: a while"}}
@@ -133,7 +133,7 @@ async def test_what_is_up_is_believed_to_be_so_after_a_moment(state: State) -> N
 async def test_of_those_who_cannot_come_up_the_cause_is_told() -> None:
     app = App("web", "db")
     app.ready()
-    app.owner.has("web", State.SKIPPED, "db failed")
+    app.supervisor.has("web", State.SKIPPED, "db failed")
     report = {"failed": "db is not up: failed: oh", "lines": "db | last\n", "ending": False}
     assert app.sees("db", State.FAILED, "oh") == [report]
     app.close()
@@ -143,9 +143,9 @@ async def test_of_those_who_cannot_come_up_the_cause_is_told() -> None:
 async def test_the_process_that_ended_the_app_is_named_and_none_that_it_took_down() -> None:
     app = App("web", "css")
     app.ready()
-    app.owner.has("css", State.COMPLETED)
-    app.owner.end = AppEnd("css", "css has ended (exit code 0), and that ended the app")
-    report = {"failed": app.owner.end.text, "lines": "css | last\n", "ending": True}
+    app.supervisor.has("css", State.COMPLETED)
+    app.supervisor.end = AppEnd("css", "css has ended (exit code 0), and that ended the app")
+    report = {"failed": app.supervisor.end.text, "lines": "css | last\n", "ending": True}
     assert app.sees("web", State.STOPPED, "stopped") == [report]
     app.close()
 
@@ -154,7 +154,7 @@ async def test_the_process_that_ended_the_app_is_named_and_none_that_it_took_dow
 async def test_no_process_is_to_blame_for_an_end_that_was_asked_for() -> None:
     app = App("web")
     app.ready()
-    app.owner.end = AppEnd(None, "SIGTERM ended the app")
+    app.supervisor.end = AppEnd(None, "SIGTERM ended the app")
     report = {"failed": "SIGTERM ended the app", "lines": "", "ending": True}
     assert app.sees("web", State.STOPPED, "stopped") == [report]
     app.close()
@@ -164,8 +164,8 @@ async def test_no_process_is_to_blame_for_an_end_that_was_asked_for() -> None:
 async def test_the_dependency_that_failed_is_named_with_its_lines() -> None:
     app = App("web")
     app.ready()
-    app.owner.has("db", State.FAILED, "oh")
-    app.owner.causes["web"] = "db"
+    app.supervisor.has("db", State.FAILED, "oh")
+    app.supervisor.causes["web"] = "db"
     (report,) = app.sees("web", State.SKIPPED, "db failed")
     assert report == {
         "failed": "db is not up: failed: oh; so web was not started",
@@ -179,7 +179,7 @@ async def test_the_dependency_that_failed_is_named_with_its_lines() -> None:
 async def test_one_that_is_removed_is_no_longer_waited_for() -> None:
     app = App("web", "db")
     app.ready()
-    del app.owner.statuses["db"]
+    del app.supervisor.statuses["db"]
     (report,) = app.sees("web", State.HEALTHY)
     assert report == {"failed": "db is not up: it has been removed", "lines": "", "ending": False}
     app.close()
@@ -200,7 +200,7 @@ async def test_a_reader_that_is_gone_or_stopped_holds_up_nothing() -> None:
     app = App("web")
     app.ready()
     for number in range(10_000):
-        app.owner.has("web", State.STARTING, f"attempt {number} " + "x" * 100)
+        app.supervisor.has("web", State.STARTING, f"attempt {number} " + "x" * 100)
         app.background.accept(RunBegan(0.0, "web", 7))
     assert app.sees("web", State.HEALTHY)
     os.close(app.reading)
@@ -211,8 +211,8 @@ async def test_a_reader_that_is_gone_or_stopped_holds_up_nothing() -> None:
 @in_loop
 async def test_what_does_not_fit_is_reported_once_there_is_room() -> None:
     app = App("web")
-    app.background.ready(cast("Owner", app.owner), lambda name: b"x" * 200_000)
-    app.owner.has("web", State.FAILED)
+    app.background.ready(cast("Supervisor", app.supervisor), lambda name: b"x" * 200_000)
+    app.supervisor.has("web", State.FAILED)
     app.background.accept(RunBegan(0.0, "web", 7))
     os.set_blocking(app.reading, False)
     data = b""
@@ -228,6 +228,6 @@ async def test_what_does_not_fit_is_reported_once_there_is_room() -> None:
 async def test_what_is_complained_about_later_is_said_by_the_app() -> None:
     app = App("web")
     app.ready()
-    complain("procreaper: warning: no guard\n  hint: \udcff")
-    assert app.owner.said == ["procreaper: warning: no guard", "  hint: \udcff"]
+    print_error("procreaper: warning: no guard\n  hint: \udcff")
+    assert app.supervisor.said == ["procreaper: warning: no guard", "  hint: \udcff"]
     app.close()

@@ -15,7 +15,7 @@ from support.loops import in_loop
 from support.recorder import Witness
 from support.survivors import Survivors
 
-from procreaper.cli.app.plan_source import Source
+from procreaper.cli.app.plan_source import PlanSource
 from procreaper.cli.app.rereading import reread
 from procreaper.core import fleet
 from procreaper.core.events import (
@@ -35,7 +35,7 @@ from procreaper.project.configure import Options, find_changed
 from procreaper.remote.api import protocol
 from procreaper.remote.api.feed import Feed
 from procreaper.remote.control.requests import Requests
-from procreaper.runtime.supervisor import Owner
+from procreaper.runtime.supervisor import Supervisor
 
 WATCH = Watch("/", (".env",), debounce=0.1)
 WEB = process("web", watch=WATCH)
@@ -149,16 +149,18 @@ class Running(Witness):
 
     def __init__(self, options: Options) -> None:
         super().__init__()
-        self.source = Source(options, terminal=False)
+        self.source = PlanSource(options, terminal=False)
         self.hub = Hub([self])
-        self.owner = Owner(
+        self.supervisor = Supervisor(
             self.source.configuration.plan,
             publish=self.hub.publish,
             stays=True,
             is_project_file=self.source.is_file,
-            read_settings=lambda name: reread(self.owner, self.source, name),
+            read_settings=lambda name: reread(self.supervisor, self.source, name),
         )
-        self.requests = Requests(self.owner, self.hub, Feed(1 << 20), groups={}, source=self.source, complain=print)
+        self.requests = Requests(
+            self.supervisor, self.hub, Feed(1 << 20), groups={}, source=self.source, print_error=print
+        )
 
     async def ask(self, request: protocol.AnyRequest) -> object:
         return await self.requests.answer(request, SimpleNamespace(pid=None))  # type: ignore[arg-type]
@@ -169,14 +171,14 @@ class Running(Witness):
 
     def save(self, *names: str, path: str = ".env") -> None:
         """What the watcher reports when this file has changed."""
-        self.owner._see_files(FilesChanged(dict.fromkeys(names, (path,))))
+        self.supervisor._see_files(FilesChanged(dict.fromkeys(names, (path,))))
 
     @property
     def said(self) -> list[str]:
         return [message.text for message in self.all(Message)]
 
     def environment(self, name: str) -> str | None:
-        return (self.owner.process(name).env or {}).get("A")
+        return (self.supervisor.process(name).env or {}).get("A")
 
 
 PROCFILE = 'web: echo "A=$A"; exec sleep 600\ndb: echo "A=$A"; exec sleep 600\n'
@@ -187,13 +189,13 @@ SETTINGS = '[process.web]\nwatch = { paths = ["elsewhere"], debounce = 0 }\n'
 @asynccontextmanager
 async def running(**options: object) -> AsyncIterator[Running]:
     app = Running(Options(**options))  # type: ignore[arg-type]
-    task = asyncio.ensure_future(app.owner.run())
+    task = asyncio.ensure_future(app.supervisor.run())
     try:
-        for name in [process.name for process in app.owner.processes]:
+        for name in [process.name for process in app.supervisor.processes]:
             await app.has_run(name, 1)
         yield app
     finally:
-        app.owner.post(Shutdown(0))
+        app.supervisor.post(Shutdown(0))
         await task
 
 
@@ -242,7 +244,7 @@ class TestRunning:
             await app.has_run("web.1", 2)
             [said] = [text for text in app.said if "old settings" in text]
             assert said.startswith("web.1 keeps its old settings: Procfile:3: process type `web` is defined twice")
-            assert app.owner.process("web.1").command == PROCFILE.partition(": ")[2].partition("\n")[0]
+            assert app.supervisor.process("web.1").command == PROCFILE.partition(": ")[2].partition("\n")[0]
 
     @in_loop
     async def test_what_the_files_define_no_more_goes_on(self, survivors: Survivors) -> None:
@@ -261,7 +263,7 @@ class TestRunning:
             app.save("web.1", path="Procfile")
             await app.has_run("web.1", 2)
             assert any("its new PORT 5100 is still that of db.1" in text for text in app.said)
-            assert (app.owner.process("web.1").env or {})["PORT"] == "5000"
+            assert (app.supervisor.process("web.1").env or {})["PORT"] == "5000"
 
     @in_loop
     async def test_a_circle_with_dependencies_that_others_still_have_is_not_made(self, survivors: Survivors) -> None:
@@ -271,7 +273,7 @@ class TestRunning:
             Path(".reaper.toml").write_text(f'{SETTINGS}depends_on = ["db"]\n')
             app.save("web.1")
             await app.has_run("web.1", 2)
-            assert app.owner.process("web.1").depends_on == ()
+            assert app.supervisor.process("web.1").depends_on == ()
             assert app.environment("web.1") == "2"
 
     @in_loop
@@ -327,7 +329,7 @@ def test_the_files_of_the_project_are_known_by_their_places(project: Path) -> No
     Path("shared.env").write_text("B=1\n")
     Path("local.env").symlink_to("shared.env")
     Path(".reaper.toml").write_text('[process.web]\nenv_file = "local.env"\n')
-    source = Source(Options(), terminal=False)
+    source = PlanSource(Options(), terminal=False)
     names = ("Procfile", ".env", ".reaper.toml", "local.env", "shared.env", "sub/../.env")
     assert all(source.is_file(str(project / name)) for name in names)
     assert not any(source.is_file(str(project / name)) for name in ("main.py", "sub/.env", "Procfile/x"))
@@ -344,7 +346,7 @@ def test_a_file_has_changed_when_its_content_has(project: Path) -> None:
 
 
 def test_a_process_that_is_told_nothing_new_is_the_same(project: Path) -> None:
-    source = Source(Options(), terminal=False)
+    source = PlanSource(Options(), terminal=False)
     _, configuration = source.read_again()
     assert configuration.plan == source.configuration.plan
     assert isinstance(configuration.plan.processes[0], Process)

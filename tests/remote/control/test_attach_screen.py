@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from procreaper.remote.api.protocol import AnyNotice, DetachedNotice, ScreenNotice
+from procreaper.remote.api.protocol import AnyNotice, ScreenNotice, TerminalClosedNotice
 from procreaper.remote.control import attach_screen as screen
 from procreaper.remote.control.attach_screen import Screen
 
@@ -65,8 +65,8 @@ def test_the_end_is_told_behind_what_was_shown_once() -> None:
     client.screen.show(b"last words")
     client.screen.end("exited with code 1")
     told = list(client.notices())
-    assert [type(notice) for notice in told] == [ScreenNotice, DetachedNotice]
-    assert isinstance(told[-1], DetachedNotice)
+    assert [type(notice) for notice in told] == [ScreenNotice, TerminalClosedNotice]
+    assert isinstance(told[-1], TerminalClosedNotice)
     assert told[-1].reason == "exited with code 1"
     assert client.screen.read() is None
 

@@ -213,7 +213,7 @@ def test_an_app_that_goes_in_the_middle_is_told_of(app: App, half: bytes) -> Non
     with app.connect(GREETING, half) as client:
         app.leave()
         with pytest.raises(GoneError) as caught:
-            client.ask(protocol.Look(0))
+            client.ask(protocol.StatusRequest(0))
         assert caught.value.message == "the app (pid 4711) has ended, or has closed the connection"
         assert caught.value.hint
         for wait in (client.next_notice, client.arrived, lambda: list(client.notices())):
@@ -226,7 +226,7 @@ def test_what_the_app_said_last_is_read_though_it_has_gone(app: App) -> None:
         app.send({"id": None, "error": {"message": "this app has 2 clients already"}})
         app.leave()
         with pytest.raises(RefusedError, match="2 clients"):
-            client.ask(protocol.Look(0))
+            client.ask(protocol.StatusRequest(0))
 
 
 def test_the_rest_is_what_was_asked_for_up_to_the_end(app: App) -> None:

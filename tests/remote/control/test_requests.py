@@ -24,7 +24,7 @@ from procreaper.remote.api import protocol
 from procreaper.remote.api.feed import Feed, Line, Reader
 from procreaper.remote.control import replan as replanning
 from procreaper.remote.control.requests import SLICE, Requests
-from procreaper.runtime.supervisor import Owner
+from procreaper.runtime.supervisor import Supervisor
 
 STAY = "exec sleep 600"
 
@@ -91,9 +91,9 @@ class App(Witness):
         self.complaints: list[str] = []
         self.hub = Hub([self])
         self.feed = Feed(options.pop("most", 4 << 20))
-        self.owner = Owner(Plan(processes, names), publish=self.hub.publish, stays=True)
-        options = {"groups": {}, "source": Source(), "complain": self.complaints.append} | options
-        self.requests = Requests(self.owner, self.hub, self.feed, **options)
+        self.supervisor = Supervisor(Plan(processes, names), publish=self.hub.publish, stays=True)
+        options = {"groups": {}, "source": Source(), "print_error": self.complaints.append} | options
+        self.requests = Requests(self.supervisor, self.hub, self.feed, **options)
 
     def connection(self) -> Connection:
         return Connection(self.feed)
@@ -107,18 +107,18 @@ class App(Witness):
         return caught.value
 
     async def is_in(self, state: State, *names: str) -> None:
-        await self.sees(lambda: all(self.owner.status_of(name).state is state for name in names))
+        await self.sees(lambda: all(self.supervisor.status_of(name).state is state for name in names))
 
 
 @asynccontextmanager
 async def running(*processes: Process, **options: Any) -> AsyncIterator[App]:
     app = App(*processes, **options)
-    task = asyncio.ensure_future(app.owner.run())
-    await app.owner.settled()
+    task = asyncio.ensure_future(app.supervisor.run())
+    await app.supervisor.settled()
     try:
         yield app
     finally:
-        app.owner.post(Shutdown(0))
+        app.supervisor.post(Shutdown(0))
         await task
 
 
@@ -132,8 +132,8 @@ async def test_status_tells_of_each_process_in_order(survivors: Survivors) -> No
     async with running(web, Process("db.1", "exit 3", stop_all=When.NEVER)) as app:
         await app.is_in(State.RUNNING, "web.2")
         await app.is_in(State.FAILED, "db.1")
-        first, second = (await app.ask(protocol.Look(1))).processes
-        status = app.owner.status_of("web.2")
+        first, second = (await app.ask(protocol.StatusRequest(1))).processes
+        status = app.supervisor.status_of("web.2")
         assert first == protocol.Process(
             name="web.2",
             type="web",
@@ -153,7 +153,7 @@ async def test_status_tells_of_each_process_in_order(survivors: Survivors) -> No
         assert status.started_at is not None
         assert first.started_at == pytest.approx(status.started_at.timestamp())
         assert (second.name, second.state, second.exit_code, second.port) == ("db.1", "failed", 3, None)
-        assert (await app.ask(protocol.Look(1, ("db",)))).processes == (second,)
+        assert (await app.ask(protocol.StatusRequest(1, ("db",)))).processes == (second,)
 
 
 @pytest.mark.parametrize("kind", [protocol.Up, protocol.Stop, protocol.Restart])
@@ -161,18 +161,18 @@ async def test_status_tells_of_each_process_in_order(survivors: Survivors) -> No
 async def test_an_unknown_name_changes_nothing(kind: Any, survivors: Survivors) -> None:
     async with running(stay("web.1"), Process("db.1", STAY), names=("web.1",)) as app:
         await app.is_in(State.RUNNING, "web.1")
-        before = app.owner.status()
+        before = app.supervisor.status()
         error = await app.refused(kind(1, ("web", "db", "wbe")))
         assert (error.message, error.hint) == (
             "there is no process `wbe`",
             "did you mean `web`? there is `web` and `db`",
         )
         assert (await app.refused(kind(1, ()))).message == "no process is named"
-        await app.owner.settled()
-        assert app.owner.status() == before
+        await app.supervisor.settled()
+        assert app.supervisor.status() == before
 
 
-@pytest.mark.parametrize("request_", [protocol.Look(1, ("wbe",)), protocol.Follow(1, ("wbe",))])
+@pytest.mark.parametrize("request_", [protocol.StatusRequest(1, ("wbe",)), protocol.Follow(1, ("wbe",))])
 @in_loop
 async def test_who_looks_for_an_unknown_name_is_told_what_there_is(
     request_: protocol.AnyRequest, survivors: Survivors
@@ -191,7 +191,7 @@ async def test_a_stop_ends_the_named_and_tells_in_which_run_they_were(survivors:
         asked = await app.ask(protocol.Stop(2, ("front",)))
         assert asked == protocol.Asked({"web.1": 1, "web.2": 1}, ("web.2",))
         await app.is_in(State.STOPPED, "web.1")
-        assert app.owner.status_of("db.1").state is State.RUNNING
+        assert app.supervisor.status_of("db.1").state is State.RUNNING
 
 
 @in_loop
@@ -199,7 +199,7 @@ async def test_a_restart_makes_a_later_run_of_each(survivors: Survivors) -> None
     async with running(stay("web.1"), stay("db.1")) as app:
         await app.is_in(State.RUNNING, "web.1", "db.1")
         assert await app.ask(protocol.Restart(1, ("*",))) == protocol.Asked({"web.1": 1, "db.1": 1})
-        await app.sees(lambda: all(status.run == 2 and status.up for status in app.owner.status()))
+        await app.sees(lambda: all(status.run == 2 and status.up for status in app.supervisor.status()))
         assert await app.ask(protocol.Restart(2, ("web",))) == protocol.Asked({"web.1": 2})
 
 
@@ -209,7 +209,7 @@ async def test_the_runs_are_those_in_which_a_request_finds_them(survivors: Survi
         await app.is_in(State.RUNNING, "web.1")
         answers = await asyncio.gather(*(app.ask(protocol.Restart(number, ("web",))) for number in range(5)))
         assert [answer.runs for answer in answers] == [{"web.1": 1}] * 5
-        await app.sees(lambda: app.owner.status_of("web.1").run == 2 and app.owner.status_of("web.1").up)
+        await app.sees(lambda: app.supervisor.status_of("web.1").run == 2 and app.supervisor.status_of("web.1").up)
 
 
 @in_loop
@@ -224,13 +224,13 @@ async def test_up_starts_what_is_not_up_and_what_that_needs(survivors: Survivors
         assert asked.runs == {"web.1": 0, "api.1": 0, "db.1": 0, "mail.1": 1, "migrate.1": 1}
         assert set(asked.already) == {"mail.1", "migrate.1"}
         await app.is_in(State.RUNNING, "web.1", "api.1", "db.1")
-        assert (app.owner.status_of("migrate.1").run, app.owner.status_of("mail.1").run) == (1, 1)
+        assert (app.supervisor.status_of("migrate.1").run, app.supervisor.status_of("mail.1").run) == (1, 1)
 
 
 @in_loop
 async def test_quit_ends_the_app(survivors: Survivors) -> None:
     app = App(stay("web.1"))
-    task = asyncio.ensure_future(app.owner.run())
+    task = asyncio.ensure_future(app.supervisor.run())
     await app.is_in(State.RUNNING, "web.1")
     assert await app.ask(protocol.Quit(1)) is None
     assert await task == 0
@@ -240,14 +240,14 @@ async def test_quit_ends_the_app(survivors: Survivors) -> None:
 async def test_while_the_app_ends_nothing_is_begun_and_it_can_be_looked_at(survivors: Survivors) -> None:
     stubborn = Process("web.1", "trap '' TERM; echo ready; while :; do sleep 600; done")
     app = App(stubborn)
-    task = asyncio.ensure_future(app.owner.run())
+    task = asyncio.ensure_future(app.supervisor.run())
     await app.sees(lambda: any(isinstance(notice, Output) for notice in app.told))
-    app.owner.post(Shutdown(0, insistent=True))
+    app.supervisor.post(Shutdown(0, insistent=True))
     for request in (protocol.Up(1, ("web",)), protocol.Stop(1, ("web",)), protocol.Restart(1, ("all",))):
         assert (await app.refused(request)).message == "the app is ending"
-    assert (await app.ask(protocol.Look(1))).processes[0].state == "stopping"
+    assert (await app.ask(protocol.StatusRequest(1))).processes[0].state == "stopping"
     assert await app.ask(protocol.Quit(1)) is None
-    app.owner.post(Shutdown(0, insistent=True))
+    app.supervisor.post(Shutdown(0, insistent=True))
     await task
 
 
@@ -274,7 +274,7 @@ async def test_files_that_cannot_be_used_change_nothing(survivors: Survivors) ->
         error = await app.refused(protocol.Reload(1))
         assert error.message == "1 error, so nothing has been changed"
         assert [str(problem) for problem in error.problems] == ["Procfile:1: error: wrong"]
-        assert await app.ask(protocol.Look(1)) == await app.ask(protocol.Look(2))
+        assert await app.ask(protocol.StatusRequest(1)) == await app.ask(protocol.StatusRequest(2))
 
 
 @in_loop
@@ -326,7 +326,7 @@ async def test_a_follower_has_a_snapshot_and_every_change_since(survivors: Survi
         assert [(process.name, process.state) for process in followed.processes] == [("web.1", "running")]
         assert connection.told() == []
         await app.ask(protocol.Restart(2, ("all",)))
-        await app.sees(lambda: all(status.run == 2 and status.up for status in app.owner.status()))
+        await app.sees(lambda: all(status.run == 2 and status.up for status in app.supervisor.status()))
         told = connection.told()
         assert {line["name"] if "name" in line else line["process"]["name"] for line in told} == {"web.1"}
         assert {line["notice"] for line in told} == {"status", "signal", "ended", "began"}
@@ -336,7 +336,7 @@ async def test_a_follower_has_a_snapshot_and_every_change_since(survivors: Survi
         (ended,) = [line for line in told if line["notice"] == "ended"]
         assert (ended["signal"], ended["code"], ended["asked"]) == (15, None, True)
         last = [line["process"] for line in told if line["notice"] == "status"][-1]
-        assert (last["run"], last["pid"]) == (2, app.owner.status_of("web.1").pid)
+        assert (last["run"], last["pid"]) == (2, app.supervisor.status_of("web.1").pid)
 
 
 @in_loop

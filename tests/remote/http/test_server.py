@@ -30,7 +30,7 @@ from procreaper.remote.api import protocol
 from procreaper.remote.http import server as module
 from procreaper.remote.http.listening import listen
 from procreaper.remote.http.server import Server
-from procreaper.runtime.supervisor import Owner
+from procreaper.runtime.supervisor import Supervisor
 
 pytestmark = pytest.mark.usefixtures("survivors")
 STAY = "echo ready; exec sleep 600"
@@ -44,7 +44,7 @@ class Site(Witness):
 
     def __init__(
         self,
-        owner: Owner,
+        supervisor: Supervisor,
         server: Server,
         bound: Address,
         session: aiohttp.ClientSession,
@@ -52,7 +52,7 @@ class Site(Witness):
         complaints: list[str],
     ) -> None:
         super().__init__()
-        self.owner = owner
+        self.supervisor = supervisor
         self.server = server
         self.complaints = complaints
         self.bound = bound
@@ -106,20 +106,26 @@ async def serving(
     """An app that runs, and its server; both have ended afterwards."""
     hub, history = Hub(), History()
     hub.add(history)
-    owner = Owner(Plan(processes, names), publish=hub.publish, stays=True)
+    supervisor = Supervisor(Plan(processes, names), publish=hub.publish, stays=True)
     listening, bound = listen(Listen(parse_address(at), at))
     complaints: list[str] = []
     server = Server(
-        listening, bound, owner=owner, hub=hub, history=history, groups=lambda: groups, complain=complaints.append
+        listening,
+        bound,
+        supervisor=supervisor,
+        hub=hub,
+        history=history,
+        groups=lambda: groups,
+        print_error=complaints.append,
     )
     async with aiohttp.ClientSession() as session:
-        site = Site(owner, server, bound, session, hub, complaints)
+        site = Site(supervisor, server, bound, session, hub, complaints)
         await server.begin()
-        running = asyncio.create_task(owner.run())
+        running = asyncio.create_task(supervisor.run())
         try:
             yield site
         finally:
-            owner.post(Shutdown(0, insistent=True))
+            supervisor.post(Shutdown(0, insistent=True))
             await server.end(await running)
 
 
@@ -172,7 +178,7 @@ async def test_the_status_of_all_has_the_fields_of_the_protocol() -> None:
         web, db = json.loads(body)["processes"]
         assert tuple(web) == protocol.Process.__struct_fields__
         assert (web["name"], web["type"], db["name"]) == ("web.1", "web", "db.1")
-        assert db["pid"] == site.owner.status_of("db.1").pid
+        assert db["pid"] == site.supervisor.status_of("db.1").pid
 
 
 @in_loop
@@ -228,16 +234,16 @@ async def test_health_is_that_of_all_that_is_wanted() -> None:
     async with serving(process(), bad, later, names=("web.1",)) as site:
         await site.reaches(State.RUNNING)
         assert (await site.get("/healthz"))[::2] == (200, "all is up\n")
-        site.owner.post(Start(("bad.1",)))
+        site.supervisor.post(Start(("bad.1",)))
         await site.reaches(State.RESTARTING, "bad.1")
         status, _, body = await site.get("/healthz")
         assert (status, body) == (503, "bad.1 is restarting: exited with code 3; retry 1 in 3600.0 s\n")
         # Nobody wants any more what was stopped by hand.
-        site.owner.post(Stop(("bad.1", "web.1")))
+        site.supervisor.post(Stop(("bad.1", "web.1")))
         await site.reaches(State.STOPPED)
         assert (await site.get("/healthz"))[0] == 200
-        site.owner.post(Shutdown(0))
-        await site.owner.settled()
+        site.supervisor.post(Shutdown(0))
+        await site.supervisor.settled()
         assert (await site.get("/healthz"))[::2] == (503, "the app is ending\n")
 
 
@@ -245,7 +251,7 @@ async def test_health_is_that_of_all_that_is_wanted() -> None:
 async def test_metrics_are_those_of_the_app_in_the_format_that_is_asked_for() -> None:
     async with serving(process()) as site:
         await site.reads(b"ready\n", "web.1")
-        site.owner.post(Restart(("web.1",)))
+        site.supervisor.post(Restart(("web.1",)))
         await site.reads(b"ready\nready\n", "web.1")
         _, headers, body = await site.get("/metrics")
         assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -307,7 +313,7 @@ async def test_a_stream_ends_with_the_app_and_says_so() -> None:
     async with serving(process()) as site:
         await site.reaches(State.RUNNING)
         async with site.ask("/events") as events, site.ask("/logs/web") as logs:
-            site.owner.post(Shutdown(7))
+            site.supervisor.post(Shutdown(7))
             await site.reaches(State.STOPPED)
             await site.server.end(7)
             for response in (events, logs):
@@ -369,7 +375,7 @@ async def test_who_goes_away_leaves_nothing() -> None:
             async with site.ask("/logs/web") as response:
                 pass
         await until_gone(site)
-        site.owner.say("the next notice")
+        site.supervisor.say("the next notice")
         assert len(site.hub._sinks) == before
 
 
@@ -388,14 +394,14 @@ async def test_who_does_not_read_is_told_how_much_was_lost_and_is_cut_off_at_the
             for reader, writer in slow:
                 writer.write(b"GET /logs/flood HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert await reader.read(12) == b"HTTP/1.1 200"
-            site.owner.post(Start(("flood.1",)))
+            site.supervisor.post(Start(("flood.1",)))
             await site.reaches(State.COMPLETED, "flood.1")
             # One of them begins to read after all.
             text = b""
             while b"event: dropped" not in text:
                 text = text[-100:] + await slow[0][0].read(1 << 16)
             assert (await site.get("/healthz"))[0] == 200
-            site.owner.post(Shutdown(0))
+            site.supervisor.post(Shutdown(0))
             await site.reaches(State.STOPPED)
             # Twice this long, at most.
             assert module.LAST_WORDS < 0.5
@@ -414,7 +420,7 @@ async def test_who_is_removed_is_told_of_and_then_unknown_everywhere() -> None:
         async with site.ask("/events") as response:
             stream = messages(response)
             assert (await anext(stream))[0] == "snapshot"
-            site.owner.post(Reload(Plan((web,))))
+            site.supervisor.post(Reload(Plan((web,))))
             async for event, _, data in stream:
                 if event == "removed":
                     assert data["name"] == "other.1"
@@ -422,7 +428,7 @@ async def test_who_is_removed_is_told_of_and_then_unknown_everywhere() -> None:
         assert (await site.refused("/status/other"))[0] == 404
         assert [each["name"] for each in json.loads((await site.get("/status"))[2])["processes"]] == ["web.1"]
         assert "other.1" not in (await site.get("/metrics"))[2]
-        site.owner.post(Reload(Plan((web, other))))
+        site.supervisor.post(Reload(Plan((web, other))))
         await site.reaches(State.RUNNING, "other.1", 2)
         assert (await site.get("/status/other.1"))[0] == 200
         assert 'procreaper_process_up{process="other.1",type="other"} 1.0\n' in (await site.get("/metrics"))[2]
@@ -493,7 +499,7 @@ async def test_connections_without_a_request_make_way_for_one_that_has_one(monke
             silent = [await asyncio.open_connection(*site.bound) for _ in range(5)]
             assert (await site.get("/"))[0] == 200
             # The stream goes on, and the oldest of the silent ones is gone.
-            site.owner.say("the next notice")
+            site.supervisor.say("the next notice")
             assert (await anext(events))[0] == "message"
             assert await silent[0][0].read() == b""
         for _, writer in silent:
@@ -560,7 +566,7 @@ async def test_an_error_of_ours_is_told_and_the_app_goes_on(
         def fail() -> None:
             raise ZeroDivisionError("oh")
 
-        monkeypatch.setattr(site.owner, "look", fail)
+        monkeypatch.setattr(site.supervisor, "look", fail)
         assert await site.refused("/status") == (
             500,
             "internal error",
@@ -581,8 +587,8 @@ async def test_an_error_while_readers_are_told_does_not_end_the_app(monkeypatch:
 
         async with site.ask("/events") as response:
             await anext(messages(response))
-            monkeypatch.setattr(site.owner, "status_of", fail)
-            site.owner.post(Restart(("web.1",)))
+            monkeypatch.setattr(site.supervisor, "status_of", fail)
+            site.supervisor.post(Restart(("web.1",)))
             await site.reaches(State.RUNNING, count=2)
         assert set(site.complaints) == {"procreaper: internal error: a reader cannot be told: ZeroDivisionError: oh"}
         assert (await site.get("/healthz"))[0] == 200

@@ -20,7 +20,7 @@ from support.survivors import Survivors
 from procreaper.core.events import ChildExited, Exit, GroupEnded, Output, Spawned, SpawnFailed
 from procreaper.core.plan import Process
 from procreaper.runtime.child.child import LAST_LOOK, Child
-from procreaper.runtime.child.protocols import Custody
+from procreaper.runtime.child.protocols import DescendantTracker
 from procreaper.runtime.system.groups import group_lives
 from procreaper.runtime.terminal.pty import Pseudoterminal
 
@@ -40,7 +40,7 @@ class Observer(Witness):
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
         terminal: bool = False,
-        custody: Custody | None = None,
+        tracker: DescendantTracker | None = None,
         idle_input: bool = False,
     ) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Observer(Witness):
             RUN,
             post=self.take,
             publish=self.accept,
-            custody=custody,
+            tracker=tracker,
             open_terminal=open_terminal if terminal else None,
             idle_input=idle_input,
         )
@@ -384,7 +384,7 @@ async def test_finish_reads_what_is_there_and_lets_go_of_the_pipe(tmp_path: Path
 @in_loop
 async def test_who_outlives_the_app_is_looked_at_no_more() -> None:
     stuck = Stuck()
-    run = Observer("exit 0", custody=stuck)
+    run = Observer("exit 0", tracker=stuck)
     assert (await run.dies()).leftovers
     run.child.finish()
     before = stuck.looks
