@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 
@@ -21,17 +21,20 @@ from .test_background import wait_until
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which signals a process catches")
 
 TASKS = """
-from pathlib import Path
 from celery import Celery
 app = Celery("tasks", broker="filesystem://")
 app.conf.broker_transport_options = {"data_folder_in": "queue", "data_folder_out": "queue"}
 
 @app.task
 def work():
-    Path("begun").touch()
+    note("begun")
     with open("gate") as gate:
         gate.read()
-    Path("done").touch()
+    note("done")
+
+def note(name):
+    with open(name, "a") as file:
+        file.write("x\\n")
 """
 # For a server of ASGI, and one of WSGI: an answer that waits at the gate.
 SITE = """
@@ -56,9 +59,17 @@ def wsgi(environ, start):
 """
 NODE = """
 const fs = require("fs")
-process.on("SIGTERM", () => setTimeout(() => { fs.writeFileSync("done", ""); process.exit() }, 1000))
-fs.writeFileSync("begun", "")
+process.on("SIGTERM", () => { fs.readFileSync("gate"); fs.appendFileSync("done", "x\\n"); process.exit() })
+fs.appendFileSync("begun", "x\\n")
 setInterval(() => {}, 1e6)
+"""
+BELOW = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+print("begun", file=open("../begun", "a"))
+signal.sigwait({signal.SIGTERM})
+open("../gate").read()
+print("done", file=open("../done", "a"))
 """
 # What asks for the stop: the key, a command, or a file that is saved. None of them ends anything but the process.
 WAYS = ["Ctrl-C", "stop", "restart", "change", "quit"]
@@ -71,6 +82,11 @@ def stop(project: Project, program: Program, way: str) -> Callable[[], None]:
             program.type("\x03")
         case "Ctrl-C":
             program.send(signal.SIGINT)
+        case "sick":
+            project.write("sick", "")
+        case "scale":
+            client = project.begin("scale", "web=0")
+            return lambda: (client.end(), None)[1]
         case "change":
             project.write("watched", "changed")
         case _:
@@ -99,24 +115,48 @@ def begin(project: Project, command: str, *, terminal: bool, settings: str = "")
     return program
 
 
+def count(project: Project, name: str) -> int:
+    """How many runs, or tasks, have noted this in the file of that name."""
+    path = project.path / name
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def finish_work_in(project: Project, program: Program, ways: Iterable[str], begin_work: Callable[[], None]) -> None:
+    """End one run after another in these ways, each in the midst of its work, which it has to finish."""
+    for number, way in enumerate(ways, 1):
+        begin_work()
+        wait_until(lambda number=number: count(project, "begun") == number)
+        is_over = stop(project, program, way)
+        program.wait_for(r"sending SIGTERM to web\.1", count=number)
+        if way == "sick":
+            (project.path / "sick").unlink()
+        open_gate(project)
+        wait_until(lambda number=number: count(project, "done") == number)
+        program.wait_for(r"web\.1 stopped", count=number)
+        is_over()
+        if way == "stop":
+            assert project.run("up", "web").code == 0
+        elif way == "scale":
+            assert project.run("scale", "web=1").code == 0
+    out = program.end().out
+    assert "SIGKILL" not in out
+    assert "SIGHUP" not in out
+    assert "signal" not in out.replace("signal received", "")
+
+
 @pytest.mark.skipif(not find_spec("celery"), reason="celery is not installed")
-@pytest.mark.parametrize("terminal", [False, True])
-def test_celery_finishes_its_task(project: Project, terminal: bool) -> None:
+@pytest.mark.parametrize(("terminal", "ways"), [(False, ["Ctrl-C"]), (True, ["change", "stop", "Ctrl-C"])])
+def test_celery_finishes_its_task(project: Project, terminal: bool, ways: list[str]) -> None:
     (project.path / "queue").mkdir()
     project.write("tasks.py", TASKS)
     worker = f"{shlex.quote(sys.executable)} -m celery -A tasks worker -c 1 --loglevel warning"
     # As in the recipe.
     program = begin(project, f"cd . && {worker}; :", terminal=terminal, settings="stop = { only_main = true }")
-    call = project.begin("run", sys.executable, "-c", "import tasks; tasks.work.delay()")
-    wait_until((project.path / "begun").exists)
-    assert call.end().code == 0
-    stop(project, program, "Ctrl-C")
-    program.wait_for("sending SIGTERM to web.1")
-    open_gate(project)
-    result = program.end()
-    assert (project.path / "done").exists()
-    assert "SIGKILL" not in result.out
-    assert "exited with" not in result.out
+
+    def call() -> None:
+        assert project.run("run", sys.executable, "-c", "import tasks; tasks.work.delay()").code == 0
+
+    finish_work_in(project, program, ways, call)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -153,31 +193,14 @@ def test_node_finishes_its_work(project: Project, command: str) -> None:
     project.write("server.js", NODE)
     project.write("package.json", '{"scripts": {"dev": "cd . && node server.js; true"}}')
     program = begin(project, command, terminal=True)
-    wait_until((project.path / "begun").exists)
-    stop(project, program, "Ctrl-C")
-    result = program.end()
-    assert (project.path / "done").exists()
-    assert "SIGKILL" not in result.out
+    finish_work_in(project, program, ["restart", "change", "stop", "Ctrl-C"], lambda: None)
 
 
 @pytest.mark.parametrize("shell", ["", "; :"])
-def test_a_procreaper_below_gets_one_signal(project: Project, shell: str) -> None:
+def test_what_runs_below_another_procreaper_finishes_its_work(project: Project, shell: str) -> None:
     project.write("inner/Procfile", f"below: {PYTHON} server.py; :\n")
-    project.write(
-        "inner/server.py",
-        "import signal, time\n"
-        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
-        "print('ready', flush=True)\n"
-        "signal.sigwait({signal.SIGTERM})\n"
-        "open('../gate').read()\n"
-        "print('drained')\n",
-    )
+    project.write("inner/server.py", BELOW)
     python = shlex.quote(sys.executable)
-    program = begin(project, f"cd inner && {python} -m procreaper start -t 40{shell}", terminal=True)
-    program.wait_for("ready")
-    stop(project, program, "Ctrl-C")
-    open_gate(project)
-    result = program.end()
-    assert "drained" in result.out
-    assert "SIGHUP" not in result.out
-    assert "SIGKILL" not in result.out
+    settings = 'restart = "always"\nhealth = { exec = "test ! -e sick", interval = "100ms", retries = 1 }'
+    program = begin(project, f"cd inner && {python} -m procreaper start -t 40{shell}", terminal=True, settings=settings)
+    finish_work_in(project, program, ["restart", "sick", "change", "scale", "stop", "Ctrl-C"], lambda: None)
