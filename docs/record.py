@@ -1,15 +1,17 @@
-"""Films the demo: `procreaper start` in one terminal, `procreaper ps -w` in another, as an animated SVG.
+"""Record the demo, `procreaper start` in one terminal and `procreaper ps -w` in another, as an animated SVG.
 
     python docs/record.py              write docs/procreaper.svg
     python docs/record.py FILE         write FILE
 
-`PORT` is the first port of the demo; without it 5000, or what is free.
+The first port of the demo is `PORT`, or 5000, or the next thousand whose ports are free.
 
-Rules: what is shown was written by a real run of docs/demo, at the moment at which it is shown. The picture has no
-script and no font of its own, so that it moves in an `<img>` too; where nothing moves, it shows the moment of `STILL`.
+Rules: the text and its timing come from a real run of docs/demo. The picture contains no script and no font, so it
+also moves in an `<img>`. It begins with the frame of `STILL`: the first thing that a reader sees is full and coloured.
+A viewer without animations shows this frame only.
 
-Theory of operation. Each pane is a terminal that understands what the program writes: colours, and where a table is
-drawn anew. What a row of the picture shows is one element for as long as it stays the same, and CSS keyframes say when.
+Theory of operation. Each pane is a small terminal emulator: it knows colours, and the few cursor movements with which
+`ps -w` redraws its table. The picture has one element for each text that a row shows, for as long as the text stays
+the same; CSS keyframes show and hide the element.
 """
 
 from __future__ import annotations
@@ -31,16 +33,17 @@ from typing import NamedTuple
 
 DOCS = Path(__file__).resolve().parent
 PROGRAM = (sys.executable, "-m", "procreaper")
-# Whoever has not finished after so many seconds is not filmed any longer.
+# Give up after this many seconds.
 LIMIT = 60.0
-# What is written within so many seconds is one picture; so long the last one is shown.
-TOGETHER, HOLD = 0.04, 2.0
+# Seconds: writes that come within this time share a frame; how long the still and the last frame are held.
+TOGETHER, POSTER, HOLD = 0.04, 1.5, 2.0
 COLUMNS, HEIGHTS = 112, (22, 5)
-# When the second terminal is opened, when the still picture is taken, and when Ctrl-C is pressed.
+# The texts at which the second terminal opens, the still frame is taken, and Ctrl-C is pressed.
 SECOND, STILL, STOP = "store.1 is healthy", "retry 2 in 2.0 s", "packing 4 frames"
 CELL, LINE, MARGIN, BAR = 8.4, 19, 14, 30
 COLOURS = {31: "#ff7b72", 32: "#7ee787", 33: "#e3b341", 34: "#79c0ff", 35: "#d2a8ff", 36: "#56d4dd", 90: "#8b949e"}
 PLAIN, BACKGROUND, FRAME, TITLE = "#d6dde5", "#0d1117", "#1c232d", "#8b949e"
+BOLD = 1
 SEQUENCE = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])|\x1b.|[\r\n]|[^\x1b\r\n]+")
 
 
@@ -53,7 +56,7 @@ Row = tuple[Cell, ...]
 
 
 class Screen:
-    """A terminal that remembers all its rows, and shows the last of them."""
+    """A terminal emulator that keeps all rows and shows the last `height` of them."""
 
     def __init__(self, height: int) -> None:
         self.height = height
@@ -81,9 +84,10 @@ class Screen:
                     self.rows.append([])
             elif final == "m":
                 for number in numbers.split(";"):
-                    # A terminal of sixteen colours has bright ones; here there is one of each.
+                    # The bright colours, 91 to 97, look like the normal ones here.
                     code = int(number or 0)
-                    self._code = code if code in COLOURS else code - 60 if code - 60 in COLOURS else 0
+                    if code != BOLD:
+                        self._code = code if code in COLOURS else code - 60 if code - 60 in COLOURS else 0
             elif final == "H":
                 self._row = self._column = 0
             elif final == "K":
@@ -111,14 +115,14 @@ class Screen:
 
 
 class Frame(NamedTuple):
-    """The rows that each pane shows from a moment on."""
+    """The rows of each pane, from `moment` (seconds since the start) on."""
 
     moment: float
     panes: tuple[tuple[Row, ...], ...]
 
 
 class Terminal:
-    """A program on a terminal of its own, whose screen is that of a pane."""
+    """A procreaper command on a pseudo-terminal, whose output goes to `screen`."""
 
     def __init__(self, screen: Screen, environment: dict[str, str], *arguments: str) -> None:
         self.screen = screen
@@ -140,11 +144,11 @@ class Terminal:
         return self._ours
 
     def read(self) -> bool:
-        """Show what has come; whether more may come."""
+        """Show the output that has arrived. Return whether more may come."""
         try:
             data = os.read(self._ours, 1 << 16)
         except OSError:
-            # On Linux the end of a terminal is an error.
+            # Linux reports the end of a terminal as EIO.
             data = b""
         self.screen.write(data.decode(errors="replace"))
         return bool(data)
@@ -155,8 +159,8 @@ class Terminal:
         os.close(self._ours)
 
 
-def film(environment: dict[str, str]) -> tuple[list[Frame], int]:
-    """Run the demo, and what was seen of it; and which frame is the still picture."""
+def record(environment: dict[str, str]) -> tuple[list[Frame], int]:
+    """Run the demo. Return its frames, and the index of the still frame."""
     screens = [Screen(height) for height in HEIGHTS]
     for screen in screens:
         screen.write("$ ")
@@ -192,16 +196,16 @@ def film(environment: dict[str, str]) -> tuple[list[Frame], int]:
 
 
 class Spans:
-    """The CSS animations: one for each time that something is visible, however many rows that is."""
+    """The CSS animations, one for each span of frames; rows that appear and disappear together share one."""
 
     def __init__(self, frames: list[Frame], still: int) -> None:
         self._moments = [frame.moment for frame in frames]
         self._still = still
-        self._total = frames[-1].moment + HOLD
+        self._total = POSTER + frames[-1].moment + HOLD
         self._spans: dict[tuple[int, int], str] = {}
 
     def name(self, first: int, end: int) -> str:
-        """The class of what is visible from the first frame until the one with the number `end`."""
+        """The CSS classes of an element that is visible from frame `first` until before frame `end`."""
         name = self._spans.setdefault((first, end), f"s{len(self._spans)}")
         return name if first <= self._still < end else f"{name} off"
 
@@ -212,14 +216,18 @@ class Spans:
         )
 
     def _steps(self, first: int, end: int) -> str:
-        steps = {0.0: "hidden", self._moments[first] if first else 0.0: "visible"}
+        changes = [(0.0, first <= self._still < end), (POSTER, first == 0)]
+        changes.append((POSTER + (self._moments[first] if first else 0.0), True))
         if end < len(self._moments):
-            steps[self._moments[end]] = "hidden"
-        return "".join(f"{100 * at / self._total:.2f}%{{visibility:{value}}}" for at, value in steps.items())
+            changes.append((POSTER + self._moments[end], False))
+        return "".join(
+            f"{100 * at / self._total:.2f}%{{visibility:{'visible' if visible else 'hidden'}}}"
+            for at, visible in changes
+        )
 
 
 def picture(frames: list[Frame], still: int) -> str:
-    """The frames as an animated SVG."""
+    """Draw the frames as an animated SVG."""
     spans = Spans(frames, still)
     width = round(COLUMNS * CELL + 2 * MARGIN)
     parts, y = [], 0
@@ -233,8 +241,9 @@ def picture(frames: list[Frame], still: int) -> str:
         y += height * LINE + MARGIN // 2
     colours = "".join(f".c{code}{{fill:{colour}}}" for code, colour in COLOURS.items())
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" height="{y}" role="img">\n'
-        "<title>procreaper start, and what procreaper ps -w shows meanwhile in another terminal</title>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" height="{y}" role="img" '
+        'xml:space="preserve">\n'
+        "<title>procreaper start in one terminal, and procreaper ps -w in another</title>\n"
         "<style>text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;"
         f"fill:{PLAIN};white-space:pre}}.title{{fill:{TITLE};text-anchor:middle}}{colours}"
         f".off{{visibility:hidden}}\n{spans.css()}"
@@ -245,7 +254,7 @@ def picture(frames: list[Frame], still: int) -> str:
 
 
 def _row(frames: list[Frame], spans: Spans, pane: int, number: int, y: int) -> str:
-    """All that one row of a pane ever shows, each for as long as it is there."""
+    """The elements of one row of a pane: each text that it shows, with the time for which it shows it."""
     parts = []
     seen = [frame.panes[pane][number] if number < len(frame.panes[pane]) else () for frame in frames]
     first = 0
@@ -258,7 +267,7 @@ def _row(frames: list[Frame], spans: Spans, pane: int, number: int, y: int) -> s
 
 
 def _runs(row: Row) -> str:
-    """The parts of a row that have one colour, each in its place."""
+    """The parts of a row, split where the colour changes."""
     parts, start = [], 0
     for end in range(1, len(row) + 1):
         if end == len(row) or row[end].code != row[start].code:
@@ -274,7 +283,7 @@ def _runs(row: Row) -> str:
 
 
 def are_free(first: int) -> bool:
-    """Whether nobody listens on the ports that the demo gets from this one on."""
+    """Whether the three ports of the demo, from `first` on, are free."""
     try:
         for port in range(first, first + 300, 100):
             socket.create_server(("127.0.0.1", port)).close()
@@ -284,15 +293,15 @@ def are_free(first: int) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="Film the demo.")
+    parser = argparse.ArgumentParser(description="Record the demo.")
     parser.add_argument("file", type=Path, nargs="?", default=DOCS / "procreaper.svg", help="by default %(default)s")
     target = parser.parse_args(arguments).file
-    with tempfile.TemporaryDirectory(prefix="film-") as runtime:
+    with tempfile.TemporaryDirectory(prefix="record-") as runtime:
         unwanted = ("NO_COLOR", "PROCFILE", "PORT")
         environment = {name: value for name, value in os.environ.items() if name not in unwanted}
         environment |= {"XDG_RUNTIME_DIR": runtime, "TERM": "xterm-256color"}
         first = os.environ.get("PORT") or next(port for port in range(5000, 60_000, 1000) if are_free(port))
-        frames, still = film(environment | {"PORT": str(first)})
+        frames, still = record(environment | {"PORT": str(first)})
     target.write_text(picture(frames, still), encoding="utf-8")
     return 0
 

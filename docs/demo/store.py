@@ -1,4 +1,4 @@
-"""Keeps the orders of the shop, and hands out the first one to whoever asks."""
+"""Keep the orders of the shop, and send the first one to each client that asks."""
 
 import socket
 import sys
@@ -15,7 +15,7 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
         with connection:
             match connection.recv(100):
                 case b"take":
-                    # An order that has failed twice is left for people to look at.
+                    # After two failures a person has to look at the order.
                     if failures == 2:
                         print(f"\x1b[31mput aside: {orders.pop(0)}\x1b[0m")
                         failures = 0

@@ -1,4 +1,4 @@
-"""The shop's web server: the worker takes orders from it, and tells it when one is done."""
+"""The shop's web server: the worker takes an order from it, and reports when the order is done."""
 
 import socket
 import sys

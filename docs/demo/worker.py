@@ -1,4 +1,4 @@
-"""Packs one order after the other. It cannot count what has no number, and fails."""
+"""Pack one order after another. An order without a number makes it fail."""
 
 import sys
 import time
