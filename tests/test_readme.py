@@ -61,7 +61,7 @@ def session_of(pid):
 def test_two_commands_do_all_set_up():
     assert SETUPS == [
         "python3 -m venv .venv && .venv/bin/pip install --quiet . && .venv/bin/procreaper start -f Procfile.example",
-        "python3 -m venv .venv-test && .venv-test/bin/pip install --quiet '.[test]' && .venv-test/bin/pytest",
+        "python3 -m venv .venv-test && .venv-test/bin/pip install --quiet '.[test]' && .venv-test/bin/pytest -n 2",
     ]
 
 
