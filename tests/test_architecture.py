@@ -1,4 +1,4 @@
-"""The architecture is the one that the design draws: which package may import which, and what only few may do.
+"""The import rules of the packages, and the actions that only a few modules may do.
 
 The rules of a module follow from its folder. `docs/architecture.md` explains them.
 """
@@ -28,15 +28,15 @@ MAY_IMPORT = {
     "library": {"core", "project", "output", "runtime", "remote"},
     "cli": {"core", "project", "output", "runtime", "remote", "export", "library"},
 }
-# Modules beside the packages, which all may import.
+# Modules beside the packages. Every module may import them.
 SHARED = {"errors", "suggest", "exit_codes", "descriptors", "threads"}
 IMPURE_SHARED = {"descriptors", "threads"}
-# Folders of `runtime` that know the two below them, and never each other; only modules directly in `runtime` know all.
+# Folders of `runtime` in HANDS may import those in BELOW, not each other. Modules directly in `runtime` may import all.
 HANDS, BELOW = {"child", "health", "watch", "cleanup"}, {"system", "terminal"}
-# Pure modules of `runtime.watch` about paths and patterns: settings and exports understand these by the same rules.
+# Pure modules of `runtime.watch` about paths and patterns. Settings and exports use them too, with the same rules.
 PATTERNS = {"runtime.watch.patterns", "runtime.watch.gitignore", "runtime.watch.matcher"}
 
-# Modules that reach nothing of the world: all of `core`, `project` but for these, and these others.
+# Pure modules, without I/O: all of `core`, all of `project` except IMPURE_IN_PROJECT, and PURE_ELSEWHERE.
 IMPURE_IN_PROJECT = {"project.configure", "project.read", "project.read_file", "project.machine"}
 PURE_ELSEWHERE = PATTERNS | {
     *("output.escapes", "output.json_lines", "output.lines", "output.text"),
@@ -58,8 +58,8 @@ ONLY_IN = {
     "aiohttp": ("remote.http",),
     "prometheus_client": ("remote.http", "remote.metrics", "library"),
 }
-# The owner of the fleet and its tasks; and modules whose tasks do not live on: the library runs a supervisor in the
-# loop of its user or of a thread, a cancellation must not interrupt a spawn, and each watcher waits for its thread.
+# The owner of the fleet and of the tasks; and modules with short-lived tasks: the library runs a supervisor in the loop
+# of its user or in a thread, a cancellation must not interrupt a spawn, and each watcher waits for its thread.
 SUPERVISOR = {"runtime.supervisor", "runtime.side_tasks"}
 HAVE_TASKS = SUPERVISOR | {"library.reaper", "library.blocking", "runtime.child.command", "runtime.watch.watcher"}
 
@@ -74,7 +74,7 @@ MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def run_time_only(tree: ast.Module) -> ast.Module:
-    """The module without what is imported for type checkers alone."""
+    """The module without its imports for type checkers."""
 
     class Without(ast.NodeTransformer):
         def visit_If(self, node: ast.If) -> ast.AST | None:
@@ -85,7 +85,7 @@ def run_time_only(tree: ast.Module) -> ast.Module:
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
-    """All that is imported anywhere in a module, as full names; those of ours as far as they are modules."""
+    """All imports of a module, as full names. An import from procreaper yields the name of the module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -98,7 +98,7 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 def called(tree: ast.Module) -> Iterator[str]:
-    """The last names of all that is called: `step` for `rules.step(...)`."""
+    """The last part of the name of each call: `step` for `rules.step(...)`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             if isinstance(node.func, ast.Attribute):
@@ -108,20 +108,20 @@ def called(tree: ast.Module) -> Iterator[str]:
 
 
 def assigned(tree: ast.Module) -> Iterator[str]:
-    """The names of all attributes that are assigned."""
+    """The names of all assigned or deleted attributes."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
             yield node.attr
 
 
 def is_pure(module: str) -> bool:
-    """Whether a module may not reach the world."""
+    """Whether a module must be pure, without I/O."""
     package = module.partition(".")[0]
     return package == "core" or (package == "project" and module not in IMPURE_IN_PROJECT) or module in PURE_ELSEWHERE
 
 
 def may_import(module: str, other: str) -> bool:
-    """Whether a module of ours may import another; both by their names below `procreaper`."""
+    """Whether a module may import another. Both names are relative to `procreaper`."""
     package, _, rest = module.partition(".")
     its_package, _, its_rest = other.partition(".")
     if not other or other == "__main__" or (its_package == "cli" and package != "cli"):
@@ -146,7 +146,7 @@ def may_import(module: str, other: str) -> bool:
 
 
 def violations(module: str, source: str) -> list[str]:
-    """What in this module breaks a rule."""
+    """Each rule that a module breaks, as a phrase."""
     package = module.partition(".")[0]
     if package not in MAY_IMPORT and module not in (*SHARED, "", "__main__"):
         return ["is in none of the packages"]
@@ -180,7 +180,7 @@ def violations(module: str, source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_module_keeps_the_rules(module: str) -> None:
+def test_module_follows_the_rules(module: str) -> None:
     assert violations(module, MODULES[module].read_text(encoding="utf-8")) == []
 
 
@@ -238,11 +238,11 @@ def test_broken_rule_is_found(module: str, source: str, complaint: str) -> None:
         ("cli.main", "from procreaper import __version__\nfrom procreaper.runtime.supervisor import Supervisor"),
     ],
 )
-def test_allowed_import_is_not_complained_about(module: str, source: str) -> None:
+def test_allowed_import_breaks_no_rule(module: str, source: str) -> None:
     assert violations(module, source) == []
 
 
-# Modules that import each other at run time, at least one of them lazily. No others may.
+# The only modules that may import each other at run time, at least one of them lazily.
 CYCLES = {
     # To be untied: the parts of the rules need verbs of the whole; and opening log files is part of making a plan.
     frozenset({"core.lifecycle", "core.diagnosis", "core.renewal"}),
@@ -251,7 +251,7 @@ CYCLES = {
 
 
 def strongly_connected(graph: dict[str, set[str]]) -> set[frozenset[str]]:
-    """The groups of modules of which each reaches each other by imports."""
+    """The groups of modules in which each module reaches every other by imports."""
     reached: dict[str, set[str]] = {}
     for start in graph:
         found: set[str] = set()
@@ -264,7 +264,7 @@ def strongly_connected(graph: dict[str, set[str]]) -> set[frozenset[str]]:
     return {frozenset(b for b in reached[a] if a in reached[b]) for a in graph if a in reached[a]}
 
 
-def test_modules_do_not_import_each_other_in_a_cycle() -> None:
+def test_there_are_no_unknown_import_cycles() -> None:
     graph = {}
     for module, path in MODULES.items():
         names = (
@@ -274,13 +274,13 @@ def test_modules_do_not_import_each_other_in_a_cycle() -> None:
     assert strongly_connected(graph) == CYCLES
 
 
-# What a process costs that only starts and checks. asyncio itself imports logging, socket, ssl and subprocess.
+# Imports that are too slow for a plain start. asyncio itself imports logging, socket, ssl and subprocess.
 HEAVY = frozenset(
     {"aiohttp", "anyio", "argcomplete", "dataclasses", "difflib", "honcho.command", "honcho.export", "honcho.manager"}
     | {"http", "importlib.metadata", "ipaddress", "jinja2", "json", "msgspec", "multiprocessing", "pathlib"}
     | {"prometheus_client", "ssl", "tempfile", "tomllib", "unittest", "urllib", "uuid", "watchfiles", "xml", "zipfile"}
 )
-# What of ours a process does without that only starts, writes and ends.
+# Our modules that a plain start of a process that writes and ends does not need.
 UNNEEDED = frozenset(
     {
         "cli.find_app",
@@ -337,7 +337,7 @@ print("status", status, *sorted(sys.modules), file=sys.stderr)
 
 
 def loaded(directory: Path, *arguments: str) -> tuple[str, set[str]]:
-    """The exit status of a command line, and all modules that were imported for it."""
+    """Run a command line, and return its exit status and the modules that it has imported."""
     ran = subprocess.run(
         [sys.executable, "-I", "-c", PROBE, *arguments], cwd=directory, capture_output=True, text=True, check=True
     )
@@ -345,7 +345,7 @@ def loaded(directory: Path, *arguments: str) -> tuple[str, set[str]]:
     return status, set(names)
 
 
-def test_a_start_imports_nothing_heavy(tmp_path: Path) -> None:
+def test_start_imports_no_heavy_module(tmp_path: Path) -> None:
     (tmp_path / "Procfile").write_text("web: echo hello\n")
     (tmp_path / ".env").write_text("A=1\n")
     status, names = loaded(tmp_path, "start")
@@ -358,24 +358,22 @@ def test_a_start_imports_nothing_heavy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"), [(("check",), "0"), (("version",), "0"), (("start", "-p", "x"), "1"), (("help",), "0")]
 )
-def test_what_starts_nothing_does_not_import_what_starts_something(
+def test_commands_that_start_nothing_import_no_supervisor(
     tmp_path: Path, arguments: tuple[str, ...], expected: str
 ) -> None:
     (tmp_path / "Procfile").write_text("web: echo hello\n")
     status, names = loaded(tmp_path, *arguments)
     assert status == expected
-    # To see whether a port is taken takes a socket.
+    # `check` needs a socket to find out whether a port is in use.
     needed = {"socket"} if "check" in arguments else set()
     assert names & (HEAVY | LATER) == needed & names
 
 
 @pytest.mark.parametrize("arguments", [("ps",), ("ps", "--json"), ("ls",), ("logs",), ("restart", "web"), ("quit",)])
-def test_what_asks_a_running_app_imports_what_speaks_with_it_and_no_more(
-    tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
+def test_commands_for_a_running_app_import_only_the_client(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "Procfile").write_text("web: echo hello\n")
     status, names = loaded(tmp_path, *arguments)
     assert status == ("0" if "ls" in arguments else "1")
-    # msgspec itself imports uuid; `ls` asks apps of other directories, if some run, all at once.
+    # msgspec itself imports uuid. `ls` asks all running apps at the same time, in threads.
     needed = {"msgspec", "socket", "uuid", *(("threading",) if "ls" in arguments else ())}
     assert names & (HEAVY | LATER) == needed & names

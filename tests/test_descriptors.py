@@ -14,7 +14,7 @@ from procreaper import descriptors
 from procreaper.descriptors import Reserve, available, insist, most_connections
 
 
-def test_as_much_is_available_as_was_written_and_not_read() -> None:
+def test_available_is_the_number_of_unread_bytes() -> None:
     reading, writing = os.pipe()
     try:
         assert available(reading) == 0
@@ -45,7 +45,7 @@ def exhaust() -> list[int]:
 
 @pytest.fixture
 def few() -> Iterator[None]:
-    """No more descriptors than a few, so that they are soon exhausted."""
+    """Lower the limit on descriptors, so that a test can exhaust them."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(name) for name in os.listdir("/dev/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, before[1]))
@@ -55,7 +55,7 @@ def few() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_the_reserve_opens_a_file_when_no_descriptor_is_left(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reserve_opens_a_file_when_no_descriptor_is_left(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
     reserve = Reserve()
     monkeypatch.setattr(descriptors, "RESERVE", reserve)
     reserve.keep(2)
@@ -64,7 +64,7 @@ def test_the_reserve_opens_a_file_when_no_descriptor_is_left(few: None, monkeypa
         with pytest.raises(OSError, match="Too many open files"):
             os.listdir("/")
         assert insist(lambda: os.listdir("/"))
-        # It is there for the next one too.
+        # A second call works too.
         assert insist(lambda: os.listdir("/"))
         assert reserve.is_full
     finally:
@@ -73,7 +73,7 @@ def test_the_reserve_opens_a_file_when_no_descriptor_is_left(few: None, monkeypa
             os.close(descriptor)
 
 
-def test_the_reserve_is_filled_again_where_another_has_taken_it(few: None) -> None:
+def test_reserve_is_filled_again_after_other_code_took_a_descriptor(few: None) -> None:
     reserve = Reserve()
     reserve.keep(1)
     taken = exhaust()
@@ -90,7 +90,7 @@ def test_the_reserve_is_filled_again_where_another_has_taken_it(few: None) -> No
     assert not reserve.is_full
 
 
-def test_another_error_than_the_lack_of_a_descriptor_is_raised_at_once() -> None:
+def test_other_errors_are_raised_at_once() -> None:
     calls: list[int] = []
 
     def fail() -> None:
@@ -102,7 +102,7 @@ def test_another_error_than_the_lack_of_a_descriptor_is_raised_at_once() -> None
     assert len(calls) == 1
 
 
-# Imports, without a descriptor, one module that has an extension of its own and one that has none.
+# Import, without free descriptors, a Python module, which imports another one and an extension module.
 IMPORTING = """
 import os, resource, sys
 from procreaper.descriptors import RESERVE, insist_on_imports
@@ -122,7 +122,7 @@ print(first.value)
 
 
 @pytest.mark.parametrize("kept", ["keep", ""])
-def test_a_module_is_imported_when_no_descriptor_is_left(kept: str, tmp_path: Path) -> None:
+def test_reserve_imports_a_module_when_no_descriptor_is_left(kept: str, tmp_path: Path) -> None:
     (tmp_path / "first.py").write_text("import second, _lsprof\nvalue = second.value\n")
     (tmp_path / "second.py").write_text("value = 5\n")
     command = (sys.executable, "-W", "error", "-c", IMPORTING, str(tmp_path), kept)

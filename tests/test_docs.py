@@ -1,6 +1,6 @@
-"""What the pages of docs/ say is so: their blocks are run, their links lead somewhere, and what they name exists.
+"""The pages of docs/ are correct: their code blocks run, their links resolve, and the names that they use exist.
 
-The recipes have tests of their own, and so have the pages about export and metrics; here is what is left.
+The recipes, and parts of the pages about export and metrics, have their own test modules.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ from procreaper.project.schema import (
 DOCS = ROOT / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# Which blocks are run, by page; those of the page about export and the recipes have modules of their own.
+# The pages whose blocks a test runs. The blocks of export.md and recipes.md are run by other test modules.
 RUN = {
     "console": {"export.md", "metrics.md", "migrating.md", "recipes.md"},
     "python": {"export.md", "library.md", "recipes.md"},
     "procfile": {"recipes.md"},
 }
-# Messages of so many letters are no coincidence.
-TELLING = 10
+# A string of fewer characters could match a line by accident.
+SHORTEST_MESSAGE = 10
 
 
 @pytest.mark.parametrize("language", RUN)
-def test_no_page_has_blocks_that_are_not_run(language: str) -> None:
+def test_every_code_block_is_run_by_a_test(language: str) -> None:
     assert {name for name, page in PAGES.items() if fenced(page, language)} == RUN[language]
 
 
@@ -75,7 +75,7 @@ def test_python_block_runs_and_prints_what_the_page_shows(block: str, shown: str
 
 @pytest.fixture
 def project(tmp_path: Path, survivors: Survivors) -> Iterator[Project]:
-    """A project with two process types, as the pages take one for granted."""
+    """A project with the process types `web` and `worker`, which the pages assume."""
     path = tmp_path / "project"
     path.mkdir()
     project = Project(path)
@@ -88,14 +88,15 @@ def project(tmp_path: Path, survivors: Survivors) -> Iterator[Project]:
     assert left == []
 
 
-def test_the_first_commands_of_somebody_who_comes_from_elsewhere(project: Project) -> None:
+def test_first_commands_of_the_migration_page_run(project: Project) -> None:
     Stage(Recipe("", {}, tuple(fenced(PAGES["migrating.md"], "console"))), project, base_port()).play()
 
 
 @pytest.mark.skipif(
-    None in map(find_spec, ("aiohttp", "prometheus_client")), reason="the packages of `procreaper[http]` are not there"
+    None in map(find_spec, ("aiohttp", "prometheus_client")),
+    reason="the packages of `procreaper[http]` are not installed",
 )
-def test_what_is_served_over_http_begins_as_the_page_shows(project: Project) -> None:
+def test_http_answers_begin_as_the_metrics_page_shows(project: Project) -> None:
     serving, following = fenced(PAGES["metrics.md"], "console")
     (_, (command, shown)), ((request, events),) = sessions(serving), sessions(following)
     port = str(free_port())
@@ -109,7 +110,7 @@ def test_what_is_served_over_http_begins_as_the_page_shows(project: Project) -> 
     program.stop()
 
 
-def test_each_export_of_the_page_can_be_made(project: Project, tmp_path: Path) -> None:
+def test_export_commands_of_the_page_succeed(project: Project, tmp_path: Path) -> None:
     (block,) = fenced(PAGES["export.md"], "console")
     for number, (command, _) in enumerate(sessions(block)):
         _, export, form, _, *rest = shlex.split(command)
@@ -120,10 +121,10 @@ def test_each_export_of_the_page_can_be_made(project: Project, tmp_path: Path) -
 @pytest.mark.parametrize(
     "name", [name for name, page in PAGES.items() if fenced(page, "toml") and name != "recipes.md"]
 )
-def test_settings_of_a_page_have_no_mistakes(name: str, project: Project) -> None:
+def test_settings_of_each_page_pass_the_strict_check(name: str, project: Project) -> None:
     for settings in fenced(PAGES[name], "toml"):
         if "[project." in settings:
-            # Of a package, not of a project of ours.
+            # This is the pyproject.toml of a plug-in.
             continue
         kinds = re.findall(r"^\[process\.(\w+)\]", settings, re.MULTILINE) or ["web"]
         project.procfile(**dict.fromkeys(kinds, "exec sleep 600"))
@@ -132,7 +133,7 @@ def test_settings_of_a_page_have_no_mistakes(name: str, project: Project) -> Non
         assert result.code == 0, result.err
 
 
-def test_the_pages_that_are_made_from_the_program_are_current() -> None:
+def test_generated_pages_are_current() -> None:
     ran = subprocess.run(
         [sys.executable, str(DOCS / "generate.py"), "--check"], capture_output=True, text=True, check=False
     )
@@ -144,12 +145,12 @@ def test_the_pages_that_are_made_from_the_program_are_current() -> None:
     [("groff", "-ww", "-man", "-Tutf8", "-z"), ("man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8")],
     ids=["groff", "man"],
 )
-def test_the_man_page_is_read_without_a_warning(command: tuple[str, ...]) -> None:
+def test_man_page_renders_without_warnings(command: tuple[str, ...]) -> None:
     if shutil.which(command[0]) is None or (command[0] == "man" and sys.platform == "darwin"):
-        pytest.skip(f"{command[0]} is not installed, or is another one")
+        pytest.skip(f"{command[0]} is not installed, or is not GNU's")
     ran = subprocess.run([*command, str(DOCS / "procreaper.1")], capture_output=True, text=True, check=False)
     if command[0] == "man" and "minimized" in ran.stdout:
-        pytest.skip("this system was installed without man pages")
+        pytest.skip("this system has no man pages")
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
@@ -168,13 +169,13 @@ def test_recording_begins_with_a_full_and_coloured_frame() -> None:
 
 
 def anchors(page: str) -> set[str]:
-    """The parts of a page that a link can lead to, named as GitHub does."""
+    """The anchors of the headings of a page, in the spelling of GitHub."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *DOCS.glob("*.md")], ids=lambda path: path.name)
-def test_every_link_leads_somewhere(path: Path) -> None:
+def test_links_resolve(path: Path) -> None:
     page = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     links = re.findall(r"\]\(([^)\s]+)\)|^\[[^]]+\]: (\S+)$", page, re.MULTILINE)
     for link in (inline or reference for inline, reference in links):
@@ -187,7 +188,7 @@ def test_every_link_leads_somewhere(path: Path) -> None:
             assert anchor in anchors(found.read_text(encoding="utf-8")), link
 
 
-def test_the_index_has_every_page() -> None:
+def test_index_links_every_page() -> None:
     linked = set(re.findall(r"\]\(([^)#]+)\)", PAGES["README.md"]))
     made_by_hand = {path.name for path in DOCS.iterdir() if path.is_file() and path.name != "README.md"}
     assert made_by_hand <= linked
@@ -205,11 +206,11 @@ TABLES = (
     WatchSettings,
 )
 WORDS = {command.name for command in commands()} | {key for table in TABLES for key in table.__struct_fields__}
-# What is neither a command nor a key.
+# Words of the migration page that are neither commands nor keys.
 OTHER_WORDS = {"false", "formation", "procfile", "root"}
 
 
-def test_what_is_named_for_those_who_come_from_elsewhere_exists() -> None:
+def test_replacements_on_the_migration_page_exist() -> None:
     rows = re.findall(r"^\| .* \| (.*) \|$", PAGES["migrating.md"], re.MULTILINE)
     spans = [span for cell in rows for span in re.findall(r"`([^`]+)`", cell)]
     named = [word for span in spans for word in re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", span)]
@@ -221,10 +222,10 @@ def test_what_is_named_for_those_who_come_from_elsewhere_exists() -> None:
 
 
 class IncompleteError(Exception):
-    """A command that is known, without something that it needs."""
+    """The command is known, but an argument is missing."""
 
 
-def understand(words: str) -> None:
+def parse_command(words: str) -> None:
     try:
         parse(shlex.split(words))
     except ProcreaperError as error:
@@ -234,32 +235,32 @@ def understand(words: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_commands_that_a_page_proposes_are_understood(name: str) -> None:
+def test_commands_on_each_page_parse(name: str) -> None:
     for words in re.findall(r"`procreaper ([^`]+)`", re.sub(r"\s+", " ", PAGES[name])):
-        # What goes without saying may be left out; but what is there has to be there.
+        # A page may leave out arguments, but the words that it shows must parse.
         with suppress(IncompleteError):
-            understand(words)
+            parse_command(words)
 
 
 @cache
 def messages() -> list[re.Pattern[str]]:
-    """Every text in the program that is long enough, with anything where a value is put in."""
+    """Every string of the program that is long enough, as a pattern that matches any value at its placeholders."""
     found = []
     for path in (ROOT / "procreaper").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 parts = [part.value if isinstance(part, ast.Constant) else None for part in node.values]
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                # Where `str.format` puts a value.
+                # The placeholders of `str.format`.
                 parts = [piece for part in re.split(r"\{[a-z:]+\}", node.value) for piece in (None, part)][1:]
             else:
                 continue
-            if sum(len(part or "") for part in parts) >= TELLING:
+            if sum(len(part or "") for part in parts) >= SHORTEST_MESSAGE:
                 found.append(re.compile("".join(".+" if part is None else re.escape(part) for part in parts)))
     return found
 
 
-def test_symptoms_are_messages_of_the_program() -> None:
+def test_symptoms_on_the_troubleshooting_page_are_messages_of_the_program() -> None:
     blocks = fenced(PAGES["troubleshooting.md"], "text")
     assert len(blocks) > 10
     for line in "".join(blocks).splitlines():

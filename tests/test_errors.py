@@ -1,4 +1,4 @@
-"""Errors name place, value and remedy."""
+"""Errors name the place, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from procreaper.errors import ConfigError, OutputError, Problem, ProcreaperError
         (Problem("unknown process `ghost`"), "procreaper: error: unknown process `ghost`"),
     ],
 )
-def test_a_problem_names_its_place_and_its_remedy(problem: Problem, text: str) -> None:
+def test_problem_names_place_and_remedy(problem: Problem, text: str) -> None:
     assert str(problem) == text
 
 
-def test_an_error_reads_like_a_problem() -> None:
+def test_error_reads_like_a_problem() -> None:
     error = ProcreaperError("no app runs here", hint="run `procreaper start` first")
     assert str(error) == "procreaper: error: no app runs here\n  hint: run `procreaper start` first"
     assert (error.message, error.hint) == ("no app runs here", "run `procreaper start` first")
 
 
-def test_an_error_ends_the_command_with_1_unless_it_says_otherwise() -> None:
+def test_default_exit_code_of_an_error_is_1() -> None:
     assert ProcreaperError("no").exit_code == 1
     assert ProcreaperError("no", exit_code=2).exit_code == 2
     assert ProcreaperError.exit_code == 1
 
 
-def test_a_config_error_tells_everything_that_was_found_in_its_order() -> None:
+def test_config_error_lists_all_problems_in_order() -> None:
     problems = [
         Problem("`web` is defined twice", "Procfile", 3, "rename one of them"),
         Problem("unknown key `prot`", ".reaper.toml", 7, level="warning"),
@@ -53,11 +53,11 @@ def test_a_config_error_tells_everything_that_was_found_in_its_order() -> None:
 @pytest.mark.parametrize(
     "error", [ConfigError([]), OutputError("the disk is full")], ids=lambda error: type(error).__name__
 )
-def test_every_error_is_a_procreaper_error(error: ProcreaperError) -> None:
+def test_each_error_is_a_procreaper_error(error: ProcreaperError) -> None:
     assert isinstance(error, ProcreaperError)
     assert isinstance(error, Exception)
 
 
-def test_a_reason_of_the_system_is_a_phrase() -> None:
+def test_system_error_becomes_a_lower_case_phrase() -> None:
     assert reason_of(FileNotFoundError(2, "No such file or directory", "Procfile")) == "no such file or directory"
     assert reason_of(OSError("Timed out")) == "timed out"

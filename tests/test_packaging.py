@@ -1,4 +1,4 @@
-"""What is installed is what was written: its metadata, its extras, its modules, each of which can be imported alone."""
+"""The installed package matches its source: metadata, extras and modules. Each module can be imported alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXTRAS = {"dotenv": {"python-dotenv"}, "export": {"jinja2"}, "http": {"aiohttp",
 
 
 def required(installed: Distribution) -> dict[str, set[str]]:
-    """The names of what is required: without an extra, which is ``""`` here, and with each of them."""
+    """The names of the required packages by extra; the key ``""`` has those that are always required."""
     found: dict[str, set[str]] = {}
     for requirement in installed.requires or ():
         match = re.fullmatch(r"([\w.-]+)[^;]*(?:; *extra *== *['\"](\w+)['\"])?", requirement)
@@ -37,7 +37,7 @@ def required(installed: Distribution) -> dict[str, set[str]]:
     return found
 
 
-def test_the_metadata_is_that_of_the_package() -> None:
+def test_metadata_matches_the_package() -> None:
     metadata = INSTALLED.metadata
     assert (metadata["Name"], metadata["Version"]) == ("procreaper", procreaper.__version__)
     assert metadata["License-Expression"] == "MIT"
@@ -46,13 +46,13 @@ def test_the_metadata_is_that_of_the_package() -> None:
     assert f"Programming Language :: Python :: 3.{sys.version_info.minor}" in metadata.get_all("Classifier", [])
 
 
-def test_there_is_one_command_and_it_can_be_loaded() -> None:
+def test_package_has_one_loadable_command() -> None:
     (command,) = INSTALLED.entry_points
     assert (command.group, command.name) == ("console_scripts", "procreaper")
     assert callable(command.load())
 
 
-def test_what_is_installed_has_its_licence_and_its_types() -> None:
+def test_package_contains_licence_and_types() -> None:
     files = {
         str(file).removeprefix(f"procreaper-{procreaper.__version__}.dist-info/") for file in INSTALLED.files or ()
     }
@@ -60,7 +60,7 @@ def test_what_is_installed_has_its_licence_and_its_types() -> None:
     assert (PACKAGE / "py.typed").exists()
 
 
-def test_an_extra_adds_what_it_is_for_and_the_tests_have_all_of_them() -> None:
+def test_extras_add_their_packages_and_the_test_extra_has_all() -> None:
     found = required(INSTALLED)
     tests = found.pop("test")
     assert found == {"": NEEDED, **EXTRAS}
@@ -68,7 +68,7 @@ def test_an_extra_adds_what_it_is_for_and_the_tests_have_all_of_them() -> None:
 
 
 def imported(path: Path) -> set[str]:
-    """The names of the packages that are imported anywhere in a file."""
+    """The names of all packages that a file imports."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -78,7 +78,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_what_is_imported_is_required_and_the_other_way_round() -> None:
+def test_imported_packages_are_the_required_packages() -> None:
     names = set().union(*(imported(path) for path in PACKAGE.rglob("*.py"))) - sys.stdlib_module_names - {"procreaper"}
     distributions = packages_distributions()
     found = {distributions[name][0].lower().replace("_", "-") for name in names}
@@ -86,7 +86,7 @@ def test_what_is_imported_is_required_and_the_other_way_round() -> None:
     assert found | {"jinja2"} == NEEDED.union(*EXTRAS.values())
 
 
-def test_a_message_that_tells_to_install_an_extra_names_one() -> None:
+def test_messages_name_existing_extras() -> None:
     told = {
         name
         for path in PACKAGE.rglob("*.py")
@@ -95,11 +95,11 @@ def test_a_message_that_tells_to_install_an_extra_names_one() -> None:
     assert told == set(EXTRAS)
 
 
-def test_the_wheel_has_every_module_and_nothing_else() -> None:
+def test_wheel_contains_every_module_and_nothing_else() -> None:
     files = {str(file) for file in INSTALLED.files or () if "__pycache__" not in str(file)}
     modules = {file for file in files if file.startswith("procreaper/")}
     if not modules:
-        pytest.skip("it is installed as a link to its source")
+        pytest.skip("the installation is editable")
     source = ROOT / "procreaper"
     written = {file.relative_to(ROOT) for file in source.rglob("*") if file.is_file()}
     assert modules == {str(file) for file in written if "__pycache__" not in file.parts}
@@ -107,23 +107,23 @@ def test_the_wheel_has_every_module_and_nothing_else() -> None:
     assert others == {f"procreaper-{procreaper.__version__}.dist-info"}
 
 
-def test_all_that_the_source_archive_is_to_have_is_there() -> None:
+def test_files_of_the_source_archive_exist() -> None:
     included = PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     assert [name for name in included if not (ROOT / name.lstrip("/")).exists()] == []
 
 
-def test_the_top_level_has_what_the_design_gives_it() -> None:
+def test_top_level_has_only_the_expected_files() -> None:
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode or not listed.stdout:
-        pytest.skip("this is no checkout")
+        pytest.skip("not a checkout")
     names = {name.strip('"').partition("/")[0] for name in listed.stdout.splitlines()}
     visible = "pyproject.toml README.md LICENSE CHANGELOG.md Procfile.example procreaper tests docs benchmarks"
     assert {name for name in names if not name.startswith(".")} == set(visible.split())
 
 
-# In a process of its own for each module, which has nothing of ours imported but that; a fork is that for less.
+# Import each module in a fresh process that has imported no other module of ours. A fork is cheaper than a new start.
 ALONE = """
 import asyncio, http.server, importlib, json, os, sys, traceback
 import aiohttp, honcho.export.base, msgspec, prometheus_client, watchfiles
@@ -142,7 +142,7 @@ for name in sys.argv[1:]:
 """
 
 
-def test_each_module_can_be_imported_alone_and_without_a_warning() -> None:
+def test_each_module_can_be_imported_alone_without_a_warning() -> None:
     assert "procreaper.remote.http.server" in MODULES
     command = [sys.executable, "-I", "-W", "error", "-c", ALONE, *MODULES]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)

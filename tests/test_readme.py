@@ -1,4 +1,4 @@
-"""What the README says is so: every console block is run, and what it shows is compared with what comes out."""
+"""The README is correct: every console block is run, and its output is compared with the block."""
 
 import os
 import re
@@ -29,7 +29,7 @@ from support.pages import (
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GATE = ROOT / ".ci" / "run"
-# What is told in one block with an app in the background is run in one go; of all others each command by itself.
+# A block about an app in the background runs as a whole; in all other blocks, each command runs by itself.
 IN_BACKGROUND = "procreaper start -D"
 STORIES = [block for block in fenced(README, "console") if block.startswith(f"$ {IN_BACKGROUND}")]
 SESSIONS = [session for block in fenced(README, "console") if block not in STORIES for session in sessions(block)]
@@ -41,7 +41,7 @@ EXAMPLES = [
 
 
 def marked(marker):
-    """The pids of all processes that have inherited the marker; zombies have no environment, so they do not count."""
+    """The pids of all processes that have inherited the marker, without zombies, which have no environment."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             variables = (entry / "environ").read_bytes().split(b"\0")
@@ -58,14 +58,14 @@ def session_of(pid):
         return None
 
 
-def test_two_commands_do_all_set_up():
+def test_readme_has_two_setup_commands():
     assert SETUPS == [
         "python3 -m venv .venv && .venv/bin/pip install --quiet . && .venv/bin/procreaper start -f Procfile.example",
         "python3 -m venv .venv-test && .venv-test/bin/pip install --quiet '.[test]' && .venv-test/bin/pytest -n 2",
     ]
 
 
-def test_no_other_block_installs_anything():
+def test_other_blocks_install_nothing():
     outside = README
     for command in SETUPS:
         assert outside.count(command) == 1
@@ -73,8 +73,8 @@ def test_no_other_block_installs_anything():
     assert "pip install" not in outside
 
 
-@pytest.mark.skipif(not GATE.exists(), reason="this is not a checkout: there is no .ci/run")
-def test_the_gate_runs_the_test_command_of_the_readme():
+@pytest.mark.skipif(not GATE.exists(), reason="not a checkout: .ci/run is missing")
+def test_gate_runs_the_test_command_of_the_readme():
     gate = GATE.read_text(encoding="utf-8")
     assert "pip install" not in gate
     (extraction,) = re.findall(r"^commands=\$\((.*)\)$", gate, re.MULTILINE)
@@ -84,7 +84,7 @@ def test_the_gate_runs_the_test_command_of_the_readme():
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory):
-    """One life of the example, started by the README's first command and ended by Ctrl-C."""
+    """One run of the example, started by the first command of the README and stopped by Ctrl-C."""
     directory = tmp_path_factory.mktemp("example")
     for name in ("Procfile.example", ".reaper.toml"):
         shutil.copy(ROOT / name, directory)
@@ -116,7 +116,7 @@ def example(tmp_path_factory):
         encoding="utf-8",
         errors="replace",
     ) as program:
-        # The end of all who hold the pipe ends the reading below.
+        # When all processes that hold the pipe have ended, the loop below ends too.
         alarm = threading.Timer(LIMIT, give_up)
         alarm.start()
         try:
@@ -138,13 +138,13 @@ def example(tmp_path_factory):
     return SimpleNamespace(output=output, code=code, left=left, before=before, after=after)
 
 
-def test_the_example_prints_what_the_readme_shows(example):
+def test_example_prints_the_output_in_the_readme(example):
     printed = pattern(example.output)
     missing = [line for line in pattern(example.before + example.after) if line and line not in printed]
     assert not missing, example.output
 
 
-def test_the_readme_shows_all_of_the_example(example):
+def test_readme_shows_all_processes_of_the_example(example):
     for line in (
         "web.1    | listening on",
         "worker.1 | web says: hello",
@@ -155,7 +155,7 @@ def test_the_readme_shows_all_of_the_example(example):
         assert line in example.output
 
 
-def test_ctrl_c_ends_the_example_with_130(example):
+def test_ctrl_c_stops_the_example_with_exit_code_130(example):
     assert example.code == 130, example.output
     assert "Traceback" not in example.output
 
@@ -163,7 +163,7 @@ def test_ctrl_c_ends_the_example_with_130(example):
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only Linux shows the environment of processes in /proc"
 )
-def test_nothing_of_the_example_is_left(example):
+def test_example_leaves_no_process_behind(example):
     children = {int(pid) for pid in re.findall(r"system +\| \S+ started \(pid=(\d+)\)", example.output)}
     assert len(children) == 3, example.output
     assert [pid for pid, session in example.left if session in children] == []
@@ -171,7 +171,7 @@ def test_nothing_of_the_example_is_left(example):
 
 @pytest.fixture
 def project(tmp_path):
-    """The project of the README's blocks."""
+    """The project that the blocks of the README describe."""
     (procfile,) = fenced(README, "procfile")
     (variables,) = fenced(README, "ini")
     (settings,) = fenced(README, "toml")
@@ -184,11 +184,11 @@ def project(tmp_path):
 
 
 def shell(command, project, tmp_path):
-    """What a command prints there."""
+    """Run a command in the project, and return its output."""
     return subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=project,
-        # `check` tells of ports that are in use; by whom else is nothing that the README could show.
+        # `check` warns about used ports, so use ports that no other program uses.
         env=environment(PATH=with_program(tmp_path), PORT=str(base_port())),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -199,12 +199,12 @@ def shell(command, project, tmp_path):
 
 
 @pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[command for command, _ in EXAMPLES])
-def test_console_block_prints_what_the_readme_shows(command, shown, project, tmp_path):
+def test_console_block_prints_the_output_in_the_readme(command, shown, project, tmp_path):
     assert pattern(shell(command, project, tmp_path)) == pattern(shown)
 
 
 @pytest.mark.parametrize("block", STORIES)
-def test_what_is_done_to_an_app_in_the_background_prints_what_the_readme_shows(block, project, tmp_path):
+def test_block_about_an_app_in_the_background_prints_the_output_in_the_readme(block, project, tmp_path):
     told = list(sessions(block))
     commands = [command for command, _ in told]
     assert commands[-1] == "procreaper quit"
@@ -216,5 +216,5 @@ def test_what_is_done_to_an_app_in_the_background_prints_what_the_readme_shows(b
 
 
 @pytest.mark.parametrize(("block", "shown"), python_blocks(README))
-def test_python_block_runs_and_prints_what_the_page_shows(block, shown, tmp_path):
+def test_python_block_prints_the_output_in_the_readme(block, shown, tmp_path):
     run_python(block, shown, tmp_path)

@@ -1,4 +1,4 @@
-"""The recipes do what their page shows: each is played with the programs that it is about, where those are there."""
+"""The recipes work as their page shows: each one is run with the real programs, if they are installed."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from procreaper.cli.parser import parse
 
 PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 RECIPES = {recipe.title: recipe for recipe in recipes(PAGE)}
-# What is not everywhere; modules of Python have a `.py`.
+# Programs and modules that may be missing; `.py` marks a Python module.
 NEEDED = {
     "Django, Celery and redis": ("redis-server", "curl", "django.py", "celery.py", "redis.py"),
     "FastAPI and Vite": ("curl", "fastapi.py", "uvicorn.py", "vite"),
     "PostgreSQL, a migration, and what needs both": ("curl", "initdb", "postgres", "psql"),
 }
-# Nobody's test pulls images.
+# The tests pull no container images.
 NOT_PLAYED = "In a container"
-# Where Debian keeps what is not on the path.
+# Debian keeps these programs outside the PATH.
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 def search_path(programs: Path) -> str:
-    """Our own `procreaper` and Python, then what the recipes need; PostgreSQL as a user that it accepts."""
+    """A PATH with our `procreaper` and Python first. As root, PostgreSQL runs as the user `postgres`."""
     path = os.pathsep.join([with_program(programs), *map(str, POSTGRES[-1:])])
     if os.getuid() == 0 and shutil.which("runuser"):
         for name in ("initdb", "postgres"):
@@ -52,7 +52,7 @@ def search_path(programs: Path) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path, survivors: Survivors) -> Iterator[Project]:
-    """An empty directory that PostgreSQL may enter as well, unlike those of pytest."""
+    """An empty directory, which the user `postgres` may enter too, unlike those of pytest."""
     with tempfile.TemporaryDirectory(prefix="recipe-") as directory:
         os.chmod(directory, 0o755)
         with project_in(Path(directory), survivors) as project:
@@ -69,7 +69,7 @@ def missing(recipe: Recipe, path: str) -> list[str]:
 
 
 @pytest.mark.parametrize("title", [title for title in RECIPES if title != NOT_PLAYED])
-def test_a_recipe_does_what_its_page_shows(title: str, project: Project, survivors: Survivors) -> None:
+def test_recipe_prints_the_output_on_the_page(title: str, project: Project, survivors: Survivors) -> None:
     recipe = RECIPES[title]
     if lacking := missing(recipe, project.environment["PATH"]):
         pytest.skip(f"not installed: {', '.join(lacking)}")
@@ -79,12 +79,12 @@ def test_a_recipe_does_what_its_page_shows(title: str, project: Project, survivo
         except LookupError:
             pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
     Stage(recipe, project, base_port()).play()
-    # An app in the background has said that it has ended when all its processes have, and only then ends itself.
+    # An app in the background reports its end when all its processes have ended, and exits a moment later.
     wait_until(lambda: not survivors.find())
 
 
 @pytest.mark.parametrize("title", RECIPES)
-def test_the_files_of_a_recipe_have_no_mistakes(title: str, project: Project) -> None:
+def test_files_of_each_recipe_pass_the_check(title: str, project: Project) -> None:
     for name, text in RECIPES[title].files.items():
         project.write(name, text)
     result = project.run("check", env={"PORT": str(base_port())})
@@ -93,14 +93,14 @@ def test_the_files_of_a_recipe_have_no_mistakes(title: str, project: Project) ->
     assert [line for line in told if not re.search("is not found$|^Valid procfile|is in use$", line)] == []
 
 
-def test_what_a_recipe_has_installed_is_what_it_is_played_with() -> None:
+def test_packages_that_recipes_install_are_test_requirements() -> None:
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     named = {name for names in re.findall("`pip install ([^`]+)`", PAGE) for name in shlex.split(names)}
     assert named <= {requirement.partition(">=")[0] for requirement in extra["test"]}
     assert len(named) == 4
 
 
-def test_the_hook_for_pre_commit_is_the_one_that_comes_along() -> None:
+def test_pre_commit_hook_on_the_page_matches_the_one_in_the_repository() -> None:
     (offered,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
     (block,) = fenced(PAGE, "yaml")
     (shown,) = yaml.safe_load(block)["repos"][0]["hooks"]
@@ -110,13 +110,13 @@ def test_the_hook_for_pre_commit_is_the_one_that_comes_along() -> None:
     assert not any(map(pattern.search, ("README.md", "environment.py", "a.reaper.toml.bak", "NotAProcfile")))
 
 
-def test_the_page_lists_its_recipes() -> None:
+def test_page_lists_its_recipes() -> None:
     links = re.findall(r"^- \[(.*)\]\(#(.*)\)$", PAGE, re.MULTILINE)
     assert [title for title, _ in links] == list(RECIPES)
     assert [anchor for _, anchor in links] == [re.sub(r"[^a-z -]", "", t.lower()).replace(" ", "-") for t in RECIPES]
 
 
-def test_the_files_for_a_container_say_what_there_is() -> None:
+def test_container_files_name_existing_commands_and_paths() -> None:
     files = RECIPES[NOT_PLAYED].files
     (command,) = re.findall("^CMD (.*)$", files["Dockerfile"], re.MULTILINE)
     settings = json.loads(files[".devcontainer/devcontainer.json"])

@@ -1,4 +1,4 @@
-"""Threads that the system gives, and those that it refuses."""
+"""Threads, when the system starts them and when it refuses to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from procreaper.threads import NoThreadError, in_thread, require, start
 
 @pytest.fixture
 def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Have the system refuse every thread from this number on."""
+    """Make the system refuse every thread from number `number` on."""
     start_thread, started = threading.Thread.start, 0
 
     def refuse(number: int) -> None:
@@ -31,7 +31,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return refuse
 
 
-def test_a_refusal_names_the_purpose_and_the_remedy(refuse: Callable[[int], None]) -> None:
+def test_refused_thread_raises_an_error_with_purpose_and_remedy(refuse: Callable[[int], None]) -> None:
     refuse(1)
     with pytest.raises(NoThreadError) as caught:
         start(lambda: None, "test", "for this")
@@ -41,7 +41,7 @@ def test_a_refusal_names_the_purpose_and_the_remedy(refuse: Callable[[int], None
         asyncio.run(in_thread(lambda: None, "for this"))
 
 
-def test_the_result_or_the_error_of_a_function_in_a_thread_is_that_of_the_function() -> None:
+def test_in_thread_returns_the_result_or_raises_the_error() -> None:
     def fail() -> None:
         raise KeyError("key")
 
@@ -53,7 +53,7 @@ def test_the_result_or_the_error_of_a_function_in_a_thread_is_that_of_the_functi
     asyncio.run(main())
 
 
-def test_a_cancelled_function_goes_on_and_its_result_is_dropped() -> None:
+def test_cancelled_function_continues_and_its_result_is_dropped() -> None:
     go_on, ended = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -72,7 +72,7 @@ def test_a_cancelled_function_goes_on_and_its_result_is_dropped() -> None:
     asyncio.run(main())
 
 
-def test_threads_that_are_required_are_ended_again(refuse: Callable[[int], None]) -> None:
+def test_required_threads_end_again(refuse: Callable[[int], None]) -> None:
     before = threading.active_count()
     refuse(6)
     require(3, "for this")
@@ -82,8 +82,8 @@ def test_threads_that_are_required_are_ended_again(refuse: Callable[[int], None]
     assert threading.active_count() == before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the threads of a process")
-def test_the_system_too_has_done_with_threads_that_were_required() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the threads of a process")
+def test_required_threads_are_gone_from_the_system() -> None:
     before = len(os.listdir("/proc/self/task"))
     require(8, "for this")
     assert len(os.listdir("/proc/self/task")) == before
