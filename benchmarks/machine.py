@@ -1,4 +1,4 @@
-"""What the report says about the machine, and about the work that others had it do meanwhile. Linux only."""
+"""Describe the machine for the report, and measure how much other work it did meanwhile. Linux only."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ def _processor() -> str:
 
 
 def _busy_seconds() -> float:
-    """Return the time that all cores together have worked since the machine was started, for whomever."""
+    """Return the busy time of all cores together, since the start of the machine."""
     user, nice, system, _idle, _waiting, interrupts, soft_interrupts, stolen = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     )
@@ -36,24 +36,24 @@ def _busy_seconds() -> float:
 
 
 def _own_seconds() -> float:
-    """Return the processor time of the benchmark and of all that it started and collected."""
+    """Return the processor time of the benchmark and of its descendants that have been reaped."""
     usages = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Compares what the machine does with what the benchmark does, from its making on."""
+    """Compare the work of the machine with that of the benchmark, from the creation of this object on."""
 
     started: float = field(default_factory=time.monotonic)
     busy: float = field(default_factory=_busy_seconds)
     own: float = field(default_factory=_own_seconds)
 
     def seconds(self) -> float:
-        """Return how long it has been."""
+        """Return the seconds since the creation."""
         return time.monotonic() - self.started
 
     def work_of_others(self) -> float:
-        """Return how many cores others have kept busy on average, the kernel's work for nobody included."""
+        """Return how many cores other work has kept busy on average, including the kernel's own work."""
         others = (_busy_seconds() - self.busy) - (_own_seconds() - self.own)
         return max(0.0, others / max(self.seconds(), sys.float_info.min))

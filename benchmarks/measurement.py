@@ -1,7 +1,7 @@
-"""The words of the benchmarks: a table has columns and cases; a case takes one sample of one peer.
+"""The data types of the benchmarks: a table has columns and cases; a case takes one sample of one peer.
 
 A measurement is a module of `measurements/` with a function `tables(settings)`. It knows no other peer, no other run
-and no median: `run.py` interleaves the samples, `report.py` prints what became of them.
+and no median: `run.py` interleaves the samples, and `report.py` prints the results.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,30 +12,30 @@ from peers import Peer
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line decides for all measurements; `--quick` gives rough figures from short runs."""
+    """Settings from the command line for all measurements; `quick` means rough figures from short runs."""
 
     quick: bool
     runs: int
 
     @property
     def seconds(self) -> float:
-        """How long a run under load should take."""
+        """Duration of a run under load, in seconds."""
         return 0.5 if self.quick else 1.0
 
     @property
     def most_lines(self) -> int:
-        """The most lines that all producers of a run write together; they are built before, in memory."""
+        """The maximum number of lines of all producers of a run; they are built in memory beforehand."""
         return 200_000 if self.quick else 1_000_000
 
     @property
     def stall(self) -> float:
-        """How long memory is watched under a flood, and for how long a reader stalls."""
+        """Seconds for which memory is measured under a flood, and for which a reader stalls."""
         return 1.0 if self.quick else 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One figure of each peer; `show` turns it into words."""
+    """One figure of each peer; `show` formats it."""
 
     label: str
     show: Callable[[float], str]
@@ -51,9 +51,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One way to take a sample: it gives figures for `columns`, and may raise `session.SampleError`.
+    """One way to take a sample. `measure` returns figures for `columns`, and may raise `session.SampleError`.
 
-    `repeat` is how many samples a run takes, where they are short and vary.
+    `repeat` is the number of samples in each run, for short samples that vary.
     """
 
     label: str
@@ -65,7 +65,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of the report; `measurement` is the name by which `--only` and a peer's `unfit` know it."""
+    """One table of the report; `measurement` is its name for `--only` and for the `unfit` of a peer."""
 
     measurement: str
     title: str
@@ -79,7 +79,7 @@ def show_rate(value: float) -> str:
 
 
 def show_seconds(value: float) -> str:
-    """Show a duration in the unit in which it has three digits."""
+    """Show a duration with three digits, in the unit that fits."""
     if value >= 10:
         return f"{value:.1f} s"
     if value >= 1:
@@ -99,7 +99,7 @@ def show_memory(value: float) -> str:
 
 
 def show_count(value: float) -> str:
-    """Show a number of things or of events each second."""
+    """Show a count, or events per second."""
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
 
 

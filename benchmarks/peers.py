@@ -1,8 +1,8 @@
-"""The managers that are compared: how each is called, and what it cannot do.
+"""The managers to compare: how to run each one, and which measurements it cannot take.
 
-Every manager gets the same commands under the same names, as the lines of a `Procfile` in the directory in which it is
-started; those that read no Procfile get them in their own way. A prefix is whatever stands before a line's own `@`, so
-that no manager's layout has to be known; it must hold the name of the process.
+Every manager gets the same commands under the same names, as the lines of a `Procfile` in its working directory, or in
+another form if it does not read a Procfile. The prefix of a line is the text before the `@` of the line, so the
+benchmark need not know the layout of a manager; the prefix must contain the name of the process.
 """
 
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 
 Commands = Mapping[str, str]
 
-# What would make a manager behave otherwise than it does in a plain terminal session.
+# Variables that would make a manager behave differently than in a plain terminal session.
 UNWANTED_VARIABLES = (
     "PYTHONUNBUFFERED",
     "PYTHONDONTWRITEBYTECODE",
@@ -32,7 +32,7 @@ UNWANTED_VARIABLES = (
 
 
 def from_procfile(*arguments: str) -> Callable[[Path, Commands], list[str]]:
-    """Return a way to call a manager that reads the `Procfile` of the current directory."""
+    """Return a function that prepares a manager which reads the `Procfile` of the current directory."""
 
     def arrange(directory: Path, commands: Commands) -> list[str]:
         lines = [f"{name}: {command}\n" for name, command in commands.items()]
@@ -43,13 +43,13 @@ def from_procfile(*arguments: str) -> Callable[[Path, Commands], list[str]]:
 
 
 def from_arguments(directory: Path, commands: Commands) -> list[str]:
-    """Call a manager that takes names and commands as its arguments."""
+    """Return the arguments of a manager that takes names and commands as arguments."""
     del directory
     return ["--names", ",".join(commands), *commands.values()]
 
 
 def from_ecosystem(directory: Path, commands: Commands) -> list[str]:
-    """Call pm2, which would take a command for the path of a script."""
+    """Return the arguments of pm2, which would take a command for the path of a script."""
     apps = [
         {"name": name, "script": "/bin/sh", "args": ["-c", command], "interpreter": "none", "autorestart": False}
         for name, command in commands.items()
@@ -59,7 +59,7 @@ def from_ecosystem(directory: Path, commands: Commands) -> list[str]:
 
 
 def from_shell(directory: Path, commands: Commands) -> list[str]:
-    """Run every command into a `cat` of its own: no prefix, no whole lines, no supervision."""
+    """Return the arguments of a shell that pipes each command into its own `cat`: no prefix, no whole lines."""
     lines = [f"({command}) | cat &\n" for command in commands.values()]
     (directory / "limit.sh").write_text("".join([*lines, "wait\n"]))
     return ["limit.sh"]
@@ -67,7 +67,7 @@ def from_shell(directory: Path, commands: Commands) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One manager: `program` is empty where it is not installed, `unfit` says which measurement it cannot take."""
+    """One manager. `program` is empty if it is not installed; `unfit` maps measurements it cannot take to reasons."""
 
     name: str
     program: tuple[str, ...]
@@ -80,12 +80,12 @@ class Peer:
     remark: str = ""
 
     def environment(self, directory: Path) -> dict[str, str]:
-        """Return the environment of a run; what pm2 leaves behind goes with the directory of the run."""
+        """Return the environment of a run. The files of pm2 are in the directory of the run, and removed with it."""
         variables = {name: value for name, value in os.environ.items() if name not in UNWANTED_VARIABLES}
         return variables | {"PM2_HOME": str(directory / "pm2"), "TERM": "xterm-256color"}
 
     def version(self) -> str:
-        """Return the version as the program tells it, in one short line."""
+        """Return the version that the program prints, in one short line."""
         if not self.version_arguments:
             return ""
         command = [*self.program, *self.version_arguments]
@@ -138,16 +138,16 @@ ALWAYS = ("procreaper", "cat")
 
 
 def find_program(name: str) -> tuple[str, ...]:
-    """Look for a program beside this interpreter, then on the path."""
+    """Find a program beside this interpreter, or else on the `PATH`."""
     beside = os.path.dirname(sys.executable)
     found = shutil.which(name, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
     return (found,) if found else ()
 
 
 def known_peers(commands: Mapping[str, str]) -> list[Peer]:
-    """Return every known manager, with the given commands instead of those found; an unknown name runs as it is.
+    """Return every known manager; `commands` overrides or adds programs by name.
 
-    The limit stays the last row.
+    The row `cat`, the limit, stays last.
     """
     found = []
     for peer in PEERS:

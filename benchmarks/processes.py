@@ -1,7 +1,7 @@
-"""What /proc says about a manager and its helpers, and the certain end of everything that was started.
+"""Read from /proc what a manager and its helpers use, and end all processes that the benchmark has started.
 
-The benchmark is the *subreaper* of all that it starts: whoever loses its parent becomes the benchmark's own child, so
-that "every descendant of mine" is the whole truth, daemons included. Linux only.
+The benchmark is the *subreaper* of its descendants: a process that loses its parent becomes a child of the benchmark.
+So the descendants of the benchmark include all daemons that it has caused. Linux only.
 """
 
 import ctypes
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-# A child of the benchmark is known by its program and by a word in its command line, whoever its parent is.
+# The program and a word of its command line identify a child of the benchmark, whatever its parent is.
 CHILD_PROGRAMS = ("sh", "dash", "bash", "sleep", "python")
 CHILD_WORDS = ("producer.py", "sleep 1000")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What some processes have used so far: seconds of processor time, and voluntary context switches."""
+    """Usage of some processes so far: seconds of processor time, and voluntary context switches."""
 
     processor: float
     switches: int
@@ -37,14 +37,14 @@ def become_subreaper() -> None:
 
 
 def descendants(root: int) -> list[int]:
-    """Return every living descendant of a process, zombies not counted."""
+    """Return every living descendant of a process, without zombies."""
     below: dict[int, list[int]] = {}
     zombies = set()
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         with suppress(OSError):
-            # The name of the program stands in parentheses and may itself hold blanks and parentheses.
+            # The name of the program is in parentheses, and may itself contain blanks and parentheses.
             state, parent = Path("/proc", entry, "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:2]
             below.setdefault(int(parent), []).append(int(entry))
             if state in "ZX":
@@ -59,7 +59,7 @@ def descendants(root: int) -> list[int]:
 
 
 def is_child(process: int) -> bool:
-    """Tell whether a process is one of those that the manager was asked to run, or the shell around it."""
+    """Return whether a process is a child that the manager was asked to run, or the shell around it."""
     try:
         arguments = Path("/proc", str(process), "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
@@ -69,18 +69,18 @@ def is_child(process: int) -> bool:
 
 
 def helpers(manager: int) -> list[int]:
-    """Return the processes that a manager keeps beside itself and that are not its children's."""
+    """Return the helper processes of a manager: the descendants that are not children of the benchmark."""
     below = set(descendants(os.getpid())) - {manager}
     return sorted(process for process in below if not is_child(process))
 
 
 def children() -> list[int]:
-    """Return the children, their shells included, that are alive, whoever their parent is."""
+    """Return the living children, including their shells, whatever their parents are."""
     return [process for process in descendants(os.getpid()) if is_child(process)]
 
 
 def memory(processes: Iterable[int]) -> int:
-    """Return the sum of the proportional set sizes in bytes; whoever is gone counts nothing."""
+    """Return the sum of the proportional set sizes in bytes; a process that has ended counts as 0."""
     total = 0
     for process in processes:
         with suppress(OSError):
@@ -91,7 +91,7 @@ def memory(processes: Iterable[int]) -> int:
 
 
 def usage(processes: Iterable[int]) -> Usage:
-    """Return what all threads of the processes have used; `schedstat` counts nanoseconds, where `stat` has ticks."""
+    """Return the usage of all threads of the processes. `schedstat` counts nanoseconds, `stat` only ticks."""
     nanoseconds = switches = 0
     for process in processes:
         with suppress(OSError):
@@ -103,7 +103,7 @@ def usage(processes: Iterable[int]) -> Usage:
 
 
 def end_everything(limit: float = 20.0) -> None:
-    """Kill every descendant and collect those that are the benchmark's own."""
+    """Kill every descendant, and reap the benchmark's own children."""
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         alive = descendants(os.getpid())

@@ -4,11 +4,12 @@
     producer.py DIRECTORY NAME flood SECONDS    lines without end, for at most SECONDS
     producer.py DIRECTORY NAME ticks COUNT      COUNT lines, one every 10 ms, each with the moment it was written
 
-DIRECTORY holds two named pipes. The producer builds its lines, says so with one byte in `ready`, and then waits until
-someone opens `gate`: neither the start of the interpreter nor the building of lines is part of any measurement.
+DIRECTORY contains two named pipes. The producer builds its lines, writes one byte to `ready`, and waits until the
+benchmark opens `gate`. So no measurement includes the start of the interpreter or the building of lines.
 
-Every line is 100 bytes with its newline, and says who wrote it and the how-manieth it is: `@p01 000000123 xxxx.`
-A block of a thousand lines is a template in which `bytes.replace` puts the thousands: the work of building is C's.
+Every line has 100 bytes including its newline, with the name of the producer and the number of the line:
+`@p01 000000123 xxxx.` A block of a thousand lines is a template in which `bytes.replace` sets the thousands, so the
+building runs in C.
 """
 
 import os
@@ -22,7 +23,7 @@ MARK = b"@"
 DIGITS = 9
 BLOCK_LINES = 1000
 TICK_SECONDS = 0.01
-# Nobody who was forgotten may live for ever.
+# A forgotten producer ends after this time.
 LIFETIME_SECONDS = 900
 
 
@@ -33,7 +34,7 @@ def line(name: str, number: int) -> bytes:
 
 
 def filling(name: str) -> bytes:
-    """Return what stands between the number and the newline; the dot at its end shows that the end is there."""
+    """Return the text between number and newline; the dot at its end proves that the line is complete."""
     return b"x" * (LINE_BYTES - len(MARK) - len(name) - DIGITS - 4) + b"."
 
 
@@ -48,14 +49,14 @@ def blocks(name: str, count: int) -> Iterator[bytes]:
 
 
 def write_all(data: bytes) -> None:
-    """Write to standard output; a pipe may take less than it was given where a signal came in between."""
+    """Write to standard output. A pipe may take a part only, if a signal interrupts the write."""
     view = memoryview(data)
     while view:
         view = view[os.write(1, view) :]
 
 
 def wait_at_gate(directory: str) -> None:
-    """Say that this producer is ready, and wait until the gate opens."""
+    """Report that this producer is ready, and wait until the gate opens."""
     ready = os.open(os.path.join(directory, "ready"), os.O_WRONLY)
     os.write(ready, b".")
     os.close(ready)
@@ -71,7 +72,7 @@ def write_lines(directory: str, name: str, count: int) -> None:
 
 
 def flood(directory: str, name: str, seconds: int) -> None:
-    """Write lines until the time is over; their numbers repeat, because nobody checks them."""
+    """Write lines until the time is over. Their numbers repeat, because they are not checked."""
     built = b"".join(blocks(name, 10 * BLOCK_LINES))
     wait_at_gate(directory)
     end = time.monotonic() + seconds
@@ -80,7 +81,7 @@ def flood(directory: str, name: str, seconds: int) -> None:
 
 
 def write_ticks(directory: str, name: str, count: int) -> None:
-    """Write one line every 10 ms with the time at which it was written; the times do not drift."""
+    """Write one line every 10 ms, with the time of the write. The schedule does not drift."""
     wait_at_gate(directory)
     start = time.monotonic()
     for number in range(count):
@@ -92,7 +93,7 @@ def main() -> None:
     directory, name, kind, amount = sys.argv[1:]
     signal.alarm(LIFETIME_SECONDS)
     {"lines": write_lines, "flood": flood, "ticks": write_ticks}[kind](directory, name, int(amount))
-    # To end now would make every Procfile manager end the other producers, in the middle of their lines.
+    # If this producer ended now, a Procfile manager would end the others in the middle of their lines.
     signal.pause()
 
 

@@ -1,6 +1,6 @@
 """The results as markdown: a table for each measurement, medians, ratios, spreads and notes.
 
-It knows neither processes nor clocks; what it says of the machine is told to it.
+It knows neither processes nor clocks.
 """
 
 import itertools
@@ -29,7 +29,7 @@ class Figure(NamedTuple):
 
 @dataclass(slots=True)
 class Results:
-    """What the runs have given so far: the values of each figure in their order, and what is to be said of them."""
+    """The results so far: the values of each figure in order, and its notes with their counts."""
 
     values: dict[Figure, list[float]] = field(default_factory=lambda: defaultdict(list))
     notes: dict[Figure, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -42,7 +42,7 @@ class Results:
             self.note(Figure(table.title, peer.name, column), note)
 
     def note(self, figure: Figure, note: str) -> None:
-        """Keep what is to be said of a figure, and how often."""
+        """Add a note to a figure, and count it."""
         notes = self.notes[figure]
         notes[note] = notes.get(note, 0) + 1
 
@@ -75,7 +75,7 @@ def _table(table: Table, peers: Sequence[Peer], results: Results) -> str:
 
 
 def _grid(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Return the lines of a table, aligned for those who read it as plain text."""
+    """Return the lines of a table, aligned so that it also reads well as plain text."""
     widths = [max(map(len, cells)) for cells in zip(head, *rows, strict=True)]
     lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in (head, *rows)]
     rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
@@ -83,7 +83,7 @@ def _grid(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _cell(table: Table, peer: Peer, column: Column, results: Results, notes: list[str]) -> str:
-    """Return the median, the ratio to the reference, the spread, and the number of its note, which is added."""
+    """Return the median, the ratio to the reference, the spread, and the number of the note; add it to `notes`."""
     figure = Figure(table.title, peer.name, column.label)
     mark = ""
     if said := results.notes.get(figure):
@@ -104,7 +104,7 @@ def _cell(table: Table, peer: Peer, column: Column, results: Results, notes: lis
 
 
 def summarise(said: Mapping[str, int]) -> list[str]:
-    """Return one note for all that differ only in their numbers, with the range of those, and how often it was said."""
+    """Merge the notes that differ only in their numbers; show the range of each number, and the count."""
     alike: dict[str, list[str]] = defaultdict(list)
     for note in said:
         alike[NUMBER.sub("#", note)].append(note)
@@ -124,7 +124,7 @@ def _range(numbers: Sequence[str]) -> str:
 
 
 def show_ratio(ratio: float) -> str:
-    """Show a ratio with the digits that mean something."""
+    """Show a ratio with its significant digits."""
     if ratio >= 10:
         return f"{ratio:.0f}"
     return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}" if ratio >= 0.095 else f"{ratio:.1g}"

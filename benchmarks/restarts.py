@@ -1,10 +1,10 @@
-"""How soon a new child speaks: after a crash, and after a file was saved.
+"""Measure the time until a new child prints: after a crash, and after a file was saved.
 
     python benchmarks/restarts.py [--runs N]
 
-Each child is `sh -c 'echo ...; exec sleep 1000'`, so that its own stop and start are small; they are part of every
-figure. A back-off is taken off. What is not installed is left out. Unlike `run.py` this drives programs that are no
-process managers but only restart something, each at its default and, where there is such a flag, at its quickest.
+Each child is `sh -c 'echo ...; exec sleep 1000'`, so its own stop and start are short; they are part of every figure. A
+back-off is subtracted. Programs that are not installed are left out. Unlike `run.py`, this script also drives programs
+that only restart a command, each with its defaults and, if there is a flag for it, at its fastest.
 """
 
 import argparse
@@ -32,13 +32,13 @@ SPOKEN = re.compile(rb"up-(\d+)-here")
 SPEAK = "echo up-$$-here; exec sleep 1000"
 LIMIT = 15.0
 BACKOFF = 0.001
-# Between two samples, so that no tool takes the second save for a part of the first.
+# Pause between two samples, so that no tool merges the second save with the first.
 REST = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One way to have a command restarted: the command line, and the files that it needs."""
+    """One program that restarts a command: its command line, and the files that it needs."""
 
     name: str
     program: str
@@ -49,7 +49,7 @@ class Contender:
 
 
 def settings(*lines: str) -> tuple[tuple[str, str], ...]:
-    """Return the files of a project of one process."""
+    """Return the files of a project with one process."""
     return ("Procfile", f"web: {SPEAK}\n"), (".reaper.toml", "\n".join(["[process.web]", *lines, ""]))
 
 
@@ -80,7 +80,7 @@ SAVE = (
 
 
 class Run:
-    """One contender at work; a context manager that leaves nothing."""
+    """One running contender. As a context manager, it ends all its processes and removes its files."""
 
     def __init__(self, contender: Contender, program: tuple[str, ...]) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="benchmark-"))
@@ -117,7 +117,7 @@ class Run:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def wait_for_child(self) -> tuple[int, float]:
-        """Return the pid of the next child that speaks, and when it was heard."""
+        """Return the pid of the next child that prints, and the time at which its output arrived."""
         deadline = time.monotonic() + LIMIT
         while True:
             found = SPOKEN.search(self.said)
@@ -130,7 +130,7 @@ class Run:
 
 
 def crash(run: Run, pid: int) -> float:
-    """End the child, and return when."""
+    """Kill the child, and return the time."""
     del run
     now = time.monotonic()
     os.kill(pid, signal.SIGKILL)
@@ -138,7 +138,7 @@ def crash(run: Run, pid: int) -> float:
 
 
 def save(run: Run, pid: int) -> float:
-    """Write the file, and return when."""
+    """Write the file, and return the time."""
     del pid
     now = time.monotonic()
     run.file.write_text(str(now))
@@ -146,7 +146,7 @@ def save(run: Run, pid: int) -> float:
 
 
 def sample(contender: Contender, program: tuple[str, ...], provoke: Callable[[Run, int], float]) -> float:
-    """Return the seconds from the cause to the words of the next child."""
+    """Return the seconds from the cause to the output of the next child."""
     with Run(contender, program) as run:
         pid, _ = run.wait_for_child()
         time.sleep(REST)
@@ -155,7 +155,7 @@ def sample(contender: Contender, program: tuple[str, ...], provoke: Callable[[Ru
 
 
 def table(title: str, contenders: tuple[Contender, ...], provoke: Callable[[Run, int], float], runs: int) -> None:
-    """Take the samples in turn, and print the medians."""
+    """Take the samples of all contenders in turn, and print the medians."""
     found: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for _ in range(runs):
         for contender in contenders:
@@ -173,7 +173,7 @@ def table(title: str, contenders: tuple[Contender, ...], provoke: Callable[[Run,
 
 def main(arguments: list[str] | None = None) -> int:
     """Print both tables."""
-    parser: Any = argparse.ArgumentParser(description="Measure how soon a new child speaks.")
+    parser: Any = argparse.ArgumentParser(description="Measure the time until a new child prints.")
     parser.add_argument("--runs", type=int, default=11, help="samples of each figure (default: 11)")
     runs = parser.parse_args(arguments).runs
     processes.become_subreaper()

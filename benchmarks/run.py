@@ -1,11 +1,11 @@
-"""Measure procreaper beside other managers, and print a report in markdown.
+"""Compare procreaper with other managers, and print a report in Markdown.
 
     python benchmarks/run.py                            all measurements, about a quarter of an hour
     python benchmarks/run.py --quick                    rough figures within some minutes
     python benchmarks/run.py --only start --runs 9
     python benchmarks/run.py --peers procreaper,honcho --peer 'mine=/opt/mine/bin/mine start'
 
-The samples of the peers are interleaved, A B C A B C, so that whatever else the machine does meets all of them. A peer
+The samples of the peers are interleaved, A B C A B C, so that other work of the machine affects all of them. Each peer
 is warmed up once: its files are then in memory, and its byte code is written. Progress goes to standard error.
 """
 
@@ -28,15 +28,15 @@ from session import SampleError, Session, time_limit
 
 RUNS, QUICK_RUNS = 3, 1
 WARM_UP_SECONDS = 30.0
-# Who fails so often at a case is not asked again: a failure may take as long as the limit allows.
+# After this number of failures, a peer is skipped for the case: each failure may take as long as the limit.
 MOST_FAILURES = 2
 README = Path(__file__).with_name("README.md")
 HEADING = "## The last table\n"
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return what the command line asks for."""
-    parser = argparse.ArgumentParser(prog="run.py", description="Measure procreaper beside other managers.")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="run.py", description="Compare procreaper with other managers.")
     parser.add_argument("--quick", action="store_true", help="rough figures from short runs, each taken once")
     parser.add_argument(
         "--only", action="append", choices=tuple(MEASUREMENTS), metavar="MEASUREMENT", help=", ".join(MEASUREMENTS)
@@ -64,7 +64,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def choose(given: argparse.Namespace) -> list[Peer]:
-    """Return the peers that are wanted and installed, in the order of the report."""
+    """Return the selected and installed peers, in the order of the report."""
     commands = dict(definition.split("=", 1) for definition in given.peer)
     known = known_peers(commands)
     if given.peers is None:
@@ -80,7 +80,7 @@ def choose(given: argparse.Namespace) -> list[Peer]:
 
 
 def warm_up(peer: Peer) -> bool:
-    """Run a peer once for nothing; tell whether it runs at all."""
+    """Run a peer once without measuring. Return whether it works."""
     session = Session(peer)
     session.add_sleepers(1)
     try:
@@ -95,7 +95,7 @@ def warm_up(peer: Peer) -> bool:
 
 
 def take(case: Case, table: Table, peer: Peer, results: report.Results) -> bool:
-    """Take one sample of a case, and tell whether it succeeded."""
+    """Take one sample of a case. Return whether it succeeded."""
     try:
         with time_limit(case.limit):
             sample = case.measure(peer)
@@ -105,7 +105,7 @@ def take(case: Case, table: Table, peer: Peer, results: report.Results) -> bool:
         say(f"  {peer.name}: {error}")
         return False
     finally:
-        # The time may have been over while a session was cleaning up.
+        # The time limit may have interrupted the clean-up of a session.
         processes.end_everything()
     results.add(table, peer, sample)
     return True
@@ -127,7 +127,7 @@ def measure(tables: Sequence[Table], peers: Sequence[Peer], settings: Settings) 
 
 
 def preface(given: argparse.Namespace, peers: Sequence[Peer], watch: machine.Watch) -> str:
-    """Return what must be known about the run before its figures."""
+    """Return the head of the report: machine, versions and conditions of the run."""
     versions = [f"{peer.name} {peer.version()}".strip() for peer in peers]
     remarks = [f"{peer.name}: {peer.remark}." for peer in peers if peer.remark]
     runs = "one run" if given.runs == 1 else f"medians of {given.runs} runs"
@@ -145,7 +145,7 @@ def preface(given: argparse.Namespace, peers: Sequence[Peer], watch: machine.Wat
 
 
 def write_into(readme: Path, text: str) -> None:
-    """Replace what stands behind the last heading."""
+    """Replace the text below the last heading."""
     before, heading, _ = readme.read_text("utf-8").partition(HEADING)
     if not heading:
         raise SystemExit(f"run.py: {readme.name} has no line {HEADING.strip()!r}")
@@ -153,7 +153,7 @@ def write_into(readme: Path, text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Tell whoever waits."""
+    """Print progress to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = choose(given)
     settings = Settings(quick=given.quick, runs=given.runs)
     processes.become_subreaper()
-    # So that whatever ends the benchmark runs its `finally` clauses.
+    # A signal that ends the benchmark must run its `finally` clauses.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     watch = machine.Watch()

@@ -1,4 +1,4 @@
-"""One run of one manager: spawned into a sink, with a gate for its children, and certainly ended."""
+"""One run of one manager: spawned into a sink, with a gate for its children, and always ended."""
 
 import os
 import select
@@ -22,16 +22,16 @@ from sinks import FileSink, PipeSink, Sink, TerminalSink, discard
 
 PRODUCER = Path(__file__).with_name("producer.py")
 READY_SECONDS = 20.0
-MOURNING_SECONDS = 0.3
+CHILDREN_SECONDS = 0.3
 
 
 class SampleError(Exception):
-    """A manager did not do in this run what the measurement needs."""
+    """A manager failed in this run, so there is no sample."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `SampleError` in whatever is being waited for when the time is over."""
+    """Raise `SampleError` in the block when the time is over, even while it waits."""
 
     def over(_number: int, _frame: FrameType | None) -> None:
         raise SampleError(f"no end within {seconds:g} s")
@@ -47,7 +47,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What SIGTERM led to: the seconds until the manager and the last child had ended, None where they had not."""
+    """The effect of SIGTERM: seconds until the manager and the last child ended, or None if they did not."""
 
     manager: float | None
     children: float | None
@@ -55,9 +55,9 @@ class Ended:
 
 
 class Session:
-    """A manager with its children, in a directory and a session of its own; a context manager that leaves nothing.
+    """A manager with its children, in its own directory and session. Leaving the context ends and removes all.
 
-    The children are added before it is entered. Those that are producers wait until `open_gate`.
+    Add the children before you enter it. Producers wait until `open_gate`.
     """
 
     def __init__(self, peer: Peer, sink: str = "pipe") -> None:
@@ -75,9 +75,9 @@ class Session:
         self.commands[name] = f"exec {shlex.join(arguments)}"
 
     def add_sleepers(self, count: int, *, through_output: bool = False) -> None:
-        """Add processes which say that they are ready, to the manager or behind its back, and do nothing more.
+        """Add processes that report that they are ready, through their output or through a pipe, and then sleep.
 
-        The quotes keep a manager that prints the command from being taken for the child.
+        The quotes in the command distinguish a manager that prints the command from a child that runs it.
         """
         target = "" if through_output else f" >{shlex.quote(str(self.directory / 'ready'))}"
         for number in range(1, count + 1):
@@ -144,11 +144,11 @@ class Session:
         return self.process.pid
 
     def family(self) -> list[int]:
-        """Return the manager and its helpers."""
+        """Return the process ids of the manager and its helpers."""
         return [self.manager, *processes.helpers(self.manager)]
 
     def wait_ready(self, limit: float = READY_SECONDS) -> None:
-        """Wait until every child has said, behind the manager's back, that it is ready."""
+        """Wait until every child has reported through the pipe that it is ready."""
         missing = set(self.commands)
         deadline = time.monotonic() + limit
         count = 0
@@ -166,7 +166,7 @@ class Session:
         discard(self.sink)
 
     def rest(self, seconds: float) -> None:
-        """Let the manager settle, and read meanwhile what it still has to say."""
+        """Let the manager settle, and discard its output meanwhile."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if self.ended():
@@ -175,19 +175,19 @@ class Session:
             time.sleep(min(0.05, left))
 
     def open_gate(self) -> float:
-        """Let the producers begin, and return the monotonic time."""
+        """Start the producers, and return the monotonic time."""
         now = time.monotonic()
         self._gate = os.open(self.directory / "gate", os.O_RDWR)
         return now
 
     def ended(self) -> bool:
-        """Tell whether the manager is gone."""
+        """Return whether the manager has ended."""
         return self.process.poll() is not None
 
     def terminate(self, limit: float, *, reading: bool = True) -> Ended:
         """Send SIGTERM to the manager, and wait until it and its children have ended, or the limit is over.
 
-        When the manager is gone, its children get `MOURNING_SECONDS` more.
+        After the manager has ended, its children get `CHILDREN_SECONDS` more.
         """
         children = processes.children()
         with ExitStack() as stack:
@@ -215,7 +215,7 @@ class Session:
                             last_child = now - start
                             continue
                         manager = now - start
-                        deadline = min(deadline, now + MOURNING_SECONDS)
+                        deadline = min(deadline, now + CHILDREN_SECONDS)
                         continue
                     discard(self.sink)
                     if event & select.POLLHUP:
@@ -224,7 +224,7 @@ class Session:
         return Ended(manager, None if left_behind else last_child, left_behind)
 
     def last_words(self) -> str:
-        """Return the last line of what the manager wrote to standard error, as the end of a sentence."""
+        """Return the manager's last line on standard error, as the end of a sentence."""
         with suppress(OSError):
             lines = (self.directory / "errors").read_text("utf-8", "replace").strip().splitlines()
             if lines:

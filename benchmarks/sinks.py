@@ -1,7 +1,7 @@
-"""Where the output of a manager goes: a pipe, a terminal or a file, each with a reader that knows when it arrived.
+"""Sinks for the output of a manager: a pipe, a terminal or a file, each with a reader that records times.
 
-A reader never judges what it reads: it keeps the bytes and the moment of the last one. Its memory is touched before
-the clock starts, because a page fault for every 4 KiB would be measured as if the manager were slow.
+A reader does not check the output: it keeps the bytes and the time of the last one. Its memory is touched before the
+clock starts, because a page fault for every 4 KiB would count as slowness of the manager.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ Finished = Callable[[bytearray, int], bool]
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What arrived: the bytes up to `length`, and the monotonic time of the last of them in seconds."""
+    """The output that arrived: the bytes up to `length`, and the monotonic time of the last one in seconds."""
 
     data: bytearray
     length: int
@@ -35,7 +35,7 @@ class Collected:
 
 
 class Sink(Protocol):
-    """The far end of a manager's output; `reader` is None where it can only be looked at from outside."""
+    """The far end of a manager's output; `reader` is None for a file, which has no reading end."""
 
     writer: int
 
@@ -43,11 +43,11 @@ class Sink(Protocol):
     def reader(self) -> int | None: ...
 
     def prepare(self, capacity: int) -> None:
-        """Have memory for so many bytes ready before the clock starts."""
+        """Prepare memory for `capacity` bytes, before the clock starts."""
         ...
 
     def collect(self, finished: Finished, limit: float) -> Collected:
-        """Read until nothing comes any more and `finished` agrees, or silence lasts, or the limit is over."""
+        """Read until no output comes and `finished` agrees, or until a long silence, or until the limit."""
         ...
 
     def close(self) -> None: ...
@@ -57,7 +57,7 @@ _arena = bytearray()
 
 
 def arena(capacity: int) -> bytearray:
-    """Return memory of at least so many bytes with every page touched; the next caller gets the same."""
+    """Return at least `capacity` bytes of memory with every page touched. All callers share it."""
     global _arena
     if len(_arena) < capacity:
         _arena = bytearray(capacity)
@@ -83,7 +83,7 @@ def collect_from(reader: int, data: bytearray, finished: Finished, limit: float)
                 break
             continue
         except OSError:
-            # EIO: nobody holds the other side of the terminal any more.
+            # EIO: no process holds the other side of the terminal.
             break
         if not count:
             break
@@ -93,7 +93,7 @@ def collect_from(reader: int, data: bytearray, finished: Finished, limit: float)
 
 
 def discard(sink: Sink) -> None:
-    """Throw away what has arrived so far, so that no manager waits for its reader."""
+    """Discard the output that has arrived, so that no manager waits for its reader."""
     if sink.reader is None:
         return
     try:
@@ -104,7 +104,7 @@ def discard(sink: Sink) -> None:
 
 
 class _Stream:
-    """What a pipe and a terminal have in common."""
+    """The common part of a pipe and a terminal."""
 
     def __init__(self, reader: int, writer: int) -> None:
         self.reader, self.writer = reader, writer
@@ -137,7 +137,7 @@ class TerminalSink(_Stream):
 
 
 class FileSink:
-    """A file; it is read when it has stopped growing, and the moment is that of its last growth."""
+    """A file. It is read when it has stopped growing; the time is that of its last growth."""
 
     reader: None = None
 

@@ -1,4 +1,4 @@
-"""Did every line arrive whole, once, and in the order in which its producer wrote it?"""
+"""Verify that every line arrived whole, once, and in the order of its producer."""
 
 import itertools
 import re
@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import producer
 
-# A manager with colours may close them behind a line, and a terminal puts a carriage return before each newline.
+# A manager may reset colours at the end of a line, and a terminal puts a carriage return before each newline.
 AFTER_A_LINE = rb"(?:\x1b\[[0-9;]*m)*\r*$"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of the lines; everything but `whole` should be 0. A damaged line is not also lost."""
+    """Counts of lines by result; all but `whole` should be 0. A damaged line does not also count as lost."""
 
     whole: int
     lost: int = 0
@@ -23,7 +23,7 @@ class Verdict:
     damaged: int = 0
 
     def __str__(self) -> str:
-        """Return the faults as a phrase, which is empty where there are none."""
+        """Return the faults as a phrase; empty if there are none."""
         faults = {
             "lost": self.lost,
             "repeated": self.repeated,
@@ -34,12 +34,12 @@ class Verdict:
 
 
 def last_lines_present(data: bytearray, length: int, counts: Mapping[str, int]) -> bool:
-    """Tell whether the last line of every producer has arrived."""
+    """Return whether the last line of every producer has arrived."""
     return all(data.rfind(producer.line(name, count - 1)[:-1], 0, length) >= 0 for name, count in counts.items())
 
 
 def verify(data: bytearray, length: int, counts: Mapping[str, int], *, keeps_lines: bool, prefixes: bool) -> Verdict:
-    """Compare what arrived with what was written: `counts` lines by each name, numbered from 0."""
+    """Compare the output with the expected lines: `counts` maps each producer to its number of lines, from 0."""
     expected = sum(counts.values())
     marks = data.count(producer.MARK, 0, length)
     if not keeps_lines:
@@ -56,7 +56,7 @@ def verify(data: bytearray, length: int, counts: Mapping[str, int], *, keeps_lin
 
 
 def _pattern(counts: Mapping[str, int], *, prefixes: bool) -> re.Pattern[bytes]:
-    """Return the pattern of a line that is whole from its prefix to its end, with the groups name and number."""
+    """Return the pattern of a whole line, from its prefix to its end, with the groups name and number."""
     names = b"|".join(re.escape(name.encode()) for name in counts)
     (filling,) = {producer.filling(name) for name in counts}
     start = rb"^[^@\n]*?(%s)[^@\n]*@\1" if prefixes else rb"^[^@\n]*@(%s)"

@@ -1,6 +1,6 @@
-"""Every measurement in a module of its own, in the order of the report; a new one needs an import and a line here.
+"""The measurements, one module each, in the order of the report. A new one needs an import and a line here.
 
-From a crash or a save to the next child is measured by `restarts.py`, beside programs that are no managers.
+`restarts.py` measures the time from a crash or a save to the next child, also of programs that are no managers.
 """
 
 from collections.abc import Callable, Mapping

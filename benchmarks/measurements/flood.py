@@ -1,6 +1,6 @@
-"""How much memory a manager takes under a flood that its reader takes away.
+"""Measure the memory of a manager under a flood that its reader consumes.
 
-Looking at the memory disturbs, so that these runs are others than those of the throughput.
+Measuring memory disturbs the throughput, so throughput has separate runs.
 """
 
 import os
@@ -23,7 +23,7 @@ OWN, ALL = "manager, peak", "with helpers, peak"
 
 @dataclass(frozen=True, slots=True)
 class Endured:
-    """What a flood of some seconds did to a manager."""
+    """The peak memory of a manager under a flood, in bytes, and the number of lines read."""
 
     own: int
     all: int
@@ -46,16 +46,16 @@ def table(settings: Settings) -> Table:
 
 
 def flooded(peer: Peer, seconds: float) -> Session:
-    """Return a session, not yet entered, whose producers write without end as soon as the gate opens."""
+    """Return a session, not yet entered, whose producers write endlessly once the gate is open."""
     session = Session(peer)
     for number in range(1, PRODUCERS + 1):
-        # The producers must outlast whatever is measured.
+        # The producers must outlast the measurement.
         session.add_producer(f"p{number:02}", "flood", int(seconds) + 60)
     return session
 
 
 def endure(session: Session, seconds: float, *, reading: bool) -> Endured:
-    """Open the gate and watch the manager for some seconds, while its output is read or the reader stalls."""
+    """Open the gate and measure the manager for some seconds, while the reader reads or stalls."""
     session.wait_ready()
     family = session.family()
     own = everyone = lines = 0

@@ -1,4 +1,4 @@
-"""How often a manager wakes up, and what it costs, while nothing happens."""
+"""Measure wake-ups and processor time of a manager while nothing happens."""
 
 import time
 
@@ -32,7 +32,7 @@ def measure(peer: Peer) -> Sample:
         family = session.family()
         before = time.monotonic()
         own, everyone = processes.usage(family[:1]), processes.usage(family)
-        # Nothing is read meanwhile: an idle manager writes nothing, and the pipe has room.
+        # No reading meanwhile: an idle manager writes nothing, and the pipe has room.
         time.sleep(SECONDS)
         seconds = time.monotonic() - before
         own, everyone = processes.usage(family[:1]) - own, processes.usage(family) - everyone

@@ -1,8 +1,8 @@
-"""How long a line takes from the child that writes it to the reader of the manager's output.
+"""Measure the time of a line from the child that writes it to the reader of the manager's output.
 
-A child writes a line every 10 ms with the monotonic time at which it does; that clock is the same in all processes, so
-the reader subtracts. Once alone, once beside a child that floods, whose lines the reader throws away at once. On two
-cores the flood, the manager, the reader and the ticking child compete: the row of `cat` says what the machine allows.
+A child writes a line with the monotonic time every 10 ms. All processes share this clock, so the reader subtracts. The
+child runs alone, and beside a child that floods, whose lines the reader discards. On two cores, the flood, the manager,
+the reader and the ticking child compete: the row `cat` shows the limit of the machine.
 """
 
 import os
@@ -50,7 +50,7 @@ def _measure(peer: Peer, situation: str, ticks: int, *, beside_flood: bool) -> S
         session.wait_ready()
         start = session.open_gate()
         delays = read_ticks(session, ticks, start + ticks * TICK_SECONDS + WAIT_SECONDS)
-    # The first ones meet a flood that is still beginning.
+    # Skip the first lines: the flood has not fully started.
     arrived = sorted(delay for number, delay in delays.items() if number >= SKIPPED)
     missing = ticks - SKIPPED - len(arrived)
     if not arrived:
@@ -62,7 +62,7 @@ def _measure(peer: Peer, situation: str, ticks: int, *, beside_flood: bool) -> S
 
 
 def read_ticks(session: Session, ticks: int, deadline: float) -> dict[int, float]:
-    """Return the delay in seconds of every tick by its number; all other lines are thrown away."""
+    """Return the delay in seconds of each tick by its number. Discard all other lines."""
     mark = f"@{TICKER} ".encode()
     reader = session.sink.reader
     if reader is None:

@@ -1,7 +1,7 @@
-"""How much memory a manager takes beside children that do nothing.
+"""Measure the memory of a manager with idle children.
 
-The proportional set size (PSS) divides a page among those that share it: what other Python processes on the machine
-share with a manager in Python counts less for it. Helpers are processes of the manager that are not its children's.
+The proportional set size (PSS) divides a page among the processes that share it: pages that a manager in Python shares
+with other Python processes on the machine count less. Helpers are processes of the manager, not of its children.
 """
 
 from functools import partial

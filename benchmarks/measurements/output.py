@@ -1,10 +1,10 @@
-"""How many lines of 100 bytes a manager passes on in a second, whether all of them arrive, and what they cost.
+"""Measure how many 100-byte lines a manager passes on per second, whether all arrive, and their processor time.
 
-The clock runs from the opening of the gate, when every producer has its lines ready, to the last byte at the reader:
-neither the start of the manager nor that of the producers is in it. Each line is checked: whole, once, in order, under
-the prefix of its own process. A fast manager gets a million lines, a slow one as many as it manages in about a second.
+The clock runs from the opening of the gate, when every producer has built its lines, to the last byte at the reader. It
+excludes the start of the manager and of the producers. Each line is checked: whole, once, in order, under the prefix of
+its own process. A fast manager gets a million lines, a slow one the number that it passes on in about a second.
 
-The processor time of a line is the figure that other work on the machine disturbs least.
+The processor time per line is the figure that other work on the machine disturbs least.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from measurements import flood
 SINKS = {"pipe": "a pipe", "file": "a file", "terminal": "a pseudo-terminal"}
 PRODUCERS = (1, 4, 16)
 COST = "processor time for a million lines"
-# The sink and the number of producers of which the cost is told.
+# The sink and the number of producers for which the cost is reported.
 COSTED = ("pipe", 4)
 # A prefix, its colours and the carriage return of a terminal must fit beside the 100 bytes of a line.
 CAPACITY_PER_LINE = 220
@@ -51,7 +51,7 @@ def _table(sink: str, producers: tuple[int, ...], rates: "Rates") -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How many lines each peer passed on in a second when it was last asked: it decides how many it gets next."""
+    """The lines per second of each peer in its last run; they determine the number of lines of its next run."""
 
     settings: Settings
     known: dict[str, float] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What became of a known number of lines."""
+    """The result of a run with a known number of lines."""
 
     seconds: float
     verdict: verification.Verdict
@@ -94,7 +94,7 @@ class Throughput:
         return Case(f"to {SINKS[self.sink]}, {self.column}", columns, self.measure)
 
     def measure(self, peer: Peer) -> Sample:
-        """Take one sample; the very first of a peer is preceded by shorter ones that find its rate."""
+        """Take one sample. Before the first sample of a peer, shorter runs find its rate."""
         if peer.name not in self.rates.known:
             self._find_rate(peer)
         passed = self._run(peer, self.lines.setdefault(peer.name, self.rates.lines(peer)))

@@ -1,8 +1,8 @@
-"""What a manager does while the reader of its output stalls under a flood of four producers.
+"""Measure a manager while the reader of its output stalls under a flood of four producers.
 
-Two kinds of runs. In the first the flood has no end: the memory of the manager is watched while nobody reads, then it
-gets SIGTERM, and still nobody reads. In the second the lines are counted: the reader stalls, reads on, and not one line
-may be missing.
+There are two kinds of runs. In the first, the flood is endless: nothing is read while the memory of the
+manager is measured, and while it then gets SIGTERM. In the second, the lines are counted: the reader stalls, reads on,
+and no line may be missing.
 """
 
 import time

@@ -1,7 +1,7 @@
-"""How long it takes from spawning a manager until its children's first words have come out of it.
+"""Measure the time from the spawn of a manager until the first words of its children have come out of it.
 
-Each child is `echo ...; exec sleep 1000`, the output goes into a pipe. A warm-up has written the byte code of managers
-in Python, and filled the cache of files, before anything is measured.
+Each child is `echo ...; exec sleep 1000`; the output goes into a pipe. A warm-up before the measurement writes the byte
+code of managers in Python, and fills the file cache.
 """
 
 import os
@@ -72,7 +72,7 @@ def wait_for_words(session: Session, count: int) -> tuple[float, float]:
             first = now - session.spawned
         if found >= count:
             return first, now - session.spawned
-    # A manager that gave up says why in a line that is not about a child's words.
+    # A manager that gave up prints the reason in a line without the words of a child.
     other = [line for line in read.decode("utf-8", "replace").splitlines() if WORDS.decode() not in line]
     reason = session.last_words() or "".join(f"; its first stop: {line}" for line in other if "stopped" in line)[:200]
     raise SampleError(f"{read.count(WORDS)} of {count} children printed their words{reason}")

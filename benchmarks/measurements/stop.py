@@ -1,6 +1,7 @@
-"""How long a manager takes to end a hundred children that end at once when asked to.
+"""Measure how long a manager takes to stop a hundred children that end at once on a signal.
 
-From SIGTERM to the manager until it, and until the last child is gone; whoever is left behind is told in a note.
+The time runs from SIGTERM to the manager until the manager has ended, and until the last child has. A note reports
+children that are left behind.
 """
 
 from measurement import Case, Column, Sample, Settings, Table, show_seconds
