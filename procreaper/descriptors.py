@@ -32,15 +32,15 @@ Result = TypeVar("Result")
 
 IN_RESERVE = 3
 # What is said where there is none: of this process, and of the whole system.
-NONE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
+NO_DESCRIPTOR_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
 
-def available(pipe: int) -> int:
+def count_readable_bytes(pipe: int) -> int:
     """How many bytes can be read at this moment."""
     return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0])
 
 
-def most_connections(most: int) -> int:
+def limit_connections(most: int) -> int:
     """So many connections at most as leave three quarters of the descriptors that we may have to all else."""
     import resource
 
@@ -103,7 +103,7 @@ class Reserve:
 RESERVE = Reserve()
 
 
-def insist(function: Callable[[], Result]) -> Result:
+def retry_with_reserve(function: Callable[[], Result]) -> Result:
     """The result of a function; where no descriptor is left for it, it is called again with those of the reserve.
 
     It closes what it opens. What it leaves open is missing in the reserve until the next child is spawned.
@@ -111,13 +111,13 @@ def insist(function: Callable[[], Result]) -> Result:
     try:
         return function()
     except OSError as error:
-        if error.errno not in NONE_LEFT:
+        if error.errno not in NO_DESCRIPTOR_LEFT:
             raise
     with RESERVE.freed():
         return function()
 
 
-def insist_on_imports() -> None:
+def import_with_reserve() -> None:
     """From now on import modules with the descriptors of the reserve."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, cast("Any", _Finder()))

@@ -30,7 +30,7 @@ class NoThreadError(ProcreaperError):
         super().__init__(f"the system gives no thread {purpose}", hint=HINT)
 
 
-def start(function: Callable[[], object], name: str, purpose: str) -> threading.Thread:
+def start_thread(function: Callable[[], object], name: str, purpose: str) -> threading.Thread:
     """Call a function in a new daemon thread. Raises NoThreadError, whose message ends with the `purpose`."""
     thread = threading.Thread(target=function, name=name, daemon=True)
     try:
@@ -40,7 +40,7 @@ def start(function: Callable[[], object], name: str, purpose: str) -> threading.
     return thread
 
 
-async def in_thread(function: Callable[[], Result], purpose: str) -> Result:
+async def run_in_thread(function: Callable[[], Result], purpose: str) -> Result:
     """The result of a function that blocks. Raises NoThreadError.
 
     When this is cancelled, the thread goes on to the end of the function; the loop and the program do not wait for it.
@@ -62,11 +62,11 @@ async def in_thread(function: Callable[[], Result], purpose: str) -> Result:
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(lambda: None if answer.done() else settle())
 
-    start(work, getattr(function, "__name__", "work"), purpose)
+    start_thread(work, getattr(function, "__name__", "work"), purpose)
     return await answer
 
 
-def require(count: int, purpose: str) -> None:
+def require_threads(count: int, purpose: str) -> None:
     """Make sure that this many threads can be had at this moment, by starting and ending them. Raises NoThreadError."""
     end, started = threading.Lock(), []
     end.acquire()
@@ -79,7 +79,7 @@ def require(count: int, purpose: str) -> None:
 
     try:
         for _ in range(count):
-            started.append(start(wait, "probe", purpose))
+            started.append(start_thread(wait, "probe", purpose))
             tasks.append(started[-1].native_id)
     finally:
         end.release()

@@ -41,7 +41,7 @@ IMPURE_IN_PROJECT = {"project.configure", "project.read", "project.read_file", "
 PURE_ELSEWHERE = PATTERNS | {
     *("output.escapes", "output.json_lines", "output.lines", "output.text"),
     *("remote.api.codec", "remote.api.feed", "remote.api.protocol", "remote.api.to_wire"),
-    *("runtime.child.audience", "runtime.system.ancestry", "runtime.terminal.modes"),
+    *("runtime.child.audience", "runtime.system.marks", "runtime.cleanup.process_tree", "runtime.terminal.modes"),
     *("errors", "suggest", "exit_codes"),
 }
 IMPURE = frozenset(

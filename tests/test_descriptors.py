@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from procreaper import descriptors
-from procreaper.descriptors import Reserve, available, insist, most_connections
+from procreaper.descriptors import Reserve, count_readable_bytes, limit_connections, retry_with_reserve
 
 
 def test_available_is_the_number_of_unread_bytes() -> None:
     reading, writing = os.pipe()
     try:
-        assert available(reading) == 0
+        assert count_readable_bytes(reading) == 0
         os.write(writing, b"hello")
-        assert available(reading) == 5
+        assert count_readable_bytes(reading) == 5
         os.read(reading, 2)
-        assert available(reading) == 3
+        assert count_readable_bytes(reading) == 3
     finally:
         os.close(reading)
         os.close(writing)
@@ -32,7 +32,7 @@ def test_connections_leave_most_of_the_descriptors_to_the_app(
     limit: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
-    assert most_connections(128) == most
+    assert limit_connections(128) == most
 
 
 def exhaust() -> list[int]:
@@ -63,9 +63,9 @@ def test_reserve_opens_a_file_when_no_descriptor_is_left(few: None, monkeypatch:
     try:
         with pytest.raises(OSError, match="Too many open files"):
             os.listdir("/")
-        assert insist(lambda: os.listdir("/"))
+        assert retry_with_reserve(lambda: os.listdir("/"))
         # A second call works too.
-        assert insist(lambda: os.listdir("/"))
+        assert retry_with_reserve(lambda: os.listdir("/"))
         assert reserve.is_full
     finally:
         reserve.empty()
@@ -98,19 +98,19 @@ def test_other_errors_are_raised_at_once() -> None:
         raise FileNotFoundError
 
     with pytest.raises(FileNotFoundError):
-        insist(fail)
+        retry_with_reserve(fail)
     assert len(calls) == 1
 
 
 # Import, without free descriptors, a Python module, which imports another one and an extension module.
 IMPORTING = """
 import os, resource, sys
-from procreaper.descriptors import RESERVE, insist_on_imports
+from procreaper.descriptors import RESERVE, import_with_reserve
 sys.path.insert(0, sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
 if "keep" in sys.argv:
     RESERVE.keep()
-    insist_on_imports()
+    import_with_reserve()
 try:
     while True: os.dup(0)
 except OSError: pass

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from procreaper.threads import NoThreadError, in_thread, require, start
+from procreaper.threads import NoThreadError, require_threads, run_in_thread, start_thread
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def test_refused_thread_raises_an_error_with_purpose_and_remedy(refuse: Callable[[int], None]) -> None:
     refuse(1)
     with pytest.raises(NoThreadError) as caught:
-        start(lambda: None, "test", "for this")
+        start_thread(lambda: None, "test", "for this")
     assert caught.value.message == "the system gives no thread for this"
     assert "ulimit -u" in (caught.value.hint or "")
     with pytest.raises(NoThreadError):
-        asyncio.run(in_thread(lambda: None, "for this"))
+        asyncio.run(run_in_thread(lambda: None, "for this"))
 
 
 def test_in_thread_returns_the_result_or_raises_the_error() -> None:
@@ -46,9 +46,9 @@ def test_in_thread_returns_the_result_or_raises_the_error() -> None:
         raise KeyError("key")
 
     async def main() -> None:
-        assert await in_thread(threading.get_ident, "for this") != threading.get_ident()
+        assert await run_in_thread(threading.get_ident, "for this") != threading.get_ident()
         with pytest.raises(KeyError):
-            await in_thread(fail, "for this")
+            await run_in_thread(fail, "for this")
 
     asyncio.run(main())
 
@@ -63,7 +63,7 @@ def test_cancelled_function_continues_and_its_result_is_dropped() -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
-                await in_thread(work, "for this")
+                await run_in_thread(work, "for this")
         go_on.set()
         while not ended.is_set():
             await asyncio.sleep(0)
@@ -75,15 +75,15 @@ def test_cancelled_function_continues_and_its_result_is_dropped() -> None:
 def test_required_threads_end_again(refuse: Callable[[int], None]) -> None:
     before = threading.active_count()
     refuse(6)
-    require(3, "for this")
+    require_threads(3, "for this")
     assert threading.active_count() == before
     with pytest.raises(NoThreadError):
-        require(3, "for this")
+        require_threads(3, "for this")
     assert threading.active_count() == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the threads of a process")
 def test_required_threads_are_gone_from_the_system() -> None:
     before = len(os.listdir("/proc/self/task"))
-    require(8, "for this")
+    require_threads(8, "for this")
     assert len(os.listdir("/proc/self/task")) == before

@@ -10,8 +10,8 @@ import posixpath
 from typing import NamedTuple
 
 from procreaper.core.plan import Watch
-from procreaper.runtime.watch.gitignore import is_wild, unescape
-from procreaper.runtime.watch.matcher import alternatives
+from procreaper.runtime.watch.gitignore import has_wildcard, unescape
+from procreaper.runtime.watch.matcher import expand_braces
 
 
 class Rule(NamedTuple):
@@ -28,8 +28,8 @@ def rules_of(watch: Watch) -> list[Rule]:
     >>> rules_of(Watch("/srv", ("app", "config/*.toml"), ("*_test.py",)))[1]
     Rule(path='./config', include='*.toml', ignore=('**/*_test.py',))
     """
-    paths = dict.fromkeys(_split(text) for written in watch.paths for text in alternatives(written))
-    ignored = [text for written in watch.ignore if not written.startswith("!") for text in alternatives(written)]
+    paths = dict.fromkeys(_split(text) for written in watch.paths for text in expand_braces(written))
+    ignored = [text for written in watch.ignore if not written.startswith("!") for text in expand_braces(written)]
     return [
         Rule(
             path, include, tuple(dict.fromkeys(below for text in ignored if (below := _below(path, text)) is not None))
@@ -40,13 +40,13 @@ def rules_of(watch: Watch) -> list[Rule]:
 
 def _split(text: str) -> tuple[str, str | None]:
     """The path to watch, and the pattern below it."""
-    if not is_wild(text):
+    if not has_wildcard(text):
         return _local(unescape(text)), None
     components = text.removesuffix("/").split("/")
     if len(components) == 1:
         # A name, at any depth.
         return ".", f"**/{components[0]}"
-    fixed = next(number for number, component in enumerate(components) if is_wild(component))
+    fixed = next(number for number, component in enumerate(components) if has_wildcard(component))
     base = unescape("/".join(components[:fixed])) or ("/" if text.startswith("/") else "")
     return _local(base), "/".join(components[fixed:])
 

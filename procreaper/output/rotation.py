@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from procreaper.core.plan import LogFile
-from procreaper.descriptors import insist
+from procreaper.descriptors import retry_with_reserve
 from procreaper.output.rotate import rotate_file
 
 # Somebody else who rotates the file takes less than a millisecond; one that was stopped meanwhile is not waited for.
@@ -123,7 +123,7 @@ class RotatedFile:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             # A named pipe that nobody reads would hold us up.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-            descriptor = insist(lambda: os.open(self.path, flags, 0o666))
+            descriptor = retry_with_reserve(lambda: os.open(self.path, flags, 0o666))
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.path) from error
         found = os.fstat(descriptor)

@@ -215,12 +215,12 @@ def _missing_watched(options: Options, directory: str) -> list[Problem]:
     if not any(options.watch) or options.no_watch:
         return []
     # Not at the top: a plain start does not need it.
-    from procreaper.runtime.watch.patterns import entries_of
+    from procreaper.runtime.watch.patterns import parse_watch_path
 
     return [
         Problem(f"-w {path}: this does not exist", hint="create it, or correct the path", level="warning")
         for path in filter(None, options.watch)
-        if not all(os.path.lexists(watched.base or "/") for watched in entries_of(directory, path))
+        if not all(os.path.lexists(watched.base or "/") for watched in parse_watch_path(directory, path))
     ]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from procreaper.core.events import Event, Notice
 from procreaper.core.plan import Process
-from procreaper.descriptors import NONE_LEFT
+from procreaper.descriptors import NO_DESCRIPTOR_LEFT
 from procreaper.errors import reason_of
 from procreaper.runtime.child.child import Child
 
@@ -125,7 +125,7 @@ class Runs:
         try:
             return Pseudoterminal(self._window())
         except OSError as error:
-            if error.errno in NONE_LEFT:
+            if error.errno in NO_DESCRIPTOR_LEFT:
                 # A pipe cannot be had either, and there may be a terminal for the next try.
                 raise
             if not self._lacks_terminals:

@@ -106,7 +106,7 @@ class SideTasks:
     async def _check(self, life: ProcessState, number: int, previous: asyncio.Task[None] | None) -> None:
         # Not at the top: hooks do without.
         from procreaper.core.checks import Target
-        from procreaper.runtime.health.check import examine
+        from procreaper.runtime.health.check import run_check
 
         process, health, pid = life.process, life.process.health, life.pid
         if health is None or pid is None:
@@ -116,7 +116,7 @@ class SideTasks:
             await asyncio.wait([previous])
         target = Target(process.name, pid, environment_of(process), process.cwd)
         began = time.perf_counter()
-        error = await examine(health, target, execute=self._executor(process.name, life.run))
+        error = await run_check(health, target, execute=self._executor(process.name, life.run))
         duration = time.perf_counter() - began
         # Somebody looks at it with a debugger, or has stopped it: it cannot answer, and is not to be killed for that.
         skipped = error is not None and self._is_held(process.name)
@@ -141,7 +141,7 @@ class SideTasks:
             cwd: str | None,
             take: Callable[[bytes], object],
         ) -> Coroutine[Any, Any, Exit]:
-            oversight = None if self._tracker is None else self._tracker.oversee(name, run)
+            oversight = None if self._tracker is None else self._tracker.track_command(name, run)
             return execute(argv, env=env, cwd=cwd, take=take, oversight=oversight)
 
         return execute_overseen
@@ -149,7 +149,7 @@ class SideTasks:
     async def _stop(self, process: Process, run: int, command: str) -> bool:
         if self._tracker is not None:
             # The run ends without a signal of ours.
-            self._tracker.look()
+            self._tracker.scan_descendants()
         errand = SideCommand("stop command", process, command, failing=", so procreaper sends the signal")
         succeeded = await self._run(errand)
         if not succeeded:

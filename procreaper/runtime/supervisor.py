@@ -538,18 +538,18 @@ class Supervisor:
 
     async def _watch(self, watches: Mapping[str, Watch]) -> None:
         # Not at the top: it imports watchfiles.
-        from procreaper.runtime.watch.watcher import watch
+        from procreaper.runtime.watch.watcher import watch_files
 
-        await watch(watches, post=self._see_files, say=self.say, logs=self._logs)
+        await watch_files(watches, post=self._see_files, say=self.say, logs=self._logs)
 
     def _listening(self, process: Process, run: int) -> Callable[[Notice], bool]:
         """`publish` for one run, which also looks for the line that tells that it is ready."""
         if process.health is None or process.health.log is None:
             return self._tell
-        from procreaper.runtime.health.log import listening
+        from procreaper.runtime.health.log import watch_for_ready_line
 
         pattern = process.health.log.pattern
-        return listening(pattern, process.name, run, self.post, self.say, self._tell)
+        return watch_for_ready_line(pattern, process.name, run, self.post, self.say, self._tell)
 
     def _may_live_on(self, name: str) -> bool:
         """Whether the run of a process may be left: of one that is detached, unless somebody has asked for its end."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import procreaper as pr
-from procreaper.runtime.system.groups import group_lives
+from procreaper.runtime.system.groups import is_group_alive
 
 # Generous, for a loaded machine: nothing waits for it unless something is wrong.
 LIMIT = 30.0
@@ -84,7 +84,7 @@ class TestInALoop:
             assert {status.state for status in reaper.status()} == {pr.State.STOPPED}
 
         run(main)
-        assert not any(group_lives(pid) for pid in pids)
+        assert not any(is_group_alive(pid) for pid in pids)
 
     def test_leaving_by_an_exception_leaves_nothing(self) -> None:
         pids = []
@@ -232,7 +232,7 @@ class TestInALoop:
                 await reaper.ready()
                 first = pid_of(reaper, "a")
                 await asyncio.gather(reaper.stop("a"), reaper.start("a"))
-                assert not group_lives(first)
+                assert not is_group_alive(first)
                 assert pid_of(reaper, "a") != first
                 await reaper.stop("a")
                 # Nothing ran that could have ended.

@@ -44,7 +44,7 @@ from procreaper.core.events import (
 )
 from procreaper.core.plan import Backoff, Plan, Process, StopPolicy, Watch, When
 from procreaper.runtime.supervisor import Supervisor
-from procreaper.runtime.system.groups import group_lives
+from procreaper.runtime.system.groups import is_group_alive
 
 STAY = "echo ready; exec sleep 600"
 # Neither SIGTERM nor the end of its leader ends it.
@@ -193,7 +193,7 @@ async def test_a_second_run_starts_only_when_the_whole_group_of_the_first_is_gon
     first = app.all(RunBegan)[0].pid
     app.supervisor.post(Restart(("web",)))
     await app.sees(lambda: len(app.all(RunBegan)) == 2)
-    assert not group_lives(first)
+    assert not is_group_alive(first)
     app.supervisor.post(Shutdown(0))
     await running
 
@@ -545,7 +545,7 @@ async def test_the_result_of_a_check_that_a_new_plan_has_cancelled_is_not_taken_
         await asyncio.Event().wait()
         return None
 
-    monkeypatch.setattr("procreaper.runtime.health.check.examine", hang)
+    monkeypatch.setattr("procreaper.runtime.health.check.run_check", hang)
     web = process("web", STAY, health=Health(check=TCPCheck("localhost:1")))
     app = App(web)
     running = asyncio.create_task(app.supervisor.run())

@@ -16,8 +16,8 @@ TARGET = Target("web.1", os.getpid(), dict(os.environ), None)
 
 
 async def examine_here(check: Check, timeout: float = LONG, target: Target = TARGET) -> str | None:
-    return await health.examine(Health(check=check, timeout=timeout), target, execute=execute)
+    return await health.run_check(Health(check=check, timeout=timeout), target, execute=execute)
 
 
-def examine(check: Check, timeout: float = LONG, target: Target = TARGET) -> str | None:
+def run_check(check: Check, timeout: float = LONG, target: Target = TARGET) -> str | None:
     return asyncio.run(examine_here(check, timeout, target))

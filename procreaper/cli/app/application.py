@@ -22,7 +22,7 @@ from procreaper.cli.messages import lost, print_error, report
 from procreaper.cli.rendering import make_format
 from procreaper.core.events import Shutdown
 from procreaper.core.plan import Plan
-from procreaper.descriptors import RESERVE, insist_on_imports
+from procreaper.descriptors import RESERVE, import_with_reserve
 from procreaper.errors import Problem, ProcreaperError, reason_of
 from procreaper.exit_codes import FAILED, INTERNAL_ERROR, READER_GONE
 from procreaper.output.history import History
@@ -34,7 +34,7 @@ from procreaper.runtime.child.child import BIG_READ, SMALL_READ
 from procreaper.runtime.cleanup.guard import Guard
 from procreaper.runtime.cleanup.orphans import Adoption, Orphans
 from procreaper.runtime.supervisor import Supervisor
-from procreaper.runtime.system.ancestry import VARIABLE
+from procreaper.runtime.system.marks import MARK_VARIABLE
 
 if TYPE_CHECKING:
     import socket
@@ -86,12 +86,12 @@ class Application:
         self._files = self._open_files(configuration.plan, options)
         self._shown = groundwork.background or self._open_terminal()
         self._orphans = Orphans(
-            os.environ[VARIABLE],
+            os.environ[MARK_VARIABLE],
             groundwork.adoption,
             self._loop,
             say=lambda text: self._supervisor.say(text),
-            enlist=groundwork.guard.enlist,
-            discharge=groundwork.guard.discharge,
+            add_process=groundwork.guard.add_process,
+            remove_process=groundwork.guard.remove_process,
             watch_output=groundwork.guard.watch_output,
             forget_output=groundwork.guard.forget_output,
         )
@@ -142,7 +142,7 @@ class Application:
             follow_window(self._supervisor.resize)
         # Whatever is imported from here on may be needed when no descriptor is left.
         RESERVE.keep()
-        insist_on_imports()
+        import_with_reserve()
         site = await self._serve()
         # What has been made so far stays for good.
         gc.freeze()
@@ -150,7 +150,7 @@ class Application:
         code = INTERNAL_ERROR
         try:
             code = await self._supervisor.run()
-            await self._orphans.end(patience=self._slowest_end())
+            await self._orphans.end_leftovers(patience=self._slowest_end())
             self._leave_guard()
         except asyncio.CancelledError:
             raise self._errors[0] from None
@@ -172,10 +172,10 @@ class Application:
 
     def _leave_guard(self) -> None:
         if self._groundwork.adoption.complete:
-            self._groundwork.guard.dismiss()
+            self._groundwork.guard.kill()
         else:
             # It finds by their mark those who did not come to us.
-            self._groundwork.guard.release()
+            self._groundwork.guard.end_leftovers()
 
     def _slowest_end(self) -> float:
         """How long whoever is slowest to end may take, in seconds."""
@@ -223,10 +223,12 @@ class Application:
         await reread(self._supervisor, self._source, name)
 
     def _window(self) -> os.terminal_size:
-        from procreaper.runtime.terminal.window import size
+        from procreaper.runtime.terminal.window import read_terminal_size
 
         background = self._groundwork.background
-        return size(STDOUT, os.environ, margin=self._text.margin) if background is None else background.size
+        return (
+            read_terminal_size(STDOUT, os.environ, margin=self._text.margin) if background is None else background.size
+        )
 
     # What others tell.
 
@@ -247,7 +249,7 @@ class Application:
             self._shown.abandon()
             if self._files is not None:
                 self._files.abandon()
-        self._orphans.insist()
+        self._orphans.request_end()
         self._supervisor.post(request)
 
     def _on_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -255,6 +255,6 @@ def examined(options: Options) -> tuple[Project, Configuration]:
 
 def load_check(url: str) -> HealthCheck:
     """The health check of an installed package. Raises ValueError where there is none for the scheme of this URL."""
-    from procreaper.runtime.health.plugins import load
+    from procreaper.runtime.health.plugins import load_check
 
-    return load(url)
+    return load_check(url)

@@ -17,7 +17,7 @@ from procreaper.core.plan import Plan, Process, find_cycle
 from procreaper.errors import ConfigError, Problem, ProcreaperError
 from procreaper.remote.control.replan import FOR_READING, READING_LIMIT
 from procreaper.runtime.supervisor import Supervisor
-from procreaper.threads import in_thread
+from procreaper.threads import run_in_thread
 
 RELOAD = "`procreaper reload`"
 # So many processes are named in one message.
@@ -43,7 +43,7 @@ async def _find(supervisor: Supervisor, source: PlanSource, name: str) -> Proces
     """The new settings of this process; None where they are the old ones. Raises ProcreaperError."""
     try:
         async with asyncio.timeout(READING_LIMIT):
-            project, configuration = await in_thread(source.read_again, FOR_READING)
+            project, configuration = await run_in_thread(source.read_again, FOR_READING)
     except TimeoutError:
         source.give_up()
         raise ProcreaperError(f"the files could not be read within {READING_LIMIT:g} s") from None

@@ -25,7 +25,7 @@ from procreaper.core.status import AT_REST
 from procreaper.errors import ProcreaperError
 from procreaper.remote.api import protocol
 from procreaper.remote.control.client import Client, GoneError, RefusedError
-from procreaper.runtime.terminal.raw import ENDING, KEYS, PICTURE, STOPPING, RawTerminal
+from procreaper.runtime.terminal.raw import KEYBOARD, SCREEN, SUSPENDING, TERMINATING, RawTerminal
 
 INTERRUPT = b"\x03"
 # How long to wait, on leaving, until what was typed has been taken, in seconds.
@@ -48,7 +48,7 @@ def attach(place: AppSelector, name: str, detach_keys: str | None = None) -> int
     not.
     """
     leaving = DetachKeys(DEFAULT if detach_keys is None else detach_keys)
-    for descriptor, what in ((KEYS, "input"), (PICTURE, "output")):
+    for descriptor, what in ((KEYBOARD, "input"), (SCREEN, "output")):
         if not os.isatty(descriptor):
             hint = f"`procreaper logs -f {name}` shows what it writes without one"
             raise ProcreaperError(f"`attach` needs a terminal, and standard {what} is none", hint=hint)
@@ -76,7 +76,7 @@ class Session:
 
     def attach(self) -> None:
         """Attach to the run that there is. Raises RefusedError where there is none."""
-        columns, lines = os.get_terminal_size(PICTURE)
+        columns, lines = os.get_terminal_size(SCREEN)
         attached = self._app.ask(protocol.Attach(0, self._name, columns, lines))
         self._name = attached.process.name
         self._is_attached = True
@@ -107,11 +107,11 @@ class Session:
         self._send()
         waiting = [self._app.fileno(), terminal.woken]
         if len(self._typed) < MOST_WAITING:
-            waiting.append(KEYS)
+            waiting.append(KEYBOARD)
         ready, _, _ = select.select(waiting, [], [])
         if terminal.woken in ready and (number := self._follow(terminal)):
             return End(f"detached from {self._name}", 128 + number)
-        if KEYS in ready and (end := self._read(terminal)) is not None:
+        if KEYBOARD in ready and (end := self._read(terminal)) is not None:
             return end
         return None
 
@@ -163,12 +163,12 @@ class Session:
         """Take the size that this terminal has now; or the number of the signal that ends us."""
         numbers = terminal.signals()
         for number in numbers:
-            if number in ENDING:
+            if number in TERMINATING:
                 return number
-        stops = [number for number in numbers if number in STOPPING]
+        stops = [number for number in numbers if number in SUSPENDING]
         if stops:
             terminal.stop(stops[0])
-        columns, lines = os.get_terminal_size(PICTURE)
+        columns, lines = os.get_terminal_size(SCREEN)
         if stops or signal.SIGCONT in numbers:
             terminal.take()
             # Another size makes the program draw its screen again.

@@ -66,13 +66,13 @@ class AppRecord:
         self._environment = environment
         self._tail = tail
         # Not at the top: with `child` comes asyncio, which a command that asks an app does without.
-        from procreaper.runtime.system.start_times import boot, born
+        from procreaper.runtime.system.proc import read_boot_id, read_start_time
 
         self._fields = {
             "root": self._root,
             "pid": os.getpid(),
-            "born": born(os.getpid()),
-            "boot": boot(),
+            "born": read_start_time(os.getpid()),
+            "boot": read_boot_id(),
             "started_at": time.time(),
         }
 
@@ -168,10 +168,10 @@ def _read(path: str) -> tuple[str, Ended | None]:
     fields = json.loads(head)
     pid, started_at, root = int(fields["pid"]), float(fields["started_at"]), str(fields["root"])
     if "ended_at" not in fields:
-        from procreaper.runtime.system.start_times import boot, born
+        from procreaper.runtime.system.proc import read_boot_id, read_start_time
 
-        went_down = fields["boot"] != boot()
-        if not went_down and born(pid) == fields["born"]:
+        went_down = fields["boot"] != read_boot_id()
+        if not went_down and read_start_time(pid) == fields["born"]:
             return root, None
         return root, Ended(pid, started_at, None, None, None, "", went_down=went_down)
     name = None if fields["name"] is None else str(fields["name"])

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from procreaper.errors import Problem
 from procreaper.runtime.child.detached_record import Record, living
-from procreaper.runtime.system.start_times import boot, born
+from procreaper.runtime.system.proc import read_boot_id, read_start_time
 
 
 class Named(Protocol):
@@ -42,7 +42,7 @@ def find_leftovers(
 
 
 def _lives(record: Record) -> bool:
-    return record.boot == boot() and born(record.pid) == record.born
+    return record.boot == read_boot_id() and read_start_time(record.pid) == record.born
 
 
 def _type(name: str) -> str:

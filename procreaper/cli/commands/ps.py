@@ -27,7 +27,7 @@ from procreaper.cli.messages import report, say
 from procreaper.cli.table import duration, size, table
 from procreaper.errors import ProcreaperError
 from procreaper.output.text import Style
-from procreaper.runtime.system.usage import Usage, usage
+from procreaper.runtime.system.usage import Usage, measure_usage
 
 if TYPE_CHECKING:
     from procreaper.remote.api.protocol import Greeting, Process
@@ -246,7 +246,7 @@ def _known(number: int | None) -> str:
 
 def _usage(processes: Iterable[Process]) -> Usages:
     """What each takes with all that it has started, by its pid."""
-    taken = usage({str(process.pid): process.pid for process in processes if process.pid is not None})
+    taken = measure_usage({str(process.pid): process.pid for process in processes if process.pid is not None})
     return {int(pid): its for pid, its in taken.items()}
 
 

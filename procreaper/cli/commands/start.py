@@ -16,8 +16,8 @@ from procreaper.errors import ProcreaperError
 from procreaper.output.text import Style
 from procreaper.project.configure import Listen, Options
 from procreaper.runtime.cleanup.guard import Guard
-from procreaper.runtime.cleanup.orphans import add_mark, adopt
-from procreaper.runtime.system.ancestry import GUARD, VARIABLE
+from procreaper.runtime.cleanup.orphans import add_mark, adopt_orphans
+from procreaper.runtime.system.marks import GUARD_MARK, MARK_VARIABLE
 
 if TYPE_CHECKING:
     import asyncio
@@ -66,9 +66,9 @@ def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -
     if not options.detach:
         return _run(source, style, options, path)
     from procreaper.cli.app import background
-    from procreaper.runtime.terminal.window import size
+    from procreaper.runtime.terminal.window import read_terminal_size
 
-    window = size(STDOUT, os.environ)
+    window = read_terminal_size(STDOUT, os.environ)
     names = [process.name for process in plan.processes] if plan.names is None else plan.names
     is_app, descriptor = background.part()
     if not is_app:
@@ -87,9 +87,9 @@ def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -
 def _run(source: PlanSource, style: Style, options: Options, path: str, background: Background | None = None) -> int:
     http = source.configuration.http
     listening = None if http is None else _listen(http)
-    adoption = adopt()
+    adoption = adopt_orphans()
     # Before there is anything to be guarded; it comes up while we go on.
-    guard = Guard(f"{VARIABLE}={path}", {VARIABLE: GUARD}, print_error)
+    guard = Guard(f"{MARK_VARIABLE}={path}", {MARK_VARIABLE: GUARD_MARK}, print_error)
     guard.start()
 
     plan = source.configuration.plan
@@ -97,7 +97,7 @@ def _run(source: PlanSource, style: Style, options: Options, path: str, backgrou
     asyncio = _import_asyncio(with_ssl=with_ssl)
     loop = asyncio.new_event_loop()
     _watch_children_by_descriptor(loop)
-    guard.attend(loop)
+    guard.use_loop(loop)
     # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
     with _kept_modes() if background is None else nullcontext():
         from procreaper.cli.app.application import StartContext
@@ -116,9 +116,9 @@ def _listen(where: Listen) -> tuple[socket.socket, Address]:
 def _kept_modes() -> AbstractContextManager[None]:
     if not any(map(os.isatty, STREAMS)):
         return nullcontext()
-    from procreaper.runtime.terminal.window import kept_modes
+    from procreaper.runtime.terminal.window import preserve_modes
 
-    return kept_modes()
+    return preserve_modes()
 
 
 async def _supervise(source: PlanSource, style: Style, options: Options, groundwork: StartContext) -> int:
@@ -127,7 +127,7 @@ async def _supervise(source: PlanSource, style: Style, options: Options, groundw
     try:
         application = Application(source, style, options, groundwork)
     except ProcreaperError:
-        groundwork.guard.dismiss()
+        groundwork.guard.kill()
         raise
     return await application.run()
 

@@ -19,7 +19,7 @@ from procreaper.remote.api import protocol
 from procreaper.remote.api.codec import readable
 from procreaper.runtime.supervisor import Supervisor
 from procreaper.suggest import enumerate_words
-from procreaper.threads import NoThreadError, in_thread
+from procreaper.threads import NoThreadError, run_in_thread
 
 # How long the files may take to be read, in seconds; a client waits longer for the answer.
 READING_LIMIT = 30.0
@@ -95,7 +95,7 @@ class Replanning:
         async with self._supervisor.planning:
             try:
                 async with asyncio.timeout(LOOKING_LIMIT):
-                    paths, configuration = await in_thread(self._source.find_changed, FOR_READING)
+                    paths, configuration = await run_in_thread(self._source.find_changed, FOR_READING)
             except (TimeoutError, NoThreadError):
                 return ()
             if not paths:
@@ -136,7 +136,7 @@ class Replanning:
         async with self._supervisor.planning:
             try:
                 async with asyncio.timeout(READING_LIMIT):
-                    configuration = await in_thread(plan_again, FOR_READING)
+                    configuration = await run_in_thread(plan_again, FOR_READING)
             except ConfigError as error:
                 raise _UnusableError(error, hint) from error
             except TimeoutError as error:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from procreaper.descriptors import NONE_LEFT, RESERVE, most_connections
+from procreaper.descriptors import NO_DESCRIPTOR_LEFT, RESERVE, limit_connections
 from procreaper.errors import ProcreaperError, reason_of
 from procreaper.remote.api.codec import encode, encode_error, find_id, understand
 from procreaper.remote.api.feed import Feed
@@ -32,7 +32,7 @@ IDLE_FOR = 5.0
 # What all followers together are sent in one round of the loop, and what each of them is at least; it must stay short.
 MOST_AT_ONCE, LEAST_AT_ONCE = 1 << 18, 1 << 12
 # Where the system has nothing left for another client: seconds until the next try, and tries before it is refused.
-SCARCE = frozenset({*NONE_LEFT, errno.ENOBUFS, errno.ENOMEM})
+SCARCE = frozenset({*NO_DESCRIPTOR_LEFT, errno.ENOBUFS, errno.ENOMEM})
 PAUSE = 0.2
 MOST_TRIES = 10
 # How long clients are given at the end to read what is left for them, in seconds.
@@ -65,7 +65,7 @@ class Server:
         self._greeting = greeting
         self._answers = answers
         self._answer: Answer | None = None
-        self._most_clients = most_connections(most_clients)
+        self._most_clients = limit_connections(most_clients)
         self._connections: set[Connection] = set()
         self._last_left = asyncio.Event()
         # How often the client that waits could not be let in.
@@ -143,7 +143,7 @@ class Server:
     def _accept_in_need(self, lack: OSError) -> None:
         """Let the next client in with a descriptor of the reserve; where that is in use, try again, or refuse it."""
         self._tries += 1
-        lent = lack.errno in NONE_LEFT and RESERVE.is_full
+        lent = lack.errno in NO_DESCRIPTOR_LEFT and RESERVE.is_full
         with suppress(OSError):
             if lent:
                 with RESERVE.freed():

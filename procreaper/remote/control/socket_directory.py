@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import cast
 
-from procreaper.descriptors import insist
+from procreaper.descriptors import retry_with_reserve
 from procreaper.errors import ProcreaperError, reason_of
 
 # The longest path of a socket, in bytes: what the kernel has room for, without the NUL at its end.
@@ -317,7 +317,7 @@ def _refuse_strangers(directory: str) -> None:
 
 def _listen(stem: str) -> ListeningSocket:
     unfinished, path = stem + UNFINISHED, f"{stem}.sock"
-    listening = insist(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+    listening = retry_with_reserve(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     try:
         listening.bind(unfinished)
         # Whatever the umask; nobody else gets through the directory.

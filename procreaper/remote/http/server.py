@@ -25,7 +25,7 @@ from prometheus_client.exposition import choose_encoder
 from procreaper import __version__
 from procreaper.core.events import Output, State, with_reason
 from procreaper.core.selection import choose, select
-from procreaper.descriptors import most_connections
+from procreaper.descriptors import limit_connections
 from procreaper.errors import ProcreaperError, UnknownProcessError
 from procreaper.project.address import Address, answers_to
 from procreaper.remote.api import protocol
@@ -34,7 +34,7 @@ from procreaper.remote.api.to_wire import view_process
 from procreaper.remote.http.streams import KEEP_ALIVE, Streams, encode_output
 from procreaper.remote.metrics.collector import Collector
 from procreaper.remote.metrics.counts import Counts
-from procreaper.threads import NoThreadError, in_thread
+from procreaper.threads import NoThreadError, run_in_thread
 
 if TYPE_CHECKING:
     from procreaper.output.history import History
@@ -104,7 +104,7 @@ class Server:
         self._registry = CollectorRegistry()
         self._registry.register(Collector(supervisor.look, counts))
         self._host_name = socket.gethostname()
-        self._most = most_connections(MOST_CONNECTIONS)
+        self._most = limit_connections(MOST_CONNECTIONS)
         # What clients do wrong is not worth a line on the terminal of the app.
         silent = logging.Logger("procreaper.http", logging.CRITICAL + 1)
         self._connections = web.Server(
@@ -211,7 +211,7 @@ class Server:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         # To look at all processes of a large machine takes a while.
         try:
-            body = await in_thread(lambda: encode(self._registry), "for collecting the metrics")
+            body = await run_in_thread(lambda: encode(self._registry), "for collecting the metrics")
         except NoThreadError as error:
             return _refusal(503, error.message, error.hint)
         return web.Response(body=body, headers={**HEADERS, "Content-Type": content_type})

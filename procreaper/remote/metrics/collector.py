@@ -18,7 +18,7 @@ from procreaper.core.events import State
 from procreaper.core.plan import Process
 from procreaper.core.status import Status
 from procreaper.remote.metrics.counts import BOUNDS, Count, Counts
-from procreaper.runtime.system.usage import Usage, usage
+from procreaper.runtime.system.usage import Usage, measure_usage
 
 LABELS = ("process", "type")
 BUCKETS = (*map(str, BOUNDS), "+Inf")
@@ -43,7 +43,7 @@ class Collector:
     def collect(self) -> Iterator[Metric]:
         """The metrics with their values."""
         seen = self._look()
-        taken = usage({process.name: status.pid for process, status in seen if status.pid is not None})
+        taken = measure_usage({process.name: status.pid for process, status in seen if status.pid is not None})
         families = _Families()
         for process, status in seen:
             count = self._counts.of(process.name)

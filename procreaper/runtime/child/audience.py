@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from procreaper.runtime.system.ancestry import Seen
+from procreaper.runtime.system.proc import ProcessStat
 
 # Programs that run others by their nature. `command` of a process is always run by one of them.
 SHELLS = frozenset({"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "ksh93", "mksh", "rbash", "yash", "zsh"})
@@ -46,7 +46,7 @@ def is_handled(status: bytes, number: int) -> bool:
     return bool(masks >> (number - 1) & 1)
 
 
-def children_of(members: Mapping[int, Seen]) -> dict[int, list[int]]:
+def children_of(members: Mapping[int, ProcessStat]) -> dict[int, list[int]]:
     """The living children of each of these, oldest number first."""
     children: dict[int, list[int]] = {}
     for pid in sorted(members):
@@ -55,7 +55,7 @@ def children_of(members: Mapping[int, Seen]) -> dict[int, list[int]]:
     return children
 
 
-def in_between(members: Mapping[int, Seen], ends: Callable[[int], bool]) -> list[int]:
+def in_between(members: Mapping[int, ProcessStat], ends: Callable[[int], bool]) -> list[int]:
     """Find launchers with children, and the processes that the signal `ends` before their children; parents first."""
     children = children_of(members)
     found = [
@@ -67,7 +67,7 @@ def in_between(members: Mapping[int, Seen], ends: Callable[[int], bool]) -> list
 
 
 def programs_below(
-    members: Mapping[int, Seen],
+    members: Mapping[int, ProcessStat],
     leader: int,
     number: int,
     ends: Callable[[int], bool],
@@ -93,7 +93,9 @@ def programs_below(
     return shells, programs
 
 
-def handlers_below(members: Mapping[int, Seen], leader: int, number: int, handles: Callable[[int], bool]) -> list[int]:
+def handlers_below(
+    members: Mapping[int, ProcessStat], leader: int, number: int, handles: Callable[[int], bool]
+) -> list[int]:
     """Find the processes of a run that handle a signal: from the leader down, the first ones of each branch.
 
     What such a process has started is its own affair: the workers of a server get the signal from the server, and
@@ -114,7 +116,7 @@ def handlers_below(members: Mapping[int, Seen], leader: int, number: int, handle
     return found
 
 
-def groups_of(members: Mapping[int, Seen], leader: int, us: int) -> set[int]:
+def groups_of(members: Mapping[int, ProcessStat], leader: int, us: int) -> set[int]:
     """The groups of a session that a signal to a run is for.
 
     That of the leader is one; so is any other of which no member was adopted by us, which is told by other means.
@@ -123,7 +125,7 @@ def groups_of(members: Mapping[int, Seen], leader: int, us: int) -> set[int]:
     return {leader} | ({seen.group for seen in members.values()} - adopted)
 
 
-def held_for(members: Mapping[int, Seen], pid: int, leader: int | None) -> list[int]:
+def held_for(members: Mapping[int, ProcessStat], pid: int, leader: int | None) -> list[int]:
     """Find the living processes that have to end before a stopped one goes on and gets the signal.
 
     They are its children. The end of the leader hangs up the terminal for the whole session, so the leader waits for
@@ -157,7 +159,7 @@ def _reach(pipes: Mapping[int, Collection[int]], pid: int) -> set[int]:
     return found
 
 
-def _passes_on(seen: Seen | None, number: int, ends: Callable[[int], bool], pid: int) -> bool:
+def _passes_on(seen: ProcessStat | None, number: int, ends: Callable[[int], bool], pid: int) -> bool:
     if seen is None or seen.program not in SHELLS:
         return False
     # While a shell waits for a program, it may catch SIGINT to find out whether that ends the program; that is no trap.
@@ -168,7 +170,7 @@ def _is_launcher(program: str) -> bool:
     return program.partition(" ")[0] in LAUNCHERS
 
 
-def _depth(members: Mapping[int, Seen], pid: int) -> int:
+def _depth(members: Mapping[int, ProcessStat], pid: int) -> int:
     depth = 0
     while pid in members and depth <= len(members):
         pid = members[pid].parent

@@ -39,7 +39,7 @@ from procreaper.core.plan import Process
 from procreaper.descriptors import RESERVE
 from procreaper.runtime.child.failure import spawn_failed
 from procreaper.runtime.child.reader import BIG_READ, SMALL_READ, Reader
-from procreaper.runtime.system.groups import group_lives, is_held
+from procreaper.runtime.system.groups import is_group_alive, is_group_suspended
 
 __all__ = ["BIG_READ", "SMALL_READ", "Child"]
 
@@ -165,7 +165,7 @@ class Child(asyncio.SubprocessProtocol):
     @property
     def held(self) -> bool:
         """Whether it, or another of its group, is stopped or traced, as by a debugger; only Linux tells."""
-        return self._group is not None and is_held(self._group)
+        return self._group is not None and is_group_suspended(self._group)
 
     def signal(self, number: int, *, only_main: bool = False, only_handlers: bool = False) -> None:
         """Send a signal to all that belongs to the run, or with `only_main` to its programs, unless they are gone.
@@ -181,9 +181,9 @@ class Child(asyncio.SubprocessProtocol):
         if self._tracker is not None:
             # First: the parents of some may die of the signal, and only they tell whose these are.
             if only_main:
-                self._tracker.look()
+                self._tracker.scan_descendants()
             else:
-                self._tracker.signal(self._process.name, self._run, number)
+                self._tracker.signal_escapees(self._process.name, self._run, number)
         if not self._deliver(number, only_main=only_main):
             self._send(number, only_main=only_main)
 
@@ -258,7 +258,7 @@ class Child(asyncio.SubprocessProtocol):
         self._transport = transport
         self._group = transport.get_pid()
         if self._tracker is not None:
-            self._tracker.began(self._process.name, self._run, self._group)
+            self._tracker.run_started(self._process.name, self._run, self._group)
         self._post(Spawned(self._process.name, self._run, self._group))
         if self._reader is not None:
             # Only now, so that the first output comes after the news of the start.
@@ -341,11 +341,11 @@ class Child(asyncio.SubprocessProtocol):
 
     def _somebody_lives(self) -> bool:
         """Whether any that belongs to the run is alive; a group that is found empty is signalled no more."""
-        if self._group is not None and not group_lives(self._group):
+        if self._group is not None and not is_group_alive(self._group):
             if self._tracker is not None:
                 self._tracker.group_ended(self._group)
             self._group = None
-        has_escaped = self._tracker is not None and self._tracker.lives(self._process.name, self._run)
+        has_escaped = self._tracker is not None and self._tracker.has_escapees(self._process.name, self._run)
         return self._group is not None or has_escaped
 
 

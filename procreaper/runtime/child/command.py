@@ -22,7 +22,7 @@ from subprocess import DEVNULL, STDOUT, TimeoutExpired
 from typing import Protocol
 
 from procreaper.core.events import Exit
-from procreaper.descriptors import RESERVE, available
+from procreaper.descriptors import RESERVE, count_readable_bytes
 
 READ_SIZE = 1 << 16
 # How long a killed command is waited for, in seconds: one that the kernel cannot end must not hold its caller.
@@ -37,13 +37,13 @@ class Oversight(Protocol):
     def environment(self, environment: Mapping[str, str] | None) -> Mapping[str, str]:
         """The environment for the command, by which its descendants are known; None stands for ours."""
 
-    def begins(self, output: int) -> None:
+    def before_spawn(self, output: int) -> None:
         """The command is about to start, and writes to this descriptor."""
 
-    def began(self, group: int) -> None:
+    def started(self, group: int) -> None:
         """It runs, in this group."""
 
-    def ends(self) -> None:
+    def before_kill(self) -> None:
         """It is about to be killed before it has ended by itself."""
 
     def ended(self) -> None:
@@ -71,7 +71,7 @@ async def execute(
         command = _Command(reading, take, oversight)
         if oversight is not None:
             env = oversight.environment(env)
-            oversight.begins(writing)
+            oversight.before_spawn(writing)
         try:
             cancelled = await command.spawn(argv, env, cwd, writing)
         finally:
@@ -139,14 +139,14 @@ class _Command(asyncio.SubprocessProtocol):
         await self._over.wait()
         if self._error is not None:
             raise self._error
-        self._take_exactly(available(self._pipe))
+        self._take_exactly(count_readable_bytes(self._pipe))
         return Exit.of(self._returncode or 0)
 
     async def clear_away(self) -> None:
         """Kill what is left of the group, and wait for the command."""
         self._loop.remove_reader(self._pipe)
         if self._oversight is not None and not self._exited.is_set():
-            self._oversight.ends()
+            self._oversight.before_kill()
         self._kill()
         limit = self._loop.time() + END_TIMEOUT
         while not self._exited.is_set() and self._loop.time() < limit:
@@ -164,7 +164,7 @@ class _Command(asyncio.SubprocessProtocol):
             raise TypeError(transport)
         self._transport = transport
         if self._oversight is not None:
-            self._oversight.began(transport.get_pid())
+            self._oversight.started(transport.get_pid())
 
     def process_exited(self) -> None:
         self._exited.set()

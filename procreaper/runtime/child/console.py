@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from procreaper.runtime.terminal.modes import USUAL, Modes, drawing, without_questions
+from procreaper.runtime.terminal.modes import RESET, Modes, strip_mode_changes, strip_queries
 
 MOST_KEPT = 1 << 15
 # Who writes so much that nobody looks at is spared the returns at the line ends. It is hardly an interactive program,
@@ -111,7 +111,7 @@ class Console:
             self._attached[0].show(data)
             if len(self._attached) > 1:
                 # One answer to each question of the program is enough.
-                asked_nothing = without_questions(data)
+                asked_nothing = strip_queries(data)
                 for attachment in self._attached[1:]:
                     attachment.show(asked_nothing)
         elif self._unseen <= FLOOD:
@@ -168,9 +168,9 @@ class Console:
         """The last lines of the main screen, and what brings a terminal with the usual modes into these."""
         if self._modes.alternate:
             # From a part of it nothing would come that is like the whole; but whoever draws will do so anew.
-            drawn = b"" if len(self._drawn) >= MOST_KEPT else drawing(bytes(self._drawn))
+            drawn = b"" if len(self._drawn) >= MOST_KEPT else strip_mode_changes(bytes(self._drawn))
             return self._modes.entering() + drawn
-        return LINE_END.sub(b"\r\n", without_questions(self._last_lines(lines))) + self._modes.entering()
+        return LINE_END.sub(b"\r\n", strip_queries(self._last_lines(lines))) + self._modes.entering()
 
     def redraw(self) -> None:
         """Have what runs on it draw anew, if it does draw."""
@@ -269,7 +269,7 @@ class Attachment:
     def picture_anew(self) -> bytes:
         """The same for a terminal that has missed something, whatever modes it is in."""
         self._console.redraw()
-        return USUAL + CLEAR + self.picture()
+        return RESET + CLEAR + self.picture()
 
     async def type(self, data: bytes) -> bool:
         """Type this, as soon as there is room for it; False where there is none for `PATIENCE` seconds."""

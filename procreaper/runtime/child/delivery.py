@@ -37,8 +37,8 @@ from procreaper.runtime.child.audience import (
     programs_below,
 )
 from procreaper.runtime.system import proc
-from procreaper.runtime.system.ancestry import Seen
-from procreaper.runtime.system.census import Census, see, take_census
+from procreaper.runtime.system.proc import ProcessStat, read_stat
+from procreaper.runtime.system.process_table import ProcessTable, read_process_table
 
 # Seconds between two looks whether children live: at first, and at most.
 FIRST_LOOK, LAST_LOOK = 0.002, 0.05
@@ -48,7 +48,7 @@ PATIENCE = 0.5
 GRACE = 0.5
 STOPPED = ("T", "t")
 OUTPUTS = (1, 2)
-# How many deliveries go on in one turn of the loop: each takes about a millisecond, and all of them share one census.
+# How many deliveries go on in one turn of the loop: each takes about a millisecond, and all of them share one table.
 MOST_AT_ONCE = 200
 
 
@@ -90,14 +90,14 @@ class Delivery:
     def begin(self) -> bool:
         """Deliver the signal, or begin to; False where the processes of the session cannot be found out."""
         has_turn = self._has_turn()
-        # All deliveries of this turn share it. An older census may lack a program that has just started.
-        census = take_census(Delivery._turn_began)
-        if census is None or self._leader not in census.processes:
+        # All deliveries of this turn share it. An older table may lack a program that has just started.
+        table = read_process_table(Delivery._turn_began)
+        if table is None or self._leader not in table.processes:
             return False
         if has_turn:
-            self._gather(census)
+            self._gather(table)
         else:
-            self._handle = self._loop.call_soon(self._gather_again, census.began)
+            self._handle = self._loop.call_soon(self._gather_again, table.began)
         return True
 
     def cancel(self) -> None:
@@ -126,16 +126,16 @@ class Delivery:
     def _gather_again(self, since: float) -> None:
         if not self._has_turn():
             self._handle = self._loop.call_soon(self._gather_again, since)
-        elif (census := take_census(since)) is None:
+        elif (table := read_process_table(since)) is None:
             # The system lacks descriptors or memory.
             self._handle = self._loop.call_later(LAST_LOOK, self._gather_again, since)
         else:
-            self._gather(census)
+            self._gather(table)
 
-    def _gather(self, census: Census) -> None:
+    def _gather(self, table: ProcessTable) -> None:
         if self._gather_until is None:
             self._gather_until = self._loop.time() + PATIENCE
-        members = self._members(census)
+        members = self._members(table)
         between, programs = self._sort(members)
         children = children_of(members)
         found = [pid for pid in between if pid not in self._stopped and pid not in self._readers]
@@ -166,16 +166,16 @@ class Delivery:
             self._tell_groups(members)
         self._wait(FIRST_LOOK)
 
-    def _add_reader(self, pid: int, writers: Iterable[int], members: Mapping[int, Seen], grace: float) -> None:
+    def _add_reader(self, pid: int, writers: Iterable[int], members: Mapping[int, ProcessStat], grace: float) -> None:
         born = {writer: members[writer].start for writer in writers}
         self._readers[pid] = Reader(members[pid].start, born, None, grace)
 
-    def _members(self, census: Census) -> dict[int, Seen]:
+    def _members(self, table: ProcessTable) -> dict[int, ProcessStat]:
         """Those who are alive: of the session, or with `only_main` all, since a program may have left the session."""
-        pids = census.processes if self._only_main else census.sessions.get(self._leader, ())
-        return {pid: seen for pid in pids if not (seen := census.processes[pid]).is_zombie}
+        pids = table.processes if self._only_main else table.sessions.get(self._leader, ())
+        return {pid: seen for pid in pids if not (seen := table.processes[pid]).is_zombie}
 
-    def _sort(self, members: Mapping[int, Seen]) -> tuple[list[int], list[int]]:
+    def _sort(self, members: Mapping[int, ProcessStat]) -> tuple[list[int], list[int]]:
         """Those in between, and with `only_main` the programs that get the signal."""
         if self._only_main:
             return programs_below(members, self._leader, self._number, self._ends, _feeds)
@@ -195,7 +195,7 @@ class Delivery:
             _send(pid, self._number)
             _send(pid, signal.SIGCONT)
 
-    def _tell_groups(self, members: Mapping[int, Seen]) -> None:
+    def _tell_groups(self, members: Mapping[int, ProcessStat]) -> None:
         ours = groups_of(members, self._leader, os.getpid())
         with_readers = {members[pid].group for pid in self._readers if pid in members}
         for group in ours - with_readers:
@@ -235,11 +235,11 @@ class Delivery:
     def _find_busy(self) -> set[int]:
         """Those that are stopped and have living children; raises OSError."""
         if self._children is None:
-            # The census serves all deliveries, and costs more than a look at a few processes.
-            census = take_census()
-            if census is None:
+            # The table serves all deliveries, and costs more than a look at a few processes.
+            table = read_process_table()
+            if table is None:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            members = self._members(census)
+            members = self._members(table)
             return {pid for pid in self._stopped if held_for(members, pid, self._holder)}
         return {
             pid
@@ -274,7 +274,7 @@ class Delivery:
 
 def _is_alive(pid: int, start: int) -> bool:
     """Whether this process, which began at that moment, has not ended; raises OSError."""
-    seen = see(pid)
+    seen = read_stat(pid)
     return seen is not None and not seen.is_zombie and seen.start == start
 
 
@@ -283,18 +283,18 @@ def send_to_handlers(leader: int, number: int) -> bool:
 
     False where the processes cannot be found out.
     """
-    census: Census | None = None
+    table: ProcessTable | None = None
     targets: list[int] = []
-    # The programs may be younger than the census that others have taken.
+    # The programs may be younger than a table that was read for others.
     for since in (None, time.monotonic()):
-        census = take_census(since)
-        if census is not None and leader in census.processes:
-            targets = handlers_below(census.processes, leader, number, lambda pid: _has(is_handled, pid, number))
+        table = read_process_table(since)
+        if table is not None and leader in table.processes:
+            targets = handlers_below(table.processes, leader, number, lambda pid: _has(is_handled, pid, number))
         if targets:
             break
-    if not targets and census is not None and leader in census.processes:
+    if not targets and table is not None and leader in table.processes:
         # A program may wait for the signal by sigwait(), which Linux shows to no other process.
-        _, targets = programs_below(census.processes, leader, number, lambda pid: _has(is_fatal, pid, number), _feeds)
+        _, targets = programs_below(table.processes, leader, number, lambda pid: _has(is_fatal, pid, number), _feeds)
     for pid in targets:
         _send(pid, number)
         # A stopped process would not see the signal.
@@ -304,7 +304,7 @@ def send_to_handlers(leader: int, number: int) -> bool:
 
 def _has(judge: Callable[[bytes, int], bool], pid: int, number: int) -> bool:
     try:
-        return judge(proc.read(f"/proc/{pid}/status"), number)
+        return judge(proc.read_file(f"/proc/{pid}/status"), number)
     except OSError:
         return False
 
@@ -345,7 +345,7 @@ def _feeds(writers: Iterable[int], reader: int) -> bool:
     return any(_link(writer, number) == link for writer in writers for number in OUTPUTS)
 
 
-def _pipes_between(members: Mapping[int, Seen]) -> dict[int, set[int]]:
+def _pipes_between(members: Mapping[int, ProcessStat]) -> dict[int, set[int]]:
     """Those of these that read, from their standard input, what others of these write, with the writers."""
     read = {pid: link for pid in members if (link := _link(pid, 0)) is not None and link.startswith("pipe:")}
     if not read:

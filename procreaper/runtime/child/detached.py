@@ -33,9 +33,9 @@ from procreaper.output.rotate import rotate_file
 from procreaper.runtime.child.child import FIRST_LOOK, LAST_LOOK
 from procreaper.runtime.child.detached_record import Record, Register, UnusableRecordError
 from procreaper.runtime.child.failure import spawn_failed
-from procreaper.runtime.system.ancestry import DETACHED, VARIABLE
-from procreaper.runtime.system.groups import group_lives, is_held
-from procreaper.runtime.system.start_times import boot, born
+from procreaper.runtime.system.groups import is_group_alive, is_group_suspended
+from procreaper.runtime.system.marks import DETACHED_MARK, MARK_VARIABLE
+from procreaper.runtime.system.proc import read_boot_id, read_start_time
 
 if TYPE_CHECKING:
     from procreaper.runtime.child.delivery import Delivery
@@ -98,7 +98,7 @@ class DetachedRun:
     @property
     def held(self) -> bool:
         """Whether it, or another of its group, is stopped or traced, as by a debugger; only Linux tells."""
-        return self._record is not None and self._is_it(self._record) and is_held(self._record.pid)
+        return self._record is not None and self._is_it(self._record) and is_group_suspended(self._record.pid)
 
     async def spawn(self) -> None:
         """Start it, unless it runs, and report it; a failure is reported, not raised."""
@@ -119,7 +119,7 @@ class DetachedRun:
             self.ended = True
             raise
         if self._tracker is not None and self._popen is not None:
-            self._tracker.spare(self._record.pid)
+            self._tracker.exempt_session(self._record.pid)
         self._post(Spawned(self._process.name, self._run, self._record.pid))
         if self._descriptor is not None:
             self._loop.add_reader(self._descriptor, self._report_end)
@@ -199,14 +199,14 @@ class DetachedRun:
         except UnusableRecordError as error:
             self._say(f"what is known of an earlier {name} is ignored: {error} ({self._register.path})")
             return None
-        if record is None or record.boot != boot():
+        if record is None or record.boot != read_boot_id():
             return None
         # Before the look at when it began: what it refers to from now on is that process and no later one.
         with suppress(OSError):
             self._descriptor = _end_of(record.pid)
         with suppress(ProcessLookupError):
             if (
-                born(record.pid) == record.born
+                read_start_time(record.pid) == record.born
                 and os.getpgid(record.pid) == record.pid
                 and os.getsid(record.pid) == record.pid
             ):
@@ -228,7 +228,7 @@ class DetachedRun:
         process = self._process
         if process.log is None:
             raise RuntimeError(f"{process.name} is detached and has no log file")
-        environment = {**(os.environ if process.env is None else process.env), VARIABLE: DETACHED}
+        environment = {**(os.environ if process.env is None else process.env), MARK_VARIABLE: DETACHED_MARK}
         if not isinstance(process.command, str):
             _require(process.command[0], environment, process.cwd)
         log = _open(process.log)
@@ -251,8 +251,8 @@ class DetachedRun:
             try:
                 record = Record(
                     pid=popen.pid,
-                    born=born(popen.pid) or "",
-                    boot=boot(),
+                    born=read_start_time(popen.pid) or "",
+                    boot=read_boot_id(),
                     root=self._register.root,
                     name=process.name,
                     command=process.command,
@@ -277,7 +277,11 @@ class DetachedRun:
     def _poll(self) -> None:
         if self._record is None:
             raise RuntimeError("nothing was started")
-        gone = born(self._record.pid) != self._record.born if self._popen is None else self._popen.poll() is not None
+        gone = (
+            read_start_time(self._record.pid) != self._record.born
+            if self._popen is None
+            else self._popen.poll() is not None
+        )
         if gone:
             self._report_end()
         else:
@@ -304,7 +308,7 @@ class DetachedRun:
         record = self._record
         if record is None or self.ended:
             return False
-        if self._is_it(record) and group_lives(record.pid):
+        if self._is_it(record) and is_group_alive(record.pid):
             return True
         self.ended = True
         self._register.forget(record.pid, record.born)
@@ -314,7 +318,7 @@ class DetachedRun:
 
     def _is_it(self, record: Record) -> bool:
         """Whether its number is not somebody else's: while any of its group lives, it is given to nobody."""
-        return born(record.pid) in (record.born, None)
+        return read_start_time(record.pid) in (record.born, None)
 
     def _watch_no_more(self) -> None:
         if self._timer is not None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from procreaper.descriptors import NONE_LEFT
+from procreaper.descriptors import NO_DESCRIPTOR_LEFT
 from procreaper.errors import reason_of
 
 DIRECTORY = "procreaper"
@@ -142,7 +142,7 @@ def _read(path: str) -> Record | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno in NONE_LEFT:
+        if error.errno in NO_DESCRIPTOR_LEFT:
             # It says nothing about the record, which may be that of a process that runs.
             raise
         raise UnusableRecordError(reason_of(error)) from error

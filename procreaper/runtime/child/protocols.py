@@ -26,25 +26,25 @@ class DescendantTracker(Protocol):
     def forget_output(self, key: str) -> None:
         """The other end has been closed."""
 
-    def began(self, name: str, run: int, group: int) -> None:
+    def run_started(self, name: str, run: int, group: int) -> None:
         """A run has started, in this group."""
 
-    def spare(self, session: int) -> None:
+    def exempt_session(self, session: int) -> None:
         """Whoever is of this session is to outlive us."""
 
     def group_ended(self, group: int) -> None:
         """Nobody is left in it."""
 
-    def look(self) -> None:
+    def scan_descendants(self) -> None:
         """A run is about to end: see which descendants it has, as long as their parents live."""
 
-    def signal(self, name: str, run: int, number: int) -> None:
+    def signal_escapees(self, name: str, run: int, number: int) -> None:
         """Before the group gets this signal: send it to those who have left the group, and to those who still will."""
 
-    def lives(self, name: str, run: int) -> bool:
+    def has_escapees(self, name: str, run: int) -> bool:
         """Whether any of those is alive."""
 
-    def oversee(self, name: str, run: int | None = None) -> Oversight:
+    def track_command(self, name: str, run: int | None = None) -> Oversight:
         """Take a command of this process into custody; with the number of a run, the command checks that run."""
 
 
@@ -54,13 +54,13 @@ class Oversight(Protocol):
     def environment(self, environment: Mapping[str, str] | None) -> Mapping[str, str]:
         """The environment for the command; None stands for ours."""
 
-    def begins(self, output: int) -> None:
+    def before_spawn(self, output: int) -> None:
         """The command is about to start, and writes to this descriptor."""
 
-    def began(self, group: int) -> None:
+    def started(self, group: int) -> None:
         """It runs, in this group."""
 
-    def ends(self) -> None:
+    def before_kill(self) -> None:
         """It is about to be killed before it has ended by itself."""
 
     def ended(self) -> None:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from procreaper.core.events import Message, Notice, Output
-from procreaper.descriptors import available
+from procreaper.descriptors import count_readable_bytes
 from procreaper.output.lines import Lines
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ class Reader:
         self.flush()
 
     def _read_what_is_there(self) -> None:
-        size = 0 if self.ended else TERMINAL_HOLDS if self._console is not None else available(self._descriptor)
+        size = (
+            0 if self.ended else TERMINAL_HOLDS if self._console is not None else count_readable_bytes(self._descriptor)
+        )
         while size > 0 and not self.ended:
             try:
                 data = os.read(self._descriptor, min(size, BIG_READ))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Protocol
 
-from procreaper.runtime.system.ancestry import VARIABLE
+from procreaper.runtime.system.marks import MARK_VARIABLE
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,23 +22,23 @@ CHECK = "/check/"
 SOON, BETWEEN = 0.1, 1.0
 
 
-class Custodian(Protocol):
+class DescendantTracker(Protocol):
     """Keeps the list of what must not outlive us, and knows the groups of all that we have started."""
 
     watch_output: Callable[[int], str]
     forget_output: Callable[[str], None]
 
-    def group_began(self, group: int, path: str) -> None:
+    def group_started(self, group: int, path: str) -> None:
         """What we have started leads this group and has this mark."""
 
     def group_ended(self, group: int) -> None:
         """Nothing is left of it."""
 
-    def look(self) -> None:
+    def scan_descendants(self) -> None:
         """See what has left its group."""
 
 
-class Commands:
+class CommandTracker:
     """All side commands of an app.
 
     The marks of the checks that are under way are kept in `checking`; `end_rest` ends what others have left behind.
@@ -47,12 +47,12 @@ class Commands:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        custodian: Custodian,
+        descendants: DescendantTracker,
         checking: set[str],
         end_rest: Callable[[], None],
     ) -> None:
         self._loop = loop
-        self._custodian = custodian
+        self._descendants = descendants
         self._checking = checking
         self._end_rest = end_rest
         self._checks = 0
@@ -61,17 +61,17 @@ class Commands:
         self._timer: asyncio.TimerHandle | None = None
         self._rested_until = 0.0
 
-    def oversee(self, path: str, *, is_check: bool) -> SideCommand:
+    def track(self, path: str, *, is_check: bool) -> TrackedCommand:
         """Take a command into custody that has this mark, or as a check a longer one."""
         if not is_check:
-            return SideCommand(self._custodian, path, begins=lambda _: None, over=self._ended)
+            return TrackedCommand(self._descendants, path, begins=lambda _: None, over=self._ended)
         self._checks += 1
         path = f"{path.removesuffix('/')}{CHECK}{self._checks}/"
-        return SideCommand(self._custodian, path, begins=self._checking.add, over=self._check_ended)
+        return TrackedCommand(self._descendants, path, begins=self._checking.add, over=self._check_ended)
 
     def _ended(self, _: str, output: str) -> None:
-        self._custodian.look()
-        self._custodian.forget_output(output)
+        self._descendants.scan_descendants()
+        self._descendants.forget_output(output)
 
     def _check_ended(self, path: str, output: str) -> None:
         self._checking.discard(path)
@@ -84,20 +84,25 @@ class Commands:
         self._rested_until = self._loop.time() + BETWEEN
         self._end_rest()
         for output in self._outputs:
-            self._custodian.forget_output(output)
+            self._descendants.forget_output(output)
         self._outputs.clear()
 
 
-class SideCommand:
+class TrackedCommand:
     """One command with this mark, with which `begins` is called before the spawn, and `over` after the end.
 
     `over` is called with the key of the output as well, which is still to be forgotten.
     """
 
     def __init__(
-        self, custodian: Custodian, path: str, *, begins: Callable[[str], None], over: Callable[[str, str], None]
+        self,
+        descendants: DescendantTracker,
+        path: str,
+        *,
+        begins: Callable[[str], None],
+        over: Callable[[str, str], None],
     ) -> None:
-        self._custodian = custodian
+        self._descendants = descendants
         self._path = path
         self._begins = begins
         self._over = over
@@ -106,27 +111,27 @@ class SideCommand:
 
     def environment(self, environment: Mapping[str, str] | None) -> Mapping[str, str]:
         """The environment for the command: this one, or ours, with its mark."""
-        return {**(os.environ if environment is None else environment), VARIABLE: self._path}
+        return {**(os.environ if environment is None else environment), MARK_VARIABLE: self._path}
 
-    def begins(self, output: int) -> None:
+    def before_spawn(self, output: int) -> None:
         """The command is about to start, and writes to this descriptor."""
         self._begins(self._path)
-        self._key = self._custodian.watch_output(output)
+        self._key = self._descendants.watch_output(output)
 
-    def began(self, group: int) -> None:
+    def started(self, group: int) -> None:
         """It runs, in this group."""
         self._group = group
-        self._custodian.group_began(group, self._path)
+        self._descendants.group_started(group, self._path)
 
-    def ends(self) -> None:
+    def before_kill(self) -> None:
         """It is about to be killed: see what descends from it, as long as their parents live."""
-        self._custodian.look()
+        self._descendants.scan_descendants()
 
     def ended(self) -> None:
         """It has ended, or could not be started."""
         self._over(self._path, self._key)
         if self._group is not None:
-            self._custodian.group_ended(self._group)
+            self._descendants.group_ended(self._group)
 
 
 def is_left(path: str, checking: AbstractSet[str]) -> bool:

@@ -13,15 +13,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from procreaper.runtime.cleanup.process_tree import find_descendants
 from procreaper.runtime.system import proc
-from procreaper.runtime.system.ancestry import VARIABLE, Seen, find_relatives, find_variable, parse_stat
+from procreaper.runtime.system.marks import MARK_VARIABLE, find_variable
+from procreaper.runtime.system.proc import ProcessStat
 
 
 class Relatives:
     """Those whom the last look has `seen`; a leader of a group that we know is not among them."""
 
     def __init__(self) -> None:
-        self.seen: dict[int, Seen] = {}
+        self.seen: dict[int, ProcessStat] = {}
         # Those who do not descend from us; the number that a process was given last when they were found; and whether
         # that can be believed, as it cannot where a container has a load average of its own.
         self._foreign: set[int] = set()
@@ -59,7 +61,7 @@ class Relatives:
         except OSError:
             return
 
-    def _look(self, groups: Mapping[int, str], before: Mapping[int, Seen]) -> None:
+    def _look(self, groups: Mapping[int, str], before: Mapping[int, ProcessStat]) -> None:
         newest = _newest()
         if newest == self._newest and self._tells_births:
             # No process was born since.
@@ -70,8 +72,8 @@ class Relatives:
             pids -= self._foreign
         pids -= groups.keys()
         seen = {pid: each for pid, each in before.items() if each.group in groups and pid in pids}
-        seen |= {pid: each for pid in pids - seen.keys() if (each := see(pid)) is not None}
-        self.seen, foreign = find_relatives(seen, os.getpid(), groups, self._foreign)
+        seen |= {pid: each for pid in pids - seen.keys() if (each := proc.read_stat(pid)) is not None}
+        self.seen, foreign = find_descendants(seen, os.getpid(), groups, self._foreign)
         self._foreign |= foreign
         # A process that could not be placed is read again.
         self._newest = newest if len(self.seen) + len(foreign) == len(seen) else None
@@ -103,34 +105,29 @@ class Relatives:
             return ""
         return groups[seen.group] if seen.group in groups else self.path_of(parent, seen)
 
-    def path_of(self, pid: int, seen: Seen) -> str:
+    def path_of(self, pid: int, seen: ProcessStat) -> str:
         """The mark of this process; empty where neither it nor an ancestor has one."""
         return self._own_path(pid, seen) or self._inherited.get((pid, seen.start), "")
 
-    def _own_path(self, pid: int, seen: Seen) -> str:
+    def _own_path(self, pid: int, seen: ProcessStat) -> str:
         path = self._paths.get((pid, seen.start))
         if path is None:
             try:
-                environment = proc.read(f"/proc/{pid}/environ")
+                environment = proc.read_file(f"/proc/{pid}/environ")
             except OSError:
                 return ""
-            path = os.fsdecode(find_variable(environment, VARIABLE))
+            path = os.fsdecode(find_variable(environment, MARK_VARIABLE))
             # In the midst of an execution there is no environment.
             if environment:
                 self._paths[pid, seen.start] = path
         return path
 
-    def knows_path(self, pid: int, seen: Seen) -> bool:
+    def knows_path(self, pid: int, seen: ProcessStat) -> bool:
         """Whether this process had an environment when it was looked for its mark."""
         return (pid, seen.start) in self._paths
 
 
 def _newest() -> int:
     """The number that was given out last, to a process or to a thread; 0 where nobody tells."""
-    number = proc.read("/proc/loadavg").rpartition(b" ")[2]
+    number = proc.read_file("/proc/loadavg").rpartition(b" ")[2]
     return int(number or 0)
-
-
-def see(pid: int) -> Seen | None:
-    """A process as it is; None where it has gone. Raises OSError where the system lacks descriptors or memory."""
-    return parse_stat(proc.read(f"/proc/{pid}/stat"))

@@ -195,7 +195,7 @@ class Guard:
         except OSError as error:
             self._go_without(reason_of(error))
 
-    def attend(self, loop: asyncio.AbstractEventLoop) -> None:
+    def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """From now on notice in this loop when the guard ends, and start another one."""
         self._loop = loop
         if self._pipe is not None:
@@ -203,13 +203,13 @@ class Guard:
             loop.add_reader(self._pipe, self._replace)
             self._write()
 
-    def enlist(self, pid: int, target: int, start: int) -> None:
+    def add_process(self, pid: int, target: int, start: int) -> None:
         """Put a process on the list: `target` is its pid, or minus its group, `start` its start time, 0 if unknown."""
-        self._enlist(str(pid), str(target), start)
+        self._add(str(pid), str(target), start)
 
-    def discharge(self, pid: int) -> None:
+    def remove_process(self, pid: int) -> None:
         """Take it off the list: it is gone, and its number may become that of another process."""
-        self._discharge(str(pid))
+        self._remove(str(pid))
 
     def watch_output(self, output: int) -> str:
         """Before a spawn, put on the list all that will have the child's output open, by the descriptor for that.
@@ -227,23 +227,23 @@ class Guard:
         else:
             return ""
         # Start times in /proc have this clock, in hundredths of a second. One that began in this hundredth counts.
-        self._enlist(key, "output", int(time.clock_gettime(time.CLOCK_BOOTTIME) * 100))
+        self._add(key, "output", int(time.clock_gettime(time.CLOCK_BOOTTIME) * 100))
         # At once: the loop has no turn before the child runs.
         self._write()
         return key
 
     def forget_output(self, key: str) -> None:
         """The other end of the output has been closed."""
-        self._discharge(key)
+        self._remove(key)
 
-    def dismiss(self) -> None:
+    def kill(self) -> None:
         """End the guard: nothing is left that would need it. It is not waited for."""
         if self._process is not None:
             # Not by closing the pipe, which would have it look for what is left. One that was stopped ends too.
             self._process.kill()
             self._close()
 
-    def release(self) -> None:
+    def end_leftovers(self) -> None:
         """Have the guard end what is left, though we are still here."""
         self._send(b"alive\n")
         self._write()
@@ -274,14 +274,14 @@ class Guard:
         self._pipe = writing
         self._began = time.monotonic()
         if self._loop is not None:
-            self.attend(self._loop)
+            self.use_loop(self._loop)
         self._send(b"".join(self._entries.values()))
 
-    def _enlist(self, key: str, target: str, start: int) -> None:
+    def _add(self, key: str, target: str, start: int) -> None:
         self._entries[key] = f"+ {key} {target} {start}\n".encode()
         self._send(self._entries[key])
 
-    def _discharge(self, key: str) -> None:
+    def _remove(self, key: str) -> None:
         if self._entries.pop(key, None) is not None:
             self._send(f"- {key}\n".encode())
 

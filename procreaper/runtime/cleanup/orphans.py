@@ -6,7 +6,7 @@ looks again and again.
 
 Theory of operation. We are the *subreaper* of all that we start: whoever loses its parent becomes our child, whatever
 session it has made for itself. A child of ours outside the groups of the runs was thus *adopted*. Its mark, a path in
-`VARIABLE` that begins with that of the app and goes on with name and run, tells whose it is. Some overwrite their
+`MARK_VARIABLE` that begins with that of the app and goes on with name and run, tells whose it is. Some overwrite their
 environment, as nginx and Redis do to say in `ps` what they are; so what was read once is kept. Others never have the
 mark, as what `su -` and `env -i` start: these have that of their nearest ancestor, which must be seen while it lives.
 So a look comes before each signal. A procreaper among our descendants lengthens the path: what it starts is ours too.
@@ -30,13 +30,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from procreaper.core.pauses import lost
-from procreaper.runtime.cleanup.descendants import Relatives, see
-from procreaper.runtime.system.ancestry import DETACHED, GUARD, VARIABLE, Seen, below, enumerate_programs
+from procreaper.runtime.cleanup.descendants import Relatives
+from procreaper.runtime.cleanup.process_tree import describe_programs, list_subtrees
+from procreaper.runtime.system.marks import DETACHED_MARK, GUARD_MARK, MARK_VARIABLE
+from procreaper.runtime.system.proc import ProcessStat, read_stat
 
 if TYPE_CHECKING:
     import asyncio
 
-    from procreaper.runtime.cleanup.commands import Commands, SideCommand
+    from procreaper.runtime.cleanup.commands import CommandTracker, TrackedCommand
 
 PR_SET_CHILD_SUBREAPER = 36
 # So many seconds after the start of a run it is looked for who has left its group.
@@ -51,8 +53,8 @@ MOST_LOOKS = 3
 
 def add_mark(environment: MutableMapping[str, str]) -> str:
     """Put the path of a new app into an environment, and return it."""
-    environment[VARIABLE] = f"{environment.get(VARIABLE, '')}{os.urandom(6).hex()}/"
-    return environment[VARIABLE]
+    environment[MARK_VARIABLE] = f"{environment.get(MARK_VARIABLE, '')}{os.urandom(6).hex()}/"
+    return environment[MARK_VARIABLE]
 
 
 class Adoption(NamedTuple):
@@ -62,7 +64,7 @@ class Adoption(NamedTuple):
     strangers: bool
 
 
-def adopt() -> Adoption:
+def adopt_orphans() -> Adoption:
     """Have all orphans among our descendants become our children from now on; before the first is started."""
     if sys.platform != "linux":
         return Adoption(complete=False, strangers=False)
@@ -86,8 +88,8 @@ def adopt() -> Adoption:
 class Orphans:
     """Knows which descendants belong to a run though they are not of its group.
 
-    `path` is the app's own. `say` tells the user which processes were ended. `enlist(pid, target, start)` and
-    `discharge(pid)` keep the list of processes that must not outlive us, and so do `watch_output(descriptor)` and
+    `path` is the app's own. `say` tells the user which processes were ended. `add_process(pid, target, start)` and
+    `remove_process(pid)` keep the list of processes that must not outlive us, and so do `watch_output(descriptor)` and
     `forget_output(key)`. Where strangers are among our children, those without a mark are left alone.
     """
 
@@ -98,16 +100,16 @@ class Orphans:
         loop: asyncio.AbstractEventLoop,
         *,
         say: Callable[[str], None],
-        enlist: Callable[[int, int, int], None],
-        discharge: Callable[[int], None],
+        add_process: Callable[[int, int, int], None],
+        remove_process: Callable[[int], None],
         watch_output: Callable[[int], str],
         forget_output: Callable[[str], None],
     ) -> None:
         self._path = path
         self._loop = loop
         self._say = say
-        self._enlist = enlist
-        self._discharge = discharge
+        self._add_process = add_process
+        self._remove_process = remove_process
         self.watch_output = watch_output
         self.forget_output = forget_output
         self._strangers = adoption.strangers
@@ -115,8 +117,8 @@ class Orphans:
         # The groups of the runs that are under way, with their marks; a group has the number of its leader.
         self._groups: dict[int, str] = {}
         # The sessions of the detached processes; a session has the number of its leader.
-        self._spared: set[int] = set()
-        self._has_spared = False
+        self._exempt: set[int] = set()
+        self._has_exempt = False
         # By run: the signal that it was sent last, and who of its descendants got which.
         self._sent: dict[str, int] = {}
         self._told: dict[str, dict[int, tuple[int, str]]] = {}
@@ -124,11 +126,11 @@ class Orphans:
         self._is_fresh = False
         self._relatives = Relatives()
         # Descendants that have left their groups; those that are our children.
-        self._escaped: dict[int, Seen] = {}
-        self._adopted: dict[int, Seen] = {}
+        self._escaped: dict[int, ProcessStat] = {}
+        self._adopted: dict[int, ProcessStat] = {}
         # The marks of the checks that are under way.
         self._checking: set[str] = set()
-        self._commands: Commands | None = None
+        self._commands: CommandTracker | None = None
         self._waiting: set[tuple[int, int]] = set()
         self._reaping: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -147,61 +149,61 @@ class Orphans:
 
     def environment(self, name: str, run: int, environment: Mapping[str, str] | None) -> Mapping[str, str]:
         """The environment of a run: this one, or ours, with its mark."""
-        return {**(os.environ if environment is None else environment), VARIABLE: self._path_of_run(name, run)}
+        return {**(os.environ if environment is None else environment), MARK_VARIABLE: self._path_of_run(name, run)}
 
-    def began(self, name: str, run: int, group: int) -> None:
+    def run_started(self, name: str, run: int, group: int) -> None:
         """A run has started, in a group of its own."""
-        self.group_began(group, self._path_of_run(name, run))
+        self.group_started(group, self._path_of_run(name, run))
         self._began_again = True
         if self._timer is None and sys.platform == "linux":
             self._look_later()
 
-    def group_began(self, group: int, path: str) -> None:
+    def group_started(self, group: int, path: str) -> None:
         """What we have started leads this group and has this mark."""
-        self._spared.discard(group)
+        self._exempt.discard(group)
         self._groups[group] = path
         self._adopted.pop(group, None)
         self._escaped.pop(group, None)
         seen = _see(group)
-        self._enlist(group, -group, 0 if seen is None else seen.start)
+        self._add_process(group, -group, 0 if seen is None else seen.start)
         self._relatives.born(group)
 
-    def oversee(self, name: str, run: int | None = None) -> SideCommand:
+    def track_command(self, name: str, run: int | None = None) -> TrackedCommand:
         """Take a command of this process into custody; with the number of a run, the command checks that run.
 
         What it leaves behind may live until the app ends; what a check leaves behind is ended soon.
         """
         if self._commands is None:
             # Not at the top: most processes have neither checks nor hooks.
-            from procreaper.runtime.cleanup.commands import Commands
+            from procreaper.runtime.cleanup.commands import CommandTracker
 
-            self._commands = Commands(self._loop, self, self._checking, self._end_rest)
+            self._commands = CommandTracker(self._loop, self, self._checking, self._end_rest)
         if run is None:
-            return self._commands.oversee(self._path, is_check=False)
-        return self._commands.oversee(self._path_of_run(name, run), is_check=True)
+            return self._commands.track(self._path, is_check=False)
+        return self._commands.track(self._path_of_run(name, run), is_check=True)
 
-    def spare(self, session: int) -> None:
+    def exempt_session(self, session: int) -> None:
         """Whoever is of this session is to live on when we end, and so is all that comes from there."""
-        self._spared.add(session)
-        self._has_spared = True
+        self._exempt.add(session)
+        self._has_exempt = True
 
     def group_ended(self, group: int) -> None:
         """Nobody is left in the group, whose number may now become somebody else's."""
-        self._spared.discard(group)
+        self._exempt.discard(group)
         self._groups.pop(group, None)
-        self._discharge(group)
+        self._remove_process(group)
 
-    def look(self) -> None:
+    def scan_descendants(self) -> None:
         """A run is about to end: see which descendants it has, as long as their parents live."""
         self._look()
 
-    def signal(self, name: str, run: int, number: int) -> None:
+    def signal_escapees(self, name: str, run: int, number: int) -> None:
         """Send to those who have left the group of this run what the group is about to be sent."""
         path = self._path_of_run(name, run)
         self._sent[path] = number
         _signal(self._told.setdefault(path, {}), self._find(path), number)
 
-    def lives(self, name: str, run: int) -> bool:
+    def has_escapees(self, name: str, run: int) -> bool:
         """Whether somebody who left the group of this run is alive; tells the user in the end who was ended."""
         path = self._path_of_run(name, run)
         if found := self._find(path):
@@ -220,18 +222,18 @@ class Orphans:
 
     # The end of the app.
 
-    def insist(self) -> None:
+    def request_end(self) -> None:
         """Somebody asks for the end; the second time, or when little is left to do, that means now."""
         self._requests += 1
         self._wake()
 
-    async def end(self, patience: float) -> None:
+    async def end_leftovers(self, patience: float) -> None:
         """End those of whom nobody knows whose they are: by SIGTERM, and after `patience` seconds by SIGKILL."""
         self._is_over = True
         told: dict[int, tuple[int, str]] = {}
         requests = max(1, self._requests)
         deadline, number = self._loop.time() + patience, signal.SIGTERM
-        path = self._path if self._strangers or self._has_spared else ""
+        path = self._path if self._strangers or self._has_exempt else ""
         looks = 0
         while (found := self._find(path)) or (path and self._has_doubts() and looks < MOST_LOOKS):
             looks += 1
@@ -239,7 +241,7 @@ class Orphans:
             if number is signal.SIGTERM and (is_late or self._requests > requests or requests > 1):
                 deadline, number = self._loop.time() + KILL_TIMEOUT, signal.SIGKILL
             elif is_late and found:
-                self._say(f"{enumerate_programs(found)} cannot be ended")
+                self._say(f"{describe_programs(found)} cannot be ended")
                 return
             _signal(told, found, number)
             self._news = self._loop.create_future()
@@ -263,7 +265,7 @@ class Orphans:
             for pid, seen in self._adopted.items()
             if (own := self._relatives.path_of(pid, seen)).startswith(path) and own not in self._checking
         ]
-        return below(self._relatives.seen, roots, self._is_spared) if roots else {}
+        return list_subtrees(self._relatives.seen, roots, self._is_exempt) if roots else {}
 
     def _look(self) -> None:
         """See who has left its group, and who of them was adopted."""
@@ -279,25 +281,25 @@ class Orphans:
             # What is of our own session was started by other means than ours, such as a plug-in's.
             and seen.session != self._session
             and not seen.is_zombie
-            and not self._is_spared(pid, seen)
+            and not self._is_exempt(pid, seen)
         }
         for pid in self._escaped.keys() - escaped.keys():
-            self._discharge(pid)
+            self._remove_process(pid)
         for pid, seen in escaped.items():
             if pid not in self._escaped or self._escaped[pid].start != seen.start:
-                self._enlist(pid, -pid if seen.group == pid else pid, seen.start)
+                self._add_process(pid, -pid if seen.group == pid else pid, seen.start)
         self._escaped = escaped
         self._adopted = {pid: seen for pid, seen in escaped.items() if self._is_adopted(seen)}
 
-    def _is_adopted(self, seen: Seen) -> bool:
+    def _is_adopted(self, seen: ProcessStat) -> bool:
         return seen.parent == os.getpid() and seen.session != self._session
 
-    def _is_spared(self, pid: int, seen: Seen) -> bool:
+    def _is_exempt(self, pid: int, seen: ProcessStat) -> bool:
         """Whether it belongs to a detached process, or is the guard of a procreaper."""
-        if seen.session in self._spared:
+        if seen.session in self._exempt:
             return True
         path = self._relatives.path_of(pid, seen)
-        return path == GUARD or path.startswith(DETACHED)
+        return path == GUARD_MARK or path.startswith(DETACHED_MARK)
 
     def _end_rest(self) -> None:
         """End what checks have left behind."""
@@ -310,12 +312,12 @@ class Orphans:
             if path.startswith(self._path) and is_left(path, self._checking):
                 left.setdefault(path.removeprefix(self._path).partition("/")[0], []).append(pid)
         for name, pids in left.items():
-            found = below(self._relatives.seen, pids, self._is_spared)
+            found = list_subtrees(self._relatives.seen, pids, self._is_exempt)
             _signal({}, found, signal.SIGKILL)
             if name not in self._littered:
                 # Once, since each of its checks may do so.
                 self._littered.add(name)
-                self._say(f"ended {enumerate_programs(found)}, which a check of {name} had left behind")
+                self._say(f"ended {describe_programs(found)}, which a check of {name} had left behind")
 
     def _has_doubts(self) -> bool:
         """Whether somebody has no environment: in the midst of an execution, if not by choice."""
@@ -371,7 +373,7 @@ class Orphans:
         # Some are not seen where `/proc` cannot be read.
         self._reap_first()
 
-    def _is_ours_to_reap(self, pid: int, seen: Seen) -> bool:
+    def _is_ours_to_reap(self, pid: int, seen: ProcessStat) -> bool:
         """Whether it is certain that nobody else waits for this child."""
         if not self._is_adopted(seen):
             return False
@@ -393,21 +395,21 @@ def _signal(told: dict[int, tuple[int, str]], found: Mapping[int, str], number: 
 
 
 def _names(told: Mapping[int, tuple[int, str]]) -> str:
-    return enumerate_programs({pid: program for pid, (_, program) in told.items()})
+    return describe_programs({pid: program for pid, (_, program) in told.items()})
 
 
-def _see(pid: int) -> Seen | None:
+def _see(pid: int) -> ProcessStat | None:
     """A process as it is; None where it has gone, or `/proc` cannot be read."""
     try:
-        return see(pid)
+        return read_stat(pid)
     except OSError:
         return None
 
 
-def _see_zombie(pid: int) -> Seen | None:
+def _see_zombie(pid: int) -> ProcessStat | None:
     """A child of ours that has ended, where `/proc` does not show it: what the system tells of any child."""
     try:
-        return Seen("", "Z", os.getpid(), os.getpgid(pid), os.getsid(pid), 0)
+        return ProcessStat("", "Z", os.getpid(), os.getpgid(pid), os.getsid(pid), 0)
     except ProcessLookupError:
         return None
 

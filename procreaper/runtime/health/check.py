@@ -32,7 +32,7 @@ class Execute(Protocol):
     ) -> Exit: ...
 
 
-async def examine(health: Health, target: Target, *, execute: Execute) -> str | None:
+async def run_check(health: Health, target: Target, *, execute: Execute) -> str | None:
     """Check once; return None if the process is healthy, and the reason if it is not.
 
     It takes no longer than `health.timeout` seconds. Nothing is raised: whatever a check of the user's own raises is

@@ -123,7 +123,7 @@ def edges(line: str) -> str:
     return line if len(line) <= LONGEST_SEARCH else f"{line[:EDGE]}\0{line[-EDGE:]}"
 
 
-def listening(
+def watch_for_ready_line(
     pattern: str,
     name: str,
     run: int,

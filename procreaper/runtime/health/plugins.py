@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 GROUP = "procreaper.health"
 
 
-def load(url: str) -> HealthCheck:
+def load_check(url: str) -> HealthCheck:
     """Return the check for a URL such as ``redis://localhost:6379``.
 
     Raises ValueError where no package offers one for its scheme, or where what a package offers does not work.

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from procreaper.errors import reason_of
 from procreaper.runtime.health.errors import UnhealthyError, no_answer, of_system
-from procreaper.threads import NoThreadError, start
+from procreaper.threads import NoThreadError, start_thread
 
 # What says that there is no way to an address, and nothing of what is there: the failure of another says more.
 NO_WAY = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -89,7 +89,7 @@ async def _ask(host: str, port: int) -> list[Address]:
         answer = _questions[loop, host] = loop.create_future()
         try:
             # Not `asyncio.to_thread`: a loop that ends waits for its own threads, however long.
-            start(lambda: _answer(answer, host, port), f"resolve {host}", "for that")
+            start_thread(lambda: _answer(answer, host, port), f"resolve {host}", "for that")
         except NoThreadError as error:
             del _questions[loop, host]
             raise UnhealthyError(f"`{host}` cannot be resolved: {error.message}") from error

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Protocol
 
 from procreaper.runtime.health.errors import UnhealthyError, of_system
-from procreaper.threads import in_thread
+from procreaper.threads import run_in_thread
 
 READ_SIZE = 1 << 16
 # What OpenSSL says of a first record that is none, up to version 3.1 and from 3.2 on.
@@ -49,7 +49,7 @@ async def secure(connection: Connection, host: str, *, verify: bool = True, ca: 
     else:
         if not _context.cache_info().currsize:
             # Reading the system's certificates takes tens of milliseconds.
-            await in_thread(_context, "for reading the certificates")
+            await run_in_thread(_context, "for reading the certificates")
         context = _context()
     secured = Secured(connection, host, context)
     await secured.shake_hands()

@@ -1,10 +1,10 @@
-"""Who is left of a process group, and whether they can answer.
+"""Process groups: whether one is alive, and whether a member is suspended.
 
-Rules: only Linux tells who is a zombie, stopped or traced. What cannot be found out is no end: where `/proc` shows no
-member, or cannot be read, a group lives as long as it can be signalled.
+Rules: only Linux shows which processes are zombies, stopped or traced. Doubt never ends a group: where `/proc` shows no
+member, or cannot be read, a group is alive as long as it can be signalled.
 
-Theory of operation. That a group lives is seen by one member that is alive now. That all of its members are zombies is
-only seen in a census in which none of them is alive any more, because a member that lived then may have forked since.
+Theory of operation. One member that is alive now proves that its group is alive. A group has only zombies if a process
+table shows no living member. Such a table must be recent, because a member that was alive earlier may have forked.
 """
 
 from __future__ import annotations
@@ -13,57 +13,60 @@ import os
 import sys
 import time
 
-from procreaper.runtime.system.census import Census, latest_census, see, take_census
+from procreaper.runtime.system.proc import read_stat
+from procreaper.runtime.system.process_table import ProcessTable, latest_process_table, read_process_table
 
-# A group that had only zombies so long ago (seconds) is looked at again: its number may be that of another one. The
-# time that the census took comes on top, twice, so that on a busy machine one census serves all that end together.
-OLD = 0.05
+# A table that shows only zombies counts for this long, in seconds; later the number may belong to a new group. Twice
+# the time that it took to read the table comes on top. So on a busy machine one table serves all groups that end
+# together.
+MAX_AGE = 0.05
 
 
-def group_lives(group: int) -> bool:
-    """Whether a process group has a member that is not a zombie."""
+def is_group_alive(group: int) -> bool:
+    """Return whether a process group has a member that is not a zombie."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        # On macOS only zombies are left; on Linux somebody is there who is not ours to signal.
+        # On macOS only zombies are left. On Linux there is a process that we may not signal.
         return sys.platform == "linux"
     if sys.platform != "linux":
         return True
-    census = latest_census()
-    if census is not None:
-        if _lives_still(census, group):
+    table = latest_process_table()
+    if table is not None:
+        if _has_living_member(table, group):
             return True
-        if _has_only_zombies(census, group) and _is_recent(census):
+        if _has_only_zombies(table, group) and _is_recent(table):
             return False
-    census = take_census(time.monotonic())
-    return census is None or not _has_only_zombies(census, group)
+    table = read_process_table(time.monotonic())
+    return table is None or not _has_only_zombies(table, group)
 
 
-def is_held(group: int) -> bool:
-    """Whether a member of a process group is stopped (T) or traced (t)."""
-    if sys.platform != "linux" or (census := take_census()) is None:
+def is_group_suspended(group: int) -> bool:
+    """Return whether a member of a process group is stopped (T) or traced (t)."""
+    if sys.platform != "linux" or (table := read_process_table()) is None:
         return False
     try:
         # A process may have been stopped since.
-        members = [see(pid) for pid in census.groups.get(group, ())]
+        members = [read_stat(pid) for pid in table.groups.get(group, ())]
     except OSError:
         return False
-    return any(seen is not None and seen.group == group and seen.state in ("T", "t") for seen in members)
+    return any(stat is not None and stat.group == group and stat.state in ("T", "t") for stat in members)
 
 
-def _is_recent(census: Census) -> bool:
-    return census.began > time.monotonic() - OLD - 2 * (census.ended - census.began)
+def _is_recent(table: ProcessTable) -> bool:
+    return table.began > time.monotonic() - MAX_AGE - 2 * (table.ended - table.began)
 
 
-def _lives_still(census: Census, group: int) -> bool:
-    for pid in census.groups.get(group, ()):
-        then = census.processes[pid]
+def _has_living_member(table: ProcessTable, group: int) -> bool:
+    """Return whether a member that is in the table is still alive now."""
+    for pid in table.groups.get(group, ()):
+        then = table.processes[pid]
         if then.is_zombie:
             continue
         try:
-            now = see(pid)
+            now = read_stat(pid)
         except OSError:
             return True
         if now is not None and now.start == then.start and now.group == group and not now.is_zombie:
@@ -71,6 +74,6 @@ def _lives_still(census: Census, group: int) -> bool:
     return False
 
 
-def _has_only_zombies(census: Census, group: int) -> bool:
-    members = census.groups.get(group, ())
-    return bool(members) and all(census.processes[pid].is_zombie for pid in members)
+def _has_only_zombies(table: ProcessTable, group: int) -> bool:
+    members = table.groups.get(group, ())
+    return bool(members) and all(table.processes[pid].is_zombie for pid in members)

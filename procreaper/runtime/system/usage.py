@@ -1,7 +1,7 @@
-"""What the processes of an app take: the CPU time and the memory of whole process trees.
+"""The CPU time and the memory that the processes of an app use, for whole process trees.
 
-Rules: Linux only; where there is no ``/proc``, nothing is known. One pass over it, when somebody asks; nothing is kept.
-Whoever has gone meanwhile is no error.
+Rules: Linux only; without ``/proc`` there is no answer. It reads ``/proc`` once for each question and keeps nothing. A
+process that ends during the reading is not an error.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from procreaper.runtime.system.proc import split_stat
+
 PROC = "/proc"
 READ_SIZE = 4096
-# In `/proc/PID/stat`, counted from what follows the name: proc(5) counts from 1, and the name is 2.
-PARENT, GROUP, SESSION = 1, 2, 3
+# Positions among the fields of `/proc/PID/stat` that follow the name.
+STATE, PARENT, GROUP, SESSION = 0, 1, 2, 3
 CPU_TIMES = slice(11, 15)
 RESIDENT_PAGES = 21
 
 
 class Usage(NamedTuple):
-    """What a process and all that belongs to it take together.
+    """What a process and its whole tree use.
 
-    `cpu_seconds` is user and system time, also of those that have ended and were waited for by one that still runs: so
-    it does not go back when a worker ends. `resident_bytes` counts what several of them share for each of them;
-    `processes` is how many there are, zombies left out.
+    `cpu_seconds` is user and system time. It includes processes that have ended, if a parent that still runs has waited
+    for them; so it does not decrease when a worker ends. `resident_bytes` counts memory that processes share once for
+    each of them. `processes` is their number, without zombies.
     """
 
     cpu_seconds: float
@@ -31,8 +33,8 @@ class Usage(NamedTuple):
     processes: int
 
 
-class _Taken(NamedTuple):
-    """One process: to whom it belongs, and what it takes, in clock ticks and pages."""
+class _Member(NamedTuple):
+    """One process: where it belongs, and what it uses, in clock ticks and pages."""
 
     parent: int
     group: int
@@ -42,11 +44,12 @@ class _Taken(NamedTuple):
     pages: int
 
 
-def usage(roots: Mapping[str, int]) -> Mapping[str, Usage]:
-    """What each of these takes, by name, given the pid that it began with.
+def measure_usage(roots: Mapping[str, int]) -> Mapping[str, Usage]:
+    """Return what each tree uses, by name; `roots` maps each name to the pid that the tree began with.
 
-    Whoever is of the session or the group of that pid, or descends from it, belongs to it; it need not be alive itself.
-    A name of which nothing is left is not in the result, and on a platform that does not tell, none is.
+    A process belongs to a tree if it is in the session or the group of that pid, or descends from it. The process with
+    that pid need not be alive. The result has no entry for a tree without processes. On other platforms than Linux the
+    result is empty.
     """
     if not roots:
         return {}
@@ -54,56 +57,55 @@ def usage(roots: Mapping[str, int]) -> Mapping[str, Usage]:
         pids = [int(entry) for entry in os.listdir(PROC) if entry.isdecimal()]
     except OSError:
         return {}
-    seen = {pid: taken for pid in pids if (taken := _parse(_read(f"{PROC}/{pid}/stat"))) is not None}
+    members = {pid: member for pid in pids if (member := _parse(_read(f"{PROC}/{pid}/stat"))) is not None}
     names = {pid: name for name, pid in roots.items()}
-    belongings: dict[str, list[_Taken]] = {}
-    for pid, name in _owners(seen, names).items():
+    trees: dict[str, list[_Member]] = {}
+    for pid, name in _find_trees(members, names).items():
         if name is not None:
-            belongings.setdefault(name, []).append(seen[pid])
-    return {name: _sum(belongings[name]) for name in roots if name in belongings}
+            trees.setdefault(name, []).append(members[pid])
+    return {name: _sum(trees[name]) for name in roots if name in trees}
 
 
-def _owners(seen: Mapping[int, _Taken], names: Mapping[int, str]) -> dict[int, str | None]:
-    """To whom each process belongs; `names` has the pids at which the trees begin."""
-    owners: dict[int, str | None] = {}
-    for pid in seen:
+def _find_trees(members: Mapping[int, _Member], names: Mapping[int, str]) -> dict[int, str | None]:
+    """Return the name of the tree of each process; `names` has the pids that the trees began with."""
+    trees: dict[int, str | None] = {}
+    for pid in members:
         line: list[int] = []
-        ancestor, owner = pid, None
-        while ancestor in seen:
-            if ancestor in owners:
-                owner = owners[ancestor]
+        ancestor, tree = pid, None
+        while ancestor in members:
+            if ancestor in trees:
+                tree = trees[ancestor]
                 break
-            taken = seen[ancestor]
-            owner = names.get(ancestor) or names.get(taken.session) or names.get(taken.group)
+            member = members[ancestor]
+            tree = names.get(ancestor) or names.get(member.session) or names.get(member.group)
             line.append(ancestor)
-            # Until its verdict is known: numbers that were used again while they were read may make a circle.
-            owners[ancestor] = owner
-            if owner is not None:
+            # A first answer, which ends a circle: a pid that was used again during the reading may cause one.
+            trees[ancestor] = tree
+            if tree is not None:
                 break
-            ancestor = taken.parent
-        owners.update(dict.fromkeys(line, owner))
-    return owners
+            ancestor = member.parent
+        trees.update(dict.fromkeys(line, tree))
+    return trees
 
 
-def _sum(belongings: list[_Taken]) -> Usage:
+def _sum(members: list[_Member]) -> Usage:
     return Usage(
-        sum(taken.ticks for taken in belongings) / os.sysconf("SC_CLK_TCK"),
-        sum(taken.pages for taken in belongings) * os.sysconf("SC_PAGE_SIZE"),
-        sum(not taken.is_zombie for taken in belongings),
+        sum(member.ticks for member in members) / os.sysconf("SC_CLK_TCK"),
+        sum(member.pages for member in members) * os.sysconf("SC_PAGE_SIZE"),
+        sum(not member.is_zombie for member in members),
     )
 
 
-def _parse(data: bytes) -> _Taken | None:
-    """What ``/proc/PID/stat`` says; None where it was empty, since the process has just gone."""
-    # The name may hold blanks and parentheses.
-    fields = data[data.rfind(b")") + 2 :].split(None, RESIDENT_PAGES + 1)
+def _parse(data: bytes) -> _Member | None:
+    """Parse ``/proc/PID/stat``; None if it is empty, because the process has just gone."""
+    _, fields = split_stat(data)
     if len(fields) <= RESIDENT_PAGES:
         return None
-    return _Taken(
+    return _Member(
         int(fields[PARENT]),
         int(fields[GROUP]),
         int(fields[SESSION]),
-        fields[0] in b"ZX",
+        fields[STATE] in b"ZX",
         sum(map(int, fields[CPU_TIMES])),
         int(fields[RESIDENT_PAGES]),
     )

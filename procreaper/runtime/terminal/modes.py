@@ -40,7 +40,7 @@ NO_DRAWING = re.compile(
 )
 # What the terminal would answer, as if somebody had typed that.
 # What brings a terminal that may be in any modes, and in the middle of a sequence, into the usual ones.
-USUAL = b"".join(
+RESET = b"".join(
     (
         b"\x18\x1b[?1049l\x1b[!p\x1b>\x1b(B\x1b[0 q\x1b[>4m\x1b[<%du" % MOST_KEYBOARDS,
         *(b"\x1b[?%d%c" % (mode, b"lh"[mode in USUALLY_ON]) for mode in PRIVATE),
@@ -189,11 +189,11 @@ class Modes:
             del self._keyboards[max(0, len(self._keyboards) - count) :]
 
 
-def drawing(data: bytes) -> bytes:
+def strip_mode_changes(data: bytes) -> bytes:
     """What was written, without what changes modes in which nothing looks different, and without questions."""
-    return NO_DRAWING.sub(b"", without_questions(data))
+    return NO_DRAWING.sub(b"", strip_queries(data))
 
 
-def without_questions(data: bytes) -> bytes:
+def strip_queries(data: bytes) -> bytes:
     """What was written, without what a terminal would answer: each question is to have one answer, and in time."""
     return QUESTION.sub(b"", data) if ESCAPE in data or b"\x05" in data else data

@@ -18,12 +18,12 @@ from typing import Any
 
 from procreaper.runtime.terminal.modes import Modes
 
-KEYS, PICTURE = 0, 1
+KEYBOARD, SCREEN = 0, 1
 # What ends us, from outside: keys send no signals here.
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 FOLLOWED = (signal.SIGWINCH, signal.SIGCONT)
 # What stops us, from outside: `kill -TSTP`, and the shell.
-STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+SUSPENDING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 MOST_READ = 1 << 16
 # Indices of what `tcgetattr` returns.
 INPUT_MODES, OUTPUT_MODES, CONTROL_MODES, LOCAL_MODES, CHARACTERS = 0, 1, 2, 3, 6
@@ -45,8 +45,8 @@ class RawTerminal:
         for descriptor in (self._woken, self._wake):
             os.set_blocking(descriptor, False)
         self._previous_wake = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
-        self._handlers = {number: signal.signal(number, _note) for number in (*ENDING, *FOLLOWED, *STOPPING)}
-        self._before = termios.tcgetattr(KEYS)
+        self._handlers = {number: signal.signal(number, _note) for number in (*TERMINATING, *FOLLOWED, *SUSPENDING)}
+        self._before = termios.tcgetattr(KEYBOARD)
         self.take()
         return self
 
@@ -57,7 +57,7 @@ class RawTerminal:
         with suppress(OSError, termios.error):
             self.begin_anew()
         with suppress(OSError, termios.error):
-            termios.tcsetattr(KEYS, termios.TCSADRAIN, self._before)
+            termios.tcsetattr(KEYBOARD, termios.TCSADRAIN, self._before)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._previous_wake)
@@ -83,8 +83,8 @@ class RawTerminal:
         with suppress(OSError, termios.error):
             self._leave_modes()
             # From the background the modes are not ours to change.
-            if os.tcgetpgrp(KEYS) == os.getpgrp():
-                termios.tcsetattr(KEYS, termios.TCSADRAIN, self._before)
+            if os.tcgetpgrp(KEYBOARD) == os.getpgrp():
+                termios.tcsetattr(KEYBOARD, termios.TCSADRAIN, self._before)
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(signal.Signals(number))
         signal.signal(number, _note)
@@ -114,7 +114,7 @@ class RawTerminal:
     def read(self) -> bytes:
         """What was typed; nothing where nobody can type any more."""
         try:
-            return os.read(KEYS, MOST_READ)
+            return os.read(KEYBOARD, MOST_READ)
         except BlockingIOError:
             return b""
         except OSError:
@@ -152,7 +152,7 @@ def _note(number: int, frame: FrameType | None) -> None:
 def _set_modes(modes: list[Any]) -> None:
     while True:
         try:
-            return termios.tcsetattr(KEYS, termios.TCSADRAIN, modes)
+            return termios.tcsetattr(KEYBOARD, termios.TCSADRAIN, modes)
         except termios.error as error:
             # Continued after a stop in the background: SIGCONT has a handler, so the system does not try again itself.
             if error.args[0] != errno.EINTR:
@@ -163,6 +163,6 @@ def _write(data: bytes) -> None:
     view = memoryview(data)
     while view:
         try:
-            view = view[os.write(PICTURE, view) :]
+            view = view[os.write(SCREEN, view) :]
         except BlockingIOError:
-            select.select([], [PICTURE], [])
+            select.select([], [SCREEN], [])

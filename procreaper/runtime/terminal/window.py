@@ -16,7 +16,7 @@ STREAMS = (0, 1, 2)
 COLUMNS, LINES = 80, 24
 
 
-def size(descriptor: int, environment: Mapping[str, str], *, margin: int = 0) -> os.terminal_size:
+def read_terminal_size(descriptor: int, environment: Mapping[str, str], *, margin: int = 0) -> os.terminal_size:
     """The size of the terminal at `descriptor`, `margin` columns less.
 
     Where there is none, or where it does not know: that of `COLUMNS` and `LINES`, or else 80 columns and 24 lines.
@@ -34,7 +34,7 @@ def size(descriptor: int, environment: Mapping[str, str], *, margin: int = 0) ->
 
 
 @contextmanager
-def kept_modes() -> Iterator[None]:
+def preserve_modes() -> Iterator[None]:
     """In the end, the terminal is in the modes in which it was: a child that shares it may have changed them.
 
     So may it have made our streams non-blocking, which are those of the shell as well (node does).

@@ -131,9 +131,9 @@ class _Table:
         for rank, pattern in patterns:
             if pattern.anchored:
                 continue
-            if not is_wild(pattern.glob):
+            if not has_wildcard(pattern.glob):
                 self.plain[unescape(pattern.glob)] = rank
-            elif pattern.glob[0] == "*" and "\\" not in pattern.glob and not is_wild(pattern.glob[1:]):
+            elif pattern.glob[0] == "*" and "\\" not in pattern.glob and not has_wildcard(pattern.glob[1:]):
                 self._suffixes[pattern.glob[1:]] = rank
             else:
                 names.append((rank, pattern))
@@ -165,7 +165,7 @@ def lineage(directory: str) -> Iterator[str]:
 # Globs, in git's syntax.
 
 
-def is_wild(glob: str) -> bool:
+def has_wildcard(glob: str) -> bool:
     """Whether there is a wildcard that is not escaped."""
     if "\\" in glob:
         glob = re.sub(r"\\.", "", glob, flags=re.DOTALL)

@@ -33,15 +33,15 @@ from procreaper.core.plan import Watch
 from procreaper.runtime.watch.gitignore import IgnoreFiles, Rules, lineage
 from procreaper.runtime.watch.patterns import (
     Watched,
-    alternatives,
-    entries_of,
+    expand_braces,
     ignore_rules,
     parent_of,
+    parse_watch_path,
     resolve,
     within,
 )
 
-__all__ = ["IGNORED", "Matcher", "alternatives"]
+__all__ = ["IGNORED", "Matcher", "expand_braces"]
 
 # Never a reason for a restart: version control, environments, caches, installed packages, what editors leave beside a
 # file while they save it, and the data base that a framework puts beside the code.
@@ -191,7 +191,7 @@ class _Group:
         self.ignored = ignored
         entries: dict[str, list[Watched]] = {}
         for written in watch.paths:
-            for entry in entries_of(watch.root, written):
+            for entry in parse_watch_path(watch.root, written):
                 entries.setdefault(entry.base, []).append(entry)
         self.bases = {path: _Base(path, some) for path, some in entries.items()}
         # The names of what is named without wildcards, by directory.

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from procreaper.core.plan import Watch
-from procreaper.runtime.watch.gitignore import Pattern, Rules, is_wild, translate, unescape
+from procreaper.runtime.watch.gitignore import Pattern, Rules, has_wildcard, translate, unescape
 
 
 class Watched(NamedTuple):
@@ -24,15 +24,15 @@ class Watched(NamedTuple):
     leading: tuple[str, ...] | None = None
 
 
-def entries_of(root: str, written: str) -> Iterator[Watched]:
+def parse_watch_path(root: str, written: str) -> Iterator[Watched]:
     """What is watched for one text in `paths`, or after `-w`."""
-    for text in alternatives(written):
-        if not is_wild(text):
+    for text in expand_braces(written):
+        if not has_wildcard(text):
             yield Watched(resolve(root, unescape(text)))
             continue
         components = text.removesuffix("/").split("/")
         fixed = 0
-        while not is_wild(components[fixed]):
+        while not has_wildcard(components[fixed]):
             fixed += 1
         tail = components[fixed:]
         base = resolve(root, unescape("/".join(components[:fixed])) or ("/" if text.startswith("/") else ""))
@@ -60,7 +60,7 @@ def ignore_rules(watch: Watch, bases: Iterable[str]) -> list[Rules]:
     inside = tuple(base + "/" for base in (root, *bases) if base)
     placed: list[tuple[str, Pattern | None]] = []
     for written in watch.ignore:
-        for one in alternatives(written.removeprefix("!")):
+        for one in expand_braces(written.removeprefix("!")):
             directory, pattern = _place(one, root, inside)
             placed.append((directory, Pattern.of(pattern, negated=written.startswith("!"))))
     rules = [
@@ -83,7 +83,7 @@ def _place(pattern: str, root: str, inside: tuple[str, ...]) -> tuple[str, str]:
     return directory, pattern
 
 
-def alternatives(text: str) -> Iterator[str]:
+def expand_braces(text: str) -> Iterator[str]:
     """A text for each way to choose from `{a,b}` in it; braces without a comma are ordinary characters."""
     depth = start = position = 0
     commas: list[int] = []
@@ -102,7 +102,7 @@ def alternatives(text: str) -> Iterator[str]:
             if depth == 0 and commas:
                 ends = [*commas, position]
                 for left, right in zip([start, *commas], ends, strict=True):
-                    yield from alternatives(text[:start] + text[left + 1 : right] + text[position + 1 :])
+                    yield from expand_braces(text[:start] + text[left + 1 : right] + text[position + 1 :])
                 return
         position += 1
     yield text

@@ -20,7 +20,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from procreaper.descriptors import insist
+from procreaper.descriptors import retry_with_reserve
 from procreaper.runtime.watch.matcher import Matcher
 
 # Some file systems know the time of a change only in seconds; such a time does not tell that nothing has changed.
@@ -171,7 +171,7 @@ class Tree:
         if directory in self._directories:
             return []
         try:
-            entries = insist(lambda: _entries(directory))
+            entries = retry_with_reserve(lambda: _entries(directory))
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError:
@@ -288,7 +288,7 @@ def read(path: str) -> str:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return ""
-        return insist(lambda: _text(path))
+        return retry_with_reserve(lambda: _text(path))
     except OSError:
         return ""
 

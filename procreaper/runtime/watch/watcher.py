@@ -34,7 +34,7 @@ from procreaper.core.events import FilesChanged
 from procreaper.core.plan import Watch
 from procreaper.runtime.watch.matcher import Matcher
 from procreaper.runtime.watch.tree import Tree, is_within, read
-from procreaper.threads import NoThreadError, require, start
+from procreaper.threads import NoThreadError, require_threads, start_thread
 
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
@@ -65,7 +65,7 @@ MAX_REFUSALS = 10
 SILENT = ("9p", "drvfs")
 
 
-async def watch(
+async def watch_files(
     watches: Mapping[str, Watch],
     *,
     post: Callable[[FilesChanged], None],
@@ -139,7 +139,7 @@ class _Watcher:
         lacked = False
         while True:
             try:
-                self._thread = start(lambda: self._work(ended), "procreaper watch", "for watching files")
+                self._thread = start_thread(lambda: self._work(ended), "procreaper watch", "for watching files")
             except NoThreadError as error:
                 if not lacked:
                     self._say(f"{error.message}, so nothing restarts when they change, until it does; {error.hint}")
@@ -209,7 +209,7 @@ class _Watcher:
         try:
             from watchfiles._rust_notify import RustNotify
 
-            require(SPARE_THREADS, "for watching files")
+            require_threads(SPARE_THREADS, "for watching files")
             recursive = sys.platform == "darwin"
             # Not to be told of permissions: watchfiles would then not tell of limits that are reached either.
             self._notify = RustNotify(

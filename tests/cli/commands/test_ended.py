@@ -16,7 +16,7 @@ from procreaper.cli.commands.logs import last_lines
 from procreaper.core.events import Notice, Output
 from procreaper.core.notices import AppEnd
 from procreaper.output.text import Style
-from procreaper.runtime.system.start_times import boot
+from procreaper.runtime.system.proc import read_boot_id
 
 CULPRIT = AppEnd("web.1", "web.1 has ended (exit code 3), and that ended the app")
 
@@ -92,7 +92,7 @@ def test_an_app_that_is_gone_without_an_end_was_killed(
     assert last is not None
     assert last.code is None
     assert last.explain(last.started_at).endswith(f", has ended without a word: {why}")
-    assert boot() != "another"
+    assert read_boot_id() != "another"
 
 
 def test_the_next_start_replaces_what_earlier_apps_left(environment: dict[str, str], root: str) -> None:

@@ -16,15 +16,15 @@ from procreaper.runtime.child.audience import (
     is_handled,
     programs_below,
 )
-from procreaper.runtime.system.ancestry import Seen
+from procreaper.runtime.system.proc import ProcessStat
 
 US, LEADER = 1, 10
 SIGINT, SIGTERM, SIGCHLD = 2, 15, 17
 
 
-def session(*members: tuple[int, int, str], group: int = LEADER) -> dict[int, Seen]:
+def session(*members: tuple[int, int, str], group: int = LEADER) -> dict[int, ProcessStat]:
     """Processes as (pid, parent, program)."""
-    return {pid: Seen(program, "S", parent, group, LEADER, pid) for pid, parent, program in members}
+    return {pid: ProcessStat(program, "S", parent, group, LEADER, pid) for pid, parent, program in members}
 
 
 def status(blocked: int = 0, ignored: int = 0, caught: int = 0) -> bytes:
@@ -116,7 +116,7 @@ def test_leader_is_held_for_its_children_alone_where_others_do_not_get_the_signa
 
 def test_stopped_process_is_held_for_its_children_and_the_leader_for_all_others() -> None:
     members = session((10, US, "sh"), (11, 10, "sh"), (12, 11, "node"), (13, 12, "server"))
-    members[14] = Seen("other session", "S", 13, 14, 14, 14)
+    members[14] = ProcessStat("other session", "S", 13, 14, 14, 14)
     assert [held_for(members, pid, LEADER) for pid in (10, 11, 12, 13)] == [[11, 12, 13], [12], [13], [14]]
     # node has ended at the signal: the leader, whose end would hang up the terminal, still waits for the server.
     members[12] = members[12]._replace(state="Z")

@@ -21,7 +21,7 @@ from procreaper.core.events import ChildExited, Exit, GroupEnded, Output, Spawne
 from procreaper.core.plan import Process
 from procreaper.runtime.child.child import LAST_LOOK, Child
 from procreaper.runtime.child.protocols import DescendantTracker
-from procreaper.runtime.system.groups import group_lives
+from procreaper.runtime.system.groups import is_group_alive
 from procreaper.runtime.terminal.pty import Pseudoterminal
 
 pytestmark = pytest.mark.usefixtures("survivors")
@@ -75,9 +75,9 @@ class Stuck:
     def environment(self, name: str, run: int, environment: Mapping[str, str] | None) -> Mapping[str, str]:
         return os.environ if environment is None else environment
 
-    def began(self, name: str, run: int, group: int) -> None: ...
+    def run_started(self, name: str, run: int, group: int) -> None: ...
 
-    def spare(self, session: int) -> None: ...
+    def exempt_session(self, session: int) -> None: ...
 
     def watch_output(self, output: int) -> str:
         return ""
@@ -86,11 +86,11 @@ class Stuck:
 
     def group_ended(self, group: int) -> None: ...
 
-    def look(self) -> None: ...
+    def scan_descendants(self) -> None: ...
 
-    def signal(self, name: str, run: int, number: int) -> None: ...
+    def signal_escapees(self, name: str, run: int, number: int) -> None: ...
 
-    def lives(self, name: str, run: int) -> bool:
+    def has_escapees(self, name: str, run: int) -> bool:
         self.looks += 1
         return True
 
@@ -538,12 +538,12 @@ def test_a_group_lives_as_long_as_a_member_that_is_no_zombie(tmp_path: Path, nam
     os.symlink("/bin/cat", tmp_path / name)
     with subprocess.Popen([tmp_path / name], stdin=subprocess.PIPE, start_new_session=True) as program:
         assert program.stdin is not None
-        assert group_lives(program.pid)
+        assert is_group_alive(program.pid)
         program.stdin.close()
         os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
         # It is a zombie now.
-        assert not group_lives(program.pid)
-    assert not group_lives(program.pid)
+        assert not is_group_alive(program.pid)
+    assert not is_group_alive(program.pid)
 
 
 # Prints what can be read from its standard input at this moment, and the descriptors that it has besides its streams.

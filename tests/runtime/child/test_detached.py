@@ -25,9 +25,9 @@ from procreaper.core.plan import LogFile, Process
 from procreaper.runtime.child import detached
 from procreaper.runtime.child.detached import DetachedRun
 from procreaper.runtime.child.detached_record import Record, Register
-from procreaper.runtime.system.ancestry import DETACHED
-from procreaper.runtime.system.groups import group_lives
-from procreaper.runtime.system.start_times import boot, born
+from procreaper.runtime.system.groups import is_group_alive
+from procreaper.runtime.system.marks import DETACHED_MARK
+from procreaper.runtime.system.proc import read_boot_id, read_start_time
 
 pytestmark = pytest.mark.usefixtures("survivors", "state")
 
@@ -87,7 +87,7 @@ def forge(directory: Path, pid: int, **changes: Any) -> None:
     lock = register.lock()
     assert lock is not None
     os.close(lock)
-    record = Record(pid, born(pid) or "", boot(), register.root, "tunnel.1", STAY, "", time.time())
+    record = Record(pid, read_start_time(pid) or "", read_boot_id(), register.root, "tunnel.1", STAY, "", time.time())
     register.write(record._replace(**changes))
 
 
@@ -116,7 +116,7 @@ async def test_it_has_a_session_of_its_own_and_nothing_of_ours(tmp_path: Path) -
         os.close(writing)
     log = str(run.log)
     # The last descriptor is the one with which it reads the directory.
-    assert run.log.read_text() == f"True {DETACHED} {tmp_path} {['/dev/null', log, log]} 4\n"
+    assert run.log.read_text() == f"True {DETACHED_MARK} {tmp_path} {['/dev/null', log, log]} 4\n"
 
 
 @in_loop
@@ -274,12 +274,12 @@ async def test_a_number_that_has_become_somebody_elses_is_not_signalled(
     run = Observer(tmp_path)
     pid = await run.begins()
     with monkeypatch.context() as patch:
-        patch.setattr(detached, "born", lambda pid: "later")
+        patch.setattr(detached, "read_start_time", lambda pid: "later")
         run.run.signal(signal.SIGKILL, only_main=only_main)
         assert not run.run.held
     run.run.signal(signal.SIGTERM, only_main=only_main)
     assert (await run.gets(ChildExited)).exit == Exit(signal=15)
-    assert not group_lives(pid)
+    assert not is_group_alive(pid)
 
 
 def spoil(path: Path, kind: str) -> None:
@@ -441,7 +441,7 @@ async def test_killed_between_the_spawn_and_the_record_we_leave_no_twin(
     record = Register(str(tmp_path), "tunnel.1", os.environ).read()
     assert (record is not None) == (moment == "after")
     # The mark goes with its memory, and so a moment before the process itself.
-    while record is not None and born(record.pid) == record.born:
+    while record is not None and read_start_time(record.pid) == record.born:
         await asyncio.sleep(0.005)
     assert (tmp_path / "log" / "tunnel.log").read_text() == ""
     run = Observer(tmp_path)
@@ -509,7 +509,7 @@ async def test_only_the_program_can_be_signalled(tmp_path: Path) -> None:
     # What the program has started goes on.
     assert (await run.gets(ChildExited)).leftovers
     assert "obeyed\n" in run.log.read_text()
-    assert group_lives(pid)
+    assert is_group_alive(pid)
     run.run.signal(signal.SIGKILL)
     await run.gets(GroupEnded)
 
@@ -533,7 +533,7 @@ async def test_what_was_let_go_reports_nothing(tmp_path: Path) -> None:
     pid = await run.begins()
     run.run.finish()
     run.run.signal(signal.SIGTERM)
-    assert group_lives(pid)
+    assert is_group_alive(pid)
     os.killpg(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     await asyncio.sleep(0)
@@ -575,8 +575,8 @@ async def test_a_record_is_forgotten_by_whom_it_is_about_only(tmp_path: Path, st
     assert len(records(state)) == 1
     lock = register.lock()
     assert lock is not None
-    register.forget(os.getpid(), born(os.getpid()) or "")
+    register.forget(os.getpid(), read_start_time(os.getpid()) or "")
     assert len(records(state)) == 1
     os.close(lock)
-    register.forget(os.getpid(), born(os.getpid()) or "")
+    register.forget(os.getpid(), read_start_time(os.getpid()) or "")
     assert records(state) == []

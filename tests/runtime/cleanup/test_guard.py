@@ -41,11 +41,11 @@ async def guarded(mark: str = NO_MARK) -> AsyncIterator[Guard]:
     warnings: list[str] = []
     guard = Guard(mark, {}, warnings.append)
     guard.start()
-    guard.attend(asyncio.get_running_loop())
+    guard.use_loop(asyncio.get_running_loop())
     try:
         yield guard
     finally:
-        guard.dismiss()
+        guard.kill()
         guard._let_go()
         assert warnings == []
 
@@ -55,7 +55,7 @@ async def release(guard: Guard) -> None:
     # What was said to it is on its way.
     for _ in range(3):
         await asyncio.sleep(0)
-    guard.release()
+    guard.end_leftovers()
     assert guard.pid is not None
     await asyncio.to_thread(wait_for_end, guard.pid)
 
@@ -80,7 +80,7 @@ def start_of(pid: int) -> int:
 async def test_who_is_on_the_list_is_killed(target: Callable[[int], int], start: Callable[[int], int]) -> None:
     with child() as listed, child() as other:
         async with guarded() as guard:
-            guard.enlist(listed.pid, target(listed.pid), start(listed.pid))
+            guard.add_process(listed.pid, target(listed.pid), start(listed.pid))
             await release(guard)
         assert listed.wait(LIMIT) == -signal.SIGKILL
         assert other.poll() is None
@@ -91,7 +91,7 @@ async def test_who_is_on_the_list_is_killed(target: Callable[[int], int], start:
 async def test_a_number_that_is_somebody_elses_by_now_is_spared() -> None:
     with child() as process:
         async with guarded() as guard:
-            guard.enlist(process.pid, -process.pid, start_of(process.pid) - 1)
+            guard.add_process(process.pid, -process.pid, start_of(process.pid) - 1)
             await release(guard)
         assert process.poll() is None
 
@@ -101,10 +101,10 @@ async def test_a_number_that_is_somebody_elses_by_now_is_spared() -> None:
 async def test_who_was_discharged_is_spared() -> None:
     with child() as process, child() as listed:
         async with guarded() as guard:
-            guard.enlist(process.pid, -process.pid, 0)
-            guard.enlist(listed.pid, -listed.pid, 0)
-            guard.discharge(process.pid)
-            guard.discharge(4711)
+            guard.add_process(process.pid, -process.pid, 0)
+            guard.add_process(listed.pid, -listed.pid, 0)
+            guard.remove_process(process.pid)
+            guard.remove_process(4711)
             await release(guard)
         assert listed.wait(LIMIT) == -signal.SIGKILL
         assert process.poll() is None
@@ -167,7 +167,7 @@ async def test_descendants_that_left_the_group_are_killed_while_their_parent_liv
     with escapee(command) as (listed, escaped), child() as other:
         assert os.getpgid(escaped) != listed
         async with guarded() as guard:
-            guard.enlist(listed, -listed, start_of(listed))
+            guard.add_process(listed, -listed, start_of(listed))
             await release(guard)
         wait_until_gone(escaped)
         assert other.poll() is None
@@ -180,7 +180,7 @@ async def test_nested_guards_and_detached_processes_are_left_alone_with_their_de
     command = f'MARK={mark} setsid sh -c "{ESCAPE}; :" & wait'
     with escapee(command) as (listed, escaped):
         async with guarded("MARK=app/") as guard:
-            guard.enlist(listed, -listed, start_of(listed))
+            guard.add_process(listed, -listed, start_of(listed))
             await release(guard)
         os.kill(escaped, 0)
 
@@ -225,10 +225,10 @@ async def test_holders_of_an_output_that_was_forgotten_are_left_alone() -> None:
 async def test_an_orderly_end_kills_nobody() -> None:
     with child(MARK="some/") as process:
         async with guarded("MARK=some/") as guard:
-            guard.enlist(process.pid, -process.pid, 0)
+            guard.add_process(process.pid, -process.pid, 0)
             await asyncio.sleep(0)
             assert guard.pid is not None
-            guard.dismiss()
+            guard.kill()
             await asyncio.to_thread(wait_for_end, guard.pid)
         assert process.poll() is None
 
@@ -242,9 +242,9 @@ async def test_nobody_waits_for_a_guard_that_is_stopped_and_nothing_is_lost() ->
             os.kill(guard.pid, signal.SIGSTOP)
             # Far more than a pipe holds. No process has such a number.
             for number in range(20_000):
-                guard.enlist(10_000_000 + number, 10_000_000 + number, 1)
-                guard.discharge(10_000_000 + number)
-            guard.enlist(process.pid, -process.pid, 0)
+                guard.add_process(10_000_000 + number, 10_000_000 + number, 1)
+                guard.remove_process(10_000_000 + number)
+            guard.add_process(process.pid, -process.pid, 0)
             os.kill(guard.pid, signal.SIGCONT)
             while guard._unsent:
                 await asyncio.sleep(0.01)
@@ -257,9 +257,9 @@ async def test_nobody_waits_for_a_guard_that_is_stopped_and_nothing_is_lost() ->
 async def test_a_new_guard_is_told_everything() -> None:
     with child() as process, child() as other:
         async with guarded() as guard:
-            guard.enlist(other.pid, -other.pid, 0)
-            guard.enlist(process.pid, -process.pid, 0)
-            guard.discharge(other.pid)
+            guard.add_process(other.pid, -other.pid, 0)
+            guard.add_process(process.pid, -process.pid, 0)
+            guard.remove_process(other.pid)
             first = guard.pid
             assert first is not None
             os.kill(first, signal.SIGKILL)
@@ -280,13 +280,13 @@ async def test_what_cannot_be_is_one_warning(monkeypatch: pytest.MonkeyPatch, sh
     warnings: list[str] = []
     guard = Guard(NO_MARK, {}, warnings.append)
     guard.start()
-    guard.attend(asyncio.get_running_loop())
-    guard.enlist(10_000_000, 10_000_000, 1)
+    guard.use_loop(asyncio.get_running_loop())
+    guard.add_process(10_000_000, 10_000_000, 1)
     while not warnings:
         await asyncio.sleep(0.01)
-    guard.discharge(10_000_000)
-    guard.dismiss()
-    guard.release()
+    guard.remove_process(10_000_000)
+    guard.kill()
+    guard.end_leftovers()
     assert len(warnings) == 1
     assert warnings[0].startswith(f"procreaper: warning: there is no guard: {reason}\n  hint: ")
     assert guard.pid is None

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from support.loops import in_loop
 
-from procreaper.runtime.cleanup.commands import Commands, is_left
+from procreaper.runtime.cleanup.commands import CommandTracker, is_left
 from procreaper.runtime.cleanup.orphans import Adoption, Orphans, add_mark
-from procreaper.runtime.system.ancestry import VARIABLE
+from procreaper.runtime.system.marks import MARK_VARIABLE
 
 PRELUDE = """
 import asyncio, os, subprocess, sys, time
 from pathlib import Path
-from procreaper.runtime.cleanup.orphans import Orphans, add_mark, adopt
+from procreaper.runtime.cleanup.orphans import Orphans, add_mark, adopt_orphans
 
-adoption = adopt()
+adoption = adopt_orphans()
 assert adoption == (True, False)
 path = add_mark(os.environ)
 
@@ -38,7 +38,7 @@ def children():
 def make(said):
     ignore = lambda *arguments: None
     loop = asyncio.get_running_loop()
-    ignored = dict.fromkeys(("enlist", "discharge", "watch_output", "forget_output"), ignore)
+    ignored = dict.fromkeys(("add_process", "remove_process", "watch_output", "forget_output"), ignore)
     return Orphans(path, adoption, loop, say=said.append, **ignored)
 """
 
@@ -46,7 +46,7 @@ def make(said):
 def test_an_app_below_another_has_a_longer_mark() -> None:
     environment: dict[str, str] = {}
     outer = add_mark(environment)
-    assert environment == {VARIABLE: outer}
+    assert environment == {MARK_VARIABLE: outer}
     inner = add_mark(environment)
     assert inner.startswith(outer)
     assert inner != outer != add_mark({})
@@ -57,7 +57,7 @@ async def test_a_run_has_a_mark_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("OURS", "1")
     listed: dict[int, tuple[int, int]] = {}
 
-    def enlist(pid: int, target: int, start: int) -> None:
+    def add_process(pid: int, target: int, start: int) -> None:
         listed[pid] = target, start
 
     loop = asyncio.get_running_loop()
@@ -66,24 +66,24 @@ async def test_a_run_has_a_mark_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
         Adoption(False, False),
         loop,
         say=lambda text: None,
-        enlist=enlist,
-        discharge=listed.pop,
+        add_process=add_process,
+        remove_process=listed.pop,
         watch_output=str,
         forget_output=lambda key: None,
     )
-    assert orphans.environment("web.1", 2, {"A": "1"}) == {"A": "1", VARIABLE: "app/web.1/2/"}
+    assert orphans.environment("web.1", 2, {"A": "1"}) == {"A": "1", MARK_VARIABLE: "app/web.1/2/"}
     assert orphans.environment("web.1", 2, None)["OURS"] == "1"
     process = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    orphans.began("web.1", 1, process.pid)
+    orphans.run_started("web.1", 1, process.pid)
     (target, _) = listed[process.pid]
     assert target == -process.pid
-    assert not orphans.lives("web.1", 2)
-    orphans.signal("web.1", 2, 15)
+    assert not orphans.has_escapees("web.1", 2)
+    orphans.signal_escapees("web.1", 2, 15)
     process.kill()
     process.wait()
     orphans.group_ended(process.pid)
     assert listed == {}
-    await orphans.end(patience=3600)
+    await orphans.end_leftovers(patience=3600)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
@@ -112,7 +112,7 @@ def test_orphans_that_have_ended_are_reaped(command: str) -> None:
 async def main():
     orphans = make([])
     process = await asyncio.create_subprocess_shell({command!r} + "; exit 7", start_new_session=True)
-    orphans.began("web.1", 1, process.pid)
+    orphans.run_started("web.1", 1, process.pid)
     assert await process.wait() == 7
     orphans.group_ended(process.pid)
     # Not only those that have ended: the news of an end must not come while the loop is being closed.
@@ -125,7 +125,9 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
-@pytest.mark.parametrize("trouble", ["list_pids = set; proc.read = lambda path: b''", "list_pids = proc.read = lack"])
+@pytest.mark.parametrize(
+    "trouble", ["list_pids = set; proc.read_file = lambda path: b''", "list_pids = proc.read_file = lack"]
+)
 def test_an_orphan_of_a_group_is_reaped_where_proc_cannot_be_read(trouble: str) -> None:
     run(
         f"""
@@ -138,10 +140,10 @@ def lack(*_):
 async def main():
     orphans = make([])
     process = await asyncio.create_subprocess_shell("(true &); exit 7", start_new_session=True)
-    orphans.began("web.1", 1, process.pid)
+    orphans.run_started("web.1", 1, process.pid)
     proc.{trouble}
     assert await process.wait() == 7
-    orphans.lives("web.1", 1)
+    orphans.has_escapees("web.1", 1)
     while children():
         await asyncio.sleep(0.01)
 
@@ -169,7 +171,7 @@ async def main():
         f"(setsid sh -c 'echo $$ >&{writing}; exec sleep 600' &)", start_new_session=True, pass_fds=[writing])
     await process.wait()
     pid = int(os.read(reading, 100))
-    await orphans.end(patience=0.1)
+    await orphans.end_leftovers(patience=0.1)
     assert len(said) == 1 and said[0].endswith(f" (pid {pid}) cannot be ended"), said
     # The news of its end must not come while the loop is being closed: Python would print that it could not tell it.
     import signal
@@ -212,7 +214,7 @@ async def main():
         return find(path)
 
     orphans._find = find_until_it_ends
-    await orphans.end(patience=60.0)
+    await orphans.end_leftovers(patience=60.0)
     assert set(sent) - {signal.SIGCONT} == {signal.SIGTERM}, sent
 
 asyncio.run(main())
@@ -243,9 +245,9 @@ async def main():
         env={{"PATH": os.environ["PATH"], **dict([{mark!r}.split("=", 1)])}},
         start_new_session=True, stdout=subprocess.PIPE)
     if {spared}:
-        orphans.spare(process.pid)
+        orphans.exempt_session(process.pid)
     daemon = int(process.stdout.readline())
-    await orphans.end(patience=3600)
+    await orphans.end_leftovers(patience=3600)
     assert said == [], said
     assert process.poll() is None
     # As above: nobody is to be told of this.
@@ -269,16 +271,16 @@ async def main():
     said = []
     orphans = make(said)
     detached = subprocess.Popen(["sleep", "600"], env={"PROCREAPER_APP": "detached/"}, start_new_session=True)
-    orphans.spare(detached.pid)
+    orphans.exempt_session(detached.pid)
     process = subprocess.Popen(["sh", "-c", "(setsid sh -c 'echo $$; exec sleep 600' &); exec sleep 600"],
         env=orphans.environment("web.1", 1, None), start_new_session=True, stdout=subprocess.PIPE)
-    orphans.began("web.1", 1, process.pid)
+    orphans.run_started("web.1", 1, process.pid)
     escaped = int(process.stdout.readline())
     process.stdout.close()
     process.kill()
     process.wait()
     orphans.group_ended(process.pid)
-    await orphans.end(patience=3600)
+    await orphans.end_leftovers(patience=3600)
     # It may not have become `sleep` yet.
     assert len(said) == 1 and said[0].endswith(f" (pid {escaped}), which had been left behind"), said
     assert detached.poll() is None
@@ -303,15 +305,15 @@ def test_after_any_number_of_checks_there_is_one_look_a_second() -> None:
             self.due = when, callback
             return object()
 
-    class Custodian:
+    class Descendants:
         watch_output = str
         forget_output = str
 
-        def group_began(self, group: int, path: str) -> None: ...
+        def group_started(self, group: int, path: str) -> None: ...
 
         def group_ended(self, group: int) -> None: ...
 
-        def look(self) -> None: ...
+        def scan_descendants(self) -> None: ...
 
     def look() -> None:
         looks.append(loop.now)
@@ -319,11 +321,11 @@ def test_after_any_number_of_checks_there_is_one_look_a_second() -> None:
     looks: list[float] = []
     checking: set[str] = set()
     loop = Loop()
-    commands = Commands(loop, Custodian(), checking, look)
+    tracker = CommandTracker(loop, Descendants(), checking, look)
     for _ in range(300):
         loop.now += 0.01
-        check = commands.oversee("app/web.1/1/", is_check=True)
-        check.begins(0)
+        check = tracker.track("app/web.1/1/", is_check=True)
+        check.before_spawn(0)
         (path,) = checking
         assert path.startswith("app/web.1/1/")
         assert not is_left(path, checking)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
-from support.checking import LONG, SHORT, TARGET, examine, examine_here
+from support.checking import LONG, SHORT, TARGET, examine_here, run_check
 
 from procreaper.core.checks import Health, LogCheck, Target
 from procreaper.runtime.child.command import execute
@@ -43,7 +43,7 @@ async def for_ever() -> None:
 
 
 def test_a_check_of_ones_own_that_returns_is_healthy() -> None:
-    assert examine(Own(lambda: asyncio.sleep(0))) is None
+    assert run_check(Own(lambda: asyncio.sleep(0))) is None
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_a_check_of_ones_own_that_returns_is_healthy() -> None:
     ],
 )
 def test_whatever_it_raises_is_the_reason(error: BaseException, reason: str) -> None:
-    assert examine(raising(error)) == reason
+    assert run_check(raising(error)) == reason
 
 
 def test_a_check_without_an_end_is_over_after_the_timeout() -> None:
-    assert examine(Own(for_ever), timeout=SHORT) == "no answer within 0.2 s"
+    assert run_check(Own(for_ever), timeout=SHORT) == "no answer within 0.2 s"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("interrupted"), None])
@@ -77,7 +77,7 @@ def test_a_check_that_makes_something_else_of_its_cancellation_is_too_late(error
             if error is not None:
                 raise error from None
 
-    assert examine(Own(act), timeout=SHORT) == "no answer within 0.2 s"
+    assert run_check(Own(act), timeout=SHORT) == "no answer within 0.2 s"
 
 
 def test_a_check_that_finds_itself_cancelled_does_not_look_cancelled_by_us() -> None:
@@ -86,7 +86,7 @@ def test_a_check_that_finds_itself_cancelled_does_not_look_cancelled_by_us() -> 
         inner.cancel()
         await inner
 
-    assert examine(Own(act)) == "the check was cancelled"
+    assert run_check(Own(act)) == "the check was cancelled"
 
 
 def test_a_cancellation_passes() -> None:
@@ -111,12 +111,12 @@ def test_a_check_that_is_not_async_is_unhealthy_and_no_more() -> None:
         def check(self, target: Target) -> None:
             return None
 
-    assert "await" in (examine(NotAsync()) or "")  # type: ignore[arg-type]
+    assert "await" in (run_check(NotAsync()) or "")  # type: ignore[arg-type]
 
 
 def test_where_only_the_log_tells_there_is_nothing_to_check() -> None:
     only_log = Health(log=LogCheck("ready"), timeout=LONG)
-    assert asyncio.run(health.examine(only_log, TARGET, execute=execute)) is None
+    assert asyncio.run(health.run_check(only_log, TARGET, execute=execute)) is None
 
 
 def test_importing_it_imports_no_kind_of_check() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from support.checking import SHORT, TARGET, examine, examine_here
+from support.checking import SHORT, TARGET, examine_here, run_check
 from support.leftovers import Lifeline
 
 from procreaper.core.checks import ExecCheck
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 @pytest.mark.parametrize("command", ["true", ["true"], "echo ready; exit 0"])
 def test_exit_code_0_is_healthy(command: str | list[str]) -> None:
-    assert examine(ExecCheck(command)) is None
+    assert run_check(ExecCheck(command)) is None
 
 
 @pytest.mark.parametrize(
@@ -41,28 +41,28 @@ def test_exit_code_0_is_healthy(command: str | list[str]) -> None:
 def test_any_other_end_is_the_reason(command: str | list[str], reason: str) -> None:
     if command == ["true", "x" * 100]:
         command, reason = ["false", "x" * 100], f"`false {'x' * 51}...` exited with code 1"
-    assert examine(ExecCheck(command)) == reason
+    assert run_check(ExecCheck(command)) == reason
 
 
 def test_a_command_that_the_shell_does_not_find_is_told_apart() -> None:
-    reason = examine(ExecCheck("there-is-no-such-program"))
+    reason = run_check(ExecCheck("there-is-no-such-program"))
     assert (reason or "").startswith("`there-is-no-such-program`: command not found (exit code 127): ")
 
 
 def test_a_directory_that_is_not_there_is_the_reason() -> None:
     target = TARGET._replace(cwd="/there/is/none")
     reason = "`true` cannot be run: no such file or directory: /there/is/none"
-    assert examine(ExecCheck("true"), target=target) == reason
+    assert run_check(ExecCheck("true"), target=target) == reason
 
 
 def test_it_runs_in_the_environment_and_the_directory_of_the_process(tmp_path: Path) -> None:
     target = TARGET._replace(env={"PORT": "5000"}, cwd=str(tmp_path))
     (tmp_path / "here").touch()
-    assert examine(ExecCheck('test -e here && test "$PORT" = 5000'), target=target) is None
+    assert run_check(ExecCheck('test -e here && test "$PORT" = 5000'), target=target) is None
 
 
 def test_only_the_end_of_a_flood_is_kept() -> None:
-    reason = examine(ExecCheck("head -c 20000000 /dev/zero; echo; echo the end; exit 1"))
+    reason = run_check(ExecCheck("head -c 20000000 /dev/zero; echo; echo the end; exit 1"))
     assert (reason or "").endswith(" exited with code 1: the end")
 
 
@@ -85,18 +85,18 @@ def test_the_last_line_that_says_something(output: bytes, line: str) -> None:
 
 def test_after_the_timeout_its_whole_group_is_killed(lifeline: Lifeline) -> None:
     script = f"trap '' TERM; {lifeline.hold} sleep 1000 & sleep 1000"
-    reason = examine(ExecCheck(script), timeout=SHORT)
+    reason = run_check(ExecCheck(script), timeout=SHORT)
     assert (reason or "").endswith("` did not end within 0.2 s")
     lifeline.wait_until_released()
 
 
 def test_a_background_process_neither_delays_it_nor_outlives_it(lifeline: Lifeline) -> None:
-    assert examine(ExecCheck(f"{lifeline.hold} sleep 1000 &")) is None
+    assert run_check(ExecCheck(f"{lifeline.hold} sleep 1000 &")) is None
     lifeline.wait_until_released()
 
 
 def test_a_flood_without_an_end_is_over_after_the_timeout() -> None:
-    assert examine(ExecCheck("yes"), timeout=SHORT) == "`yes` did not end within 0.2 s"
+    assert run_check(ExecCheck("yes"), timeout=SHORT) == "`yes` did not end within 0.2 s"
 
 
 def test_cancelled_while_it_runs_its_whole_group_is_killed(lifeline: Lifeline) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from support.checking import LONG, SHORT, examine, examine_here
+from support.checking import LONG, SHORT, examine_here, run_check
 from support.peers import (
     Serve,
     answers,
@@ -53,7 +53,7 @@ NO_ANSWER = "no answer within 0.2 s"
 
 def ask(serve: Serve, *, status: tuple[int, ...] = (), timeout: float = LONG, path: str = "/healthz") -> str | None:
     with peer(serve) as port:
-        return examine(HTTPCheck(f"http://127.0.0.1:{port}{path}", status), timeout)
+        return run_check(HTTPCheck(f"http://127.0.0.1:{port}{path}", status), timeout)
 
 
 def asked(url: str) -> bytes:
@@ -65,7 +65,7 @@ def asked(url: str) -> bytes:
         connection.sendall(OK)
 
     with peer(serve) as port:
-        assert examine(HTTPCheck(url.replace("PORT", str(port)))) is None
+        assert run_check(HTTPCheck(url.replace("PORT", str(port)))) is None
     (request,) = requests
     return request.replace(b"%d" % port, b"PORT")
 
@@ -154,7 +154,7 @@ def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_has_only_ipv6_is_healthy(host: str) -> None:
     refusing, listening = bound_twice()
     with refusing, peer(answers(OK), listening) as port:
-        assert examine(HTTPCheck(f"http://{host}:{port}/")) is None
+        assert run_check(HTTPCheck(f"http://{host}:{port}/")) is None
 
 
 # What is answered.
@@ -387,7 +387,7 @@ def ask_secured(
     serve: Serve, *, host: str = "localhost", timeout: float = LONG, verify: bool = True, ca: str | None = None
 ) -> str | None:
     with peer(serve) as port:
-        return examine(HTTPCheck(f"https://{host}:{port}/healthz", verify=verify, ca=ca), timeout)
+        return run_check(HTTPCheck(f"https://{host}:{port}/healthz", verify=verify, ca=ca), timeout)
 
 
 @pytest.mark.usefixtures("_forget_trust")

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from procreaper.core.events import Event, LogMatched, Notice, Output, OutputBegan
 from procreaper.output.plain_text import one_phrase, without_escapes
-from procreaper.runtime.health.log import EDGE, LONGEST_LINE, MOST_GIVEN_UP, LogWatcher, listening, without_leading
+from procreaper.runtime.health.log import (
+    EDGE,
+    LONGEST_LINE,
+    MOST_GIVEN_UP,
+    LogWatcher,
+    watch_for_ready_line,
+    without_leading,
+)
 
 READY = "ready to accept connections"
 
@@ -215,13 +222,15 @@ def test_what_listens_tells_of_the_first_output_of_the_match_and_of_a_slow_patte
     posted: list[Event] = []
     said: list[str] = []
     passed: list[Notice] = []
-    listen = listening(SLOW, "web.1", 3, posted.append, said.append, lambda notice: passed.append(notice) is None)
+    publish = watch_for_ready_line(
+        SLOW, "web.1", 3, posted.append, said.append, lambda notice: passed.append(notice) is None
+    )
     notices = [Output(0.0, "web.1", b"a" * 40 + b"\n"), Output(0.0, "web.1", b"a" * 41 + b"\n")]
-    assert all(listen(notice) for notice in notices)
+    assert all(publish(notice) for notice in notices)
     assert passed == notices
     assert posted == [OutputBegan("web.1", 3)]
-    assert listen(Output(0.0, "web.1", b"is ready\n"))
-    assert listen(Output(0.0, "web.1", b"is ready\n"))
+    assert publish(Output(0.0, "web.1", b"is ready\n"))
+    assert publish(Output(0.0, "web.1", b"is ready\n"))
     assert posted == [OutputBegan("web.1", 3), LogMatched("web.1", 3)]
     assert [text.split(";")[0] for text in said] == [
         "web.1: the pattern of its health check takes more than 0.1 s on a line, so procreaper skips that line"

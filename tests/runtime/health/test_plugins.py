@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.checking import examine
+from support.checking import run_check
 
-from procreaper.runtime.health.plugins import load
+from procreaper.runtime.health.plugins import load_check
 
 MODULE = """
 class Check:
@@ -60,19 +60,19 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 def test_the_scheme_names_the_entry_point_that_is_called_with_the_url(install: Install) -> None:
     install(redis=".Check", rediss=".nothing")
-    assert examine(load("redis://localhost:6379/0?a=b")) == "redis://localhost:6379/0?a=b of web.1"
+    assert run_check(load_check("redis://localhost:6379/0?a=b")) == "redis://localhost:6379/0?a=b of web.1"
 
 
 def test_schemes_are_the_same_in_upper_and_lower_case(install: Install) -> None:
     install(redis=".Check")
-    assert examine(load("REDIS://localhost")) == "REDIS://localhost of web.1"
+    assert run_check(load_check("REDIS://localhost")) == "REDIS://localhost of web.1"
 
 
 @pytest.mark.parametrize("url", ["mysql://localhost", "mysql", "", "://", "mysql:localhost"])
 def test_an_unknown_scheme_is_an_error_that_names_those_there_are(install: Install, url: str) -> None:
     install(redis=".Check", amqp=".Check")
     with pytest.raises(ValueError) as error:
-        load(url)
+        load_check(url)
     known = "amqp://, http://, https://, redis://, tcp://"
     assert str(error.value) == f"no installed package checks `{url}`; known are {known}"
 
@@ -91,7 +91,7 @@ def test_an_unknown_scheme_is_an_error_that_names_those_there_are(install: Insta
 def test_one_that_does_not_work_is_an_error_that_names_it(install: Install, value: str, what: str) -> None:
     install(redis=value)
     with pytest.raises(ValueError) as error:
-        load("redis://x")
+        load_check("redis://x")
     source, _, said = str(error.value).partition(") ")
     module = source.partition("(")[2].partition(":")[0]
     assert source.startswith("the health check `redis` (")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import pytest
-from support.checking import LONG, SHORT, examine, examine_here
+from support.checking import LONG, SHORT, examine_here, run_check
 from support.peers import bound, bound_twice, full_listener, has_ipv6, peer, until_gone
 
 from procreaper.core.checks import TCPCheck
@@ -66,7 +66,7 @@ def patch_resolver(monkeypatch: pytest.MonkeyPatch, resolve: Callable[[str, int]
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LocalHost", ""])
 def test_a_listener_is_healthy_without_a_resolver(host: str) -> None:
     with peer(until_gone) as port:
-        assert examine(TCPCheck(f"{host}:{port}")) is None
+        assert run_check(TCPCheck(f"{host}:{port}")) is None
 
 
 @with_ipv6
@@ -75,7 +75,7 @@ def test_a_listener_is_healthy_without_a_resolver(host: str) -> None:
 def test_a_listener_that_has_only_ipv6_is_healthy(host: str) -> None:
     refusing, listening = bound_twice()
     with refusing, peer(until_gone, listening) as port:
-        assert examine(TCPCheck(f"{host}:{port}")) is None
+        assert run_check(TCPCheck(f"{host}:{port}")) is None
 
 
 @with_ipv6
@@ -83,18 +83,18 @@ def test_a_listener_that_has_only_ipv6_is_healthy(host: str) -> None:
 def test_an_address_that_swallows_packets_does_not_keep_the_next_from_being_tried() -> None:
     full, listening = bound_twice()
     with full_listener(full), peer(until_gone, listening) as port:
-        assert examine(TCPCheck(f"localhost:{port}"), timeout=4.0) is None
+        assert run_check(TCPCheck(f"localhost:{port}"), timeout=4.0) is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_where_nobody_listens_the_connection_is_refused(host: str, unused_port: int) -> None:
-    assert examine(TCPCheck(f"{host}:{unused_port}")) == "connection refused"
+    assert run_check(TCPCheck(f"{host}:{unused_port}")) == "connection refused"
 
 
 @on_linux
 def test_without_an_answer_it_ends_after_the_timeout() -> None:
     with full_listener() as port:
-        assert examine(TCPCheck(f"127.0.0.1:{port}"), timeout=SHORT) == "no answer within 0.2 s"
+        assert run_check(TCPCheck(f"127.0.0.1:{port}"), timeout=SHORT) == "no answer within 0.2 s"
 
 
 def test_ipv4_is_tried_first_whatever_the_resolver_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,14 +106,14 @@ def test_ipv4_is_tried_first_whatever_the_resolver_says(monkeypatch: pytest.Monk
         raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 
     monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", sock_connect)
-    examine(TCPCheck("db.example:5432"))
+    run_check(TCPCheck("db.example:5432"))
     assert tried == ["127.0.0.1", "::1"]
 
 
 def test_a_name_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, "127.0.0.1")
     with peer(until_gone) as port:
-        assert examine(TCPCheck(f"db.example:{port}")) is None
+        assert run_check(TCPCheck(f"db.example:{port}")) is None
 
 
 def test_a_name_that_is_not_known_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,12 +121,12 @@ def test_a_name_that_is_not_known_is_the_reason(monkeypatch: pytest.MonkeyPatch)
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     patch_resolver(monkeypatch, getaddrinfo)
-    assert examine(TCPCheck("db.example:1")) == "`db.example` has no address: name or service not known"
+    assert run_check(TCPCheck("db.example:1")) == "`db.example` has no address: name or service not known"
 
 
 @pytest.mark.parametrize("host", ["x" * 70, "a..b", "\udcff"])
 def test_what_cannot_be_a_name_is_the_reason(host: str) -> None:
-    assert examine(TCPCheck(f"{host}:1")) == f"`{host}` is not a host name"
+    assert run_check(TCPCheck(f"{host}:1")) == f"`{host}` is not a host name"
 
 
 def test_a_resolver_that_hangs_is_not_waited_for_not_even_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_a_resolver_that_hangs_is_not_waited_for_not_even_at_the_end(monkeypatch
 
     patch_resolver(monkeypatch, getaddrinfo)
     # Were the loop to wait for the thread, this would not end; and its late answer must not be an error.
-    assert examine(TCPCheck("db.example:1"), timeout=SHORT) == "no answer within 0.2 s"
+    assert run_check(TCPCheck("db.example:1"), timeout=SHORT) == "no answer within 0.2 s"
     answering.set()
     threads[0].join()
 
@@ -174,7 +174,7 @@ def test_a_name_is_asked_for_once_at_a_time_however_many_checks_need_it(monkeypa
         assert asked == ["db.example", "other.example"]
         assert tcp._questions == {}
         # The answer is not kept.
-        assert examine(TCPCheck(f"db.example:{first}")) is None
+        assert run_check(TCPCheck(f"db.example:{first}")) is None
         assert asked == ["db.example", "other.example", "db.example"]
 
 
@@ -199,7 +199,7 @@ def test_an_answer_of_the_resolver_that_comes_too_late_is_ignored(monkeypatch: p
 
 def test_a_name_without_an_address_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     patch_resolver(monkeypatch, lambda host, port: [])
-    assert examine(TCPCheck("db.example:1")) == "`db.example` has no address"
+    assert run_check(TCPCheck("db.example:1")) == "`db.example` has no address"
 
 
 def test_the_failure_that_says_most_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def test_the_failure_that_says_most_is_the_reason(monkeypatch: pytest.MonkeyPatc
 
     resolve_to(monkeypatch, "127.0.0.1", "::1")
     monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", sock_connect)
-    assert examine(TCPCheck("db.example:1")) == "connection refused"
+    assert run_check(TCPCheck("db.example:1")) == "connection refused"
 
 
 def test_a_socket_connected_to_itself_is_not_a_listener(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ def test_a_socket_connected_to_itself_is_not_a_listener(monkeypatch: pytest.Monk
     with socket.socket() as kept:
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind(("127.0.0.1", 0))
-        assert examine(TCPCheck(f"127.0.0.1:{kept.getsockname()[1]}")) == "connection refused"
+        assert run_check(TCPCheck(f"127.0.0.1:{kept.getsockname()[1]}")) == "connection refused"
 
 
 def test_the_connection_is_closed_when_the_check_is_over() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from procreaper.runtime.system import usage as module
-from procreaper.runtime.system.usage import Usage, usage
+from procreaper.runtime.system.usage import Usage, measure_usage
 
 pytestmark = [
     pytest.mark.usefixtures("survivors"),
@@ -55,7 +55,7 @@ def test_time_and_memory_of_one_process(trees: Trees) -> None:
     idle = begin(trees, *python(READY))
     busy = begin(trees, *python(BURN, READY))
     big = begin(trees, *python(f"held = b'x' * {64 * MEGABYTE}\n", READY))
-    found = usage({"idle": idle, "busy": busy, "big": big})
+    found = measure_usage({"idle": idle, "busy": busy, "big": big})
     assert {name: each.processes for name, each in found.items()} == {"idle": 1, "busy": 1, "big": 1}
     assert found["busy"].cpu_seconds >= 0.5 > found["idle"].cpu_seconds
     more = found["big"].resident_bytes - found["idle"].resident_bytes
@@ -68,17 +68,17 @@ def test_all_that_belongs_to_a_tree_is_counted(trees: Trees) -> None:
     outer = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {inner!r}], start_new_session=True)\n"
     alone = begin(trees, *python(READY))
     tree = begin(trees, *python(outer, READY), ready=3)
-    found = usage({"alone": alone, "tree": tree})
+    found = measure_usage({"alone": alone, "tree": tree})
     assert found["tree"].processes == 3
     assert found["tree"].resident_bytes > 2 * found["alone"].resident_bytes
     # Left to itself it would outlive its parent, whose group it is not in: it ends when its input does.
     trees[-1].communicate()
-    assert usage({"tree": tree}) == {}
+    assert measure_usage({"tree": tree}) == {}
 
 
 def test_the_time_of_workers_that_have_ended_stays(trees: Trees) -> None:
     pid = begin(trees, "sh", "-c", f'"{sys.executable}" -c "$0"; echo ready; read line', BURN)
-    found = usage({"web": pid})
+    found = measure_usage({"web": pid})
     assert found["web"].cpu_seconds >= 0.5
     assert found["web"].processes == 1
 
@@ -86,14 +86,14 @@ def test_the_time_of_workers_that_have_ended_stays(trees: Trees) -> None:
 def test_a_group_is_counted_though_its_leader_is_gone(trees: Trees) -> None:
     pid = begin(trees, "sh", "-c", "sleep 600 & echo ready")
     trees[-1].wait()
-    assert usage({"web": pid})["web"].processes == 1
+    assert measure_usage({"web": pid})["web"].processes == 1
     os.killpg(pid, signal.SIGKILL)
 
 
 def test_a_zombie_is_no_process_but_has_taken_time(trees: Trees) -> None:
     burn = f"import os\nif not os.fork():\n  exec({BURN!r})\n  os._exit(0)\n"
     wait = "os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)\n"
-    found = usage({"web": begin(trees, *python(burn, wait, READY))})
+    found = measure_usage({"web": begin(trees, *python(burn, wait, READY))})
     assert found["web"].processes == 1
     assert found["web"].cpu_seconds >= 0.5
 
@@ -105,7 +105,7 @@ def test_a_tree_within_another_is_its_own(trees: Trees) -> None:
     assert outer.stdout is not None
     lines = {outer.stdout.readline() for _ in range(3)}
     inner = next(int(line) for line in lines if line != b"ready\n")
-    assert {name: each.processes for name, each in usage({"outer": outer.pid, "inner": inner}).items()} == {
+    assert {name: each.processes for name, each in measure_usage({"outer": outer.pid, "inner": inner}).items()} == {
         "outer": 1,
         "inner": 1,
     }
@@ -115,13 +115,13 @@ def test_one_that_is_gone_is_left_out(trees: Trees) -> None:
     process = subprocess.Popen(["true"], start_new_session=True)
     process.wait()
     alive = begin(trees, *python(READY))
-    assert list(usage({"gone": process.pid, "alive": alive})) == ["alive"]
-    assert usage({}) == {}
+    assert list(measure_usage({"gone": process.pid, "alive": alive})) == ["alive"]
+    assert measure_usage({}) == {}
 
 
 def test_nothing_is_known_where_nothing_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "PROC", str(tmp_path / "proc"))
-    assert usage({"web": os.getpid()}) == {}
+    assert measure_usage({"web": os.getpid()}) == {}
 
 
 def test_what_cannot_be_read_is_as_if_it_were_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -141,4 +141,4 @@ def test_what_cannot_be_read_is_as_if_it_were_gone(monkeypatch: pytest.MonkeyPat
     (tmp_path / "self").mkdir()
     monkeypatch.setattr(module, "PROC", str(tmp_path))
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-    assert usage({"web": 3, "other": 8}) == {"web": Usage(20 / ticks, 10 * page, 1)}
+    assert measure_usage({"web": 3, "other": 8}) == {"web": Usage(20 / ticks, 10 * page, 1)}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.runtime.terminal.modes import USUAL, Modes, Written, drawing, without_questions
+from procreaper.runtime.terminal.modes import RESET, Modes, Written, strip_mode_changes, strip_queries
 
 VIM = b"\x1b[?1049h\x1b[22;0;0t\x1b[>4;2m\x1b[?1h\x1b=\x1b[?2004h\x1b[?1004h\x1b[1;24r\x1b[?12h\x1b[?25l~"
 VIM_ENDS = b"\x1b[?2004l\x1b[>4;m\x1b[23;0;0t\x1b[?1l\x1b>\x1b[?25h\x1b[?1004l\x1b[r\x1b[?1049l"
@@ -72,8 +72,8 @@ def test_what_brings_a_terminal_into_the_modes_and_out_of_them(written: bytes, e
 
 @given(st.binary(max_size=4), st.lists(PIECES, max_size=20).map(b"".join))
 def test_from_any_modes_there_is_a_way_back(before: bytes, data: bytes) -> None:
-    assert fed(before, data, USUAL).leaving() == b""
-    assert fed(before, VIM, data, USUAL).leaving() == b""
+    assert fed(before, data, RESET).leaving() == b""
+    assert fed(before, VIM, data, RESET).leaving() == b""
 
 
 def test_the_alternate_screen_is_left_last() -> None:
@@ -123,14 +123,14 @@ def test_what_is_written_to_each_screen_is_told_apart() -> None:
     ],
 )
 def test_questions_are_left_out(question: bytes) -> None:
-    assert without_questions(b"before\x1b[31m" + question + b"after") == b"before\x1b[31mafter"
+    assert strip_queries(b"before\x1b[31m" + question + b"after") == b"before\x1b[31mafter"
 
 
 def test_what_draws_is_told_apart() -> None:
-    assert drawing(VIM) == b"\x1b[22;0;0t\x1b[1;24r~"
-    assert drawing(b"\x1b[6n\x1b[H\x1b(0q\x1b(B\x1b[4hx\x1b[4l") == b"\x1b[H\x1b(0q\x1b(B\x1b[4hx\x1b[4l"
+    assert strip_mode_changes(VIM) == b"\x1b[22;0;0t\x1b[1;24r~"
+    assert strip_mode_changes(b"\x1b[6n\x1b[H\x1b(0q\x1b(B\x1b[4hx\x1b[4l") == b"\x1b[H\x1b(0q\x1b(B\x1b[4hx\x1b[4l"
 
 
 @pytest.mark.parametrize("data", [b"text", b"\x1b[31m\x1b[2J\x1b[5;7H\x1b[22;0;0t\x1b[5 q\x1b]0;title\x07\x1b[?25l"])
 def test_what_asks_nothing_is_left_as_it_is(data: bytes) -> None:
-    assert without_questions(data) == data
+    assert strip_queries(data) == data

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from procreaper.runtime.terminal.window import kept_modes, size
+from procreaper.runtime.terminal.window import preserve_modes, read_terminal_size
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def terminal() -> Iterator[int]:
 
 def test_a_terminal_says_how_large_it_is(terminal: int) -> None:
     termios.tcsetwinsize(terminal, (30, 100))
-    assert size(terminal, {"COLUMNS": "7", "LINES": "7"}) == (100, 30)
-    assert size(terminal, {}, margin=18) == (82, 30)
+    assert read_terminal_size(terminal, {"COLUMNS": "7", "LINES": "7"}) == (100, 30)
+    assert read_terminal_size(terminal, {}, margin=18) == (82, 30)
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ def test_a_terminal_says_how_large_it_is(terminal: int) -> None:
 def test_where_there_is_none_or_it_does_not_know_the_environment_says_it(
     terminal: int, environment: dict[str, str], expected: tuple[int, int]
 ) -> None:
-    assert size(terminal, environment) == expected
+    assert read_terminal_size(terminal, environment) == expected
     with open(os.devnull) as nothing:
-        assert size(nothing.fileno(), environment) == expected
+        assert read_terminal_size(nothing.fileno(), environment) == expected
 
 
 def test_streams_that_were_made_non_blocking_block_again(terminal: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("procreaper.runtime.terminal.window.STREAMS", (terminal,))
-    with kept_modes():
+    with preserve_modes():
         os.set_blocking(terminal, False)
     assert os.get_blocking(terminal)
 
@@ -53,5 +53,5 @@ def test_streams_that_were_made_non_blocking_block_again(terminal: int, monkeypa
 def test_modes_are_of_no_concern_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull) as nothing:
         monkeypatch.setattr("procreaper.runtime.terminal.window.STREAMS", (nothing.fileno(),))
-        with kept_modes():
+        with preserve_modes():
             pass

@@ -19,7 +19,7 @@ import pytest
 from procreaper.core.events import FilesChanged
 from procreaper.core.plan import Watch
 from procreaper.runtime.watch import watcher as module
-from procreaper.runtime.watch.watcher import watch
+from procreaper.runtime.watch.watcher import watch_files
 
 LIMIT = 60.0
 
@@ -91,7 +91,7 @@ def run(root: Path, scenario: Scenario, *paths: str, poll: bool | None = None, l
         # In a group, so that an end of the watching is the end of the test.
         async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
             task = tasks.create_task(
-                watch(watches, post=watching.posted.put_nowait, say=watching.said.append, logs=logs)
+                watch_files(watches, post=watching.posted.put_nowait, say=watching.said.append, logs=logs)
             )
             while watching.posted.empty():
                 # A change in the very first moments may come too early.
@@ -449,7 +449,7 @@ def test_each_process_is_told_once(tmp_path: Path) -> None:
             changed.set()
 
         async with asyncio.timeout(LIMIT):
-            task = asyncio.create_task(watch(watches, post=post, say=unexpected))
+            task = asyncio.create_task(watch_files(watches, post=post, say=unexpected))
             for directory in ("app", "lib"):
                 (tmp_path / directory).mkdir()
             while names != {"web.1", "web.2", "polled"}:
@@ -597,7 +597,7 @@ def test_without_a_thread_of_our_own_it_begins_once_there_is_one(
         posted: asyncio.Queue[FilesChanged] = asyncio.Queue()
         with monkeypatch.context() as refusing:
             refuse_threads(refusing, "procreaper watch")
-            watching = watch({"web": Watch(str(tmp_path), (".",))}, post=posted.put_nowait, say=said.append)
+            watching = watch_files({"web": Watch(str(tmp_path), (".",))}, post=posted.put_nowait, say=said.append)
             task = asyncio.create_task(watching)
             while not said:
                 await asyncio.sleep(0)
@@ -626,7 +626,7 @@ def test_changes_before_it_is_ready_count(tmp_path: Path, monkeypatch: pytest.Mo
         posted: asyncio.Queue[FilesChanged] = asyncio.Queue()
         async with asyncio.timeout(LIMIT):
             task = asyncio.create_task(
-                watch({"web": Watch(str(tmp_path), (".",))}, post=posted.put_nowait, say=unexpected)
+                watch_files({"web": Watch(str(tmp_path), (".",))}, post=posted.put_nowait, say=unexpected)
             )
             await asyncio.sleep(0)
             # The clock of the file system may be behind ours by some milliseconds.
@@ -645,7 +645,7 @@ def test_cancelled_at_once(tmp_path: Path) -> None:
     before = threading.active_count()
 
     async def main(turns: int) -> None:
-        task = asyncio.create_task(watch({"web": Watch(str(tmp_path), (".",))}, post=unexpected, say=unexpected))
+        task = asyncio.create_task(watch_files({"web": Watch(str(tmp_path), (".",))}, post=unexpected, say=unexpected))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
@@ -663,7 +663,7 @@ def test_an_error_of_ours_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     async def main() -> None:
         async with asyncio.timeout(LIMIT):
-            await watch({"web": Watch(str(tmp_path), (".",))}, post=unexpected, say=unexpected)
+            await watch_files({"web": Watch(str(tmp_path), (".",))}, post=unexpected, say=unexpected)
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(main())
@@ -671,4 +671,4 @@ def test_an_error_of_ours_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_nothing_to_watch() -> None:
-    asyncio.run(watch({}, post=unexpected, say=unexpected))
+    asyncio.run(watch_files({}, post=unexpected, say=unexpected))
