@@ -1,10 +1,9 @@
-"""Writes the pages that are made from the program itself: the reference of `.reaper.toml`, its schema, the man page,
-and the tables of modules in the page about the architecture.
+"""Generate pages from the program: the reference of `.reaper.toml`, its schema, the man page, the tables of modules.
 
-    python docs/generate.py            write them
-    python docs/generate.py --check    fail if one of them is not as it would be written
+    python docs/generate.py            write the pages
+    python docs/generate.py --check    fail if a page is out of date
 
-Rules: nothing is said here that the program does not say itself, but for the frame of the pages.
+Rules: all texts come from the program, except the frame of each page.
 """
 
 from __future__ import annotations
@@ -28,18 +27,22 @@ PACKAGES = ("core", "project", "output", "runtime", "remote", "export", "library
 
 SETTINGS = """# `.reaper.toml`
 
-The settings of a project, in the application root beside the `Procfile`; `--config FILE` names another one. Without it
-procreaper does what foreman and honcho do. This page is made from the definition that `procreaper check` goes by.
-Editors that know JSON Schema get the same from [reaper.schema.json](reaper.schema.json), which `procreaper schema`
-prints; for those with Taplo (VS Code: *Even Better TOML*) this is the first line of the file:
+The settings of a project, in the application root beside the `Procfile`; `--config FILE` names another file. Without
+settings, procreaper does what foreman and honcho do. This page is generated from the definition that `procreaper check`
+uses. Editors with JSON Schema can use [reaper.schema.json](reaper.schema.json), which `procreaper schema` prints. For
+editors with Taplo (VS Code: *Even Better TOML*), make this the first line of the file:
 
 ```toml
 #:schema ./reaper.schema.json
 ```
 
-Five rules to remember. One key for each feature: a plain value for the usual case, a table for the rest. Durations are
-`"500ms"`, `"10s"`, `"1m30s"`, and a bare number is seconds. The three words `never`, `on-failure` and `always` wherever
-the question is "when?". `[defaults]` takes any field of a process. An unknown key is an error, with a suggestion.
+Five rules:
+
+- Each feature has one key: a plain value for the usual case, a table for the rest.
+- Durations are `"500ms"`, `"10s"`, `"1m30s"`; a number without a unit means seconds.
+- Keys that answer "when?" take `never`, `on-failure` or `always`.
+- `[defaults]` takes every key of a process.
+- An unknown key is an error, with a suggestion.
 """
 MAN = r""".\" Made by docs/generate.py.
 .TH PROCREAPER 1 "" "procreaper" "User Commands"
@@ -54,34 +57,34 @@ procreaper \- run the processes of a Procfile, and supervise them
 MAN_END = r""".SH FILES
 .TP
 .I Procfile
-One process type a line: a name, a colon, a shell command.
+One process type per line: a name, a colon, a shell command.
 .TP
 .I .env
-The environment that all processes share.
+The environment of all processes.
 .TP
 .I .reaper.toml
-How each process type is supervised; `procreaper schema` prints its JSON Schema.
+The supervision of each process type; `procreaper schema` prints the JSON Schema.
 .TP
 .I .foreman
-Defaults for the options, as foreman reads them.
+Defaults for the options, in foreman's format.
 .SH ENVIRONMENT
 .TP
 .B PORT
-The port of the first process type, where neither \-p nor .env says it.
+The port of the first process type, if neither \-p nor .env sets it.
 .TP
 .B PROCFILE
-The path of the Procfile, where \-f does not say it.
+The path of the Procfile, if \-f is not given.
 .TP
 .BR NO_COLOR ", " FORCE_COLOR
 Never colour; always colour.
 .TP
 .B XDG_RUNTIME_DIR
-Where the control socket of a running app is, in a private directory; otherwise in /tmp, or in XDG_STATE_HOME where
-another user has made the directory in /tmp.
+The control socket of a running app is in a private directory there. Without this variable it is in /tmp, or in
+XDG_STATE_HOME if another user has created the directory in /tmp.
 .SH EXIT STATUS
-That of the process whose end stopped the app, 128+n for a signal; 0 where all went well. 130 after SIGINT, 143 after
-SIGTERM, 129 after SIGHUP. 124 where something was not healthy in time, 126 and 127 where a command cannot be run or is
-not found. 1 for anything wrong with the project or the request, 2 for a mistake in the command line.
+The exit status of the process whose end stopped the app, 128+n for signal n; 0 on success. 130 after SIGINT, 143 after
+SIGTERM, 129 after SIGHUP. 124 if a process was not healthy in time, 126 if a command cannot be run, 127 if it is not
+found. 1 for an error in the project or in the request, 2 for an error in the command line.
 .SH SEE ALSO
 .BR honcho (1),
 .BR foreman (1),
@@ -90,7 +93,7 @@ not found. 1 for anything wrong with the project or the request, 2 for a mistake
 
 
 def settings_page(schema: Schema) -> str:
-    """The reference of `.reaper.toml`."""
+    """Return the reference of `.reaper.toml`."""
     definitions = schema["$defs"]
     parts = [SETTINGS]
     document = definitions["Document"]["properties"]
@@ -114,7 +117,7 @@ def settings_page(schema: Schema) -> str:
 
 
 def _inner(prop: Schema, definitions: Schema) -> Schema | None:
-    """The table that a key may have, if it is one of ours."""
+    """Return the definition of the table that a key may have, or None."""
     if "$ref" in prop:
         found: Schema = definitions[prop["$ref"].rpartition("/")[2]]
         return found
@@ -137,7 +140,7 @@ def _table(definition: Schema, definitions: Schema) -> str:
 
 
 def _kind(prop: Schema, definitions: Schema) -> str:
-    """What a value is, in a few words."""
+    """Describe the type of a value in a few words."""
     if prop.get("title") in ("duration", "size"):
         return str(prop["title"])
     if "enum" in prop:
@@ -161,10 +164,10 @@ def _toml(value: object) -> str:
 
 
 def man_page(found: list[Command]) -> str:
-    """The man page, in roff."""
+    """Return the man page, in roff."""
     parts = [
         MAN,
-        _roff(f"{DESCRIPTION}. Without a command, `procreaper help` tells what there is."),
+        _roff(f"{DESCRIPTION}. `procreaper help` lists the commands."),
         "\n.SH COMMANDS\n",
     ]
     by_name = {command.name: command for command in found}
@@ -195,7 +198,7 @@ def _roff(text: str) -> str:
 
 
 def architecture_page(page: str) -> str:
-    """The page about the architecture with its tables of modules, which tell what each says in its first sentence."""
+    """Return the architecture page with its tables of modules, which show the first sentence of each docstring."""
     before, begin, rest = page.partition(MODULES_BEGIN)
     _, end, after = rest.partition(MODULES_END)
     if not begin or not end:
@@ -231,7 +234,7 @@ def _docstring(path: Path) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Every page, by its path."""
+    """Return the text of every page, by its path."""
     schema = json_schema()
     return {
         DOCS / "settings.md": settings_page(schema),
@@ -242,14 +245,14 @@ def pages() -> dict[Path, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write them, or look whether they are as they would be written; the answer is the exit status."""
-    parser = argparse.ArgumentParser(description="Make the pages that say what the program itself knows.")
-    parser.add_argument("--check", action="store_true", help="write nothing, and fail where a page would be different")
+    """Write the pages, or check that they are current. Return the exit status."""
+    parser = argparse.ArgumentParser(description="Generate the pages that come from the program.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
     check: bool = parser.parse_args(arguments).check
     stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if check:
         for path in stale:
-            print(f"docs/{path.name} is not as docs/generate.py writes it", file=sys.stderr)
+            print(f"docs/{path.name} is out of date: run docs/generate.py", file=sys.stderr)
         return 1 if stale else 0
     for path, text in pages().items():
         path.write_text(text, encoding="utf-8")
