@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "cli": {"core", "project", "output", "runtime", "remote", "export", "library"},
 }
 # Modules beside the packages. Every module may import them.
-SHARED = {"errors", "suggest", "exit_codes", "descriptors", "threads"}
+SHARED = {"errors", "descriptors", "threads"}
 IMPURE_SHARED = {"descriptors", "threads"}
 # Folders of `runtime` in HANDS may import those in BELOW, not each other. Modules directly in `runtime` may import all.
 HANDS, BELOW = {"child", "health", "watch", "cleanup"}, {"system", "terminal"}
@@ -42,7 +42,7 @@ PURE_ELSEWHERE = PATTERNS | {
     *("output.escapes", "output.json_lines", "output.lines", "output.text"),
     *("remote.api.codec", "remote.api.feed", "remote.api.protocol", "remote.api.to_wire"),
     *("runtime.child.audience", "runtime.system.marks", "runtime.cleanup.process_tree", "runtime.terminal.modes"),
-    *("errors", "suggest", "exit_codes"),
+    "errors",
 }
 IMPURE = frozenset(
     {"asyncio", "os", "time", "subprocess", "socket", "threading", "random", "logging"}

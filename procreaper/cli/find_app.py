@@ -14,9 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.cli.messages import report
-from procreaper.errors import ProcreaperError, reason_of
-from procreaper.exit_codes import USAGE_ERROR
-from procreaper.suggest import enumerate_words
+from procreaper.errors import USAGE_ERROR, ProcreaperError, enumerate_words, reason_of
 
 if TYPE_CHECKING:
     from procreaper.cli.commands.ended import Ended

@@ -9,8 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
-from procreaper.errors import OutputError, Problem, ProcreaperError, reason_of
-from procreaper.exit_codes import FAILED, INTERNAL_ERROR, READER_GONE
+from procreaper.errors import FAILED, INTERNAL_ERROR, READER_GONE, OutputError, Problem, ProcreaperError, reason_of
 
 
 def report(problems: Iterable[Problem | ProcreaperError]) -> None:

@@ -13,8 +13,7 @@ from typing import Any, NoReturn
 
 from procreaper import __version__
 from procreaper.cli.messages import say
-from procreaper.errors import ProcreaperError
-from procreaper.exit_codes import USAGE_ERROR
+from procreaper.errors import USAGE_ERROR, ProcreaperError
 
 DESCRIPTION = "Run the processes of a Procfile, and supervise them"
 FILES, OUTPUT = "the files", "the output"

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from procreaper.core.plan import Process
-from procreaper.errors import Problem
-from procreaper.suggest import did_you_mean, list_words
+from procreaper.errors import Problem, did_you_mean, list_words
 
 # More unknown names than these have one message.
 MOST_UNKNOWN = 5

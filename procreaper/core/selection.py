@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from procreaper.core.plan import Process
-from procreaper.errors import UnknownProcessError
-from procreaper.suggest import did_you_mean, enumerate_words
+from procreaper.errors import UnknownProcessError, did_you_mean, enumerate_words
 
 ALL = "all"
 WILD = frozenset("*?[")

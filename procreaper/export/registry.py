@@ -15,10 +15,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeGuard
 
-from procreaper.errors import ProcreaperError
-from procreaper.exit_codes import USAGE_ERROR
+from procreaper.errors import USAGE_ERROR, ProcreaperError, did_you_mean
 from procreaper.export.exporter import App, Exporter, Rendered
-from procreaper.suggest import did_you_mean
 
 GROUP = "procreaper.exporters"
 HONCHOS_GROUP = "honcho_exporters"

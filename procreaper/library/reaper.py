@@ -16,7 +16,7 @@ from procreaper.core import plan
 from procreaper.core.events import Event, Notice, Output, Restart, Shutdown, Start, Stop, Transition, with_reason
 from procreaper.core.plan import Plan, When
 from procreaper.core.ports import AutoPorts
-from procreaper.errors import NotReadyError, UnknownProcessError, UsageError
+from procreaper.errors import NotReadyError, UnknownProcessError, UsageError, enumerate_words
 from procreaper.library.process import resolve
 from procreaper.output.hub import Hub
 from procreaper.output.stdlib_log import Log
@@ -24,7 +24,6 @@ from procreaper.output.subscription import Subscription
 from procreaper.project.machine import is_taken
 from procreaper.remote.metrics.counts import Counts
 from procreaper.runtime.supervisor import Supervisor
-from procreaper.suggest import enumerate_words
 
 if TYPE_CHECKING:
     from types import TracebackType

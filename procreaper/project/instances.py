@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from procreaper.core.checks import Check, ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, TCPCheck
 from procreaper.core.ports import PREFIX
-from procreaper.errors import Problem, ProcreaperError
+from procreaper.errors import Problem, ProcreaperError, enumerate_words
 from procreaper.project.defaults import Layers
 from procreaper.project.durations import parse_duration
 from procreaper.project.process_types import KINDS
@@ -24,7 +24,6 @@ from procreaper.project.settings import Settings
 from procreaper.project.toml_places import Keys
 from procreaper.project.toml_spelling import quote, spell
 from procreaper.project.variables import UnsetVariableError, substitute
-from procreaper.suggest import enumerate_words
 
 # Of a port.
 MOST_DIGITS = 5

@@ -11,10 +11,9 @@ from typing import NamedTuple
 from procreaper.core.names import MOST_UNKNOWN
 from procreaper.core.plan import HIGHEST_PORT, MOST_PROCESSES, Process
 from procreaper.core.ports import AUTO
-from procreaper.errors import Level, Problem
+from procreaper.errors import Level, Problem, did_you_mean, list_words
 from procreaper.project.planner import Selection, outdated
 from procreaper.project.procfile import Environment
-from procreaper.suggest import did_you_mean, list_words
 
 DEFAULT_PORT = 5000
 PORT_HINT = f"a port is a number from 0 to {HIGHEST_PORT}, for example 5000"

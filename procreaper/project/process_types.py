@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from procreaper.core.plan import Backoff, Condition, Hooks, LogFile, Process, StopPolicy, Watch, When
 from procreaper.core.ports import AUTO
-from procreaper.errors import Problem
+from procreaper.errors import Problem, did_you_mean
 from procreaper.project.defaults import CHECKS, Layers
 from procreaper.project.durations import parse_duration
 from procreaper.project.schema import DependencySettings, ProcessSettings
@@ -23,7 +23,6 @@ from procreaper.project.settings import Settings
 from procreaper.project.sizes import parse_size
 from procreaper.project.toml_places import Keys
 from procreaper.project.toml_spelling import quote, spell
-from procreaper.suggest import did_you_mean
 
 KINDS = ("http", "tcp", "exec", "check")
 

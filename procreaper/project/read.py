@@ -156,9 +156,9 @@ def _supervised(
     """The process types of both files, each with its settings, and what is wrong with those."""
     from signal import Signals
 
+    from procreaper.errors import did_you_mean
     from procreaper.project.process_types import supervise
     from procreaper.project.toml_spelling import spell
-    from procreaper.suggest import did_you_mean
 
     entries = {entry.name: (entry.command, entry.line) for entry in procfile.entries}
     signals = {name: int(number) for name, number in Signals.__members__.items()}

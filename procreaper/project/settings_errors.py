@@ -15,10 +15,10 @@ from typing import Annotated, Literal, NamedTuple, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct, UnsetType
 
+from procreaper.errors import did_you_mean
 from procreaper.project.schema import Document, ProcessSettings
 from procreaper.project.toml_places import Keys
 from procreaper.project.toml_spelling import as_toml, quote, spell
-from procreaper.suggest import did_you_mean
 
 LONGEST_QUOTE = 40
 # The only string of the table `env` at the top that is no variable of anybody's.

@@ -23,8 +23,7 @@ from procreaper.cli.rendering import make_format
 from procreaper.core.events import Shutdown
 from procreaper.core.plan import Plan
 from procreaper.descriptors import RESERVE, import_with_reserve
-from procreaper.errors import Problem, ProcreaperError, reason_of
-from procreaper.exit_codes import FAILED, INTERNAL_ERROR, READER_GONE
+from procreaper.errors import FAILED, INTERNAL_ERROR, READER_GONE, Problem, ProcreaperError, reason_of
 from procreaper.output.history import History
 from procreaper.output.hub import Hub
 from procreaper.output.stdout import HIGH, HIGH_ON_SCREEN, NOBODY_READS, Terminal

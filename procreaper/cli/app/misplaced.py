@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 
 from procreaper.core.events import Notice, RunEnded
-from procreaper.exit_codes import NOT_FOUND
+from procreaper.errors import NOT_FOUND
 from procreaper.output.hub import Hub
 from procreaper.project.configure import Options
 

@@ -17,8 +17,7 @@ from procreaper.cli.messages import print_error, say
 from procreaper.cli.progress import Progress
 from procreaper.core.events import State, with_reason
 from procreaper.core.outcome import Confirmation, Goal, Outcome, find, find_blocker
-from procreaper.errors import Problem, ProcreaperError
-from procreaper.exit_codes import FAILED, INTERRUPTED, USAGE_ERROR
+from procreaper.errors import FAILED, INTERRUPTED, USAGE_ERROR, Problem, ProcreaperError
 from procreaper.remote.api import protocol
 from procreaper.remote.control.client import Client, GoneError, RefusedError
 

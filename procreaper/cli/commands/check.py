@@ -10,10 +10,8 @@ from collections.abc import Sequence
 
 from procreaper.cli.app.plan_source import examined
 from procreaper.cli.messages import report, say
-from procreaper.errors import Problem, ProcreaperError
-from procreaper.exit_codes import FAILED, USAGE_ERROR
+from procreaper.errors import FAILED, USAGE_ERROR, Problem, ProcreaperError, did_you_mean
 from procreaper.project.configure import Configuration, Options, Project
-from procreaper.suggest import did_you_mean
 
 FORMATS = ("text", "json", "github")
 

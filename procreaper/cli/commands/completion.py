@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 from procreaper.cli.messages import say
 from procreaper.cli.parser import COMMANDS, EXPORT_FORMATS, CommandParser, build_parser, parse
-from procreaper.errors import ProcreaperError
-from procreaper.exit_codes import USAGE_ERROR
+from procreaper.errors import USAGE_ERROR, ProcreaperError
 
 SHELLS = ("bash", "zsh", "fish")
 # What is completed after a flag, by the word that stands for its value in the help.

@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from procreaper.errors import ProcreaperError
-from procreaper.exit_codes import USAGE_ERROR
+from procreaper.errors import USAGE_ERROR, ProcreaperError
 
 DEFAULT = "ctrl-]"
 SINGLE = re.compile(r"[!-+\--~]")

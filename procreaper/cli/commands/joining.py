@@ -22,8 +22,7 @@ from procreaper.cli.rendering import LONG_AGO, make_format
 from procreaper.core.events import Output
 from procreaper.core.outcome import Goal
 from procreaper.core.ports import AUTO, is_derived
-from procreaper.errors import Problem, ProcreaperError
-from procreaper.exit_codes import FAILED, INTERRUPTED
+from procreaper.errors import FAILED, INTERRUPTED, Problem, ProcreaperError, enumerate_words
 from procreaper.output.history import History
 from procreaper.output.log_tail import RotatedLog
 from procreaper.output.text import Style
@@ -33,7 +32,6 @@ from procreaper.remote.api import protocol
 from procreaper.remote.api.to_wire import port_of
 from procreaper.remote.control.client import Client, GoneError, RefusedError
 from procreaper.remote.control.socket_directory import BusyError, Lock, lock
-from procreaper.suggest import enumerate_words
 
 # How long another `start -D` of the same directory may take until its app can be found, in seconds.
 PATIENCE = 60.0

@@ -24,8 +24,7 @@ from procreaper.cli.rendering import LONG_AGO, make_format
 from procreaper.core import events
 from procreaper.core.events import Exit, Notice, Output, State
 from procreaper.core.plan import Process
-from procreaper.errors import ConfigError, Problem, ProcreaperError, reason_of
-from procreaper.exit_codes import FAILED, INTERRUPTED, USAGE_ERROR
+from procreaper.errors import FAILED, INTERRUPTED, USAGE_ERROR, ConfigError, Problem, ProcreaperError, reason_of
 from procreaper.output.log_tail import RotatedLog
 from procreaper.output.text import Format, Style
 from procreaper.project.configure import Options

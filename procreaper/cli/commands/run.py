@@ -23,8 +23,7 @@ from procreaper.cli.app.plan_source import examined
 from procreaper.cli.messages import report
 from procreaper.core.last_command import argv_of
 from procreaper.core.ports import PREFIX, variable_of
-from procreaper.errors import ConfigError, ProcreaperError, reason_of
-from procreaper.exit_codes import NOT_EXECUTABLE, NOT_FOUND, USAGE_ERROR
+from procreaper.errors import NOT_EXECUTABLE, NOT_FOUND, USAGE_ERROR, ConfigError, ProcreaperError, reason_of
 from procreaper.project.configure import Options, read_environment, read_project
 
 SHELL = "/bin/sh"

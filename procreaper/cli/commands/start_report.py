@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 from procreaper.cli.find_app import interruptible
 from procreaper.cli.messages import print_error, say
 from procreaper.cli.progress import Progress
-from procreaper.errors import Problem
-from procreaper.exit_codes import FAILED, INTERRUPTED
+from procreaper.errors import FAILED, INTERRUPTED, Problem
 
 READ_SIZE = 1 << 16
 # How long an app that is to end after all may take for that, in seconds.

@@ -13,12 +13,11 @@ from typing import Protocol
 from procreaper.core import events
 from procreaper.core.differences import compare
 from procreaper.core.status import AT_REST
-from procreaper.errors import ConfigError, Problem, ProcreaperError, UnknownProcessError
+from procreaper.errors import ConfigError, Problem, ProcreaperError, UnknownProcessError, enumerate_words
 from procreaper.project.configure import Configuration
 from procreaper.remote.api import protocol
 from procreaper.remote.api.codec import readable
 from procreaper.runtime.supervisor import Supervisor
-from procreaper.suggest import enumerate_words
 from procreaper.threads import NoThreadError, run_in_thread
 
 # How long the files may take to be read, in seconds; a client waits longer for the answer.

@@ -21,7 +21,7 @@ from procreaper.core import events
 from procreaper.core.plan import reachable
 from procreaper.core.selection import choose, covers, select
 from procreaper.core.status import AT_REST
-from procreaper.errors import ProcreaperError, UnknownProcessError
+from procreaper.errors import ProcreaperError, UnknownProcessError, enumerate_words
 from procreaper.output.hub import Hub
 from procreaper.project.configure import Configuration
 from procreaper.remote.api import protocol
@@ -31,7 +31,6 @@ from procreaper.remote.api.to_wire import changes, view_notice, view_process
 from procreaper.remote.control.connection import Connection
 from procreaper.remote.control.replan import PlanSource, Replanning
 from procreaper.runtime.supervisor import Supervisor
-from procreaper.suggest import enumerate_words
 
 if TYPE_CHECKING:
     from procreaper.remote.control.attach import Seats

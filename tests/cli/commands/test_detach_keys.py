@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from procreaper.cli.commands.detach_keys import DetachKeys
-from procreaper.errors import ProcreaperError
-from procreaper.exit_codes import USAGE_ERROR
+from procreaper.errors import USAGE_ERROR, ProcreaperError
 
 
 @pytest.mark.parametrize(
