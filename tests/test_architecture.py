@@ -6,6 +6,7 @@ The rules of a module follow from its folder. `docs/architecture.md` explains th
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -240,6 +241,13 @@ def test_broken_rule_is_found(module: str, source: str, complaint: str) -> None:
 )
 def test_allowed_import_breaks_no_rule(module: str, source: str) -> None:
     assert violations(module, source) == []
+
+
+def test_page_names_the_modules_with_special_rules() -> None:
+    page = Path(__file__).resolve().parent.parent / "docs" / "architecture.md"
+    rows = dict(re.findall(r"^\| (`.*?) \|.*\| (.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE))
+    assert {f"project.{name}" for name in re.findall(r"`(\w+)`", rows["`project`"])} == IMPURE_IN_PROJECT
+    assert ", ".join(f"`{name}`" for name in sorted(SHARED)) in rows
 
 
 # The only modules that may import each other at run time, at least one of them lazily.
