@@ -1,7 +1,7 @@
-"""Side commands, such as hooks and checks: none outlives us, and what checks leave behind is ended.
+"""Track side commands, such as hooks and checks: none outlives the app, and what a check leaves behind ends soon.
 
-Rules: for the command line only. What a check leaves behind is looked for within a second after the check, and once a
-second at most, however many checks there are.
+Rules: for the command line only. A scan for processes that checks left behind comes within a second after a check.
+There is at most one scan a second, however many checks there are.
 """
 
 from __future__ import annotations
@@ -16,124 +16,126 @@ from procreaper.runtime.system.marks import MARK_VARIABLE
 if TYPE_CHECKING:
     import asyncio
 
-# The part of a mark that follows that of a run, before the number of the check.
+# The mark of a check is that of its run, then this, then the number of the check.
 CHECK = "/check/"
-# How long after a check it is looked for what it has left, and how long after the last such look, in seconds.
-SOON, BETWEEN = 0.1, 1.0
+# Seconds between the end of a check and the scan for what it left behind, and between two such scans.
+SCAN_DELAY, SCAN_INTERVAL = 0.1, 1.0
 
 
 class DescendantTracker(Protocol):
-    """Keeps the list of what must not outlive us, and knows the groups of all that we have started."""
+    """Keeps the list of processes that must not outlive us, and the groups of all that we have started."""
 
     watch_output: Callable[[int], str]
     forget_output: Callable[[str], None]
 
-    def group_started(self, group: int, path: str) -> None:
-        """What we have started leads this group and has this mark."""
+    def group_started(self, group: int, mark: str) -> None:
+        """Note a process that we have started: it leads this group and has this mark."""
 
     def group_ended(self, group: int) -> None:
-        """Nothing is left of it."""
+        """Note that the group has no member any more."""
 
     def scan_descendants(self) -> None:
-        """See what has left its group."""
+        """Find the processes that left their group."""
 
 
 class CommandTracker:
-    """All side commands of an app.
+    """Tracks all side commands of an app.
 
-    The marks of the checks that are under way are kept in `checking`; `end_rest` ends what others have left behind.
+    `running_checks` holds the marks of the checks that are running. `end_leftovers` ends the processes that other
+    checks left behind.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        descendants: DescendantTracker,
-        checking: set[str],
-        end_rest: Callable[[], None],
+        tracker: DescendantTracker,
+        running_checks: set[str],
+        end_leftovers: Callable[[], None],
     ) -> None:
         self._loop = loop
-        self._descendants = descendants
-        self._checking = checking
-        self._end_rest = end_rest
+        self._tracker = tracker
+        self._running_checks = running_checks
+        self._end_leftovers = end_leftovers
         self._checks = 0
-        # The outputs of the checks since the last look: only a look finds what has no mark, but has one of these open.
+        # The outputs of the checks since the last scan. A process without a mark that has one of these open is found
+        # only by a scan, so they are not forgotten before.
         self._outputs: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._rested_until = 0.0
+        self._next_scan = 0.0
 
-    def track(self, path: str, *, is_check: bool) -> TrackedCommand:
-        """Take a command into custody that has this mark, or as a check a longer one."""
+    def track(self, mark: str, *, is_check: bool) -> TrackedCommand:
+        """Track a command that gets this mark, or if it is a check, a longer one."""
         if not is_check:
-            return TrackedCommand(self._descendants, path, begins=lambda _: None, over=self._ended)
+            return TrackedCommand(self._tracker, mark, on_spawn=lambda _: None, on_end=self._end_command)
         self._checks += 1
-        path = f"{path.removesuffix('/')}{CHECK}{self._checks}/"
-        return TrackedCommand(self._descendants, path, begins=self._checking.add, over=self._check_ended)
+        mark = f"{mark.removesuffix('/')}{CHECK}{self._checks}/"
+        return TrackedCommand(self._tracker, mark, on_spawn=self._running_checks.add, on_end=self._end_check)
 
-    def _ended(self, _: str, output: str) -> None:
-        self._descendants.scan_descendants()
-        self._descendants.forget_output(output)
+    def _end_command(self, _: str, output: str) -> None:
+        self._tracker.scan_descendants()
+        self._tracker.forget_output(output)
 
-    def _check_ended(self, path: str, output: str) -> None:
-        self._checking.discard(path)
+    def _end_check(self, mark: str, output: str) -> None:
+        self._running_checks.discard(mark)
         self._outputs.append(output)
         if self._timer is None:
-            self._timer = self._loop.call_at(max(self._loop.time() + SOON, self._rested_until), self._look)
+            self._timer = self._loop.call_at(max(self._loop.time() + SCAN_DELAY, self._next_scan), self._scan)
 
-    def _look(self) -> None:
+    def _scan(self) -> None:
         self._timer = None
-        self._rested_until = self._loop.time() + BETWEEN
-        self._end_rest()
+        self._next_scan = self._loop.time() + SCAN_INTERVAL
+        self._end_leftovers()
         for output in self._outputs:
-            self._descendants.forget_output(output)
+            self._tracker.forget_output(output)
         self._outputs.clear()
 
 
 class TrackedCommand:
-    """One command with this mark, with which `begins` is called before the spawn, and `over` after the end.
+    """One command with this mark: calls `on_spawn` with the mark before the spawn, and `on_end` after the end.
 
-    `over` is called with the key of the output as well, which is still to be forgotten.
+    `on_end` also gets the key of the command's output, which it must forget.
     """
 
     def __init__(
         self,
-        descendants: DescendantTracker,
-        path: str,
+        tracker: DescendantTracker,
+        mark: str,
         *,
-        begins: Callable[[str], None],
-        over: Callable[[str, str], None],
+        on_spawn: Callable[[str], None],
+        on_end: Callable[[str, str], None],
     ) -> None:
-        self._descendants = descendants
-        self._path = path
-        self._begins = begins
-        self._over = over
+        self._tracker = tracker
+        self._mark = mark
+        self._on_spawn = on_spawn
+        self._on_end = on_end
         self._key = ""
         self._group: int | None = None
 
     def environment(self, environment: Mapping[str, str] | None) -> Mapping[str, str]:
-        """The environment for the command: this one, or ours, with its mark."""
-        return {**(os.environ if environment is None else environment), MARK_VARIABLE: self._path}
+        """Return this environment, or ours if None, with the mark of the command."""
+        return {**(os.environ if environment is None else environment), MARK_VARIABLE: self._mark}
 
     def before_spawn(self, output: int) -> None:
-        """The command is about to start, and writes to this descriptor."""
-        self._begins(self._path)
-        self._key = self._descendants.watch_output(output)
+        """Prepare for the start of the command, which writes to this descriptor."""
+        self._on_spawn(self._mark)
+        self._key = self._tracker.watch_output(output)
 
     def started(self, group: int) -> None:
-        """It runs, in this group."""
+        """Note that the command runs, in this group."""
         self._group = group
-        self._descendants.group_started(group, self._path)
+        self._tracker.group_started(group, self._mark)
 
     def before_kill(self) -> None:
-        """It is about to be killed: see what descends from it, as long as their parents live."""
-        self._descendants.scan_descendants()
+        """Find the descendants of the command while their parents live."""
+        self._tracker.scan_descendants()
 
     def ended(self) -> None:
-        """It has ended, or could not be started."""
-        self._over(self._path, self._key)
+        """Note that the command has ended, or could not start."""
+        self._on_end(self._mark, self._key)
         if self._group is not None:
-            self._descendants.group_ended(self._group)
+            self._tracker.group_ended(self._group)
 
 
-def is_left(path: str, checking: AbstractSet[str]) -> bool:
-    """Whether this is the mark of what a check has left that is none of those under way."""
-    return CHECK in path and not any(path.startswith(check) for check in checking)
+def is_left_by_check(mark: str, running_checks: AbstractSet[str]) -> bool:
+    """Return whether a process with this mark comes from a check that is no longer running."""
+    return CHECK in mark and not any(mark.startswith(check) for check in running_checks)

@@ -1,10 +1,11 @@
-"""Who descends from us at this moment, and which marks they have, as far as `/proc` tells.
+"""The descendants of this process at one moment, and their marks, from `/proc`.
 
-Rules: sees, and remembers what it can use again; what is done about whom is decided elsewhere. A look costs a read for
-each process that is not known to be a stranger; where none has been born since, one for each relative. The first look
-at a relative outside the groups reads its environment as well.
+Rules: it observes, and keeps what it can use again; other modules decide what happens to a process. A scan reads one
+file for each process, except for those that are known not to descend from us. If no process has started since the last
+scan, it reads one file for each descendant. The first scan that finds a descendant outside the known groups also reads
+its environment.
 
-A process without a mark has that of its nearest ancestor with one. Each look remembers this, so that it still counts
+A process without a mark has the mark of its nearest ancestor with one. Each scan records this, so that it still holds
 when the ancestors have ended.
 """
 
@@ -19,115 +20,115 @@ from procreaper.runtime.system.marks import MARK_VARIABLE, find_variable
 from procreaper.runtime.system.proc import ProcessStat
 
 
-class Relatives:
-    """Those whom the last look has `seen`; a leader of a group that we know is not among them."""
+class Descendants:
+    """The descendants that the last scan found, in `processes`, without the leaders of the known groups."""
 
     def __init__(self) -> None:
-        self.seen: dict[int, ProcessStat] = {}
-        # Those who do not descend from us; the number that a process was given last when they were found; and whether
-        # that can be believed, as it cannot where a container has a load average of its own.
-        self._foreign: set[int] = set()
-        self._newest: int | None = None
-        self._tells_births: bool | None = None
-        # The marks by number and start: those in the environments, and those of the nearest ancestors.
-        self._paths: dict[tuple[int, int], str] = {}
+        self.processes: dict[int, ProcessStat] = {}
+        # The pids of processes that do not descend from us; and the last pid that the system had given out by the scan.
+        self._strangers: set[int] = set()
+        self._last_pid: int | None = None
+        # Whether `/proc/loadavg` can be trusted: not in a container that has a load average of its own.
+        self._shows_last_pid: bool | None = None
+        # Marks by pid and start time: from the environment of a process, and from its nearest ancestor with one.
+        self._own_marks: dict[tuple[int, int], str] = {}
         self._inherited: dict[tuple[int, int], str] = {}
 
-    def born(self, pid: int) -> None:
-        """A child of ours has this number."""
-        if self._tells_births is None:
+    def note_child(self, pid: int) -> None:
+        """Check by the pid of a new child whether the last pid that the system shows can be trusted."""
+        if self._shows_last_pid is None:
             try:
-                self._tells_births = _newest() >= pid
+                self._shows_last_pid = _read_last_pid() >= pid
             except OSError:
                 return
 
-    def look(self, groups: Mapping[int, str]) -> None:
-        """Look at all that may descend from us; `groups` have the marks of their members, as far as these have any.
+    def scan(self, groups: Mapping[int, str]) -> None:
+        """Find all descendants; `groups` maps the known groups to the marks of their members.
 
-        The leaders of groups descend from us; a member of a group is taken for what it was.
+        The leaders of these groups descend from us. For a member of such a group, an earlier result still counts.
 
-        Where the system lacks the descriptors or the memory for a look, what was seen last still counts.
+        If the system lacks descriptors or memory for a scan, the last result stays.
         """
         try:
-            self._look(groups, self.seen)
+            self._scan(groups, self.processes)
         except OSError:
-            self._newest = None
+            self._last_pid = None
 
-    def look_at_all(self, groups: Mapping[int, str]) -> None:
-        """Look without relying on what was seen before."""
-        self._newest = None
+    def scan_afresh(self, groups: Mapping[int, str]) -> None:
+        """Find all descendants without use of earlier results."""
+        self._last_pid = None
         try:
-            self._look(groups, {})
+            self._scan(groups, {})
         except OSError:
             return
 
-    def _look(self, groups: Mapping[int, str], before: Mapping[int, ProcessStat]) -> None:
-        newest = _newest()
-        if newest == self._newest and self._tells_births:
-            # No process was born since.
+    def _scan(self, groups: Mapping[int, str], before: Mapping[int, ProcessStat]) -> None:
+        last_pid = _read_last_pid()
+        if last_pid == self._last_pid and self._shows_last_pid:
+            # No process has started since.
             pids = set(before)
         else:
             pids = proc.list_pids()
-            self._foreign &= pids
-            pids -= self._foreign
+            self._strangers &= pids
+            pids -= self._strangers
         pids -= groups.keys()
-        seen = {pid: each for pid, each in before.items() if each.group in groups and pid in pids}
-        seen |= {pid: each for pid in pids - seen.keys() if (each := proc.read_stat(pid)) is not None}
-        self.seen, foreign = find_descendants(seen, os.getpid(), groups, self._foreign)
-        self._foreign |= foreign
-        # A process that could not be placed is read again.
-        self._newest = newest if len(self.seen) + len(foreign) == len(seen) else None
-        self._paths = {key: path for key, path in self._paths.items() if key[0] in self.seen}
-        self._inherit(groups)
+        found = {pid: stat for pid, stat in before.items() if stat.group in groups and pid in pids}
+        found |= {pid: stat for pid in pids - found.keys() if (stat := proc.read_stat(pid)) is not None}
+        self.processes, strangers = find_descendants(found, os.getpid(), groups, self._strangers)
+        self._strangers |= strangers
+        # If it is not known of a process whether it descends from us, the next scan reads it again.
+        self._last_pid = last_pid if len(self.processes) + len(strangers) == len(found) else None
+        self._own_marks = {key: mark for key, mark in self._own_marks.items() if key[0] in self.processes}
+        self._record_inherited_marks(groups)
 
-    def _inherit(self, groups: Mapping[int, str]) -> None:
-        """Remember the mark of the parent of each relative."""
+    def _record_inherited_marks(self, groups: Mapping[int, str]) -> None:
+        """Record for each descendant the mark of its parent."""
         known, self._inherited = self._inherited, {}
-        for pid in self.seen:
-            for heir in reversed(self._line_of(pid)):
-                each = self.seen[heir]
-                key = heir, each.start
-                self._inherited[key] = known.get(key) or self._path_below(each.parent, groups)
+        for pid in self.processes:
+            for heir in reversed(self._list_unknown_line(pid)):
+                stat = self.processes[heir]
+                key = heir, stat.start
+                self._inherited[key] = known.get(key) or self._mark_of_parent(stat.parent, groups)
 
-    def _line_of(self, pid: int) -> list[int]:
-        """A relative and its ancestors, as far as nothing is known of them."""
+    def _list_unknown_line(self, pid: int) -> list[int]:
+        """Return a descendant and its ancestors, up to the first one whose inherited mark is recorded."""
         line = []
-        while (each := self.seen.get(pid)) is not None and (pid, each.start) not in self._inherited:
+        while (stat := self.processes.get(pid)) is not None and (pid, stat.start) not in self._inherited:
             line.append(pid)
-            pid = each.parent
+            pid = stat.parent
         return line
 
-    def _path_below(self, parent: int, groups: Mapping[int, str]) -> str:
+    def _mark_of_parent(self, parent: int, groups: Mapping[int, str]) -> str:
         if parent in groups:
             return groups[parent]
-        seen = self.seen.get(parent)
-        if seen is None:
+        stat = self.processes.get(parent)
+        if stat is None:
             return ""
-        return groups[seen.group] if seen.group in groups else self.path_of(parent, seen)
+        return groups[stat.group] if stat.group in groups else self.mark_of(parent, stat)
 
-    def path_of(self, pid: int, seen: ProcessStat) -> str:
-        """The mark of this process; empty where neither it nor an ancestor has one."""
-        return self._own_path(pid, seen) or self._inherited.get((pid, seen.start), "")
+    def mark_of(self, pid: int, stat: ProcessStat) -> str:
+        """Return the mark of a process; empty if neither the process nor an ancestor has one."""
+        return self._own_mark(pid, stat) or self._inherited.get((pid, stat.start), "")
 
-    def _own_path(self, pid: int, seen: ProcessStat) -> str:
-        path = self._paths.get((pid, seen.start))
-        if path is None:
+    def _own_mark(self, pid: int, stat: ProcessStat) -> str:
+        mark = self._own_marks.get((pid, stat.start))
+        if mark is None:
             try:
                 environment = proc.read_file(f"/proc/{pid}/environ")
             except OSError:
                 return ""
-            path = os.fsdecode(find_variable(environment, MARK_VARIABLE))
-            # In the midst of an execution there is no environment.
+            mark = os.fsdecode(find_variable(environment, MARK_VARIABLE))
+            # In the middle of an exec a process has no environment.
             if environment:
-                self._paths[pid, seen.start] = path
-        return path
+                self._own_marks[pid, stat.start] = mark
+        return mark
 
-    def knows_path(self, pid: int, seen: ProcessStat) -> bool:
-        """Whether this process had an environment when it was looked for its mark."""
-        return (pid, seen.start) in self._paths
+    def has_read_mark(self, pid: int, stat: ProcessStat) -> bool:
+        """Return whether the process had an environment when its mark was read."""
+        return (pid, stat.start) in self._own_marks
 
 
-def _newest() -> int:
-    """The number that was given out last, to a process or to a thread; 0 where nobody tells."""
+def _read_last_pid() -> int:
+    """Return the number that the system gave out last, to a process or a thread; 0 if it does not say."""
     number = proc.read_file("/proc/loadavg").rpartition(b" ")[2]
     return int(number or 0)

@@ -1,23 +1,24 @@
-"""Descendants that left the group of their run: found, told to end, reaped. For the command line only.
+"""Find, end and reap descendants that left the group of their run. For the command line only.
 
-Rules: Linux only; elsewhere nobody is found, and groups are all there is. It never waits for a child that somebody else
-in this process has started: that status is theirs. It looks when a run is to end, and once after it began; it never
-looks again and again.
+Rules: Linux only; elsewhere it finds nothing, and a run is only its group. It never waits for a child that other code
+in this process has started, because that code needs the exit status. It scans when a run is to end, and once after each
+start; it does not scan periodically.
 
-Theory of operation. We are the *subreaper* of all that we start: whoever loses its parent becomes our child, whatever
-session it has made for itself. A child of ours outside the groups of the runs was thus *adopted*. Its mark, a path in
-`MARK_VARIABLE` that begins with that of the app and goes on with name and run, tells whose it is. Some overwrite their
-environment, as nginx and Redis do to say in `ps` what they are; so what was read once is kept. Others never have the
-mark, as what `su -` and `env -i` start: these have that of their nearest ancestor, which must be seen while it lives.
-So a look comes before each signal. A procreaper among our descendants lengthens the path: what it starts is ours too.
+Theory of operation. We are the *subreaper* of all that we start: a process that loses its parent becomes our child,
+whatever session it has created. So a child of ours outside the groups of the runs is an *adopted* orphan. Its mark
+tells which run it belongs to. Some programs overwrite their environment, as nginx and Redis do to change their name in
+`ps`; so a mark, once read, is kept. Other programs never have the mark, such as what `su -` and `env -i` start. These
+inherit the mark of their nearest ancestor, which a scan must see while that ancestor lives. So a scan precedes each
+signal.
 
 A run is not over before its adopted descendants are gone; they get the signals that its group gets. A descendant whose
-parent lives gets none: ending it is up to the parent, which may have to do this in order. Of those who are nobody's,
-`end` takes care when the app is over. Whoever belongs to a detached process is left alone, by its mark or by
-its session; once there is one of those, so are those without a mark, because they may be its.
+parent lives gets none: ending it is up to the parent, which may have to do this in order. `end_leftovers` ends the
+orphans that belong to no known run, when the app is over. A process that belongs to a detached process is exempt, by
+its mark or by its session. Once there is a detached process, all processes without a mark are exempt, because they may
+belong to it.
 
-All that we start leads a session of its own. So an adopted zombie that leads none is reaped at once; one that does, and
-is not known otherwise, after a `GRACE` in which whoever else may have started it would have done so.
+All that we start leads a session of its own. So an adopted zombie that leads none is reaped at once. One that leads a
+session is reaped after `GRACE`, if it is not known otherwise: other code that started it would have reaped it by then.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from procreaper.core.pauses import lost
-from procreaper.runtime.cleanup.descendants import Relatives
+from procreaper.runtime.cleanup.descendants import Descendants
 from procreaper.runtime.cleanup.process_tree import describe_programs, list_subtrees
 from procreaper.runtime.system.marks import DETACHED_MARK, GUARD_MARK, MARK_VARIABLE
 from procreaper.runtime.system.proc import ProcessStat, read_stat
@@ -41,61 +42,61 @@ if TYPE_CHECKING:
     from procreaper.runtime.cleanup.commands import CommandTracker, TrackedCommand
 
 PR_SET_CHILD_SUBREAPER = 36
-# So many seconds after the start of a run it is looked for who has left its group.
-LOOK_AFTER = 0.5
-# How long a zombie may be somebody else's to wait for, in seconds.
+# Seconds between the start of a run and the scan for processes that left its group.
+SCAN_DELAY = 0.5
+# Seconds for which other code may still want the exit status of a zombie.
 GRACE = 1.0
-# At the end of the app: the seconds between two looks, where no signal comes first, and what SIGKILL is given.
-PAUSE, KILL_TIMEOUT = 0.05, 2.0
-# How often somebody without an environment is looked at before it is believed to have none.
-MOST_LOOKS = 3
+# At the end of the app: seconds between two scans, if no signal comes first; and seconds to wait after SIGKILL.
+SCAN_INTERVAL, KILL_TIMEOUT = 0.05, 2.0
+# After this many scans, a process whose environment is empty counts as a process without a mark.
+MAX_SCANS = 3
 
 
 def add_mark(environment: MutableMapping[str, str]) -> str:
-    """Put the path of a new app into an environment, and return it."""
+    """Add the mark of a new app to an environment, below the mark that it has, and return it."""
     environment[MARK_VARIABLE] = f"{environment.get(MARK_VARIABLE, '')}{os.urandom(6).hex()}/"
     return environment[MARK_VARIABLE]
 
 
 class Adoption(NamedTuple):
-    """Whether `complete`, all orphans among our descendants come to us; `strangers`: some were our children before."""
+    """`complete`: all orphans among our descendants become our children; `had_children`: we had some before."""
 
     complete: bool
-    strangers: bool
+    had_children: bool
 
 
 def adopt_orphans() -> Adoption:
-    """Have all orphans among our descendants become our children from now on; before the first is started."""
+    """Become the parent of all orphans among our descendants; call it before the first child starts."""
     if sys.platform != "linux":
-        return Adoption(complete=False, strangers=False)
+        return Adoption(complete=False, had_children=False)
     try:
-        # Before we have started anything: as after `setsid something & exec procreaper`.
+        # A child that we have not started, as after `setsid something & exec procreaper`.
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        strangers = True
+        had_children = True
     except ChildProcessError:
-        strangers = False
+        had_children = False
     try:
-        # What ctypes is made of: to import all of that would cost two milliseconds before the first child can start.
+        # The core of ctypes: to import the rest would delay the first child by two milliseconds.
         import _ctypes
 
         prctl = _ctypes.dlsym(_ctypes.dlopen(cast("str", None), 0), "prctl")  # None is the program itself
         complete = _ctypes.call_function(prctl, (PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0
     except (ImportError, AttributeError, OSError):
         complete = False
-    return Adoption(complete, strangers)
+    return Adoption(complete, had_children)
 
 
 class Orphans:
-    """Knows which descendants belong to a run though they are not of its group.
+    """Knows which descendants belong to a run although they are not in its group.
 
-    `path` is the app's own. `say` tells the user which processes were ended. `add_process(pid, target, start)` and
+    `mark` is that of the app. `say` prints which processes were ended. `add_process(pid, target, start)` and
     `remove_process(pid)` keep the list of processes that must not outlive us, and so do `watch_output(descriptor)` and
-    `forget_output(key)`. Where strangers are among our children, those without a mark are left alone.
+    `forget_output(key)`. If we had children before the start, children without a mark are left alone.
     """
 
     def __init__(
         self,
-        path: str,
+        mark: str,
         adoption: Adoption,
         loop: asyncio.AbstractEventLoop,
         *,
@@ -105,317 +106,319 @@ class Orphans:
         watch_output: Callable[[int], str],
         forget_output: Callable[[str], None],
     ) -> None:
-        self._path = path
+        self._mark = mark
         self._loop = loop
         self._say = say
         self._add_process = add_process
         self._remove_process = remove_process
         self.watch_output = watch_output
         self.forget_output = forget_output
-        self._strangers = adoption.strangers
+        self._had_children = adoption.had_children
         self._session = os.getsid(0)
-        # The groups of the runs that are under way, with their marks; a group has the number of its leader.
+        # The groups of what is running, with their marks. A group has the number of its leader.
         self._groups: dict[int, str] = {}
-        # The sessions of the detached processes; a session has the number of its leader.
+        # The sessions of the detached processes. A session has the number of its leader.
         self._exempt: set[int] = set()
-        self._has_exempt = False
-        # By run: the signal that it was sent last, and who of its descendants got which.
-        self._sent: dict[str, int] = {}
-        self._told: dict[str, dict[int, tuple[int, str]]] = {}
-        # As of the last look, which is good for the rest of this turn of the loop.
+        self._had_exempt = False
+        # By mark of a run: the last signal that it got; and by pid, the last signal and the program of each descendant.
+        self._last_signals: dict[str, int] = {}
+        self._signalled: dict[str, dict[int, tuple[int, str]]] = {}
+        # Whether there was a scan in this turn of the loop: its result serves all who need one.
         self._is_fresh = False
-        self._relatives = Relatives()
-        # Descendants that have left their groups; those that are our children.
+        self._descendants = Descendants()
+        # Descendants that left their groups; and those of them that are our children.
         self._escaped: dict[int, ProcessStat] = {}
         self._adopted: dict[int, ProcessStat] = {}
-        # The marks of the checks that are under way.
-        self._checking: set[str] = set()
+        # The marks of the checks that are running.
+        self._running_checks: set[str] = set()
         self._commands: CommandTracker | None = None
-        self._waiting: set[tuple[int, int]] = set()
-        self._reaping: asyncio.TimerHandle | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._began_again = False
-        # Processes whose checks leave something behind, as has been said.
-        self._littered: set[str] = set()
-        self._news: asyncio.Future[None] | None = None
-        self._requests = 0
-        self._is_over = False
+        # Zombies, by pid and start time, that other code may still want to reap.
+        self._unclaimed: set[tuple[int, int]] = set()
+        self._reap_timer: asyncio.TimerHandle | None = None
+        self._scan_timer: asyncio.TimerHandle | None = None
+        self._scan_again = False
+        # Names of processes for which a message has said that their checks leave something behind.
+        self._reported_checks: set[str] = set()
+        self._wake_up: asyncio.Future[None] | None = None
+        self._end_requests = 0
+        self._app_ended = False
         if sys.platform == "linux":
-            loop.add_signal_handler(signal.SIGCHLD, self._child_ended)
-            # Who started us may have blocked it.
+            loop.add_signal_handler(signal.SIGCHLD, self._on_child_ended)
+            # Our parent may have blocked the signal.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
 
-    # What a run tells and asks.
+    # For the runs.
 
     def environment(self, name: str, run: int, environment: Mapping[str, str] | None) -> Mapping[str, str]:
-        """The environment of a run: this one, or ours, with its mark."""
-        return {**(os.environ if environment is None else environment), MARK_VARIABLE: self._path_of_run(name, run)}
+        """Return this environment, or ours if None, with the mark of a run."""
+        return {**(os.environ if environment is None else environment), MARK_VARIABLE: self._mark_of_run(name, run)}
 
     def run_started(self, name: str, run: int, group: int) -> None:
-        """A run has started, in a group of its own."""
-        self.group_started(group, self._path_of_run(name, run))
-        self._began_again = True
-        if self._timer is None and sys.platform == "linux":
-            self._look_later()
+        """Note that a run has started, in a group of its own."""
+        self.group_started(group, self._mark_of_run(name, run))
+        self._scan_again = True
+        if self._scan_timer is None and sys.platform == "linux":
+            self._schedule_scan()
 
-    def group_started(self, group: int, path: str) -> None:
-        """What we have started leads this group and has this mark."""
+    def group_started(self, group: int, mark: str) -> None:
+        """Note a process that we have started: it leads this group and has this mark."""
         self._exempt.discard(group)
-        self._groups[group] = path
+        self._groups[group] = mark
         self._adopted.pop(group, None)
         self._escaped.pop(group, None)
-        seen = _see(group)
-        self._add_process(group, -group, 0 if seen is None else seen.start)
-        self._relatives.born(group)
+        stat = _read_stat(group)
+        self._add_process(group, -group, 0 if stat is None else stat.start)
+        self._descendants.note_child(group)
 
     def track_command(self, name: str, run: int | None = None) -> TrackedCommand:
-        """Take a command of this process into custody; with the number of a run, the command checks that run.
+        """Track a side command of a process; with the number of a run, the command is a check of that run.
 
-        What it leaves behind may live until the app ends; what a check leaves behind is ended soon.
+        What a command leaves behind may live until the app ends; what a check leaves behind ends soon.
         """
         if self._commands is None:
             # Not at the top: most processes have neither checks nor hooks.
             from procreaper.runtime.cleanup.commands import CommandTracker
 
-            self._commands = CommandTracker(self._loop, self, self._checking, self._end_rest)
+            self._commands = CommandTracker(self._loop, self, self._running_checks, self._end_leftovers_of_checks)
         if run is None:
-            return self._commands.track(self._path, is_check=False)
-        return self._commands.track(self._path_of_run(name, run), is_check=True)
+            return self._commands.track(self._mark, is_check=False)
+        return self._commands.track(self._mark_of_run(name, run), is_check=True)
 
     def exempt_session(self, session: int) -> None:
-        """Whoever is of this session is to live on when we end, and so is all that comes from there."""
+        """Never end the processes of this session, nor their descendants."""
         self._exempt.add(session)
-        self._has_exempt = True
+        self._had_exempt = True
 
     def group_ended(self, group: int) -> None:
-        """Nobody is left in the group, whose number may now become somebody else's."""
+        """Note that a group has no member any more; the system may use its number again."""
         self._exempt.discard(group)
         self._groups.pop(group, None)
         self._remove_process(group)
 
     def scan_descendants(self) -> None:
-        """A run is about to end: see which descendants it has, as long as their parents live."""
-        self._look()
+        """Find the descendants of a run that is about to end, while their parents live."""
+        self._scan()
 
     def signal_escapees(self, name: str, run: int, number: int) -> None:
-        """Send to those who have left the group of this run what the group is about to be sent."""
-        path = self._path_of_run(name, run)
-        self._sent[path] = number
-        _signal(self._told.setdefault(path, {}), self._find(path), number)
+        """Send a signal to the processes that left the group of this run, before the group gets it."""
+        mark = self._mark_of_run(name, run)
+        self._last_signals[mark] = number
+        _send_signal(self._signalled.setdefault(mark, {}), self._find_adopted(mark), number)
 
     def has_escapees(self, name: str, run: int) -> bool:
-        """Whether somebody who left the group of this run is alive; tells the user in the end who was ended."""
-        path = self._path_of_run(name, run)
-        if found := self._find(path):
-            if path in self._sent:
-                # Some come to us only when their parent has obeyed.
-                _signal(self._told[path], found, self._sent[path])
+        """Return whether a process that left the group of this run is alive; if not, report those that were ended."""
+        mark = self._mark_of_run(name, run)
+        if found := self._find_adopted(mark):
+            if mark in self._last_signals:
+                # A process may become ours only after its parent has obeyed the signal.
+                _send_signal(self._signalled[mark], found, self._last_signals[mark])
             return True
-        self._sent.pop(path, None)
-        if told := self._told.pop(path, None):
-            # Here it is known for certain whose they were to wait for.
-            for pid in told.keys() & self._relatives.seen.keys():
-                if self._relatives.seen[pid].is_zombie and self._is_adopted(self._relatives.seen[pid]):
+        self._last_signals.pop(mark, None)
+        if signalled := self._signalled.pop(mark, None):
+            # These zombies are certainly ours to reap.
+            processes = self._descendants.processes
+            for pid in signalled.keys() & processes.keys():
+                if processes[pid].is_zombie and self._is_adopted(processes[pid]):
                     _reap(pid)
-            self._say(f"ended {_names(told)}, which {name} had left behind")
+            self._say(f"ended {_describe(signalled)}, which {name} had left behind")
         return False
 
     # The end of the app.
 
     def request_end(self) -> None:
-        """Somebody asks for the end; the second time, or when little is left to do, that means now."""
-        self._requests += 1
+        """Note a request to end the app. From the second one on, `end_leftovers` sends SIGKILL at once."""
+        self._end_requests += 1
         self._wake()
 
     async def end_leftovers(self, patience: float) -> None:
-        """End those of whom nobody knows whose they are: by SIGTERM, and after `patience` seconds by SIGKILL."""
-        self._is_over = True
-        told: dict[int, tuple[int, str]] = {}
-        requests = max(1, self._requests)
+        """End the orphans that belong to no known run: by SIGTERM, and after `patience` seconds by SIGKILL."""
+        self._app_ended = True
+        signalled: dict[int, tuple[int, str]] = {}
+        requests = max(1, self._end_requests)
         deadline, number = self._loop.time() + patience, signal.SIGTERM
-        path = self._path if self._strangers or self._has_exempt else ""
-        looks = 0
-        while (found := self._find(path)) or (path and self._has_doubts() and looks < MOST_LOOKS):
-            looks += 1
+        mark = self._mark if self._had_children or self._had_exempt else ""
+        scans = 0
+        while (found := self._find_adopted(mark)) or (mark and self._has_unread_marks() and scans < MAX_SCANS):
+            scans += 1
             is_late = self._loop.time() >= deadline
-            if number is signal.SIGTERM and (is_late or self._requests > requests or requests > 1):
+            if number is signal.SIGTERM and (is_late or self._end_requests > requests or requests > 1):
                 deadline, number = self._loop.time() + KILL_TIMEOUT, signal.SIGKILL
             elif is_late and found:
                 self._say(f"{describe_programs(found)} cannot be ended")
                 return
-            _signal(told, found, number)
-            self._news = self._loop.create_future()
-            timer = self._loop.call_later(PAUSE, self._wake)
-            await self._news
+            _send_signal(signalled, found, number)
+            self._wake_up = self._loop.create_future()
+            timer = self._loop.call_later(SCAN_INTERVAL, self._wake)
+            await self._wake_up
             timer.cancel()
             deadline += lost(timer.when(), self._loop.time())
-        if told:
-            self._say(f"ended {_names(told)}, which had been left behind")
+        if signalled:
+            self._say(f"ended {_describe(signalled)}, which had been left behind")
 
-    # Looking.
+    # Scans.
 
-    def _path_of_run(self, name: str, run: int) -> str:
-        return f"{self._path}{name}/{run}/"
+    def _mark_of_run(self, name: str, run: int) -> str:
+        return f"{self._mark}{name}/{run}/"
 
-    def _find(self, path: str) -> dict[int, str]:
-        """The adopted whose path begins with this one, and all their descendants; pids with names of programs."""
-        self._look()
+    def _find_adopted(self, mark: str) -> dict[int, str]:
+        """Find the adopted processes with this mark or a longer one, and their descendants: programs by pid."""
+        self._scan()
         roots = [
             pid
-            for pid, seen in self._adopted.items()
-            if (own := self._relatives.path_of(pid, seen)).startswith(path) and own not in self._checking
+            for pid, stat in self._adopted.items()
+            if (own := self._descendants.mark_of(pid, stat)).startswith(mark) and own not in self._running_checks
         ]
-        return list_subtrees(self._relatives.seen, roots, self._is_exempt) if roots else {}
+        return list_subtrees(self._descendants.processes, roots, self._is_exempt) if roots else {}
 
-    def _look(self) -> None:
-        """See who has left its group, and who of them was adopted."""
+    def _scan(self) -> None:
+        """Find the descendants that left their group, and those of them that are adopted."""
         if self._is_fresh or sys.platform != "linux":
             return
         self._is_fresh = True
         self._loop.call_soon(self._grow_stale)
-        self._relatives.look(self._groups)
+        self._descendants.scan(self._groups)
         escaped = {
-            pid: seen
-            for pid, seen in self._relatives.seen.items()
-            if seen.group not in self._groups
-            # What is of our own session was started by other means than ours, such as a plug-in's.
-            and seen.session != self._session
-            and not seen.is_zombie
-            and not self._is_exempt(pid, seen)
+            pid: stat
+            for pid, stat in self._descendants.processes.items()
+            if stat.group not in self._groups
+            # A process of our own session was not started by us, but for example by a plug-in.
+            and stat.session != self._session
+            and not stat.is_zombie
+            and not self._is_exempt(pid, stat)
         }
         for pid in self._escaped.keys() - escaped.keys():
             self._remove_process(pid)
-        for pid, seen in escaped.items():
-            if pid not in self._escaped or self._escaped[pid].start != seen.start:
-                self._add_process(pid, -pid if seen.group == pid else pid, seen.start)
+        for pid, stat in escaped.items():
+            if pid not in self._escaped or self._escaped[pid].start != stat.start:
+                self._add_process(pid, -pid if stat.group == pid else pid, stat.start)
         self._escaped = escaped
-        self._adopted = {pid: seen for pid, seen in escaped.items() if self._is_adopted(seen)}
+        self._adopted = {pid: stat for pid, stat in escaped.items() if self._is_adopted(stat)}
 
-    def _is_adopted(self, seen: ProcessStat) -> bool:
-        return seen.parent == os.getpid() and seen.session != self._session
+    def _is_adopted(self, stat: ProcessStat) -> bool:
+        return stat.parent == os.getpid() and stat.session != self._session
 
-    def _is_exempt(self, pid: int, seen: ProcessStat) -> bool:
-        """Whether it belongs to a detached process, or is the guard of a procreaper."""
-        if seen.session in self._exempt:
+    def _is_exempt(self, pid: int, stat: ProcessStat) -> bool:
+        """Return whether the process belongs to a detached process, or is the guard of a procreaper."""
+        if stat.session in self._exempt:
             return True
-        path = self._relatives.path_of(pid, seen)
-        return path == GUARD_MARK or path.startswith(DETACHED_MARK)
+        mark = self._descendants.mark_of(pid, stat)
+        return mark == GUARD_MARK or mark.startswith(DETACHED_MARK)
 
-    def _end_rest(self) -> None:
-        """End what checks have left behind."""
-        from procreaper.runtime.cleanup.commands import is_left
+    def _end_leftovers_of_checks(self) -> None:
+        """End the processes that checks left behind."""
+        from procreaper.runtime.cleanup.commands import is_left_by_check
 
-        self._look()
+        self._scan()
         left: dict[str, list[int]] = {}
-        for pid, seen in self._adopted.items():
-            path = self._relatives.path_of(pid, seen)
-            if path.startswith(self._path) and is_left(path, self._checking):
-                left.setdefault(path.removeprefix(self._path).partition("/")[0], []).append(pid)
+        for pid, stat in self._adopted.items():
+            mark = self._descendants.mark_of(pid, stat)
+            if mark.startswith(self._mark) and is_left_by_check(mark, self._running_checks):
+                left.setdefault(mark.removeprefix(self._mark).partition("/")[0], []).append(pid)
         for name, pids in left.items():
-            found = list_subtrees(self._relatives.seen, pids, self._is_exempt)
-            _signal({}, found, signal.SIGKILL)
-            if name not in self._littered:
-                # Once, since each of its checks may do so.
-                self._littered.add(name)
+            found = list_subtrees(self._descendants.processes, pids, self._is_exempt)
+            _send_signal({}, found, signal.SIGKILL)
+            if name not in self._reported_checks:
+                # Once, because each check of the process may leave something behind.
+                self._reported_checks.add(name)
                 self._say(f"ended {describe_programs(found)}, which a check of {name} had left behind")
 
-    def _has_doubts(self) -> bool:
-        """Whether somebody has no environment: in the midst of an execution, if not by choice."""
-        return any(not self._relatives.knows_path(pid, seen) for pid, seen in self._adopted.items())
+    def _has_unread_marks(self) -> bool:
+        """Return whether an adopted process has no environment: it has cleared it, or is in the middle of an exec."""
+        return any(not self._descendants.has_read_mark(pid, stat) for pid, stat in self._adopted.items())
 
     def _grow_stale(self) -> None:
         self._is_fresh = False
 
     def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        if self._wake_up is not None and not self._wake_up.done():
+            self._wake_up.set_result(None)
 
-    def _look_later(self) -> None:
-        self._began_again = False
-        self._timer = self._loop.call_later(LOOK_AFTER, self._look_now)
+    def _schedule_scan(self) -> None:
+        self._scan_again = False
+        self._scan_timer = self._loop.call_later(SCAN_DELAY, self._run_scheduled_scan)
 
-    def _look_now(self) -> None:
-        self._timer = None
-        self._look()
-        if self._began_again:
-            self._look_later()
+    def _run_scheduled_scan(self) -> None:
+        self._scan_timer = None
+        self._scan()
+        if self._scan_again:
+            self._schedule_scan()
 
     # Reaping.
 
-    def _child_ended(self) -> None:
-        """Reap the adopted that have ended, as far as they can be seen at once."""
+    def _on_child_ended(self) -> None:
+        """Reap the adopted processes that have ended, as far as the system shows them at once."""
         self._wake()
         self._reap_first()
 
     def _reap_first(self) -> None:
-        """Reap those that the system names first, up to one that somebody else may wait for."""
-        while (ended := _peek()) is not None:
-            seen = _see(ended) or _see_zombie(ended)
-            if seen is None or ended in self._groups or not self._is_ours_to_reap(ended, seen):
-                # Somebody else is about to, and hides those behind it.
-                if self._reaping is None:
-                    self._reaping = self._loop.call_later(GRACE, self._reap_all)
+        """Reap the zombies that the system names first, up to one that other code may want to reap."""
+        while (ended := _peek_zombie()) is not None:
+            stat = _read_stat(ended) or _read_zombie_stat(ended)
+            if stat is None or ended in self._groups or not self._is_ours_to_reap(ended, stat):
+                # Other code is about to reap it. Until then it hides the zombies behind it.
+                if self._reap_timer is None:
+                    self._reap_timer = self._loop.call_later(GRACE, self._reap_all)
                 return
             _reap(ended)
 
     def _reap_all(self) -> None:
-        """Reap those that were hidden, and those that nobody else has waited for."""
-        self._relatives.look_at_all(self._groups)
-        waiting = set()
-        for pid, seen in self._relatives.seen.items():
-            if seen.is_zombie and self._is_adopted(seen):
-                if self._is_ours_to_reap(pid, seen) or (pid, seen.start) in self._waiting:
+        """Reap the zombies that were hidden, and those that other code has not reaped since the last call."""
+        self._descendants.scan_afresh(self._groups)
+        unclaimed = set()
+        for pid, stat in self._descendants.processes.items():
+            if stat.is_zombie and self._is_adopted(stat):
+                if self._is_ours_to_reap(pid, stat) or (pid, stat.start) in self._unclaimed:
                     _reap(pid)
                 else:
-                    waiting.add((pid, seen.start))
-        self._waiting = waiting
-        self._reaping = self._loop.call_later(GRACE, self._reap_all) if waiting else None
-        # Some are not seen where `/proc` cannot be read.
+                    unclaimed.add((pid, stat.start))
+        self._unclaimed = unclaimed
+        self._reap_timer = self._loop.call_later(GRACE, self._reap_all) if unclaimed else None
+        # If `/proc` cannot be read, the scan misses some.
         self._reap_first()
 
-    def _is_ours_to_reap(self, pid: int, seen: ProcessStat) -> bool:
-        """Whether it is certain that nobody else waits for this child."""
-        if not self._is_adopted(seen):
+    def _is_ours_to_reap(self, pid: int, stat: ProcessStat) -> bool:
+        """Return whether it is certain that no other code waits for this child."""
+        if not self._is_adopted(stat):
             return False
-        return seen.session != pid or self._is_over or any(pid in told for told in self._told.values())
+        return stat.session != pid or self._app_ended or any(pid in pids for pids in self._signalled.values())
 
 
-def _signal(told: dict[int, tuple[int, str]], found: Mapping[int, str], number: int) -> None:
-    """Send a signal to those who were not told the same before."""
+def _send_signal(signalled: dict[int, tuple[int, str]], found: Mapping[int, str], number: int) -> None:
+    """Send a signal to the processes that have not got the same one already."""
     for pid, program in found.items():
-        if told.get(pid, (0, ""))[0] == number:
+        if signalled.get(pid, (0, ""))[0] == number:
             continue
         # PermissionError: it runs as another user.
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
-            told[pid] = number, program
+            signalled[pid] = number, program
             if number != signal.SIGKILL:
                 # A stopped process would not see the signal.
                 os.kill(pid, signal.SIGCONT)
 
 
-def _names(told: Mapping[int, tuple[int, str]]) -> str:
-    return describe_programs({pid: program for pid, (_, program) in told.items()})
+def _describe(signalled: Mapping[int, tuple[int, str]]) -> str:
+    return describe_programs({pid: program for pid, (_, program) in signalled.items()})
 
 
-def _see(pid: int) -> ProcessStat | None:
-    """A process as it is; None where it has gone, or `/proc` cannot be read."""
+def _read_stat(pid: int) -> ProcessStat | None:
+    """Read the state of a process; None if it has gone, or `/proc` cannot be read."""
     try:
         return read_stat(pid)
     except OSError:
         return None
 
 
-def _see_zombie(pid: int) -> ProcessStat | None:
-    """A child of ours that has ended, where `/proc` does not show it: what the system tells of any child."""
+def _read_zombie_stat(pid: int) -> ProcessStat | None:
+    """Read the state of a zombie child that `/proc` does not show: what the system says of any child."""
     try:
         return ProcessStat("", "Z", os.getpid(), os.getpgid(pid), os.getsid(pid), 0)
     except ProcessLookupError:
         return None
 
 
-def _peek() -> int | None:
-    """A child that has ended, whose status is left where it is."""
+def _peek_zombie() -> int | None:
+    """Return the pid of a child that has ended, without reaping it."""
     if sys.platform != "linux":
         return None
     try:

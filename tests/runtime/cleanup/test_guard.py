@@ -46,7 +46,7 @@ async def guarded(mark: str = NO_MARK) -> AsyncIterator[Guard]:
         yield guard
     finally:
         guard.kill()
-        guard._let_go()
+        guard._forget()
         assert warnings == []
 
 
@@ -272,7 +272,7 @@ async def test_a_new_guard_is_told_everything() -> None:
 
 @pytest.mark.parametrize(
     ("shell", "reason"),
-    [("/nowhere/sh", "no such file or directory"), ("/bin/false", "it ends again and again")],
+    [("/nowhere/sh", "no such file or directory"), ("/bin/false", "it keeps exiting")],
 )
 @in_loop
 async def test_what_cannot_be_is_one_warning(monkeypatch: pytest.MonkeyPatch, shell: str, reason: str) -> None:

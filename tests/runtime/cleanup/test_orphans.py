@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.loops import in_loop
 
-from procreaper.runtime.cleanup.commands import CommandTracker, is_left
+from procreaper.runtime.cleanup.commands import CommandTracker, is_left_by_check
 from procreaper.runtime.cleanup.orphans import Adoption, Orphans, add_mark
 from procreaper.runtime.system.marks import MARK_VARIABLE
 
@@ -205,7 +205,7 @@ async def main():
         f"(setsid sh -c 'echo $$ >&{writing}; exec sleep 600' &)", start_new_session=True, pass_fds=[writing])
     await process.wait()
     pid = int(os.read(reading, 100))
-    looks, find = [], orphans._find
+    looks, find = [], orphans._find_adopted
 
     def find_until_it_ends(path):
         looks.append(path)
@@ -213,7 +213,7 @@ async def main():
             kill(pid, signal.SIGKILL)
         return find(path)
 
-    orphans._find = find_until_it_ends
+    orphans._find_adopted = find_until_it_ends
     await orphans.end_leftovers(patience=60.0)
     assert set(sent) - {signal.SIGCONT} == {signal.SIGTERM}, sent
 
@@ -328,15 +328,15 @@ def test_after_any_number_of_checks_there_is_one_look_a_second() -> None:
         check.before_spawn(0)
         (path,) = checking
         assert path.startswith("app/web.1/1/")
-        assert not is_left(path, checking)
+        assert not is_left_by_check(path, checking)
         check.ended()
-        assert is_left(path, checking)
+        assert is_left_by_check(path, checking)
         if loop.due is not None and loop.due[0] <= loop.now:
             (_, callback), loop.due = loop.due, None
             callback()
     loop.close()
     assert 3 <= len(looks) <= 4
-    assert not is_left("app/web.1/1/", checking)
+    assert not is_left_by_check("app/web.1/1/", checking)
 
 
 def run(source: str) -> None:
