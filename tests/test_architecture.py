@@ -55,7 +55,7 @@ ONLY_IN = {
     "honcho": ("project.procfile", "project.env_files", "export"),
     "watchfiles": ("runtime.watch",),
     "colorama": ("cli.commands.ps",),
-    "dotenv": ("project.dotenv",),
+    "dotenv": ("project.env_files",),
     "aiohttp": ("remote.http",),
     "prometheus_client": ("remote.http", "remote.metrics", "library"),
 }
@@ -305,7 +305,6 @@ UNNEEDED = frozenset(
         "output.log_files",
         "output.stdlib_log",
         "project.depends_on",
-        "project.dotenv",
         "project.schema",
         "project.settings",
         "remote.api.protocol",

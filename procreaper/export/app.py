@@ -94,7 +94,7 @@ def _said(layers: Layers, settings: Settings) -> dict[str, int | None]:
     """The keys that were given, and their lines."""
     from msgspec import UNSET
 
-    from procreaper.project.toml_places import find_line
+    from procreaper.project.toml import find_line
 
     said: dict[str, int | None] = {}
     for field in layers.own.__struct_fields__:

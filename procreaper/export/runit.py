@@ -27,7 +27,7 @@ from procreaper.core.plan import Condition, Dependency, When
 from procreaper.errors import Problem
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered, slug
 from procreaper.export.honcho_compat import differs, environment_of, is_plain, options_left_out, refuse
-from procreaper.project.durations import as_seconds
+from procreaper.project.values import format_seconds
 
 TARGET = "runit"
 # What honcho's scripts look like, and ours without a .reaper.toml.
@@ -175,9 +175,9 @@ def _finish(one: Exported) -> Iterator[str]:
     yield "case $retries in"
     retry = 1
     while backoff.wait(retry) < backoff.maximum:
-        yield f"    {retry}) sleep {as_seconds(backoff.wait(retry))} ;;"
+        yield f"    {retry}) sleep {format_seconds(backoff.wait(retry))} ;;"
         retry += 1
-    yield f"    *) sleep {as_seconds(backoff.maximum)} ;;"
+    yield f"    *) sleep {format_seconds(backoff.maximum)} ;;"
     yield "esac"
 
 

@@ -22,7 +22,7 @@ from procreaper.core.plan import Condition, Dependency, When
 from procreaper.errors import Problem
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered, signal_name, slug
 from procreaper.export.honcho_compat import differs, environment_of, options_left_out, refuse
-from procreaper.project.durations import as_seconds
+from procreaper.project.values import format_seconds
 
 TARGET = "systemd"
 NAME = r"[^A-Za-z0-9:_.\\-]"
@@ -171,7 +171,7 @@ def _limit(one: Exported) -> Iterator[str]:
         yield "StartLimitIntervalSec=0"
     else:
         # RestartSec is what it waits each time; a run that lasts longer than `reset` is none of those in a row.
-        yield f"StartLimitIntervalSec={as_seconds(retries * (backoff.initial + backoff.reset))}"
+        yield f"StartLimitIntervalSec={format_seconds(retries * (backoff.initial + backoff.reset))}"
         yield f"StartLimitBurst={retries + 1}"
 
 
@@ -184,14 +184,14 @@ def _restart(one: Exported) -> Iterator[str]:
     words = {When.NEVER: "no", When.ON_FAILURE: "on-failure", When.ALWAYS: "always"}
     yield f"Restart={words[one.restart]}"
     if one.restart is not When.NEVER:
-        yield f"RestartSec={as_seconds(backoff.initial)}"
+        yield f"RestartSec={format_seconds(backoff.initial)}"
         steps = next(
             step for step in range(DOUBLINGS + 1) if backoff.wait(step + 1) == backoff.maximum or step == DOUBLINGS
         )
         if steps:
             yield "# With systemd 254 or later:"
             yield f"# RestartSteps={steps}"
-            yield f"# RestartMaxDelaySec={as_seconds(backoff.maximum)}"
+            yield f"# RestartMaxDelaySec={format_seconds(backoff.maximum)}"
     if codes:
         yield f"SuccessExitStatus={' '.join((*map(str, codes), *signals))}"
     if one.restart is When.ON_FAILURE:
@@ -209,7 +209,7 @@ def _stop(app: App, one: Exported) -> Iterator[str]:
         yield "KillSignal=SIGCONT"
     else:
         yield f"KillSignal={'' if one.stop_signal.isdigit() else 'SIG'}{one.stop_signal}"
-    yield f"TimeoutStopSec={as_seconds(stop.timeout)}"
+    yield f"TimeoutStopSec={format_seconds(stop.timeout)}"
 
 
 def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:

@@ -22,7 +22,7 @@ from procreaper.project.schema import (
     StopSettings,
     WatchSettings,
 )
-from procreaper.project.toml_places import Keys
+from procreaper.project.toml import Keys
 
 Table = TypeVar("Table", bound=Struct)
 

@@ -17,13 +17,11 @@ from procreaper.core.checks import Check, ExecCheck, Health, HealthCheck, HTTPCh
 from procreaper.core.ports import PREFIX
 from procreaper.errors import Problem, ProcreaperError, enumerate_words
 from procreaper.project.defaults import Layers
-from procreaper.project.durations import parse_duration
 from procreaper.project.process_types import KINDS
 from procreaper.project.procfile import OURS
 from procreaper.project.settings import Settings
-from procreaper.project.toml_places import Keys
-from procreaper.project.toml_spelling import quote, spell
-from procreaper.project.variables import UnsetVariableError, substitute
+from procreaper.project.toml import Keys, format_keys, quote_text
+from procreaper.project.values import UnsetVariableError, parse_duration, substitute_variables
 
 # Of a port.
 MOST_DIGITS = 5
@@ -92,7 +90,7 @@ class RealisedInstance:
             try:
                 return ExecCheck(value if isinstance(value, str) else tuple(value))
             except ValueError as error:
-                self._complain(keys, f"`{spell(keys)}`: {error}", 'for example `exec = "pg_isready -q"`')
+                self._complain(keys, f"`{format_keys(keys)}`: {error}", 'for example `exec = "pg_isready -q"`')
                 return None
         text = self._substitute(value, keys)
         if text is None:
@@ -110,7 +108,7 @@ class RealisedInstance:
                 message, hint = str(error), None
             # The environment may hold secrets, so what was written is shown and not what it became.
             message = message.replace(text, value)
-            self._complain(keys, f"`{spell(keys)}`: {message}", hint or _example(kind, value))
+            self._complain(keys, f"`{format_keys(keys)}`: {message}", hint or _example(kind, value))
             return None
 
     def _http_check(self, url: str) -> HTTPCheck | None:
@@ -122,7 +120,9 @@ class RealisedInstance:
             for name in ("verify", "ca"):
                 if getattr(health, name) is not UNSET:
                     place = keys("health", name)
-                    self._complain(place, f"`{spell(place)}` is for `https` only", "remove it, or write `https://`")
+                    self._complain(
+                        place, f"`{format_keys(place)}` is for `https` only", "remove it, or write `https://`"
+                    )
             return check
         if health.verify is False:
             return replace(check, verify=False)
@@ -135,10 +135,11 @@ class RealisedInstance:
         for name, value in self._layers.env.items():
             keys = self._layers.keys("env", name)
             if name in OURS or name.startswith(PREFIX):
-                message = f"`{spell(keys)}` cannot be set: procreaper gives each process its own"
+                message = f"`{format_keys(keys)}` cannot be set: procreaper gives each process its own"
                 self._complain(keys, message, _instead_of_port(value, keys) if name == "PORT" else "remove it")
             elif not name or "=" in name:
-                self._complain(keys, f"`{spell(keys)}`: {quote(name)} cannot be the name of a variable", "correct it")
+                message = f"`{format_keys(keys)}`: {quote_text(name)} cannot be the name of a variable"
+                self._complain(keys, message, "correct it")
             elif value is False:
                 self.environment.pop(name, None)
             else:
@@ -148,15 +149,15 @@ class RealisedInstance:
 
     def _substitute(self, text: str, keys: Keys) -> str | None:
         try:
-            return substitute(text, self.environment)
+            return substitute_variables(text, self.environment)
         except UnsetVariableError as error:
             if self._is_complete and not self._settings.is_broken((*keys[:-1], error.name)):
                 hint = "set it in a .env file or in `env`; for a dollar sign write `$$`"
                 if error.name in self._layers.env:
                     hint = f"write it after `{error.name}` in `env`, and set that to something else than `false`"
-                self._complain(keys, f"`{spell(keys)}` uses `${error.name}`, which is not set", hint)
+                self._complain(keys, f"`{format_keys(keys)}` uses `${error.name}`, which is not set", hint)
         except ValueError as error:
-            self._complain(keys, f"`{spell(keys)}`: {error}", "for a dollar sign write `$$`")
+            self._complain(keys, f"`{format_keys(keys)}`: {error}", "for a dollar sign write `$$`")
         return None
 
     def _complain(self, keys: Keys, message: str, hint: str | None) -> None:
@@ -177,11 +178,11 @@ def _as_text(value: float) -> str:
 def _example(kind: str, text: str) -> str:
     if kind == "http" and text.startswith("/") and " " not in text:
         # What Kubernetes and many a proxy are given.
-        return f"write the whole URL: {quote(f'http://127.0.0.1:$PORT{text}')}"
+        return f"write the whole URL: {quote_text(f'http://127.0.0.1:$PORT{text}')}"
     if kind == "http" and " " in text and "://" not in text.split(" ", 1)[0]:
-        return f"a command is written as `health = {{ exec = {quote(text)} }}`"
+        return f"a command is written as `health = {{ exec = {quote_text(text)} }}`"
     if kind == "http" and "://" not in text:
         kinds = enumerate_words(["http://127.0.0.1:$PORT/healthz", f"tcp://{text if ':' in text else 'host:port'}"])
         return f"write a URL: {kinds}; a command is `{{ exec = ... }}`"
     examples = {"http": "http://127.0.0.1:$PORT/healthz", "tcp": "127.0.0.1:$PORT"}
-    return f"for example {quote(examples[kind])}" if kind in examples else "correct the URL"
+    return f"for example {quote_text(examples[kind])}" if kind in examples else "correct the URL"

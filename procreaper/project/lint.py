@@ -28,11 +28,11 @@ from procreaper.project.shell_lint import (
     syntax_complaint,
 )
 from procreaper.project.simple_commands import beyond_posix
-from procreaper.project.toml_spelling import spell
+from procreaper.project.toml import format_keys
 
 if TYPE_CHECKING:
     from procreaper.project.settings import Settings
-    from procreaper.project.toml_places import Keys
+    from procreaper.project.toml import Keys
 
 # A command of these characters has no syntax that could be wrong, unless it begins with a word of the shell.
 PLAIN = re.compile(
@@ -113,7 +113,7 @@ class Linter:
         if kind.supervision is not None and isinstance(ca, str) and not self._look.exists(ca):
             layers = kind.supervision.layers
             keys = layers.keys("health", "ca")
-            message = f"`{spell(keys)}`: there is no file `{layers.health.ca}`"
+            message = f"`{format_keys(keys)}`: there is no file `{layers.health.ca}`"
             self.warn(kind, message, "it is relative to the application root", keys)
 
     def lint_names(self, types: Iterable[ProcessType]) -> None:
@@ -138,7 +138,7 @@ class Linter:
         # What it waits for may create files.
         later = bool(process.depends_on)
         for keys, text in self._texts(kind, process):
-            name = f"`{kind.name}`" if keys is None else f"`{spell(keys)}`"
+            name = f"`{kind.name}`" if keys is None else f"`{format_keys(keys)}`"
             if isinstance(text, str):
                 yield Place(kind, keys, Command(text, name, environment, process.cwd, later, keys is None))
             else:
@@ -187,7 +187,7 @@ class Linter:
     def _lint_arguments(
         self, kind: ProcessType, command: Sequence[str], environment: Mapping[str, str], keys: Keys | None
     ) -> None:
-        name = f"the command of `{kind.name}`" if keys is None else f"`{spell(keys)}`"
+        name = f"the command of `{kind.name}`" if keys is None else f"`{format_keys(keys)}`"
         for argument in command:
             match = re.fullmatch(r"\$\{?([A-Za-z_]\w*)\}?", argument, re.ASCII)
             if match is not None and match[1] in environment:
@@ -223,7 +223,7 @@ class Linter:
         group = nested_quantifier(pattern) if pattern else None
         if group is not None and kind.supervision is not None and self._settings is not None:
             keys = kind.supervision.layers.keys("health", "log")
-            message = f"`{spell(keys)}`: `{group}` may take very long on a line that it does not match"
+            message = f"`{format_keys(keys)}`: `{group}` may take very long on a line that it does not match"
             hint = "repeat only one of the two: the group, or what is in it"
             self.problems.append(self._settings.problem(keys, message, hint, "warning"))
 

@@ -6,14 +6,17 @@ for `planning` to say, which knows the groups; only `-c` and `-m` take nothing b
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from procreaper.core.names import MOST_UNKNOWN
 from procreaper.core.plan import HIGHEST_PORT, MOST_PROCESSES, Process
 from procreaper.core.ports import AUTO
 from procreaper.errors import Level, Problem, did_you_mean, list_words
 from procreaper.project.planner import Selection, outdated
-from procreaper.project.procfile import Environment
+
+if TYPE_CHECKING:
+    from procreaper.project.env_files import EnvFile
+
 
 DEFAULT_PORT = 5000
 PORT_HINT = f"a port is a number from 0 to {HIGHEST_PORT}, for example 5000"
@@ -170,13 +173,13 @@ def _check_http(text: str) -> list[Problem]:
     return []
 
 
-def check_port(environments: Sequence[Environment]) -> list[Problem]:
+def check_port(env_files: Sequence["EnvFile"]) -> list[Problem]:
     """The problem with the PORT of the `.env` files, if there is one and it is none."""
-    for environment in reversed(environments):
-        text = environment.values.get("PORT")
+    for env_file in reversed(env_files):
+        text = env_file.values.get("PORT")
         if text is not None:
-            line = environment.lines["PORT"]
-            problem = Problem(f"invalid value for port: '{text}'", environment.path, line, PORT_HINT)
+            line = env_file.lines["PORT"]
+            problem = Problem(f"invalid value for port: '{text}'", env_file.path, line, PORT_HINT)
             return [] if _is_port(text) else [problem]
     return []
 

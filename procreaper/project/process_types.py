@@ -17,12 +17,10 @@ from procreaper.core.plan import Backoff, Condition, Hooks, LogFile, Process, St
 from procreaper.core.ports import AUTO
 from procreaper.errors import Problem, did_you_mean
 from procreaper.project.defaults import CHECKS, Layers
-from procreaper.project.durations import parse_duration
 from procreaper.project.schema import DependencySettings, ProcessSettings
 from procreaper.project.settings import Settings
-from procreaper.project.sizes import parse_size
-from procreaper.project.toml_places import Keys
-from procreaper.project.toml_spelling import quote, spell
+from procreaper.project.toml import Keys, format_keys, quote_text
+from procreaper.project.values import parse_duration, parse_size
 
 KINDS = ("http", "tcp", "exec", "check")
 
@@ -135,7 +133,7 @@ class _Reader:
     def _port(self) -> int | str | None:
         if isinstance(self._layers.defaults.port, int):
             keys: Keys = ("defaults", "port")
-            message = f"`{spell(keys)}` cannot be a number, because all process types would have the same port"
+            message = f"`{format_keys(keys)}` cannot be a number, because all process types would have the same port"
             self._complain(keys, message, 'write it under `[process.NAME]`, or write `port = "auto"`')
         return self._layers.own.port or None
 
@@ -148,16 +146,17 @@ class _Reader:
         max_retries = None if retries is UNSET else retries
         same_layer = layers.keys("restart")[:-1] == layers.keys("max_retries")[:-1]
         if count and max_retries not in (None, int(count)) and same_layer:
-            message = f"`{spell(layers.keys('max_retries'))}` is {max_retries}, but `restart` is {quote(text)}"
+            message = (
+                f"`{format_keys(layers.keys('max_retries'))}` is {max_retries}, but `restart` is {quote_text(text)}"
+            )
             self._complain(layers.keys("max_retries"), message, "say it once")
         elif count and not (layers.is_own("max_retries") and not layers.is_own("restart")):
             max_retries = int(count)
         if restart is When.NEVER and max_retries is not None:
             if layers.is_own("max_retries") and not self._is_broken("restart"):
-                message = (
-                    f"`{spell(layers.keys('max_retries'))}` has no effect, because `{layers.name}` is never restarted"
-                )
-                self._complain(layers.keys("max_retries"), message, 'add `restart = "on-failure"`, or remove it')
+                keys = layers.keys("max_retries")
+                message = f"`{format_keys(keys)}` has no effect, because `{layers.name}` is never restarted"
+                self._complain(keys, message, 'add `restart = "on-failure"`, or remove it')
             max_retries = None
         if restart is When.ALWAYS and oneshot:
             message = f"`{layers.name}` is a oneshot, so it cannot be restarted always"
@@ -166,7 +165,7 @@ class _Reader:
 
     def _override(self, field: str, value: str) -> str:
         where = "" if self._layers.is_own(field) else f" under `[process.{self._layers.name}]`"
-        return f"write `{field} = {quote(value)}`{where}"
+        return f"write `{field} = {quote_text(value)}`{where}"
 
     def _backoff(self) -> Backoff:
         backoff, default = self._layers.backoff, Backoff()
@@ -174,12 +173,12 @@ class _Reader:
             value = getattr(backoff, name)
             if value is not UNSET and parse_duration(value) == 0:
                 keys = self._layers.keys("backoff", name)
-                self._complain(keys, f"`{spell(keys)}` must be more than 0", 'for example "100ms"')
+                self._complain(keys, f"`{format_keys(keys)}` must be more than 0", 'for example "100ms"')
         initial = _seconds(backoff.initial, default.initial)
         maximum = _seconds(backoff.max, max(default.maximum, initial))
         if maximum < initial:
             keys = self._layers.keys("backoff", "max")
-            self._complain(keys, f"`{spell(keys)}` is less than `initial`", "exchange them, or remove one")
+            self._complain(keys, f"`{format_keys(keys)}` is less than `initial`", "exchange them, or remove one")
         return Backoff(initial, maximum, _seconds(backoff.reset, default.reset))
 
     def _success_codes(self) -> frozenset[int]:
@@ -195,7 +194,7 @@ class _Reader:
     def _signal(self, name: str, keys: Keys) -> int:
         number = self._signals.get(name if name.startswith("SIG") else f"SIG{name}")
         if number is None:
-            message = f"`{spell(keys)}` must be the name of a signal, not {quote(name)}"
+            message = f"`{format_keys(keys)}` must be the name of a signal, not {quote_text(name)}"
             self._complain(keys, message, did_you_mean(name, self._signals, otherwise=False), name)
         return number or StopPolicy().signal
 
@@ -210,7 +209,7 @@ class _Reader:
     def _stop(self) -> StopPolicy:
         stop, keys = self._layers.stop, self._layers.keys
         if stop.signal and stop.command:
-            message = f"`{spell(keys('stop', 'command'))}` is run instead of the signal, so there cannot be both"
+            message = f"`{format_keys(keys('stop', 'command'))}` is run instead of the signal, so there cannot be both"
             self._complain(keys("stop", "command"), message, "remove `signal` or `command`")
         return StopPolicy(
             self._signal(stop.signal, keys("stop", "signal")) if stop.signal else StopPolicy().signal,
@@ -224,7 +223,7 @@ class _Reader:
         watch, keys = self._layers.watch, self._layers.keys
         if not watch.paths:
             if self._layers.is_own("watch") and watch.paths is UNSET and not self._is_broken("watch"):
-                message = f"`{spell(keys('watch'))}` does not say what is watched"
+                message = f"`{format_keys(keys('watch'))}` does not say what is watched"
                 self._complain(keys("watch"), message, 'add `paths = ["."]`')
             return None
         return Watch(
@@ -243,7 +242,7 @@ class _Reader:
         log, keys = self._layers.log, self._layers.keys
         if not log.file:
             if self._layers.is_own("log") and log.file is UNSET and not self._is_broken("log"):
-                message = f"`{spell(keys('log'))}` names no file"
+                message = f"`{format_keys(keys('log'))}` names no file"
                 self._complain(keys("log"), message, f'add `file = "log/{self._layers.name}.log"`')
             return None
         return LogFile(
@@ -292,24 +291,24 @@ class _Reader:
         kinds = [check for check in given if check in KINDS]
         if len(kinds) > 1:
             keys = layers.keys("health", kinds[1])
-            message = f"`{spell(keys)}` cannot be used together with `{kinds[0]}`"
+            message = f"`{format_keys(keys)}` cannot be used together with `{kinds[0]}`"
             self._complain(keys, message, "choose one of `http`, `tcp`, `exec` and `check`")
         for name in ("status", "verify", "ca"):
             if name in given and "http" not in given:
                 keys = layers.keys("health", name)
-                self._complain(keys, f"`{spell(keys)}` is for `http` only", "remove it")
+                self._complain(keys, f"`{format_keys(keys)}` is for `http` only", "remove it")
         if "ca" in given and health.verify is False:
             keys = layers.keys("health", "ca")
-            self._complain(keys, f"`{spell(keys)}` has no effect with `verify = false`", "remove one of them")
+            self._complain(keys, f"`{format_keys(keys)}` has no effect with `verify = false`", "remove one of them")
         for name in ("interval", "timeout", "start_interval", "start_timeout"):
             value = getattr(health, name)
             if value is not UNSET and parse_duration(value) == 0:
                 keys = layers.keys("health", name)
-                self._complain(keys, f"`{spell(keys)}` must be more than 0", 'for example "10s"')
+                self._complain(keys, f"`{format_keys(keys)}` must be more than 0", 'for example "10s"')
         if kinds or "log" in given:
             return True
         if layers.is_own("health"):
-            message = f"`{spell(layers.keys('health'))}` does not say what is checked"
+            message = f"`{format_keys(layers.keys('health'))}` does not say what is checked"
             self._complain(layers.keys("health"), message, "add one of `http`, `tcp`, `exec` and `log`")
             return None
         return False

@@ -39,15 +39,6 @@ class Procfile(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-class Environment(NamedTuple):
-    """The variables of a ``.env`` file, the line that set each, and what is wrong in the file."""
-
-    path: str
-    values: dict[str, str]
-    lines: dict[str, int]
-    problems: tuple[Problem, ...]
-
-
 class Instance(NamedTuple):
     """One process to run: ``web.2`` of the type ``web``; `env` comes on top of the environment that we were given."""
 

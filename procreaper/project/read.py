@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from procreaper.errors import ConfigError, Problem, reason_of
 from procreaper.project.options import FOREMAN, Options, check_port
 from procreaper.project.planner import ProcessType
-from procreaper.project.procfile import NO_PROCESS, OURS, Environment, Procfile, parse_procfile
+from procreaper.project.procfile import NO_PROCESS, OURS, Procfile, parse_procfile
 from procreaper.project.read_file import read_file
 
 if TYPE_CHECKING:
     from procreaper.project.defaults import Layers
+    from procreaper.project.env_files import EnvFile
     from procreaper.project.settings import Settings
 
 SETTINGS = ".reaper.toml"
@@ -158,7 +159,7 @@ def _supervised(
 
     from procreaper.errors import did_you_mean
     from procreaper.project.process_types import supervise
-    from procreaper.project.toml_spelling import spell
+    from procreaper.project.toml import format_keys
 
     entries = {entry.name: (entry.command, entry.line) for entry in procfile.entries}
     signals = {name: int(number) for name, number in Signals.__members__.items()}
@@ -170,7 +171,9 @@ def _supervised(
         if not supervision.template.command:
             keys = ("process", name)
             if is_usable and not settings.is_broken((*keys, "command")):
-                message = f"there is no process type `{name}` in {procfile.path}, and `{spell(keys)}` has no `command`"
+                message = (
+                    f"there is no process type `{name}` in {procfile.path}, and `{format_keys(keys)}` has no `command`"
+                )
                 close = did_you_mean(name, entries, otherwise=False)
                 hint = "correct the name, or give it a `command`" if close is None else close
                 problems.append(settings.problem(keys, message, hint))
@@ -179,7 +182,7 @@ def _supervised(
         layers = supervision.layers
         directory = supervision.template.cwd
         if directory is not None and not os.path.isdir(os.path.join(directory_of(options), directory)):
-            message = f"`{spell(layers.keys('cwd'))}` is `{directory}`, which is not a directory"
+            message = f"`{format_keys(layers.keys('cwd'))}` is `{directory}`, which is not a directory"
             problems.append(settings.problem(layers.keys("cwd"), message, "create it, or correct the path"))
         added = _read_env_files(layers, settings, options, environment, contents, problems)
         types.append(ProcessType(name, supervision.template.command, line, supervision, added))
@@ -257,7 +260,7 @@ def _read_environments(
     contents: Contents,
     *,
     running: bool = False,
-) -> list[Environment]:
+) -> list[EnvFile]:
     names = None if options.env is None else [name.strip() for name in options.env.split(",") if name.strip()]
     place = f"in `env` of `{FOREMAN}`" if "env" in options.foreman else "after -e"
     if names is None and settings is not None and settings.document.env and settings.document.env.files:
@@ -269,7 +272,7 @@ def _read_environments(
         default = _locate(options, ".env", is_given=False)
         contents[default] = None
         names = [".env"] if os.path.lexists(default) else []
-    found: list[Environment] = []
+    found: list[EnvFile] = []
     for name in names:
         path = _locate(options, name, is_given=options.env is not None)
         values = {**own_environment, **_merge(found)}
@@ -285,8 +288,10 @@ def _read_environment(
     place: str = "after -e",
     *,
     running: bool = False,
-) -> Environment:
+) -> EnvFile:
     """One file, named at `place`; `environment` is what it may refer to, in the dialect that has references."""
+    from procreaper.project.env_files import EnvFile, parse_env_file, parse_with_dotenv
+
     try:
         raw = _read(path, contents)
     except (FileNotFoundError, NotADirectoryError):
@@ -300,16 +305,12 @@ def _read_environment(
         problem = _unreadable(path, error, "-e", running=running)
     else:
         if settings is not None and settings.document.env and settings.document.env.parser == "dotenv":
-            from procreaper.project.dotenv import parse_dotenv
-
-            return parse_dotenv(raw, path, environment)
-        from procreaper.project.env_files import parse_environment
-
-        return parse_environment(raw, path, environment)
-    return Environment(path, {}, {}, (problem,))
+            return parse_with_dotenv(raw, path, environment)
+        return parse_env_file(raw, path, environment)
+    return EnvFile(path, {}, {}, (problem,))
 
 
-def _merge(environments: Sequence[Environment]) -> dict[str, str]:
+def _merge(environments: Sequence[EnvFile]) -> dict[str, str]:
     return {key: value for environment in environments for key, value in environment.values.items()}
 
 

@@ -17,9 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from msgspec.json import schema
 
 from procreaper.core.plan import HIGHEST_PORT, MOST_PROCESSES
-from procreaper.project.durations import EXAMPLES, HINT, LONGEST
-from procreaper.project.durations import PATTERN as DURATION
-from procreaper.project.sizes import PATTERN as SIZE
+from procreaper.project.values import DURATION_EXAMPLES, DURATION_HINT, DURATION_PATTERN, LONGEST_DURATION, SIZE_PATTERN
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 # In Python `$` would also match before a line feed at the end.
@@ -29,11 +27,11 @@ DEPENDENCY_HINT = 'a condition stands in a table: `depends_on = { db = "healthy"
 STOP_HINT = 'for example "SIGINT", or `{ signal = "SIGINT", timeout = "10s" }`'
 
 Duration = Annotated[
-    Annotated[str, Meta(pattern=DURATION)] | Annotated[float, Meta(ge=0, le=LONGEST)],
+    Annotated[str, Meta(pattern=DURATION_PATTERN)] | Annotated[float, Meta(ge=0, le=LONGEST_DURATION)],
     Meta(
         title="duration",
-        examples=[*EXAMPLES, 10],
-        extra={"expected": "a duration", "hint": HINT},
+        examples=[*DURATION_EXAMPLES, 10],
+        extra={"expected": "a duration", "hint": DURATION_HINT},
     ),
 ]
 SignalName = Annotated[
@@ -46,7 +44,7 @@ SignalName = Annotated[
     ),
 ]
 Size = Annotated[
-    Annotated[str, Meta(pattern=SIZE)] | Annotated[int, Meta(ge=1)],
+    Annotated[str, Meta(pattern=SIZE_PATTERN)] | Annotated[int, Meta(ge=1)],
     Meta(
         title="size",
         examples=["10MB", 1048576],

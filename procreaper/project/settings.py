@@ -20,8 +20,7 @@ from msgspec import Struct
 from procreaper.errors import Level, Problem
 from procreaper.project.schema import Document
 from procreaper.project.settings_errors import members_of, mismatch, types_of, unknown_key
-from procreaper.project.toml_places import Keys, find_line, find_places
-from procreaper.project.toml_spelling import quote, spell
+from procreaper.project.toml import Keys, find_line, find_statements, format_keys, quote_text
 
 # How tomllib shows a path of keys.
 QUOTE, QUOTED_COMMA = "'", "', '"
@@ -104,7 +103,7 @@ def _nul_problems(settings: Settings, data: Mapping[str, object]) -> Iterator[Pr
             elif isinstance(value, list):
                 waiting += [((*keys, index), item) for index, item in enumerate(value)]
             if "\0" in str(keys[-1] if keys else "") or (isinstance(value, str) and "\0" in value):
-                yield settings.problem(keys, f"a NUL in `{spell(keys)}`", "remove it")
+                yield settings.problem(keys, f"a NUL in `{format_keys(keys)}`", "remove it")
 
 
 def _control_problems(settings: Settings) -> Iterator[Problem]:
@@ -117,12 +116,14 @@ def _control_problems(settings: Settings) -> Iterator[Problem]:
         try:
             address = parse_address(control.http)
         except ValueError as error:
-            message = f"`{spell(keys)}` must be a host and a port, not {quote(control.http)}: {error}"
+            message = f"`{format_keys(keys)}` must be a host and a port, not {quote_text(control.http)}: {error}"
             yield settings.problem(keys, message, HINT)
         else:
             if not address.is_loopback:
                 # The file is shared by all who work on the project; who opens what to others says so himself.
-                message = f"`{spell(keys)}` must be an address of this machine's own, not {quote(address.host)}"
+                message = (
+                    f"`{format_keys(keys)}` must be an address of this machine's own, not {quote_text(address.host)}"
+                )
                 hint = f'for example "127.0.0.1:{address.port}"; `start --http {address}` opens it to others'
                 yield settings.problem(keys, message, hint)
 
@@ -134,7 +135,7 @@ def unusable(problem: Problem) -> Settings:
 
 def _syntax_problem(error: Exception, text: str, path: str) -> Problem:
     # Where the text breaks off it was begun further up, or the last statement contradicts an earlier one.
-    line = find_places(text).open or text.rstrip().count("\n") + 1
+    line = find_statements(text).open or text.rstrip().count("\n") + 1
     if isinstance(error, RecursionError):
         return Problem("nested too deeply", path, line, "no setting needs more than four levels")
     message = str(error)
@@ -209,7 +210,7 @@ class _Reader:
             try:
                 msgspec.convert(key, names)
             except msgspec.ValidationError:
-                message = f"`{spell((*keys, key))}`: {quote(key)} is not a name"
+                message = f"`{format_keys((*keys, key))}`: {quote_text(key)} is not a name"
                 self._complain((*keys, key), message, "use only letters a-z, digits, `_` and `-` in names")
                 continue
             fitting = self._read(value, values, (*keys, key))

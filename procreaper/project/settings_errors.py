@@ -17,8 +17,7 @@ from msgspec import Meta, Struct, UnsetType
 
 from procreaper.errors import did_you_mean
 from procreaper.project.schema import Document, ProcessSettings
-from procreaper.project.toml_places import Keys
-from procreaper.project.toml_spelling import as_toml, quote, spell
+from procreaper.project.toml import Keys, format_keys, format_value, quote_text
 
 LONGEST_QUOTE = 40
 # The only string of the table `env` at the top that is no variable of anybody's.
@@ -75,9 +74,9 @@ def _described(member: Alternative, metas: Iterable[object]) -> Alternative:
 def unknown_key(key: str, value: object, table: type[Struct], keys: Keys) -> tuple[str, str | None]:
     """A message about a key that this table does not have, and what may have been meant."""
     fields = types_of(table)
-    message = f"there is no key `{spell((*keys, key))}`"
+    message = f"there is no key `{format_keys((*keys, key))}`"
     if table is ProcessSettings and key.isdecimal() and isinstance(value, dict):
-        return message, f"all instances share the settings of their type: write `[{spell(keys)}]`"
+        return message, f"all instances share the settings of their type: write `[{format_keys(keys)}]`"
     if table is Document and (hint := _in_other_table(key, value)) is not None:
         return message, hint
     for name, annotation in fields.items():
@@ -118,7 +117,7 @@ def _other_names(annotation: object) -> tuple[str, ...]:
 
 def mismatch(value: object, members: tuple[Alternative, ...], keys: Keys) -> tuple[str, str | None]:
     """What is wrong with a value, and how to write it."""
-    name, words = spell(keys), [word for member in members for word in member.words]
+    name, words = format_keys(keys), [word for member in members for word in member.words]
     if value == "" and any(member.meta is not None and member.meta.min_length for member in members):
         return f"`{name}` must not be empty", "leave it out, or give it a value"
     *first, last = dict.fromkeys(text for member in members for text in _expected(member))
@@ -129,7 +128,7 @@ def mismatch(value: object, members: tuple[Alternative, ...], keys: Keys) -> tup
 def _how_to_write(value: object, members: tuple[Alternative, ...], words: list[str], key: str | None) -> str | None:
     types = {get_origin(member.type) or member.type for member in members}
     if "never" in words and isinstance(value, bool):
-        return f"write {quote('always' if value else 'never')}"
+        return f"write {quote_text('always' if value else 'never')}"
     if isinstance(value, str) and (
         (bool in types and value in ("true", "false")) or (int in types and re.fullmatch("[0-9]{1,9}", value))
     ):
@@ -141,11 +140,13 @@ def _how_to_write(value: object, members: tuple[Alternative, ...], words: list[s
     if (hint := next((member.hint for member in members if member.hint), None)) is not None:
         return hint
     if isinstance(value, str) and list in types and key:
-        return f"write `{key} = [{quote(value)}]`"
+        return f"write `{key} = [{quote_text(value)}]`"
     if examples := next((member.examples for member in members if member.examples), ()):
-        return f"for example `{key} = {as_toml(examples[0])}`" if key else f"for example {as_toml(examples[0])}"
+        return (
+            f"for example `{key} = {format_value(examples[0])}`" if key else f"for example {format_value(examples[0])}"
+        )
     if isinstance(value, int | float) and str in types and key:
-        return f"put it in double quotes: `{key} = {quote(as_toml(value))}`"
+        return f"put it in double quotes: `{key} = {quote_text(format_value(value))}`"
     return f"for example `{key} = 2`" if int in types and key else None
 
 
@@ -174,9 +175,9 @@ def _found(value: object, keys: Keys) -> str:
         case str() if "env" in keys and keys != PARSER:
             return "a string"
         case bool() | int() | float():
-            text = as_toml(value)
+            text = format_value(value)
         case str():
-            text = quote(value)
+            text = quote_text(value)
         case dict():
             return "a table"
         case list():

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from support.hand_written import ODD_SEPARATORS, TELLING, check_problems, only
 
 from procreaper.errors import Problem
-from procreaper.project.env_files import parse_environment
-from procreaper.project.procfile import Environment
+from procreaper.project.env_files import EnvFile, parse_env_file
 
 
-def environment(text: str) -> Environment:
-    return parse_environment(text.encode(), ".env")
+def environment(text: str) -> EnvFile:
+    return parse_env_file(text.encode(), ".env")
 
 
 @pytest.mark.parametrize(
@@ -26,7 +25,7 @@ def environment(text: str) -> Environment:
 )
 def test_what_is_not_utf_8_is_one_error_with_line_and_column(raw: bytes, line: int, column: int, byte: str) -> None:
     problem = Problem(f"byte {byte} in column {column} is not UTF-8", "f", line, "save the file as UTF-8")
-    assert parse_environment(raw, "f") == Environment("f", {}, {}, (problem,))
+    assert parse_env_file(raw, "f") == EnvFile("f", {}, {}, (problem,))
 
 
 def test_a_byte_order_mark_is_skipped() -> None:
@@ -35,7 +34,7 @@ def test_a_byte_order_mark_is_skipped() -> None:
 
 @given(st.binary())
 def test_no_bytes_make_the_parser_raise(raw: bytes) -> None:
-    parse_environment(raw, "f")
+    parse_env_file(raw, "f")
 
 
 @given(st.text(TELLING + "\n\r\0\x0c\u2028\ue0001"))
@@ -81,7 +80,7 @@ def test_an_ordinary_line_sets_what_is_written_without_a_word(line: str, value: 
 
 
 def test_blank_lines_and_comments_say_nothing() -> None:
-    assert environment("\n  \n\t\r\n# it's\n  # A=b c\n\x0c\n") == Environment(".env", {}, {}, ())
+    assert environment("\n  \n\t\r\n# it's\n  # A=b c\n\x0c\n") == EnvFile(".env", {}, {}, ())
 
 
 def test_the_last_line_wins_and_is_the_one_recorded() -> None:
@@ -210,7 +209,7 @@ def test_an_apostrophe_further_down_does_not_hide_the_lines_between(later: str) 
     ],
 )
 def test_a_reference_that_honcho_leaves_is_reported(line: str, reference: str) -> None:
-    found = parse_environment(f"{line}\nB=1\nC=2\n".encode(), ".env", {"HOME"})
+    found = parse_env_file(f"{line}\nB=1\nC=2\n".encode(), ".env", {"HOME"})
     assert reference.rstrip("}") in found.values["A"]
     [problem] = found.problems
     assert (problem.message, problem.line, problem.level) == (

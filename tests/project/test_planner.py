@@ -222,7 +222,7 @@ def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
         ("env = { 'A=B' = 'x' }", 2, "cannot be the name of a variable", ""),
         ("env = { A = '$NOPE' }", 2, "`process.web.env.A` uses `$NOPE`, which is not set", "`$$`"),
         ("env = { A = '$B', B = 'x' }", 2, "`process.web.env.A` uses `$B`, which is not set", "write it after `B`"),
-        ("env = { A = '100$' }", 2, "`process.web.env.A`: `$` stands before no name", "`$$`"),
+        ("env = { A = '100$' }", 2, "`process.web.env.A`: no name follows the `$`", "`$$`"),
         ("health = {}", 2, "`process.web.health` does not say what is checked", "`http`"),
         ("health = { interval = '5s' }", 2, "does not say what is checked", ""),
         ("watch = { run = 'make' }", 2, "`process.web.watch` does not say what is watched", "`paths"),

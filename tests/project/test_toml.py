@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from procreaper.project.toml_places import Keys, find_line, find_places
+from procreaper.project.toml import Keys, find_line, find_statements
 
 TEXT = '''# settings
 [process.web]
@@ -64,7 +64,7 @@ def test_an_item_is_found_within_a_list_of_many_lines(value: object, line: int) 
 
 @pytest.mark.parametrize(("text", "line"), [("", None), ("a = 1\n", None), ("a = 1\nb = [\n1,\n", 2), ('a = "x', 1)])
 def test_a_statement_that_never_ends_is_known(text: str, line: int | None) -> None:
-    assert find_places(text).open == line
+    assert find_statements(text).open == line
 
 
 @pytest.mark.parametrize(
@@ -80,5 +80,5 @@ def test_a_statement_that_never_ends_is_known(text: str, line: int | None) -> No
 )
 def test_no_text_takes_more_than_its_size_in_time(text: str) -> None:
     began = time.process_time()
-    find_places(text)
+    find_statements(text)
     assert time.process_time() - began < 10

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.project.durations import EXAMPLES, LONGEST, PATTERN, parse_duration
+from procreaper.project.values import DURATION_EXAMPLES, DURATION_PATTERN, LONGEST_DURATION, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -65,18 +64,23 @@ def test_a_number_that_is_no_duration_is_refused(value: float) -> None:
         parse_duration(value)
 
 
-@pytest.mark.parametrize("value", [float("inf"), LONGEST + 1, "87601h", f"{'9' * 400}h", 10**400])
+@pytest.mark.parametrize("value", [float("inf"), LONGEST_DURATION + 1, "87601h", f"{'9' * 400}h", 10**400])
 def test_a_duration_ends_somewhere(value: str | float) -> None:
     with pytest.raises(ValueError, match="longer than ten years"):
         parse_duration(value)
 
 
 def test_the_examples_are_durations() -> None:
-    for example in EXAMPLES:
+    for example in DURATION_EXAMPLES:
         assert parse_duration(example) > 0
 
 
 @given(st.text("0123456789.hms \n", max_size=6))
 def test_the_pattern_of_the_schema_and_the_parser_agree(text: str) -> None:
-    with nullcontext() if re.search(PATTERN, text) else pytest.raises(ValueError, match="is not a duration"):
+    try:
         parse_duration(text)
+    except ValueError as error:
+        is_duration = "longer than ten years" in str(error)
+    else:
+        is_duration = True
+    assert is_duration == bool(re.search(DURATION_PATTERN, text))

@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procreaper.errors import Problem
-from procreaper.project.dotenv import parse_dotenv
-from procreaper.project.procfile import Environment
+from procreaper.project.env_files import EnvFile, parse_with_dotenv
 
 
-def parsed(text: str | bytes, **environment: str) -> Environment:
-    return parse_dotenv(text.encode() if isinstance(text, str) else text, ".env", environment)
+def parsed(text: str | bytes, **environment: str) -> EnvFile:
+    return parse_with_dotenv(text.encode() if isinstance(text, str) else text, ".env", environment)
 
 
 @pytest.mark.parametrize(
