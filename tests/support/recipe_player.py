@@ -49,8 +49,13 @@ def recipes(page: str) -> Iterator[Recipe]:
             yield Recipe(title, files, tuple(match["text"] for match in found if match["language"] == "console"))
 
 
+# What Django's server prints, before and since 6.0, which needs Python 3.12.
+OLDER_DJANGO, NEWER_DJANGO = "Starting development server", "Starting WSGI development server"
+
+
 def loosely(text: str) -> list[str]:
     """The lines of a text without its numbers and the widths of its columns."""
+    text = text.replace(NEWER_DJANGO, OLDER_DJANGO)
     return [re.sub(r"\d+(\.\d+)?", "0", re.sub(" +", " ", line)).rstrip() for line in text.splitlines()]
 
 
@@ -60,7 +65,11 @@ def as_pattern(line: str) -> str:
     kinds = (
         re.escape(part) if index % 2 == 0 else " +" if part.isspace() else NUMBER for index, part in enumerate(parts)
     )
-    return f"^{''.join(kinds)}\\s*$"
+    pattern = "".join(kinds).replace(
+        " +".join(OLDER_DJANGO.split(" ")),
+        " +".join(OLDER_DJANGO.split(" ")).replace("Starting +", "Starting +(?:WSGI +)?"),
+    )
+    return f"^{pattern}\\s*$"
 
 
 class Stage:
