@@ -1,8 +1,8 @@
-"""Carry out one health check, and say in one phrase why a process is not healthy.
+"""Run one health check, and say in one phrase why a process is not healthy.
 
-Rules: a check is a question with a time limit; when to ask is `checkup`'s, and what an answer leads to `diagnosis`'s.
-How a command is run is not known here. Importing this costs next to nothing: each kind of check is imported when it
-is first used.
+Rules: a check is a question with a time limit. The package `core` decides when to ask and what an answer leads to. This
+module does not know how a command is run. To import it costs next to nothing: it imports each kind of check at its
+first use.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from procreaper.core.checks import ExecCheck, HealthCheck, HTTPCheck, TCPCheck
-from procreaper.runtime.health.errors import UnhealthyError, no_answer, of_error
+from procreaper.runtime.health.errors import UnhealthyError, describe_error, describe_timeout
 
 if TYPE_CHECKING:
     from procreaper.core.checks import Health, Target
@@ -33,22 +33,22 @@ class Execute(Protocol):
 
 
 async def run_check(health: Health, target: Target, *, execute: Execute) -> str | None:
-    """Check once; return None if the process is healthy, and the reason if it is not.
+    """Run the check once. Return None if the process is healthy, else the reason.
 
-    It takes no longer than `health.timeout` seconds. Nothing is raised: whatever a check of the user's own raises is
-    the reason. When it is cancelled, it leaves no process and no connection behind.
+    It takes at most `health.timeout` seconds. It raises nothing: an exception of a user's own check becomes the reason.
+    When it is cancelled, it leaves no process and no connection behind.
     """
     reason = None
     limit = asyncio.timeout(health.timeout)
     try:
         async with limit:
-            await _check(health, target, execute)
+            await _run(health, target, execute)
     except (Exception, SystemExit) as error:
-        reason = of_error(error)
-    return _too_late(health) if limit.expired() else reason
+        reason = describe_error(error)
+    return _describe_timeout(health) if limit.expired() else reason
 
 
-async def _check(health: Health, target: Target, execute: Execute) -> None:
+async def _run(health: Health, target: Target, execute: Execute) -> None:
     match health.check:
         case None:
             return
@@ -56,32 +56,32 @@ async def _check(health: Health, target: Target, execute: Execute) -> None:
             from procreaper.runtime.health import tcp
 
             await tcp.check(endpoint, health.timeout)
-        case HTTPCheck() as question:
+        case HTTPCheck() as http_check:
             from procreaper.runtime.health import http
 
-            await http.check(question, health.timeout)
+            await http.check(http_check, health.timeout)
         case ExecCheck() as command:
             from procreaper.runtime.health import exec as exec_
 
             await exec_.check(command, target, execute)
         case own:
-            await _check_own(own, target)
+            await _run_own(own, target)
 
 
-async def _check_own(check: HealthCheck, target: Target) -> None:
+async def _run_own(check: HealthCheck, target: Target) -> None:
     try:
         await check.check(target)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        # Something that it waited for was cancelled. Nobody has cancelled us, so this must not look as if.
+        # The check awaited something that was cancelled. Our own task was not, so do not let it look cancelled.
         raise UnhealthyError("the check was cancelled") from error
 
 
-def _too_late(health: Health) -> str:
+def _describe_timeout(health: Health) -> str:
     if isinstance(health.check, ExecCheck):
-        from procreaper.runtime.health.exec import name
+        from procreaper.runtime.health.exec import describe_command
 
-        return f"{name(health.check)} did not end within {health.timeout:g} s"
-    return no_answer(health.timeout)
+        return f"{describe_command(health.check)} did not end within {health.timeout:g} s"
+    return describe_timeout(health.timeout)

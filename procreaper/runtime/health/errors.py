@@ -1,4 +1,4 @@
-"""Why a check has failed: one phrase for people, in lower case, without a full stop.
+"""The reason why a check failed: one phrase for people, in lower case, without a full stop.
 
 Rules: phrases only.
 """
@@ -11,21 +11,21 @@ from procreaper.output.plain_text import one_phrase
 
 
 class UnhealthyError(Exception):
-    """A check has failed; its text is the reason that is shown."""
+    """A check has failed. The text of the error is the reason that the user sees."""
 
 
-def no_answer(timeout: float) -> str:
-    """What is said of a peer that took longer than so many seconds."""
+def describe_timeout(timeout: float) -> str:
+    """Return the reason for a peer that did not answer within `timeout` seconds."""
     return f"no answer within {timeout:g} s"
 
 
-def of_system(error: OSError) -> str:
-    """The system's own words: ``connection refused``. Those that asyncio puts into it are for programmers."""
-    return os.strerror(error.errno).lower() if error.errno else of_error(error)
+def describe_os_error(error: OSError) -> str:
+    """Return the system's words: ``connection refused``. The words that asyncio adds are for programmers."""
+    return os.strerror(error.errno).lower() if error.errno else describe_error(error)
 
 
-def of_error(error: BaseException) -> str:
-    """What an error says, in one line, or its name when it says nothing."""
+def describe_error(error: BaseException) -> str:
+    """Return the message of an error, in one line, or the name of its class if it has none."""
     try:
         text = one_phrase(str(error))
     except Exception:

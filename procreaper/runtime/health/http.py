@@ -1,13 +1,13 @@
-"""Ask for a URL and look at the status of the answer.
+"""Send a GET request, and check the status of the response.
 
-Rules: one GET on a connection of its own; no redirect is followed, no proxy used, no cookie kept. Of the answer nothing
-but the status counts, and only so many bytes of it are read. `ssl` is imported only for https.
+Rules: one request on a connection of its own. It follows no redirect, uses no proxy and keeps no cookie. Only the
+status counts, and the number of bytes that are read is bounded. `ssl` is imported only for https.
 
-Theory of operation. The connection is a bare socket and not one of asyncio's transports, because it can then be closed
-at once and for good in every state, whatever the peer does. TLS runs in memory between the socket and us.
+Theory of operation. The connection is a bare socket, not one of asyncio's transports: it can be closed at once in every
+state, whatever the peer does. TLS runs in memory, between the socket and this module.
 
-Once the status is known, a short answer is read to its end all the same: many servers log a broken pipe, some with a
-traceback, when a client leaves before it.
+When the status is known, a short response is still read to its end. Many servers log a broken pipe, some with a
+traceback, if a client leaves earlier.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from procreaper import __version__
 from procreaper.core.checks import DEFAULT_PORTS
 from procreaper.output.plain_text import one_phrase
-from procreaper.runtime.health.errors import UnhealthyError, of_system
+from procreaper.runtime.health.errors import UnhealthyError, describe_os_error
 from procreaper.runtime.health.tcp import connect
 
 if TYPE_CHECKING:
@@ -31,43 +31,43 @@ if TYPE_CHECKING:
     from procreaper.runtime.health.tls import Connection
 
 READ_SIZE = 1 << 16
-# All status lines and headers that are read of one answer, in bytes.
+# The most bytes of status lines and headers that are read of one response.
 LONGEST_HEADER = 1 << 16
-# How much of an answer is read beyond its status out of courtesy: bytes, and seconds.
+# The most bytes of a response that are read after its status, and the most seconds for that.
 COURTESY_SIZE, COURTESY_TIME = 1 << 18, 0.1
 
 BEGINNING = b"HTTP/"
-# RFC 9112, section 4; the blank after the code is often left out.
+# RFC 9112, section 4. Many servers omit the blank after the code.
 STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] ([1-5][0-9][0-9])(?: .*)?", re.DOTALL)
-# What may stand in a path and a query as it is (RFC 3986); a per cent sign begins what is encoded already.
+# The characters that need no encoding in a path and a query (RFC 3986). A percent sign begins an encoded character.
 UNQUOTED = "/?:@!$&'()*+,;=-._~%"
-# Interim answers, after which the final one follows. 101 is final: the connection speaks another protocol after it.
+# Other codes below 200 are interim: the final response follows. 101 is final: another protocol follows.
 SWITCHING_PROTOCOLS = 101
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# How much of the target of a redirect a reason shows, in characters.
+# The longest target of a redirect in a reason, in characters.
 LONGEST_TARGET = 80
 
 
-async def check(question: HTTPCheck, timeout: float) -> None:
-    """Return if the status of the answer is one that is accepted (of none: 200 to 299), raise UnhealthyError if not."""
-    parts = urlsplit(question.url)
+async def check(spec: HTTPCheck, timeout: float) -> None:
+    """Return if the status is accepted (by default 200 to 299); raise UnhealthyError otherwise."""
+    parts = urlsplit(spec.url)
     port = parts.port or DEFAULT_PORTS[parts.scheme]
     host = unquote(parts.hostname or "")
-    plain = Plain(await connect(host, port, timeout))
+    plain = PlainConnection(await connect(host, port, timeout))
     connection: Connection = plain
     try:
         if parts.scheme == "https":
             from procreaper.runtime.health.tls import secure
 
-            connection = await secure(plain, host, verify=question.verify, ca=question.ca)
-        await connection.send(request(parts))
+            connection = await secure(plain, host, verify=spec.verify, ca=spec.ca)
+        await connection.send(build_request(parts))
         status, target = await _read_status(connection)
-        await _read_on(connection)
+        await _read_rest(connection)
     except OSError as error:
-        raise UnhealthyError(of_system(error)) from error
+        raise UnhealthyError(describe_os_error(error)) from error
     finally:
         plain.close()
-    if status in question.status if question.status else 200 <= status <= 299:
+    if status in spec.status if spec.status else 200 <= status <= 299:
         return
     if not target:
         raise UnhealthyError(f"status {status}")
@@ -76,8 +76,8 @@ async def check(question: HTTPCheck, timeout: float) -> None:
     raise UnhealthyError(f"status {status}, redirects to {where}; {remedy}")
 
 
-def request(parts: SplitResult) -> bytes:
-    """The bytes that ask for a URL. Whatever could end a line in it is encoded."""
+def build_request(parts: SplitResult) -> bytes:
+    """Return the bytes of the request for a URL. Characters of the URL that could end a line are encoded."""
     path = quote(parts.path, safe=UNQUOTED) or "/"
     query = f"?{quote(parts.query, safe=UNQUOTED)}" if parts.query else ""
     lines = [
@@ -93,10 +93,10 @@ def request(parts: SplitResult) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
-class Statuses:
-    """Reads the final status out of the bytes of an answer, which may come in any pieces.
+class StatusReader:
+    """Reads the final status from the bytes of a response, which may come in pieces of any size.
 
-    Of a redirect it also reads the header, for the `target`.
+    For a redirect it also reads the headers, up to the `target`.
     """
 
     def __init__(self) -> None:
@@ -107,12 +107,12 @@ class Statuses:
         self.target = ""
 
     @property
-    def begun(self) -> bool:
-        """Whether anything has come at all."""
+    def has_begun(self) -> bool:
+        """Whether any byte has come."""
         return self._size > 0
 
     def feed(self, data: bytes) -> int | None:
-        """Return the final status when it is there; raise UnhealthyError when what comes is not HTTP, or endless."""
+        """Return the final status once it is complete; raise UnhealthyError if the data is not HTTP, or endless."""
         self._size += len(data)
         searched = len(self._held)
         self._held += data
@@ -120,16 +120,16 @@ class Statuses:
             line = bytes(self._held[:end]).removesuffix(b"\r")
             del self._held[: end + 1]
             searched = 0
-            if (status := self._take(line)) is not None:
+            if (status := self._read_line(line)) is not None:
                 return status
         if not self._in_header and self._held[: len(BEGINNING)] != BEGINNING[: len(self._held)]:
-            # Said at once, because no end of a line may ever come.
+            # Raise at once, because the line may never end.
             raise UnhealthyError("answered something that is not HTTP")
         if self._size > LONGEST_HEADER:
             raise UnhealthyError("answered with a header that does not end")
         return None
 
-    def _take(self, line: bytes) -> int | None:
+    def _read_line(self, line: bytes) -> int | None:
         if self._in_header:
             self._in_header = line != b""
             name, _, value = line.partition(b":")
@@ -146,8 +146,8 @@ class Statuses:
         return None if self._in_header else status
 
 
-class Plain:
-    """A connected socket; it is the owner's to close."""
+class PlainConnection:
+    """A connected socket, which its owner closes."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
@@ -158,23 +158,23 @@ class Plain:
         await self._loop.sock_sendall(self._socket, data)
 
     async def receive(self) -> bytes:
-        # Where there is always something to read, the loop would not be given a turn.
+        # Let the loop run other tasks, even if there is always something to read.
         await asyncio.sleep(0)
         return await self._loop.sock_recv(self._socket, READ_SIZE)
 
 
 async def _read_status(connection: Connection) -> tuple[int, str]:
-    statuses = Statuses()
+    reader = StatusReader()
     while data := await connection.receive():
-        if (status := statuses.feed(data)) is not None:
-            return status, statuses.target
-    if statuses.redirect is not None:
-        return statuses.redirect, ""
-    where = "in the middle of its answer" if statuses.begun else "without an answer"
+        if (status := reader.feed(data)) is not None:
+            return status, reader.target
+    if reader.redirect is not None:
+        return reader.redirect, ""
+    where = "in the middle of its answer" if reader.has_begun else "without an answer"
     raise UnhealthyError(f"closed the connection {where}")
 
 
-async def _read_on(connection: Connection) -> None:
+async def _read_rest(connection: Connection) -> None:
     size = 0
     with suppress(OSError, UnhealthyError):
         async with asyncio.timeout(COURTESY_TIME):

@@ -1,7 +1,7 @@
 """Health checks from other packages, found by the scheme of a URL.
 
-Rules: nothing is known of them but the group of their entry points and the `HealthCheck` protocol. A package offers one
-in its ``pyproject.toml``; what it names is called with the whole URL:
+Rules: this module knows only the group of their entry points and the `HealthCheck` protocol. A package offers a check
+in its ``pyproject.toml``; the object that the entry point names is called with the whole URL:
 
     [project.entry-points."procreaper.health"]
     redis = "procreaper_redis:RedisCheck"
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeGuard
 
-from procreaper.runtime.health.errors import of_error
+from procreaper.runtime.health.errors import describe_error
 
 if TYPE_CHECKING:
     from procreaper.core.checks import HealthCheck
@@ -22,7 +22,7 @@ GROUP = "procreaper.health"
 def load_check(url: str) -> HealthCheck:
     """Return the check for a URL such as ``redis://localhost:6379``.
 
-    Raises ValueError where no package offers one for its scheme, or where what a package offers does not work.
+    Raises ValueError if no package offers a check for its scheme, or if the offered check does not work.
     """
     from importlib.metadata import entry_points
 
@@ -36,11 +36,11 @@ def load_check(url: str) -> HealthCheck:
     try:
         make = found[0].load()
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{source} cannot be imported: {of_error(error)}") from error
+        raise ValueError(f"{source} cannot be imported: {describe_error(error)}") from error
     try:
         check = make(url)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{source} does not accept `{url}`: {of_error(error)}") from error
+        raise ValueError(f"{source} does not accept `{url}`: {describe_error(error)}") from error
     if not _is_check(check):
         raise ValueError(f"{source} gives something without an async method `check`: {type(check).__name__}")
     return check

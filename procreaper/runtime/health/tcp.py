@@ -1,9 +1,9 @@
 """Open a TCP connection, IPv4 first.
 
-Rules: nothing blocks the loop. A literal address and `localhost` need no thread. Another name is resolved in a thread,
-by one question at a time: all checks that need the name meanwhile share the answer. The caller limits the whole with
-`asyncio.timeout`; the `timeout` here is shared out between the addresses, so that one that swallows packets cannot keep
-the others from being tried.
+Rules: nothing blocks the loop. A literal address and `localhost` need no thread. Any other name is resolved in a
+thread, in one lookup at a time: all checks that need the name meanwhile share the answer. The caller limits the total
+time with `asyncio.timeout`. The `timeout` here is divided among the addresses, so that each of them is tried even if
+another one drops packets.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import socket
 from contextlib import suppress
 
 from procreaper.errors import reason_of
-from procreaper.runtime.health.errors import UnhealthyError, no_answer, of_system
+from procreaper.runtime.health.errors import UnhealthyError, describe_os_error, describe_timeout
 from procreaper.threads import NoThreadError, start_thread
 
-# What says that there is no way to an address, and nothing of what is there: the failure of another says more.
+# Errors that say only that no route leads to an address. The error of another address says more.
 NO_WAY = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 IPv4 = tuple[str, int]
 IPv6 = tuple[str, int, int, int]
 Address = tuple[socket.AddressFamily, IPv4 | IPv6]
 
-_questions: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[list[Address]]] = {}
+_lookups: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[list[Address]]] = {}
 
 
 async def check(endpoint: tuple[str, int], timeout: float) -> None:
@@ -33,7 +33,7 @@ async def check(endpoint: tuple[str, int], timeout: float) -> None:
 
 
 async def connect(host: str, port: int, timeout: float) -> socket.socket:
-    """Return a connected socket that does not block; raise UnhealthyError if the host gives none in time."""
+    """Return a connected, non-blocking socket; raise UnhealthyError if no address accepts within `timeout` seconds."""
     loop = asyncio.get_running_loop()
     limit = loop.time() + timeout
     addresses = await resolve(host, port)
@@ -46,7 +46,8 @@ async def connect(host: str, port: int, timeout: float) -> socket.socket:
         except OSError as error:
             failures.append(error)
     cause = next((failure for failure in failures if failure.errno not in NO_WAY), failures[0])
-    raise UnhealthyError(no_answer(timeout) if isinstance(cause, TimeoutError) else of_system(cause)) from cause
+    reason = describe_timeout(timeout) if isinstance(cause, TimeoutError) else describe_os_error(cause)
+    raise UnhealthyError(reason) from cause
 
 
 async def resolve(host: str, port: int) -> list[Address]:
@@ -57,7 +58,8 @@ async def resolve(host: str, port: int) -> list[Address]:
         try:
             addresses = _look_up(host, port, socket.AI_NUMERICHOST)
         except socket.gaierror:
-            addresses = [(family, (address[0], port, *address[2:])) for family, address in await _ask(host, port)]
+            found = await _share_lookup(host, port)
+            addresses = [(family, (address[0], port, *address[2:])) for family, address in found]
     except socket.gaierror as error:
         raise UnhealthyError(f"`{host}` has no address: {reason_of(error)}") from error
     except ValueError as error:
@@ -78,27 +80,28 @@ def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:
     return list(dict.fromkeys(addresses))
 
 
-async def _ask(host: str, port: int) -> list[Address]:
-    """The addresses of a name, from the question that is under way, or from a new one.
+async def _share_lookup(host: str, port: int) -> list[Address]:
+    """Return the addresses of a name, from a lookup that is already running or from a new one.
 
-    Where the system does not answer, a question may take minutes. A check gives up earlier; the next one joins in.
+    If the system does not answer, a lookup may take minutes. A check gives up earlier; the next check joins the same
+    lookup.
     """
     loop = asyncio.get_running_loop()
-    answer = _questions.get((loop, host))
+    answer = _lookups.get((loop, host))
     if answer is None:
-        answer = _questions[loop, host] = loop.create_future()
+        answer = _lookups[loop, host] = loop.create_future()
         try:
-            # Not `asyncio.to_thread`: a loop that ends waits for its own threads, however long.
-            start_thread(lambda: _answer(answer, host, port), f"resolve {host}", "for that")
+            # Not `asyncio.to_thread`: at its end, a loop waits for such threads without a limit.
+            start_thread(lambda: _look_up_in_thread(answer, host, port), f"resolve {host}", "for that")
         except NoThreadError as error:
-            del _questions[loop, host]
+            del _lookups[loop, host]
             raise UnhealthyError(f"`{host}` cannot be resolved: {error.message}") from error
-    # When one check gives up, the others still wait.
+    # The others go on waiting when one check gives up.
     return await asyncio.shield(answer)
 
 
-def _answer(answer: asyncio.Future[list[Address]], host: str, port: int) -> None:
-    """Ask the system for the addresses of a name; runs in a thread."""
+def _look_up_in_thread(answer: asyncio.Future[list[Address]], host: str, port: int) -> None:
+    """Ask the system for the addresses of a name, and hand them to the loop; runs in a thread."""
     result: list[Address] = []
     failure: Exception | None = None
     try:
@@ -106,19 +109,19 @@ def _answer(answer: asyncio.Future[list[Address]], host: str, port: int) -> None
     except Exception as error:
         failure = error
 
-    def tell() -> None:
+    def settle() -> None:
         if failure is None:
             answer.set_result(result)
         else:
             answer.set_exception(failure)
-            # Where all checks have given up, none retrieves it.
+            # Mark it as retrieved: if all checks have given up, none of them does.
             answer.exception()
 
     loop = answer.get_loop()
-    _questions.pop((loop, host), None)
+    _lookups.pop((loop, host), None)
     # RuntimeError: the loop is closed by now.
     with suppress(RuntimeError):
-        loop.call_soon_threadsafe(tell)
+        loop.call_soon_threadsafe(settle)
 
 
 async def _connect(family: socket.AddressFamily, address: IPv4 | IPv6) -> socket.socket:
@@ -127,8 +130,8 @@ async def _connect(family: socket.AddressFamily, address: IPv4 | IPv6) -> socket
         connection.setblocking(False)
         await asyncio.get_running_loop().sock_connect(connection, address)
         if connection.getsockname()[:2] == address[:2]:
-            # Where nobody listens on a port that the system gives to clients, it may by chance give it to this one,
-            # and a socket that calls itself is answered.
+            # If no server listens on the port, the system may give this very port to our socket as its own. The
+            # socket then connects to itself, and answers.
             raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
     except BaseException:
         connection.close()

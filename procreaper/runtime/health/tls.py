@@ -1,7 +1,7 @@
-"""TLS through a connection, with the peer's certificate verified.
+"""TLS over a connection, with verification of the peer's certificate.
 
-Rules: the only module that imports `ssl`, which takes long to; so it is itself imported only where it is needed. The
-certificates that are trusted are the system's, as Python finds them, unless the check names a file of others.
+Rules: the only module that imports `ssl`. That import is slow, so this module is imported only when it is needed. It
+trusts the certificates of the system, as Python finds them, unless the check names a file of others.
 """
 
 from __future__ import annotations
@@ -11,40 +11,40 @@ from contextlib import suppress
 from functools import cache
 from typing import Protocol
 
-from procreaper.runtime.health.errors import UnhealthyError, of_system
+from procreaper.runtime.health.errors import UnhealthyError, describe_os_error
 from procreaper.threads import run_in_thread
 
 READ_SIZE = 1 << 16
-# What OpenSSL says of a first record that is none, up to version 3.1 and from 3.2 on.
+# The reasons of OpenSSL for a first record that is not TLS: up to version 3.1, and from 3.2 on.
 NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 
-# What X509_verify_cert says where no authority that we trust has signed: X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,
-# ..._DEPTH_ZERO_SELF_SIGNED_CERT, ..._SELF_SIGNED_CERT_IN_CHAIN, ..._UNABLE_TO_GET_ISSUER_CERT_LOCALLY and
-# ..._UNABLE_TO_VERIFY_LEAF_SIGNATURE.
+# The results of X509_verify_cert if no trusted authority has signed the certificate:
+# X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, ..._DEPTH_ZERO_SELF_SIGNED_CERT, ..._SELF_SIGNED_CERT_IN_CHAIN,
+# ..._UNABLE_TO_GET_ISSUER_CERT_LOCALLY and ..._UNABLE_TO_VERIFY_LEAF_SIGNATURE.
 UNTRUSTED = frozenset({2, 18, 19, 20, 21})
 REMEDY = "`verify = false` in `health` accepts it"
 REMEDIES = f"name the file that has signed it as `ca` in `health`; {REMEDY}"
 
 
 class Connection(Protocol):
-    """What bytes go through. Its methods raise OSError, or UnhealthyError where it is itself a secured one."""
+    """A way to send and receive bytes. Its methods raise OSError; those of a secured one also UnhealthyError."""
 
     async def send(self, data: bytes) -> None:
-        """Send all of it."""
+        """Send all of `data`."""
         ...
 
     async def receive(self) -> bytes:
-        """Return what has come, or nothing at the end."""
+        """Return the bytes that have come, or nothing at the end."""
         ...
 
 
 async def secure(connection: Connection, host: str, *, verify: bool = True, ca: str | None = None) -> Secured:
-    """Agree with the peer on keys, and verify that it is `host`; raise UnhealthyError if it cannot be shown to be.
+    """Set up TLS with the peer. Raises UnhealthyError if its certificate does not prove that it is `host`.
 
-    Without `verify` it may be any host. `ca` is a file of the certificates to trust instead of the system's.
+    Without `verify`, any host is accepted. `ca` is a file of certificates to trust instead of the system's.
     """
     if not verify or ca is not None:
-        # Not kept: the file may be another one at the next check.
+        # Not cached: the file may have changed by the next check.
         context = _special_context(ca)
     else:
         if not _context.cache_info().currsize:
@@ -57,7 +57,7 @@ async def secure(connection: Connection, host: str, *, verify: bool = True, ca: 
 
 
 class Secured:
-    """The plain side of a connection; it raises UnhealthyError where TLS fails, OSError where the connection does."""
+    """The plain side of a TLS connection. Raises UnhealthyError if TLS fails, OSError if the connection does."""
 
     def __init__(self, connection: Connection, host: str, context: ssl.SSLContext) -> None:
         self._connection = connection
@@ -72,7 +72,7 @@ class Secured:
             except ssl.SSLWantReadError:
                 await self._exchange()
             except ssl.SSLError as error:
-                # The peer is told why, if it will hear it.
+                # Send the peer the alert that says why, if it still listens.
                 with suppress(OSError):
                     await self._flush()
                 raise UnhealthyError(_explain(error)) from error
@@ -117,7 +117,7 @@ def _special_context(ca: str | None) -> ssl.SSLContext:
         except ssl.SSLError as error:
             raise UnhealthyError(f"the file `{ca}` of `ca` has no certificate (PEM)") from error
         except OSError as error:
-            raise UnhealthyError(f"the file `{ca}` of `ca` cannot be read: {of_system(error)}") from error
+            raise UnhealthyError(f"the file `{ca}` of `ca` cannot be read: {describe_os_error(error)}") from error
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -126,8 +126,8 @@ def _special_context(ca: str | None) -> ssl.SSLContext:
 
 def _explain(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        said = error.verify_message.rstrip(".")
-        return f"its certificate is not valid: {said} ({REMEDIES if error.verify_code in UNTRUSTED else REMEDY})"
+        cause = error.verify_message.rstrip(".")
+        return f"its certificate is not valid: {cause} ({REMEDIES if error.verify_code in UNTRUSTED else REMEDY})"
     if isinstance(error, ssl.SSLEOFError):
         return "closed the connection without an answer"
     if error.reason in NOT_TLS:

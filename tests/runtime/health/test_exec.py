@@ -10,7 +10,7 @@ from support.checking import SHORT, TARGET, examine_here, run_check
 from support.leftovers import Lifeline
 
 from procreaper.core.checks import ExecCheck
-from procreaper.runtime.health.exec import last_line
+from procreaper.runtime.health.exec import find_last_line
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -80,7 +80,7 @@ def test_only_the_end_of_a_flood_is_kept() -> None:
     ],
 )
 def test_the_last_line_that_says_something(output: bytes, line: str) -> None:
-    assert last_line(output) == line
+    assert find_last_line(output) == line
 
 
 def test_after_the_timeout_its_whole_group_is_killed(lifeline: Lifeline) -> None:

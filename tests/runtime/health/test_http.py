@@ -39,7 +39,7 @@ import procreaper
 from procreaper.core.checks import HTTPCheck
 from procreaper.runtime.health import http, tls
 from procreaper.runtime.health.errors import UnhealthyError
-from procreaper.runtime.health.http import Statuses
+from procreaper.runtime.health.http import StatusReader
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -124,7 +124,7 @@ def test_a_user_in_the_url_is_basic_authentication() -> None:
     ],
 )
 def test_the_host_header(url: str, host: str) -> None:
-    assert f"\r\nHost: {host}\r\n".encode() in http.request(urlsplit(url))
+    assert f"\r\nHost: {host}\r\n".encode() in http.build_request(urlsplit(url))
 
 
 @given(st.text(), st.text(), st.text(), st.sampled_from(["", "jo:pass@"]))
@@ -133,7 +133,7 @@ def test_nothing_in_a_url_can_add_a_line_to_the_request(host: str, path: str, qu
         parts = urlsplit(f"http://{user}{host}/{path}?{query}")
         assume(parts.hostname)
         _ = parts.port
-        request = http.request(parts)
+        request = http.build_request(parts)
     except ValueError:
         return
     lines = request.decode("ascii").split("\r\n")
@@ -280,7 +280,7 @@ def test_an_answer_means_the_same_in_any_pieces(data: st.DataObject) -> None:
         b"HTTP/1.1 100 Continue\r\nA: b\r\n\r\nHTTP/1.1 102\n\nHTTP/1.0 503 Service Unavailable\r\nX: y\r\n\r\nbody"
     )
     end = answer.index(b"Unavailable\r\n") + len(b"Unavailable\r\n")
-    statuses, position, status = Statuses(), 0, None
+    statuses, position, status = StatusReader(), 0, None
     while status is None:
         size = data.draw(st.integers(1, 20))
         status = statuses.feed(answer[position : position + size])
@@ -291,7 +291,7 @@ def test_an_answer_means_the_same_in_any_pieces(data: st.DataObject) -> None:
 
 @given(st.lists(st.binary(min_size=1)))
 def test_whatever_comes_is_a_status_or_a_reason(pieces: list[bytes]) -> None:
-    statuses = Statuses()
+    statuses = StatusReader()
     try:
         for piece in pieces:
             status = statuses.feed(piece)

@@ -15,10 +15,10 @@ from procreaper.output.plain_text import one_phrase, without_escapes
 from procreaper.runtime.health.log import (
     EDGE,
     LONGEST_LINE,
-    MOST_GIVEN_UP,
+    MAX_TIMEOUTS,
     LogWatcher,
+    strip_leading_wildcard,
     watch_for_ready_line,
-    without_leading,
 )
 
 READY = "ready to accept connections"
@@ -107,7 +107,7 @@ def test_what_is_held_of_a_line_without_end_is_bounded(size: int) -> None:
     watcher = LogWatcher("ready")
     for _ in range(max(3, 200_000 // size)):
         assert not watcher.feed(b"\xff" * size)
-        assert len(watcher._held) <= LONGEST_LINE
+        assert len(watcher._unfinished) <= LONGEST_LINE
 
 
 @pytest.mark.parametrize("size", [EDGE - 5, EDGE, LONGEST_LINE, 3 * LONGEST_LINE])
@@ -152,7 +152,7 @@ def test_where_a_line_was_cut_is_neither_its_beginning_nor_its_end() -> None:
     ],
 )
 def test_a_leading_run_of_anything_is_dropped(pattern: str, rest: str) -> None:
-    assert without_leading(pattern) == rest
+    assert strip_leading_wildcard(pattern) == rest
 
 
 beginnings = st.text(st.sampled_from(list(".*?+^|ab$")), max_size=8)
@@ -164,7 +164,7 @@ def test_what_is_dropped_changes_no_match(pattern: str, line: str) -> None:
         whole = re.compile(pattern)
     except re.error:
         return
-    assert (re.search(without_leading(pattern), line) is None) is (whole.search(line) is None)
+    assert (re.search(strip_leading_wildcard(pattern), line) is None) is (whole.search(line) is None)
 
 
 SLOW = r"(\w+\s?)+ready"
@@ -176,7 +176,7 @@ def test_a_pattern_that_takes_forever_is_given_up_for_that_line(end: bytes) -> N
     began = time.process_time()
     watcher = LogWatcher(SLOW)
     assert not watcher.feed(b"a" * 40 + end)
-    assert (watcher.given_up, watcher.hopeless) == (1, False)
+    assert (watcher.timeouts, watcher.has_given_up) == (1, False)
     assert watcher.feed(b" ready\nis ready\n")
     assert time.process_time() - began < 2
     assert signal.getsignal(signal.SIGVTALRM) is signal.SIG_DFL
@@ -187,7 +187,7 @@ def test_a_pattern_that_is_given_up_too_often_is_not_searched_any_more() -> None
     began = time.process_time()
     watcher = LogWatcher(SLOW)
     assert not any(watcher.feed(b"a" * 40 + b"\n") for _ in range(1000))
-    assert (watcher.given_up, watcher.hopeless) == (MOST_GIVEN_UP, True)
+    assert (watcher.timeouts, watcher.has_given_up) == (MAX_TIMEOUTS, True)
     assert not watcher.feed(b"is ready\n")
     assert time.process_time() - began < 10
 

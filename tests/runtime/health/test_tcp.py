@@ -172,7 +172,7 @@ def test_a_name_is_asked_for_once_at_a_time_however_many_checks_need_it(monkeypa
     with peer(until_gone) as first, peer(until_gone) as second:
         assert asyncio.run(main([first, second])) == [None, None]
         assert asked == ["db.example", "other.example"]
-        assert tcp._questions == {}
+        assert tcp._lookups == {}
         # The answer is not kept.
         assert run_check(TCPCheck(f"db.example:{first}")) is None
         assert asked == ["db.example", "other.example", "db.example"]
