@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from procreaper.errors import Problem, reason_of
-from procreaper.project.configure import refuse_errors
+from procreaper.project.configure import raise_errors
 from procreaper.project.options import FOREMAN
 from procreaper.project.read_file import read_file
 
@@ -51,15 +51,15 @@ def read_defaults() -> Defaults:
         return Defaults()
     except OSError as error:
         message = f"cannot be read: {reason_of(error)}"
-        return Defaults(problems=refuse_errors([Problem(message, PATH, hint="look at its permissions, or remove it")]))
+        return Defaults(problems=raise_errors([Problem(message, PATH, hint="look at its permissions, or remove it")]))
     except UnicodeDecodeError:
-        return Defaults(problems=refuse_errors([Problem("is not a text in UTF-8", PATH, hint="save it in UTF-8")]))
+        return Defaults(problems=raise_errors([Problem("is not a text in UTF-8", PATH, hint="save it in UTF-8")]))
     defaults = Defaults({}, {})
     problems: list[Problem] = []
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#") and line.strip() != "---":
             _read_line(line, number, defaults, problems)
-    return defaults._replace(problems=refuse_errors(problems))
+    return defaults._replace(problems=raise_errors(problems))
 
 
 def _read_line(line: str, number: int, defaults: Defaults, problems: list[Problem]) -> None:

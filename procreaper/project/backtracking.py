@@ -47,7 +47,7 @@ class _Group:
         self.branches = [_Branch()]
 
 
-def nested_quantifier(pattern: str) -> str | None:
+def find_nested_quantifier(pattern: str) -> str | None:
     r"""The first group of a pattern that may take exponential time, as it is written; None where there is none.
 
     >>> nested_quantifier(r"ready (\w+\s?)+!"), nested_quantifier(r"ready (\w+,)+")

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from procreaper.core.plan import Plan
 from procreaper.core.ports import AutoPorts
 from procreaper.errors import Problem
-from procreaper.project.options import Options, Source, check_counts, check_ports, choose
+from procreaper.project.options import Options, OptionSource, check_counts, check_ports, parse_options
 from procreaper.project.planner import PlanContext, make_plan
 from procreaper.project.read import (
     Project,
-    directory_of,
+    application_root,
     find_changed,
+    raise_errors,
     read_environment,
     read_files,
     read_project,
-    refuse_errors,
 )
 
 if TYPE_CHECKING:
@@ -38,17 +38,17 @@ __all__ = [
     "Options",
     "Project",
     "configure",
-    "examine",
     "find_changed",
+    "inspect_project",
+    "raise_errors",
     "read_environment",
     "read_project",
-    "real_root",
-    "refuse_errors",
     "replan",
+    "resolve_root",
 ]
 
 # What somebody has asked for since the start, where nobody has.
-NOTHING_SCALED: Mapping[str, int] = {}
+NO_COUNTS: Mapping[str, int] = {}
 
 
 class Configuration(NamedTuple):
@@ -97,18 +97,18 @@ def configure(
     `load_check` makes the health check for a URL whose scheme is that of an installed package. `terminal`: our standard
     output is one.
     """
-    _, configuration = examine(options, own_environment, load_check, terminal=terminal, find_port=find_port)
-    refuse_errors(configuration.warnings)
+    _, configuration = inspect_project(options, own_environment, load_check, terminal=terminal, find_port=find_port)
+    raise_errors(configuration.warnings)
     return configuration
 
 
-def examine(
+def inspect_project(
     options: Options,
     own_environment: Mapping[str, str],
     load_check: LoadCheck | None = None,
     *,
     terminal: bool = False,
-    scaled: Mapping[str, int] = NOTHING_SCALED,
+    scaled: Mapping[str, int] = NO_COUNTS,
     joined: Sequence[str] = (),
     running: bool = False,
     find_port: FindPort | None = None,
@@ -125,7 +125,7 @@ def examine(
         return project, Configuration(Plan(()), frozenset(), project.problems)
     known = {kind.name for kind in project.types}
     scaled = {name: count for name, count in scaled.items() if name in known}
-    configuration = _plan(
+    configuration = _make_configuration(
         project,
         options,
         own_environment,
@@ -155,8 +155,8 @@ def replan(
     The rest is that of `examine`. All instances of the types in `scaled` start. Those that there were already keep
     their ports.
     """
-    refuse_errors(check_counts(scaled, [kind.name for kind in project.types]))
-    configuration = _plan(
+    raise_errors(check_counts(scaled, [kind.name for kind in project.types]))
+    configuration = _make_configuration(
         project,
         options,
         own_environment,
@@ -167,11 +167,11 @@ def replan(
         running=True,
         find_port=find_port,
     )
-    refuse_errors(configuration.warnings)
+    raise_errors(configuration.warnings)
     return configuration
 
 
-def _plan(
+def _make_configuration(
     project: Project,
     options: Options,
     own_environment: Mapping[str, str],
@@ -185,32 +185,32 @@ def _plan(
 ) -> Configuration:
     problems = list(project.problems)
     counts = {kind.name: kind.concurrency for kind in project.types}
-    choices, mistakes = choose(options, counts, project.environment, own_environment, running=running)
+    selection, further = parse_options(options, counts, project.environment, own_environment, running=running)
     if scaled:
-        choices = choices._replace(counts={**choices.counts, **scaled}, scaled=tuple(scaled))
+        selection = selection._replace(counts={**selection.counts, **scaled}, scaled=tuple(scaled))
     if joined:
-        choices = choices._replace(joined=tuple(joined))
-    problems += mistakes
-    surroundings = PlanContext(
+        selection = selection._replace(joined=tuple(joined))
+    problems += further
+    context = PlanContext(
         environment=own_environment,
         added=project.environment,
         procfile=project.procfile.path,
-        cwd=_working_directory(options, problems),
-        root=directory_of(options),
-        directory=_absolute(directory_of(options)),
+        cwd=_find_working_directory(options, problems),
+        root=application_root(options),
+        directory=_make_absolute(application_root(options)),
         terminal=terminal,
-        find_port=find_port or AutoPorts(real_root(options)).find,
+        find_port=find_port or AutoPorts(resolve_root(options)).find,
     )
-    plan, mistakes = make_plan(project.types, choices, surroundings, project.settings, load_check or _no_checks)
-    problems += sorted(mistakes, key=lambda problem: problem.line or 0)
-    problems += _missing_watched(options, surroundings.directory)
+    plan, further = make_plan(project.types, selection, context, project.settings, load_check or _refuse_check)
+    problems += sorted(further, key=lambda problem: problem.line or 0)
+    problems += _find_missing_watched(options, context.directory)
     problems += check_ports(plan.processes)
     quiet = frozenset(process.name for process in plan.processes if process.quiet)
-    configuration = Configuration(plan, quiet, tuple(problems), counts=choices.counts)
-    return _with_output(configuration, options, project.settings)
+    configuration = Configuration(plan, quiet, tuple(problems), counts=selection.counts)
+    return _add_output(configuration, options, project.settings)
 
 
-def _missing_watched(options: Options, directory: str) -> list[Problem]:
+def _find_missing_watched(options: Options, directory: str) -> list[Problem]:
     """A warning for each path after `-w` that does not exist."""
     if not any(options.watch) or options.no_watch:
         return []
@@ -224,7 +224,7 @@ def _missing_watched(options: Options, directory: str) -> list[Problem]:
     ]
 
 
-def _with_output(configuration: Configuration, options: Options, settings: Settings | None) -> Configuration:
+def _add_output(configuration: Configuration, options: Options, settings: Settings | None) -> Configuration:
     timestamps, log_format = options.timestamp, options.log_format
     if settings is not None:
         output = settings.document.output
@@ -233,11 +233,11 @@ def _with_output(configuration: Configuration, options: Options, settings: Setti
             timestamps = output.timestamps is not False if timestamps is None else timestamps
         configuration = configuration._replace(groups=settings.document.groups, supervised=True)
     configuration = configuration._replace(log_format=log_format or "text", timestamps=timestamps is not False)
-    http = _http(options, settings)
-    return configuration if http is None else _with_http(configuration, http)
+    http = _find_http(options, settings)
+    return configuration if http is None else _add_http(configuration, http)
 
 
-def _http(options: Options, settings: Settings | None) -> Listen | None:
+def _find_http(options: Options, settings: Settings | None) -> Listen | None:
     """Where to serve status and metrics; None also where that is no address, which is told elsewhere."""
     control = None if settings is None else settings.document.control
     text = options.http or (control.http or None if control else None)
@@ -254,7 +254,7 @@ def _http(options: Options, settings: Settings | None) -> Listen | None:
     return Listen(address, text, settings.path, settings.problem(("control", "http"), "").line)
 
 
-def _with_http(configuration: Configuration, http: Listen) -> Configuration:
+def _add_http(configuration: Configuration, http: Listen) -> Configuration:
     """The configuration with a server, and a warning where a process may want its port."""
     port = str(http.address.port)
     names = [process.name for process in configuration.plan.processes if (process.env or {}).get("PORT") == port]
@@ -266,20 +266,20 @@ def _with_http(configuration: Configuration, http: Listen) -> Configuration:
     return configuration._replace(warnings=(*configuration.warnings, problem))
 
 
-def _no_checks(url: str) -> HealthCheck:
+def _refuse_check(url: str) -> HealthCheck:
     raise ValueError(f"`{url}` is not a URL that can be checked here")
 
 
-def real_root(options: Options) -> str:
+def resolve_root(options: Options) -> str:
     """The application root, absolute and without symbolic links."""
     try:
-        return os.path.realpath(directory_of(options))
+        return os.path.realpath(application_root(options))
     except OSError:
         # The current directory has been removed.
-        return directory_of(options)
+        return application_root(options)
 
 
-def _absolute(path: str) -> str:
+def _make_absolute(path: str) -> str:
     try:
         return os.path.abspath(path)
     except OSError:
@@ -287,9 +287,9 @@ def _absolute(path: str) -> str:
         return path
 
 
-def _working_directory(options: Options, problems: list[Problem]) -> str | None:
+def _find_working_directory(options: Options, problems: list[Problem]) -> str | None:
     if options.root is not None and not os.path.isdir(options.root):
-        source = Source.of(options, "--root", "root")
+        source = OptionSource.of(options, "--root", "root")
         message = f"{source.name} {options.root}: this is not a directory"
         problems.append(source.problem(message, "name an existing directory"))
     return options.cwd if options.root is None else options.root

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from procreaper.core.names import Member, Names
 from procreaper.core.plan import Condition, Dependency, Process, When, find_cycle
 from procreaper.errors import Problem
-from procreaper.project.groups import is_unread
+from procreaper.project.groups import may_be_unread
 from procreaper.project.process_types import Need
 from procreaper.project.settings import Settings
 
@@ -27,7 +27,7 @@ def find_needs(
     types: Mapping[str, ProcessType], names: Names, settings: Settings, restarted: Sequence[Member]
 ) -> tuple[Needs, list[Problem]]:
     """What each type depends on, without what cannot be. `restarted` are those that `-r` names."""
-    reader = _Reader(types, names, settings, restarted)
+    reader = _DependencyResolver(types, names, settings, restarted)
     return reader.needs(), reader.problems
 
 
@@ -35,7 +35,7 @@ def find_contradicted(
     types: Mapping[str, ProcessType], names: Names, settings: Settings, restarted: Sequence[Member]
 ) -> list[Member]:
     """Those of `restarted` that another type depends on until they are completed."""
-    reader = _Reader(types, names, settings, restarted)
+    reader = _DependencyResolver(types, names, settings, restarted)
     completed = {
         member.type
         for found in reader.needs().values()
@@ -103,7 +103,7 @@ def _edges(
     return tuple(found.values())
 
 
-class _Reader:
+class _DependencyResolver:
     def __init__(
         self, types: Mapping[str, ProcessType], names: Names, settings: Settings, restarted: Sequence[Member]
     ) -> None:
@@ -118,18 +118,20 @@ class _Reader:
         for kind in self._types.values():
             for need in () if kind.supervision is None else kind.supervision.needs:
                 members = self._names.find(need.name)
-                if members is None and is_unread(self._settings, need.name):
+                if members is None and may_be_unread(self._settings, need.name):
                     continue
                 if members is None:
                     who = "every process" if need.keys[0] == "defaults" else f"`{kind.name}`"
                     message = f"{who} depends on `{need.name}`, which does not exist"
-                    self._complain(need, message, self._names.suggest(need.name))
+                    self._add_problem(need, message, self._names.suggest(need.name))
                     continue
                 if any(member.type == kind.name for member in members):
                     # What all depend on does not depend on itself.
                     if need.keys[0] != "defaults":
                         through = "" if need.name == kind.name else f" through `{need.name}`"
-                        self._complain(need, f"`{kind.name}` depends on itself{through}", "remove it from `depends_on`")
+                        self._add_problem(
+                            need, f"`{kind.name}` depends on itself{through}", "remove it from `depends_on`"
+                        )
                     members = tuple(member for member in members if member.type != kind.name)
                 for member in members:
                     self._check_condition(kind.name, need, member)
@@ -142,13 +144,13 @@ class _Reader:
         has_health = None if supervision is None else supervision.has_health
         if need.condition is Condition.HEALTHY and has_health is False:
             message = f"`{name}` waits until `{member.type}` is healthy, but that has no health check"
-            self._complain(need, message, f"add `health` to `{member.type}`, or wait until it is `started`")
+            self._add_problem(need, message, f"add `health` to `{member.type}`, or wait until it is `started`")
         by_flag = any(flagged.type == member.type for flagged in self._restarted)
         by_itself = supervision is not None and supervision.template.restart is When.ALWAYS
         if need.condition is Condition.COMPLETED and (by_flag or by_itself):
             why = " by -r" if by_flag else ""
             message = f"`{name}` waits until `{member.type}` is completed, but that is always restarted{why}"
-            self._complain(need, message, "wait until it is `started` or `healthy`, or restart it `on-failure`")
+            self._add_problem(need, message, "wait until it is `started` or `healthy`, or restart it `on-failure`")
 
     def _refuse_cycles(self, needs: Needs) -> None:
         edges = {name: [member.type for _, members in found for member in members] for name, found in needs.items()}
@@ -156,10 +158,10 @@ class _Reader:
             first, second = cycle[:2]
             need = next(need for need, members in needs[first] if any(member.type == second for member in members))
             hint = "remove one of these dependencies: each waits for the next, so none can start"
-            self._complain(need, f"dependency cycle: {' -> '.join(cycle)}", hint)
+            self._add_problem(need, f"dependency cycle: {' -> '.join(cycle)}", hint)
             edges[first] = [name for name in edges[first] if name != second]
 
-    def _complain(self, need: Need, message: str, hint: str | None) -> None:
+    def _add_problem(self, need: Need, message: str, hint: str | None) -> None:
         self.problems.append(_problem(self._settings, need, message, hint))
 
 

@@ -19,7 +19,7 @@ from typing import IO, NamedTuple, cast
 from honcho.environ import parse
 
 from procreaper.errors import Problem
-from procreaper.project.procfile import Complaint, decode, is_blank_or_comment, name_of, problem_in
+from procreaper.project.procfile import Complaint, is_blank_or_comment, make_problem, name_character, split_lines
 
 # honcho also splits a text at these characters, like `str.splitlines`. So each is replaced by a private-use character
 # and its index here, which honcho passes on. That character is itself in the list, because it may occur in a file.
@@ -68,7 +68,7 @@ def parse_env_file(raw: bytes, path: str, known: Collection[str] = ()) -> EnvFil
     >>> parse_env_file(b"A=b c\n", ".env").values
     {'A': 'bc'}
     """
-    lines, problems = decode(raw, path)
+    lines, problems = split_lines(raw, path)
     values: dict[str, str] = {}
     places: dict[str, int] = {}
     # By line: the variable, and the reference in its value.
@@ -81,17 +81,17 @@ def parse_env_file(raw: bytes, path: str, known: Collection[str] = ()) -> EnvFil
             found = _read_line(line)
         except ValueError as failure:
             skipped_to = _find_end_of_value(lines, number)
-            problems.append(problem_in(path, number, _why_unreadable(line, failure, skipped_to)))
+            problems.append(make_problem(path, number, _why_unreadable(line, failure, skipped_to)))
             continue
         error = _find_error(found)
         if error is not None:
-            problems.append(problem_in(path, number, error))
+            problems.append(make_problem(path, number, error))
             continue
         values.update(found)
         places.update(dict.fromkeys(found, number))
         complaint = _find_complaint(line, found)
         if complaint is not None:
-            problems.append(problem_in(path, number, complaint, "warning"))
+            problems.append(make_problem(path, number, complaint, "warning"))
         for name, value in found.items() if "$" in line else ():
             match = re.search(_REFERENCE, re.sub(_QUOTED + r"|\\.", _remove_literal, line.partition("=")[2]))
             if match is not None and match[0] in value:
@@ -99,7 +99,7 @@ def parse_env_file(raw: bytes, path: str, known: Collection[str] = ()) -> EnvFil
     for number, (name, match) in references.items():
         # An unknown name after a dollar sign may be part of a password.
         if match["braced"] or match["bare"] in known or match["bare"] in values.keys() - {name}:
-            problems.append(problem_in(path, number, _describe_kept_reference(name, match), "warning"))
+            problems.append(make_problem(path, number, _describe_kept_reference(name, match), "warning"))
     problems.sort(key=lambda problem: problem.line or 0)
     return EnvFile(path, values, places, tuple(problems))
 
@@ -119,7 +119,7 @@ def parse_with_dotenv(raw: bytes, path: str, environment: Mapping[str, str]) -> 
         message = "python-dotenv, which is to read it, is not installed"
         hint = "pip install 'procreaper[dotenv]', or remove `parser` from `[env]` in .reaper.toml"
         return EnvFile(path, {}, {}, (Problem(message, path, None, hint),))
-    lines, problems = decode(raw, path)
+    lines, problems = split_lines(raw, path)
     values: dict[str, str] = {}
     places: dict[str, int] = {}
     for binding in parse_stream(cast("IO[str]", _Stream("\n".join(lines)))):
@@ -235,7 +235,8 @@ def _why_dropped(line: str) -> Complaint:
     illegal = re.search(r"^[0-9]|[^A-Za-z0-9_]", name.strip(" \t"))
     if illegal is None:
         return "line ignored: no name before the `=`", "write NAME=value"
-    message = f"line ignored: {name_of(illegal[0])} cannot {'begin' if illegal[0].isdecimal() else 'stand in'} a name"
+    place = "begin" if illegal[0].isdecimal() else "stand in"
+    message = f"line ignored: {name_character(illegal[0])} cannot {place} a name"
     return message, "use only letters a-z, digits and `_` in names, and no digit first"
 
 

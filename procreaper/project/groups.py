@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from procreaper.project.settings import Settings
 
 
-def is_unread(settings: Settings, name: str) -> bool:
+def may_be_unread(settings: Settings, name: str) -> bool:
     """Whether a name may be of a group, or of a process type, that could not be read."""
     return settings.is_broken(("groups", name)) or settings.is_broken(("process", name))
 
@@ -36,7 +36,7 @@ def check_groups(settings: Settings, types: Iterable[str]) -> list[Problem]:
                 settings.problem(keys, "a group cannot be called `all`, which means every process", "rename it")
             )
         for member in members:
-            if names.find(member) is None and not is_unread(settings, member):
+            if names.find(member) is None and not may_be_unread(settings, member):
                 message = f"`{member}` in the group `{group}` does not exist"
                 problems.append(settings.problem(keys, message, names.suggest(member), value=member))
     edges = {group: [member for member in members if member in groups] for group, members in groups.items()}

@@ -29,7 +29,7 @@ DURATIONS = ("interval", "timeout", "start_interval", "start_timeout")
 LoadCheck = Callable[[str], HealthCheck]
 
 
-class RealisedInstance:
+class InstanceReader:
     """Makes the environment and the health check of one process, and collects what cannot be used.
 
     `environment` is all that comes before the `env` of the settings, the names included. `is_complete` is False where a
@@ -71,7 +71,9 @@ class RealisedInstance:
             try:
                 log = LogCheck(health.log)
             except ValueError as error:
-                self._complain(keys("health", "log"), str(error), r"escape what is meant literally: `\(`, `\[`, `\.`")
+                self._add_problem(
+                    keys("health", "log"), str(error), r"escape what is meant literally: `\(`, `\[`, `\.`"
+                )
         if len(self.problems) > count or (check is None and log is None):
             return None
         durations: dict[str, float] = {}
@@ -90,7 +92,7 @@ class RealisedInstance:
             try:
                 return ExecCheck(value if isinstance(value, str) else tuple(value))
             except ValueError as error:
-                self._complain(keys, f"`{format_keys(keys)}`: {error}", 'for example `exec = "pg_isready -q"`')
+                self._add_problem(keys, f"`{format_keys(keys)}`: {error}", 'for example `exec = "pg_isready -q"`')
                 return None
         text = self._substitute(value, keys)
         if text is None:
@@ -108,7 +110,7 @@ class RealisedInstance:
                 message, hint = str(error), None
             # The environment may hold secrets, so what was written is shown and not what it became.
             message = message.replace(text, value)
-            self._complain(keys, f"`{format_keys(keys)}`: {message}", hint or _example(kind, value))
+            self._add_problem(keys, f"`{format_keys(keys)}`: {message}", hint or _example(kind, value))
             return None
 
     def _http_check(self, url: str) -> HTTPCheck | None:
@@ -120,7 +122,7 @@ class RealisedInstance:
             for name in ("verify", "ca"):
                 if getattr(health, name) is not UNSET:
                     place = keys("health", name)
-                    self._complain(
+                    self._add_problem(
                         place, f"`{format_keys(place)}` is for `https` only", "remove it, or write `https://`"
                     )
             return check
@@ -136,10 +138,10 @@ class RealisedInstance:
             keys = self._layers.keys("env", name)
             if name in OURS or name.startswith(PREFIX):
                 message = f"`{format_keys(keys)}` cannot be set: procreaper gives each process its own"
-                self._complain(keys, message, _instead_of_port(value, keys) if name == "PORT" else "remove it")
+                self._add_problem(keys, message, _instead_of_port(value, keys) if name == "PORT" else "remove it")
             elif not name or "=" in name:
                 message = f"`{format_keys(keys)}`: {quote_text(name)} cannot be the name of a variable"
-                self._complain(keys, message, "correct it")
+                self._add_problem(keys, message, "correct it")
             elif value is False:
                 self.environment.pop(name, None)
             else:
@@ -155,12 +157,12 @@ class RealisedInstance:
                 hint = "set it in a .env file or in `env`; for a dollar sign write `$$`"
                 if error.name in self._layers.env:
                     hint = f"write it after `{error.name}` in `env`, and set that to something else than `false`"
-                self._complain(keys, f"`{format_keys(keys)}` uses `${error.name}`, which is not set", hint)
+                self._add_problem(keys, f"`{format_keys(keys)}` uses `${error.name}`, which is not set", hint)
         except ValueError as error:
-            self._complain(keys, f"`{format_keys(keys)}`: {error}", "for a dollar sign write `$$`")
+            self._add_problem(keys, f"`{format_keys(keys)}`: {error}", "for a dollar sign write `$$`")
         return None
 
-    def _complain(self, keys: Keys, message: str, hint: str | None) -> None:
+    def _add_problem(self, keys: Keys, message: str, hint: str | None) -> None:
         self.problems.append(self._settings.problem(keys, message, hint))
 
 

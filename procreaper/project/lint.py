@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from procreaper.core.plan import Process
 from procreaper.core.ports import variable_of
 from procreaper.errors import Level, Problem
-from procreaper.project.backtracking import nested_quantifier
+from procreaper.project.backtracking import find_nested_quantifier
 from procreaper.project.planner import ProcessType
-from procreaper.project.shell import variables_of
+from procreaper.project.shell import find_variables
 from procreaper.project.shell_lint import (
     Command,
     Defect,
     Files,
-    file_complaints,
-    list_complaints,
+    describe_syntax_error,
+    find_file_problems,
+    find_list_problems,
+    find_shell_problems,
     runs_several,
-    shell_complaints,
-    syntax_complaint,
 )
-from procreaper.project.simple_commands import beyond_posix
+from procreaper.project.simple_commands import find_beyond_posix
 from procreaper.project.toml import format_keys
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ ONESHOT = "in `.reaper.toml`, `oneshot = true` lets it end, and `autostart = fal
 LOG_HINT = "name a file in a directory that you may write to"
 
 
-class Look(NamedTuple):
+class Probes(NamedTuple):
     """How the machine is looked at: whether a program is found along a PATH, and whether a path exists.
 
     `refuses` gives the reason why no file can be written at a path; None where one can. `defect` says what keeps a path
@@ -61,15 +61,15 @@ class Look(NamedTuple):
     for those that it can read; `missing_words` are those of these words that the shell does not know.
     """
 
-    finds_program: Callable[[str, str], bool]
+    has_program: Callable[[str, str], bool]
     exists: Callable[[str], bool]
-    refuses: Callable[[str], str | None] = lambda _: None
-    defect: Callable[[str], Defect | None] = lambda _: None
-    syntax_errors: Callable[[Collection[str]], Mapping[str, str]] = lambda _: {}
-    missing_words: Callable[[Collection[str]], frozenset[str]] = lambda _: frozenset()
+    why_unwritable: Callable[[str], str | None] = lambda _: None
+    find_defect: Callable[[str], Defect | None] = lambda _: None
+    find_syntax_errors: Callable[[Collection[str]], Mapping[str, str]] = lambda _: {}
+    find_missing_words: Callable[[Collection[str]], frozenset[str]] = lambda _: frozenset()
 
 
-class Place(NamedTuple):
+class CommandPlace(NamedTuple):
     """A command of a process type and where it stands: under `keys` of the settings, or in its line of the Procfile."""
 
     kind: ProcessType
@@ -80,12 +80,12 @@ class Place(NamedTuple):
 class Linter:
     """Collects what `check` warns of. `procfile` and `settings` give the places, `root` is the application root."""
 
-    def __init__(self, look: Look, procfile: str, settings: Settings | None, root: str) -> None:
-        self._look = look
+    def __init__(self, look: Probes, procfile: str, settings: Settings | None, root: str) -> None:
+        self._probes = look
         self._procfile = procfile
         self._settings = settings
         self._root = root
-        self._files = Files(look.defect, look.finds_program)
+        self._files = Files(look.find_defect, look.has_program)
         self.problems: list[Problem] = []
 
     def lint(self, types: Iterable[ProcessType], processes: Iterable[Process]) -> None:
@@ -93,7 +93,7 @@ class Linter:
         by_type: dict[str, list[Process]] = {}
         for process in processes:
             by_type.setdefault(process.type, []).append(process)
-        places: list[Place] = []
+        places: list[CommandPlace] = []
         for kind in types:
             if kind.supervision is not None:
                 self._lint_watch(kind)
@@ -110,7 +110,7 @@ class Linter:
 
     def _lint_health(self, kind: ProcessType, process: Process) -> None:
         ca = getattr(process.health and process.health.check, "ca", None)
-        if kind.supervision is not None and isinstance(ca, str) and not self._look.exists(ca):
+        if kind.supervision is not None and isinstance(ca, str) and not self._probes.exists(ca):
             layers = kind.supervision.layers
             keys = layers.keys("health", "ca")
             message = f"`{format_keys(keys)}`: there is no file `{layers.health.ca}`"
@@ -132,7 +132,7 @@ class Linter:
             else:
                 self.problems.append(self._settings.problem(("process", kind.name), message, "rename it", "warning"))
 
-    def _commands(self, kind: ProcessType, process: Process) -> Iterator[Place]:
+    def _commands(self, kind: ProcessType, process: Process) -> Iterator[CommandPlace]:
         """The commands of a process for the shell; those that are lists are looked at here."""
         environment: Mapping[str, str] = process.env or {}
         # What it waits for may create files.
@@ -140,10 +140,10 @@ class Linter:
         for keys, text in self._texts(kind, process):
             name = f"`{kind.name}`" if keys is None else f"`{format_keys(keys)}`"
             if isinstance(text, str):
-                yield Place(kind, keys, Command(text, name, environment, process.cwd, later, keys is None))
+                yield CommandPlace(kind, keys, Command(text, name, environment, process.cwd, later, keys is None))
             else:
                 command = Command("", name, environment, process.cwd, later)
-                for message, hint in list_complaints(command, text[0], self._files):
+                for message, hint in find_list_problems(command, text[0], self._files):
                     self.warn(kind, message, hint, keys)
                 self._lint_arguments(kind, text, environment, keys)
             if keys is None:
@@ -158,17 +158,17 @@ class Linter:
                 if text:
                     yield layers.keys(table, field), text
 
-    def _lint_commands(self, places: Sequence[Place]) -> None:
+    def _lint_commands(self, places: Sequence[CommandPlace]) -> None:
         """Ask the shell about all commands at once, and then look at each."""
         texts = dict.fromkeys(place.command.text for place in places)
-        errors = self._look.syntax_errors([text for text in texts if PLAIN.fullmatch(text) is None])
-        words = dict.fromkeys(word for text in texts for word in beyond_posix(text))
-        missing = self._look.missing_words(words) if words else frozenset()
+        errors = self._probes.find_syntax_errors([text for text in texts if PLAIN.fullmatch(text) is None])
+        words = dict.fromkeys(word for text in texts for word in find_beyond_posix(text))
+        missing = self._probes.find_missing_words(words) if words else frozenset()
         for kind, keys, command in places:
             if command.text in errors:
-                self.warn(kind, *syntax_complaint(command, errors[command.text]), keys)
+                self.warn(kind, *describe_syntax_error(command, errors[command.text]), keys)
                 continue
-            found = [*shell_complaints(command, missing.__contains__), *file_complaints(command, self._files)]
+            found = [*find_shell_problems(command, missing.__contains__), *find_file_problems(command, self._files)]
             for message, hint in found:
                 self.warn(kind, message, hint, keys)
             if keys is None:
@@ -195,7 +195,7 @@ class Linter:
                 self.warn(kind, f"`{argument}` in {name} is passed on as it stands", hint, keys)
 
     def _lint_variables(self, kind: ProcessType, command: Command) -> None:
-        for name in variables_of(command.text):
+        for name in find_variables(command.text):
             if name not in command.env:
                 hint = f"set it in a .env file, or write `${{{name}:-}}` if it may be empty"
                 self.warn(kind, f"`{kind.name}` uses `${name}`, which is not set", hint)
@@ -214,13 +214,13 @@ class Linter:
                 self.warn(kind, message, "rename one of them")
 
     def _lint_log(self, kind: ProcessType, process: Process) -> None:
-        reason = None if process.log is None else self._look.refuses(process.log.path)
+        reason = None if process.log is None else self._probes.why_unwritable(process.log.path)
         if reason is not None and self._settings is not None:
             self.problems.append(log_problem(kind, process, self._settings, reason, "warning"))
 
     def _lint_pattern(self, kind: ProcessType) -> None:
         pattern = "" if kind.supervision is None else kind.supervision.layers.health.log
-        group = nested_quantifier(pattern) if pattern else None
+        group = find_nested_quantifier(pattern) if pattern else None
         if group is not None and kind.supervision is not None and self._settings is not None:
             keys = kind.supervision.layers.keys("health", "log")
             message = f"`{format_keys(keys)}`: `{group}` may take very long on a line that it does not match"
@@ -235,7 +235,7 @@ class Linter:
             fixed = re.split(r"[*?\[{]", path, maxsplit=1)[0]
             if fixed != path:
                 fixed = posixpath.dirname(fixed)
-            if fixed and not self._look.exists(posixpath.join(self._root, fixed)):
+            if fixed and not self._probes.exists(posixpath.join(self._root, fixed)):
                 keys = (*layers.keys("watch", "paths"), index)
                 message = f"`{path}`, which `{kind.name}` watches, does not exist"
                 hint = "create it, or correct the path"

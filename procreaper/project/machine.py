@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from procreaper.core.plan import HIGHEST_PORT
 
 if TYPE_CHECKING:
-    from procreaper.project.lint import Look
+    from procreaper.project.lint import Probes
     from procreaper.project.shell_lint import Defect
 
 SHELL = "/bin/sh"
@@ -25,7 +25,7 @@ READ_COMMANDS = r"""for command do "$0" -n -c -- "$command" sh 2>&1; printf '\00
 # `&>` starts a command in the background where the shell does not know it as a redirection.
 FIND_WORDS = r"""for word do command -v "$word" >/dev/null 2>&1 || echo "$word"; done; : &>/dev/null; ${!:+echo '&>'}"""
 # How long the shell may take, in seconds, and how many bytes of commands it gets at once.
-PATIENCE = 5
+SHELL_TIMEOUT = 5
 MOST_BYTES = 100_000
 # How much of a script's first line Linux reads, in bytes.
 LONGEST_LINE = 256
@@ -36,14 +36,14 @@ LOOPBACK: Where = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 EVERYWHERE: Where = () if sys.platform == "linux" else ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))
 
 
-def probe_machine() -> Look:
+def probe_machine() -> Probes:
     """How `check` looks at this machine."""
-    from procreaper.project.lint import Look
+    from procreaper.project.lint import Probes
 
-    return Look(finds_program, os.path.lexists, refuses, defect, syntax_errors, missing_words)
+    return Probes(has_program, os.path.lexists, why_unwritable, find_defect, find_syntax_errors, find_missing_words)
 
 
-def finds_program(name: str, path: str) -> bool:
+def has_program(name: str, path: str) -> bool:
     """Whether a shell would find this program along this PATH."""
     import shutil
 
@@ -69,7 +69,7 @@ def _refuses_bind(family: socket.AddressFamily, host: str, port: int) -> bool:
     return False
 
 
-def refuses(path: str) -> str | None:
+def why_unwritable(path: str) -> str | None:
     """Why no file can be written at this path, for which directories may be made; None where one can."""
     if os.path.isdir(path):
         return "is a directory"
@@ -83,7 +83,7 @@ def refuses(path: str) -> str | None:
     return None if os.access(above, os.W_OK | os.X_OK) else f"`{above}` may not be written to"
 
 
-def defect(path: str) -> Defect | None:
+def find_defect(path: str) -> Defect | None:
     """What keeps a path from being run as a program; None where nothing does."""
     if os.path.isdir(path):
         return "directory"
@@ -112,7 +112,7 @@ def _has_interpreter(path: str) -> bool:
     return not line.endswith(b"\r") and (not words[0].startswith(b"/") or os.path.exists(words[0]))
 
 
-def syntax_errors(commands: Collection[str]) -> Mapping[str, str]:
+def find_syntax_errors(commands: Collection[str]) -> Mapping[str, str]:
     """What the shell says against each of these commands, of which it runs none; nothing of those that it can read."""
     found: dict[str, str] = {}
     batch: list[str] = []
@@ -122,28 +122,28 @@ def syntax_errors(commands: Collection[str]) -> Mapping[str, str]:
         if length > MOST_BYTES:
             continue
         if size + length > MOST_BYTES:
-            found.update(_read(batch))
+            found.update(_check_batch(batch))
             batch, size = [], 0
         batch.append(command)
         size += length
     if batch:
-        found.update(_read(batch))
+        found.update(_check_batch(batch))
     return found
 
 
-def missing_words(words: Collection[str]) -> frozenset[str]:
+def find_missing_words(words: Collection[str]) -> frozenset[str]:
     """Those of these words that the shell does not know; ``&>`` stands for the redirection of both streams."""
     said = _ask_shell(FIND_WORDS, sorted(set(words) - {"&>"}))
     return frozenset(said.split()).intersection(words)
 
 
-def _read(commands: list[str]) -> Mapping[str, str]:
+def _check_batch(commands: list[str]) -> Mapping[str, str]:
     pieces = _ask_shell(READ_COMMANDS, commands).split("\0")
     said = zip(commands, pieces[::2], pieces[1::2], strict=False)
-    return {command: _reason(text) for command, text, status in said if text.strip() and status != "0"}
+    return {command: _clean_message(text) for command, text, status in said if text.strip() and status != "0"}
 
 
-def _reason(text: str) -> str:
+def _clean_message(text: str) -> str:
     """What the shell says of a command, without its name, the number of the line and capitals."""
     import re
 
@@ -171,7 +171,7 @@ def _ask_shell(script: str, words: list[str]) -> str:
             process_group=0,
         ) as shell:
             try:
-                said, _ = shell.communicate(timeout=PATIENCE)
+                said, _ = shell.communicate(timeout=SHELL_TIMEOUT)
             except subprocess.TimeoutExpired:
                 os.killpg(shell.pid, signal.SIGKILL)
                 return ""

@@ -12,7 +12,7 @@ from procreaper.core.names import MOST_UNKNOWN
 from procreaper.core.plan import HIGHEST_PORT, MOST_PROCESSES, Process
 from procreaper.core.ports import AUTO
 from procreaper.errors import Level, Problem, did_you_mean, list_words
-from procreaper.project.planner import Selection, outdated
+from procreaper.project.planner import Selection, mark_outdated
 
 if TYPE_CHECKING:
     from procreaper.project.env_files import EnvFile
@@ -63,7 +63,7 @@ class Options(NamedTuple):
     foreman: Mapping[str, int] = {}
 
 
-class Source(NamedTuple):
+class OptionSource(NamedTuple):
     """Where an option stands: on the command line as `flag`, or in `line` of `.foreman` as `key`."""
 
     flag: str
@@ -71,7 +71,7 @@ class Source(NamedTuple):
     line: int | None = None
 
     @classmethod
-    def of(cls, options: Options, flag: str, key: str) -> "Source":
+    def of(cls, options: Options, flag: str, key: str) -> "OptionSource":
         """Where this option of these comes from."""
         return cls(flag, key, options.foreman.get(key))
 
@@ -89,7 +89,7 @@ class Source(NamedTuple):
         return f"`{self.flag} {value}`" if self.line is None else f"`{self.key}: {value}`"
 
 
-def choose(
+def parse_options(
     options: Options,
     concurrency: Mapping[str, int],
     added: Mapping[str, str],
@@ -103,19 +103,19 @@ def choose(
     with these options, and its files may have changed since.
     """
     problems: list[Problem] = []
-    counts = _concurrency(options, concurrency, problems)
+    counts = _parse_concurrency(options, concurrency, problems)
     if running:
-        problems = outdated(problems)
-    choices = Selection(
+        problems = mark_outdated(problems)
+    selection = Selection(
         counts=counts,
         names=options.names,
-        port=_port(options, added, own, problems),
+        port=_parse_port(options, added, own, problems),
         auto_ports=None if options.port is None else options.port == AUTO,
-        timeout=_timeout(options, problems),
-        quiet=_names(options.quiet),
-        restart=_names(options.restart),
-        can_die=_names(options.can_die),
-        exclude=_names(options.exclude),
+        timeout=_parse_timeout(options, problems),
+        quiet=_split_names(options.quiet),
+        restart=_split_names(options.restart),
+        can_die=_split_names(options.can_die),
+        exclude=_split_names(options.exclude),
         no_deps=options.no_deps,
         watch=tuple(options.watch),
         no_watch=options.no_watch,
@@ -143,7 +143,7 @@ def choose(
         problems.append(Problem(message, hint=did_you_mean(str(options.log_format), LOG_FORMATS)))
     if options.http is not None:
         problems += _check_http(options.http)
-    return choices, problems
+    return selection, problems
 
 
 def check_counts(counts: Mapping[str, int], known: Sequence[str]) -> list[Problem]:
@@ -157,7 +157,7 @@ def check_counts(counts: Mapping[str, int], known: Sequence[str]) -> list[Proble
             hint = f"for example `{name}=2`, or `{name}=0` for none"
             problems.append(Problem(f"{item}: `{count}` is not a number of processes", hint=hint))
         elif count > MOST_PROCESSES:
-            message, hint = _too_many(item)
+            message, hint = _describe_too_many(item)
             problems.append(Problem(message, hint=hint))
     return problems
 
@@ -206,11 +206,11 @@ def check_ports(processes: Iterable[Process]) -> list[Problem]:
     return problems
 
 
-def _names(text: str | None) -> tuple[str, ...]:
+def _split_names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
-def _concurrency(options: Options, from_files: Mapping[str, int], problems: list[Problem]) -> dict[str, int]:
+def _parse_concurrency(options: Options, from_files: Mapping[str, int], problems: list[Problem]) -> dict[str, int]:
     if options.concurrency is not None and options.formation is not None:
         problems.append(
             Problem(
@@ -219,15 +219,15 @@ def _concurrency(options: Options, from_files: Mapping[str, int], problems: list
         )
     known = list(from_files)
     if options.formation is not None:
-        source = Source.of(options, "-m", "formation")
-        counts = _counts(source, options.formation, [*known, "all"], problems)
+        source = OptionSource.of(options, "-m", "formation")
+        counts = _parse_counts(source, options.formation, [*known, "all"], problems)
         others = counts.pop("all", 0)
         return {name: counts.get(name, others) for name in known}
-    source = Source.of(options, "-c", "concurrency")
-    return {**from_files, **_counts(source, options.concurrency or "", known, problems)}
+    source = OptionSource.of(options, "-c", "concurrency")
+    return {**from_files, **_parse_counts(source, options.concurrency or "", known, problems)}
 
 
-def _counts(source: Source, text: str, known: Sequence[str], problems: list[Problem]) -> dict[str, int]:
+def _parse_counts(source: OptionSource, text: str, known: Sequence[str], problems: list[Problem]) -> dict[str, int]:
     """How many of each type `text` asks for; a type that it names twice has the later number, as under honcho."""
     counts: dict[str, int] = {}
     unknown: dict[str, str] = {}
@@ -240,7 +240,7 @@ def _counts(source: Source, text: str, known: Sequence[str], problems: list[Prob
         elif name not in known:
             if name == "all" and equals and source.flag == "-c":
                 problems.append(source.problem(f"{said}: there is no process type `all`", "`-m all=N` sets every type"))
-            elif not _is_none(number):
+            elif not _is_zero(number):
                 unknown[name] = said
             elif source.line is None:
                 message = f"{said}: there is no process type `{name}`, so this changes nothing"
@@ -251,7 +251,7 @@ def _counts(source: Source, text: str, known: Sequence[str], problems: list[Prob
             hint = f"for example {source.example(name + '=2')}, or `{name}=0` for none"
             problems.append(source.problem(f"{said}: {what}", hint))
         elif len(number.lstrip("0")) > len(str(MOST_PROCESSES)) or int(number) > MOST_PROCESSES:
-            problems.append(source.problem(*_too_many(said)))
+            problems.append(source.problem(*_describe_too_many(said)))
         else:
             counts[name] = int(number)
     if len(unknown) > MOST_UNKNOWN:
@@ -264,19 +264,19 @@ def _counts(source: Source, text: str, known: Sequence[str], problems: list[Prob
     return counts
 
 
-def _is_none(number: str) -> bool:
+def _is_zero(number: str) -> bool:
     return number != "" and not number.strip("0")
 
 
-def _too_many(item: str) -> tuple[str, str]:
+def _describe_too_many(item: str) -> tuple[str, str]:
     return f"{item}: at most {MOST_PROCESSES} processes of one type can be started", "name a smaller number"
 
 
-def _port(options: Options, added: Mapping[str, str], own: Mapping[str, str], problems: list[Problem]) -> int:
+def _parse_port(options: Options, added: Mapping[str, str], own: Mapping[str, str], problems: list[Problem]) -> int:
     if options.port in (None, AUTO) and "PORT" in added:
         # It was looked at when the file was read.
         return int(added["PORT"]) if _is_port(added["PORT"]) else DEFAULT_PORT
-    source = Source.of(options, "-p", "port")
+    source = OptionSource.of(options, "-p", "port")
     for place, text in (
         (source.name, None if options.port == AUTO else options.port),
         ("PORT in the environment", own.get("PORT")),
@@ -299,7 +299,7 @@ def _is_port(text: str) -> bool:
         return False
 
 
-def _timeout(options: Options, problems: list[Problem]) -> float | None:
+def _parse_timeout(options: Options, problems: list[Problem]) -> float | None:
     if options.timeout is None:
         return None
     timeout = read_seconds(options.timeout)

@@ -53,7 +53,7 @@ class Supervision(NamedTuple):
     defaults_to_auto_port: bool = False
 
 
-def supervise(
+def read_process_type(
     name: str, command: str | tuple[str, ...], settings: Settings, signals: Mapping[str, int]
 ) -> tuple[Supervision, list[Problem]]:
     """Read the settings of the process type `name`, whose line in the Procfile (or nothing) is `command`.
@@ -63,11 +63,11 @@ def supervise(
     document = settings.document
     defaults = ProcessSettings() if isinstance(document.defaults, UnsetType) else document.defaults
     layers = Layers(name, document.process.get(name, ProcessSettings()), defaults)
-    reader = _Reader(layers, settings, signals)
+    reader = _TypeReader(layers, settings, signals)
     return reader.read(command), reader.problems
 
 
-class _Reader:
+class _TypeReader:
     """Reads the fields of one process type and collects what contradicts itself."""
 
     def __init__(self, layers: Layers, settings: Settings, signals: Mapping[str, int]) -> None:
@@ -114,7 +114,7 @@ class _Reader:
             pty=None if layers.get("pty") in (UNSET, "auto") else layers.get("pty"),
         )
 
-    def _complain(self, keys: Keys, message: str, hint: str | None, value: object = None) -> None:
+    def _add_problem(self, keys: Keys, message: str, hint: str | None, value: object = None) -> None:
         self.problems.append(self._settings.problem(keys, message, hint, value=value))
 
     def _command(self, from_procfile: str | tuple[str, ...]) -> str | tuple[str, ...]:
@@ -125,7 +125,7 @@ class _Reader:
             return from_procfile
         blank = not command.strip() if isinstance(command, str) else not command[0]
         if blank:
-            self._complain(
+            self._add_problem(
                 layers.keys("command"), f"the command of `{layers.name}` is empty", "leave it out, or give one"
             )
         return command if isinstance(command, str) else tuple(command)
@@ -134,7 +134,7 @@ class _Reader:
         if isinstance(self._layers.defaults.port, int):
             keys: Keys = ("defaults", "port")
             message = f"`{format_keys(keys)}` cannot be a number, because all process types would have the same port"
-            self._complain(keys, message, 'write it under `[process.NAME]`, or write `port = "auto"`')
+            self._add_problem(keys, message, 'write it under `[process.NAME]`, or write `port = "auto"`')
         return self._layers.own.port or None
 
     def _restart(self, *, oneshot: bool) -> tuple[When, int | None]:
@@ -149,18 +149,18 @@ class _Reader:
             message = (
                 f"`{format_keys(layers.keys('max_retries'))}` is {max_retries}, but `restart` is {quote_text(text)}"
             )
-            self._complain(layers.keys("max_retries"), message, "say it once")
+            self._add_problem(layers.keys("max_retries"), message, "say it once")
         elif count and not (layers.is_own("max_retries") and not layers.is_own("restart")):
             max_retries = int(count)
         if restart is When.NEVER and max_retries is not None:
             if layers.is_own("max_retries") and not self._is_broken("restart"):
                 keys = layers.keys("max_retries")
                 message = f"`{format_keys(keys)}` has no effect, because `{layers.name}` is never restarted"
-                self._complain(keys, message, 'add `restart = "on-failure"`, or remove it')
+                self._add_problem(keys, message, 'add `restart = "on-failure"`, or remove it')
             max_retries = None
         if restart is When.ALWAYS and oneshot:
             message = f"`{layers.name}` is a oneshot, so it cannot be restarted always"
-            self._complain(layers.keys("restart"), message, self._override("restart", "on-failure"))
+            self._add_problem(layers.keys("restart"), message, self._override("restart", "on-failure"))
         return restart, max_retries
 
     def _override(self, field: str, value: str) -> str:
@@ -173,12 +173,12 @@ class _Reader:
             value = getattr(backoff, name)
             if value is not UNSET and parse_duration(value) == 0:
                 keys = self._layers.keys("backoff", name)
-                self._complain(keys, f"`{format_keys(keys)}` must be more than 0", 'for example "100ms"')
+                self._add_problem(keys, f"`{format_keys(keys)}` must be more than 0", 'for example "100ms"')
         initial = _seconds(backoff.initial, default.initial)
         maximum = _seconds(backoff.max, max(default.maximum, initial))
         if maximum < initial:
             keys = self._layers.keys("backoff", "max")
-            self._complain(keys, f"`{format_keys(keys)}` is less than `initial`", "exchange them, or remove one")
+            self._add_problem(keys, f"`{format_keys(keys)}` is less than `initial`", "exchange them, or remove one")
         return Backoff(initial, maximum, _seconds(backoff.reset, default.reset))
 
     def _success_codes(self) -> frozenset[int]:
@@ -195,7 +195,7 @@ class _Reader:
         number = self._signals.get(name if name.startswith("SIG") else f"SIG{name}")
         if number is None:
             message = f"`{format_keys(keys)}` must be the name of a signal, not {quote_text(name)}"
-            self._complain(keys, message, did_you_mean(name, self._signals, otherwise=False), name)
+            self._add_problem(keys, message, did_you_mean(name, self._signals, otherwise=False), name)
         return number or StopPolicy().signal
 
     def _stop_all(self, *, oneshot: bool) -> When:
@@ -210,7 +210,7 @@ class _Reader:
         stop, keys = self._layers.stop, self._layers.keys
         if stop.signal and stop.command:
             message = f"`{format_keys(keys('stop', 'command'))}` is run instead of the signal, so there cannot be both"
-            self._complain(keys("stop", "command"), message, "remove `signal` or `command`")
+            self._add_problem(keys("stop", "command"), message, "remove `signal` or `command`")
         return StopPolicy(
             self._signal(stop.signal, keys("stop", "signal")) if stop.signal else StopPolicy().signal,
             _seconds(stop.timeout, StopPolicy().timeout),
@@ -224,7 +224,7 @@ class _Reader:
         if not watch.paths:
             if self._layers.is_own("watch") and watch.paths is UNSET and not self._is_broken("watch"):
                 message = f"`{format_keys(keys('watch'))}` does not say what is watched"
-                self._complain(keys("watch"), message, 'add `paths = ["."]`')
+                self._add_problem(keys("watch"), message, 'add `paths = ["."]`')
             return None
         return Watch(
             "",
@@ -243,7 +243,7 @@ class _Reader:
         if not log.file:
             if self._layers.is_own("log") and log.file is UNSET and not self._is_broken("log"):
                 message = f"`{format_keys(keys('log'))}` names no file"
-                self._complain(keys("log"), message, f'add `file = "log/{self._layers.name}.log"`')
+                self._add_problem(keys("log"), message, f'add `file = "log/{self._layers.name}.log"`')
             return None
         return LogFile(
             log.file,
@@ -255,15 +255,15 @@ class _Reader:
         layers = self._layers
         if layers.get("detached") is True and not layers.log.file and not self._is_broken("log"):
             message = f"`{layers.name}` is detached, so its output needs a file"
-            self._complain(layers.keys("detached"), message, f'add `log = "log/{layers.name}.log"`')
+            self._add_problem(layers.keys("detached"), message, f'add `log = "log/{layers.name}.log"`')
         if layers.get("detached") is True and layers.get("pty") is True and layers.is_own("pty"):
             message = f"`{layers.name}` is detached, so it cannot have a terminal: that ends with procreaper"
-            self._complain(layers.keys("pty"), message, "remove `pty` or `detached`")
+            self._add_problem(layers.keys("pty"), message, "remove `pty` or `detached`")
         if layers.get("detached") is True and not self._is_broken("health") and layers.health.log:
             message = (
                 f"`{layers.name}` is detached, so procreaper does not read its output, and `health.log` cannot match"
             )
-            self._complain(layers.keys("health", "log"), message, "check its health by `http`, `tcp` or `exec`")
+            self._add_problem(layers.keys("health", "log"), message, "check its health by `http`, `tcp` or `exec`")
 
     def _needs(self) -> tuple[Need, ...]:
         depends_on, keys = self._layers.get("depends_on"), self._layers.keys
@@ -286,30 +286,30 @@ class _Reader:
         given = [check for check in CHECKS if getattr(health, check) is not UNSET]
         if oneshot and layers.is_own("health"):
             message = f"`{layers.name}` is a oneshot: it is up when it has completed, and has no health"
-            self._complain(layers.keys("health"), message, "remove `health` or `oneshot`")
+            self._add_problem(layers.keys("health"), message, "remove `health` or `oneshot`")
             return None
         kinds = [check for check in given if check in KINDS]
         if len(kinds) > 1:
             keys = layers.keys("health", kinds[1])
             message = f"`{format_keys(keys)}` cannot be used together with `{kinds[0]}`"
-            self._complain(keys, message, "choose one of `http`, `tcp`, `exec` and `check`")
+            self._add_problem(keys, message, "choose one of `http`, `tcp`, `exec` and `check`")
         for name in ("status", "verify", "ca"):
             if name in given and "http" not in given:
                 keys = layers.keys("health", name)
-                self._complain(keys, f"`{format_keys(keys)}` is for `http` only", "remove it")
+                self._add_problem(keys, f"`{format_keys(keys)}` is for `http` only", "remove it")
         if "ca" in given and health.verify is False:
             keys = layers.keys("health", "ca")
-            self._complain(keys, f"`{format_keys(keys)}` has no effect with `verify = false`", "remove one of them")
+            self._add_problem(keys, f"`{format_keys(keys)}` has no effect with `verify = false`", "remove one of them")
         for name in ("interval", "timeout", "start_interval", "start_timeout"):
             value = getattr(health, name)
             if value is not UNSET and parse_duration(value) == 0:
                 keys = layers.keys("health", name)
-                self._complain(keys, f"`{format_keys(keys)}` must be more than 0", 'for example "10s"')
+                self._add_problem(keys, f"`{format_keys(keys)}` must be more than 0", 'for example "10s"')
         if kinds or "log" in given:
             return True
         if layers.is_own("health"):
             message = f"`{format_keys(layers.keys('health'))}` does not say what is checked"
-            self._complain(layers.keys("health"), message, "add one of `http`, `tcp`, `exec` and `log`")
+            self._add_problem(layers.keys("health"), message, "add one of `http`, `tcp`, `exec` and `log`")
             return None
         return False
 

@@ -59,14 +59,14 @@ def parse_procfile(raw: bytes, path: str) -> Procfile:
     >>> parse_procfile(b"web: python app.py\n", "Procfile").entries
     (Entry(name='web', command='python app.py', line=1),)
     """
-    lines, problems = decode(raw, path)
+    lines, problems = split_lines(raw, path)
     entries: dict[str, Entry] = {}
     for number, line in enumerate(lines, 1):
         if is_blank_or_comment(line):
             continue
         match = PROCFILE_LINE.match(line) or re.fullmatch(r"([A-Za-z0-9_-]+):()", line)
         if match is None:
-            problems.append(problem_in(path, number, _why_no_process(line), "warning"))
+            problems.append(make_problem(path, number, _explain_ignored(line), "warning"))
             continue
         entry = Entry(match[1], match[2], number)
         if not entry.command.strip():
@@ -75,11 +75,11 @@ def parse_procfile(raw: bytes, path: str) -> Procfile:
                 f"line ignored: no command after `{entry.name}:`",
                 f"write `{entry.name}: command`, or remove it",
             )
-            problems.append(problem_in(path, number, complaint, "warning"))
+            problems.append(make_problem(path, number, complaint, "warning"))
             continue
-        error = _entry_error(entry, entries.get(entry.name))
+        error = _find_error(entry, entries.get(entry.name))
         if error is not None:
-            problems.append(problem_in(path, number, error))
+            problems.append(make_problem(path, number, error))
             continue
         entries[entry.name] = entry
         if entry.command.endswith("\\"):
@@ -90,7 +90,7 @@ def parse_procfile(raw: bytes, path: str) -> Procfile:
     return Procfile(path, tuple(entries.values()), tuple(problems))
 
 
-def expand(
+def make_instances(
     entries: Iterable[Entry],
     *,
     concurrency: Mapping[str, int],
@@ -122,7 +122,7 @@ def expand(
     )
 
 
-def decode(raw: bytes, path: str) -> tuple[list[str], list[Problem]]:
+def split_lines(raw: bytes, path: str) -> tuple[list[str], list[Problem]]:
     """The lines of a file in UTF-8, without a BOM; no lines, and why, where it is not in UTF-8."""
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
@@ -133,10 +133,10 @@ def decode(raw: bytes, path: str) -> tuple[list[str], list[Problem]]:
         message = f"byte 0x{raw[error.start]:02x} in column {column} is not UTF-8"
         return [], [Problem(message, path, raw.count(b"\n", 0, error.start) + 1, "save the file as UTF-8")]
     complaint = "a lone carriage return does not end a line", "end each line with a line feed"
-    return lines, [problem_in(path, n, complaint, "warning") for n, line in enumerate(lines, 1) if "\r" in line]
+    return lines, [make_problem(path, n, complaint, "warning") for n, line in enumerate(lines, 1) if "\r" in line]
 
 
-def problem_in(path: str, line: int, complaint: Complaint, level: Level = "error") -> Problem:
+def make_problem(path: str, line: int, complaint: Complaint, level: Level = "error") -> Problem:
     """What is wrong in one line of a file."""
     return Problem(complaint[0], path, line, complaint[1], level)
 
@@ -146,14 +146,14 @@ def is_blank_or_comment(line: str) -> bool:
     return line.strip()[:1] in ("", "#")
 
 
-def name_of(character: str) -> str:
+def name_character(character: str) -> str:
     """A character as it is called in a message."""
     if character in " \t":
         return "a blank"
     return f"`{character}`" if character.isprintable() else f"U+{ord(character):04X}"
 
 
-def _entry_error(entry: Entry, earlier: Entry | None) -> Complaint | None:
+def _find_error(entry: Entry, earlier: Entry | None) -> Complaint | None:
     if "\0" in entry.command:
         return f"a NUL byte in the command of `{entry.name}`", "remove it"
     if earlier is not None:
@@ -161,7 +161,7 @@ def _entry_error(entry: Entry, earlier: Entry | None) -> Complaint | None:
     return None
 
 
-def _why_no_process(line: str) -> Complaint:
+def _explain_ignored(line: str) -> Complaint:
     name, colon, _ = line.partition(":")
     if not colon:
         return "line ignored: no colon after a name", "write `name: command`, or `#` before a comment"
@@ -171,7 +171,7 @@ def _why_no_process(line: str) -> Complaint:
     if illegal is not None:
         shown = "".join(letter if letter.isprintable() else "?" for letter in name.strip(" \t"))
         shown = shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}..."
-        message = f"line ignored: {name_of(illegal[0])} cannot stand in the name `{shown}`"
+        message = f"line ignored: {name_character(illegal[0])} cannot stand in the name `{shown}`"
         return message, "use only letters a-z, digits, `_` and `-` in names"
     where = "before" if name[0] in " \t" else "after"
     return f"line ignored: a blank {where} the name `{name.strip()}`", f"remove the blank {where} the name"

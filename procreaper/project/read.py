@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SETTINGS = ".reaper.toml"
 # What to do about a file that a running app has lost: no option of its clients names another one.
-AGAIN = "create it again; another file takes `procreaper quit` and a new start"
+CREATE_AGAIN = "create it again; another file takes `procreaper quit` and a new start"
 
 # By path: what was in each file that was read, None for one that cannot be read.
 Contents = dict[str, bytes | None]
@@ -51,7 +51,7 @@ class Project(NamedTuple):
 def read_project(options: Options, own_environment: Mapping[str, str]) -> Project:
     """Read and check the project's files. Raises ConfigError if one of them cannot be used."""
     project = read_files(options, own_environment)
-    refuse_errors(project.problems)
+    raise_errors(project.problems)
     return project
 
 
@@ -61,13 +61,13 @@ def read_environment(
     """What the `.env` files add to our environment, and the warnings. Raises ConfigError if one cannot be used."""
     contents: Contents = {}
     settings = _read_settings(options, contents)
-    environments = _read_environments(options, settings, own_environment or {}, contents)
+    environments = _read_app_env_files(options, settings, own_environment or {}, contents)
     problems = () if settings is None else settings.problems
     found = [*problems, *(problem for environment in environments for problem in environment.problems)]
     if options.app_root is not None and not os.path.isdir(options.app_root):
         message = f"-d {options.app_root}: this is not a directory, so nothing is taken from it"
         found.append(Problem(message, hint="name an existing directory", level="warning"))
-    return _merge(environments), refuse_errors(found)
+    return _merge(environments), raise_errors(found)
 
 
 def read_files(options: Options, own_environment: Mapping[str, str], *, running: bool = False) -> Project:
@@ -77,13 +77,13 @@ def read_files(options: Options, own_environment: Mapping[str, str], *, running:
     """
     contents: Contents = {}
     settings = _read_settings(options, contents, running=running)
-    environments = _read_environments(options, settings, own_environment, contents, running=running)
+    environments = _read_app_env_files(options, settings, own_environment, contents, running=running)
     values = _merge(environments)
     path = options.procfile or values.get("PROCFILE") or own_environment.get("PROCFILE")
     path_found = _locate(options, path or "Procfile", is_given=options.procfile is not None)
     procfile = _read_procfile(path_found, contents, running=running)
-    if settings is not None and path is None and _brings_processes(settings):
-        procfile = _optional(procfile)
+    if settings is not None and path is None and _has_commands(settings):
+        procfile = _allow_missing(procfile)
     problems = [*procfile.problems, *(problem for environment in environments for problem in environment.problems)]
     if options.port is None:
         problems += check_port(environments)
@@ -92,7 +92,7 @@ def read_files(options: Options, own_environment: Mapping[str, str], *, running:
         types = [ProcessType(entry.name, entry.command, entry.line) for entry in procfile.entries]
     else:
         is_usable = is_usable and () not in settings.broken
-        types, mistakes = _supervised(
+        types, mistakes = _read_process_types(
             procfile, settings, options, {**own_environment, **values}, contents, is_usable=is_usable
         )
         mistakes += settings.problems
@@ -114,7 +114,7 @@ def find_changed(contents: Mapping[str, bytes | None]) -> list[str]:
     return changed
 
 
-def refuse_errors(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+def raise_errors(problems: Sequence[Problem]) -> tuple[Problem, ...]:
     """The problems, if they are warnings only; otherwise raises ConfigError with all of them."""
     if any(problem.level == "error" for problem in problems):
         raise ConfigError(problems)
@@ -134,18 +134,18 @@ def _read_settings(options: Options, contents: Contents, *, running: bool = Fals
     if options.config is None and not os.path.lexists(path):
         contents[path] = None
         return None
-    from procreaper.project.settings import parse_settings, unusable
+    from procreaper.project.settings import parse_settings, unusable_settings
 
     try:
         return parse_settings(_read(path, contents), path)
     except (FileNotFoundError, NotADirectoryError):
-        hint = AGAIN if running else "create it, or name another file with --config"
-        return unusable(Problem("does not exist", path, hint=hint))
+        hint = CREATE_AGAIN if running else "create it, or name another file with --config"
+        return unusable_settings(Problem("does not exist", path, hint=hint))
     except OSError as error:
-        return unusable(_unreadable(path, error, "--config", running=running))
+        return unusable_settings(_unreadable_problem(path, error, "--config", running=running))
 
 
-def _supervised(
+def _read_process_types(
     procfile: Procfile,
     settings: Settings,
     options: Options,
@@ -158,7 +158,7 @@ def _supervised(
     from signal import Signals
 
     from procreaper.errors import did_you_mean
-    from procreaper.project.process_types import supervise
+    from procreaper.project.process_types import read_process_type
     from procreaper.project.toml import format_keys
 
     entries = {entry.name: (entry.command, entry.line) for entry in procfile.entries}
@@ -167,7 +167,7 @@ def _supervised(
     problems: list[Problem] = []
     for name in dict.fromkeys((*entries, *settings.document.process)):
         command, line = entries.get(name, ("", 0))
-        supervision, mistakes = supervise(name, command, settings, signals)
+        supervision, mistakes = read_process_type(name, command, settings, signals)
         if not supervision.template.command:
             keys = ("process", name)
             if is_usable and not settings.is_broken((*keys, "command")):
@@ -181,15 +181,15 @@ def _supervised(
         problems += mistakes
         layers = supervision.layers
         directory = supervision.template.cwd
-        if directory is not None and not os.path.isdir(os.path.join(directory_of(options), directory)):
+        if directory is not None and not os.path.isdir(os.path.join(application_root(options), directory)):
             message = f"`{format_keys(layers.keys('cwd'))}` is `{directory}`, which is not a directory"
             problems.append(settings.problem(layers.keys("cwd"), message, "create it, or correct the path"))
-        added = _read_env_files(layers, settings, options, environment, contents, problems)
+        added = _read_own_env_files(layers, settings, options, environment, contents, problems)
         types.append(ProcessType(name, supervision.template.command, line, supervision, added))
     return types, list(dict.fromkeys(problems))
 
 
-def _read_env_files(
+def _read_own_env_files(
     layers: Layers,
     settings: Settings,
     options: Options,
@@ -204,8 +204,8 @@ def _read_env_files(
     values: dict[str, str] = {}
     is_complete = True
     for index, path in enumerate([paths] if isinstance(paths, str) else paths):
-        place = _join(directory_of(options), path)
-        found = _read_environment(place, settings, {**environment, **values}, contents)
+        place = _join(application_root(options), path)
+        found = _read_env_file(place, settings, {**environment, **values}, contents)
         if found.path in (problem.path for problem in found.problems if problem.line is None):
             keys = layers.keys("env_file", index)
             reason = found.problems[0].message.partition(",")[0]
@@ -226,26 +226,26 @@ def _read_env_files(
     return values if is_complete else None
 
 
-def _brings_processes(settings: Settings) -> bool:
+def _has_commands(settings: Settings) -> bool:
     """Whether there is something to run even without a Procfile."""
     return any(bool(process.command) for process in settings.document.process.values())
 
 
-def _optional(procfile: Procfile) -> Procfile:
+def _allow_missing(procfile: Procfile) -> Procfile:
     """The Procfile, where it need not exist nor define anything."""
     if not os.path.lexists(procfile.path):
         return procfile._replace(problems=())
     return procfile._replace(problems=tuple(item for item in procfile.problems if item.message != NO_PROCESS))
 
 
-def directory_of(options: Options) -> str:
+def application_root(options: Options) -> str:
     """The application root, as it was given; the current directory where it was not."""
     return options.root or options.app_root or "."
 
 
 def _locate(options: Options, path: str, *, is_given: bool) -> str:
     """Where a file is: in the application root; with foreman's `--root`, one that was given is where we are."""
-    return _join("." if options.root is not None and is_given else directory_of(options), path)
+    return _join("." if options.root is not None and is_given else application_root(options), path)
 
 
 def _join(directory: str, path: str) -> str:
@@ -253,7 +253,7 @@ def _join(directory: str, path: str) -> str:
     return path if directory == "." else os.path.join(directory, path)
 
 
-def _read_environments(
+def _read_app_env_files(
     options: Options,
     settings: Settings | None,
     own_environment: Mapping[str, str],
@@ -276,11 +276,11 @@ def _read_environments(
     for name in names:
         path = _locate(options, name, is_given=options.env is not None)
         values = {**own_environment, **_merge(found)}
-        found.append(_read_environment(path, settings, values, contents, place, running=running))
+        found.append(_read_env_file(path, settings, values, contents, place, running=running))
     return found
 
 
-def _read_environment(
+def _read_env_file(
     path: str,
     settings: Settings | None,
     environment: Mapping[str, str],
@@ -295,14 +295,14 @@ def _read_environment(
     try:
         raw = _read(path, contents)
     except (FileNotFoundError, NotADirectoryError):
-        hint = AGAIN if running and place == "after -e" else f"create it, or correct the name {place}"
+        hint = CREATE_AGAIN if running and place == "after -e" else f"create it, or correct the name {place}"
         problem = Problem("does not exist, so nothing is taken from it", path, hint=hint, level="warning")
     except IsADirectoryError:
         # honcho ignores it silently, and there are projects whose virtual environment has this name.
-        hint = AGAIN if running else "name a file with -e"
+        hint = CREATE_AGAIN if running else "name a file with -e"
         problem = Problem("is a directory, so nothing is taken from it", path, hint=hint, level="warning")
     except OSError as error:
-        problem = _unreadable(path, error, "-e", running=running)
+        problem = _unreadable_problem(path, error, "-e", running=running)
     else:
         if settings is not None and settings.document.env and settings.document.env.parser == "dotenv":
             return parse_with_dotenv(raw, path, environment)
@@ -318,17 +318,17 @@ def _read_procfile(path: str, contents: Contents, *, running: bool) -> Procfile:
     try:
         return parse_procfile(_read(path, contents), path)
     except (FileNotFoundError, NotADirectoryError):
-        hint = AGAIN if running else _instead_of(path)
+        hint = CREATE_AGAIN if running else _suggest_procfile(path)
         problem = Problem("Procfile does not exist or is not a file", path, hint=hint)
     except IsADirectoryError:
-        hint = AGAIN if running else "name a file with -f, or the directory that it is in with -d"
+        hint = CREATE_AGAIN if running else "name a file with -f, or the directory that it is in with -d"
         problem = Problem("Procfile does not exist or is not a file: this is a directory", path, hint=hint)
     except OSError as error:
-        problem = _unreadable(path, error, "-f", running=running)
+        problem = _unreadable_problem(path, error, "-f", running=running)
     return Procfile(path, (), (problem,))
 
 
-def _instead_of(path: str) -> str:
+def _suggest_procfile(path: str) -> str:
     """What to do about a Procfile that is missing: often there is one of a longer name, such as Procfile.dev."""
     with suppress(OSError):
         names = sorted(os.listdir(os.path.dirname(path) or "."))
@@ -337,10 +337,10 @@ def _instead_of(path: str) -> str:
     return "create it with a line such as `web: python3 -m http.server $PORT`, or name another with -f or -d"
 
 
-def _unreadable(path: str, error: OSError, option: str | None = None, *, running: bool = False) -> Problem:
+def _unreadable_problem(path: str, error: OSError, option: str | None = None, *, running: bool = False) -> Problem:
     reason = reason_of(error)
     if running:
-        hint = "look at its permissions" if isinstance(error, PermissionError) else AGAIN
+        hint = "look at its permissions" if isinstance(error, PermissionError) else CREATE_AGAIN
         return Problem(f"cannot be read: {reason}", path, hint=hint)
     where = "name another file" if option is None else f"name another file with {option}"
     hint = f"look at its permissions, or {where}" if isinstance(error, PermissionError) else where

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from procreaper.errors import Level, Problem
 from procreaper.project.schema import Document
-from procreaper.project.settings_errors import members_of, mismatch, types_of, unknown_key
+from procreaper.project.settings_errors import describe_mismatch, describe_unknown_key, types_of, value_types_of
 from procreaper.project.toml import Keys, find_line, find_statements, format_keys, quote_text
 
 # How tomllib shows a path of keys.
@@ -77,15 +77,15 @@ def parse_settings(raw: bytes, path: str) -> Settings:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         problem = Problem(f"byte 0x{raw[error.start]:02x} is not UTF-8", path, line, "save the file as UTF-8")
-        return unusable(problem)
+        return unusable_settings(problem)
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        return unusable(_syntax_problem(error, text, path))
+        return unusable_settings(_syntax_problem(error, text, path))
     try:
         settings = Settings(path, msgspec.convert(data, Document), text=text)
     except (msgspec.ValidationError, RecursionError):
-        reader = _Reader(Settings(path, Document(), text=text))
+        reader = _SettingsReader(Settings(path, Document(), text=text))
         document = reader.read_table(data, Document, ())
         settings = Settings(path, document, tuple(reader.problems), frozenset(reader.broken), text)
     problems = (*settings.problems, *_nul_problems(settings, data), *_control_problems(settings))
@@ -128,7 +128,7 @@ def _control_problems(settings: Settings) -> Iterator[Problem]:
                 yield settings.problem(keys, message, hint)
 
 
-def unusable(problem: Problem) -> Settings:
+def unusable_settings(problem: Problem) -> Settings:
     """The settings of a file of which nothing can be used; the problem names it."""
     return Settings(problem.path or "", Document(), (problem,), frozenset({()}))
 
@@ -155,14 +155,14 @@ def _syntax_problem(error: Exception, text: str, path: str) -> Problem:
 
 def _empty(annotation: object) -> object:
     """An empty list or table, if that is a value of this type."""
-    for member in members_of(annotation):
+    for member in value_types_of(annotation):
         kind = get_origin(member.type) or member.type
         if isinstance(kind, type) and (kind is list or issubclass(kind, Struct)):
             return kind()
     return MISFIT
 
 
-class _Reader:
+class _SettingsReader:
     """Reads data along the schema and collects what does not fit."""
 
     def __init__(self, settings: Settings) -> None:
@@ -180,11 +180,11 @@ class _Reader:
                 if fitting is not MISFIT:
                     found[key] = fitting
             else:
-                self._complain((*keys, key), *unknown_key(key, value, table, keys))
+                self._add_problem((*keys, key), *describe_unknown_key(key, value, table, keys))
         return table(**found)
 
     def _read(self, value: object, annotation: object, keys: Keys) -> object:
-        for member in members_of(annotation):
+        for member in value_types_of(annotation):
             kind, arguments = get_origin(member.type) or member.type, get_args(member.type)
             if isinstance(value, dict):
                 if kind is dict:
@@ -201,7 +201,7 @@ class _Reader:
                 pass
             else:
                 return fitting
-        self._complain(keys, *mismatch(value, members_of(annotation), keys), value)
+        self._add_problem(keys, *describe_mismatch(value, value_types_of(annotation), keys), value)
         return MISFIT
 
     def _read_entries(self, data: Mapping[str, object], names: object, values: object, keys: Keys) -> dict[str, object]:
@@ -211,7 +211,7 @@ class _Reader:
                 msgspec.convert(key, names)
             except msgspec.ValidationError:
                 message = f"`{format_keys((*keys, key))}`: {quote_text(key)} is not a name"
-                self._complain((*keys, key), message, "use only letters a-z, digits, `_` and `-` in names")
+                self._add_problem((*keys, key), message, "use only letters a-z, digits, `_` and `-` in names")
                 continue
             fitting = self._read(value, values, (*keys, key))
             if fitting is MISFIT:
@@ -221,6 +221,6 @@ class _Reader:
                 found[key] = fitting
         return found
 
-    def _complain(self, keys: Keys, message: str, hint: str | None, value: object = None) -> None:
+    def _add_problem(self, keys: Keys, message: str, hint: str | None, value: object = None) -> None:
         self.problems.append(self._settings.problem(keys, message, hint, value=value))
         self.broken.add(keys)

@@ -24,7 +24,7 @@ LONGEST_QUOTE = 40
 PARSER: Keys = ("env", "parser")
 
 
-class Alternative(NamedTuple):
+class ValueType(NamedTuple):
     """One of the types that a value may have, with what the schema says of it."""
 
     type: object
@@ -44,19 +44,19 @@ def types_of(table: type[Struct]) -> Mapping[str, object]:
 
 
 @cache
-def members_of(annotation: object) -> tuple[Alternative, ...]:
+def value_types_of(annotation: object) -> tuple[ValueType, ...]:
     """Take a type of the schema apart: the members of its unions, each with what stands around it."""
     if get_origin(annotation) is Annotated:
         inner, *metas = get_args(annotation)
-        return tuple(_described(member, metas) for member in members_of(inner))
+        return tuple(_add_descriptions(member, metas) for member in value_types_of(inner))
     if get_origin(annotation) in (Union, UnionType):
         parts = (part for part in get_args(annotation) if part is not UnsetType)
-        return tuple(member for part in parts for member in members_of(part))
+        return tuple(member for part in parts for member in value_types_of(part))
     words = get_args(annotation) if get_origin(annotation) is Literal else ()
-    return (Alternative(annotation, words=words),)
+    return (ValueType(annotation, words=words),)
 
 
-def _described(member: Alternative, metas: Iterable[object]) -> Alternative:
+def _add_descriptions(member: ValueType, metas: Iterable[object]) -> ValueType:
     for meta in metas:
         if isinstance(meta, Meta):
             extra = meta.extra or {}
@@ -71,43 +71,43 @@ def _described(member: Alternative, metas: Iterable[object]) -> Alternative:
     return member
 
 
-def unknown_key(key: str, value: object, table: type[Struct], keys: Keys) -> tuple[str, str | None]:
+def describe_unknown_key(key: str, value: object, table: type[Struct], keys: Keys) -> tuple[str, str | None]:
     """A message about a key that this table does not have, and what may have been meant."""
     fields = types_of(table)
     message = f"there is no key `{format_keys((*keys, key))}`"
     if table is ProcessSettings and key.isdecimal() and isinstance(value, dict):
         return message, f"all instances share the settings of their type: write `[{format_keys(keys)}]`"
-    if table is Document and (hint := _in_other_table(key, value)) is not None:
+    if table is Document and (hint := _find_table(key, value)) is not None:
         return message, hint
     for name, annotation in fields.items():
-        if key.lower() in _other_names(annotation):
+        if key.lower() in _foreign_names(annotation):
             return message, f"did you mean `{name}`?"
     return message, did_you_mean(key, fields)
 
 
-def _in_other_table(key: str, value: object) -> str | None:
+def _find_table(key: str, value: object) -> str | None:
     """Where a key belongs that stands at the top of the file by mistake."""
     of_process = set(ProcessSettings.__struct_fields__)
     if not isinstance(value, dict) and key not in types_of(Document):
-        meant = key if key in of_process else _nearest(key, of_process)
+        meant = key if key in of_process else _find_nearest(key, of_process)
         if meant is not None:
             return f"write it under `[process.NAME]`, or under `[defaults]` for all processes: `{meant} = ...`"
     if isinstance(value, dict) and value.keys() and value.keys() <= of_process:
         # A slip of the finger in the one table that has the keys of a process, or the name of a process.
-        return None if _nearest(key, ("defaults", "default")) else f"write `[process.{key}]`"
+        return None if _find_nearest(key, ("defaults", "default")) else f"write `[process.{key}]`"
     if isinstance(value, dict) and key in of_process:
         return f"write `[process.NAME.{key}]`, or `[defaults.{key}]` for all processes"
     return None
 
 
-def _nearest(key: str, known: Iterable[str]) -> str | None:
+def _find_nearest(key: str, known: Iterable[str]) -> str | None:
     """The known word that was surely meant."""
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(key.lower(), sorted(known), 1, 0.75)), None)
 
 
-def _other_names(annotation: object) -> tuple[str, ...]:
+def _foreign_names(annotation: object) -> tuple[str, ...]:
     """What other tools call this key."""
     if get_origin(annotation) is not Annotated:
         return ()
@@ -115,17 +115,17 @@ def _other_names(annotation: object) -> tuple[str, ...]:
     return tuple(name for extra in extras for name in extra.get("also", ()))
 
 
-def mismatch(value: object, members: tuple[Alternative, ...], keys: Keys) -> tuple[str, str | None]:
+def describe_mismatch(value: object, members: tuple[ValueType, ...], keys: Keys) -> tuple[str, str | None]:
     """What is wrong with a value, and how to write it."""
     name, words = format_keys(keys), [word for member in members for word in member.words]
     if value == "" and any(member.meta is not None and member.meta.min_length for member in members):
         return f"`{name}` must not be empty", "leave it out, or give it a value"
-    *first, last = dict.fromkeys(text for member in members for text in _expected(member))
-    message = f"`{name}` must be {', '.join(first) + ' or ' if first else ''}{last}, not {_found(value, keys)}"
-    return message, _how_to_write(value, members, words, str(keys[-1]) if isinstance(keys[-1], str) else None)
+    *first, last = dict.fromkeys(text for member in members for text in _describe_expected(member))
+    message = f"`{name}` must be {', '.join(first) + ' or ' if first else ''}{last}, not {_describe_value(value, keys)}"
+    return message, _describe_remedy(value, members, words, str(keys[-1]) if isinstance(keys[-1], str) else None)
 
 
-def _how_to_write(value: object, members: tuple[Alternative, ...], words: list[str], key: str | None) -> str | None:
+def _describe_remedy(value: object, members: tuple[ValueType, ...], words: list[str], key: str | None) -> str | None:
     types = {get_origin(member.type) or member.type for member in members}
     if "never" in words and isinstance(value, bool):
         return f"write {quote_text('always' if value else 'never')}"
@@ -150,14 +150,14 @@ def _how_to_write(value: object, members: tuple[Alternative, ...], words: list[s
     return f"for example `{key} = 2`" if int in types and key else None
 
 
-def _expected(member: Alternative) -> tuple[str, ...]:
+def _describe_expected(member: ValueType) -> tuple[str, ...]:
     """What it may be: each of the words that there are, else one phrase."""
     if member.words and member.expected is None:
         return tuple(f"`{word}`" for word in member.words)
-    return (member.expected or _kind(member),)
+    return (member.expected or _describe_type(member),)
 
 
-def _kind(member: Alternative) -> str:
+def _describe_type(member: ValueType) -> str:
     kind = get_origin(member.type) or member.type
     if kind is int:
         lowest = member.meta.ge if member.meta is not None else None
@@ -170,7 +170,7 @@ def _kind(member: Alternative) -> str:
     return names.get(kind, "a table") if isinstance(kind, type) else "a value"
 
 
-def _found(value: object, keys: Keys) -> str:
+def _describe_value(value: object, keys: Keys) -> str:
     match value:
         case str() if "env" in keys and keys != PARSER:
             return "a string"

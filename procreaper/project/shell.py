@@ -30,7 +30,7 @@ _WITH_DEFAULT = re.compile(r"\$\{([A-Za-z_]\w*):?[-+=]", re.ASCII)
 _USE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)([^}]?))", re.ASCII)
 
 
-def variables_of(command: str) -> list[str]:
+def find_variables(command: str) -> list[str]:
     """The variables that a command uses as if they were set, and does not set itself, in their order.
 
     One that the command tests, or of which it gives a default, may be empty wherever else it stands.

@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from procreaper.project.shell import BUILTINS
-from procreaper.project.simple_commands import BOTH_STREAMS, SimpleCommand, Word, beyond_posix, only_bash_reads, split
+from procreaper.project.simple_commands import (
+    BOTH_STREAMS,
+    SimpleCommand,
+    Word,
+    find_bash_syntax,
+    find_beyond_posix,
+    split_commands,
+)
 
 # What keeps a path from being run as a program.
 Defect = Literal["missing", "directory", "not executable", "no interpreter"]
@@ -37,7 +44,7 @@ class Files(NamedTuple):
     """How files are looked at: `defect` of a program at a path, whether it is found along a PATH."""
 
     defect: Callable[[str], Defect | None]
-    finds_program: Callable[[str, str], bool]
+    has_program: Callable[[str, str], bool]
 
 
 class Command(NamedTuple):
@@ -59,9 +66,9 @@ class Command(NamedTuple):
         return f"{BASH_HINT}, or {LIST_HINT}" if self.is_main else BASH_HINT
 
 
-def syntax_complaint(command: Command, reason: str) -> Complaint:
+def describe_syntax_error(command: Command, reason: str) -> Complaint:
     """The shell cannot read the command, for this `reason` of its own."""
-    construct = only_bash_reads(command.text)
+    construct = find_bash_syntax(command.text)
     if construct is not None:
         hint = f"`{construct}` is not for every shell; {command.bash_hint}"
     elif "unterminated quoted string" in reason or "looking for matching" in reason or "unmatched" in reason:
@@ -71,9 +78,9 @@ def syntax_complaint(command: Command, reason: str) -> Complaint:
     return f"the shell cannot read the command of {command.name}: {reason}", hint
 
 
-def shell_complaints(command: Command, is_missing: Callable[[str], bool]) -> Iterator[Complaint]:
+def find_shell_problems(command: Command, is_missing: Callable[[str], bool]) -> Iterator[Complaint]:
     """What the command uses of bash and this machine's shell does not have."""
-    for word in filter(is_missing, beyond_posix(command.text)):
+    for word in filter(is_missing, find_beyond_posix(command.text)):
         if word == BOTH_STREAMS:
             message = f"{command.name} uses `&>`, with which this machine's `/bin/sh` starts it in the background"
             yield message, "write `> FILE 2>&1`"
@@ -87,12 +94,12 @@ def shell_complaints(command: Command, is_missing: Callable[[str], bool]) -> Ite
             yield message, command.bash_hint
 
 
-def file_complaints(command: Command, files: Files) -> Iterator[Complaint]:
+def find_file_problems(command: Command, files: Files) -> Iterator[Complaint]:
     """Programs, directories and scripts of the command that are missing."""
     yield from _Walk(command, files).complaints()
 
 
-def list_complaints(command: Command, program: str, files: Files) -> Iterator[Complaint]:
+def find_list_problems(command: Command, program: str, files: Files) -> Iterator[Complaint]:
     """The same for a command that is a list, of which the first item is the program."""
     walk = _Walk(command, files)
     yield from walk.check_program(program)
@@ -100,7 +107,7 @@ def list_complaints(command: Command, program: str, files: Files) -> Iterator[Co
 
 def runs_several(command: str) -> bool:
     """Whether a command may run a program before its last one, or it is too complicated to tell."""
-    simple = split(command)
+    simple = split_commands(command)
     programs = [item for item in simple if item.words and item.words[0].text not in _BUILTINS]
     return len(programs) != 1 or bool(simple[-1].joint)
 
@@ -119,7 +126,7 @@ class _Walk:
 
     def complaints(self) -> Iterator[Complaint]:
         has_run = pending = False
-        for simple in split(self._command.text):
+        for simple in split_commands(self._command.text):
             words = self._without_assignments(list(simple.words))
             # What stands before `||` may fail.
             is_certain = simple.joint != "||" and not has_run
@@ -146,7 +153,7 @@ class _Walk:
             if self._path is None:
                 return
             path = ":".join(posixpath.join(self._directory, item) for item in self._path.split(":"))
-            if not self._files.finds_program(program, path):
+            if not self._files.has_program(program, path):
                 hint = "install it, or correct the name or the PATH"
                 yield f"the program `{program}` of {name} is not found", hint
             return

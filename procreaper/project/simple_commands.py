@@ -99,7 +99,7 @@ class SimpleCommand(NamedTuple):
     writes: bool
 
 
-def split(command: str) -> list[SimpleCommand]:
+def split_commands(command: str) -> list[SimpleCommand]:
     """The simple commands at the beginning of a command, in their order."""
     found: list[SimpleCommand] = []
     words: list[Word] = []
@@ -126,7 +126,7 @@ def split(command: str) -> list[SimpleCommand]:
     return found
 
 
-def beyond_posix(command: str) -> list[str]:
+def find_beyond_posix(command: str) -> list[str]:
     """What a POSIX shell need not have, of all that is seen where a command begins, in compound commands too."""
     found: dict[str, None] = {}
     at_start, is_target = True, False
@@ -150,7 +150,7 @@ def beyond_posix(command: str) -> list[str]:
     return list(found)
 
 
-def only_bash_reads(command: str) -> str | None:
+def find_bash_syntax(command: str) -> str | None:
     """The first construct of bash that is a syntax error for a POSIX shell, as it is written there."""
     match = re.search(r"[<>]\(|<<<|\|&|(?<=\w)\+?=\(|(?<!\$)\(\(|\bfunction\s", re.sub(r"'[^']*'", "''", command))
     return None if match is None else match[0].strip()

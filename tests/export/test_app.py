@@ -10,7 +10,7 @@ from procreaper.core.plan import Dependency, When
 from procreaper.errors import ProcreaperError
 from procreaper.export.app import Choices, make_app
 from procreaper.export.exporter import App
-from procreaper.project.configure import Options, examine, refuse_errors
+from procreaper.project.configure import Options, inspect_project, raise_errors
 
 OWN = {"HOME": "/home/me", "PATH": "/bin", "PORT": "7000"}
 
@@ -33,8 +33,8 @@ def made(
     if settings is not None:
         (place / ".reaper.toml").write_text(settings)
     given = Options(**options)  # type: ignore[arg-type]
-    project, configuration = examine(given, OWN)
-    refuse_errors(configuration.warnings)
+    project, configuration = inspect_project(given, OWN)
+    raise_errors(configuration.warnings)
     return make_app(project, configuration, given, choices or Choices())
 
 

@@ -189,7 +189,7 @@ def broken(*arguments, **named):
         ("from procreaper.runtime.child.child import Child" + IMPATIENT, "Child.process_exited"),
         ("from procreaper.output.text import TextFormat", "TextFormat._lines"),
         ("from procreaper.core import fleet", "fleet.step"),
-        ("from procreaper.project import configure as config", "config.examine"),
+        ("from procreaper.project import configure as config", "config.inspect_project"),
     ],
 )
 def test_a_bug_of_ours_is_told_in_one_line_and_leaves_nothing(project: Project, place: str, name: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.project.backtracking import nested_quantifier
+from procreaper.project.backtracking import find_nested_quantifier
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from procreaper.project.backtracking import nested_quantifier
 )
 def test_a_repeated_group_that_splits_in_many_ways_is_found(pattern: str, group: str) -> None:
     assert re.compile(pattern)
-    assert nested_quantifier(pattern) == group
+    assert find_nested_quantifier(pattern) == group
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ def test_a_repeated_group_that_splits_in_many_ways_is_found(pattern: str, group:
     ],
 )
 def test_a_pattern_that_ends_soon_is_not_reported(pattern: str) -> None:
-    assert nested_quantifier(pattern) is None
+    assert find_nested_quantifier(pattern) is None
 
 
 @given(st.text(r"ab()[]{}?*+|\^$.,1:<>=!#P"))
 def test_any_text_can_be_looked_at(pattern: str) -> None:
-    group = nested_quantifier(pattern)
+    group = find_nested_quantifier(pattern)
     assert group is None or group in pattern

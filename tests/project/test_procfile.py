@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support.hand_written import ODD_SEPARATORS, TELLING, check_problems, only
 
 from procreaper.errors import Problem
-from procreaper.project.procfile import Entry, Procfile, expand, parse_procfile
+from procreaper.project.procfile import Entry, Procfile, make_instances, parse_procfile
 
 
 def procfile(text: str) -> Procfile:
@@ -174,7 +174,7 @@ def expanded(
     quiet: tuple[str, ...] = (),
     port: int = 5000,
 ) -> dict[str, dict[str, str]]:
-    found = expand(
+    found = make_instances(
         [Entry(name, f"run {name}", 1) for name in entries],
         concurrency=concurrency or {},
         environment=env or {},
@@ -207,7 +207,7 @@ def test_the_environment_cannot_override_the_port_and_the_names() -> None:
 
 
 def test_quiet_names_a_type_or_an_instance() -> None:
-    found = expand(
+    found = make_instances(
         [Entry("web", "a", 1), Entry("db", "b", 2)],
         concurrency={"web": 2},
         environment={},
@@ -234,7 +234,7 @@ NAMES = st.text("ab-_1", min_size=1, max_size=3)
 def test_expansion_is_honchos(
     processes: dict[str, str], concurrency: dict[str, int], env: dict[str, str], quiet: set[str], port: int
 ) -> None:
-    ours = expand(
+    ours = make_instances(
         [Entry(name, command, 1) for name, command in processes.items()],
         concurrency=concurrency,
         environment=env,

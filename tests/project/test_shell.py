@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.project.shell import variables_of
+from procreaper.project.shell import find_variables
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ from procreaper.project.shell import variables_of
     ],
 )
 def test_the_variables_that_a_command_uses_and_does_not_set(command: str, names: list[str]) -> None:
-    assert variables_of(command) == names
+    assert find_variables(command) == names
 
 
 @given(st.text("ab $X{}'\"\\()=;#:-<\n"))
 def test_any_command_can_be_looked_at(command: str) -> None:
-    assert all(name.isidentifier() for name in variables_of(command))
+    assert all(name.isidentifier() for name in find_variables(command))

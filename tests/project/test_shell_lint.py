@@ -10,11 +10,11 @@ from procreaper.project.shell_lint import (
     Command,
     Defect,
     Files,
-    file_complaints,
-    list_complaints,
+    describe_syntax_error,
+    find_file_problems,
+    find_list_problems,
+    find_shell_problems,
     runs_several,
-    shell_complaints,
-    syntax_complaint,
 )
 
 DIRECTORIES = ("/srv/app", "/srv/app/bin", "/opt")
@@ -36,7 +36,7 @@ FILES = Files(defect, lambda name, path: name in ("known", "sleep") and path.end
 def messages(text: str, *, may_change: bool = False, **environment: str) -> list[str]:
     """The messages for a command of `web` that runs in /srv/app, where ./run, bin/run and /opt/run can be run."""
     command = Command(text, "`web`", {"PATH": "/bin", **environment}, "/srv/app", may_change)
-    return [message for message, _ in file_complaints(command, FILES)]
+    return [message for message, _ in find_file_problems(command, FILES)]
 
 
 @pytest.mark.parametrize(
@@ -134,14 +134,14 @@ def test_a_path_with_a_reference_that_stays_finds_no_program_and_says_nothing_of
 
 def test_the_hint_can_be_typed() -> None:
     command = Command("cd bin && ./a.py", "`web`", {}, "/srv/app")
-    [(_, hint)] = file_complaints(command, FILES)
+    [(_, hint)] = find_file_problems(command, FILES)
     assert hint == "`chmod +x /srv/app/bin/a.py`"
 
 
 def test_a_list_names_its_program_first() -> None:
     command = Command("", "`web`", {"PATH": "/bin"}, "/srv/app")
-    assert [list(list_complaints(command, program, FILES)) for program in ("known", "./run")] == [[], []]
-    [(message, _)] = list_complaints(command, "bin/nope", FILES)
+    assert [list(find_list_problems(command, program, FILES)) for program in ("known", "./run")] == [[], []]
+    [(message, _)] = find_list_problems(command, "bin/nope", FILES)
     assert message == "the program `bin/nope` of `web` does not exist"
 
 
@@ -155,15 +155,15 @@ def test_a_list_names_its_program_first() -> None:
     ],
 )
 def test_a_shell_without_the_words_of_bash(command: str, hint: str) -> None:
-    [(_, said)] = shell_complaints(Command(command, "`web`", {}), lambda _: True)
+    [(_, said)] = find_shell_problems(Command(command, "`web`", {}), lambda _: True)
     assert hint in said
-    assert list(shell_complaints(Command(command, "`web`", {}), lambda _: False)) == []
+    assert list(find_shell_problems(Command(command, "`web`", {}), lambda _: False)) == []
 
 
 def test_only_the_command_of_a_process_can_be_a_list() -> None:
     for is_main in (True, False):
         command = Command("shopt -s a", "`web`", {}, is_main=is_main)
-        [(_, hint)] = shell_complaints(command, lambda _: True)
+        [(_, hint)] = find_shell_problems(command, lambda _: True)
         assert ("command = [" in hint) is is_main
 
 
@@ -176,7 +176,7 @@ def test_only_the_command_of_a_process_can_be_a_list() -> None:
     ],
 )
 def test_a_syntax_error_is_quoted_with_what_helps(command: str, reason: str, hint: str) -> None:
-    message, said = syntax_complaint(Command(command, "`web`", {}), reason)
+    message, said = describe_syntax_error(Command(command, "`web`", {}), reason)
     assert message == f"the shell cannot read the command of `web`: {reason}"
     assert hint in said
 

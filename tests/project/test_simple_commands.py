@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.project.simple_commands import beyond_posix, only_bash_reads, split
+from procreaper.project.simple_commands import find_bash_syntax, find_beyond_posix, split_commands
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from procreaper.project.simple_commands import beyond_posix, only_bash_reads, sp
     ],
 )
 def test_the_simple_commands_at_the_beginning(command: str, simple: list[tuple[str, str]]) -> None:
-    assert [(" ".join(word.text for word in item.words), item.joint) for item in split(command)] == simple
+    assert [(" ".join(word.text for word in item.words), item.joint) for item in split_commands(command)] == simple
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_the_simple_commands_at_the_beginning(command: str, simple: list[tuple[s
     ],
 )
 def test_a_plain_word_is_what_it_looks_like(word: str, plain: bool) -> None:
-    [simple] = split(f"x {word}")
+    [simple] = split_commands(f"x {word}")
     assert simple.words[1].plain is plain
 
 
@@ -53,7 +53,7 @@ def test_a_plain_word_is_what_it_looks_like(word: str, plain: bool) -> None:
     ("command", "writes"), [("a > b", True), ("a >>b", True), ("a >/dev/null 2>&1", False), ("a < b", False)]
 )
 def test_a_command_that_writes_a_file(command: str, writes: bool) -> None:
-    [simple] = split(command)
+    [simple] = split_commands(command)
     assert simple.writes is writes
 
 
@@ -77,7 +77,7 @@ def test_a_command_that_writes_a_file(command: str, writes: bool) -> None:
     ],
 )
 def test_what_a_posix_shell_need_not_have(command: str, words: list[str]) -> None:
-    assert beyond_posix(command) == words
+    assert find_beyond_posix(command) == words
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,10 @@ def test_what_a_posix_shell_need_not_have(command: str, words: list[str]) -> Non
     ],
 )
 def test_what_only_bash_can_read(command: str, construct: str | None) -> None:
-    assert only_bash_reads(command) == construct
+    assert find_bash_syntax(command) == construct
 
 
 @given(st.text(alphabet="ab $'\"\\`(){}[]<>&|;#~*=\n!"))
 def test_no_command_is_too_much(command: str) -> None:
-    split(command)
-    beyond_posix(command)
+    split_commands(command)
+    find_beyond_posix(command)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from procreaper.core.plan import Process
 from procreaper.export.app import Choices, make_app
 from procreaper.export.exporter import App, Exported, Rendered
-from procreaper.project.configure import Options, examine, refuse_errors
+from procreaper.project.configure import Options, inspect_project, raise_errors
 
 PROCFILE = "web: gunicorn shop:app --bind 0.0.0.0:$PORT\nworker: celery -A shop worker\n"
 
@@ -93,8 +93,8 @@ def app_of(
     if env:
         (directory / ".env").write_text(env)
     options = Options(app_root=str(directory))
-    project, configuration = examine(options, {"PATH": "/bin"})
-    refuse_errors(configuration.warnings)
+    project, configuration = inspect_project(options, {"PATH": "/bin"})
+    raise_errors(configuration.warnings)
     return make_app(project, configuration, options, Choices(**{"app": "shop", **choices}))
 
 

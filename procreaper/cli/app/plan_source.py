@@ -15,11 +15,11 @@ from procreaper.project.configure import (
     Configuration,
     Options,
     Project,
-    examine,
     find_changed,
-    real_root,
-    refuse_errors,
+    inspect_project,
+    raise_errors,
     replan,
+    resolve_root,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PlanSource:
         self._load_check = cache(load_check)
         # What has been given to a process stays its port.
         self._free = FreePorts()
-        self._ports = AutoPorts(real_root(options), self._free.is_free)
+        self._ports = AutoPorts(resolve_root(options), self._free.is_free)
         # What is being planned.
         self._latest: object = None
         # The files as they were read for the processes that have restarted because they changed since.
@@ -234,7 +234,7 @@ class PlanSource:
 
     def _read(self, *, running: bool = False) -> tuple[Project, Configuration]:
         self._free.forget()
-        project, configuration = examine(
+        project, configuration = inspect_project(
             self._options,
             self._environment,
             self._load_check,
@@ -244,13 +244,15 @@ class PlanSource:
             running=running,
             find_port=self._ports.find,
         )
-        refuse_errors(configuration.warnings)
+        raise_errors(configuration.warnings)
         return project, configuration
 
 
 def examined(options: Options) -> tuple[Project, Configuration]:
     """The project and what `start` would do; every problem is among the warnings."""
-    return examine(options, os.environ, load_check, find_port=AutoPorts(real_root(options), FreePorts().is_free).find)
+    return inspect_project(
+        options, os.environ, load_check, find_port=AutoPorts(resolve_root(options), FreePorts().is_free).find
+    )
 
 
 def load_check(url: str) -> HealthCheck:

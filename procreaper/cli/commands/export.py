@@ -12,7 +12,7 @@ from procreaper.export.app import Choices, make_app
 from procreaper.export.merge_warnings import together
 from procreaper.export.registry import find_exporter
 from procreaper.export.write import write_files
-from procreaper.project.configure import Options, refuse_errors
+from procreaper.project.configure import Options, raise_errors
 
 
 def export(
@@ -30,7 +30,7 @@ def export(
     """
     exporter = find_exporter(format_, template_dir)
     project, configuration = examined(options)
-    report(refuse_errors(configuration.warnings))
+    report(raise_errors(configuration.warnings))
     app = make_app(project, configuration, options, choices)
     rendered = exporter.render(app)
     report(together(rendered.warnings))

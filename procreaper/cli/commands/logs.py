@@ -312,10 +312,10 @@ def _named(notices: Iterable[Notice]) -> list[_Name]:
 def _show_files(options: Options, style: Style, what: Wanted, error: NoAppError) -> int:
     from procreaper.cli.app.plan_source import examined
     from procreaper.core.selection import select
-    from procreaper.project.configure import refuse_errors
+    from procreaper.project.configure import raise_errors
 
     _, configuration = examined(options)
-    refuse_errors(configuration.warnings)
+    raise_errors(configuration.warnings)
     processes = configuration.plan.processes
     chosen = set(select(what.names or (ALL,), processes, configuration.groups))
     logs: dict[str, list[Process]] = {}

@@ -13,8 +13,8 @@ from procreaper.cli.commands.check import github_command
 from procreaper.cli.main import execute
 from procreaper.core.plan import Process
 from procreaper.errors import Problem
-from procreaper.project.lint import Linter, Look
-from procreaper.project.machine import defect, finds_program, missing_words, refuses, syntax_errors
+from procreaper.project.lint import Linter, Probes
+from procreaper.project.machine import find_defect, find_missing_words, find_syntax_errors, has_program, why_unwritable
 from procreaper.project.planner import ProcessType
 
 
@@ -32,12 +32,12 @@ def lint(command: str | tuple[str, ...], **environment: str) -> list[Problem]:
 
     The shell can read everything but "bad", and does not know `source`.
     """
-    look = Look(
+    look = Probes(
         lambda name, path: name == "known" and path == "/bin",
         "/there".__eq__,
-        defect=lambda path: None if path == "/there" else "missing",
-        syntax_errors=lambda commands: {command: "not a command" for command in commands if "bad" in command},
-        missing_words=lambda words: frozenset({"source"}.intersection(words)),
+        find_defect=lambda path: None if path == "/there" else "missing",
+        find_syntax_errors=lambda commands: {command: "not a command" for command in commands if "bad" in command},
+        find_missing_words=lambda words: frozenset({"source"}.intersection(words)),
     )
     linter = Linter(look, "Procfile", None, ".")
     process = Process("web.1", command, env={"PATH": "/bin", "PORT": "0", **environment})
@@ -107,10 +107,10 @@ def test_a_release_phase_that_would_end_the_app_is_a_warning(capsys: pytest.Capt
 def test_a_program_is_found_along_a_path() -> None:
     Path("bin").mkdir()
     Path("bin/mine").write_text("#!/bin/sh\n")
-    assert not finds_program("mine", "nowhere:bin")
+    assert not has_program("mine", "nowhere:bin")
     Path("bin/mine").chmod(0o755)
-    assert finds_program("mine", "nowhere:bin")
-    assert not finds_program("mine", "")
+    assert has_program("mine", "nowhere:bin")
+    assert not has_program("mine", "")
 
 
 def test_what_keeps_a_path_from_being_run() -> None:
@@ -119,7 +119,7 @@ def test_what_keeps_a_path_from_being_run() -> None:
     Path("program").touch(0o755)
     Path("lost").symlink_to("nowhere")
     paths = ("program", "text", "dir", "nowhere", "text/x", "lost", "a\0b")
-    assert [defect(path) for path in paths] == [None, "not executable", "directory", *["missing"] * 3, None]
+    assert [find_defect(path) for path in paths] == [None, "not executable", "directory", *["missing"] * 3, None]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_what_keeps_a_path_from_being_run() -> None:
 def test_a_script_whose_interpreter_does_not_exist_cannot_run(line: str, exists: bool) -> None:
     Path("script").write_bytes(line.encode())
     Path("script").chmod(0o755)
-    assert defect("script") == (None if exists else "no interpreter")
+    assert find_defect("script") == (None if exists else "no interpreter")
 
 
 SHELLS = ["sh", *filter(shutil.which, ("bash", "busybox", "dash", "zsh"))]
@@ -168,7 +168,7 @@ def test_the_shell_reads_all_commands_and_runs_none(name: str, monkeypatch: pyte
         "echo caf\udce9; touch made",
         "",
     ]
-    found = syntax_errors([bad[0], good[0], *bad[1:], *good[1:]])
+    found = find_syntax_errors([bad[0], good[0], *bad[1:], *good[1:]])
     assert list(found) == bad
     assert all(reason and reason[0] == reason[0].lower() and "\n" not in reason for reason in found.values())
     assert not any(reason.startswith(("sh:", "line", "syntax error", "1:")) for reason in found.values())
@@ -177,28 +177,28 @@ def test_the_shell_reads_all_commands_and_runs_none(name: str, monkeypatch: pyte
 
 def test_many_commands_are_read_at_once_and_a_huge_one_is_passed_over() -> None:
     commands = [f"echo '{number}' {'x' * 3000}" for number in range(100)] + ["('" + "x" * 500_000, "(a"]
-    assert list(syntax_errors(commands)) == ["(a"]
+    assert list(find_syntax_errors(commands)) == ["(a"]
 
 
 def test_a_shell_that_does_not_answer_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("slow").write_text("#!/bin/sh\nsleep 1000\n")
     Path("slow").chmod(0o755)
-    monkeypatch.setattr("procreaper.project.machine.PATIENCE", 0.1)
+    monkeypatch.setattr("procreaper.project.machine.SHELL_TIMEOUT", 0.1)
     for name in ("./slow", "./nowhere"):
         monkeypatch.setattr("procreaper.project.machine.SHELL", name)
-        assert syntax_errors(["(a"]) == {}
-        assert missing_words(["source"]) == frozenset()
+        assert find_syntax_errors(["(a"]) == {}
+        assert find_missing_words(["source"]) == frozenset()
 
 
 @pytest.mark.parametrize("name", SHELLS)
 def test_the_shell_says_which_words_it_knows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shell(name, monkeypatch)
     words = ["source", "[[", "&>", "no-such-word"]
-    missing = missing_words(words)
+    missing = find_missing_words(words)
     known = {"bash": 3, "zsh": 3, "dash": 0}.get(name)
     assert known is None or missing == frozenset(words[known:])
     assert "no-such-word" in missing
-    assert missing_words(["no-such-word"]) == {"no-such-word"}
+    assert find_missing_words(["no-such-word"]) == {"no-such-word"}
 
 
 def test_every_command_of_the_settings_is_looked_at_in_its_line(capfd: pytest.CaptureFixture[str]) -> None:
@@ -288,7 +288,7 @@ def test_where_a_log_can_be_written_is_found_out_without_writing(path: str, reas
     Path("file").touch()
     before = sorted(os.listdir())
     here = os.getcwd()
-    assert refuses(f"{here}/{path}") == (None if reason is None else reason.format(here=here))
+    assert why_unwritable(f"{here}/{path}") == (None if reason is None else reason.format(here=here))
     assert sorted(os.listdir()) == before
 
 
