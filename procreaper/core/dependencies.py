@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from procreaper.core import lifecycle
+from procreaper.core import transitions
 from procreaper.core.events import State, with_reason
 from procreaper.core.plan import Condition, Dependency, reachable
 from procreaper.core.state import ABOUT_TO_START, FINAL_STATES, Phase, ProcessState
@@ -88,7 +88,7 @@ def lost(members: Members) -> Members:
     """Those that never ran and whose dependencies will never be up, and those that depend on them: all as skipped."""
     skipped: Members = {}
     while more := {
-        name: lifecycle.skip(life, f"{cause.process.name} {with_reason(cause.state, cause.reason)}")
+        name: transitions.skip(life, f"{cause.process.name} {with_reason(cause.state, cause.reason)}")
         for name, life in members.items()
         if life.process.depends_on and life.state is State.PENDING and not life.has_run and name not in skipped
         if (cause := _lost_cause(members, skipped, life)) is not None
@@ -101,7 +101,7 @@ def found(members: Members) -> Members:
     """Those that were skipped, and whose dependencies begin again, and those that depend on them: as pending again."""
     revived: Members = {}
     while more := {
-        name: lifecycle.revive(life)
+        name: transitions.revive(life)
         for name, life in members.items()
         if life.state is State.SKIPPED and not life.stopped_by_user and name not in revived
         if _lost_cause(members, revived, life) is None

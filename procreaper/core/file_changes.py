@@ -20,8 +20,13 @@ changes in the third round again, the command changes it, and what happens to th
 more.
 """
 
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from procreaper.core.events import Announce, FilesChanged, PreparationEnded, RestartReason, RunPreparation
+from procreaper.core.state import UNTIL_A_CHANGE, Change, Echoes, Phase, ProcessState, RestartThrottle, named
+from procreaper.core.transitions import Step, begin_anew, restart, signal
 
 PATIENCE = 10.0
 MORE_WITHIN = 60.0
@@ -33,41 +38,12 @@ SOON = CALMS[0]
 ECHO_ROUNDS, ECHO_CALM = 2, 1.5
 
 
-class Change(NamedTuple):
-    """Changed files that nothing was done for yet; `due` is when something will be.
-
-    `calm` is for how many seconds nothing may change before, where that is more than the debounce. `echo`: all of it
-    happened while the command ran that is run for changes.
-    """
-
-    first: str
-    paths: frozenset[str]
-    since: float
-    due: float
-    calm: float = 0.0
-    echo: bool = False
-
-    def __str__(self) -> str:
-        return named(self.first, self.paths)
-
-
-class RestartThrottle(NamedTuple):
-    """The `times` of the last restarts for changes; before the last `calmed` of them there was a calm.
-
-    `suspended` is the file that the watch was suspended for, or empty.
-    """
-
-    times: tuple[float, ...] = ()
-    calmed: int = 0
-    suspended: str = ""
-
-
-class Echoes(NamedTuple):
-    """The `paths` that changed while the command ran in each of the last `rounds`; `own` are those that it changes."""
-
-    rounds: int = 0
-    paths: frozenset[str] = frozenset()
-    own: frozenset[str] = frozenset()
+CALMING = "changed; too many restarts for changed files, so the next one waits until none has changed for {calm:g} s"
+SUSPENDED = (
+    "changes each time as soon as {what} runs; its watch is suspended until `procreaper restart {name}` or `reload`; "
+    "add the files that it writes itself to `watch.ignore`"
+)
+OWN = "what happens to that while it runs is no reason to run it again; better add it to `watch.ignore`"
 
 
 def add(
@@ -130,11 +106,91 @@ def calm_echo(echoes: Echoes, change: Change, now: float) -> Change:
     return change._replace(due=max(change.due, now + ECHO_CALM))
 
 
-def named(first: str, paths: Collection[str]) -> str:
-    """One file by its name, and the number of the others."""
-    others = len(paths) - 1
-    return first if not others else f"{first} and {others} other{'s' if others > 1 else ''}"
-
-
 def _recent(throttle: RestartThrottle, now: float) -> tuple[float, ...]:
     return tuple(time for time in throttle.times if now - time < WINDOW)
+
+
+def apply_fact(life: ProcessState, fact: FilesChanged | PreparationEnded, now: float) -> Step:
+    """Apply one fact that is about the files of this process."""
+    if isinstance(fact, FilesChanged):
+        return _see_change(life, fact.changes[life.process.name], now, more=fact.more)
+    return _prepared(life, succeeded=fact.succeeded, now=now)
+
+
+def _see_change(life: ProcessState, paths: Sequence[str], now: float, *, more: bool) -> Step:
+    name, watch = life.process.name, life.process.watch
+    if watch is None or not life.follows_changes or not (paths or life.change):
+        return life, ()
+    if life.restart_pending and watch.run is None:
+        # The next run has not begun, so it will know what changed.
+        return life, ()
+    actions: tuple[Announce, ...] = ()
+    if life.preparing:
+        paths, echoes = without_echo(life.echoes, paths)
+        if own := echoes.own - life.echoes.own:
+            actions = (Announce(name, f"`{watch.run}` changes {named(min(own), own)} itself; {OWN}"),)
+        life = life._replace(echoes=echoes)
+        if not (paths or life.change):
+            return life, actions
+    before = life.change
+    change, throttle = add(before, life.throttle, paths, watch.debounce, now, more=more)
+    life = life._replace(change=change, throttle=throttle)
+    if change is None:
+        life = life._replace(reason=life.reason.removesuffix(UNTIL_A_CHANGE))
+        what = f"`{watch.run}`" if life.preparing else "it"
+        return life, (*actions, Announce(name, f"{throttle.suspended} {SUSPENDED.format(name=name, what=what)}"))
+    if paths:
+        change = change._replace(echo=life.preparing and (before is None or before.echo))
+        life = life._replace(change=change)
+    if change.calm and before is None:
+        return life, (*actions, Announce(name, f"{change} {CALMING.format(calm=change.calm)}"))
+    return life, actions
+
+
+def act(life: ProcessState, change: Change, now: float) -> Step:
+    """It has been quiet for long enough: restart, or signal, or first run the command that prepares the restart."""
+    name, watch = life.process.name, life.process.watch
+    life = life._replace(change=None)
+    if watch is None:
+        return life, ()
+    in_place = watch.run is not None or (watch.signal is not None and life.listens)
+    if not in_place and life.restart_pending:
+        return life, ()
+    life = life._replace(throttle=count(life.throttle, change, now))
+    if not in_place:
+        return _restart_for(life, f"{change} changed")
+    if watch.run is not None:
+        life = life._replace(preparing=True, echoes=count_echo(life.echoes, change))
+        return life, (Announce(name, f"{change} changed; running `{watch.run}`"), RunPreparation(name, watch.run))
+    return _signal_or_restart(life, f"{change} changed")
+
+
+def _prepared(life: ProcessState, *, succeeded: bool, now: float) -> Step:
+    """The command of a change has ended; if more has changed meanwhile, it is run again before anything else."""
+    watch = life.process.watch
+    if not life.preparing or watch is None:
+        return life, ()
+    life = life._replace(preparing=False)
+    if life.change is not None:
+        return life._replace(change=calm_echo(life.echoes, life.change, now)), ()
+    if not succeeded:
+        return life, ()
+    return _signal_or_restart(life, f"`{watch.run}` succeeded" if watch.run else "prepared")
+
+
+def _signal_or_restart(life: ProcessState, cause: str) -> Step:
+    watch = life.process.watch
+    if watch is not None and watch.signal is not None and life.listens:
+        return life, (Announce(life.process.name, cause), signal(life, watch.signal, only_handlers=True))
+    return _restart_for(life, cause)
+
+
+def _restart_for(life: ProcessState, cause: str) -> Step:
+    """Have a new run, unless the next one is still to begin anyway; that is no failure, and clears the retries."""
+    if life.restart_pending:
+        return life, ()
+    what = "starting" if life.phase is Phase.NONE else "restarting"
+    life = restart(life, RestartReason.CHANGE)
+    if life.phase is Phase.NONE:
+        life = begin_anew(life)
+    return life, (Announce(life.process.name, f"{cause}; {what}"),)

@@ -9,9 +9,22 @@ a breakpoint does not answer, and is not to be ended for that.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, assert_never
 
-from procreaper.core.state import HEALTHY, PAUSED
+from procreaper.core.events import (
+    CheckFinished,
+    LogMatched,
+    OutputBegan,
+    RestartReason,
+    Spawned,
+    StartCheck,
+    State,
+    TerminalClosed,
+    TerminalOpened,
+)
+from procreaper.core.plan import When
+from procreaper.core.state import HEALTHY, PAUSED, HealthState, ProcessState
+from procreaper.core.transitions import NOT_HEALTHY, NOT_IN_TIME, Step, judge, stopping
 
 if TYPE_CHECKING:
     from procreaper.core.checks import Health, LogCheck
@@ -30,41 +43,6 @@ class Finding(Enum):
     HEALTHY = "healthy"
     DOUBTFUL = "was healthy, and the last check failed"
     UNHEALTHY = "was healthy, and too many checks failed"
-
-
-class HealthState(NamedTuple):
-    """What is known of the health of one run.
-
-    `silent`: it writes to a pipe, and has written nothing so far. `passed`: it was up once; `failures` in a row since
-    then, `error` the last one. `due` is when the next check is, `limit` when the start has taken too long; both None
-    where there is none. `paused_at` is since when neither counts. `interrupted`: procreaper did not run during a part
-    of the check that is under way, so a failure of this check means nothing.
-    """
-
-    passed: bool = False
-    log_seen: bool = True
-    silent: bool = False
-    checking: bool = False
-    failures: int = 0
-    error: str = ""
-    due: float | None = None
-    limit: float | None = None
-    paused_at: float | None = None
-    interrupted: bool = False
-
-    @property
-    def is_timed(self) -> bool:
-        """Whether a limit runs: that of the start, or that of a check."""
-        return self.checking or (self.limit is not None and self.paused_at is None)
-
-    @property
-    def deadline(self) -> float | None:
-        """When something is to be done, or None."""
-        if self.paused_at is not None:
-            return None
-        if self.due is None or self.limit is None:
-            return self.limit if self.due is None else self.due
-        return min(self.due, self.limit)
 
 
 def begin(health: Health, now: float, *, paused: bool = False, silent: bool = False) -> HealthState:
@@ -174,3 +152,67 @@ def _find(health: Health, checkup: HealthState, now: float) -> tuple[Finding, st
 def _missing(log: LogCheck, *, silent: bool) -> str:
     pattern = log.pattern if len(log.pattern) <= LONGEST_PATTERN else f"{log.pattern[: LONGEST_PATTERN - 3]}..."
     return f': no line has matched "{pattern}"{HELD_BACK if silent else ""}'
+
+
+def apply_fact(
+    life: ProcessState,
+    fact: Spawned | CheckFinished | OutputBegan | LogMatched | TerminalOpened | TerminalClosed,
+    now: float,
+) -> Step:
+    """Apply one fact that concerns the health of the current run, or whether it is looked at."""
+    if isinstance(fact, TerminalOpened | TerminalClosed):
+        if life.attached is isinstance(fact, TerminalOpened):
+            return life, ()
+        life = life._replace(attached=not life.attached)
+    health, checkup = life.process.health, life.checkup
+    if health is None:
+        return life, ()
+    if isinstance(fact, Spawned):
+        return examine(life, begin(health, now, paused=life.attached, silent=not life.process.pty), now)
+    if checkup is None:
+        return life, ()
+    match fact:
+        case TerminalOpened():
+            checkup = pause(checkup, now)
+        case TerminalClosed():
+            checkup = resume(health, checkup, now)
+        case OutputBegan():
+            return life._replace(checkup=checkup._replace(silent=False)), ()
+        case LogMatched():
+            checkup = log_matched(health, checkup, now)
+        case CheckFinished() if not checkup.checking:
+            return life, ()
+        case CheckFinished(skipped=True):
+            checkup = check_skipped(health, checkup, now)
+        case CheckFinished(error=error):
+            checkup = check_finished(health, checkup, error, now)
+        case _:
+            assert_never(fact)
+    return examine(life, checkup, now)
+
+
+def examine(life: ProcessState, checkup: HealthState, now: float) -> Step:
+    """Draw the consequences of what is known of its health, and begin the next check if it is time."""
+    process, health = life.process, life.process.health
+    if health is None:
+        return life, ()
+    finding, reason = find(health, checkup, now)
+    match finding:
+        case Finding.LATE:
+            life = judge(life, NOT_IN_TIME, reason, now=now, ran_well=False, because=RestartReason.UNHEALTHY)
+            return stopping(life, life.cause), ()
+        case Finding.UNHEALTHY if process.restart is not When.NEVER and checkup.paused_at is None:
+            life = judge(life, NOT_HEALTHY, reason, now=now, ran_well=False, because=RestartReason.UNHEALTHY)
+            return stopping(life, life.cause), ()
+        case Finding.UNHEALTHY:
+            life = life._replace(state=State.UNHEALTHY, up_since=None)
+        case Finding.HEALTHY if life.state is not State.HEALTHY:
+            life = life._replace(state=State.HEALTHY, up_since=now, came_up=True, was_up=True)
+        case Finding.HEALTHY | Finding.WAITING | Finding.DOUBTFUL:
+            pass
+        case _:
+            assert_never(finding)
+    if is_due(checkup, now):
+        life = life._replace(reason=reason, checkup=check_began(checkup))
+        return life, (StartCheck(process.name, life.run),)
+    return life._replace(reason=reason, checkup=checkup), ()

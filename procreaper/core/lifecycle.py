@@ -17,8 +17,6 @@ of this, with deadlines of their own, and imported where there is a health check
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from procreaper.core.events import (
     Action,
     Announce,
@@ -38,7 +36,6 @@ from procreaper.core.events import (
     Restart,
     RestartReason,
     RunStopCommand,
-    SendSignal,
     SettingsRead,
     Shutdown,
     Spawn,
@@ -53,19 +50,34 @@ from procreaper.core.events import (
     Tick,
     TimeLost,
 )
-from procreaper.core.file_changes import Echoes, RestartThrottle
-from procreaper.core.state import ABOUT_TO_START, STOPPING, UNTIL_A_CHANGE, Phase, ProcessState
-from procreaper.core.transitions import NOT_RUNNABLE, describe, judge, settle, stopping
-
-if TYPE_CHECKING:
-    from procreaper.core.health import HealthState
+from procreaper.core.state import (
+    ABOUT_TO_START,
+    STOPPING,
+    UNTIL_A_CHANGE,
+    Echoes,
+    HealthState,
+    Phase,
+    ProcessState,
+    RestartThrottle,
+)
+from procreaper.core.transitions import (
+    NOT_RUNNABLE,
+    Step,
+    begin_running,
+    describe,
+    judge,
+    restart,
+    settle,
+    signal,
+    start,
+    stop,
+    stopping,
+)
 
 SIGKILL = 9
 # A group that is still there so long after SIGKILL (seconds) is out of reach: uninterruptible, or another user's.
 OUT_OF_REACH_AFTER = 5.0
 LIVES_ON = "lives on by itself"
-
-Step = tuple[ProcessState, tuple[Action, ...]]
 
 
 def step(life: ProcessState, event: Event, now: float) -> Step:
@@ -74,7 +86,7 @@ def step(life: ProcessState, event: Event, now: float) -> Step:
         case Tick():
             after, actions = _tick(life, now)
         case Start():
-            after, actions = _start(resume_watch(life)), ()
+            after, actions = start(resume_watch(life)), ()
         case Restart():
             after, actions = restart(resume_watch(life)), ()
         case Stop():
@@ -89,9 +101,9 @@ def step(life: ProcessState, event: Event, now: float) -> Step:
             return life, ()
         case FilesChanged() | PreparationEnded():
             # Not at the top: most processes have no `watch`.
-            from procreaper.core.renewal import learn
+            from procreaper.core.file_changes import apply_fact
 
-            after, actions = learn(life, event, now)
+            after, actions = apply_fact(life, event, now)
             if isinstance(event, FilesChanged) and life.process.name in event.outdated and not after.outdated:
                 after = after._replace(outdated=True)
         case _:
@@ -158,23 +170,23 @@ def launch(life: ProcessState) -> Step:
 
 def tell_to_end(life: ProcessState, now: float) -> Step:
     """Ask the group of an `untold` process to end."""
-    stop = life.stop
+    policy = life.stop
     # From now on it ends in this way, whatever becomes of its settings.
     spawned_with = life.spawned_with or life.process
-    life = life._replace(told=True, spawned_with=spawned_with, due=now + stop.timeout, reason=_told(life))
+    life = life._replace(told=True, spawned_with=spawned_with, due=now + policy.timeout, reason=_told(life))
     if life.phase is Phase.LINGERING:
         # Only the child knows what a stop command is about.
-        return life, (signal(life, stop.signal),)
-    if stop.command is not None:
+        return life, (signal(life, policy.signal),)
+    if policy.command is not None:
         return life, (RunStopCommand(life.process.name, life.run),)
-    return life, (signal(life, stop.signal, only_main=stop.only_main),)
+    return life, (signal(life, policy.signal, only_main=policy.only_main),)
 
 
 def kill(life: ProcessState, now: float) -> Step:
     """End it now, whatever it was asked before, unless it lives on without us."""
     if life.releasing or _may_live_on(life):
         return life, ()
-    before, life = life, _stop(life)
+    before, life = life, stop(life)
     cancelled = _cancelled(before, life, None)
     if life.phase is Phase.SPAWNING:
         return life._replace(killed=True), cancelled
@@ -186,26 +198,10 @@ def kill(life: ProcessState, now: float) -> Step:
 
 def look_again(life: ProcessState, checkup: HealthState, now: float) -> Step:
     """Draw the consequences of settings that are others now for a living run, of which this is known."""
-    from procreaper.core.diagnosis import examine
+    from procreaper.core.health import examine
 
     after, actions = examine(life, checkup, now)
     return after, (*_cancelled(life, after, None), *actions)
-
-
-def begin_running(life: ProcessState, since: float) -> ProcessState:
-    """It runs, and no check says more; a oneshot is up only once it has completed."""
-    was_up = life.was_up or not life.process.oneshot
-    return life._replace(state=State.RUNNING, reason="running", up_since=since, came_up=True, was_up=was_up)
-
-
-def skip(life: ProcessState, reason: str) -> ProcessState:
-    """What it waits for will never be: it is not started."""
-    return life._replace(state=State.SKIPPED, reason=reason, wanted=False, end=State.SKIPPED)
-
-
-def revive(life: ProcessState) -> ProcessState:
-    """What it waited for in vain begins again."""
-    return life._replace(state=State.PENDING, reason=ABOUT_TO_START, wanted=True, end=None)
 
 
 def restart_along(life: ProcessState) -> Step:
@@ -278,9 +274,9 @@ def _diagnose(
     now: float,
 ) -> Step:
     # Not at the top: most processes have no health check.
-    from procreaper.core.diagnosis import learn
+    from procreaper.core.health import apply_fact
 
-    return learn(life, fact, now)
+    return apply_fact(life, fact, now)
 
 
 def _tick(life: ProcessState, now: float) -> Step:
@@ -288,11 +284,11 @@ def _tick(life: ProcessState, now: float) -> Step:
         life = life._replace(retries=0)
     actions: tuple[Action, ...] = ()
     if life.change is not None and now >= life.change.due and not life.preparing:
-        from procreaper.core.renewal import act
+        from procreaper.core.file_changes import act
 
         life, actions = act(life, life.change, now)
     if life.checkup is not None:
-        from procreaper.core.diagnosis import examine
+        from procreaper.core.health import examine
 
         life, more = examine(life, life.checkup, now)
         return life, (*actions, *more)
@@ -324,30 +320,12 @@ def _lose_time(life: ProcessState, seconds: float) -> ProcessState:
     return life
 
 
-def _start(life: ProcessState, because: RestartReason = RestartReason.MANUAL) -> ProcessState:
-    life = life._replace(asked=True, stopped_by_user=False)
-    if life.phase is Phase.NONE and life.state is not State.PENDING:
-        return life._replace(wanted=True, state=State.PENDING, reason=ABOUT_TO_START, end=None, retries=0, due=None)
-    if life.state is State.STOPPING:
-        # It starts again when the old group is gone, at once and whatever the verdict on that run was.
-        life = life._replace(asked_to_end=True, end=None, retries=0, because=because)
-    return life._replace(wanted=True)
-
-
-def restart(life: ProcessState, because: RestartReason = RestartReason.MANUAL) -> ProcessState:
-    """Have a new run of it, once nothing is left of the one there is."""
-    life = life._replace(retries=0)
-    if life.phase is Phase.NONE or life.state is State.STOPPING:
-        return _start(life, because)
-    return _stop(life)._replace(wanted=True, because=because)
-
-
 def _dismiss(life: ProcessState) -> Step:
     """Somebody stops it: what changes does not matter until somebody wants it again."""
     if life.stopped_by_user:
         return life, ()
     actions = (CancelPreparation(life.process.name),) if life.preparing else ()
-    life = _stop(life)
+    life = stop(life)
     reason = life.reason.removesuffix(UNTIL_A_CHANGE)
     return life._replace(reason=reason, stopped_by_user=True, change=None, preparing=False, was_up=False), actions
 
@@ -368,17 +346,6 @@ def _let_go(life: ProcessState) -> Step:
     return life, (*actions, Release(name, life.run), said)
 
 
-def _stop(life: ProcessState) -> ProcessState:
-    life = life._replace(wanted=False)
-    if life.phase is Phase.NONE:
-        if life.state in (State.PENDING, State.RESTARTING):
-            life = life._replace(state=State.STOPPED, reason="stopped", due=None)
-        return life
-    if life.state is State.STOPPING:
-        return life
-    return stopping(life._replace(asked_to_end=True), STOPPING)
-
-
 def _cancelled(before: ProcessState, after: ProcessState, event: Event | None) -> tuple[Action, ...]:
     """The result of a check that is under way matters no more once the run ends."""
     was_checking = before.checkup is not None and before.checkup.checking
@@ -395,10 +362,3 @@ def _kill(life: ProcessState, now: float) -> Step:
 def _told(life: ProcessState) -> str:
     """The reason from now on: what was asked to end may have waited for its dependants, and have said so."""
     return STOPPING if life.asked_to_end else life.reason
-
-
-def signal(life: ProcessState, number: int, *, only_main: bool = False, only_handlers: bool = False) -> SendSignal:
-    """Send a signal to the group of this run, `only_main` its program, `only_handlers` what handles it."""
-    if life.pid is None:
-        raise RuntimeError(f"{life.process.name} has no child to signal")
-    return SendSignal(life.process.name, life.run, life.pid, number, only_main, only_handlers)

@@ -18,10 +18,9 @@ from procreaper.core import lifecycle
 from procreaper.core.dependencies import Members
 from procreaper.core.differences import needs_restart
 from procreaper.core.events import Action, CancelCheck, CancelPreparation, Restart, Start, State, Stop
-from procreaper.core.lifecycle import Step, begin_running
 from procreaper.core.plan import Plan, Process
 from procreaper.core.state import FINAL_STATES, Phase, ProcessState
-from procreaper.core.transitions import end_reason
+from procreaper.core.transitions import Step, begin_running, end_reason
 
 
 class Reloaded(NamedTuple):

@@ -8,15 +8,12 @@ operating-system processes are:
                         +--SpawnFailed--> NONE    (leftovers) --> LINGERING --GroupEnded
 """
 
+from collections.abc import Collection
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 from procreaper.core.events import Exit, RestartReason, State
-from procreaper.core.file_changes import Change, Echoes, RestartThrottle
 from procreaper.core.plan import Condition, Process, StopPolicy
-
-if TYPE_CHECKING:
-    from procreaper.core.health import HealthState
 
 # Reasons that mean nothing but the state.
 ABOUT_TO_START, HEALTHY, STOPPING = "about to start", "healthy", "stopping"
@@ -33,6 +30,84 @@ class Phase(Enum):
     SPAWNING = "spawning"
     ALIVE = "alive"
     LINGERING = "lingering"
+
+
+class HealthState(NamedTuple):
+    """What is known of the health of one run.
+
+    `silent`: it writes to a pipe, and has written nothing so far. `passed`: it was up once; `failures` in a row since
+    then, `error` the last one. `due` is when the next check is, `limit` when the start has taken too long; both None
+    where there is none. `paused_at` is since when neither counts. `interrupted`: procreaper did not run during a part
+    of the check that is under way, so a failure of this check means nothing.
+    """
+
+    passed: bool = False
+    log_seen: bool = True
+    silent: bool = False
+    checking: bool = False
+    failures: int = 0
+    error: str = ""
+    due: float | None = None
+    limit: float | None = None
+    paused_at: float | None = None
+    interrupted: bool = False
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether a limit runs: that of the start, or that of a check."""
+        return self.checking or (self.limit is not None and self.paused_at is None)
+
+    @property
+    def deadline(self) -> float | None:
+        """When something is to be done, or None."""
+        if self.paused_at is not None:
+            return None
+        if self.due is None or self.limit is None:
+            return self.limit if self.due is None else self.due
+        return min(self.due, self.limit)
+
+
+class Change(NamedTuple):
+    """Changed files that nothing was done for yet; `due` is when something will be.
+
+    `calm` is for how many seconds nothing may change before, where that is more than the debounce. `echo`: all of it
+    happened while the command ran that is run for changes.
+    """
+
+    first: str
+    paths: frozenset[str]
+    since: float
+    due: float
+    calm: float = 0.0
+    echo: bool = False
+
+    def __str__(self) -> str:
+        return named(self.first, self.paths)
+
+
+class RestartThrottle(NamedTuple):
+    """The `times` of the last restarts for changes; before the last `calmed` of them there was a calm.
+
+    `suspended` is the file that the watch was suspended for, or empty.
+    """
+
+    times: tuple[float, ...] = ()
+    calmed: int = 0
+    suspended: str = ""
+
+
+class Echoes(NamedTuple):
+    """The `paths` that changed while the command ran in each of the last `rounds`; `own` are those that it changes."""
+
+    rounds: int = 0
+    paths: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
+
+
+def named(first: str, paths: Collection[str]) -> str:
+    """One file by its name, and the number of the others."""
+    others = len(paths) - 1
+    return first if not others else f"{first} and {others} other{'s' if others > 1 else ''}"
 
 
 class ProcessState(NamedTuple):
@@ -69,7 +144,7 @@ class ProcessState(NamedTuple):
     told: bool = False
     killed: bool = False
     out_of_reach: bool = False
-    checkup: "HealthState | None" = None
+    checkup: HealthState | None = None
     up_since: float | None = None
     retries: int = 0
     restarts: int = 0

@@ -7,9 +7,9 @@ the run is left.
 
 from __future__ import annotations
 
-from procreaper.core.events import Exit, RestartReason, State
+from procreaper.core.events import Action, Exit, RestartReason, SendSignal, State
 from procreaper.core.plan import When
-from procreaper.core.state import ABOUT_TO_START, UNTIL_A_CHANGE, Phase, ProcessState
+from procreaper.core.state import ABOUT_TO_START, STOPPING, UNTIL_A_CHANGE, Phase, ProcessState
 
 # What a shell says of a program that is not executable or not there: running it again cannot help.
 NOT_RUNNABLE = {126: "not executable", 127: "command not found"}
@@ -30,6 +30,8 @@ SIGNALS = {
 }
 # What a run counts as that was not healthy in time (the code of timeout(1)), or was not any more.
 NOT_IN_TIME, NOT_HEALTHY = Exit(code=124), Exit(code=1)
+
+Step = tuple[ProcessState, tuple[Action, ...]]
 
 
 def judge(
@@ -114,3 +116,57 @@ def describe(exit_: Exit) -> str:
 def predicate(exit_: Exit) -> str:
     """What a program did, behind its name in a sentence: ``exited with code 1``, ``was killed by SIGKILL``."""
     return f"was {describe(exit_)}" if exit_.signal is not None else describe(exit_)
+
+
+def begin_running(life: ProcessState, since: float) -> ProcessState:
+    """It runs, and no check says more; a oneshot is up only once it has completed."""
+    was_up = life.was_up or not life.process.oneshot
+    return life._replace(state=State.RUNNING, reason="running", up_since=since, came_up=True, was_up=was_up)
+
+
+def skip(life: ProcessState, reason: str) -> ProcessState:
+    """What it waits for will never be: it is not started."""
+    return life._replace(state=State.SKIPPED, reason=reason, wanted=False, end=State.SKIPPED)
+
+
+def revive(life: ProcessState) -> ProcessState:
+    """What it waited for in vain begins again."""
+    return life._replace(state=State.PENDING, reason=ABOUT_TO_START, wanted=True, end=None)
+
+
+def start(life: ProcessState, because: RestartReason = RestartReason.MANUAL) -> ProcessState:
+    """Have the process run: at once, or when nothing is left of the run that ends now."""
+    life = life._replace(asked=True, stopped_by_user=False)
+    if life.phase is Phase.NONE and life.state is not State.PENDING:
+        return life._replace(wanted=True, state=State.PENDING, reason=ABOUT_TO_START, end=None, retries=0, due=None)
+    if life.state is State.STOPPING:
+        # It starts again when the old group is gone, at once and whatever the verdict on that run was.
+        life = life._replace(asked_to_end=True, end=None, retries=0, because=because)
+    return life._replace(wanted=True)
+
+
+def restart(life: ProcessState, because: RestartReason = RestartReason.MANUAL) -> ProcessState:
+    """Have a new run of it, once nothing is left of the one there is."""
+    life = life._replace(retries=0)
+    if life.phase is Phase.NONE or life.state is State.STOPPING:
+        return start(life, because)
+    return stop(life)._replace(wanted=True, because=because)
+
+
+def stop(life: ProcessState) -> ProcessState:
+    """Have the process not run: its run, if there is one, is to end."""
+    life = life._replace(wanted=False)
+    if life.phase is Phase.NONE:
+        if life.state in (State.PENDING, State.RESTARTING):
+            life = life._replace(state=State.STOPPED, reason="stopped", due=None)
+        return life
+    if life.state is State.STOPPING:
+        return life
+    return stopping(life._replace(asked_to_end=True), STOPPING)
+
+
+def signal(life: ProcessState, number: int, *, only_main: bool = False, only_handlers: bool = False) -> SendSignal:
+    """Send a signal to the group of this run, `only_main` its program, `only_handlers` what handles it."""
+    if life.pid is None:
+        raise RuntimeError(f"{life.process.name} has no child to signal")
+    return SendSignal(life.process.name, life.run, life.pid, number, only_main, only_handlers)

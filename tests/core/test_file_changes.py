@@ -32,12 +32,11 @@ from procreaper.core.file_changes import (
     PATIENCE,
     SOON,
     WINDOW,
-    Change,
-    RestartThrottle,
     add,
     count,
 )
 from procreaper.core.plan import Process, Watch, When
+from procreaper.core.state import Change, RestartThrottle
 
 DEBOUNCE = 0.05
 WATCH = Watch("/srv", ("app",), debounce=DEBOUNCE)

@@ -38,8 +38,8 @@ from procreaper.core.events import (
     StartHook,
     State,
 )
-from procreaper.core.file_changes import RestartThrottle
 from procreaper.core.plan import Backoff, Dependency, Hooks, Plan, Process, StopPolicy, Watch, When
+from procreaper.core.state import RestartThrottle
 
 WEB, DB = process("web"), process("db")
 OTHER_WEB = WEB._replace(command="run it")

@@ -3,10 +3,9 @@
 import pytest
 
 from procreaper.core.events import State
-from procreaper.core.file_changes import Change, RestartThrottle
 from procreaper.core.plan import Process
 from procreaper.core.snapshot import take
-from procreaper.core.state import ProcessState
+from procreaper.core.state import Change, ProcessState, RestartThrottle
 
 PROCESS = Process("web.1", "serve")
 SUSPENDED = RestartThrottle(suspended="x.log")
