@@ -1,1 +1,1 @@
-"""Whatever happens to procreaper, nothing that it started outlives it."""
+"""No process outlives procreaper, whatever happens to procreaper."""

@@ -1,4 +1,4 @@
-"""A project whose processes do their best to survive."""
+"""The project for the tests of faults."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from support.survivors import Survivors
 
 @pytest.fixture
 def project(tmp_path: Path, survivors: Survivors) -> Iterator[Project]:
-    """An empty directory in which the program can be run; after the test nothing that it started may be alive."""
+    """An empty directory in which to run the program. After the test, no process of it may be alive."""
     if sys.platform != "linux":
-        pytest.skip("only Linux tells who left its group, and who is still there")
+        pytest.skip("only Linux shows which processes have left their group")
     with project_in(tmp_path, survivors) as project:
         yield project

@@ -1,4 +1,4 @@
-"""Whom a signal does not reach at once, or never: the stopped and the dead. No end waits for them."""
+"""Stopped processes and zombies, which a signal does not reach, do not delay an end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.driver import Project
 from . import trees
 from .watching import children, wait_until_gone
 
-# Its child has ended and it does not look; it dies of SIGTERM.
+# Has a child that is a zombie, and never reaps it. SIGTERM ends it.
 NEGLIGENT = """
 import os, signal
 pid = os.fork()
@@ -21,7 +21,7 @@ os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 print("ready", pid, flush=True)
 signal.pause()
 """
-# The dead one is of the group, and whose child it is has left it.
+# The zombie is in the group, but its parent has left the group.
 ORPHANED = """
 import os, signal
 if not os.fork():
@@ -38,9 +38,9 @@ signal.pause()
 
 
 @pytest.mark.parametrize("source", [NEGLIGENT, ORPHANED], ids=["negligent", "orphaned"])
-def test_a_zombie_in_the_group_does_not_hold_up_the_end(project: Project, source: str) -> None:
+def test_zombie_in_the_group_does_not_delay_the_end(project: Project, source: str) -> None:
     project.procfile(web=f"exec {project.python('zombie', source)}")
-    # Far longer than any wait of these tests.
+    # Much longer than the limit of these tests.
     program = project.begin("start", "-t", "3600")
     (pid,) = program.wait_for(r"ready (\d+)$")
     result = program.stop()
@@ -50,7 +50,7 @@ def test_a_zombie_in_the_group_does_not_hold_up_the_end(project: Project, source
 
 
 @pytest.mark.parametrize("source", [NEGLIGENT, ORPHANED], ids=["negligent", "orphaned"])
-def test_a_zombie_in_the_group_does_not_hold_up_the_next_run(project: Project, source: str) -> None:
+def test_zombie_in_the_group_does_not_delay_the_next_run(project: Project, source: str) -> None:
     project.procfile(web=f"exec {project.python('zombie', source)}")
     project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "1ms"\nstop = { timeout = "1h" }\n')
     program = project.begin("start")
@@ -64,7 +64,9 @@ def test_a_zombie_in_the_group_does_not_hold_up_the_next_run(project: Project, s
 
 @pytest.mark.parametrize("kind", ["stopped", "stopped-escapee"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_members_that_are_stopped_obey_as_all_others(project: Project, kind: str, number: signal.Signals) -> None:
+def test_stopped_members_of_the_group_end_on_the_stop_signal(
+    project: Project, kind: str, number: signal.Signals
+) -> None:
     project.procfile(web=trees.ALL[kind])
     program = project.begin("start", "-t", "3600")
     program.wait_for("ready")
@@ -73,7 +75,7 @@ def test_members_that_are_stopped_obey_as_all_others(project: Project, kind: str
     assert "SIGKILL" not in result.out
 
 
-def test_who_is_stopped_and_ignores_sigterm_is_killed_after_the_timeout(project: Project) -> None:
+def test_stopped_process_that_ignores_sigterm_is_killed_after_the_timeout(project: Project) -> None:
     project.procfile(web="trap '' TERM; echo ready; kill -STOP $$; while :; do sleep 600; done")
     program = project.begin("start", "-t", "0.1")
     program.wait_for("ready")
@@ -82,7 +84,7 @@ def test_who_is_stopped_and_ignores_sigterm_is_killed_after_the_timeout(project:
     assert "sending SIGKILL to web.1" in result.lines("system")[-2]
 
 
-def test_who_is_stopped_is_killed_by_the_second_signal(project: Project) -> None:
+def test_second_signal_kills_a_stopped_process(project: Project) -> None:
     project.procfile(web="trap '' TERM; echo ready; kill -STOP $$; while :; do sleep 600; done")
     program = project.begin("start", "-t", "3600")
     program.wait_for("ready")

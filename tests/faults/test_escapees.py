@@ -1,4 +1,4 @@
-"""Whoever leaves the group of its process is found, ended with it, and told of; and zombies do not pile up."""
+"""Processes that leave the group of their run are found, ended with it, and reported; zombies do not accumulate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DAEMON = "(setsid sh -c 'echo daemon $$; exec sleep 600' &)"
 @pytest.mark.parametrize("kind", [kind for kind in ESCAPES if "stubborn" not in kind])
 def test_escapees_are_ended_with_their_process(project: Project, kind: str) -> None:
     project.procfile(web=trees.ALL[kind])
-    # Far longer than any wait of these tests: nobody is waited for who obeys.
+    # Much longer than the limit of these tests: the stop does not wait for processes that have ended.
     program = project.begin("start", "-t", "3600")
     program.wait_for("ready")
     guard = wait_for_guard(program)
@@ -36,7 +36,7 @@ def test_escapees_are_ended_with_their_process(project: Project, kind: str) -> N
     assert re.fullmatch(r"ended \w+ \(pid \d+\), which web.1 had left behind", told)
 
 
-def test_an_escapee_that_ignores_sigterm_is_killed_after_the_timeout(project: Project) -> None:
+def test_escapee_that_ignores_sigterm_is_killed_after_the_timeout(project: Project) -> None:
     project.procfile(web=trees.STUBBORN_ESCAPEE)
     program = project.begin("start", "-t", "0.1")
     program.wait_for("ready")
@@ -46,7 +46,7 @@ def test_an_escapee_that_ignores_sigterm_is_killed_after_the_timeout(project: Pr
     assert ", which web.1 had left behind" in result.out
 
 
-def test_a_second_signal_kills_escapees_at_once(project: Project) -> None:
+def test_second_signal_kills_escapees_at_once(project: Project) -> None:
     project.procfile(web=trees.STUBBORN_ESCAPEE)
     program = project.begin("start", "-t", "3600")
     program.wait_for("ready")
@@ -85,7 +85,7 @@ def test_restart_ends_a_descendant_without_mark_whose_parent_lives(project: Proj
     assert program.stop().code == 143
 
 
-def test_what_an_exec_check_leaves_running_is_ended_when_the_check_is_over(project: Project) -> None:
+def test_leftover_of_an_exec_check_is_ended_after_the_check(project: Project) -> None:
     project.procfile(web="exec sleep 600")
     project.write("check", "setsid sh -c 'echo > begun; exec sleep 600 <&- >&- 2>&-' & read line < begun")
     os.mkfifo(project.path / "begun")
@@ -96,7 +96,7 @@ def test_what_an_exec_check_leaves_running_is_ended_when_the_check_is_over(proje
     assert program.stop().code == 143
 
 
-def test_what_a_check_runs_without_a_mark_is_ended_when_the_check_takes_too_long(project: Project) -> None:
+def test_unmarked_process_of_a_check_is_ended_at_the_timeout_of_the_check(project: Project) -> None:
     project.procfile(web="exec sleep 600")
     project.write("check", "env -i setsid --wait sh -c 'exec sleep 600 <&- >&- 2>&-'")
     settings = '[process.web]\nhealth = { exec = "sh check", interval = "1h", timeout = "1s" }\n'
@@ -107,8 +107,8 @@ def test_what_a_check_runs_without_a_mark_is_ended_when_the_check_takes_too_long
     assert program.stop().code == 143
 
 
-def test_what_a_check_that_is_under_way_has_started_is_left_alone(project: Project) -> None:
-    # The helper has lost its parent. What another check leaves makes procreaper look for what is to be ended.
+def test_processes_of_a_running_check_are_left_alone(project: Project) -> None:
+    # The helper has lost its parent. The leftover of another check makes procreaper scan for leftovers.
     project.procfile(web="exec sleep 600", other="exec sleep 600")
     os.mkfifo(project.path / "begun")
     os.mkfifo(project.path / "go on")
@@ -122,7 +122,7 @@ def test_what_a_check_that_is_under_way_has_started_is_left_alone(project: Proje
     )
     program = project.begin("start")
     program.wait_for("which a check of other.1 had left behind")
-    # Nothing reads from the FIFO where the helper has been ended.
+    # This fails if the helper has been ended, because then no process reads from the FIFO.
     os.close(os.open(project.path / "go on", os.O_WRONLY | os.O_NONBLOCK))
     project.write("done", "")
     program.wait_for("web.1 is healthy")
@@ -130,7 +130,7 @@ def test_what_a_check_that_is_under_way_has_started_is_left_alone(project: Proje
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_a_process_that_goes_into_the_background_ends_the_app_and_is_ended(project: Project, status: int) -> None:
+def test_process_that_becomes_a_daemon_ends_the_app_and_is_ended(project: Project, status: int) -> None:
     project.procfile(web=f"{DAEMON}; read line; exit {status}", other="exec sleep 600")
     program = project.begin("start", "-t", "3600", stdin=subprocess.PIPE)
     (pid,) = program.wait_for(r"daemon (\d+)$")
@@ -142,7 +142,7 @@ def test_a_process_that_goes_into_the_background_ends_the_app_and_is_ended(proje
     )
 
 
-def test_a_daemon_that_has_wiped_its_environment_is_ended_with_the_app(project: Project) -> None:
+def test_daemon_that_has_cleared_its_environment_is_ended_with_the_app(project: Project) -> None:
     project.procfile(web=f"(env -i {DAEMON[1:-2]} &); exec sleep 600")
     program = project.begin("start", "-t", "3600")
     (pid,) = program.wait_for(r"daemon (\d+)$")
@@ -153,7 +153,7 @@ def test_a_daemon_that_has_wiped_its_environment_is_ended_with_the_app(project: 
 
 
 @pytest.mark.parametrize("impatient", [False, True])
-def test_a_stubborn_one_of_whom_nobody_knows_whose_it_is_is_killed(project: Project, impatient: bool) -> None:
+def test_stubborn_daemon_of_an_unknown_run_is_killed(project: Project, impatient: bool) -> None:
     project.write("daemon", f"trap '' TERM; echo daemon $$; {trees.STUBBORN}")
     project.procfile(web="(env -i setsid sh daemon &); exec sleep 600")
     program = project.begin("start", "-t", "3600" if impatient else "0.1")
@@ -184,7 +184,7 @@ def test_no_daemon_survives_the_restart_of_its_process(project: Project) -> None
 def test_fifty_daemons_that_end_leave_no_zombies(project: Project) -> None:
     os.mkfifo(project.path / "fifo")
     daemons = "for n in $(seq 50); do (setsid sh -c 'echo ready; read line < fifo' &); done; "
-    # Half of them in a session that somebody else has made.
+    # Half of them are in a session that another process has created.
     project.procfile(
         web=daemons.replace("(setsid sh", "(setsid sh -c 'sh \"$@\" & :' sh") + "exec sleep 600",
         b=daemons + "exec sleep 600",
@@ -208,7 +208,7 @@ def test_short_lived_orphans_in_the_group_leave_no_zombies(project: Project) -> 
 
 
 def test_no_status_of_a_child_is_lost_beside_orphans(project: Project) -> None:
-    # All at the same time, with orphans among them: whoever waits for the wrong one changes these codes.
+    # All end at the same time, with orphans among them. Reaping a wrong process would change these codes.
     project.procfile(**{f"p{code}": f"(setsid true &); (true &); exit {code}" for code in range(30)})
     project.write(".reaper.toml", '[defaults]\nstop_all = "never"\n')
     result = project.run("start")
@@ -217,7 +217,7 @@ def test_no_status_of_a_child_is_lost_beside_orphans(project: Project) -> None:
 
 
 def test_children_from_before_are_left_alone(project: Project, survivors: Survivors) -> None:
-    # They are ours since we have taken the place of the shell that has started them.
+    # They are our children because procreaper has replaced the shell that started them.
     project.procfile(web="echo ready; exec sleep 600")
     project.write("stranger", "echo $$ > stranger.pid; read line < stranger.fifo; echo spared > spared")
     os.mkfifo(project.path / "stranger.fifo")
@@ -236,7 +236,7 @@ def test_children_from_before_are_left_alone(project: Project, survivors: Surviv
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGTSTP])
-def test_the_guard_minds_no_signal(project: Project, number: signal.Signals) -> None:
+def test_guard_ignores_signals(project: Project, number: signal.Signals) -> None:
     project.procfile(web=trees.STUBBORN)
     program = project.begin("start", "-t", "0.1")
     program.wait_for("ready")
@@ -247,7 +247,7 @@ def test_the_guard_minds_no_signal(project: Project, number: signal.Signals) -> 
     wait_until_gone([guard])
 
 
-def test_the_guard_holds_nothing_of_ours(project: Project) -> None:
+def test_guard_inherits_no_descriptors(project: Project) -> None:
     project.procfile(web="echo ready; exec sleep 600")
     wrapper = ("sh", "-c", 'exec 5>held 6<Procfile; exec "$@"', "sh")
     program = project.begin("start", wrapper=wrapper)
@@ -257,14 +257,14 @@ def test_the_guard_holds_nothing_of_ours(project: Project) -> None:
     assert holds == {"pipe", "/dev/null"}
     assert os.readlink(f"/proc/{guard}/cwd") == "/"
     assert os.getsid(guard) == guard
-    # Nor do the children hold its pipe: the end of it would never come.
+    # The children do not hold its pipe either: otherwise the guard would never see the end of the pipe.
     pipe = os.readlink(f"/proc/{guard}/fd/0")
     (child,) = set(children(program.pid)) - {guard}
     assert pipe not in {os.readlink(f"/proc/{child}/fd/{name}") for name in os.listdir(f"/proc/{child}/fd")}
     assert program.stop().code == 143
 
 
-def test_without_a_shell_for_the_guard_the_app_runs_with_a_warning(project: Project) -> None:
+def test_app_runs_with_a_warning_if_there_is_no_shell_for_the_guard(project: Project) -> None:
     project.procfile(web=f"{DAEMON}; exec sleep 600")
     script = (
         "import sys; from procreaper.runtime.cleanup import guard; guard.SHELL = '/nowhere/sh'; "
@@ -279,7 +279,7 @@ def test_without_a_shell_for_the_guard_the_app_runs_with_a_warning(project: Proj
 
 
 def wait_for_children(program: Program, count: int) -> None:
-    """Wait until the program has so many children besides the guard, zombies counted."""
+    """Wait until the program has `count` children besides the guard, including zombies."""
     deadline = time.monotonic() + LIMIT
     while (found := len(children(program.pid)) - 1) != count:
         assert time.monotonic() < deadline, found

@@ -1,4 +1,4 @@
-"""`kill -9` of procreaper: its guard ends everything, in whatever state it was."""
+"""After `kill -9` of procreaper, in any state, its guard ends all processes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from support.survivors import MARKER, marked
 from . import trees
 from .watching import children, guards, kill, wait_for_guard, wait_until_gone, with_argument
 
-# How often it is killed at a random time; ask for more where that matters.
+# The number of kills at random times.
 KILLS = int(os.environ.get("PROCREAPER_TEST_KILLS", "20"))
 
 
 @pytest.mark.parametrize("kind", trees.ALL)
-def test_nothing_survives(project: Project, kind: str) -> None:
+def test_no_process_survives(project: Project, kind: str) -> None:
     project.procfile(web=trees.ALL[kind], worker="echo ready; exec sleep 600")
     program = project.begin("start")
     program.wait_for("ready", count=2)
@@ -31,7 +31,7 @@ def test_nothing_survives(project: Project, kind: str) -> None:
 
 
 @pytest.mark.parametrize("started", [0, 1, 2, 10, 29])
-def test_nothing_survives_a_start_that_was_cut_short(project: Project, started: int) -> None:
+def test_no_process_survives_a_kill_during_the_start(project: Project, started: int) -> None:
     project.procfile(web=trees.DOUBLE_FORK, worker="exec sleep 600")
     program = project.begin("start", "-c", "web=15,worker=15")
     program.wait_for("started", count=started)
@@ -39,7 +39,7 @@ def test_nothing_survives_a_start_that_was_cut_short(project: Project, started: 
 
 
 @pytest.mark.parametrize("kind", ["stubborn", "tree", "stubborn-escapee"])
-def test_nothing_survives_a_stop_that_was_cut_short(project: Project, kind: str) -> None:
+def test_no_process_survives_a_kill_during_the_stop(project: Project, kind: str) -> None:
     project.procfile(web=trees.ALL[kind], worker=trees.STUBBORN)
     program = project.begin("start", "-t", "3600")
     program.wait_for("ready", count=2)
@@ -48,7 +48,7 @@ def test_nothing_survives_a_stop_that_was_cut_short(project: Project, kind: str)
     kill(program)
 
 
-def test_nothing_survives_a_back_off_that_was_cut_short(project: Project) -> None:
+def test_no_process_survives_a_kill_during_a_back_off(project: Project) -> None:
     project.procfile(web="echo ready; exit 1", worker=trees.DOUBLE_FORK)
     project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "1h"\n')
     program = project.begin("start")
@@ -57,8 +57,8 @@ def test_nothing_survives_a_back_off_that_was_cut_short(project: Project) -> Non
     kill(program)
 
 
-def test_who_has_wiped_its_environment_does_not_survive_either(project: Project) -> None:
-    # As nginx, Redis and PostgreSQL do, which write into it what `ps` is to show.
+def test_process_that_has_cleared_its_environment_does_not_survive(project: Project) -> None:
+    # nginx, Redis and PostgreSQL clear it too: they overwrite it with the title for `ps`.
     project.procfile(
         web="(env -i setsid sh -c 'echo pid $$; exec sleep 600' &); echo left; exec sleep 600",
         other="read line; exit 1",
@@ -66,9 +66,9 @@ def test_who_has_wiped_its_environment_does_not_survive_either(project: Project)
     project.write(".reaper.toml", '[process.other]\nstop_all = "never"\n')
     program = project.begin("start", stdin=subprocess.PIPE)
     (pid,) = map(int, program.wait_for(r"pid (\d+)$"))
-    # Whoever has started it is gone.
+    # The parent has ended.
     program.wait_for("left$")
-    # At the end of a process it is looked for who has escaped, and the guard is told.
+    # At the end of a process, procreaper scans for escapees, and reports them to the guard.
     program.type("\n")
     program.wait_for("other.1 stopped")
     assert children(program.pid)[pid] != "Z"
@@ -136,11 +136,11 @@ UNDER_WAY = "(setsid sleep 600 &); echo > began; exec sleep 600"
     ],
     ids=["check", "stop command", "preparation"],
 )
-def test_a_command_of_ours_that_is_under_way_does_not_survive(
+def test_running_side_command_does_not_survive(
     project: Project, setting: str, provoke: Callable[[Project, Program], object]
 ) -> None:
     os.mkfifo(project.path / "began")
-    # It waits in vain for the other one that is checked.
+    # `other` depends on `web`, which never becomes healthy in the case of the check.
     project.procfile(web="echo ready; exec sleep 600", other="exec sleep 600")
     project.write(".reaper.toml", f'[process.web]\n{setting}\n[process.other]\ndepends_on = ["web"]\n')
     program = project.begin("start", "-t", "3600")
@@ -154,7 +154,7 @@ def test_a_command_of_ours_that_is_under_way_does_not_survive(
 
 @pytest.mark.parametrize("way", ["env -i setsid --wait", "su - nobody -s /bin/sh -c", "env -i"])
 @pytest.mark.parametrize("setting", ['health = {{ exec = "{}", timeout = "1h" }}', 'hooks = {{ on_ready = "{}" }}'])
-def test_a_command_of_ours_without_a_mark_does_not_survive(project: Project, setting: str, way: str) -> None:
+def test_side_command_without_a_mark_does_not_survive(project: Project, setting: str, way: str) -> None:
     if os.geteuid() != 0 and "nobody" in way:
         pytest.skip("only root may become another user")
     number = str(random.randrange(10**8, 10**9))
@@ -172,7 +172,7 @@ def test_a_command_of_ours_without_a_mark_does_not_survive(project: Project, set
     assert with_argument(number) == []
 
 
-def test_the_guard_ends_when_it_has_done_its_work(project: Project) -> None:
+def test_guard_ends_after_its_work(project: Project) -> None:
     project.procfile(web=trees.SETSID)
     program = project.begin("start")
     program.wait_for("ready")
@@ -182,7 +182,7 @@ def test_the_guard_ends_when_it_has_done_its_work(project: Project) -> None:
 
 
 @pytest.mark.parametrize("kind", ["stubborn", "double-fork"])
-def test_a_guard_that_was_killed_is_replaced(project: Project, kind: str) -> None:
+def test_killed_guard_is_replaced(project: Project, kind: str) -> None:
     project.procfile(web=trees.ALL[kind], worker="echo ready; exec sleep 600")
     program = project.begin("start")
     program.wait_for("ready", count=2)
@@ -194,9 +194,9 @@ def test_a_guard_that_was_killed_is_replaced(project: Project, kind: str) -> Non
     wait_until_gone([second])
 
 
-def test_a_stopped_guard_holds_up_nobody(project: Project) -> None:
+def test_stopped_guard_does_not_delay_the_app(project: Project) -> None:
     project.procfile(web="exec sleep 0.01")
-    # More than a pipe holds would take hours; this many show that nobody waits for an answer.
+    # Filling the pipe would take hours. These restarts show that procreaper does not wait for an answer of the guard.
     project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "10ms"\n')
     program = project.begin("start")
     guard = wait_for_guard(program)
@@ -206,7 +206,7 @@ def test_a_stopped_guard_holds_up_nobody(project: Project) -> None:
     wait_until_gone([guard])
 
 
-def test_a_nested_app_does_not_survive(project: Project) -> None:
+def test_nested_app_does_not_survive(project: Project) -> None:
     nested(project)
     program = project.begin("start")
     program.wait_for("ready", count=2)
@@ -216,7 +216,7 @@ def test_a_nested_app_does_not_survive(project: Project) -> None:
     wait_until_gone(below)
 
 
-def test_a_nested_procreaper_that_is_killed_leaves_nothing_in_the_outer_one(project: Project) -> None:
+def test_killed_nested_procreaper_leaves_no_process_in_the_outer_app(project: Project) -> None:
     nested(project)
     program = project.begin("start")
     program.wait_for("ready", count=2)
@@ -225,13 +225,13 @@ def test_a_nested_procreaper_that_is_killed_leaves_nothing_in_the_outer_one(proj
     assert program.end().code == 128 + signal.SIGKILL
 
 
-def test_a_nested_app_ends_with_the_outer_one(project: Project) -> None:
+def test_nested_app_ends_with_the_outer_app(project: Project) -> None:
     nested(project)
     program = project.begin("start")
     program.wait_for("ready", count=2)
     result = program.stop()
     assert result.code == 143
-    # The inner one has found what was left behind there; its guard was not left behind by anybody.
+    # The inner app reports the processes that were left behind there. No message is about its guard.
     told = [line for line in result.out.splitlines() if "left behind" in line]
     assert told
     assert all("web.1  | " in line for line in told)
@@ -242,8 +242,8 @@ def nested(project: Project) -> None:
     project.write("inner", f"a: {trees.DOUBLE_FORK}\nb: {trees.SETSID}\n")
 
 
-def test_kills_at_random_times_leave_nothing(project: Project, record_property: pytest.RecordProperty) -> None:
-    """What it was doing when it was killed depends on the moment only, from its first instruction to its last."""
+def test_kills_at_random_times_leave_no_process(project: Project, record_property: pytest.RecordProperty) -> None:
+    """The random times range from the first instruction of procreaper to its last."""
     kinds = list(trees.ALL.values())
     project.procfile(a="x", b="x", c="x", crashing="exit 1")
     project.write(".reaper.toml", '[process.crashing]\nrestart = "always"\nbackoff = "20ms"\nstop_all = "never"\n')
@@ -268,6 +268,6 @@ def test_kills_at_random_times_leave_nothing(project: Project, record_property: 
         worst = max(worst, took)
         project.clean_up()
         assert marked(marker) == [], (number, chosen)
-    # Told in the report of `--junit-xml`, and by `-s`.
+    # Shown in the report of `--junit-xml`, and by `-s`.
     record_property("worst_seconds", round(worst, 3))
     sys.stdout.write(f"{KILLS} kills, the slowest after {worst * 1000:.0f} ms\n")

@@ -1,4 +1,4 @@
-"""What children write comes out whole and in order, however it is cut, and whoever does not read or writes too much."""
+"""Output of children arrives complete and in order: cut into pieces, under a flood, and with a reader that stalls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.driver import Project
 
-# All that may be torn: characters of two to four bytes, bytes that are none, NUL, and both line ends.
+# Text that is easily broken: characters of two to four bytes, invalid UTF-8, NUL, and both line ends.
 AWKWARD = "grüße, 日本, 🦀\n".encode() + b"nul \0, no utf-8 \xff\xc3\x28\xf0\x9f\r\nbar 1%\rbar 2%\n\n"
 
 ONE_BY_ONE = """
@@ -22,12 +22,12 @@ with open("bytes", "rb") as file:
 """
 
 
-def test_a_byte_at_a_time_comes_out_as_all_at_once(project: Project) -> None:
+def test_output_written_byte_by_byte_equals_output_written_at_once(project: Project) -> None:
     project.write("bytes", AWKWARD * 100)
     project.procfile(web=project.python("one_by_one", ONE_BY_ONE))
     program = project.begin("start", "--no-timestamp")
     program.end()
-    # That a line ends with a carriage return as well does not show.
+    # An additional carriage return at the end of a line makes no difference.
     printed, written = (data.replace(b"\r\n", b"\n").split(b"\n") for data in (program.data, AWKWARD * 100))
     assert printed[1:-2] == [b"web.1  | " + line for line in written[:-1]]
 
@@ -40,10 +40,10 @@ for part in (b"\xf0\x9f", b"\xa6\x80 nul", b"\0", b" \xe6\x97", b"\xa5\n"):
 """
 
 
-def test_a_character_that_is_cut_by_a_pause_is_whole_again(project: Project) -> None:
+def test_character_that_a_pause_cuts_is_complete_in_the_end(project: Project) -> None:
     project.procfile(web=f"exec {project.python('halves', HALVES)}")
     program = project.begin("start", "--no-timestamp", stdin=subprocess.PIPE)
-    # After each half it waits, so that what is unfinished is shown.
+    # The program waits after each part, so that the incomplete line is shown.
     for seen in (r"\udcf0\udc9f", "🦀 nul", "🦀 nul\0", "🦀 nul\0 \udce6\udc97", "🦀 nul\0 日\n"):
         program.wait_for(rf"^web\.1  \| {seen}\Z")
         program.type(".")
@@ -52,7 +52,7 @@ def test_a_character_that_is_cut_by_a_pause_is_whole_again(project: Project) -> 
     assert b"web.1  | " + "🦀 nul\0 日\n".encode() in program.data
 
 
-# A megabyte a time, a hundred at the least, until it was enough; then it tells how many lines that were.
+# Writes lines in pieces of a megabyte, at least a hundred, until the file `enough` exists. Then reports their number.
 FLOOD = """
 import os, signal
 lines, block = 0, (b"x" * 99 + b"\\n") * 10_000
@@ -65,7 +65,7 @@ with open("flooded", "w") as flooded:
     print(lines, file=flooded)
 signal.pause()
 """
-# Counts what the flood says, and lets through what all others do.
+# Counts the lines of the flood, and passes all other lines on.
 SIEVE = """
 import sys
 lines = 0
@@ -79,7 +79,7 @@ print("flooded", lines)
 """
 
 
-def test_a_flood_drowns_nobody(project: Project) -> None:
+def test_flood_delays_no_other_process(project: Project) -> None:
     for name in ("said", "flooded"):
         os.mkfifo(project.path / name)
     project.write("sieve.py", SIEVE)
@@ -100,7 +100,7 @@ def test_a_flood_drowns_nobody(project: Project) -> None:
     assert f"\nflooded {lines}\n" in result.out
 
 
-# Writes numbers until nobody takes any for half a second, tells so, goes on, and tells that it could.
+# Writes numbers until none is read for half a second, reports this, continues, and reports that it could.
 NUMBERS = """
 import os, select
 os.set_blocking(1, False)
@@ -128,7 +128,7 @@ while True:
 """
 
 
-def test_while_nobody_reads_a_crash_is_restarted_and_no_number_is_lost(project: Project) -> None:
+def test_crash_is_restarted_and_no_output_is_lost_while_the_reader_stalls(project: Project) -> None:
     for name in ("told", "began", "gate"):
         os.mkfifo(project.path / name)
     project.procfile(
@@ -149,7 +149,7 @@ def test_while_nobody_reads_a_crash_is_restarted_and_no_number_is_lost(project: 
     result = program.stop()
     assert result.code == 143
     numbers = result.lines("numbers.1")
-    # The last may have been under way when the writer was ended.
+    # The last number may be incomplete, because the writer was stopped.
     assert numbers[:-1] == [str(number) for number in range(len(numbers) - 1)]
     assert len(numbers) > least - 2000
     assert [line for line in result.lines("system") if "rc=3" in line] == ["web.1 stopped (rc=3)"] * 4
@@ -158,9 +158,9 @@ def test_while_nobody_reads_a_crash_is_restarted_and_no_number_is_lost(project: 
     assert int(peak) < 64 * 1024
 
 
-def test_while_nobody_reads_a_log_gets_all_that_is_read_and_memory_stays_bounded(project: Project) -> None:
+def test_log_is_complete_and_memory_bounded_while_the_reader_stalls(project: Project) -> None:
     os.mkfifo(project.path / "told")
-    # Several, so that the logs are behind and ahead again and again.
+    # Several processes, so that the logs fall behind and catch up many times.
     others = {f"other{number}": "exec yes" for number in range(3)}
     project.procfile(numbers=f"exec {project.python('counting', NUMBERS)}", **others)
     project.write(
@@ -182,7 +182,7 @@ def test_while_nobody_reads_a_log_gets_all_that_is_read_and_memory_stays_bounded
     assert (project.path / "log" / "numbers.log").read_text().split("\n")[: len(numbers)] == numbers
 
 
-def test_a_disk_that_becomes_full_ends_the_app_and_is_told(project: Project) -> None:
+def test_full_disk_behind_standard_output_ends_the_app_with_an_error(project: Project) -> None:
     (project.path / "disk").mkdir()
     mount = ("unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=256k none disk && exec "$@" > disk/out', "sh")
     try:

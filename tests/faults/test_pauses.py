@@ -1,6 +1,6 @@
-"""procreaper does not run for an hour, alone or together with its processes; then it goes on, and ends nothing for it.
+"""procreaper is paused for an hour, alone or with its processes. After the pause, no limit has passed.
 
-The hour is no real one: the clock of the program is put forward at the moment at which it goes on.
+The hour is simulated: the clock of the program jumps when it continues.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HOUR_LATER = altered(
     "asyncio.BaseEventLoop.time = lambda loop: time.monotonic() + lost[0]\n"
     "signal.signal(signal.SIGCONT, lambda *_: lost.append(lost.pop() + 3600.0))"
 )
-# Listens once somebody has opened the gate.
+# Listens after the test has opened the gate.
 SERVER = """
 import os, socket
 print("ready", flush=True)
@@ -27,7 +27,7 @@ open("listens", "w").close()
 while True:
     listener.accept()[0].close()
 """
-# Ends once somebody has opened the gate after SIGTERM.
+# Ends after SIGTERM, when the test has opened the gate.
 SLOW_TO_END = """
 import signal
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -46,8 +46,8 @@ def stop(pid: int) -> None:
         os.sched_yield()
 
 
-def go_on(project: Project, pid: int) -> None:
-    """Send SIGCONT, and wait until procreaper has done all that it is late for."""
+def resume(project: Project, pid: int) -> None:
+    """Send SIGCONT, and wait until procreaper has handled all overdue events."""
     os.kill(pid, signal.SIGCONT)
     for _ in range(3):
         assert project.run("ps").code == 0
@@ -59,7 +59,7 @@ def open_gate(project: Project) -> None:
 
 
 def begin(project: Project, program: str, settings: str) -> tuple[Program, int]:
-    """A program that waits at a gate; returns its manager, and its own pid."""
+    """Start procreaper with a program that waits at a gate. Return procreaper and the pid of the program."""
     os.mkfifo(project.path / "gate")
     project.procfile(web=project.python("web", program))
     project.write(".reaper.toml", f"[process.web]\n{settings}\n")
@@ -72,50 +72,50 @@ def begin(project: Project, program: str, settings: str) -> tuple[Program, int]:
 CHECKED = 'health = { tcp = ":$PORT", start_timeout = "40s", start_interval = "10ms" }'
 
 
-def test_a_server_that_listens_before_procreaper_goes_on_is_healthy(project: Project) -> None:
+def test_server_that_listens_before_procreaper_continues_is_healthy(project: Project) -> None:
     program, _ = begin(project, SERVER, CHECKED)
     stop(program.pid)
     os.mkfifo(project.path / "listens")
     open_gate(project)
     with open(project.path / "listens"):
         pass
-    go_on(project, program.pid)
+    resume(project, program.pid)
     program.wait_for("web.1 is healthy")
     assert "not healthy" not in program.stop().out
 
 
-def test_a_server_that_was_frozen_too_has_the_rest_of_its_time_to_listen(project: Project) -> None:
+def test_server_that_was_frozen_too_has_the_rest_of_its_time_to_listen(project: Project) -> None:
     program, pid = begin(project, SERVER, CHECKED)
     stop(program.pid)
     stop(pid)
-    go_on(project, program.pid)
+    resume(project, program.pid)
     os.kill(pid, signal.SIGCONT)
     open_gate(project)
     program.wait_for("web.1 is healthy")
     assert "not healthy" not in program.stop().out
 
 
-def test_a_log_line_has_the_rest_of_the_time_to_come(project: Project) -> None:
+def test_log_line_has_the_rest_of_its_time_to_appear(project: Project) -> None:
     program, _ = begin(project, SERVER, 'health = { log = "listens", start_timeout = "40s" }')
     stop(program.pid)
-    go_on(project, program.pid)
+    resume(project, program.pid)
     open_gate(project)
     program.wait_for("web.1 is healthy")
     assert "not healthy" not in program.stop().out
 
 
-def test_a_process_that_ends_has_the_rest_of_the_stop_timeout(project: Project) -> None:
+def test_stopping_process_has_the_rest_of_the_stop_timeout(project: Project) -> None:
     program, _ = begin(project, SLOW_TO_END, 'stop.timeout = "40s"')
     program.send(signal.SIGTERM)
     program.wait_for("ending")
     stop(program.pid)
-    go_on(project, program.pid)
+    resume(project, program.pid)
     open_gate(project)
     program.wait_for(r"web\.1 +\| finished")
     assert "SIGKILL" not in program.end().out
 
 
-def test_a_check_that_was_under_way_is_made_again(project: Project) -> None:
+def test_running_check_is_repeated(project: Project) -> None:
     os.mkfifo(project.path / "asked")
     os.mkfifo(project.path / "gate")
     project.procfile(web="echo ready; exec sleep 600")
@@ -131,12 +131,12 @@ def test_a_check_that_was_under_way_is_made_again(project: Project) -> None:
     asked.read_text()
     program.wait_for("web.1 is healthy")
     (project.path / "well").unlink()
-    # The next check has waited for its reader, and hangs now.
+    # The next check found a reader for `asked`, and now hangs at the gate.
     asked.read_text()
     stop(program.pid)
     project.write("well", "")
     os.kill(program.pid, signal.SIGCONT)
-    # By the second check that begins from now on, procreaper knows what the hanging one means.
+    # When the second check from now on begins, procreaper has handled the result of the hanging one.
     asked.read_text()
     asked.read_text()
     assert "unhealthy" not in program.stop().out

@@ -1,6 +1,6 @@
-"""`kill -9` of procreaper at random moments, with processes that hide in all ways: only the documented gap survives.
+"""After `kill -9` at random moments, with processes that hide in all known ways, only the documented gap survives.
 
-Rules: survivors are found by an argument that no other process has, and not by their environment, which many clear.
+Rules: survivors are found by a unique argument, and not by their environment, which many of them clear.
 The number of kills is PROCREAPER_TEST_KILLS, the first of them PROCREAPER_TEST_FIRST; each number is one case.
 """
 
@@ -23,8 +23,8 @@ from .watching import guards, wait_until_gone
 
 KILLS = int(os.environ.get("PROCREAPER_TEST_KILLS", "6"))
 FIRST = int(os.environ.get("PROCREAPER_TEST_FIRST", "0"))
-# The argument of each `sleep` begins with a number of the case and a place in the Procfile. It ends with one of these
-# where it may survive: it is in the gap, or detached.
+# The argument of each `sleep` begins with a number of the case and the position in the Procfile. It ends with one of
+# these if the process may survive, because it is in the gap or detached.
 GAP, DETACHED = "0098", "0099"
 KINDS = {
     "plain": "exec sleep N",
@@ -35,7 +35,7 @@ KINDS = {
     "cleared": "exec env -i sleep N",
     "cleared tree": "env -i sh -c 'setsid sh -c \"sleep N & wait\" & sleep N & wait'",
     "cleared, parent": "env -i setsid --wait sleep N",
-    # On a terminal, the parent dies of the hang-up.
+    # On a terminal, the hang-up ends the parent.
     "cleared, parent, closed": f"env -i setsid --wait sh -c 'exec sleep N{GAP} <&- >&- 2>&-'",
     "cleared daemon": "(env -i setsid sleep N &); exec sleep N",
     "gap": f"(env -i setsid sh -c 'exec sleep N{GAP} <&- >&- 2>&-' &); exec sleep N",
@@ -92,7 +92,7 @@ def test_kills_at_random_moments_leave_the_documented_gap_only(
 def prepare(project: Project, dice: random.Random, unique: str, moment: str, place: str, kinds: list[str]) -> None:
     commands = {f"p{at}": command_of(kind, f"{unique}.{at}") for at, kind in enumerate(kinds)}
     if place not in ("terminal", "pty"):
-        # There the parent lives until the guard has found its children.
+        # Without a terminal, the parent lives until the guard has found its children.
         commands = {name: text.replace(GAP, "") if "--wait" in text else text for name, text in commands.items()}
     tables = ['[defaults]\nrestart = "always"\nbackoff = "20ms"\nstop_all = "never"\nstop = { timeout = "300ms" }']
     if place == "pty":
@@ -121,11 +121,11 @@ def quoted(text: str) -> str:
 
 
 def begin(project: Project, dice: random.Random, unique: str, moment: str, place: str) -> set[int]:
-    """Start the app, and return its processes when the moment has come; they do nothing any more."""
+    """Start the app, wait for the moment, suspend the processes of procreaper, and return their pids."""
     state = {"XDG_STATE_HOME": str(project.path / "state")}
     arguments = ("start", "-D") if place == "background" else ("start",)
     program = project.begin(*arguments, env=state, terminal=place == "terminal")
-    # Sometimes before anything has started.
+    # Sometimes kill it before any process has started.
     if moment != "start" or dice.randrange(4):
         deadline = time.monotonic() + LIMIT
         while not having(unique) and time.monotonic() < deadline:
@@ -154,7 +154,7 @@ def begin(project: Project, dice: random.Random, unique: str, moment: str, place
 
 
 def kill_apps(apps: set[int]) -> float:
-    """Kill them, and return how many seconds their guards took."""
+    """Kill the processes of procreaper, and return the seconds that their guards took."""
     watching = [guard for app in apps for guard in guards(app)]
     began = time.monotonic()
     for app in apps:
@@ -165,7 +165,7 @@ def kill_apps(apps: set[int]) -> float:
 
 
 def find_apps(directory: Path) -> list[int]:
-    """The processes of procreaper that run the app of this directory."""
+    """The processes of procreaper for the app of this directory."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -176,7 +176,7 @@ def find_apps(directory: Path) -> list[int]:
 
 
 def having(unique: str) -> list[tuple[int, str]]:
-    """The processes with this text in their command lines, and those command lines; zombies have none."""
+    """The processes with this text in their command lines, with these; zombies have no command line."""
     found = []
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(OSError), open(f"/proc/{name}/cmdline", "rb", 0) as file:
@@ -187,7 +187,7 @@ def having(unique: str) -> list[tuple[int, str]]:
 
 
 def described(pid: int) -> str:
-    """What tells how a survivor was missed."""
+    """Facts that help to find out why the guard missed a survivor."""
     with suppress(OSError):
         links = {os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

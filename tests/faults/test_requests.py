@@ -1,4 +1,4 @@
-"""A thousand requests and crashes at once: afterwards one child of each process lives, and in the end none."""
+"""A thousand requests and crashes at once leave one child of each process, and no child after the stop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import procreaper as pr
 
 from .watching import children
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, which only Linux has")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, which only Linux has")
 SLEEP = ["sleep", "600"]
 
 
@@ -37,7 +37,7 @@ def living() -> set[int]:
 
 @pytest.mark.parametrize("seed", range(3))
 @in_loop
-async def test_a_thousand_requests_at_once(seed: int, survivors: Survivors) -> None:
+async def test_thousand_requests_at_once_leave_one_child_of_each_process(seed: int, survivors: Survivors) -> None:
     random = Random(seed)
     before = living()
     async with pr.Reaper(processes()) as reaper:
@@ -63,12 +63,12 @@ async def test_a_thousand_requests_at_once(seed: int, survivors: Survivors) -> N
             else:
                 asked.append(asyncio.create_task(ask(request, name)))
             if random.random() < 0.05:
-                # Some of it has its effect before the next come.
+                # Wait sometimes, so that some requests take effect before the next ones.
                 await ask("start", "fickle")
-        # The last ones are asked before all is stopped.
+        # Let the last requests begin before the stop.
         await asyncio.sleep(0)
         await reaper.stop(*names)
-        # Everybody has been answered, whatever the others asked for.
+        # Every request has returned, regardless of the others.
         await asyncio.gather(*asked)
         assert living() == before
         await reaper.start(*names)

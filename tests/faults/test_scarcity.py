@@ -1,4 +1,4 @@
-"""A system that refuses: no descriptor, no process; and a clock that is set. Supervision goes on."""
+"""Supervision continues without free descriptors, threads or processes, and with a clock that is set back."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from procreaper.core.events import RunBegan, Shutdown, SignalSent, State, Transi
 from procreaper.core.plan import Backoff, StopPolicy, When
 
 
-def test_who_finds_no_descriptor_comes_up_when_there_is_one(project: Project) -> None:
+def test_process_without_a_descriptor_starts_when_one_is_free(project: Project) -> None:
     os.mkfifo(project.path / "gate")
     project.procfile(web="echo ready $PS; read x < gate")
     project.write(".reaper.toml", '[defaults]\nrestart = "on-failure"\nbackoff = "10ms"\nstop_all = "never"\n')
     program = project.begin("start", "-c", "web=40", wrapper=("sh", "-c", 'ulimit -n 64; exec "$@"', "sh"))
     program.wait_for(r"web\.\d+ could not be started: too many open files")
     program.wait_for("ready", count=10)
-    # Each takes one line and ends, which leaves its place to another.
+    # Each process takes one line and ends, which frees descriptors for another one.
     gate = os.open(project.path / "gate", os.O_RDWR)
     os.write(gate, b"\n" * 40)
     result = program.end()
@@ -38,7 +38,7 @@ def test_who_finds_no_descriptor_comes_up_when_there_is_one(project: Project) ->
     )
 
 
-def test_an_app_that_lacks_descriptors_is_ended_as_any_other(project: Project) -> None:
+def test_app_without_descriptors_can_be_stopped(project: Project) -> None:
     project.procfile(web="echo ready; exec sleep 600")
     project.write(".reaper.toml", '[defaults]\nrestart = "always"\nbackoff = "10ms"\n')
     program = project.begin("start", "-c", "web=40", wrapper=("sh", "-c", 'ulimit -n 64; exec "$@"', "sh"))
@@ -49,7 +49,7 @@ def test_an_app_that_lacks_descriptors_is_ended_as_any_other(project: Project) -
     assert result.out.count(" started (pid=") == result.out.count(" stopped (rc=-15)")
 
 
-# From the first run on, when there is a control socket, takes every free descriptor, again after each notice.
+# Takes all free descriptors after the first run has begun, when there is a control socket, and after each notice.
 EXHAUST = """
 import os
 from contextlib import suppress
@@ -72,7 +72,7 @@ FEW = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
 @pytest.mark.parametrize(
     "check", ['exec = "true"', 'http = "http://localhost:$PORT/"', 'tcp = "no.such.host.invalid:80"']
 )
-def test_without_any_descriptor_a_check_fails_and_the_app_goes_on(check: str, project: Project) -> None:
+def test_check_without_a_descriptor_fails_and_the_app_continues(check: str, project: Project) -> None:
     project.procfile(web="echo ready; exec sleep 600")
     project.write(
         ".reaper.toml",
@@ -87,7 +87,7 @@ def test_without_any_descriptor_a_check_fails_and_the_app_goes_on(check: str, pr
     assert (result.code, result.err) == (143, "")
 
 
-# The system gives no thread but those of these names.
+# The system refuses all threads except those with these names.
 NO_THREADS = """
 import threading
 start = threading.Thread.start
@@ -99,26 +99,26 @@ threading.Thread.start = start_some
 """
 
 
-def test_without_any_thread_the_app_does_not_begin_and_says_why(project: Project) -> None:
+def test_app_without_a_thread_does_not_start_and_gives_the_reason(project: Project) -> None:
     project.procfile(web="exec sleep 600")
     result = project.run("start", wrapper=altered(NO_THREADS.format(())))
     assert result.code == 1
     assert result.err.startswith("procreaper: error: the system gives no thread for writing the output\n  hint: raise")
 
 
-def test_without_a_thread_a_reload_fails_and_the_app_goes_on(project: Project) -> None:
+def test_reload_without_a_thread_fails_and_the_app_continues(project: Project) -> None:
     project.procfile(web="echo ready; exec sleep 600")
     program = project.begin("start", wrapper=altered(NO_THREADS.format(("terminal-writer",))))
     program.wait_for("ready")
     failed = project.run("reload")
     assert failed.code == 1
     assert "the system gives no thread for reading the files" in failed.err
-    # It warns of changed files where it can, and restarts in any case.
+    # `restart` warns about changed files only if it can, and restarts in any case.
     assert project.run("restart", "web").code == 0
     assert program.stop().code == 143
 
 
-def test_without_a_thread_for_a_log_file_that_is_new_the_app_goes_on(project: Project) -> None:
+def test_new_log_file_without_a_thread_is_reported_and_the_app_continues(project: Project) -> None:
     project.procfile(web="echo ready; exec sleep 600")
     program = project.begin("start", wrapper=altered(NO_THREADS.format(("terminal-writer", "reload"))))
     program.wait_for("ready")
@@ -130,9 +130,7 @@ def test_without_a_thread_for_a_log_file_that_is_new_the_app_goes_on(project: Pr
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
 @in_loop
-async def test_a_fork_that_fails_is_tried_again(
-    number: int, survivors: Survivors, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_failed_fork_is_retried(number: int, survivors: Survivors, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     spawn, refused = loop.subprocess_exec, 0
 
@@ -156,8 +154,8 @@ async def test_a_fork_that_fails_is_tried_again(
 
 
 @in_loop
-async def test_a_clock_that_is_set_back_holds_up_nothing(survivors: Survivors, monkeypatch: pytest.MonkeyPatch) -> None:
-    # An hour earlier, each time somebody looks.
+async def test_clock_that_is_set_back_delays_nothing(survivors: Survivors, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each call returns a time one hour earlier.
     now = time.time()
 
     def earlier() -> float:
@@ -179,7 +177,7 @@ async def test_a_clock_that_is_set_back_holds_up_nothing(survivors: Survivors, m
     assert [notice.signal for notice in app.all(SignalSent, "deaf")] == [signal.SIGTERM, signal.SIGKILL]
 
 
-# Each look at the clock sees an hour earlier; nothing else is changed.
+# Each read of the clock returns a time one hour earlier.
 SET_BACK = """
 import sys, time
 ago, seconds, nanoseconds = 0, time.time, time.time_ns
@@ -194,7 +192,7 @@ main()
 """
 
 
-def test_with_a_clock_that_is_set_back_a_save_still_restarts(project: Project) -> None:
+def test_saved_file_restarts_with_a_clock_that_is_set_back(project: Project) -> None:
     project.write("app.py", "one")
     project.procfile(web="cat app.py; echo; exec sleep 600", crash="echo run; exit 1")
     project.write(

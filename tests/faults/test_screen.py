@@ -1,4 +1,4 @@
-"""Output of a process leaves the terminal that all of them share, and the shell in it, as they were."""
+"""Output of a process does not change the shared terminal or the shell in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.driver import PROGRAM, Project
 from support.survivors import Survivors
 from support.tmux import Screen, screen_of
 
-# Each changed a real terminal once: xterm, tmux, or both. Some come in two writes with a pause between them.
+# Each of these once changed a real terminal: xterm, tmux, or both. Some come in two writes with a pause between.
 EVIL = r"""
 import os, time
 SEQUENCES = [
@@ -24,7 +24,7 @@ for number, sequence in enumerate(SEQUENCES):
     os.write(1, b"%d. " % number + sequence + b"\n")
 for part in (b"in pieces \033", b"]2;EVIL", b"\007 and \033[?10", b"49h seen\n"):
     os.write(1, part)
-    time.sleep(0.15)  # Longer than an unfinished line is held back: the parts are to come one by one.
+    time.sleep(0.15)  # Longer than an incomplete line is held back, so that the parts arrive one by one.
 os.write(1, b"all written\n")
 """
 
@@ -39,13 +39,13 @@ def assert_untouched(screen: Screen, window: str, title: str) -> None:
     assert screen.show(window, "#{alternate_on} #{pane_title} #{window_name}") == f"0 {title} {window}"
     assert screen.show(window, "#{scroll_region_upper} #{scroll_region_lower}") == "0 29"
     styled = screen.styled(window)
-    # The prompt behind it has no colour, is no link, and can be seen.
+    # The prompt after it has no colour, is no link, and is visible.
     last = [line for line in styled.splitlines() if "the prompt" in line][-1]
     assert "\x1b" not in last.replace("\x1b[39m", "").replace("\x1b[0m", "").replace("\x1b]8;;\x1b\\", "")
 
 
 @pytest.mark.parametrize("colour", ["--color", "--no-color"])
-def test_terminal_is_untouched_by_what_a_process_writes_to_its_own(
+def test_output_on_a_terminal_of_its_own_does_not_change_the_shared_terminal(
     project: Project, screen: Screen, colour: str
 ) -> None:
     project.procfile(evil=project.python("evil", EVIL))
@@ -54,14 +54,14 @@ def test_terminal_is_untouched_by_what_a_process_writes_to_its_own(
     screen.type("app", " ".join(map(shlex.quote, PROGRAM)) + f" start {colour}; echo the prompt", "Enter")
     screen.wait_for("app", "evil.1 stopped (rc=0)")
     screen.wait_for("app", "the prompt", count=2)
-    # Of a sequence that does not pass, the line still comes.
+    # A line whose sequence is filtered still appears.
     for number in range(22):
         screen.wait_for("app", f"| {number}.")
     screen.wait_for("app", "in pieces  and  seen")
     assert_untouched(screen, "app", title)
 
 
-def test_terminal_is_untouched_by_logs_of_what_a_process_wrote_to_a_pipe(project: Project, screen: Screen) -> None:
+def test_logs_of_output_to_a_pipe_do_not_change_the_terminal(project: Project, screen: Screen) -> None:
     project.procfile(evil=project.python("evil", EVIL) + "; exec sleep 1000")
     program = " ".join(map(shlex.quote, PROGRAM))
     assert project.run("start", "-D", "--no-pty").code == 0

@@ -1,13 +1,13 @@
-"""Commands for a Procfile that leave processes behind in all known ways; each of them says `ready` when it is up."""
+"""Commands for a Procfile that leave processes behind in all known ways. Each prints `ready` when it is up."""
 
 from __future__ import annotations
 
-# Ignores what asks it to end.
+# Ignores all stop signals.
 STUBBORN = "trap '' TERM INT HUP QUIT; echo ready; while :; do sleep 600; done"
-# In a session of its own, while its parent lives; and one whose parent is gone.
+# In its own session, with a living parent; and with a parent that has ended.
 SETSID = "setsid sh -c 'echo ready; exec sleep 600' & wait"
 DOUBLE_FORK = "(setsid sh -c 'echo ready; exec sleep 600' &); exec sleep 600"
-# As a daemon does: nothing of what it was given is still open.
+# Like a daemon, it has closed all inherited descriptors.
 CLOSED = "(setsid sh -c 'echo ready; exec sleep 600 <&- >&- 2>&-' &); exec sleep 600"
 STUBBORN_ESCAPEE = f'(setsid sh -c "{STUBBORN}" &); exec sleep 600'
 TREE = f'sh -c "{STUBBORN}" & sh -c "sh -c \'sleep 600; :\'; :" & wait'

@@ -1,4 +1,4 @@
-"""Waits for the end of processes, and finds guards, which carry no mark of the test."""
+"""Wait for the end of processes, and find guards, which have no mark of the test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from procreaper.runtime.cleanup.guard import NAME
 
 
 def wait_until_gone(pids: Iterable[int], limit: float = LIMIT) -> None:
-    """Return when all of these have ended, zombies or not."""
+    """Wait until all of these processes have ended; zombies count as ended."""
     deadline = time.monotonic() + limit
     for pid in pids:
         try:
@@ -32,7 +32,7 @@ def wait_until_gone(pids: Iterable[int], limit: float = LIMIT) -> None:
 
 
 def kill(program: Program) -> float:
-    """Kill procreaper itself, wait until nothing of this test is alive, and return how many seconds that took."""
+    """Kill procreaper, wait until no process of this test is alive, and return the seconds this took."""
     killed = time.monotonic()
     program.send(signal.SIGKILL)
     marker = os.environ[MARKER]
@@ -42,7 +42,7 @@ def kill(program: Program) -> float:
 
 
 def children(pid: int) -> dict[int, str]:
-    """The children of a process and the states that they are in."""
+    """The children of a process, with their states."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -53,7 +53,7 @@ def children(pid: int) -> dict[int, str]:
 
 
 def with_argument(argument: str) -> list[int]:
-    """The processes that have this argument, zombies left out."""
+    """The processes with this argument, without zombies."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -63,7 +63,7 @@ def with_argument(argument: str) -> list[int]:
 
 
 def guards(pid: int | None = None) -> list[int]:
-    """The guard of this procreaper; or of all that run below one of this test, also where that is gone."""
+    """The guard of the procreaper with this pid, or all guards, including those whose procreaper has ended."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -74,7 +74,7 @@ def guards(pid: int | None = None) -> list[int]:
 
 
 def wait_for_guard(program: Program, *, other_than: int = 0) -> int:
-    """The guard of a program, as soon as it has one."""
+    """Wait until a program has a guard, and return it."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         for pid in guards(program.pid):
