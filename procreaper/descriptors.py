@@ -1,12 +1,12 @@
-"""What the system tells of descriptors: how much one holds, how many there may be; and a few in reserve.
+"""File descriptors: how many bytes one holds, how many we may open, and a reserve for when none is left.
 
-Rules: the reserve is empty, and changes nothing, until `keep` fills it, which only the command line does. It may be
-used in any thread.
+Rules: the reserve is empty and has no effect until `keep` fills it, which only the command line calls. Any thread may
+use it.
 
-Theory of operation. A program that has no descriptor left can neither import a module nor look into `/proc`. Three are
-kept open from the start. They are closed for the moment of such an action, which needs two at most, and opened again
-after it. One of the three is for a client, so that the app can still be controlled. Another thread may take one
-meanwhile; then the reserve is filled again before the next child or check.
+Theory of operation. A program without a free descriptor can neither import a module nor read `/proc`. So the reserve
+keeps three open from the start. For an action of that kind, which needs two at most, it closes them for a moment and
+then opens them again. The third is for a client, so that the app can still be controlled. Another thread may take a
+descriptor in that moment; the reserve is then filled again before the next child or check.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 IN_RESERVE = 3
-# What is said where there is none: of this process, and of the whole system.
+# The errors for a lack of descriptors: in this process, and in the whole system.
 NO_DESCRIPTOR_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def count_readable_bytes(pipe: int) -> int:
-    """How many bytes can be read at this moment."""
+    """Return how many bytes can be read from a pipe at this moment."""
     return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0])
 
 
 def limit_connections(most: int) -> int:
-    """So many connections at most as leave three quarters of the descriptors that we may have to all else."""
+    """Return `most`, or a quarter of the descriptors that we may open, if that is less."""
     import resource
 
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -49,7 +49,7 @@ def limit_connections(most: int) -> int:
 
 
 class Reserve:
-    """Descriptors that are held open so that some can be had when the system gives no more."""
+    """Descriptors that are kept open, to be closed when another one is needed and the system gives none."""
 
     def __init__(self) -> None:
         self._size = 0
@@ -59,16 +59,16 @@ class Reserve:
 
     @property
     def is_full(self) -> bool:
-        """Whether all are there that are to be held."""
+        """Whether no descriptor is missing."""
         return 0 < self._size == len(self._held)
 
     def keep(self, size: int = IN_RESERVE) -> None:
-        """Hold this many from now on; as many as there are, where there are fewer."""
+        """Keep this many open from now on, or fewer if the system gives fewer."""
         self._size = size
         self.fill()
 
     def fill(self) -> None:
-        """Take what is missing, unless somebody uses the reserve at this moment, or none can be had."""
+        """Open the descriptors that are missing, unless the reserve is in use or the system gives none."""
         with self._lock:
             while not self._users and len(self._held) < self._size:
                 try:
@@ -77,13 +77,13 @@ class Reserve:
                     return
 
     def empty(self) -> None:
-        """Hold none any more."""
+        """Close all, and keep none from now on."""
         self._size = 0
         self._release()
 
     @contextmanager
     def freed(self) -> Iterator[None]:
-        """Within this block the descriptors of the reserve are free for use."""
+        """Close the descriptors of the reserve within this block, so that others can be opened."""
         with self._lock:
             self._users += 1
         self._release()
@@ -104,9 +104,10 @@ RESERVE = Reserve()
 
 
 def retry_with_reserve(function: Callable[[], Result]) -> Result:
-    """The result of a function; where no descriptor is left for it, it is called again with those of the reserve.
+    """Call a function and return its result; if no descriptor is left for it, call it again with the reserve.
 
-    It closes what it opens. What it leaves open is missing in the reserve until the next child is spawned.
+    The function should close what it opens. A descriptor that it leaves open is missing in the reserve until the next
+    child is spawned.
     """
     try:
         return function()
@@ -118,13 +119,13 @@ def retry_with_reserve(function: Callable[[], Result]) -> Result:
 
 
 def import_with_reserve() -> None:
-    """From now on import modules with the descriptors of the reserve."""
+    """From now on, import modules with the help of the reserve."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, cast("Any", _Finder()))
 
 
 class _Finder:
-    """Finds the modules that the other finders find, and loads them with the reserve."""
+    """Finds modules by the other finders, with the help of the reserve."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -139,7 +140,7 @@ class _Finder:
 
 
 class _Loader:
-    """Stands in for another loader until the module is there."""
+    """Replaces another loader until the module is loaded, with the help of the reserve."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader

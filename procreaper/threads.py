@@ -1,6 +1,6 @@
-"""Threads, where the system may refuse one: a limit on the processes of a user or of a container counts them too.
+"""Start threads, which the system may refuse: a limit on the processes of a user or a container counts threads too.
 
-Rules: a refusal is an error with a remedy, for the one action that needs the thread. It never ends the app.
+Rules: a refusal is an error with a remedy. It concerns only the action that needs the thread, and never ends the app.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from procreaper.errors import ProcreaperError
 Result = TypeVar("Result")
 
 HINT = "raise the limit on processes and threads (`ulimit -u`, or that of the container), or on memory (`ulimit -v`)"
-# How long threads that have nothing more to do may take to be gone, in seconds.
+# How long to wait for the system to remove threads that have ended, in seconds.
 PATIENCE = 0.5
 
 
 class NoThreadError(ProcreaperError):
-    """The system gives us no thread."""
+    """The system refuses to start a thread."""
 
     def __init__(self, purpose: str) -> None:
         super().__init__(f"the system gives no thread {purpose}", hint=HINT)
 
 
 def start_thread(function: Callable[[], object], name: str, purpose: str) -> threading.Thread:
-    """Call a function in a new daemon thread. Raises NoThreadError, whose message ends with the `purpose`."""
+    """Call a function in a new daemon thread. Raises NoThreadError with a message that ends with `purpose`."""
     thread = threading.Thread(target=function, name=name, daemon=True)
     try:
         thread.start()
@@ -41,9 +41,9 @@ def start_thread(function: Callable[[], object], name: str, purpose: str) -> thr
 
 
 async def run_in_thread(function: Callable[[], Result], purpose: str) -> Result:
-    """The result of a function that blocks. Raises NoThreadError.
+    """Call a blocking function in a thread and return its result. Raises NoThreadError.
 
-    When this is cancelled, the thread goes on to the end of the function; the loop and the program do not wait for it.
+    After a cancellation the thread runs to the end of the function. Neither the loop nor the program waits for it.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Result] = loop.create_future()
@@ -53,27 +53,27 @@ async def run_in_thread(function: Callable[[], Result], purpose: str) -> Result:
             result = function()
         except Exception as error:
             failure = error
-            tell(lambda: answer.set_exception(failure))
+            settle(lambda: answer.set_exception(failure))
         else:
-            tell(lambda: answer.set_result(result))
+            settle(lambda: answer.set_result(result))
 
-    def tell(settle: Callable[[], None]) -> None:
+    def settle(set_answer: Callable[[], None]) -> None:
         # RuntimeError: the loop is closed by now.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(lambda: None if answer.done() else settle())
+            loop.call_soon_threadsafe(lambda: None if answer.done() else set_answer())
 
     start_thread(work, getattr(function, "__name__", "work"), purpose)
     return await answer
 
 
 def require_threads(count: int, purpose: str) -> None:
-    """Make sure that this many threads can be had at this moment, by starting and ending them. Raises NoThreadError."""
+    """Check that this many threads can start now, by starting and ending them. Raises NoThreadError."""
     end, started = threading.Lock(), []
     end.acquire()
     tasks: list[int | None] = []
 
     def wait() -> None:
-        # Nothing but a lock: where memory is short as well, an event could not be waited for.
+        # Only a lock: if memory is short as well, waiting for an event fails.
         with end:
             pass
 
@@ -85,7 +85,7 @@ def require_threads(count: int, purpose: str) -> None:
         end.release()
         for thread in started:
             thread.join()
-    # Python has done with a thread a moment before the system has. Without /proc this is not known.
+    # For Python, a thread ends a moment earlier than for the system. Without /proc this cannot be seen.
     limit = time.monotonic() + PATIENCE
     while sys.platform == "linux" and any(os.path.exists(f"/proc/self/task/{task}") for task in tasks):
         if time.monotonic() > limit:

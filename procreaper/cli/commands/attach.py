@@ -103,13 +103,13 @@ class Session:
             if end is not None:
                 return end
         if self._take_outcomes():
-            terminal.ring()
+            terminal.ring_bell()
         self._send()
-        waiting = [self._app.fileno(), terminal.woken]
+        waiting = [self._app.fileno(), terminal.signal_pipe]
         if len(self._typed) < MOST_WAITING:
             waiting.append(KEYBOARD)
         ready, _, _ = select.select(waiting, [], [])
-        if terminal.woken in ready and (number := self._follow(terminal)):
+        if terminal.signal_pipe in ready and (number := self._follow(terminal)):
             return End(f"detached from {self._name}", 128 + number)
         if KEYBOARD in ready and (end := self._read(terminal)) is not None:
             return end
@@ -121,7 +121,7 @@ class Session:
     # From here to the process.
 
     def _read(self, terminal: RawTerminal) -> End | None:
-        data = terminal.read()
+        data = terminal.read_keys()
         if not data:
             return End(f"detached from {self._name}", 128 + signal.SIGHUP)
         typed = self._leaving.feed(data)
@@ -161,16 +161,16 @@ class Session:
 
     def _follow(self, terminal: RawTerminal) -> int:
         """Take the size that this terminal has now; or the number of the signal that ends us."""
-        numbers = terminal.signals()
+        numbers = terminal.read_signals()
         for number in numbers:
             if number in TERMINATING:
                 return number
         stops = [number for number in numbers if number in SUSPENDING]
         if stops:
-            terminal.stop(stops[0])
+            terminal.suspend(stops[0])
         columns, lines = os.get_terminal_size(SCREEN)
         if stops or signal.SIGCONT in numbers:
-            terminal.take()
+            terminal.make_raw()
             # Another size makes the program draw its screen again.
             self._resize(columns, lines - 1)
         self._resize(columns, lines)
@@ -204,7 +204,7 @@ class Session:
         self._is_attached = False
         self._typed.clear()
         self._leaving.forget()
-        terminal.begin_anew()
+        terminal.reset()
         over = f"{self._name} {reason}"
         try:
             followed = self._app.ask(protocol.Follow(0, (self._name,)))

@@ -128,9 +128,9 @@ class Child(asyncio.SubprocessProtocol):
             else:
                 from procreaper.runtime.child.console import Console
 
-                reading, self._its_end = terminal.ours, terminal.its
+                reading, self._its_end = terminal.parent_end, terminal.child_end
                 self.console = Console(terminal)
-                argv = terminal.command(argv)
+                argv = terminal.wrap_command(argv)
             self._reader = self._reader_of(reading)
             if terminal is None and self._idle_input:
                 reading_nothing, self._input = os.pipe()

@@ -35,30 +35,30 @@ CLEAR = b"\x1b[2J\x1b[H"
 
 
 class OwnTerminal(Protocol):
-    """A terminal for one child: it has `its` end as its three streams, and what it writes is read at `ours`."""
+    """A terminal for one child, which has `child_end` as its three streams; its output is read at `parent_end`."""
 
-    ours: int
-    its: int
+    parent_end: int
+    child_end: int
     size: os.terminal_size
 
-    def command(self, argv: tuple[str, ...]) -> tuple[str, ...]:
-        """What runs `argv` with this as its controlling terminal."""
+    def wrap_command(self, argv: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the command that runs `argv` with this controlling terminal."""
 
     def resize(self, size: os.terminal_size) -> None:
-        """Give it another size."""
+        """Set the size."""
 
     @property
     def takes_keys(self) -> bool:
-        """Whether what runs on it wants every key at once, and so does itself what can be seen of them."""
+        """Whether the program on it reads single keys, not lines."""
 
-    def return_at_line_ends(self) -> bool:
-        """From now on each line that ends is followed by one at the left; whether that had to be seen to."""
+    def add_carriage_returns(self) -> bool:
+        """From now on, end each line of output with a carriage return. Return whether this was a change."""
 
-    def pass_line_ends(self) -> None:
-        """From now on what is written passes as it is, if what runs here leaves that to the terminal."""
+    def omit_carriage_returns(self) -> None:
+        """From now on, pass output unchanged, unless the program has modes of its own."""
 
-    def go_on(self) -> None:
-        """Whoever has stopped its output may be gone."""
+    def resume_output(self) -> None:
+        """Resume output that was stopped by Ctrl-S."""
 
 
 class Console:
@@ -94,19 +94,19 @@ class Console:
     @property
     def alternate(self) -> bool:
         """Whether it shows the alternate screen, to which nothing scrolls back."""
-        return self._modes.alternate
+        return self._modes.is_alternate
 
     def take(self, data: bytes) -> bytes:
         """Show what was written, and return what of it is for the main screen, in lines."""
         written = self._modes.feed(data)
-        if not self._modes.alternate:
+        if not self._modes.is_alternate:
             self._drawn.clear()
-        if written.alternate and self._modes.alternate:
+        if written.alternate and self._modes.is_alternate:
             _keep_end(self._drawn, written.alternate)
         if written.main:
             _keep_end(self._kept, written.main)
         if self._attached:
-            if self._terminal.return_at_line_ends():
+            if self._terminal.add_carriage_returns():
                 data = LINE_END.sub(b"\r\n", data)
             self._attached[0].show(data)
             if len(self._attached) > 1:
@@ -117,12 +117,12 @@ class Console:
         elif self._unseen <= FLOOD:
             self._unseen += len(data)
             if self._unseen > FLOOD:
-                self._terminal.pass_line_ends()
+                self._terminal.omit_carriage_returns()
         return written.main
 
     def take_rest(self) -> bytes:
         """What ends here is no sequence, and what was last drawn on the alternate screen, if that is shown, is told."""
-        rest = bytes(self._drawn) + self._modes.take_rest()
+        rest = bytes(self._drawn) + self._modes.take_unfinished()
         self._drawn.clear()
         return rest
 
@@ -135,7 +135,7 @@ class Console:
         """The terminal is about to be closed."""
         self.ended = True
         if self._typed:
-            self._loop.remove_writer(self._terminal.ours)
+            self._loop.remove_writer(self._terminal.parent_end)
             self._typed.clear()
         if self._resize_timer is not None:
             self._resize_timer.cancel()
@@ -146,7 +146,7 @@ class Console:
     def attach(self, show: Callable[[bytes], None], size: os.terminal_size) -> Attachment:
         """Show all that is written from now on to somebody whose terminal has this size."""
         attachment = Attachment(self, show, size)
-        self._terminal.return_at_line_ends()
+        self._terminal.add_carriage_returns()
         self._unseen = 0
         self._attached.append(attachment)
         if not self.fit():
@@ -161,22 +161,22 @@ class Console:
         self.fit()
         if not self._attached:
             if not self.ended:
-                self._terminal.go_on()
+                self._terminal.resume_output()
             self.left()
 
     def picture(self, lines: int) -> bytes:
         """The last lines of the main screen, and what brings a terminal with the usual modes into these."""
-        if self._modes.alternate:
+        if self._modes.is_alternate:
             # From a part of it nothing would come that is like the whole; but whoever draws will do so anew.
             drawn = b"" if len(self._drawn) >= MOST_KEPT else strip_mode_changes(bytes(self._drawn))
-            return self._modes.entering() + drawn
-        return LINE_END.sub(b"\r\n", strip_queries(self._last_lines(lines))) + self._modes.entering()
+            return self._modes.enter_sequence() + drawn
+        return LINE_END.sub(b"\r\n", strip_queries(self._last_lines(lines))) + self._modes.enter_sequence()
 
     def redraw(self) -> None:
         """Have what runs on it draw anew, if it does draw."""
         if self._resize_timer is not None or self.ended:
             return
-        if self._modes.alternate or self._terminal.takes_keys:
+        if self._modes.is_alternate or self._terminal.takes_keys:
             lines = self._size.lines + (1 if self._size.lines < 2 else -1)
             self._terminal.resize(os.terminal_size((self._size.columns, lines)))
             self._resize_timer = self._loop.call_later(MOMENT, self._resize_back)
@@ -197,7 +197,7 @@ class Console:
         if not self._typed:
             data = data[self._write(data) :]
             if data:
-                self._loop.add_writer(self._terminal.ours, self._write_more)
+                self._loop.add_writer(self._terminal.parent_end, self._write_more)
         self._typed += data
         return True
 
@@ -208,11 +208,11 @@ class Console:
             self._is_stuck = False
             self._was_read.set()
         if not self._typed:
-            self._loop.remove_writer(self._terminal.ours)
+            self._loop.remove_writer(self._terminal.parent_end)
 
     def _write(self, data: bytes | bytearray) -> int:
         try:
-            return os.write(self._terminal.ours, data)
+            return os.write(self._terminal.parent_end, data)
         except BlockingIOError:
             return 0
         except OSError:

@@ -1,14 +1,15 @@
-r"""A terminal of its own for a child: what it writes looks, to it, as if it were shown on a screen.
+r"""A pseudoterminal for a child: to the child, its output seems to go to a screen.
 
-Rules: knows nothing of who reads it and what is done with that. Its modes are those of any new terminal, because
-somebody may come and type: programs that change them (an editor, a prompt that can be edited) change them back to what
-they found. So there is a return before the end of each line that comes out; that makes output a quarter slower, and can
-be given up for a while (`pass_line_ends`).
+Rules: this module does not know who reads the terminal, or why. The terminal has the modes of any new one, because a
+client may attach and type. Programs that change the modes, such as an editor or a prompt that can be edited, restore
+those that they found. In these modes each line that comes out ends with a carriage return. That makes output a quarter
+slower, and can be turned off for a while (`omit_carriage_returns`).
 
-Theory of operation. A terminal becomes the *controlling* one of a session (`/dev/tty`, and what decides about Ctrl-C
-and SIGWINCH) only by its leader: by an ioctl, for which Python would have to run in the child between fork and exec,
-which is slow and not safe beside threads; or by opening it by its name while the session has none. A shell does the
-latter before it becomes the command. That costs half a millisecond a child, and works on Linux and macOS alike.
+Theory of operation. The *controlling* terminal of a session is `/dev/tty`, and decides about Ctrl-C and SIGWINCH. Only
+the leader of the session can set it, in one of two ways. By an ioctl: then Python must run code in the child between
+fork and exec, which is slow, and not safe beside threads. Or by opening a terminal by its name while the session has
+none: a shell does this before it becomes the command. That costs half a millisecond for each child, and works on Linux
+and macOS.
 """
 
 from __future__ import annotations
@@ -21,85 +22,85 @@ from contextlib import suppress
 from typing import Any
 
 SHELL = "/bin/sh"
-# A shell that cannot open the terminal goes on all the same: then it only is not the controlling one.
-BECOME = 'command : <>"$1"; shift; exec "$@"'
+# If the shell cannot open the terminal, it goes on: the terminal is then only not the controlling one.
+TAKE_TERMINAL = 'command : <>"$1"; shift; exec "$@"'
 SMALLEST_COLUMNS = 20
 # Indices of what `tcgetattr` returns.
 INPUT_MODES, OUTPUT_MODES, LOCAL_MODES = 0, 1, 3
-# To erase a character erases all of its bytes; the same on Linux and macOS, but Python has no name for it.
+# Erasing a character erases all of its bytes. The value is the same on Linux and macOS; Python has no name for it.
 IUTF8 = 0x4000
 # Ctrl-Q.
-GO_ON = b"\x11"
+RESUME = b"\x11"
 
 
 class Pseudoterminal:
-    """One that is open: the child has `its` end as its three streams, and what it writes is read at `ours`.
+    """An open pseudoterminal. The child has `child_end` as its three streams; its output is read at `parent_end`.
 
-    Raises OSError where there is none to be had.
+    Raises OSError if the system gives none.
     """
 
     def __init__(self, size: os.terminal_size) -> None:
         self.size = size
-        self.ours, self.its = os.openpty()
+        self.parent_end, self.child_end = os.openpty()
         try:
-            self._name = os.ttyname(self.its)
-            modes = termios.tcgetattr(self.its)
+            self._name = os.ttyname(self.child_end)
+            modes = termios.tcgetattr(self.child_end)
             modes[INPUT_MODES] |= IUTF8
-            termios.tcsetattr(self.its, termios.TCSANOW, modes)
+            termios.tcsetattr(self.child_end, termios.TCSANOW, modes)
             self.resize(size)
-            os.set_blocking(self.ours, False)
+            os.set_blocking(self.parent_end, False)
         except BaseException as error:
-            os.close(self.ours)
-            os.close(self.its)
+            os.close(self.parent_end)
+            os.close(self.child_end)
             if isinstance(error, termios.error):
                 raise OSError(*error.args) from error
             raise
 
-    def command(self, argv: tuple[str, ...]) -> tuple[str, ...]:
-        """What runs `argv` with this as its controlling terminal, in a session that has none yet."""
-        return (SHELL, "-c", BECOME, "sh", self._name, *argv)
+    def wrap_command(self, argv: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the command that runs `argv` with this controlling terminal, in a session that has none yet."""
+        return (SHELL, "-c", TAKE_TERMINAL, "sh", self._name, *argv)
 
     def resize(self, size: os.terminal_size) -> None:
-        """Give it this size; the kernel tells those who run on it, by SIGWINCH, if that is a new one."""
+        """Set the size. If it is a new one, the kernel sends SIGWINCH to the programs on the terminal."""
         columns = max(size.columns, SMALLEST_COLUMNS)
-        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", size.lines, columns, 0, 0))
+        fcntl.ioctl(self.parent_end, termios.TIOCSWINSZ, struct.pack("HHHH", size.lines, columns, 0, 0))
 
     @property
     def takes_keys(self) -> bool:
-        """Whether what runs on it wants every key at once, and so does itself what can be seen of them."""
+        """Whether the program on it reads single keys, not lines. Such a program echoes and edits the input itself."""
         return not self._modes()[LOCAL_MODES] & termios.ICANON
 
-    def return_at_line_ends(self) -> bool:
-        """From now on each line that ends is followed by one at the left; whether that had to be seen to.
+    def add_carriage_returns(self) -> bool:
+        """From now on, end each line of output with a carriage return. Return whether this was a change.
 
-        A program that has taken over the processing of its output sees to it itself.
+        A program that processes its output itself keeps its modes.
         """
         modes = self._modes()
         if modes[OUTPUT_MODES] & (termios.OPOST | termios.ONLCR) != termios.OPOST:
             return False
         modes[OUTPUT_MODES] |= termios.ONLCR
         with suppress(termios.error):
-            termios.tcsetattr(self.ours, termios.TCSANOW, modes)
+            termios.tcsetattr(self.parent_end, termios.TCSANOW, modes)
         return True
 
-    def pass_line_ends(self) -> None:
-        """From now on what is written passes as it is, if what runs here leaves that to the terminal."""
+    def omit_carriage_returns(self) -> None:
+        """From now on, pass output unchanged, unless the program has modes of its own."""
         modes = self._modes()
-        returning = termios.OPOST | termios.ONLCR
-        if modes[LOCAL_MODES] & termios.ICANON and modes[OUTPUT_MODES] & returning == returning:
+        translating = termios.OPOST | termios.ONLCR
+        if modes[LOCAL_MODES] & termios.ICANON and modes[OUTPUT_MODES] & translating == translating:
             modes[OUTPUT_MODES] &= ~termios.ONLCR
             with suppress(termios.error):
-                termios.tcsetattr(self.ours, termios.TCSANOW, modes)
+                termios.tcsetattr(self.parent_end, termios.TCSANOW, modes)
 
-    def go_on(self) -> None:
-        """Whoever has stopped its output by Ctrl-S may be gone."""
+    def resume_output(self) -> None:
+        """Resume output that was stopped by Ctrl-S: the client that typed it may have left."""
         if self._modes()[INPUT_MODES] & termios.IXON:
             with suppress(OSError):
-                os.write(self.ours, GO_ON)
+                os.write(self.parent_end, RESUME)
 
     def _modes(self) -> list[Any]:
         try:
-            return termios.tcgetattr(self.ours)
+            return termios.tcgetattr(self.parent_end)
         except termios.error:
-            # Nobody has it open any more.
+            # No program has the terminal open any more.
             return [0] * 7

@@ -1,7 +1,7 @@
-"""This terminal while it stands for another one: raw, its size followed, and given back as it was.
+"""Our own terminal while it stands in for the terminal of a process: raw, and restored afterwards.
 
-Rules: whatever was shown and however it ends, the modes that it had before are given back: those of its driver, and
-those that were brought about by what was shown (`modes`). Nothing that is typed has a meaning here.
+Rules: whatever was shown, and however it ends, the terminal gets its former modes back: those of its driver, and those
+that the shown output has set (`modes`). This module attaches no meaning to the keys that are typed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 from procreaper.runtime.terminal.modes import Modes
 
 KEYBOARD, SCREEN = 0, 1
-# What ends us, from outside: keys send no signals here.
+# Signals from other programs that terminate us: in raw mode, keys send no signals.
 TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 FOLLOWED = (signal.SIGWINCH, signal.SIGCONT)
-# What stops us, from outside: `kill -TSTP`, and the shell.
+# Signals from other programs that suspend us: by `kill -TSTP`, and by the shell.
 SUSPENDING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 MOST_READ = 1 << 16
 # Indices of what `tcgetattr` returns.
@@ -30,71 +30,71 @@ INPUT_MODES, OUTPUT_MODES, CONTROL_MODES, LOCAL_MODES, CHARACTERS = 0, 1, 2, 3, 
 
 
 class RawTerminal:
-    """A context manager; inside, what is typed is read as it is, and what is shown is shown as it is."""
+    """A context manager that makes the terminal raw: keys are read, and output is shown, without processing."""
 
     def __init__(self) -> None:
         self._modes = Modes()
-        self._at_left = True
+        self._at_line_start = True
         self._before: list[Any] = []
         self._handlers: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
-        self._woken, self._wake = -1, -1
-        self._previous_wake = -1
+        self._signal_pipe, self._wakeup = -1, -1
+        self._previous_wakeup = -1
 
     def __enter__(self) -> RawTerminal:
-        self._woken, self._wake = os.pipe()
-        for descriptor in (self._woken, self._wake):
+        self._signal_pipe, self._wakeup = os.pipe()
+        for descriptor in (self._signal_pipe, self._wakeup):
             os.set_blocking(descriptor, False)
-        self._previous_wake = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
-        self._handlers = {number: signal.signal(number, _note) for number in (*TERMINATING, *FOLLOWED, *SUSPENDING)}
+        self._previous_wakeup = signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        self._handlers = {number: signal.signal(number, _ignore) for number in (*TERMINATING, *FOLLOWED, *SUSPENDING)}
         self._before = termios.tcgetattr(KEYBOARD)
-        self.take()
+        self.make_raw()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # It may have hung up.
+        # The terminal may have hung up.
         with suppress(OSError, termios.error):
-            self.begin_anew()
+            self.reset()
         with suppress(OSError, termios.error):
             termios.tcsetattr(KEYBOARD, termios.TCSADRAIN, self._before)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._previous_wake)
-        os.close(self._woken)
-        os.close(self._wake)
+        signal.set_wakeup_fd(self._previous_wakeup)
+        os.close(self._signal_pipe)
+        os.close(self._wakeup)
 
     @property
-    def woken(self) -> int:
-        """What can be read when there are `signals`."""
-        return self._woken
+    def signal_pipe(self) -> int:
+        """A descriptor that is readable when `read_signals` has something to return."""
+        return self._signal_pipe
 
-    def signals(self) -> bytes:
-        """The numbers of the signals that have come, a byte each."""
+    def read_signals(self) -> bytes:
+        """Return the numbers of the signals that have arrived, one byte each."""
         with suppress(BlockingIOError):
-            return os.read(self._woken, MOST_READ)
+            return os.read(self._signal_pipe, MOST_READ)
         return b""
 
-    def stop(self, number: int) -> None:
-        """Give the terminal back, and stop as this signal asks; what was shown is entered again when we go on.
+    def suspend(self, number: int) -> None:
+        """Restore the terminal and suspend this process by a signal; afterwards, enter the modes of the output again.
 
-        The system stops no process whose shell is gone (an orphaned group, POSIX): that one goes on at once.
+        The system does not suspend a process whose shell is gone (POSIX: an orphaned group): it goes on at once.
         """
         with suppress(OSError, termios.error):
             self._leave_modes()
-            # From the background the modes are not ours to change.
+            # In the background, the modes belong to the program in the foreground.
             if os.tcgetpgrp(KEYBOARD) == os.getpgrp():
                 termios.tcsetattr(KEYBOARD, termios.TCSADRAIN, self._before)
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(signal.Signals(number))
-        signal.signal(number, _note)
-        self.take()
-        _write(self._modes.entering())
+        signal.signal(number, _ignore)
+        self.make_raw()
+        _write(self._modes.enter_sequence())
 
-    def take(self) -> None:
-        """Make it raw; also after we were stopped, when another program has had it.
+    def make_raw(self) -> None:
+        """Make the terminal raw; also after we were suspended, because another program may have changed its modes.
 
-        In the background this stops us until we are in the foreground, as the default of SIGTTOU has it.
+        In the background this suspends us until we are in the foreground: the default action of SIGTTOU.
         """
         modes = [*self._before]
         modes[CHARACTERS] = [*modes[CHARACTERS]]
@@ -111,8 +111,8 @@ class RawTerminal:
         finally:
             signal.signal(signal.SIGTTOU, handler)
 
-    def read(self) -> bytes:
-        """What was typed; nothing where nobody can type any more."""
+    def read_keys(self) -> bytes:
+        """Return the bytes that were typed; nothing if the terminal has hung up."""
         try:
             return os.read(KEYBOARD, MOST_READ)
         except BlockingIOError:
@@ -121,32 +121,32 @@ class RawTerminal:
             return b""
 
     def show(self, data: bytes) -> None:
-        """Show what a program has written to its terminal."""
+        """Show the output of a program."""
         main = self._modes.feed(data).main
         if main:
-            self._at_left = main.endswith((b"\n", b"\r"))
+            self._at_line_start = main.endswith((b"\n", b"\r"))
         _write(data)
 
     def say(self, text: str) -> None:
-        """Show a line of ours."""
-        self.show((b"" if self._at_left else b"\r\n") + text.encode(errors="surrogateescape") + b"\r\n")
+        """Show a line of procreaper itself."""
+        self.show((b"" if self._at_line_start else b"\r\n") + text.encode(errors="surrogateescape") + b"\r\n")
 
-    def ring(self) -> None:
-        """Something that was typed was in vain."""
+    def ring_bell(self) -> None:
+        """Signal that a key had no effect."""
         _write(b"\a")
 
-    def begin_anew(self) -> None:
-        """Bring the usual modes and the beginning of a line: what comes next knows nothing of what was before."""
+    def reset(self) -> None:
+        """Enter the default modes, at the beginning of a line: the next output does not depend on the earlier one."""
         self._leave_modes()
         self._modes = Modes()
 
     def _leave_modes(self) -> None:
-        _write(self._modes.leaving() + b"\x1b[m" + (b"" if self._at_left else b"\r\n"))
-        self._at_left = True
+        _write(self._modes.leave_sequence() + b"\x1b[m" + (b"" if self._at_line_start else b"\r\n"))
+        self._at_line_start = True
 
 
-def _note(number: int, frame: FrameType | None) -> None:
-    """The number is in the pipe already."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Do nothing: Python writes the number of the signal to the pipe."""
 
 
 def _set_modes(modes: list[Any]) -> None:
@@ -154,7 +154,7 @@ def _set_modes(modes: list[Any]) -> None:
         try:
             return termios.tcsetattr(KEYBOARD, termios.TCSADRAIN, modes)
         except termios.error as error:
-            # Continued after a stop in the background: SIGCONT has a handler, so the system does not try again itself.
+            # We were suspended in the background. SIGCONT has a handler, so the system does not repeat the call itself.
             if error.args[0] != errno.EINTR:
                 raise
 

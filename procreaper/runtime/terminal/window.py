@@ -1,6 +1,6 @@
-"""The terminal that we were started in: how large it is, and the modes in which it was.
+"""The terminal that we were started in: its size, and its modes.
 
-Rules: its modes are never changed by us, only given back as they were.
+Rules: this module never changes the modes, it only restores them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 STREAMS = (0, 1, 2)
-# What a terminal has that does not say how large it is.
+# The size of a terminal that does not report one.
 COLUMNS, LINES = 80, 24
 
 
 def read_terminal_size(descriptor: int, environment: Mapping[str, str], *, margin: int = 0) -> os.terminal_size:
-    """The size of the terminal at `descriptor`, `margin` columns less.
+    """Return the size of the terminal at `descriptor`, less `margin` columns.
 
-    Where there is none, or where it does not know: that of `COLUMNS` and `LINES`, or else 80 columns and 24 lines.
+    Without a terminal, or if it does not know its size, use `COLUMNS` and `LINES`, or else 80 columns and 24 lines.
     """
     try:
         columns, lines = os.get_terminal_size(descriptor)
@@ -27,17 +27,17 @@ def read_terminal_size(descriptor: int, environment: Mapping[str, str], *, margi
         columns = lines = 0
     return os.terminal_size(
         (
-            (columns or _number(environment.get("COLUMNS")) or COLUMNS) - margin,
-            lines or _number(environment.get("LINES")) or LINES,
+            (columns or _parse_size(environment.get("COLUMNS")) or COLUMNS) - margin,
+            lines or _parse_size(environment.get("LINES")) or LINES,
         )
     )
 
 
 @contextmanager
 def preserve_modes() -> Iterator[None]:
-    """In the end, the terminal is in the modes in which it was: a child that shares it may have changed them.
+    """Restore the modes of the terminal at the end of the block, because a child that shares it may change them.
 
-    So may it have made our streams non-blocking, which are those of the shell as well (node does).
+    A child may also make our streams non-blocking, as node does. The shell shares these streams, so restore that too.
     """
     blocking = [stream for stream in STREAMS if os.isatty(stream) and os.get_blocking(stream)]
     descriptor = next((stream for stream in STREAMS if os.isatty(stream)), None)
@@ -49,20 +49,20 @@ def preserve_modes() -> Iterator[None]:
         yield
     finally:
         for stream in blocking:
-            # It may be closed.
+            # The stream may be closed.
             with suppress(OSError):
                 os.set_blocking(stream, True)
         if descriptor is not None and before is not None:
-            # It may have hung up.
+            # The terminal may have hung up.
             with suppress(OSError, termios.error):
-                _give_back(descriptor, before)
+                _restore_modes(descriptor, before)
 
 
-def _give_back(descriptor: int, modes: list[int | list[bytes | int]]) -> None:
-    # In the background they are those of whoever is in the foreground.
+def _restore_modes(descriptor: int, modes: list[int | list[bytes | int]]) -> None:
+    # In the background, the modes belong to the program in the foreground.
     if os.tcgetpgrp(descriptor) != os.getpgrp() or termios.tcgetattr(descriptor) == modes:
         return
-    # Who is put into the background at this very moment would be stopped.
+    # Without this, a move to the background at this very moment would suspend us.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
     try:
         termios.tcsetattr(descriptor, termios.TCSANOW, modes)
@@ -70,6 +70,6 @@ def _give_back(descriptor: int, modes: list[int | list[bytes | int]]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _number(text: str | None) -> int:
-    # What the kernel can hold.
+def _parse_size(text: str | None) -> int:
+    # The kernel stores a size in 16 bits.
     return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 5 else 0

@@ -66,7 +66,7 @@ class Run(Witness):
 
     @property
     def size(self) -> tuple[int, int]:
-        lines, columns = termios.tcgetwinsize(self._terminal.ours)
+        lines, columns = termios.tcgetwinsize(self._terminal.parent_end)
         return columns, lines
 
     async def begin(self) -> Run:

@@ -67,32 +67,32 @@ def fed(*data: bytes) -> Modes:
 )
 def test_what_brings_a_terminal_into_the_modes_and_out_of_them(written: bytes, entering: bytes, leaving: bytes) -> None:
     modes = fed(written)
-    assert (modes.entering(), modes.leaving()) == (entering, leaving)
+    assert (modes.enter_sequence(), modes.leave_sequence()) == (entering, leaving)
 
 
 @given(st.binary(max_size=4), st.lists(PIECES, max_size=20).map(b"".join))
 def test_from_any_modes_there_is_a_way_back(before: bytes, data: bytes) -> None:
-    assert fed(before, data, RESET).leaving() == b""
-    assert fed(before, VIM, data, RESET).leaving() == b""
+    assert fed(before, data, RESET).leave_sequence() == b""
+    assert fed(before, VIM, data, RESET).leave_sequence() == b""
 
 
 def test_the_alternate_screen_is_left_last() -> None:
-    assert fed(VIM).leaving().endswith(b"\x1b[?1049l")
-    assert fed(VIM).entering().startswith(b"\x1b[?1049h")
+    assert fed(VIM).leave_sequence().endswith(b"\x1b[?1049l")
+    assert fed(VIM).enter_sequence().startswith(b"\x1b[?1049h")
 
 
 @given(st.lists(st.integers(0, len(VIM)), max_size=6).map(sorted))
 def test_a_sequence_may_be_cut_anywhere(cuts: list[int]) -> None:
     edges = [0, *cuts, len(VIM)]
     modes = fed(*(VIM[start:end] for start, end in itertools.pairwise(edges)))
-    assert modes.entering() == fed(VIM).entering()
+    assert modes.enter_sequence() == fed(VIM).enter_sequence()
 
 
 @given(st.lists(PIECES, max_size=20).map(b"".join))
 def test_who_enters_the_modes_and_leaves_them_is_where_he_was(data: bytes) -> None:
     modes = fed(data)
-    assert fed(modes.entering()).entering() == modes.entering()
-    assert fed(modes.entering(), modes.leaving()).entering() == b""
+    assert fed(modes.enter_sequence()).enter_sequence() == modes.enter_sequence()
+    assert fed(modes.enter_sequence(), modes.leave_sequence()).enter_sequence() == b""
 
 
 @given(st.lists(st.lists(PIECES, max_size=8).map(b"".join)))
@@ -100,7 +100,7 @@ def test_no_byte_is_lost_but_what_changes_the_screen(data: list[bytes]) -> None:
     modes = Modes()
     written = [modes.feed(piece) for piece in data]
     if b"1049" not in b"".join(data):
-        assert b"".join(piece.main for piece in written) + modes.take_rest() == b"".join(data)
+        assert b"".join(piece.main for piece in written) + modes.take_unfinished() == b"".join(data)
 
 
 def test_what_is_written_to_each_screen_is_told_apart() -> None:
@@ -108,10 +108,10 @@ def test_what_is_written_to_each_screen_is_told_apart() -> None:
     assert modes.feed(b"main\n") == Written(b"main\n", b"")
     assert modes.feed(b"more\x1b[?1049hdrawn\x1b[?1049lagain\x1b[?10") == Written(b"moreagain", b"drawn")
     assert modes.feed(b"49hdrawn") == Written(b"", b"drawn")
-    assert modes.alternate
+    assert modes.is_alternate
     assert modes.feed(b"no escape") == Written(b"", b"no escape")
     assert modes.feed(b"\x1b[?1049l") == Written(b"", b"")
-    assert not modes.alternate
+    assert not modes.is_alternate
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,17 @@ from procreaper.runtime.terminal.pty import Pseudoterminal
 def terminal() -> Iterator[Pseudoterminal]:
     terminal = Pseudoterminal(os.terminal_size((90, 30)))
     yield terminal
-    os.close(terminal.ours)
-    os.close(terminal.its)
+    os.close(terminal.parent_end)
+    os.close(terminal.child_end)
 
 
 def run(terminal: Pseudoterminal, *argv: str) -> tuple[int, bytes]:
-    its = terminal.its
-    done = subprocess.run(terminal.command(argv), stdin=its, stdout=its, stderr=its, start_new_session=True, timeout=60)
+    end = terminal.child_end
+    done = subprocess.run(
+        terminal.wrap_command(argv), stdin=end, stdout=end, stderr=end, start_new_session=True, timeout=60
+    )
     try:
-        return done.returncode, os.read(terminal.ours, 1 << 16)
+        return done.returncode, os.read(terminal.parent_end, 1 << 16)
     except BlockingIOError:
         return done.returncode, b""
 
@@ -35,7 +37,7 @@ def test_it_is_the_controlling_terminal_of_what_runs_on_it(terminal: Pseudotermi
 
 
 def test_its_modes_are_those_of_any_terminal(terminal: Pseudoterminal) -> None:
-    modes = termios.tcgetattr(terminal.its)
+    modes = termios.tcgetattr(terminal.child_end)
     assert modes[1] & (termios.OPOST | termios.ONLCR) == termios.OPOST | termios.ONLCR
     for mode in (termios.ECHO, termios.ICANON, termios.ISIG, termios.IEXTEN):
         assert modes[3] & mode
@@ -44,43 +46,43 @@ def test_its_modes_are_those_of_any_terminal(terminal: Pseudoterminal) -> None:
 
 
 def test_lines_may_pass_as_they_are_until_somebody_looks(terminal: Pseudoterminal) -> None:
-    assert not terminal.return_at_line_ends()
-    terminal.pass_line_ends()
+    assert not terminal.add_carriage_returns()
+    terminal.omit_carriage_returns()
     assert run(terminal, "echo", "hello") == (0, b"hello\n")
-    assert terminal.return_at_line_ends()
-    assert not terminal.return_at_line_ends()
+    assert terminal.add_carriage_returns()
+    assert not terminal.add_carriage_returns()
     assert run(terminal, "echo", "hello") == (0, b"hello\r\n")
     assert run(terminal, "stty", "-onlcr")[0] == 0
-    assert terminal.return_at_line_ends()
+    assert terminal.add_carriage_returns()
 
 
 def test_a_program_that_processes_its_output_itself_is_left_alone(terminal: Pseudoterminal) -> None:
     assert run(terminal, "stty", "raw")[0] == 0
-    before = termios.tcgetattr(terminal.its)
-    terminal.pass_line_ends()
-    assert termios.tcgetattr(terminal.its) == before
-    assert not terminal.return_at_line_ends()
+    before = termios.tcgetattr(terminal.child_end)
+    terminal.omit_carriage_returns()
+    assert termios.tcgetattr(terminal.child_end) == before
+    assert not terminal.add_carriage_returns()
     assert run(terminal, "echo", "hello") == (0, b"hello\n")
     assert terminal.takes_keys
 
 
 def test_what_was_stopped_by_its_key_goes_on(terminal: Pseudoterminal) -> None:
     def is_writable() -> bool:
-        return bool(select.select([], [terminal.its], [], 0)[1])
+        return bool(select.select([], [terminal.child_end], [], 0)[1])
 
-    os.write(terminal.ours, b"\x13")
+    os.write(terminal.parent_end, b"\x13")
     while is_writable():
         os.sched_yield()
-    terminal.go_on()
+    terminal.resume_output()
     while not is_writable():
         os.sched_yield()
 
 
 def test_a_program_that_takes_that_key_itself_is_not_sent_it(terminal: Pseudoterminal) -> None:
     assert run(terminal, "stty", "-ixon", "-icanon")[0] == 0
-    terminal.go_on()
-    os.write(terminal.ours, b"x")
-    assert os.read(terminal.its, 1) == b"x"
+    terminal.resume_output()
+    os.write(terminal.parent_end, b"x")
+    assert os.read(terminal.child_end, 1) == b"x"
 
 
 def test_what_runs_on_it_has_the_arguments_that_were_given(terminal: Pseudoterminal) -> None:
@@ -98,9 +100,9 @@ def test_a_program_that_does_not_exist_is_told_with_the_code_of_a_shell(terminal
 
 
 def test_it_has_the_size_that_it_is_given_and_never_less_than_twenty_columns(terminal: Pseudoterminal) -> None:
-    assert termios.tcgetwinsize(terminal.its) == (30, 90)
+    assert termios.tcgetwinsize(terminal.child_end) == (30, 90)
     terminal.resize(os.terminal_size((-3, 10)))
-    assert termios.tcgetwinsize(terminal.its) == (10, 20)
+    assert termios.tcgetwinsize(terminal.child_end) == (10, 20)
 
 
 def test_where_there_is_none_nothing_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
