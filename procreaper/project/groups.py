@@ -1,4 +1,4 @@
-"""The groups of `.reaper.toml`: which mistakes there are in their names and members.
+"""Checks the groups of `.reaper.toml`: their names and their members.
 
 Rules: pure.
 """
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def may_be_unread(settings: Settings, name: str) -> bool:
-    """Whether a name may be of a group, or of a process type, that could not be read."""
+    """Return whether a name may belong to a group or a process type that could not be read."""
     return settings.is_broken(("groups", name)) or settings.is_broken(("process", name))
 
 
 def check_groups(settings: Settings, types: Iterable[str]) -> list[Problem]:
-    """Find every mistake in the groups of the settings, where `types` are the process types that there are."""
+    """Find all mistakes in the groups of the settings. `types` are the existing process types."""
     groups = settings.document.groups
     names = Names(dict.fromkeys(types, 1), groups)
     problems = []

@@ -1,7 +1,8 @@
-"""What the command line says, as it was typed, and what that asks for.
+"""The options of the command line: from their text to a `Selection`.
 
-Rules: pure. A mistake is a problem that quotes the option; the rest is looked at all the same. Whether a name exists is
-for `planning` to say, which knows the groups; only `-c` and `-m` take nothing but process types.
+Rules: pure. A mistake is a problem that quotes the option; the other options are still checked. `planner` checks the
+names of processes, because it knows the groups; only the names after `-c` and `-m` are checked here, because these
+options take process types only.
 """
 
 import math
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 5000
 PORT_HINT = f"a port is a number from 0 to {HIGHEST_PORT}, for example 5000"
 LOG_FORMATS = ("text", "json")
-# Where foreman's defaults stand.
+# The file with foreman's defaults for options.
 FOREMAN = ".foreman"
 
 
 class Options(NamedTuple):
-    """What the command line says, as it was typed; None where it says nothing.
+    """The options of the command line as the user typed them; None for an option that was not given.
 
-    `app_root` is honcho's `-d`: where the files are looked for. `root` is foreman's: also where the children run, while
-    `procfile`, `env` and `config` are then relative to the current directory. `names` are the process types to start.
-    `foreman` has the line of each option that comes from `.foreman`. A `procfile` of that file sets `cwd`: as under
-    foreman, the children run in its directory, and all other files stay where they are.
+    `app_root` is honcho's `-d`, the directory of the files. `root` is foreman's option: the children also run there,
+    and `procfile`, `env` and `config` are relative to the current directory. `names` are the process types to start.
+    `foreman` has the line of each option that comes from `.foreman`. A `procfile` in that file sets `cwd`: as under
+    foreman, the children run in the directory of the Procfile, and the other files stay in the application root.
     """
 
     app_root: str | None = None
@@ -64,7 +65,7 @@ class Options(NamedTuple):
 
 
 class OptionSource(NamedTuple):
-    """Where an option stands: on the command line as `flag`, or in `line` of `.foreman` as `key`."""
+    """The place of an option: `flag` on the command line, or `key` in `line` of `.foreman`."""
 
     flag: str
     key: str
@@ -72,20 +73,20 @@ class OptionSource(NamedTuple):
 
     @classmethod
     def of(cls, options: Options, flag: str, key: str) -> "OptionSource":
-        """Where this option of these comes from."""
+        """Return the place of one of the `options`."""
         return cls(flag, key, options.foreman.get(key))
 
     @property
     def name(self) -> str:
-        """The option, as its user wrote it."""
+        """The option as the user wrote it."""
         return self.flag if self.line is None else self.key
 
     def problem(self, message: str, hint: str | None, level: Level = "error") -> Problem:
-        """A problem with the option, at its place."""
+        """Make a problem at the place of the option."""
         return Problem(message, None if self.line is None else FOREMAN, self.line, hint, level)
 
     def example(self, value: str) -> str:
-        """The option with this value, as its user would write it."""
+        """Return the option with this value, as the user would write it."""
         return f"`{self.flag} {value}`" if self.line is None else f"`{self.key}: {value}`"
 
 
@@ -97,10 +98,11 @@ def parse_options(
     *,
     running: bool = False,
 ) -> tuple[Selection, list[Problem]]:
-    """What the options ask for. `concurrency` has every process type, with what the files say.
+    """Parse the options. Return the selection and the problems.
 
-    `added` is what the `.env` files add to `own`, the environment that we were given. `running`: the app has started
-    with these options, and its files may have changed since.
+    `concurrency` has every process type, with its number of instances in the files. `added` has the variables that the
+    `.env` files add to `own`, our own environment. `running`: the app has already started with these options, and its
+    files may have changed since.
     """
     problems: list[Problem] = []
     counts = _parse_concurrency(options, concurrency, problems)
@@ -133,7 +135,7 @@ def parse_options(
     if options.wait_timeout is not None:
         if not options.wait:
             problems.append(Problem("--wait-timeout says how long `--wait` may take", hint="add `--wait`"))
-        if read_seconds(options.wait_timeout) is None:
+        if parse_seconds(options.wait_timeout) is None:
             message = f"--wait-timeout {options.wait_timeout}: this is not a number of seconds"
             problems.append(Problem(message, hint="for example `--wait-timeout 60`"))
     if "" in options.watch:
@@ -147,7 +149,7 @@ def parse_options(
 
 
 def check_counts(counts: Mapping[str, int], known: Sequence[str]) -> list[Problem]:
-    """What is wrong with such numbers of processes of types, asked for while the app runs."""
+    """Check the numbers of instances that a user requests while the app runs, and return the problems."""
     problems: list[Problem] = []
     for name, count in counts.items():
         item = f"{name}={count}"
@@ -163,7 +165,7 @@ def check_counts(counts: Mapping[str, int], known: Sequence[str]) -> list[Proble
 
 
 def _check_http(text: str) -> list[Problem]:
-    # Not at the top: a plain start does not need it.
+    # Imported here, because a plain start does not need it.
     from procreaper.project.address import HINT, parse_address
 
     try:
@@ -174,7 +176,7 @@ def _check_http(text: str) -> list[Problem]:
 
 
 def check_port(env_files: Sequence["EnvFile"]) -> list[Problem]:
-    """The problem with the PORT of the `.env` files, if there is one and it is none."""
+    """Check the PORT of the `.env` files, of which the last one counts. Return the problem, if there is one."""
     for env_file in reversed(env_files):
         text = env_file.values.get("PORT")
         if text is not None:
@@ -185,9 +187,9 @@ def check_port(env_files: Sequence["EnvFile"]) -> list[Problem]:
 
 
 def check_ports(processes: Iterable[Process]) -> list[Problem]:
-    """Warn of the first PORT that is no port, and of the first that two processes were given by their settings.
+    """Warn of the first PORT above the highest port, and of the first that the settings give to two processes.
 
-    honcho hands out such numbers too, and not every process uses its own.
+    These are warnings, because honcho also assigns such numbers, and not every process uses its PORT.
     """
     problems: list[Problem] = []
     names: dict[int, str] = {}
@@ -228,30 +230,32 @@ def _parse_concurrency(options: Options, from_files: Mapping[str, int], problems
 
 
 def _parse_counts(source: OptionSource, text: str, known: Sequence[str], problems: list[Problem]) -> dict[str, int]:
-    """How many of each type `text` asks for; a type that it names twice has the later number, as under honcho."""
+    """Parse the number of instances of each type. If `text` has a type twice, the later number counts, as in honcho."""
     counts: dict[str, int] = {}
     unknown: dict[str, str] = {}
     for item in filter(None, map(str.strip, text.split(","))):
         name, equals, number = (part.strip() for part in item.partition("="))
-        said = f"{source.name} {item}"
+        given = f"{source.name} {item}"
         if not name:
             hint = f"for example {source.example((*known, 'web')[0] + '=2')}"
-            problems.append(source.problem(f"{said}: a process type is missing", hint))
+            problems.append(source.problem(f"{given}: a process type is missing", hint))
         elif name not in known:
             if name == "all" and equals and source.flag == "-c":
-                problems.append(source.problem(f"{said}: there is no process type `all`", "`-m all=N` sets every type"))
+                problems.append(
+                    source.problem(f"{given}: there is no process type `all`", "`-m all=N` sets every type")
+                )
             elif not _is_zero(number):
-                unknown[name] = said
+                unknown[name] = given
             elif source.line is None:
-                message = f"{said}: there is no process type `{name}`, so this changes nothing"
+                message = f"{given}: there is no process type `{name}`, so this changes nothing"
                 problems.append(source.problem(message, did_you_mean(name, known), "warning"))
-            # `.foreman` is for every Procfile of its directory, so a type may be one of another Procfile.
+            # `.foreman` applies to every Procfile in its directory, so the type may be in another Procfile.
         elif not (number.isascii() and number.isdecimal()):
             what = f"`{number}` is not a number of processes" if number else "a number of processes is missing"
             hint = f"for example {source.example(name + '=2')}, or `{name}=0` for none"
-            problems.append(source.problem(f"{said}: {what}", hint))
+            problems.append(source.problem(f"{given}: {what}", hint))
         elif len(number.lstrip("0")) > len(str(MOST_PROCESSES)) or int(number) > MOST_PROCESSES:
-            problems.append(source.problem(*_describe_too_many(said)))
+            problems.append(source.problem(*_describe_too_many(given)))
         else:
             counts[name] = int(number)
     if len(unknown) > MOST_UNKNOWN:
@@ -259,8 +263,8 @@ def _parse_counts(source: OptionSource, text: str, known: Sequence[str], problem
         message = f"{source.name}: there is no process type `{shown}` and {len(unknown) - MOST_UNKNOWN} more"
         problems.append(source.problem(message, list_words(known)))
     else:
-        for name, said in unknown.items():
-            problems.append(source.problem(f"{said}: there is no process type `{name}`", did_you_mean(name, known)))
+        for name, given in unknown.items():
+            problems.append(source.problem(f"{given}: there is no process type `{name}`", did_you_mean(name, known)))
     return counts
 
 
@@ -274,7 +278,7 @@ def _describe_too_many(item: str) -> tuple[str, str]:
 
 def _parse_port(options: Options, added: Mapping[str, str], own: Mapping[str, str], problems: list[Problem]) -> int:
     if options.port in (None, AUTO) and "PORT" in added:
-        # It was looked at when the file was read.
+        # `check_port` has already reported an invalid one.
         return int(added["PORT"]) if _is_port(added["PORT"]) else DEFAULT_PORT
     source = OptionSource.of(options, "-p", "port")
     for place, text in (
@@ -302,15 +306,15 @@ def _is_port(text: str) -> bool:
 def _parse_timeout(options: Options, problems: list[Problem]) -> float | None:
     if options.timeout is None:
         return None
-    timeout = read_seconds(options.timeout)
+    timeout = parse_seconds(options.timeout)
     if timeout is None:
         message = f"-t {options.timeout}: this is not a number of seconds"
         problems.append(Problem(message, hint="for example `-t 10`; after this time SIGKILL follows SIGTERM"))
     return timeout
 
 
-def read_seconds(text: str) -> float | None:
-    """A number of seconds, as an option has it; None where it is none."""
+def parse_seconds(text: str) -> float | None:
+    """Parse the number of seconds of an option. Return None if it is invalid."""
     try:
         seconds = float(text)
     except ValueError:

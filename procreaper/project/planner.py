@@ -1,15 +1,15 @@
-"""From the process types, and what is wanted of them, to a plan.
+"""Makes the plan from the process types and the selection of the user.
 
-Rules: pure. Which types are in the plan, and in which order, decides about their ports, 100 a type as honcho counts:
+Rules: pure. The types in the plan, and their order, determine the ports. Like honcho, it gives each type 100 ports:
 
-    nothing named      all types of the files in their order, also those that do not start (`autostart`, `-x`)
-    some named         those, in the order in which they were named, as honcho does
-    ... that need      these and those, in the order of the files: they stand to each other as in a whole start
-        others
-    some asked for     behind all of these, so that nobody who runs has another port for it
-        since
+    no names given          all types in the order of the files, also those that do not start (`autostart`, `-x`)
+    names given             these types, in the order of the names, as in honcho
+    ... that depend on      these types and their dependencies, in the order of the files, as in a start of all types
+        other types
+    names added while       after all types above, so that the running processes keep their ports
+        the app runs
 
-What waits for a process that is left out (`-x`, `--no-deps`) does not wait for it.
+A process does not wait for a dependency that is left out by `-x` or `--no-deps`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from procreaper.project.settings import Settings
 
 ALL = "all"
-OUTDATED_HINT = "the app was started with this; it has no effect any more"
+OUTDATED_HINT = "the app was started with this option; it no longer has an effect"
 
 
 class ProcessType(NamedTuple):
-    """A process type of the files; `supervision` is None where there is no `.reaper.toml`.
+    """A process type of the files. `supervision` is None if there is no `.reaper.toml`.
 
-    `file_environment` is what its `env_file` adds, None where one could not be read.
+    `file_environment` has the variables that its `env_file` adds. It is None if such a file could not be read.
     """
 
     name: str
@@ -49,22 +49,22 @@ class ProcessType(NamedTuple):
 
     @property
     def concurrency(self) -> int:
-        """How many processes of it the files ask for."""
+        """The number of instances in the files."""
         return 1 if self.supervision is None else self.supervision.concurrency
 
     @property
     def says_stop_all(self) -> bool:
-        """Whether the files say when its end ends the app."""
+        """Whether the files set `stop_all` for this type."""
         return self.supervision is not None and self.supervision.says_stop_all
 
 
 class Selection(NamedTuple):
-    """What the command line asks for. `counts` has every type; `timeout` and `pty` None leave it to the settings.
+    """The parsed options. `counts` has every type. If `timeout` or `pty` is None, the settings decide.
 
-    `auto_ports`: `-p` asks for `auto` (True) or for a number (False); None where it is not given.
-    `scaled` are the types of which somebody has asked for so many since: all of those start. `joined` are names that
-    somebody has asked for since, in that order; one that there is no more is passed over. `running`: the app runs with
-    these choices already, so they cannot be corrected any more, and a name that the files have lost is no error.
+    `auto_ports` is True for `-p auto`, False for `-p` with a number, and None without `-p`. While the app runs, a user
+    can scale types and add names. All instances of the `scaled` types start. `joined` has the added names, in the order
+    of the requests; a name that no longer exists is ignored. `running`: the app already runs with these options. They
+    cannot be corrected any more, so a name that is no longer in the files is not an error.
     """
 
     counts: Mapping[str, int]
@@ -86,11 +86,11 @@ class Selection(NamedTuple):
 
 
 class PlanContext(NamedTuple):
-    """What the project is in: the environment that we were given, and what the `.env` files add to it.
+    """The surroundings of the project: our own `environment`, and the variables `added` by the `.env` files.
 
-    `cwd` is where processes run unless they say, None for where we are; `root` what their own `cwd` is relative to.
-    `directory` is that root, absolute. `procfile` is only quoted. `terminal`: our standard output is one. `find_port`
-    finds the ports for `auto`.
+    `cwd` is the default working directory of processes, None for our own. The `cwd` of a process is relative to `root`;
+    `directory` is the absolute path of `root`. `procfile` is for messages only. `terminal`: our standard output is a
+    terminal. `find_port` finds the ports for `auto`.
     """
 
     environment: Mapping[str, str]
@@ -104,7 +104,7 @@ class PlanContext(NamedTuple):
 
 
 def mark_outdated(problems: Iterable[Problem]) -> list[Problem]:
-    """These problems of the command line as warnings: the app has started with it, and its files have changed since."""
+    """Turn problems of the command line into warnings, because the app already runs and its files have changed."""
     return [problem._replace(level="warning", hint=OUTDATED_HINT) for problem in problems]
 
 
@@ -115,9 +115,9 @@ def make_plan(
     settings: Settings | None = None,
     load_check: LoadCheck | None = None,
 ) -> tuple[Plan, list[Problem]]:
-    """The plan, and everything that is wrong with it; with an error among that, the plan is of no use.
+    """Make the plan. Return it and all problems; the plan is unusable if one of them is an error.
 
-    `load_check` makes the health check for a URL whose scheme is not one of ours.
+    `load_check` makes the health check for a URL with a scheme of an installed package.
     """
     planner = _Planner(types, selection, context, settings, load_check)
     plan = planner.plan()
@@ -139,7 +139,7 @@ class _Planner:
         self._settings = settings
         self._load_check = load_check
         self._names = Names(selection.counts, {} if settings is None else settings.document.groups)
-        self._neighbours: dict[str, str] = {}
+        self._port_variables: dict[str, str] = {}
         self.problems: list[Problem] = []
 
     def plan(self) -> Plan:
@@ -159,7 +159,7 @@ class _Planner:
         return self._connect(processes, named, excluded, needs)
 
     def _find_named(self, problems: list[Problem]) -> list[Member]:
-        """What is to be started by name; as with honcho, a name is one of a type, or else of a group."""
+        """Return the members to start by name. As in honcho, a name is that of a type, or else that of a group."""
         members: list[Member] = []
         unknown = []
         for name in self._selection.names:
@@ -178,21 +178,21 @@ class _Planner:
                 problems.append(Problem(message, hint=self._suggest(name)))
         if self._selection.running and self._selection.names and not (members or self._joined):
             names = "`, `".join(self._selection.names)
-            message = f"nothing is left of what was named at the start (`{names}`)"
+            message = f"no process that was named at the start is left (`{names}`)"
             hint = "`procreaper up NAME` starts something else, and `procreaper quit` ends the app"
             self.problems.append(Problem(message, hint=hint, level="warning"))
             problems.clear()
         return members
 
     def _suggest(self, name: str) -> str | None:
-        """What the user may have meant; other tools take `web=2` where we take `-c web=2`."""
+        """Return a hint for an unknown name. Some users of other tools write `web=2` instead of `-c web=2`."""
         kind, equals, count = name.partition("=")
         if equals and kind in self._names.counts and count.isascii() and count.isdecimal():
             return f"`-c {name}` says how many of it to run"
         return self._names.suggest(name)
 
     def _find_flagged(self, option: str, given: Iterable[str], problems: list[Problem]) -> list[Member]:
-        """The members that an option names; `all` stands for every type, for `-r` less the oneshots."""
+        """Return the members that an option names. `all` means every type, except oneshots for `-r`."""
         given = [name for name in given if name]
         members = self._names.find_all(option, (name for name in given if name != ALL), problems)
         if option == "-r":
@@ -212,7 +212,7 @@ class _Planner:
     def _needs(self) -> Needs:
         if self._settings is None:
             return {}
-        # Not at the top, here and below: only settings say what depends on what.
+        # Imported here and below, because only a project with settings has dependencies.
         from procreaper.project.depends_on import find_needs
 
         if self._selection.running:
@@ -222,12 +222,12 @@ class _Planner:
         return needs
 
     def _drop_contradicted(self, settings: Settings) -> None:
-        """Do without `-r` for what others wait for until it is completed, since the files say so."""
+        """Ignore `-r` for a process if another one waits for its completion; the files win."""
         from procreaper.project.depends_on import find_contradicted
 
         contradicted = find_contradicted(self._types, self._names, settings, self._restart)
         for member in contradicted:
-            message = f"-r: something waits until `{member.type}` is completed, so it cannot be restarted always"
+            message = f"-r: another process waits until `{member.type}` is completed, so it cannot be restarted always"
             self.problems += mark_outdated((Problem(message),))
         self._restart = [member for member in self._restart if member not in contradicted]
 
@@ -237,7 +237,7 @@ class _Planner:
         excluded: Sequence[Member],
         needs: Needs,
     ) -> list[ProcessType]:
-        """The types in the plan, in the order that gives them their ports."""
+        """Return the types in the plan. Their order determines the ports."""
         if not self._selection.names:
             return list(self._types.values())
         without = {member.type for member in excluded if member.number is None}
@@ -256,7 +256,7 @@ class _Planner:
 
     def _make_processes(self, kinds: Sequence[ProcessType]) -> list[Process]:
         by_name = {kind.name: kind for kind in kinds}
-        # A list is no command for honcho, which only passes it on.
+        # honcho only passes the command on, and would refuse a list.
         entries = [Entry(kind.name, "", kind.line) for kind in kinds]
         instances = make_instances(
             entries,
@@ -266,81 +266,81 @@ class _Planner:
             port=self._selection.port,
         )
         ports = self._assign_ports(kinds, instances)
-        self._neighbours = self._port_variables(kinds, ports)
+        self._port_variables = self._make_port_variables(kinds, ports)
         return [
             self._make_process(
                 by_name[instance.type],
-                instance._replace(env={**instance.env, "PORT": str(ports[instance.name]), **self._neighbours}),
+                instance._replace(env={**instance.env, "PORT": str(ports[instance.name]), **self._port_variables}),
             )
             for instance in instances
         ]
 
     def _assign_ports(self, kinds: Sequence[ProcessType], instances: Iterable[Instance]) -> dict[str, int]:
-        """The port of each instance, and of the first instance of each type, also where there is none of it.
+        """Return the port of each instance, and of the first instance of each type, even if it has no instances.
 
-        A type with a port of its own keeps its hundred, so that all others have the same ports as without it.
+        A type with its own `port` still takes up its hundred ports, so that all other ports stay the same.
         """
-        asked = {kind.name: self._asked_port(kind) for kind in kinds}
+        requested = {kind.name: self._requested_port(kind) for kind in kinds}
         ports = {f"{kind.name}.1": self._selection.port + 100 * number for number, kind in enumerate(kinds)}
         ports.update({instance.name: int(instance.env["PORT"]) for instance in instances})
         for name in ports:
             kind, _, number = name.rpartition(".")
-            if isinstance(port := asked[kind], int):
+            if isinstance(port := requested[kind], int):
                 ports[name] = port + int(number) - 1
-        derived = [name for name in ports if asked[name.rpartition(".")[0]] == AUTO]
+        derived = [name for name in ports if requested[name.rpartition(".")[0]] == AUTO]
         others = {port for name, port in ports.items() if name not in derived}
         return {**ports, **{name: self._context.find_port(name, others) for name in derived}}
 
-    def _asked_port(self, kind: ProcessType) -> int | str | None:
-        """What the process itself says, else `-p`, else `[defaults]`; None for the port that honcho gives it."""
+    def _requested_port(self, kind: ProcessType) -> int | str | None:
+        """Return the `port` of the type, or else of `-p` or `[defaults]`; None for the port that honcho assigns."""
         if kind.supervision is not None and kind.supervision.port is not None:
             return kind.supervision.port
         defaults_to_auto = kind.supervision is not None and kind.supervision.defaults_to_auto_port
         auto = defaults_to_auto if self._selection.auto_ports is None else self._selection.auto_ports
         return AUTO if auto else None
 
-    def _port_variables(self, kinds: Sequence[ProcessType], ports: Mapping[str, int]) -> dict[str, str]:
-        """The variables that tell every process the ports of all; of two types with one variable the first has it."""
+    def _make_port_variables(self, kinds: Sequence[ProcessType], ports: Mapping[str, int]) -> dict[str, str]:
+        """Return the variables with the ports of all types. A variable of two types has the port of the first."""
         return {variable_of(kind.name): str(ports[f"{kind.name}.1"]) for kind in reversed(kinds)}
 
     def _make_process(self, kind: ProcessType, instance: Instance) -> Process:
         context, supervision = self._context, kind.supervision
         environment = {**context.environment, **instance.env}
         if supervision is None or self._settings is None or self._load_check is None:
-            self._add_pagers(kind, environment)
+            self._disable_pagers(kind, environment)
             process = Process(instance.name, kind.command, env=environment, cwd=context.cwd)
         else:
             from procreaper.project.instances import InstanceReader
 
             environment.update(kind.file_environment or {})
-            environment.update({name: instance.env[name] for name in (*OURS, *self._neighbours)})
-            self._add_pagers(kind, environment)
-            realised = InstanceReader(
+            environment.update({name: instance.env[name] for name in (*OURS, *self._port_variables)})
+            self._disable_pagers(kind, environment)
+            reader = InstanceReader(
                 supervision.layers,
                 self._settings,
                 environment,
                 is_complete=kind.file_environment is not None,
                 directory=context.directory,
             )
-            health = realised.health(self._load_check) if supervision.has_health else None
-            self.problems += realised.problems
+            health = reader.health(self._load_check) if supervision.has_health else None
+            self.problems += reader.problems
             cwd, log = supervision.template.cwd, supervision.template.log
-            if log is not None and realised.log_path is not None:
-                log = log._replace(path=posixpath.join(context.directory, realised.log_path))
+            if log is not None and reader.log_path is not None:
+                log = log._replace(path=posixpath.join(context.directory, reader.log_path))
             process = supervision.template._replace(
                 name=instance.name,
-                env=realised.environment,
-                cwd=context.cwd if cwd is None else self._under_root(cwd),
+                env=reader.environment,
+                cwd=context.cwd if cwd is None else self._join_root(cwd),
                 health=health,
                 log=log,
                 port=int(instance.env["PORT"]) if isinstance(supervision.port, int) else None,
             )
         return self._with_flags(self._with_watch(kind, process))._replace(pty=self._has_terminal(kind))
 
-    def _add_pagers(self, kind: ProcessType, environment: dict[str, str]) -> None:
-        """Have no pager wait for keys on a terminal that the process has only because we have one.
+    def _disable_pagers(self, kind: ProcessType, environment: dict[str, str]) -> None:
+        """Prevent a pager from waiting for keys, if the process has a terminal only because procreaper has one.
 
-        Git and many other programs start a pager where they see a terminal; without one they would just write.
+        Git and many other programs start a pager on a terminal, and otherwise just write their output.
         """
         is_default = self._selection.pty is None and (kind.supervision is None or kind.supervision.pty is None)
         if is_default and self._has_terminal(kind) and "PAGER" not in environment:
@@ -348,15 +348,18 @@ class _Planner:
             environment.setdefault("GIT_PAGER", "cat")
 
     def _has_terminal(self, kind: ProcessType) -> bool:
-        """Whether it is to have a terminal of its own; one that goes on without us cannot, since that ends with us."""
-        said = None if kind.supervision is None else kind.supervision.pty
+        """Return whether a type gets a terminal. A detached one cannot, because the terminal ends with procreaper."""
+        own = None if kind.supervision is None else kind.supervision.pty
         if kind.supervision is not None and kind.supervision.template.detached:
             return False
-        wanted = said if self._selection.pty is None else self._selection.pty
+        wanted = own if self._selection.pty is None else self._selection.pty
         return self._context.terminal if wanted is None else wanted
 
     def _with_watch(self, kind: ProcessType, process: Process) -> Process:
-        """What files it is restarted for, by its settings and `-w`; one that waits for files to change ends nobody."""
+        """Add the files to watch, of the settings and of `-w`.
+
+        Unless the settings say otherwise, the end of a process with watched files does not stop the app.
+        """
         watch = None if self._selection.no_watch else process.watch
         if self._selection.watch and watch is None:
             watch = Watch("", ())
@@ -369,8 +372,8 @@ class _Planner:
             stop_all = unwatched if watch is None else When.NEVER
         return process._replace(watch=watch, stop_all=stop_all)
 
-    def _under_root(self, path: str) -> str:
-        # Not normalised: `link/..` is where the link leads to.
+    def _join_root(self, path: str) -> str:
+        # Not normalised: `link/..` is the parent of the target of the link.
         return path if self._context.root == "." else posixpath.join(self._context.root, path)
 
     def _with_flags(self, process: Process) -> Process:
@@ -389,16 +392,16 @@ class _Planner:
         excluded: Sequence[Member],
         needs: Needs,
     ) -> Plan:
-        """Dependencies between processes, and which of them start."""
+        """Add the dependencies between processes, and select the processes that start."""
         left_out = {process.name for process in processes if any(member.covers(process) for member in excluded)}
         if self._selection.names:
             wanted = [process.name for process in processes if any(member.covers(process) for member in named)]
         else:
-            wanted = [process.name for process in processes if self._starts_by_itself(process.type)]
+            wanted = [process.name for process in processes if self._is_autostart(process.type)]
         wanted = [name for name in wanted if name not in left_out]
         if self._selection.scaled or self._joined:
-            since = {process.name for process in processes if self._was_asked_for(process)}
-            wanted = [process.name for process in processes if process.name in since.union(wanted)]
+            requested = {process.name for process in processes if self._was_requested(process)}
+            wanted = [process.name for process in processes if process.name in requested.union(wanted)]
         without = left_out
         if self._selection.no_deps:
             without = {process.name for process in processes} - set(wanted)
@@ -419,7 +422,7 @@ class _Planner:
         return Plan(connected, names if len(names) < len(processes) else None)
 
     def _find_reduced(self) -> list[str]:
-        """The types of which a flag of the start leaves fewer than the files say; `scale` can be corrected."""
+        """Return the types with fewer instances than in the files, due to an option; `scale` can change this."""
         counts, scaled = self._selection.counts, self._selection.scaled
         return [name for name, kind in self._types.items() if counts[name] < kind.concurrency and name not in scaled]
 
@@ -432,10 +435,10 @@ class _Planner:
 
         return connect(processes, needs, without)
 
-    def _was_asked_for(self, process: Process) -> bool:
-        """Whether somebody has asked for it since the start."""
+    def _was_requested(self, process: Process) -> bool:
+        """Return whether a user has scaled or added the process since the start."""
         return process.type in self._selection.scaled or any(member.covers(process) for member in self._joined)
 
-    def _starts_by_itself(self, name: str) -> bool:
+    def _is_autostart(self, name: str) -> bool:
         supervision = self._types[name].supervision
         return supervision is None or supervision.autostart

@@ -1,8 +1,8 @@
-r"""What a Procfile says, where that is not what its writer can have meant, and which processes come of it.
+r"""The Procfile: its process types, their instances, and warnings about lines that look unintended.
 
-Rules: pure, bytes in, values out. honcho decides what a line means, and which name and port a process has. The parser
-never raises: all that is wrong is a `Problem`. Only ``\n`` and ``\r\n`` end a line. What a ``.env`` file comes to is a
-word of this module, since there is an `Environment` without a file too; the reading of one (`environment`) is not.
+Rules: pure, bytes in, values out. honcho decides the meaning of a line, and the name and port of a process. The parser
+never raises: every mistake is a `Problem`. Only ``\n`` and ``\r\n`` end a line. The helpers for lines and messages also
+serve `env_files`.
 """
 
 import re
@@ -13,9 +13,9 @@ from honcho.environ import PROCFILE_LINE, expand_processes
 
 from procreaper.errors import Level, Problem
 
-# They tell a process who it is; nothing can override them.
+# These variables identify a process. No setting can override them.
 OURS = ("PORT", "PS", "HONCHO_PROCESS_NAME")
-# How much of a name a message shows: before a colon there may be a whole command.
+# A message shows at most this many characters of a name, because the text before a colon may be a whole command.
 LONGEST_NAME = 40
 NO_PROCESS = "no process is defined"
 
@@ -24,7 +24,7 @@ Complaint = tuple[str, str]
 
 
 class Entry(NamedTuple):
-    """A process type: a line ``name: command`` of the Procfile."""
+    """A process type: one line ``name: command`` of the Procfile."""
 
     name: str
     command: str
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 class Procfile(NamedTuple):
-    """The process types of a Procfile in their order, and what is wrong in it."""
+    """The process types of a Procfile, in the order of the file, and its problems."""
 
     path: str
     entries: tuple[Entry, ...]
@@ -40,7 +40,7 @@ class Procfile(NamedTuple):
 
 
 class Instance(NamedTuple):
-    """One process to run: ``web.2`` of the type ``web``; `env` comes on top of the environment that we were given."""
+    """One process to run, such as ``web.2`` of the type ``web``. `env` is added to our own environment."""
 
     name: str
     type: str
@@ -50,11 +50,11 @@ class Instance(NamedTuple):
 
 
 def parse_procfile(raw: bytes, path: str) -> Procfile:
-    r"""Read a Procfile: the names and commands that honcho finds, less those that are an error.
+    r"""Parse a Procfile: return the names and commands that honcho finds, without the erroneous ones.
 
     Errors: bytes that are not UTF-8, no process, a name twice, a NUL. Warnings: a line that is neither blank nor a
-    comment nor a process, a name without a command, a backslash that continues nothing, a lone ``\r``. `path` is only
-    quoted.
+    comment nor a process, a name without a command, a backslash at the end of a line, a lone ``\r``. `path` is for
+    messages only.
 
     >>> parse_procfile(b"web: python app.py\n", "Procfile").entries
     (Entry(name='web', command='python app.py', line=1),)
@@ -70,7 +70,7 @@ def parse_procfile(raw: bytes, path: str) -> Procfile:
             continue
         entry = Entry(match[1], match[2], number)
         if not entry.command.strip():
-            # honcho and foreman run the other processes too.
+            # A warning only, because honcho and foreman run the other processes.
             complaint = (
                 f"line ignored: no command after `{entry.name}:`",
                 f"write `{entry.name}: command`, or remove it",
@@ -98,10 +98,11 @@ def make_instances(
     quiet: Collection[str],
     port: int,
 ) -> tuple[Instance, ...]:
-    """Say which processes are to run, with honcho's names and ports: `port`, +100 per type, +1 per instance.
+    """Return the processes to run, with honcho's names and ports: `port`, +100 per type, +1 per instance.
 
-    A type that `concurrency` does not list runs once; one at 0 keeps its hundred ports. `quiet` has names of types or
-    of instances. `environment` cannot override ``PORT``, ``HONCHO_PROCESS_NAME`` and ``PS`` (foreman's name for it).
+    A type that is not in `concurrency` runs once. A type with 0 instances still takes up its hundred ports. `quiet` has
+    names of types or instances. `environment` cannot override ``PORT``, ``HONCHO_PROCESS_NAME`` and ``PS``, which is
+    foreman's variable for the name of the process.
     """
     instances = expand_processes(
         {entry.name: entry.command for entry in entries},
@@ -123,7 +124,7 @@ def make_instances(
 
 
 def split_lines(raw: bytes, path: str) -> tuple[list[str], list[Problem]]:
-    """The lines of a file in UTF-8, without a BOM; no lines, and why, where it is not in UTF-8."""
+    """Return the lines of a UTF-8 file, without a BOM, and its problems. A file in another encoding has no lines."""
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
         lines = re.split(r"\r?\n", raw.decode())
@@ -137,17 +138,17 @@ def split_lines(raw: bytes, path: str) -> tuple[list[str], list[Problem]]:
 
 
 def make_problem(path: str, line: int, complaint: Complaint, level: Level = "error") -> Problem:
-    """What is wrong in one line of a file."""
+    """Make a problem of one line of a file."""
     return Problem(complaint[0], path, line, complaint[1], level)
 
 
 def is_blank_or_comment(line: str) -> bool:
-    """Whether nothing is meant to be said by a line."""
+    """Return whether a line is blank or a comment."""
     return line.strip()[:1] in ("", "#")
 
 
 def name_character(character: str) -> str:
-    """A character as it is called in a message."""
+    """Return how messages call a character: a blank, the character itself, or its code point."""
     if character in " \t":
         return "a blank"
     return f"`{character}`" if character.isprintable() else f"U+{ord(character):04X}"

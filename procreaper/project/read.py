@@ -1,7 +1,7 @@
-"""The project's files: read from where they are, and put together to the process types, with all that is wrong in them.
+"""Finds and reads the project's files, and combines them into process types and a list of all problems.
 
-Rules: the only module that knows which files there are. Precedence among them, highest first: `.env` files,
-`.reaper.toml`, Procfile. What only a project with a `.reaper.toml` needs is imported only where there is one.
+Rules: the only module that knows the files of a project. Precedence among them, highest first: `.env` files,
+`.reaper.toml`, Procfile. The modules for a `.reaper.toml` are imported only if there is one.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from procreaper.project.settings import Settings
 
 SETTINGS = ".reaper.toml"
-# What to do about a file that a running app has lost: no option of its clients names another one.
+# The hint for a file that is gone while the app runs: an option cannot name another file then.
 CREATE_AGAIN = "create it again; another file takes `procreaper quit` and a new start"
 
-# By path: what was in each file that was read, None for one that cannot be read.
+# The content of each file, by path; None for a file that cannot be read.
 Contents = dict[str, bytes | None]
 
 
 class Project(NamedTuple):
-    """The project's files, read; `environment` is what the `.env` files add to ours.
+    """The content of the project's files. `environment` has the variables that the `.env` files add to ours.
 
     `types` are all process types: those of the Procfile, then those that only `.reaper.toml` has. `is_usable` is False
-    where so much is missing that what else is found wrong would mostly be due to that. `contents` has all files that
-    were read, or looked for, by path; None for one that cannot be read.
+    if a file is so broken that most further problems would only follow from it. `contents` has every file that was read
+    or looked up, by path; None for a file that cannot be read.
     """
 
     procfile: Procfile
@@ -49,7 +49,7 @@ class Project(NamedTuple):
 
 
 def read_project(options: Options, own_environment: Mapping[str, str]) -> Project:
-    """Read and check the project's files. Raises ConfigError if one of them cannot be used."""
+    """Read and check the project's files. Raises ConfigError if one of them has an error."""
     project = read_files(options, own_environment)
     raise_errors(project.problems)
     return project
@@ -58,35 +58,35 @@ def read_project(options: Options, own_environment: Mapping[str, str]) -> Projec
 def read_environment(
     options: Options, own_environment: Mapping[str, str] | None = None
 ) -> tuple[dict[str, str], tuple[Problem, ...]]:
-    """What the `.env` files add to our environment, and the warnings. Raises ConfigError if one cannot be used."""
+    """Return the variables of the `.env` files, and the warnings. Raises ConfigError if a file has an error."""
     contents: Contents = {}
     settings = _read_settings(options, contents)
-    environments = _read_app_env_files(options, settings, own_environment or {}, contents)
+    env_files = _read_app_env_files(options, settings, own_environment or {}, contents)
     problems = () if settings is None else settings.problems
-    found = [*problems, *(problem for environment in environments for problem in environment.problems)]
+    found = [*problems, *(problem for env_file in env_files for problem in env_file.problems)]
     if options.app_root is not None and not os.path.isdir(options.app_root):
         message = f"-d {options.app_root}: this is not a directory, so nothing is taken from it"
         found.append(Problem(message, hint="name an existing directory", level="warning"))
-    return _merge(environments), raise_errors(found)
+    return _merge(env_files), raise_errors(found)
 
 
 def read_files(options: Options, own_environment: Mapping[str, str], *, running: bool = False) -> Project:
-    """Read the project's files; what is wrong with them is among the `problems`.
+    """Read the project's files. The mistakes in them are in `problems`.
 
-    `running`: the app has started with these options, so no hint names an option that would choose another file.
+    `running`: the app has already started with these options, so a hint does not name an option for another file.
     """
     contents: Contents = {}
     settings = _read_settings(options, contents, running=running)
-    environments = _read_app_env_files(options, settings, own_environment, contents, running=running)
-    values = _merge(environments)
+    env_files = _read_app_env_files(options, settings, own_environment, contents, running=running)
+    values = _merge(env_files)
     path = options.procfile or values.get("PROCFILE") or own_environment.get("PROCFILE")
     path_found = _locate(options, path or "Procfile", is_given=options.procfile is not None)
     procfile = _read_procfile(path_found, contents, running=running)
     if settings is not None and path is None and _has_commands(settings):
         procfile = _allow_missing(procfile)
-    problems = [*procfile.problems, *(problem for environment in environments for problem in environment.problems)]
+    problems = [*procfile.problems, *(problem for env_file in env_files for problem in env_file.problems)]
     if options.port is None:
-        problems += check_port(environments)
+        problems += check_port(env_files)
     is_usable = all(problem.level == "warning" for problem in procfile.problems)
     if settings is None:
         types = [ProcessType(entry.name, entry.command, entry.line) for entry in procfile.entries]
@@ -101,7 +101,7 @@ def read_files(options: Options, own_environment: Mapping[str, str], *, running:
 
 
 def find_changed(contents: Mapping[str, bytes | None]) -> list[str]:
-    """Find the files that are not what they were when they were read; a pipe is what it was."""
+    """Return the files that have changed since they were read. A pipe or a device never counts as changed."""
     changed = []
     for path, before in contents.items():
         now: bytes | None = None
@@ -115,21 +115,21 @@ def find_changed(contents: Mapping[str, bytes | None]) -> list[str]:
 
 
 def raise_errors(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    """The problems, if they are warnings only; otherwise raises ConfigError with all of them."""
+    """Return the problems if all are warnings. Otherwise raise ConfigError with all of them."""
     if any(problem.level == "error" for problem in problems):
         raise ConfigError(problems)
     return tuple(problems)
 
 
 def _read(path: str, contents: Contents) -> bytes:
-    """Read a file, and remember what was in it. Raises OSError."""
+    """Read a file, and keep its content in `contents`. Raises OSError."""
     contents[path] = None
     contents[path] = raw = read_file(path)
     return raw
 
 
 def _read_settings(options: Options, contents: Contents, *, running: bool = False) -> Settings | None:
-    """The settings; None where there are none, which is as good as any."""
+    """Read `.reaper.toml`. Return None if there is no such file, which is not an error."""
     path = _locate(options, options.config or SETTINGS, is_given=options.config is not None)
     if options.config is None and not os.path.lexists(path):
         contents[path] = None
@@ -154,7 +154,7 @@ def _read_process_types(
     *,
     is_usable: bool,
 ) -> tuple[list[ProcessType], list[Problem]]:
-    """The process types of both files, each with its settings, and what is wrong with those."""
+    """Combine the process types of both files with their settings. Return them and the problems."""
     from signal import Signals
 
     from procreaper.errors import did_you_mean
@@ -197,7 +197,7 @@ def _read_own_env_files(
     contents: Contents,
     problems: list[Problem],
 ) -> dict[str, str] | None:
-    """What the `env_file` of a process adds; None where one cannot be used."""
+    """Return the variables that the `env_file` of a process adds; None if a file has an error."""
     paths = layers.get("env_file")
     if not paths:
         return {} if not settings.is_broken(layers.keys("env_file")) else None
@@ -227,29 +227,32 @@ def _read_own_env_files(
 
 
 def _has_commands(settings: Settings) -> bool:
-    """Whether there is something to run even without a Procfile."""
+    """Return whether a process has a `command` here, so that a Procfile is not needed."""
     return any(bool(process.command) for process in settings.document.process.values())
 
 
 def _allow_missing(procfile: Procfile) -> Procfile:
-    """The Procfile, where it need not exist nor define anything."""
+    """Drop the problem of a Procfile that is missing or empty."""
     if not os.path.lexists(procfile.path):
         return procfile._replace(problems=())
     return procfile._replace(problems=tuple(item for item in procfile.problems if item.message != NO_PROCESS))
 
 
 def application_root(options: Options) -> str:
-    """The application root, as it was given; the current directory where it was not."""
+    """Return the application root as the user gave it, or else the current directory."""
     return options.root or options.app_root or "."
 
 
 def _locate(options: Options, path: str, *, is_given: bool) -> str:
-    """Where a file is: in the application root; with foreman's `--root`, one that was given is where we are."""
+    """Return the path of a file: relative to the application root, or to the current directory.
+
+    The second applies to a file that the user gave together with foreman's `--root`.
+    """
     return _join("." if options.root is not None and is_given else application_root(options), path)
 
 
 def _join(directory: str, path: str) -> str:
-    # Not normalised: `link/..` is where the link leads to.
+    # Not normalised: `link/..` is the parent of the target of the link.
     return path if directory == "." else os.path.join(directory, path)
 
 
@@ -289,7 +292,10 @@ def _read_env_file(
     *,
     running: bool = False,
 ) -> EnvFile:
-    """One file, named at `place`; `environment` is what it may refer to, in the dialect that has references."""
+    """Read one environment file. `place` says where its name comes from.
+
+    Its values may refer to `environment` if the dialect has references.
+    """
     from procreaper.project.env_files import EnvFile, parse_env_file, parse_with_dotenv
 
     try:
@@ -298,7 +304,7 @@ def _read_env_file(
         hint = CREATE_AGAIN if running and place == "after -e" else f"create it, or correct the name {place}"
         problem = Problem("does not exist, so nothing is taken from it", path, hint=hint, level="warning")
     except IsADirectoryError:
-        # honcho ignores it silently, and there are projects whose virtual environment has this name.
+        # A warning only: honcho ignores a directory, and some projects have a virtual environment named `.env`.
         hint = CREATE_AGAIN if running else "name a file with -e"
         problem = Problem("is a directory, so nothing is taken from it", path, hint=hint, level="warning")
     except OSError as error:
@@ -310,8 +316,8 @@ def _read_env_file(
     return EnvFile(path, {}, {}, (problem,))
 
 
-def _merge(environments: Sequence[EnvFile]) -> dict[str, str]:
-    return {key: value for environment in environments for key, value in environment.values.items()}
+def _merge(env_files: Sequence[EnvFile]) -> dict[str, str]:
+    return {key: value for env_file in env_files for key, value in env_file.values.items()}
 
 
 def _read_procfile(path: str, contents: Contents, *, running: bool) -> Procfile:
@@ -329,7 +335,7 @@ def _read_procfile(path: str, contents: Contents, *, running: bool) -> Procfile:
 
 
 def _suggest_procfile(path: str) -> str:
-    """What to do about a Procfile that is missing: often there is one of a longer name, such as Procfile.dev."""
+    """Return a hint for a missing Procfile. Often there is one with a longer name, such as Procfile.dev."""
     with suppress(OSError):
         names = sorted(os.listdir(os.path.dirname(path) or "."))
         if others := [name for name in names if name.lower().startswith("procfile") and name != os.path.basename(path)]:

@@ -1,7 +1,7 @@
-"""A whole file of the project, whatever is at its path: also a pipe without a writer, or a device without end.
+"""Reads a whole file of the project, with limits on time and size, because its path may be a pipe or a device.
 
-Rules: a read ends, however odd the file is, and takes a bounded amount of memory. A pipe is read like a file, since
-`-e <(command)` names one, and some programs keep secrets behind one.
+Rules: every read ends, and takes a bounded amount of memory. A pipe is read like a file, because `-e <(command)` names
+a pipe, and some programs provide secrets through one.
 """
 
 from __future__ import annotations
@@ -10,37 +10,37 @@ import errno
 import os
 from stat import S_ISDIR, S_ISFIFO
 
-# Far more than any Procfile, environment file or `.reaper.toml` has.
+# Far larger than any Procfile, environment file or `.reaper.toml`.
 MOST_BYTES = 10_000_000
-# In seconds: how long a pipe may have no writer, and how long a writer may write nothing. It may ask for a password.
-PATIENCE, LONG_PATIENCE = 1.0, 60.0
+# In seconds: the time to wait for a writer of a pipe, and for its data. The writer may first ask for a password.
+WRITER_TIMEOUT, DATA_TIMEOUT = 1.0, 60.0
 
 
 def read_file(path: str) -> bytes:
-    """Read a file. Raises OSError, whose `strerror` is a phrase, also for what cannot be a file of a project."""
+    """Read a file. Raises OSError with a phrase as `strerror`, also for a directory, a silent pipe or a huge file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         mode = os.fstat(descriptor).st_mode
         if S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        # A pipe without a name has had its writer already.
-        has_begun = not S_ISFIFO(mode) or path.startswith(("/dev/", "/proc/"))
+        # A pipe without a name has already had a writer, so an empty read is its end.
+        had_writer = not S_ISFIFO(mode) or path.startswith(("/dev/", "/proc/"))
         parts: list[bytes] = []
         size = 0
         while size <= MOST_BYTES:
             try:
                 part = os.read(descriptor, 1 << 20)
             except BlockingIOError:
-                if not _wait(descriptor, LONG_PATIENCE if S_ISFIFO(mode) else None):
+                if not _wait(descriptor, DATA_TIMEOUT if S_ISFIFO(mode) else None):
                     raise OSError(errno.ETIMEDOUT, "it is a pipe to which nothing is written") from None
-                has_begun = True
+                had_writer = True
                 continue
             if not part:
-                if has_begun:
+                if had_writer:
                     return b"".join(parts)
-                if not _wait(descriptor, PATIENCE):
+                if not _wait(descriptor, WRITER_TIMEOUT):
                     raise OSError(errno.ENXIO, "it is a pipe to which nothing is written")
-            has_begun = True
+            had_writer = True
             parts.append(part)
             size += len(part)
     finally:
@@ -49,7 +49,7 @@ def read_file(path: str) -> bytes:
 
 
 def _wait(descriptor: int, seconds: float | None) -> bool:
-    """Wait until there is something to read, or the writer has ended; False when the time is over."""
+    """Wait for data, or for the end of the writer. Return False after the timeout."""
     import select
 
     poll = select.poll()

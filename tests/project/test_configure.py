@@ -374,7 +374,7 @@ def test_a_type_that_is_gone_is_gone_though_it_was_scaled() -> None:
         ({"can_die": "worker.1"}, "--can-die: there is no process `worker.1`", ["web.1", "jobs.1"]),
         ({"quiet": "worker"}, "-q: there is no process `worker`", ["web.1", "jobs.1"]),
         ({"names": ("worker", "web")}, "Process type 'worker' does not exist in Procfile", ["web.1"]),
-        ({"names": ("worker",)}, "nothing is left of what was named at the start (`worker`)", []),
+        ({"names": ("worker",)}, "no process that was named at the start is left (`worker`)", []),
     ],
 )
 def test_what_the_start_named_and_the_files_have_lost_is_a_warning_of_reload(
@@ -398,7 +398,7 @@ def test_what_the_start_named_and_the_files_have_lost_is_a_warning_of_reload(
         ("[process.worker]\noneshot = true\n", "-r: `worker` is a oneshot, so it cannot be restarted always"),
         (
             '[process.web]\ndepends_on = { worker = "completed" }\n',
-            "-r: something waits until `worker` is completed, so it cannot be restarted always",
+            "-r: another process waits until `worker` is completed, so it cannot be restarted always",
         ),
     ],
 )

@@ -18,7 +18,7 @@ from procreaper.project.read_file import read_file
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PORT", "0")
-    monkeypatch.setattr(reading, "PATIENCE", 0.01)
+    monkeypatch.setattr(reading, "WRITER_TIMEOUT", 0.01)
     Path("Procfile").write_text("web: sleep 1\n")
 
 
@@ -56,7 +56,7 @@ def test_a_pipe_without_a_writer_is_refused() -> None:
 
 
 def test_a_pipe_whose_writer_writes_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "LONG_PATIENCE", 0.01)
+    monkeypatch.setattr(reading, "DATA_TIMEOUT", 0.01)
     os.mkfifo("pipe")
     end = os.open("pipe", os.O_RDWR)
     try:
@@ -67,7 +67,7 @@ def test_a_pipe_whose_writer_writes_nothing_is_refused(monkeypatch: pytest.Monke
 
 
 def test_a_pipe_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "PATIENCE", 60)
+    monkeypatch.setattr(reading, "WRITER_TIMEOUT", 60)
     os.mkfifo("pipe")
     text = b"A=1\n" * 100_000
     writer = threading.Thread(target=Path("pipe").write_bytes, args=[text])

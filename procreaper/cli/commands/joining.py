@@ -27,7 +27,7 @@ from procreaper.output.history import History
 from procreaper.output.log_tail import RotatedLog
 from procreaper.output.text import Style
 from procreaper.project.configure import Configuration
-from procreaper.project.options import Options, read_seconds
+from procreaper.project.options import Options, parse_seconds
 from procreaper.remote.api import protocol
 from procreaper.remote.api.to_wire import port_of
 from procreaper.remote.control.client import Client, GoneError, RefusedError
@@ -104,7 +104,7 @@ def join(
     """
     directory = options.root or options.app_root
     place = AppSelector.of(directory or ".", None)
-    limit = None if options.wait_timeout is None else read_seconds(options.wait_timeout)
+    limit = None if options.wait_timeout is None else parse_seconds(options.wait_timeout)
     until = None if limit is None else time.monotonic() + limit
     while True:
         with ExitStack() as stack:

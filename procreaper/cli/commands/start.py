@@ -73,9 +73,9 @@ def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -
     is_app, descriptor = background.part()
     if not is_app:
         from procreaper.cli.commands.start_report import Awaited, attend
-        from procreaper.project.options import read_seconds
+        from procreaper.project.options import parse_seconds
 
-        limit = None if options.wait_timeout is None else read_seconds(options.wait_timeout)
+        limit = None if options.wait_timeout is None else parse_seconds(options.wait_timeout)
         awaited = Awaited(options.wait, limit, options.root or options.app_root)
         return attend(descriptor, awaited, lambda: None if lock is None else lock.release())
 
