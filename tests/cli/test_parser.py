@@ -26,11 +26,11 @@ def refused(line: str) -> ProcreaperError:
 @pytest.mark.parametrize(
     "line", ["-e a -d b -f c start", "start -e a -d b -f c", "-e a start -d b -f c", "-ea -db -fc start"]
 )
-def test_common_flags_stand_before_or_after_the_command(line: str) -> None:
+def test_common_flags_may_stand_before_or_after_the_command(line: str) -> None:
     assert given(line) == {"command": "start", "env": "a", "app_root": "b", "procfile": "c", "names": []}
 
 
-def test_the_flag_after_the_command_wins() -> None:
+def test_flag_after_the_command_wins() -> None:
     assert given("-f a --color start -f b --no-color")["procfile"] == "b"
     assert given("-f a --color start -f b --no-color")["colour"] is False
 
@@ -46,7 +46,7 @@ def test_the_flag_after_the_command_wins() -> None:
         ("start web -p 1 -- worker", ["web", "worker"]),
     ],
 )
-def test_names_stand_anywhere_after_start(line: str, names: list[str]) -> None:
+def test_names_may_stand_anywhere_after_start(line: str, names: list[str]) -> None:
     assert given(line)["names"] == names
 
 
@@ -61,7 +61,7 @@ def test_names_stand_anywhere_after_start(line: str, names: list[str]) -> None:
         ("up --pid 1 web -- worker", ["web", "worker"]),
     ],
 )
-def test_names_stand_anywhere_after_what_asks_the_running_app(line: str, names: list[str]) -> None:
+def test_names_may_stand_anywhere_after_a_client_command(line: str, names: list[str]) -> None:
     assert given(line)["names"] == names
 
 
@@ -80,20 +80,20 @@ def test_names_stand_anywhere_after_what_asks_the_running_app(line: str, names: 
         ("export -m web=2 -m web=3 systemd out", "formation", "web=2,web=3"),
     ],
 )
-def test_what_is_given_twice_adds_up(line: str, name: str, value: str) -> None:
+def test_repeated_flags_are_joined(line: str, name: str, value: str) -> None:
     found = given(line)
     assert found[name] == value
     assert "env_before" not in found
 
 
-def test_counts_stand_anywhere_after_scale() -> None:
+def test_counts_may_stand_anywhere_after_scale() -> None:
     assert given("scale web=2 -d app worker=3")["counts"] == ["web=2", "worker=3"]
 
 
 @pytest.mark.parametrize(
     ("line", "expected"), [("start", {}), ("start --pty", {"pty": True}), ("start --pty --no-pty", {"pty": False})]
 )
-def test_whether_processes_have_terminals_is_open_unless_it_is_said(line: str, expected: dict[str, object]) -> None:
+def test_pty_is_unset_without_a_flag(line: str, expected: dict[str, object]) -> None:
     assert given(line) == {"command": "start", "names": [], **expected}
 
 
@@ -112,11 +112,11 @@ def test_whether_processes_have_terminals_is_open_unless_it_is_said(line: str, e
         ("--col", "colour", True),
     ],
 )
-def test_a_flag_of_honcho_may_be_abbreviated_as_far_as_there(flag: str, name: str, value: object) -> None:
+def test_honcho_flags_may_be_abbreviated_as_in_honcho(flag: str, name: str, value: object) -> None:
     assert given(f"start {flag}") == {"command": "start", name: value, "names": []}
 
 
-def test_what_honcho_finds_ambiguous_is_refused() -> None:
+def test_ambiguous_honcho_abbreviation_is_refused() -> None:
     assert "ambiguous" in refused("start --p 1").message
 
 
@@ -128,7 +128,7 @@ def test_what_honcho_finds_ambiguous_is_refused() -> None:
         ("run -- ls -l", ["--", "ls", "-l"]),
     ],
 )
-def test_everything_from_the_command_of_run_on_is_its_own(line: str, argv: list[str]) -> None:
+def test_run_passes_all_arguments_after_its_command(line: str, argv: list[str]) -> None:
     assert given(line)["argv"] in (argv, argv[argv[0] == "--" :])
 
 
@@ -139,7 +139,7 @@ def test_everything_from_the_command_of_run_on_is_its_own(line: str, argv: list[
         ("-f a", "no command was given", "`procreaper help`"),
         ("strat", "there is no command `strat`", "did you mean `start`?"),
         ("zzz", "there is no command `zzz`", "`procreaper help` lists the commands"),
-        ("-p 1 start", "there is no command `1`", "their own options stand after them"),
+        ("-p 1 start", "there is no command `1`", "the options of a command follow it"),
         ("--nope", "there is no option `--nope`", "`procreaper help`"),
         ("--nope start", "there is no option `--nope` of `start`", "`procreaper help start`"),
         ("start --nope web", "there is no option `--nope` of `start`", "`procreaper help start`"),
@@ -151,7 +151,7 @@ def test_everything_from_the_command_of_run_on_is_its_own(line: str, argv: list[
         ("start -p", "argument -p/--port: expected one argument", "`procreaper start --help`"),
     ],
 )
-def test_what_cannot_be_understood_is_named(line: str, message: str, hint: str) -> None:
+def test_usage_error_names_the_problem_and_a_remedy(line: str, message: str, hint: str) -> None:
     error = refused(line)
     assert error.message == message
     assert hint in str(error.hint)
@@ -165,17 +165,17 @@ def test_what_cannot_be_understood_is_named(line: str, message: str, hint: str) 
         ("start --can-die web --can-die db", "can_die", "web,db"),
     ],
 )
-def test_names_that_are_given_one_by_one_all_count(line: str, name: str, value: str) -> None:
+def test_repeated_name_flags_are_joined(line: str, name: str, value: str) -> None:
     assert getattr(parse(line.split()), name) == value
 
 
-def test_the_overview_has_every_command_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_overview_lists_every_command_once(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["--help"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "usage: procreaper COMMAND [OPTION ...]"
-    told = [line.split()[0] for line in lines if re.match("  [a-z]", line)]
-    assert sorted(told) == sorted(COMMANDS)
+    listed = [line.split()[0] for line in lines if re.match("  [a-z]", line)]
+    assert sorted(listed) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -188,30 +188,30 @@ def test_the_overview_has_every_command_once(capsys: pytest.CaptureFixture[str])
         ("completion", "procreaper completion [OPTION ...] SHELL"),
     ],
 )
-def test_the_usage_of_a_command_is_one_line(command: str, usage: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_of_a_command_is_one_line(command: str, usage: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse([command, "--help"])
     assert capsys.readouterr().out.splitlines()[:2] == [f"usage: {usage}", ""]
 
 
-def test_the_options_of_start_are_grouped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_start_are_grouped(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["start", "--help"])
     titles = re.findall("^([a-z ]+):$", capsys.readouterr().out, re.MULTILINE)
     assert titles == [
-        *("arguments", "options", "what runs", "how it is supervised"),
-        *("in the background", "from outside", "the output", "the files"),
+        *("arguments", "options", "processes", "supervision"),
+        *("background", "monitoring", "output", "files"),
     ]
 
 
 @pytest.mark.parametrize("line", ["-v", "--version", "start -v", "run --version"])
-def test_the_version_is_the_programs(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_flag_prints_the_version(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(line.split())
     assert capsys.readouterr().out == f"procreaper {__version__}\n"
 
 
-def test_a_help_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_help_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError(28, "No space left on device")
@@ -221,6 +221,6 @@ def test_a_help_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPat
         parse(["--help"])
 
 
-def test_every_flag_of_honcho_is_there() -> None:
+def test_every_common_flag_of_honcho_exists() -> None:
     theirs = "-h --help -e --env -d --app-root --no-colour --no-prefix -f --procfile -v --version"
     assert set(theirs.split()) <= build_parser(())._option_string_actions.keys()
