@@ -82,7 +82,7 @@ class Application:
         self._text = make_format(configuration.log_format, configuration.plan.processes, style)
         self._hub = Hub()
         self._history = History()
-        self._files = self._open_files(configuration.plan, options)
+        self._files = self._open_files(configuration.plan)
         self._shown = groundwork.background or self._open_terminal()
         self._orphans = Orphans(
             os.environ[MARK_VARIABLE],
@@ -188,12 +188,12 @@ class Application:
             STDOUT, self._text, quiet=self._quiet, high=high, on_room=self._on_room, on_broken=self._on_broken
         )
 
-    def _open_files(self, plan: Plan, options: Options) -> LogFiles | None:
+    def _open_files(self, plan: Plan) -> LogFiles | None:
         if all(process.log is None for process in plan.processes):
             return None
         from procreaper.cli.app.open_logs import open_logs
 
-        return open_logs(plan, options, on_room=self._on_room, say=lambda text: self._supervisor.say(text))
+        return open_logs(plan, self._source.project, on_room=self._on_room, say=lambda text: self._supervisor.say(text))
 
     def _take_plan(self, plan: Plan) -> None:
         """The owner has another plan from now on."""

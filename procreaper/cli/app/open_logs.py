@@ -1,4 +1,4 @@
-"""The log files of an app: opened before a plan is carried out; a mistake is told at its line in the settings."""
+"""Open the log files of an app before its plan is carried out, and report a failure at its line in the settings."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from procreaper.cli.app.plan_source import examined
 from procreaper.core.plan import Plan, Process
-from procreaper.errors import ConfigError, Problem, ProcreaperError, reason_of
-from procreaper.project.configure import Options, Project
+from procreaper.errors import ConfigError, Problem, reason_of
+from procreaper.project.configure import Project
 
 if TYPE_CHECKING:
     from procreaper.output.log_files import LogFiles
 
 
 def open_logs(
-    plan: Plan, options: Options, *, on_room: Callable[[], None], say: Callable[[str], None]
+    plan: Plan, project: Project, *, on_room: Callable[[], None], say: Callable[[str], None]
 ) -> LogFiles | None:
-    """The sink for those processes of a plan that have a log; None where none has. Raises ConfigError."""
+    """Open the logs of a plan; return None if no process has one. Raises ConfigError.
+
+    The app does not write the log of a detached process: that process does.
+    """
     if all(process.log is None or process.detached for process in plan.processes):
         return None
     from procreaper.output.log_files import LogFiles
@@ -26,11 +28,11 @@ def open_logs(
     try:
         return LogFiles(plan.processes, on_room=on_room, say=say)
     except OSError as error:
-        raise _problem(plan, options, error) from error
+        raise ConfigError([_make_problem(plan, project, error)]) from error
 
 
-def refuse_unusable(plan: Plan, before: Plan, project: Project) -> None:
-    """Raise ConfigError for all logs of a new plan that cannot be opened, but for those that the one before had too."""
+def check_new_logs(plan: Plan, before: Plan, project: Project) -> None:
+    """Raise ConfigError for every log that cannot be opened, except for those that the plan before had too."""
     from procreaper.output.rotation import RotatedFile
 
     present = {process.log.path for process in before.processes if process.log is not None and not process.detached}
@@ -44,26 +46,25 @@ def refuse_unusable(plan: Plan, before: Plan, project: Project) -> None:
         try:
             file.open()
         except OSError as error:
-            problems.append(_told(process, project, error) or _somewhere(error))
+            problems.append(_locate(process, project, error) or _describe(error))
         finally:
             file.close()
     if problems:
         raise ConfigError(problems)
 
 
-def _problem(plan: Plan, options: Options, error: OSError) -> ProcreaperError:
-    owners = [
+def _make_problem(plan: Plan, project: Project, error: OSError) -> Problem:
+    writers = [
         process
         for process in plan.processes
         if process.log is not None and os.path.realpath(process.log.path) == error.filename
     ]
-    project, _ = examined(options)
-    told = [problem for process in owners if (problem := _told(process, project, error)) is not None]
-    return ConfigError([told[0] if told else _somewhere(error)])
+    located = [problem for process in writers if (problem := _locate(process, project, error)) is not None]
+    return located[0] if located else _describe(error)
 
 
-def _told(process: Process, project: Project, error: OSError) -> Problem | None:
-    """The error at the line where the log of this process is set; None where that is not known."""
+def _locate(process: Process, project: Project, error: OSError) -> Problem | None:
+    """Report the error at the line that sets the log of this process; return None if no such line is known."""
     from procreaper.project.lint import log_problem
 
     for kind in project.types:
@@ -72,7 +73,7 @@ def _told(process: Process, project: Project, error: OSError) -> Problem | None:
     return None
 
 
-def _somewhere(error: OSError) -> Problem:
+def _describe(error: OSError) -> Problem:
     from procreaper.project.lint import LOG_HINT
 
     return Problem(f"`{error.filename}` cannot be written: {reason_of(error)}", hint=LOG_HINT)

@@ -106,9 +106,9 @@ class PlanSource:
         """What the files say now, which does not count yet."""
         project, configuration = self._read(running=True)
         if any(process.log is not None for process in configuration.plan.processes):
-            from procreaper.cli.app.open_logs import refuse_unusable
+            from procreaper.cli.app.open_logs import check_new_logs
 
-            refuse_unusable(configuration.plan, self.configuration.plan, project)
+            check_new_logs(configuration.plan, self.configuration.plan, project)
         return project, configuration
 
     def take(self, process: Process, project: Project) -> None:
@@ -143,6 +143,11 @@ class PlanSource:
             return changed, self._read(running=True)[1]
         except ConfigError:
             return changed, None
+
+    @property
+    def project(self) -> Project:
+        """The files as they were read last, at the start or by `reload`."""
+        return self._project
 
     @property
     def _projects(self) -> list[Project]:
