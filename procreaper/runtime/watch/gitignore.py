@@ -1,13 +1,13 @@
-"""What ignore files ignore, as git decides it, by names alone.
+"""Decide which files ignore files exclude, as git does, by names alone.
 
-Rules: pure; strings in, answers out. Paths are absolute and normalized; a directory has no slash at its end, so that
-the root directory is the empty string.
+Rules: pure; strings in, answers out. Paths are absolute and normalized. A directory has no slash at its end, so the
+root directory is the empty string.
 
-Theory of operation. A question is about exactly one file or directory, not about what lies above it: whoever asks goes
-down a path from the top and stops where a directory is ignored, as git does. So it is known which component of a path
-was matched, which a general library of gitignore matching does not say, and the answers for directories can be kept. Of
-the patterns of one file, plain names and `*.suffix` are looked up; the rest is one regular expression, whose first
-alternative is the last pattern.
+Theory of operation. A question is about exactly one file or directory, not about the directories above it. The caller
+goes down a path from the top and stops at the first ignored directory, as git does. So the caller knows which component
+of a path matched, and can keep the answers for directories; a general library for gitignore matching does not offer
+this. Plain names and `*.suffix` patterns are looked up in tables. The other patterns of a file form one regular
+expression, whose first alternative is the last pattern.
 """
 
 from __future__ import annotations
@@ -18,52 +18,53 @@ from typing import NamedTuple
 
 WILDCARDS = frozenset("*?[")
 SPECIAL = WILDCARDS | {"\\"}
-# What stays of a line without the spaces at its end, of which one may be escaped.
+# A line without the spaces at its end; the first of these may be escaped, and then stays.
 WITHOUT_TRAILING_SPACES = re.compile(r"((?:\\.|[^\\])*?) *", re.DOTALL)
 
 
 class IgnoreFiles:
-    """The ignore files that are known, by the directory for which they count, and what is ignored `always`."""
+    """The known ignore files, by the directory that they apply to, and the patterns that apply `always`."""
 
     def __init__(self, always: Iterable[str] = ()) -> None:
-        self._always = Rules("", map(Pattern.of, always))
+        self._always = IgnoreRules("", map(Pattern.of, always))
         self._texts: dict[str, str] = {}
-        self._rules: dict[str, Rules] = {}
-        self._chains: dict[str, tuple[Rules, ...]] = {}
+        self._rules: dict[str, IgnoreRules] = {}
+        self._chains: dict[str, tuple[IgnoreRules, ...]] = {}
 
-    def learn(self, directory: str, text: str) -> bool:
+    def set_ignore_file(self, directory: str, text: str) -> bool:
+        """Set the text of a directory's ignore file; empty if there is none. Return whether it has changed."""
         if self._texts.get(directory, "") == text:
             return False
         self._texts[directory] = text
-        self._rules[directory] = Rules(directory, map(Pattern.of_line, text.removeprefix("\ufeff").split("\n")))
+        self._rules[directory] = IgnoreRules(directory, map(Pattern.of_line, text.removeprefix("\ufeff").split("\n")))
         self._chains.clear()
         return True
 
-    def ignored(self, path: str, directory: str, name: str, *, is_directory: bool) -> bool:
-        """Whether exactly this is ignored."""
+    def is_ignored(self, path: str, directory: str, name: str, *, is_directory: bool) -> bool:
+        """Return whether exactly this file or directory is ignored."""
         for rules in self._chain(directory):
             verdict = rules.verdict(path, name, is_directory=is_directory)
             if verdict is not None:
                 return verdict
         return False
 
-    def among(self, directory: str, names: Iterable[str]) -> frozenset[str]:
-        """Those of these files of a directory that are ignored."""
+    def filter_ignored(self, directory: str, names: Iterable[str]) -> frozenset[str]:
+        """Return the ignored ones of these files of a directory."""
         return frozenset(
-            name for name in names if self.ignored(f"{directory}/{name}", directory, name, is_directory=False)
+            name for name in names if self.is_ignored(f"{directory}/{name}", directory, name, is_directory=False)
         )
 
-    def _chain(self, directory: str) -> tuple[Rules, ...]:
-        """What counts in a directory, the strongest first."""
+    def _chain(self, directory: str) -> tuple[IgnoreRules, ...]:
+        """Return the rules that apply in a directory, the strongest first."""
         chain = self._chains.get(directory)
         if chain is None:
-            chain = (self._always, *(self._rules[above] for above in lineage(directory) if above in self._rules))
+            chain = (self._always, *(self._rules[above] for above in walk_up(directory) if above in self._rules))
             self._chains[directory] = chain
         return chain
 
 
-class Rules:
-    """The patterns of one ignore file, of which the last that matches decides."""
+class IgnoreRules:
+    """The patterns of one ignore file. The last one that matches decides."""
 
     def __init__(self, directory: str, patterns: Iterable[Pattern | None]) -> None:
         known = [pattern for pattern in patterns if pattern is not None]
@@ -74,11 +75,11 @@ class Rules:
         self._for_files = _Table([(rank, one) for rank, one in enumerate(known) if not one.only_directories])
 
     def verdict(self, path: str, name: str, *, is_directory: bool) -> bool | None:
-        """Whether exactly this is ignored; None where no pattern has anything to say."""
+        """Return whether exactly this file or directory is ignored; None if no pattern matches."""
         table = self._for_directories if is_directory else self._for_files
         rank = table.plain.get(name, -1)
         if table.suffixes and name.endswith(table.suffixes):
-            rank = max(rank, table.by_suffix(name))
+            rank = max(rank, table.rank_by_suffix(name))
         if table.names is not None and (match := table.names.fullmatch(name)):
             rank = max(rank, table.ranks_of_names[(match.lastindex or 0) - 1])
         if (
@@ -91,7 +92,7 @@ class Rules:
 
 
 class Pattern(NamedTuple):
-    """One line of an ignore file. `anchored`: it is about a path from the directory of the file, not about a name."""
+    """One line of an ignore file. An `anchored` pattern matches a path from the directory of the file, not a name."""
 
     glob: str
     regex: re.Pattern[str]
@@ -101,7 +102,7 @@ class Pattern(NamedTuple):
 
     @classmethod
     def of_line(cls, line: str) -> Pattern | None:
-        """As git reads it; None for an empty line, a comment, and what can match nothing."""
+        """Parse a line as git does; None for an empty line, a comment, and a pattern that matches nothing."""
         line = line.removesuffix("\r")
         if line.startswith("#"):
             return None
@@ -111,18 +112,18 @@ class Pattern(NamedTuple):
 
     @classmethod
     def of(cls, text: str, *, negated: bool = False) -> Pattern | None:
-        """From a pattern in which a slash that is not at the end ties it to the directory of its ignore file."""
+        """Parse a pattern. A slash before its end anchors it to the directory of its ignore file."""
         glob = text.removesuffix("/")
         anchored = "/" in glob
         glob = glob.removeprefix("/")
-        source = translate(glob) if glob else None
+        source = glob_to_regex(glob) if glob else None
         if source is None:
             return None
         return cls(glob, re.compile(source, re.DOTALL), anchored, text.endswith("/"), negated)
 
 
 class _Table:
-    """Patterns, sorted by how they are looked up, each with its rank: the place in its file."""
+    """Patterns by the way to look them up, each with its rank: its position in the file."""
 
     def __init__(self, patterns: list[tuple[int, Pattern]]) -> None:
         self.plain: dict[str, int] = {}
@@ -141,12 +142,12 @@ class _Table:
         self.names, self.ranks_of_names = _combine(names)
         self.paths, self.ranks_of_paths = _combine([(rank, one) for rank, one in patterns if one.anchored])
 
-    def by_suffix(self, name: str) -> int:
+    def rank_by_suffix(self, name: str) -> int:
         return max(rank for suffix, rank in self._suffixes.items() if name.endswith(suffix))
 
 
 def _combine(patterns: list[tuple[int, Pattern]]) -> tuple[re.Pattern[str] | None, list[int]]:
-    """One expression for all, in which the number of the group tells the rank of the pattern: the last come first."""
+    """Combine patterns into one expression, the last first. The number of the matching group leads to the rank."""
     if not patterns:
         return None, []
     latest = patterns[::-1]
@@ -154,8 +155,8 @@ def _combine(patterns: list[tuple[int, Pattern]]) -> tuple[re.Pattern[str] | Non
     return re.compile(source, re.DOTALL), [rank for rank, _ in latest]
 
 
-def lineage(directory: str) -> Iterator[str]:
-    """A directory and all above it, up to the root."""
+def walk_up(directory: str) -> Iterator[str]:
+    """Yield a directory and all directories above it, up to the root."""
     yield directory
     while directory:
         directory = directory.rpartition("/")[0]
@@ -166,23 +167,23 @@ def lineage(directory: str) -> Iterator[str]:
 
 
 def has_wildcard(glob: str) -> bool:
-    """Whether there is a wildcard that is not escaped."""
+    """Return whether a glob has a wildcard that is not escaped."""
     if "\\" in glob:
         glob = re.sub(r"\\.", "", glob, flags=re.DOTALL)
     return not WILDCARDS.isdisjoint(glob)
 
 
 def unescape(glob: str) -> str:
-    """A glob without wildcards as the name that it stands for."""
+    """Return the name that a glob without wildcards stands for."""
     return re.sub(r"\\(.)", r"\1", glob, flags=re.DOTALL) if "\\" in glob else glob
 
 
-def translate(glob: str) -> str | None:
-    """The regular expression for a glob; None for one that can match nothing. It follows git's wildmatch.c."""
+def glob_to_regex(glob: str) -> str | None:
+    """Return the regular expression for a glob; None if it matches nothing. It follows git's wildmatch.c."""
     parts: list[str] = []
     position, size = 0, len(glob)
-    # Git compares what comes before the first special character of a path by itself, so that the stars of `a**/b` begin
-    # what is left: it matches `a/x/b`, and even `ab`.
+    # Git compares the part before the first special character of a path separately. So the stars of `a**/b` are at the
+    # beginning of the rest: the pattern matches `a/x/b`, and even `ab`.
     plain = "/" in glob
     while position < size:
         character = glob[position]
@@ -235,7 +236,7 @@ CLASSES = {
 
 
 def _translate_class(glob: str, position: int) -> tuple[str, int] | None:
-    """A bracket expression from behind its `[`, and where it ends; None where it never does."""
+    """Translate the bracket expression before `position`: its source and its end, or None if it does not end."""
     negated = glob[position : position + 1] in ("!", "^")
     position += negated
     items: list[str] = []

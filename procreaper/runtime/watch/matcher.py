@@ -1,25 +1,25 @@
-"""Which processes a changed file affects, by its name alone.
+"""Decide which processes a changed file affects, by its name alone.
 
-Rules: pure; strings in, answers out. `watch` looks at files and reads ignore files. Paths are absolute, normalized,
-and those of files, except where a directory is asked for; what is not UTF-8 in them comes as surrogate escapes.
+Rules: pure; strings in, answers out. `tree` looks at files and reads ignore files. Paths are absolute and normalized.
+They are paths of files, except where a parameter is a directory. Bytes that are not UTF-8 are surrogate escapes.
 
-What a process is restarted for (process-compose's rules, with git's and watchexec's ignoring):
+A process is restarted for these files (process-compose's rules, with git's and watchexec's ignore rules):
 
-    app, app/main.py    without wildcards, a path from the root: this file, or all that is in this directory
+    app, app/main.py    without wildcards, a path from the root: this file, or all files in this directory
     *.py                with wildcards and without a slash, a name at any depth below the root
-    config/*.toml       with both, a path from the root; what matches may be a directory, with all that is in it
+    config/*.toml       with both, a path from the root; a matching directory counts with all files in it
     ../lib, /etc/app    also outside of the root
     *.{py,html}         either of them; a backslash makes any of these characters an ordinary one
 
-Ignored is what matches an ignore rule, and all that is in a directory that does. `ignore` has patterns as in a
-.gitignore in the root, where `!` makes exceptions and the last match decides; it beats what is ignored anyway
-(`IGNORED`), which beats .gitignore files. What is *named*, as a path without wildcards or before the first wildcard of
-a pattern, is watched whatever covers it, because somebody named it on purpose: ignore rules only choose among what lies
-below.
+A file is ignored if it, or a directory that contains it, matches an ignore rule. `ignore` has patterns as in a
+.gitignore in the root: `!` makes exceptions, and the last match decides. It takes precedence over the default patterns
+(`IGNORED`), which take precedence over .gitignore files. A *named* path, which is a path without wildcards or the part
+before the first wildcard of a pattern, is watched even if a rule matches it or a directory above it, because a user
+named it on purpose. Ignore rules only choose among the files below it.
 
-Theory of operation. From the root of the file system down, each directory has a *reach*: the entries (`paths`) that
-still count in it. An ignore rule that matches a directory empties its reach; naming one begins a new reach. Reaches are
-kept, so that of each file only the name remains to be looked at. `ignoring` says why this is done a component at a
+Theory of operation. From the root of the file system down, each directory has a *reach*: the entries of `paths` that
+still apply in it. An ignore rule that matches a directory empties its reach; a named directory begins a new reach.
+Reaches are kept, so only the name of each file remains to be matched. `gitignore` says why this goes one component at a
 time.
 """
 
@@ -30,21 +30,21 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from procreaper.core.plan import Watch
-from procreaper.runtime.watch.gitignore import IgnoreFiles, Rules, lineage
+from procreaper.runtime.watch.gitignore import IgnoreFiles, IgnoreRules, walk_up
 from procreaper.runtime.watch.patterns import (
-    Watched,
+    WatchedPath,
+    build_ignore_rules,
     expand_braces,
-    ignore_rules,
     parent_of,
     parse_watch_path,
-    resolve,
-    within,
+    resolve_path,
+    strip_root,
 )
 
 __all__ = ["IGNORED", "Matcher", "expand_braces"]
 
-# Never a reason for a restart: version control, environments, caches, installed packages, what editors leave beside a
-# file while they save it, and the data base that a framework puts beside the code.
+# Never a reason for a restart: version control, environments, caches, installed packages, the temporary files of
+# editors, and the database file that a framework puts beside the code.
 IGNORED = (
     *(".git", ".hg", ".svn", ".jj"),
     *(".venv", "venv", ".tox", ".nox", "node_modules"),
@@ -56,10 +56,10 @@ IGNORED = (
 
 
 class Matcher:
-    """Tells for a set of watches what is of interest. `logs`: files that we write, and never a reason for a restart.
+    """Finds the files that matter to a set of watches. `logs` are files that we write: never a reason for a restart.
 
     >>> matcher = Matcher({"web": Watch("/srv", ("app", "*.toml"))})
-    >>> matcher.affected(["/srv/app/main.py", "/srv/app/__pycache__/main.pyc", "/srv/x/y.toml"])
+    >>> matcher.find_affected(["/srv/app/main.py", "/srv/app/__pycache__/main.pyc", "/srv/x/y.toml"])
     {'web': ('app/main.py', 'x/y.toml')}
     """
 
@@ -72,8 +72,8 @@ class Matcher:
             self._logs.setdefault(directory, set()).add(name)
         groups: dict[Watch, list[str]] = {}
         for name, watch in watches.items():
-            # The processes of one type share all this, and need one answer only.
-            key = Watch(resolve(watch.root, "") or "/", watch.paths, watch.ignore, watch.gitignore)
+            # The processes of one type share all this, so one answer serves them all.
+            key = Watch(resolve_path(watch.root, "") or "/", watch.paths, watch.ignore, watch.gitignore)
             groups.setdefault(key, []).append(name)
         self._groups = [
             (names, _Group(watch, self._with_git if watch.gitignore else self._without_git))
@@ -81,43 +81,43 @@ class Matcher:
         ]
         self._above: set[str] = set()
         for base in self.bases:
-            self._above.update(lineage(parent_of(base)))
+            self._above.update(walk_up(parent_of(base)))
 
     @property
     def bases(self) -> tuple[str, ...]:
-        """The files and directories that are named: where to begin looking. They need not exist."""
+        """The named files and directories, where a scan begins. They need not exist."""
         return tuple(dict.fromkeys(path or "/" for _, group in self._groups for path in group.bases))
 
     @property
     def uses_ignore_files(self) -> bool:
-        """Whether `learn` is of any use."""
+        """Whether any watch follows ignore files, so that `set_ignore_file` has an effect."""
         return any(group.ignored is self._with_git for _, group in self._groups)
 
-    def learn(self, directory: str, text: str) -> bool:
-        """Take the ignore file of a directory, or none (empty); return whether that is any news.
+    def set_ignore_file(self, directory: str, text: str) -> bool:
+        """Set the text of a directory's ignore file; empty if there is none. Return whether it has changed.
 
-        It must be told before a question about anything in that directory is asked.
+        Call it before any question about that directory.
         """
-        if not self._with_git.learn(within(directory), text):
+        if not self._with_git.set_ignore_file(strip_root(directory), text):
             return False
         for _, group in self._groups:
-            group.forget()
+            group.forget_reaches()
         return True
 
-    def enters(self, directory: str) -> bool:
-        """Whether something that is of interest could lie below this directory, or come to lie there."""
-        inner = within(directory)
-        return inner in self._above or any(group.enters(inner) for _, group in self._groups)
+    def should_enter(self, directory: str) -> bool:
+        """Return whether a watched file may be, or may later appear, below this directory."""
+        inner = strip_root(directory)
+        return inner in self._above or any(group.should_enter(inner) for _, group in self._groups)
 
-    def of_interest(self, directory: str, names: Collection[str]) -> set[str]:
-        """Those of these files of a directory whose change concerns any process."""
-        inner = within(directory)
+    def filter_watched(self, directory: str, names: Collection[str]) -> set[str]:
+        """Return those of these files of a directory that any process watches."""
+        inner = strip_root(directory)
         names = self._without_logs(inner, names)
         ignored = _Ignored(inner, names)
         return {name for _, group in self._groups for name in group.choose(inner, names, ignored)}
 
-    def affected(self, paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """For each process that is concerned, the paths that concern it, relative to its root and fit to be shown."""
+    def find_affected(self, paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Return the paths that affect each process, relative to its root and in a form that can be printed."""
         directories: dict[str, list[str]] = {}
         for path in paths:
             directory, _, name = path.rpartition("/")
@@ -128,10 +128,10 @@ class Matcher:
             ignored = _Ignored(directory, names)
             for (_, group), shown in zip(self._groups, found, strict=True):
                 if chosen := group.choose(directory, names, ignored):
-                    prefix = group.relative(directory)
+                    prefix = group.relative_prefix(directory)
                     shown.extend([prefix + name for name in chosen])
         return {
-            name: tuple(map(_shown, paths))
+            name: tuple(map(_printable, paths))
             for (names, _), paths in zip(self._groups, found, strict=True)
             if paths
             for name in names
@@ -141,12 +141,12 @@ class Matcher:
         logs = self._logs.get(directory)
         if logs is None:
             return names
-        # The older parts of a log, `web.log.1`, begin with its name.
+        # The rotated parts of a log, such as `web.log.1`, begin with its name.
         return [name for name in names if name not in logs and not name.startswith(tuple(f"{log}." for log in logs))]
 
 
 class _Ignored:
-    """What the rules that processes share ignore among some files; found once, for the first group that asks."""
+    """The files of a directory that the shared rules ignore: computed once, for the first group that needs them."""
 
     def __init__(self, directory: str, names: Collection[str]) -> None:
         self._directory = directory
@@ -155,17 +155,17 @@ class _Ignored:
 
     def by(self, files: IgnoreFiles) -> frozenset[str]:
         if files not in self._found:
-            self._found[files] = files.among(self._directory, self._names)
+            self._found[files] = files.filter_ignored(self._directory, self._names)
         return self._found[files]
 
 
 class _Base:
-    """A path that is named, with all the patterns that begin there; `whole`: everything below it is watched."""
+    """A named path, with all the patterns that begin there. `whole`: everything below it is watched."""
 
-    def __init__(self, path: str, entries: Iterable[Watched]) -> None:
+    def __init__(self, path: str, entries: Iterable[WatchedPath]) -> None:
         known = list(entries)
         self._start = len(path) + 1
-        self._rules = Rules(path, [entry.pattern for entry in known])
+        self._rules = IgnoreRules(path, [entry.pattern for entry in known])
         self.whole = any(entry.pattern is None for entry in known)
         leading = [entry.leading for entry in known]
         sources = [source for some in leading if some is not None for source in some]
@@ -178,37 +178,37 @@ class _Base:
         return self._leading is None or self._leading.fullmatch(directory, self._start) is not None
 
 
-# The bases in whose reach a directory lies, and for each whether everything in the directory is watched.
+# The bases that still apply in a directory, and for each whether everything in the directory is watched.
 Reach = tuple[tuple[_Base, bool], ...]
 
 
 class _Group:
-    """What all processes with the same watch are restarted for."""
+    """The watch that several processes share."""
 
     def __init__(self, watch: Watch, ignored: IgnoreFiles) -> None:
         self._prefix = watch.root.rstrip("/") + "/"
         self._root = watch.root
         self.ignored = ignored
-        entries: dict[str, list[Watched]] = {}
+        entries: dict[str, list[WatchedPath]] = {}
         for written in watch.paths:
             for entry in parse_watch_path(watch.root, written):
                 entries.setdefault(entry.base, []).append(entry)
         self.bases = {path: _Base(path, some) for path, some in entries.items()}
-        # The names of what is named without wildcards, by directory.
+        # The names of paths without wildcards, by directory.
         self._named: dict[str, set[str]] = {}
         for path, base in self.bases.items():
             if base.whole:
                 directory, _, name = path.rpartition("/")
                 self._named.setdefault(directory, set()).add(name)
-        self._own = ignore_rules(watch, self.bases)
+        self._own = build_ignore_rules(watch, self.bases)
         self._reaches: dict[str, Reach] = {}
 
-    def forget(self) -> None:
-        """Ignore files have changed."""
+    def forget_reaches(self) -> None:
+        """Forget the reaches, because ignore files have changed."""
         self._reaches.clear()
 
     def choose(self, directory: str, names: Collection[str], ignored: _Ignored) -> list[str]:
-        """Those of these files of a directory that are watched."""
+        """Return the watched ones of these files of a directory."""
         reach = self._reaches.get(directory) or self._reach(directory)
         named: Collection[str] = self._named.get(directory, ())
         if not reach:
@@ -228,11 +228,11 @@ class _Group:
             return [name for name in chosen if name not in dropped]
         return [name for name in chosen if name in named or not self._ignored_file(directory, name, ignored)]
 
-    def enters(self, directory: str) -> bool:
+    def should_enter(self, directory: str) -> bool:
         return any(whole or base.leads_on(directory) for base, whole in self._reach(directory))
 
-    def relative(self, directory: str) -> str:
-        """What the names in a directory are shown with."""
+    def relative_prefix(self, directory: str) -> str:
+        """Return the path of a directory from the root of the watch, as a prefix for its names."""
         path = directory + "/"
         if path.startswith(self._prefix):
             return path[len(self._prefix) :]
@@ -241,7 +241,7 @@ class _Group:
     def _reach(self, directory: str) -> Reach:
         # Not recursive: a path may have more components than Python allows calls.
         unknown = []
-        for above in lineage(directory):
+        for above in walk_up(directory):
             if above in self._reaches:
                 break
             unknown.append(above)
@@ -261,7 +261,7 @@ class _Group:
         for rules in self._own:
             if (verdict := rules.verdict(path, name, is_directory=True)) is not None:
                 return verdict
-        return self.ignored.ignored(path, parent, name, is_directory=True)
+        return self.ignored.is_ignored(path, parent, name, is_directory=True)
 
     def _ignored_file(self, directory: str, name: str, ignored: _Ignored) -> bool:
         path = f"{directory}/{name}"
@@ -271,5 +271,5 @@ class _Group:
         return name in ignored.by(self.ignored)
 
 
-def _shown(path: str) -> str:
+def _printable(path: str) -> str:
     return path if path.isascii() else path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""What is written where somebody says what to watch: paths, patterns with braces, and what to ignore among those.
+"""Parse the `watch` settings: paths, patterns with braces, and patterns of files to ignore.
 
-Rules: pure; strings in, values out; `watching` says what they mean. Paths are absolute and normalized. Within, the root
-directory is the empty string, so that every path is its directory, a slash and a name.
+Rules: pure; strings in, values out; `matcher` says what they mean. Paths are absolute and normalized. The root
+directory is the empty string here, so that every path is its directory, a slash and a name.
 """
 
 from __future__ import annotations
@@ -12,66 +12,66 @@ from itertools import groupby
 from typing import NamedTuple
 
 from procreaper.core.plan import Watch
-from procreaper.runtime.watch.gitignore import Pattern, Rules, has_wildcard, translate, unescape
+from procreaper.runtime.watch.gitignore import IgnoreRules, Pattern, glob_to_regex, has_wildcard, unescape
 
 
-class Watched(NamedTuple):
-    """One thing that is watched: all that is below `base` or, if there is a `pattern`, what matches it."""
+class WatchedPath(NamedTuple):
+    """A watched path: all files below `base` or, with a `pattern`, the files that match it."""
 
     base: str
     pattern: Pattern | None = None
-    # Expressions for the directories, from `base` on, that lead to a match; None: any may.
+    # Expressions for the directories below `base` that may lead to a match; None: any directory may.
     leading: tuple[str, ...] | None = None
 
 
-def parse_watch_path(root: str, written: str) -> Iterator[Watched]:
-    """What is watched for one text in `paths`, or after `-w`."""
-    for text in expand_braces(written):
+def parse_watch_path(root: str, entry: str) -> Iterator[WatchedPath]:
+    """Parse one entry of `paths`, or of `-w`."""
+    for text in expand_braces(entry):
         if not has_wildcard(text):
-            yield Watched(resolve(root, unescape(text)))
+            yield WatchedPath(resolve_path(root, unescape(text)))
             continue
         components = text.removesuffix("/").split("/")
         fixed = 0
         while not has_wildcard(components[fixed]):
             fixed += 1
         tail = components[fixed:]
-        base = resolve(root, unescape("/".join(components[:fixed])) or ("/" if text.startswith("/") else ""))
-        # Only a pattern of one component without any slash is a name for any depth.
+        base = resolve_path(root, unescape("/".join(components[:fixed])) or ("/" if text.startswith("/") else ""))
+        # A pattern without a slash is a name at any depth.
         pattern = Pattern.of(("" if len(components) == 1 else "/") + "/".join(tail) + "/" * text.endswith("/"))
         if pattern is not None:
             leading = _leading(tail) if pattern.anchored else None
-            yield Watched(base, pattern, leading)
+            yield WatchedPath(base, pattern, leading)
 
 
 def _leading(components: list[str]) -> tuple[str, ...] | None:
     sources = [""]
     for number, component in enumerate(components):
         if component.startswith("**") and not component.strip("*"):
-            # From here on at any depth, and from the beginning that is anywhere.
-            return (*sources, translate("/".join(components[: number + 1])) or "(?!)") if number else None
+            # From here on, the match is at any depth; at the beginning, that means anywhere.
+            return (*sources, glob_to_regex("/".join(components[: number + 1])) or "(?!)") if number else None
         if number + 1 < len(components):
-            sources.append(translate("/".join(components[: number + 1])) or "(?!)")
+            sources.append(glob_to_regex("/".join(components[: number + 1])) or "(?!)")
     return tuple(sources)
 
 
-def ignore_rules(watch: Watch, bases: Iterable[str]) -> list[Rules]:
-    """The rules that `ignore` makes, those that decide first first."""
-    root = within(watch.root)
+def build_ignore_rules(watch: Watch, bases: Iterable[str]) -> list[IgnoreRules]:
+    """Build the rules from `ignore`, in the order in which they decide."""
+    root = strip_root(watch.root)
     inside = tuple(base + "/" for base in (root, *bases) if base)
-    placed: list[tuple[str, Pattern | None]] = []
+    found: list[tuple[str, Pattern | None]] = []
     for written in watch.ignore:
         for one in expand_braces(written.removeprefix("!")):
-            directory, pattern = _place(one, root, inside)
-            placed.append((directory, Pattern.of(pattern, negated=written.startswith("!"))))
+            directory, pattern = _split_pattern(one, root, inside)
+            found.append((directory, Pattern.of(pattern, negated=written.startswith("!"))))
     rules = [
-        Rules(directory, [pattern for _, pattern in some])
-        for directory, some in groupby(placed, key=lambda one: one[0])
+        IgnoreRules(directory, [pattern for _, pattern in some])
+        for directory, some in groupby(found, key=lambda one: one[0])
     ]
     return rules[::-1]
 
 
-def _place(pattern: str, root: str, inside: tuple[str, ...]) -> tuple[str, str]:
-    """The directory from which a pattern counts, and the pattern as one in an ignore file of that directory."""
+def _split_pattern(pattern: str, root: str, inside: tuple[str, ...]) -> tuple[str, str]:
+    """Return the directory that a pattern applies to, and the pattern as in an ignore file of that directory."""
     if pattern.startswith(inside):
         return "", pattern
     directory = root
@@ -84,7 +84,7 @@ def _place(pattern: str, root: str, inside: tuple[str, ...]) -> tuple[str, str]:
 
 
 def expand_braces(text: str) -> Iterator[str]:
-    """A text for each way to choose from `{a,b}` in it; braces without a comma are ordinary characters."""
+    """Yield a text for each alternative of `{a,b}`. Braces without a comma are ordinary characters."""
     depth = start = position = 0
     commas: list[int] = []
     while position < len(text):
@@ -108,17 +108,17 @@ def expand_braces(text: str) -> Iterator[str]:
     yield text
 
 
-def within(directory: str) -> str:
-    """A directory as it is called within."""
+def strip_root(directory: str) -> str:
+    """Return a directory in the form of this package: the root directory is the empty string."""
     return "" if directory == "/" else directory
 
 
-def resolve(root: str, path: str) -> str:
-    """A path from the root of a watch, as it is called within."""
-    # POSIX leaves two leading slashes alone, and so does `normpath`.
-    return within("/" + posixpath.normpath(posixpath.join(root, path)).lstrip("/"))
+def resolve_path(root: str, path: str) -> str:
+    """Return the absolute path for a path from the root of a watch, in the form of this package."""
+    # Like POSIX, `normpath` keeps two leading slashes.
+    return strip_root("/" + posixpath.normpath(posixpath.join(root, path)).lstrip("/"))
 
 
 def parent_of(path: str) -> str:
-    """The directory that a path is in."""
+    """Return the directory that contains a path."""
     return path.rpartition("/")[0]

@@ -1,21 +1,24 @@
-"""Watches files: one watcher for a whole project, whatever number of processes are restarted for them.
+"""Watch files: one watcher for a whole project, for any number of processes.
 
-Rules: posts what changed, for whom; decides nothing about restarts. `watching` says what is of interest. All of it
-happens in a thread of its own, which ends with the coroutine that began it. Only this module imports watchfiles.
+Rules: it posts which files changed and which processes they affect; it decides nothing about restarts. `matcher` says
+which files matter. All work happens in a thread, which ends with the coroutine that started it. Only this module
+imports watchfiles.
 
-Theory of operation. What the system reports is a *hint* where to look; the truth is what `tree` knows of the files.
-It looks at everything
+Theory of operation. A report of the system is only a *hint*; `tree` knows the true state of the files. The watcher
+scans everything
 
-    at first              in order to know the files and the directories
-    when directories      appear, vanish or are replaced, or an ignore file changes; then the watcher is made anew, and
-                          once more afterwards, for what a directory was filled with before it was watched
-    after a flood         because watchfiles can lose what comes while it hands over what came before; until then each
-                          report says that there is more, so that a branch switch is one change
-    at every interval     where nothing is reported (polling)
+    at the start          to know the files and the directories when directories      appear, vanish or are replaced, or
+    an ignore file changes; then it makes a new watch, and scans
+                          once more, for files that came into a directory before it was watched
+    after a flood         because watchfiles can lose a report while it hands over earlier ones; until then each event
+                          says that more will follow, so that a branch switch is one change
+    at every interval     if the system reports nothing (polling)
 
-On Linux each directory of interest is watched by itself. To watch a tree would cost a kernel watch for every directory
-in it, ignored ones too: a second and 50,000 watches where a big node_modules lies beside a thousand directories that
-take 25 ms. On macOS a tree costs no more than a directory.
+On Linux each directory that matters is watched separately. Watching a tree costs a kernel watch for every directory in
+it, also for ignored ones. With a big node_modules beside a thousand directories, that is 50,000 watches and a second,
+instead of 25 ms. On macOS a tree costs no more than a directory.
+
+watchfiles's `RustNotify` is private, but only it takes a timeout for each call. The public functions do not.
 """
 
 from __future__ import annotations
@@ -33,35 +36,36 @@ from typing import TYPE_CHECKING
 from procreaper.core.events import FilesChanged
 from procreaper.core.plan import Watch
 from procreaper.runtime.watch.matcher import Matcher
-from procreaper.runtime.watch.tree import Tree, is_within, read
+from procreaper.runtime.watch.tree import Tree, is_within, read_text
 from procreaper.threads import NoThreadError, require_threads, start_thread
 
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
 
-# watchfiles looks at what was reported every `STEP` ms, and hands it over when nothing was added in the next step, or
-# after `GROUP` ms. 4 ms are less than a percent of a processor while nothing happens.
+# watchfiles collects reports every `STEP` ms. It hands them over when a step has added none, or after `GROUP` ms. A
+# step of 4 ms costs less than a percent of a processor while nothing happens.
 STEP = 4
 GROUP = 50
-# So many hints at once are a flood; everything is looked at when it has been quiet for `CALM` ms.
+# This many changed files at once are a flood. A scan follows when there were no reports for `CALM` ms.
 FLOOD = 32
 CALM = 250
-# The longer a flood lasts, the longer it may pause: this many ms for each second of it.
+# The pauses within a long flood may be longer: by this many ms for each second of it.
 CALM_SHARE = 50
-# Seconds between two looks while polling; more where one takes long, so that they take a twentieth of the time at most.
+# Seconds between two scans while polling; more if a scan takes long, so that scans take at most a twentieth of the
+# time.
 POLL_INTERVAL = 0.3
 POLL_SHARE = 20
-# RustNotify starts a thread of its own; where it cannot, it aborts the whole program. So this many are tried before,
-# since children of ours may be born in the same moment.
+# RustNotify starts a thread of its own, and aborts the whole program if it cannot. So this many threads are tried
+# first; more than one, because children of ours may start in the same moment.
 SPARE_THREADS = 4
-# Seconds until the next try, where there is no thread for us.
+# Seconds until the next try, if the system gives us no thread.
 NO_THREAD = 5.0
-# After watchfiles has failed, in seconds: a name that it cannot take may be written to all the time.
+# Seconds to wait after watchfiles has failed: a file whose name it cannot handle may be written all the time.
 RECOVERY = 0.25
-# So often may a directory have vanished before it could be watched.
+# The most times in a row that a directory may vanish before it can be watched.
 MAX_REFUSALS = 10
 
-# File systems of Windows as seen from its Linux, where nothing is reported.
+# File systems of Windows as seen from its Linux. They report no changes.
 SILENT = ("9p", "drvfs")
 
 
@@ -72,21 +76,21 @@ async def watch_files(
     say: Callable[[str], None],
     logs: Collection[str] = (),
 ) -> None:
-    """Post what changes among the files that processes are restarted for, until cancelled.
+    """Post an event for each change of the watched files, until cancelled.
 
-    Both functions are called in the loop's thread. `logs` are the files that we write, absolute; they are no reason for
-    a restart. What changes after this call counts, also while the watching is still being prepared. What cannot be
-    watched is said and polled for. Without any watches it returns at once. Cancelling it returns when its thread has
-    ended, which takes some milliseconds.
+    `post` and `say` are called in the thread of the loop. `logs` are the absolute paths of files that we write: they
+    are no reason for a restart. Each change after this call counts, also while the watch is still being prepared. If
+    files cannot be watched, `say` gets a message, and they are polled. Without any watches it returns at once. After a
+    cancellation it returns when its thread has ended, which takes some milliseconds.
     """
-    ways: dict[bool, dict[str, Watch]] = {}
+    by_polling: dict[bool, dict[str, Watch]] = {}
     for name, one in watches.items():
         polled = _needs_polling(one.root) if one.poll is None else one.poll
-        ways.setdefault(polled, {})[name] = one
+        by_polling.setdefault(polled, {})[name] = one
     watchers: list[_Watcher] = []
     running: list[asyncio.Future[None]] = []
     try:
-        for polled, some in ways.items():
+        for polled, some in by_polling.items():
             watcher = _Watcher(some, logs, polling=polled, post=post, say=say)
             running.append(await watcher.start())
             watchers.append(watcher)
@@ -96,19 +100,19 @@ async def watch_files(
         for watcher in watchers:
             watcher.stop()
         while any(not ended.done() for ended in running):
-            # A cancellation now asks for what is being done.
+            # A cancellation now only repeats the request to stop.
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(running)
         for watcher in watchers:
             watcher.join()
-        # All are looked at, or asyncio complains of those that were not.
+        # Retrieve all exceptions, or asyncio logs those that were never retrieved.
         errors = [error for ended in running if (error := ended.exception()) is not None]
     for error in errors:
         raise error
 
 
 class _Watcher:
-    """The thread, and its ties to the loop."""
+    """A thread that watches files, and its connection to the loop."""
 
     def __init__(
         self,
@@ -127,43 +131,43 @@ class _Watcher:
         self._matcher = Matcher(watches, logs=logs)
         self._tree = Tree(self._matcher, {one.root for one in watches.values()}, self._stop)
         self._notify: RustNotify | None = None
-        # The directories that are watched, None where that has to be arranged anew.
-        self._armed: set[str] | None = None
+        # The directories that are watched now; None if a new watch is needed.
+        self._watched: set[str] | None = None
         self._refused = 0
-        # The processes that were promised more.
+        # The processes whose last event said that more will follow.
         self._promised: set[str] = set()
 
     async def start(self) -> asyncio.Future[None]:
-        """Begin, once there is a thread for it; the future is done when that has nothing more to do."""
+        """Start the thread, as soon as the system gives one. The returned future is done when the thread has ended."""
         ended: asyncio.Future[None] = self._loop.create_future()
-        lacked = False
+        is_waiting = False
         while True:
             try:
                 self._thread = start_thread(lambda: self._work(ended), "procreaper watch", "for watching files")
             except NoThreadError as error:
-                if not lacked:
+                if not is_waiting:
                     self._say(f"{error.message}, so nothing restarts when they change, until it does; {error.hint}")
-                lacked = True
+                is_waiting = True
                 await asyncio.sleep(NO_THREAD)
             else:
-                if lacked:
+                if is_waiting:
                     self._say("files are watched now")
                 return ended
 
     def stop(self) -> None:
-        """End soon."""
+        """Ask the thread to end."""
         self._stop.set()
 
     def join(self) -> None:
-        """Wait for the thread, which has nothing more to do."""
+        """Wait for the thread, which has ended its work."""
         self._thread.join()
 
-    # From here on in the thread.
+    # All that follows runs in the thread.
 
     def _work(self, ended: asyncio.Future[None]) -> None:
         error: Exception | None = None
         try:
-            self._watch()
+            self._watch_until_stopped()
         except Exception as problem:
             error = problem
         finally:
@@ -172,25 +176,25 @@ class _Watcher:
             self._call(lambda: ended.set_exception(error) if error else ended.set_result(None))
 
     def _call(self, function: Callable[[], None]) -> None:
-        # RuntimeError: the loop is closed, and nobody waits any more.
+        # RuntimeError: the loop is closed.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function)
 
-    def _watch(self) -> None:
+    def _watch_until_stopped(self) -> None:
         while not self._stop.is_set():
             began = time.monotonic()
-            paths = self._tree.look()
-            arms = not self._polling and self._armed != self._tree.real.keys()
-            self._report(paths, more=arms)
+            paths = self._tree.scan()
+            needs_watch = not self._polling and self._watched != self._tree.directories.keys()
+            self._report(paths, more=needs_watch)
             if self._polling:
                 self._stop.wait(max(POLL_INTERVAL, POLL_SHARE * (time.monotonic() - began)))
-            elif arms:
-                self._arm()
+            elif needs_watch:
+                self._watch_directories()
             else:
-                self._follow()
+                self._check_hints()
 
     def _report(self, paths: Collection[str], *, more: bool) -> None:
-        changes = self._matcher.affected(paths)
+        changes = self._matcher.find_affected(paths)
         if more:
             self._promised.update(changes)
         else:
@@ -199,26 +203,26 @@ class _Watcher:
         if changes and not self._stop.is_set():
             self._call(lambda: self._post(FilesChanged(changes, more=more)))
 
-    def _arm(self) -> None:
-        """Watch the directories that are of interest now."""
+    def _watch_directories(self) -> None:
+        """Make a new watch, of the directories that matter now."""
         if self._notify is not None:
             self._notify.close()
             self._notify = None
-        self._armed = set(self._tree.real)
-        directories = [directory for directory in self._armed if _is_utf_8(directory)]
+        self._watched = set(self._tree.directories)
+        directories = [directory for directory in self._watched if _is_utf_8(directory)]
         try:
             from watchfiles._rust_notify import RustNotify
 
             require_threads(SPARE_THREADS, "for watching files")
             recursive = sys.platform == "darwin"
-            # Not to be told of permissions: watchfiles would then not tell of limits that are reached either.
+            # Do not ignore permission errors: watchfiles would then not report reached limits either.
             self._notify = RustNotify(
                 _topmost(directories) if recursive else directories, False, False, 0, recursive, False
             )
             self._refused = 0
         except (FileNotFoundError, PermissionError) as error:
-            # One of them has just vanished; the next look knows.
-            self._armed = None
+            # One of the directories has just vanished. The next scan will show it.
+            self._watched = None
             self._refused += 1
             if self._refused > MAX_REFUSALS:
                 self._poll_instead(error)
@@ -230,8 +234,8 @@ class _Watcher:
         text = f"{_explain(error)}, so procreaper itself looks for changed files, every {POLL_INTERVAL} s at best"
         self._call(lambda: self._say(text))
 
-    def _follow(self) -> None:
-        """Look where the hints say, until it has to be looked at everything."""
+    def _check_hints(self) -> None:
+        """Check what the hints point to, until a scan is needed."""
         if self._notify is None:
             raise RuntimeError("nothing is watched")
         flood, began, calm = False, time.monotonic(), 0
@@ -239,41 +243,42 @@ class _Watcher:
             try:
                 hints = self._notify.watch(GROUP, STEP, calm, self._stop)
             except RuntimeError:
-                # A name that is not UTF-8; what else was reported is lost, and watchfiles never forgets the error.
-                self._armed = None
+                # A name that is not UTF-8. The other reports are lost, and this watch keeps failing.
+                self._watched = None
                 self._stop.wait(RECOVERY)
                 return
             if isinstance(hints, str):
                 return
-            found = self._tree.look_at(hints)
+            found = self._tree.check_hints(hints)
             if flood or len(found.changed) >= FLOOD:
                 began = began if flood else time.monotonic()
                 flood, calm = True, max(CALM, int(CALM_SHARE * (time.monotonic() - began)))
-            self._report(found.changed, more=flood or found.replaced or found.unclear)
+            self._report(found.changed, more=flood or found.replaced or found.needs_scan)
             if found.replaced:
-                self._armed = None
-            if found.replaced or found.unclear:
+                self._watched = None
+            if found.replaced or found.needs_scan:
                 return
 
 
 def _needs_polling(root: str) -> bool:
-    """Whether nothing is reported of what happens there: the file system of Windows, seen from its Linux.
+    """Return whether the system reports no changes below `root`: on a file system of Windows, seen from its Linux.
 
-    watchfiles polls on all of WSL; the file system of that Linux itself does report. Its environment variable counts.
+    watchfiles polls everywhere on WSL, but the file system of that Linux itself does report changes. The environment
+    variable of watchfiles takes precedence.
     """
     forced = os.environ.get("WATCHFILES_FORCE_POLLING")
     if forced:
         return forced.lower() not in ("false", "disable", "disabled")
     if "microsoft" not in platform.release().lower():
         return False
-    mounts = [line.split(" ") for line in read("/proc/self/mounts").splitlines()]
+    mounts = [line.split(" ") for line in read_text("/proc/self/mounts").splitlines()]
     root = os.path.realpath(root)
     around = [(len(fields[1]), fields[2]) for fields in mounts if len(fields) > 2 and is_within(root, fields[1])]
     return bool(around) and max(around)[1] in SILENT
 
 
 def _explain(error: Exception) -> str:
-    """Why the system reports nothing, and what can be done."""
+    """Say why the system reports no changes, and what can be done about it."""
     if isinstance(error, NoThreadError):
         return f"{error.message} ({error.hint})"
     text = str(error)
@@ -293,7 +298,7 @@ def _is_utf_8(path: str) -> bool:
 
 
 def _topmost(directories: Iterable[str]) -> list[str]:
-    """Those that lie in none of the others."""
+    """Return the directories that are in none of the others."""
     found: list[str] = []
     for directory in sorted(directories, key=lambda path: path.split("/")):
         if not found or not is_within(directory, found[-1]):

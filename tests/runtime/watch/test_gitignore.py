@@ -13,23 +13,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procreaper.runtime.watch.gitignore import IgnoreFiles, lineage
+from procreaper.runtime.watch.gitignore import IgnoreFiles, walk_up
 
 ROOT = "/srv"
 
 
 def is_ignored(files: IgnoreFiles, path: str) -> bool:
     """From the top down, as those who use the rules do."""
-    steps = [*list(lineage(path))[-2::-1]]
+    steps = [*list(walk_up(path))[-2::-1]]
     return any(
-        files.ignored(step, *step.rpartition("/")[::2], is_directory=step != path and not path.endswith("/"))
+        files.is_ignored(step, *step.rpartition("/")[::2], is_directory=step != path and not path.endswith("/"))
         for step in steps
     )
 
 
 def ignored(text: str, *paths: str) -> list[str]:
     files = IgnoreFiles()
-    files.learn(ROOT, text)
+    files.set_ignore_file(ROOT, text)
     return [path for path in paths if is_ignored(files, f"{ROOT}/{path}")]
 
 
@@ -90,8 +90,8 @@ def test_nothing_comes_back_from_an_ignored_directory() -> None:
 
 def test_deeper_file_wins() -> None:
     files = IgnoreFiles()
-    files.learn(ROOT, "*.log")
-    files.learn(f"{ROOT}/a", "!*.log\n/x")
+    files.set_ignore_file(ROOT, "*.log")
+    files.set_ignore_file(f"{ROOT}/a", "!*.log\n/x")
     assert is_ignored(files, f"{ROOT}/y.log")
     assert not is_ignored(files, f"{ROOT}/a/y.log")
     assert is_ignored(files, f"{ROOT}/a/x")
@@ -100,19 +100,19 @@ def test_deeper_file_wins() -> None:
 
 def test_news_of_an_ignore_file() -> None:
     files = IgnoreFiles()
-    assert not files.learn(ROOT, "")
-    assert files.learn(ROOT, "x")
-    assert not files.learn(ROOT, "x")
+    assert not files.set_ignore_file(ROOT, "")
+    assert files.set_ignore_file(ROOT, "x")
+    assert not files.set_ignore_file(ROOT, "x")
     assert is_ignored(files, f"{ROOT}/x")
-    assert files.learn(ROOT, "")
+    assert files.set_ignore_file(ROOT, "")
     assert not is_ignored(files, f"{ROOT}/x")
 
 
 def test_question_is_about_exactly_one_component() -> None:
     files = IgnoreFiles()
-    files.learn(ROOT, "a\n/b\nc/")
+    files.set_ignore_file(ROOT, "a\n/b\nc/")
     for above in "abc":
-        assert not files.ignored(f"{ROOT}/{above}/x", f"{ROOT}/{above}", "x", is_directory=False)
+        assert not files.is_ignored(f"{ROOT}/{above}/x", f"{ROOT}/{above}", "x", is_directory=False)
 
 
 # What git itself says.
@@ -193,7 +193,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 @given(top=TEXTS, inner=TEXTS)
 def test_agrees_with_git(repository: Repository, top: str, inner: str) -> None:
     files = IgnoreFiles()
-    files.learn(ROOT, top)
-    files.learn(f"{ROOT}/a", inner)
+    files.set_ignore_file(ROOT, top)
+    files.set_ignore_file(f"{ROOT}/a", inner)
     ours = [path for path in repository.paths if is_ignored(files, f"{ROOT}/{path}")]
     assert ours == repository.ignored({"": top, "a": inner})

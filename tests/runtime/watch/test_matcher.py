@@ -18,14 +18,14 @@ ROOT = "/srv/project"
 def matcher_of(*paths: str, ignore: tuple[str, ...] = (), gitignore: bool = True, **texts: str) -> Matcher:
     matcher = Matcher({"web": Watch(ROOT, paths, ignore, gitignore)})
     for directory, text in texts.items():
-        matcher.learn(posixpath.normpath(f"{ROOT}/{directory.replace('root', '.')}"), text)
+        matcher.set_ignore_file(posixpath.normpath(f"{ROOT}/{directory.replace('root', '.')}"), text)
     return matcher
 
 
-def affected(matcher: Matcher, *paths: str) -> list[str]:
+def find_affected(matcher: Matcher, *paths: str) -> list[str]:
     """Those of these paths, relative to the root, that affect the process."""
     absolute = [posixpath.normpath(posixpath.join(ROOT, path)) for path in paths]
-    return sorted(matcher.affected(absolute).get("web", ()), key=paths.index)
+    return sorted(matcher.find_affected(absolute).get("web", ()), key=paths.index)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def affected(matcher: Matcher, *paths: str) -> list[str]:
     ],
 )
 def test_paths(written: str, affecting: list[str], other: list[str]) -> None:
-    assert affected(matcher_of(written), *affecting, *other) == affecting
+    assert find_affected(matcher_of(written), *affecting, *other) == affecting
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_paths(written: str, affecting: list[str], other: list[str]) -> None:
     ],
 )
 def test_paths_outside_of_the_root(written: str, affecting: list[str], other: list[str]) -> None:
-    found = matcher_of(written).affected([*affecting, *other]).get("web", ())
+    found = matcher_of(written).find_affected([*affecting, *other]).get("web", ())
     assert [posixpath.normpath(posixpath.join(ROOT, path)) for path in found] == affecting
 
 
 def test_paths_are_shown_from_the_root() -> None:
     matcher = matcher_of("../lib", ".", "/etc")
-    found = matcher.affected(["/srv/lib/a.py", f"{ROOT}/b/c.py", "/etc/x", f"{ROOT}/caf\udce9"])
+    found = matcher.find_affected(["/srv/lib/a.py", f"{ROOT}/b/c.py", "/etc/x", f"{ROOT}/caf\udce9"])
     assert found == {"web": ("../lib/a.py", "b/c.py", "../../etc/x", "caf\N{REPLACEMENT CHARACTER}")}
 
 
@@ -92,7 +92,7 @@ def test_each_process_is_told_what_concerns_it() -> None:
         "css": Watch(ROOT, ("styles",)),
         "deaf": Watch(ROOT, ()),
     }
-    found = Matcher(watches).affected([f"{ROOT}/app/web.py", f"{ROOT}/app/jobs/a.py", "/elsewhere"])
+    found = Matcher(watches).find_affected([f"{ROOT}/app/web.py", f"{ROOT}/app/jobs/a.py", "/elsewhere"])
     assert found == {
         "web.1": ("app/web.py", "app/jobs/a.py"),
         "web.2": ("app/web.py", "app/jobs/a.py"),
@@ -118,62 +118,62 @@ def test_each_process_is_told_what_concerns_it() -> None:
     ],
 )
 def test_what_nobody_wants(path: str) -> None:
-    assert affected(matcher_of("."), path, "main.py") == ["main.py"]
-    assert affected(matcher_of("*"), path, "main.py") == ["main.py"]
+    assert find_affected(matcher_of("."), path, "main.py") == ["main.py"]
+    assert find_affected(matcher_of("*"), path, "main.py") == ["main.py"]
 
 
 @pytest.mark.parametrize("path", ["main.tmp", ".env", ".github/x", "git/x", "cache/x", "environment/venv.py", "a~b"])
 def test_what_somebody_may_want(path: str) -> None:
-    assert affected(matcher_of("."), path) == [path]
+    assert find_affected(matcher_of("."), path) == [path]
 
 
 def test_ignore() -> None:
     matcher = matcher_of(".", ignore=("*_test.py", "fixtures", "/build", "docs/*.html", "./x", "*.{a,b}"))
     ignored = ["a_test.py", "p/b_test.py", "fixtures/x", "p/fixtures/y", "build/x", "docs/a.html", "x", "a.a", "p/b.b"]
     watched = ["a.py", "p/build/x", "docs/p/a.html", "p/x", "a.c"]
-    assert affected(matcher, *ignored, *watched) == watched
+    assert find_affected(matcher, *ignored, *watched) == watched
 
 
 def test_ignore_with_exceptions() -> None:
     matcher = matcher_of(".", ignore=("*.txt", "!keep.txt", "!.cache"))
-    assert affected(matcher, "a.txt", "keep.txt", ".cache/x", ".git/x") == ["keep.txt", ".cache/x"]
+    assert find_affected(matcher, "a.txt", "keep.txt", ".cache/x", ".git/x") == ["keep.txt", ".cache/x"]
 
 
 def test_ignore_outside_of_the_root() -> None:
     matcher = matcher_of("../lib", "/etc/app", ignore=("*.md", "../lib/gen", "/etc/app/*.bak", f"{ROOT}/x"))
     ignored = ["../lib/a.md", "../lib/gen/a", "/etc/app/a.bak", "/etc/app/a.md"]
     watched = ["../lib/a", "../lib/x/gen", "../../etc/app/x"]
-    assert affected(matcher, *ignored, *watched) == watched
+    assert find_affected(matcher, *ignored, *watched) == watched
 
 
 def test_gitignore() -> None:
     matcher = matcher_of(".", root="*.log\n/dist\n", app="!keep.log\n")
     watched = ["app/keep.log", "app/dist/x"]
-    assert affected(matcher, "a.log", "dist/x", "app/a.log", *watched) == watched
+    assert find_affected(matcher, "a.log", "dist/x", "app/a.log", *watched) == watched
 
 
 def test_gitignore_can_be_left_alone() -> None:
     matcher = matcher_of(".", gitignore=False, root="*.log\n")
     assert not matcher.uses_ignore_files
-    assert affected(matcher, "a.log", ".git/x") == ["a.log"]
+    assert find_affected(matcher, "a.log", ".git/x") == ["a.log"]
 
 
 def test_ignore_beats_gitignore() -> None:
     matcher = matcher_of(".", ignore=("!dist",), root="dist\n!.venv\n")
-    assert affected(matcher, "dist/x", ".venv/x") == ["dist/x"]
+    assert find_affected(matcher, "dist/x", ".venv/x") == ["dist/x"]
 
 
 def test_gitignore_above_the_root() -> None:
     matcher = matcher_of(".")
-    matcher.learn("/srv", "*.log\n/project/gen\n")
-    assert affected(matcher, "a.log", "gen/x", "x/gen") == ["x/gen"]
+    matcher.set_ignore_file("/srv", "*.log\n/project/gen\n")
+    assert find_affected(matcher, "a.log", "gen/x", "x/gen") == ["x/gen"]
 
 
 def test_gitignore_read_anew() -> None:
     matcher = matcher_of(".", root="out")
-    assert affected(matcher, "out/x", "in/x") == ["in/x"]
-    matcher.learn(ROOT, "in")
-    assert affected(matcher, "out/x", "in/x") == ["out/x"]
+    assert find_affected(matcher, "out/x", "in/x") == ["in/x"]
+    matcher.set_ignore_file(ROOT, "in")
+    assert find_affected(matcher, "out/x", "in/x") == ["out/x"]
 
 
 def test_what_is_named_is_watched_whatever_covers_it() -> None:
@@ -181,25 +181,25 @@ def test_what_is_named_is_watched_whatever_covers_it() -> None:
     matcher = matcher_of("dist", ".env", "node_modules/mine/*.js", ignore=("generated", ".env"), root=text)
     ignored = ["dist/x.map", "dist/generated/x", "dist/__pycache__/x", "node_modules/other/a.js", "x/.env"]
     watched = ["dist/x.js", ".env", "node_modules/mine/a.js"]
-    assert affected(matcher, *ignored, *watched) == watched
+    assert find_affected(matcher, *ignored, *watched) == watched
 
 
 def test_root_that_is_ignored_from_above() -> None:
     matcher = matcher_of(".")
-    matcher.learn("/srv", "project\n")
-    matcher.learn("/", "srv\n")
-    assert affected(matcher, "a/b") == ["a/b"]
+    matcher.set_ignore_file("/srv", "project\n")
+    matcher.set_ignore_file("/", "srv\n")
+    assert find_affected(matcher, "a/b") == ["a/b"]
 
 
 def test_what_matches_no_entry_of_its_own_may_match_another() -> None:
     matcher = matcher_of("node_modules/mine", ".")
-    assert affected(matcher, "node_modules/mine/x", "node_modules/other", "y") == ["node_modules/mine/x", "y"]
+    assert find_affected(matcher, "node_modules/mine/x", "node_modules/other", "y") == ["node_modules/mine/x", "y"]
 
 
 def test_our_own_logs() -> None:
     matcher = Matcher({"web": Watch(ROOT, (".", "log/web.log"))}, logs=[f"{ROOT}/log/web.log"])
     paths = ["log/web.log", "log/web.log.1", "log/web.logs", "web.log"]
-    assert affected(matcher, *paths) == ["log/web.logs", "web.log"]
+    assert find_affected(matcher, *paths) == ["log/web.logs", "web.log"]
 
 
 def test_bases() -> None:
@@ -228,19 +228,19 @@ def test_bases() -> None:
 def test_enters(written: str, entered: list[str], left: list[str]) -> None:
     matcher = matcher_of(written)
     paths = [*entered, *left]
-    assert [path for path in paths if matcher.enters(posixpath.normpath(f"{ROOT}/{path}"))] == entered
-    assert matcher.enters("/")
+    assert [path for path in paths if matcher.should_enter(posixpath.normpath(f"{ROOT}/{path}"))] == entered
+    assert matcher.should_enter("/")
 
 
 def test_of_interest() -> None:
     matcher = matcher_of("app/*.py", "../../x.conf")
-    assert matcher.of_interest(f"{ROOT}/app", ["a.py", "b.txt", "c.py~"]) == {"a.py"}
-    assert matcher.of_interest("/", ["x.conf", "y.conf"]) == {"x.conf"}
+    assert matcher.filter_watched(f"{ROOT}/app", ["a.py", "b.txt", "c.py~"]) == {"a.py"}
+    assert matcher.filter_watched("/", ["x.conf", "y.conf"]) == {"x.conf"}
 
 
 def test_very_deep_path() -> None:
     deep = "d/" * 2000 + "x"
-    assert affected(matcher_of("."), deep) == [deep]
+    assert find_affected(matcher_of("."), deep) == [deep]
 
 
 PATHS = st.lists(st.sampled_from(["a", "b", "*", "**", "a*", ".git", "?", "..", "."]), min_size=1, max_size=4).map(
@@ -257,11 +257,11 @@ def test_every_watched_file_is_found_by_entering(
 ) -> None:
     matcher = matcher_of(*paths, ignore=tuple(ignore), root="\n".join(text))
     directory, _, name = f"{ROOT}/{file}".rpartition("/")
-    interesting = matcher.of_interest(directory, [name])
-    assert bool(interesting) == bool(affected(matcher, file))
+    interesting = matcher.filter_watched(directory, [name])
+    assert bool(interesting) == bool(find_affected(matcher, file))
     if interesting:
         while directory:
-            assert matcher.enters(directory)
+            assert matcher.should_enter(directory)
             directory = posixpath.dirname(directory).rstrip("/")
 
 
@@ -269,9 +269,9 @@ def test_ten_thousand_changes_for_ten_processes() -> None:
     paths = [f"{ROOT}/src/package{number % 100}/module{number}.py" for number in range(10_000)]
     watches = {f"process{number}": Watch(ROOT, ("src", f"more{number}"), ("*_test.py",)) for number in range(10)}
     matcher = Matcher(watches)
-    matcher.learn(ROOT, "\n".join([*IGNORED, *(f"*.t{number}" for number in range(50)), "/a/b", "/c/*.d"]))
+    matcher.set_ignore_file(ROOT, "\n".join([*IGNORED, *(f"*.t{number}" for number in range(50)), "/a/b", "/c/*.d"]))
     began = time.process_time()
-    found = matcher.affected(paths)
+    found = matcher.find_affected(paths)
     # About 0.1 s; the limit leaves room for a machine that has other things to do.
     assert time.process_time() - began < 2
     assert [len(paths) for paths in found.values()] == [10_000] * 10

@@ -658,7 +658,7 @@ def test_cancelled_at_once(tmp_path: Path) -> None:
 
 
 def test_an_error_of_ours_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("procreaper.runtime.watch.tree.Tree.look", lambda self: 1 // 0)
+    monkeypatch.setattr("procreaper.runtime.watch.tree.Tree.scan", lambda self: 1 // 0)
     before = threading.active_count()
 
     async def main() -> None:
