@@ -1,8 +1,8 @@
-"""One process type's settings over those of `[defaults]`.
+"""Merges the settings of a process type with those of `[defaults]`.
 
-Rules: pure; knows which layer a value comes from, so that a problem is placed where it was written. A plain value or a
-list of the process replaces that of `[defaults]`; tables (`env`, `stop`, `backoff`, `health`, `watch`, `log`, `hooks`)
-are merged key by key, a plain value counting as the table that it is short for.
+Rules: pure. It knows the layer of each value, so that a problem is reported at the right line. A plain value or a list
+of the process replaces that of `[defaults]`. Tables (`env`, `stop`, `backoff`, `health`, `watch`, `log`, `hooks`) are
+merged key by key; a plain value counts as the table that it abbreviates.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from procreaper.project.toml import Keys
 Table = TypeVar("Table", bound=Struct)
 
 TABLES = (dict, list, Struct)
-# What tells whether a process is healthy; the process's own replace all of those in `[defaults]`.
+# The keys that select a health check. If a process sets one of them, it inherits none of them from `[defaults]`.
 CHECKS = ("http", "tcp", "exec", "check", "log", "status", "verify", "ca")
 
 
 class Layers(NamedTuple):
-    """The settings of the process type `name`, and under them those of `[defaults]`."""
+    """The settings of the process type `name`, and those of `[defaults]` below them."""
 
     name: str
     own: ProcessSettings
     defaults: ProcessSettings
 
     def get(self, field: str) -> Any:
-        """The value of a field, UNSET where nobody gave one."""
+        """Return the value of a field; UNSET if neither layer has one."""
         value = getattr(self.own, field)
         return getattr(self.defaults, field) if value is UNSET else value
 
     def is_own(self, field: str) -> bool:
-        """Whether the process itself gives this field."""
+        """Return whether the process itself has this field."""
         return getattr(self.own, field) is not UNSET
 
     def keys(self, field: str, *inner: str | int) -> Keys:
-        """Where a field, or a key of its table, was written."""
+        """Return the path of a field, or of a key in its table, in the layer that it comes from."""
         own, default = getattr(self.own, field), getattr(self.defaults, field)
         inherited = own is UNSET
         if inner and own is not UNSET and default is not UNSET and _is_table(default):
@@ -58,49 +58,49 @@ class Layers(NamedTuple):
 
     @property
     def env(self) -> dict[str, str | int | float | bool]:
-        """The variables of both."""
+        """The variables of both layers."""
         layers = (self.defaults.env, self.own.env)
         return {name: value for layer in layers if not isinstance(layer, UnsetType) for name, value in layer.items()}
 
     @property
     def stop(self) -> StopSettings:
-        """How it is asked to end; a `command` of its own replaces an inherited `signal`, and the other way round."""
-        own, default = _tables(self, "stop", lambda signal: StopSettings(signal=signal), StopSettings)
+        """How to stop the process. Its own `command` replaces an inherited `signal`, and vice versa."""
+        own, default = _as_tables(self, "stop", lambda signal: StopSettings(signal=signal), StopSettings)
         if own.command is not UNSET or own.signal is not UNSET:
             default = _without(default, ("command", "signal"))
-        return _merged(own, default)
+        return _merge(own, default)
 
     @property
     def backoff(self) -> BackoffSettings:
-        """The wait before a retry."""
-        return _merged(*_tables(self, "backoff", lambda initial: BackoffSettings(initial=initial), BackoffSettings))
+        """The wait before a restart."""
+        return _merge(*_as_tables(self, "backoff", lambda initial: BackoffSettings(initial=initial), BackoffSettings))
 
     @property
     def health(self) -> HealthSettings:
-        """What is checked, if anything; empty for a oneshot that has it from `[defaults]` only."""
-        own, default = _tables(self, "health", as_health, HealthSettings)
+        """The health check, if there is one. A oneshot does not inherit one."""
+        own, default = _as_tables(self, "health", expand_health, HealthSettings)
         if any(getattr(own, check) is not UNSET for check in CHECKS):
             default = _without(default, CHECKS)
-        return own if self.get("oneshot") is True else _merged(own, default)
+        return own if self.get("oneshot") is True else _merge(own, default)
 
     @property
     def log(self) -> LogSettings:
-        """The file that the output goes to."""
-        return _merged(*_tables(self, "log", lambda file: LogSettings(file=file), LogSettings))
+        """The log file."""
+        return _merge(*_as_tables(self, "log", lambda file: LogSettings(file=file), LogSettings))
 
     @property
     def hooks(self) -> HooksSettings:
-        """The commands that are run when something happens to it."""
-        return _merged(*_tables(self, "hooks", lambda _: HooksSettings(), HooksSettings))
+        """The commands to run at certain events."""
+        return _merge(*_as_tables(self, "hooks", lambda _: HooksSettings(), HooksSettings))
 
     @property
     def watch(self) -> WatchSettings:
-        """What is watched for changes."""
-        return _merged(*_tables(self, "watch", lambda paths: WatchSettings(paths=paths), WatchSettings))
+        """The files to watch."""
+        return _merge(*_as_tables(self, "watch", lambda paths: WatchSettings(paths=paths), WatchSettings))
 
 
-def as_health(url: str) -> HealthSettings:
-    """The table that a URL is short for; a scheme that is not ours names a check of an installed package."""
+def expand_health(url: str) -> HealthSettings:
+    """Return the table that a URL abbreviates. An unknown scheme selects a check of an installed package."""
     scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url)
     if scheme is None or scheme[0].lower() in ("http://", "https://"):
         return HealthSettings(http=url)
@@ -119,7 +119,7 @@ def _has(table: object, key: str | int) -> bool:
     return getattr(table, str(key), UNSET) is not UNSET
 
 
-def _tables(
+def _as_tables(
     layers: Layers, field: str, from_plain: Callable[[Any], Table], empty: Callable[[], Table]
 ) -> tuple[Table, Table]:
     def table(value: Any) -> Table:
@@ -130,7 +130,7 @@ def _tables(
     return table(getattr(layers.own, field)), table(getattr(layers.defaults, field))
 
 
-def _merged(own: Table, default: Table) -> Table:
+def _merge(own: Table, default: Table) -> Table:
     values = {}
     for field in own.__struct_fields__:
         value = getattr(own, field)

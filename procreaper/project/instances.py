@@ -1,7 +1,7 @@
-"""What differs from one instance of a process type to the next: its environment, and what is checked in it.
+"""The differences between the instances of a process type: the environment, the health check and the log file.
 
-Rules: pure. Everything may use `$PORT` and the rest of the environment of the process; what is not set is an error now,
-and not a check that fails later. Imported only where there is a `.reaper.toml`.
+Rules: pure. These settings may contain `$PORT` and other variables of the process. A variable that is not set is an
+error now, instead of a check that fails later. Imported only if there is a `.reaper.toml`.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from procreaper.core.checks import Check, ExecCheck, Health, HealthCheck, HTTPCh
 from procreaper.core.ports import PREFIX
 from procreaper.errors import Problem, ProcreaperError, enumerate_words
 from procreaper.project.defaults import Layers
-from procreaper.project.process_types import KINDS
+from procreaper.project.process_types import CHECK_KINDS
 from procreaper.project.procfile import OURS
 from procreaper.project.settings import Settings
 from procreaper.project.toml import Keys, format_keys, quote_text
 from procreaper.project.values import UnsetVariableError, parse_duration, substitute_variables
 
-# Of a port.
+# The digits of the highest port.
 MOST_DIGITS = 5
 DURATIONS = ("interval", "timeout", "start_interval", "start_timeout")
 LoadCheck = Callable[[str], HealthCheck]
 
 
 class InstanceReader:
-    """Makes the environment and the health check of one process, and collects what cannot be used.
+    """Makes the environment, the health check and the log path of one process, and collects the problems.
 
-    `environment` is all that comes before the `env` of the settings, the names included. `is_complete` is False where a
-    file that belongs to it could not be read: then nothing is said of variables that are not set. Files are relative to
-    `directory`, the application root.
+    `environment` has all variables except those of `env`, which may override them. `is_complete` is False if an
+    environment file could not be read; then unset variables are not reported. Paths are relative to `directory`, the
+    application root.
     """
 
     def __init__(
@@ -53,27 +53,25 @@ class InstanceReader:
         self.environment = dict(environment)
         self.problems: list[Problem] = []
         self._add_variables()
-        # As it was written, with the variables replaced.
+        # The path as written, with the values of its variables.
         self.log_path: str | None = None
         if not isinstance(layers.log.file, UnsetType):
             self.log_path = self._substitute(layers.log.file, layers.keys("log", "file"))
 
-    def health(self, load_check: LoadCheck) -> Health | None:
-        """What is checked; None where it cannot be used, or where there is nothing."""
+    def make_health(self, load_check: LoadCheck) -> Health | None:
+        """Make the health check. Return None if there is none, or if it has a mistake."""
         health, keys = self._layers.health, self._layers.keys
         check: Check | None = None
         log: LogCheck | None = None
         count = len(self.problems)
-        kind = next((kind for kind in KINDS if getattr(health, kind) is not UNSET), None)
+        kind = next((kind for kind in CHECK_KINDS if getattr(health, kind) is not UNSET), None)
         if kind is not None:
-            check = self._check(kind, getattr(health, kind), keys("health", kind), load_check)
+            check = self._make_check(kind, getattr(health, kind), keys("health", kind), load_check)
         if not isinstance(health.log, UnsetType):
             try:
                 log = LogCheck(health.log)
             except ValueError as error:
-                self._add_problem(
-                    keys("health", "log"), str(error), r"escape what is meant literally: `\(`, `\[`, `\.`"
-                )
+                self._add_problem(keys("health", "log"), str(error), r"escape literal characters: `\(`, `\[`, `\.`")
         if len(self.problems) > count or (check is None and log is None):
             return None
         durations: dict[str, float] = {}
@@ -82,12 +80,12 @@ class InstanceReader:
             if value is not UNSET:
                 durations[name] = parse_duration(value)
         if 0 in durations.values():
-            # Said already of the process type.
+            # `process_types` has already reported this.
             return None
         made = Health(check=check, log=log, **durations)  # type: ignore[arg-type]
         return made if isinstance(health.retries, UnsetType) else replace(made, retries=health.retries)
 
-    def _check(self, kind: str, value: Any, keys: Keys, load_check: LoadCheck) -> Check | None:
+    def _make_check(self, kind: str, value: Any, keys: Keys, load_check: LoadCheck) -> Check | None:
         if kind == "exec":
             try:
                 return ExecCheck(value if isinstance(value, str) else tuple(value))
@@ -99,7 +97,7 @@ class InstanceReader:
             return None
         try:
             if kind == "http":
-                return self._http_check(text)
+                return self._make_http_check(text)
             if kind == "tcp":
                 return TCPCheck(text.removeprefix("tcp://"))
             return load_check(text)
@@ -108,12 +106,12 @@ class InstanceReader:
                 message, hint = error.message, error.hint
             else:
                 message, hint = str(error), None
-            # The environment may hold secrets, so what was written is shown and not what it became.
+            # The environment may hold secrets, so the message shows the text as written, without the values.
             message = message.replace(text, value)
-            self._add_problem(keys, f"`{format_keys(keys)}`: {message}", hint or _example(kind, value))
+            self._add_problem(keys, f"`{format_keys(keys)}`: {message}", hint or _suggest_check(kind, value))
             return None
 
-    def _http_check(self, url: str) -> HTTPCheck | None:
+    def _make_http_check(self, url: str) -> HTTPCheck | None:
         health, keys = self._layers.health, self._layers.keys
         status, ca = health.status, health.ca
         codes = () if isinstance(status, UnsetType) else (status,) if isinstance(status, int) else tuple(status)
@@ -138,15 +136,15 @@ class InstanceReader:
             keys = self._layers.keys("env", name)
             if name in OURS or name.startswith(PREFIX):
                 message = f"`{format_keys(keys)}` cannot be set: procreaper gives each process its own"
-                self._add_problem(keys, message, _instead_of_port(value, keys) if name == "PORT" else "remove it")
+                self._add_problem(keys, message, _suggest_port(value, keys) if name == "PORT" else "remove it")
             elif not name or "=" in name:
                 message = f"`{format_keys(keys)}`: {quote_text(name)} cannot be the name of a variable"
                 self._add_problem(keys, message, "correct it")
             elif value is False:
                 self.environment.pop(name, None)
             else:
-                text = self._substitute(value, keys) if isinstance(value, str) else _as_text(value)
-                # Also one that cannot be used is set, so that it is not said of its users that it is not.
+                text = self._substitute(value, keys) if isinstance(value, str) else _format_number(value)
+                # Set it even after a mistake, so that its users are not reported as well.
                 self.environment[name] = text or ""
 
     def _substitute(self, text: str, keys: Keys) -> str | None:
@@ -156,7 +154,7 @@ class InstanceReader:
             if self._is_complete and not self._settings.is_broken((*keys[:-1], error.name)):
                 hint = "set it in a .env file or in `env`; for a dollar sign write `$$`"
                 if error.name in self._layers.env:
-                    hint = f"write it after `{error.name}` in `env`, and set that to something else than `false`"
+                    hint = f"write it after `{error.name}` in `env`, and do not set that one to `false`"
                 self._add_problem(keys, f"`{format_keys(keys)}` uses `${error.name}`, which is not set", hint)
         except ValueError as error:
             self._add_problem(keys, f"`{format_keys(keys)}`: {error}", "for a dollar sign write `$$`")
@@ -166,20 +164,20 @@ class InstanceReader:
         self.problems.append(self._settings.problem(keys, message, hint))
 
 
-def _instead_of_port(value: object, keys: Keys) -> str:
+def _suggest_port(value: object, keys: Keys) -> str:
     text = str(value)
     if keys[0] == "defaults" or not (text.isascii() and text.isdecimal() and 1 <= len(text.lstrip("0")) <= MOST_DIGITS):
-        return "write `port = 3000` under `[process.NAME]` for the port of one type; the first of all is that of `-p`"
+        return "write `port = 3000` under `[process.NAME]` for the port of one type; `-p` sets that of the first type"
     return f"write `port = {int(text)}` in its place"
 
 
-def _as_text(value: float) -> str:
+def _format_number(value: float) -> str:
     return "true" if value is True else str(value)
 
 
-def _example(kind: str, text: str) -> str:
+def _suggest_check(kind: str, text: str) -> str:
     if kind == "http" and text.startswith("/") and " " not in text:
-        # What Kubernetes and many a proxy are given.
+        # Kubernetes and many proxies take a path.
         return f"write the whole URL: {quote_text(f'http://127.0.0.1:$PORT{text}')}"
     if kind == "http" and " " in text and "://" not in text.split(" ", 1)[0]:
         return f"a command is written as `health = {{ exec = {quote_text(text)} }}`"

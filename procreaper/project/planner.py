@@ -26,7 +26,7 @@ from procreaper.project.groups import check_groups
 from procreaper.project.procfile import OURS, Entry, Instance, make_instances
 
 if TYPE_CHECKING:
-    from procreaper.project.depends_on import Needs
+    from procreaper.project.depends_on import Entries
     from procreaper.project.instances import LoadCheck
     from procreaper.project.process_types import Supervision
     from procreaper.project.settings import Settings
@@ -154,9 +154,9 @@ class _Planner:
         self._can_die = self._find_flagged("--can-die", selection.can_die, typed)
         self._restart = self._find_flagged("-r", selection.restart, typed)
         self.problems += mark_outdated(typed) if selection.running else typed
-        needs = self._needs()
-        processes = self._make_processes(self._choose_types(named, excluded, needs))
-        return self._connect(processes, named, excluded, needs)
+        entries = self._resolve_dependencies()
+        processes = self._make_processes(self._choose_types(named, excluded, entries))
+        return self._connect(processes, named, excluded, entries)
 
     def _find_named(self, problems: list[Problem]) -> list[Member]:
         """Return the members to start by name. As in honcho, a name is that of a type, or else that of a group."""
@@ -209,17 +209,17 @@ class _Planner:
         supervision = self._types[name].supervision
         return Process(name, "") if supervision is None else supervision.template
 
-    def _needs(self) -> Needs:
+    def _resolve_dependencies(self) -> Entries:
         if self._settings is None:
             return {}
         # Imported here and below, because only a project with settings has dependencies.
-        from procreaper.project.depends_on import find_needs
+        from procreaper.project.depends_on import resolve_dependencies
 
         if self._selection.running:
             self._drop_contradicted(self._settings)
-        needs, problems = find_needs(self._types, self._names, self._settings, self._restart)
+        entries, problems = resolve_dependencies(self._types, self._names, self._settings, self._restart)
         self.problems += problems
-        return needs
+        return entries
 
     def _drop_contradicted(self, settings: Settings) -> None:
         """Ignore `-r` for a process if another one waits for its completion; the files win."""
@@ -235,7 +235,7 @@ class _Planner:
         self,
         named: Sequence[Member],
         excluded: Sequence[Member],
-        needs: Needs,
+        entries: Entries,
     ) -> list[ProcessType]:
         """Return the types in the plan. Their order determines the ports."""
         if not self._selection.names:
@@ -243,7 +243,7 @@ class _Planner:
         without = {member.type for member in excluded if member.number is None}
         edges = {
             name: [member.type for _, members in found for member in members if member.type not in without]
-            for name, found in ({} if self._selection.no_deps else needs).items()
+            for name, found in ({} if self._selection.no_deps else entries).items()
         }
         chosen = dict.fromkeys(member.type for member in named)
         needed = reachable(chosen, edges)
@@ -322,7 +322,7 @@ class _Planner:
                 is_complete=kind.file_environment is not None,
                 directory=context.directory,
             )
-            health = reader.health(self._load_check) if supervision.has_health else None
+            health = reader.make_health(self._load_check) if supervision.has_health else None
             self.problems += reader.problems
             cwd, log = supervision.template.cwd, supervision.template.log
             if log is not None and reader.log_path is not None:
@@ -390,7 +390,7 @@ class _Planner:
         processes: Sequence[Process],
         named: Sequence[Member],
         excluded: Sequence[Member],
-        needs: Needs,
+        entries: Entries,
     ) -> Plan:
         """Add the dependencies between processes, and select the processes that start."""
         left_out = {process.name for process in processes if any(member.covers(process) for member in excluded)}
@@ -405,15 +405,15 @@ class _Planner:
         without = left_out
         if self._selection.no_deps:
             without = {process.name for process in processes} - set(wanted)
-        dependencies = self._make_edges(processes, needs, without)
+        dependencies = self._make_edges(processes, entries, without)
         edges = {name: [edge.name for edge in found] for name, found in dependencies.items()}
         started = reachable(wanted, edges)
-        if needs and self._settings is not None and not self._selection.no_deps:
-            from procreaper.project.depends_on import find_missing
+        if entries and self._settings is not None and not self._selection.no_deps:
+            from procreaper.project.depends_on import find_missing_dependencies
 
             types = dict.fromkeys(process.type for process in processes if process.name in started)
-            lacking = self._find_reduced() if self._selection.running else ()
-            self.problems += find_missing(types, needs, excluded, self._names, self._settings, lacking)
+            reduced = self._find_reduced() if self._selection.running else ()
+            self.problems += find_missing_dependencies(types, entries, excluded, self._names, self._settings, reduced)
         connected = tuple(
             process._replace(depends_on=dependencies[process.name]) if dependencies.get(process.name) else process
             for process in processes
@@ -427,13 +427,13 @@ class _Planner:
         return [name for name, kind in self._types.items() if counts[name] < kind.concurrency and name not in scaled]
 
     def _make_edges(
-        self, processes: Sequence[Process], needs: Needs, without: Iterable[str]
+        self, processes: Sequence[Process], entries: Entries, without: Iterable[str]
     ) -> dict[str, tuple[Dependency, ...]]:
-        if not needs:
+        if not entries:
             return {}
-        from procreaper.project.depends_on import connect
+        from procreaper.project.depends_on import make_edges
 
-        return connect(processes, needs, without)
+        return make_edges(processes, entries, without)
 
     def _was_requested(self, process: Process) -> bool:
         """Return whether a user has scaled or added the process since the start."""

@@ -78,7 +78,7 @@ def test_two_circles_are_both_shown() -> None:
 
 def test_a_process_that_is_always_restarted_never_completes() -> None:
     settings = "[process.web]\ndepends_on = { db = 'completed' }\n[process.db]\nrestart = 'WHEN'\n"
-    assert "`db` is completed, but that is always restarted" in refusal(settings.replace("WHEN", "always")).message
+    assert "`db` is completed, but `db` is always restarted" in refusal(settings.replace("WHEN", "always")).message
     assert "restarted by -r" in refusal(settings.replace("WHEN", "never"), restart="all").message
     found = plan(settings.replace("WHEN", "on-failure"))
     assert found["web.1"].depends_on == (Dependency("db.1", Condition.COMPLETED),)

@@ -188,14 +188,14 @@ def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "line", "message", "hint"),
     [
-        ("restart = 'on-failure:3'\nmax_retries = 4", 3, "`process.web.max_retries` is 4, but", "say it once"),
+        ("restart = 'on-failure:3'\nmax_retries = 4", 3, "`process.web.max_retries` is 4, but", "keep one of them"),
         ("max_retries = 4", 2, "has no effect, because `web` is never restarted", 'restart = "on-failure"'),
         ("oneshot = true\nrestart = 'always'", 3, "`web` is a oneshot, so it cannot be restarted always", "on-failure"),
         ("oneshot = true\nhealth = 'tcp://a:1'", 3, "is a oneshot", "remove `health` or `oneshot`"),
         ("stop = 'SIGNIT'", 2, "must be the name of a signal", "did you mean `SIGINT`?"),
         ("stop = 'SIGTREM'", 2, '`process.web.stop` must be the name of a signal, not "SIGTREM"', "`SIGTERM`"),
         ("success_codes = [\n0,\n'SIGFOO']", 4, "`process.web.success_codes[1]` must be", ""),
-        ("stop = { signal = 'INT', command = 'x' }", 2, "cannot be both", "remove"),
+        ("stop = { signal = 'INT', command = 'x' }", 2, "only one of them can be set", "remove"),
         ("backoff = 0", 2, "`process.web.backoff` must be more than 0", ""),
         ("backoff = { initial = '10s', max = '5s' }", 2, "`process.web.backoff.max` is less than `initial`", ""),
         (
@@ -223,9 +223,9 @@ def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
         ("env = { A = '$NOPE' }", 2, "`process.web.env.A` uses `$NOPE`, which is not set", "`$$`"),
         ("env = { A = '$B', B = 'x' }", 2, "`process.web.env.A` uses `$B`, which is not set", "write it after `B`"),
         ("env = { A = '100$' }", 2, "`process.web.env.A`: no name follows the `$`", "`$$`"),
-        ("health = {}", 2, "`process.web.health` does not say what is checked", "`http`"),
-        ("health = { interval = '5s' }", 2, "does not say what is checked", ""),
-        ("watch = { run = 'make' }", 2, "`process.web.watch` does not say what is watched", "`paths"),
+        ("health = {}", 2, "`process.web.health` does not say what to check", "`http`"),
+        ("health = { interval = '5s' }", 2, "does not say what to check", ""),
+        ("watch = { run = 'make' }", 2, "`process.web.watch` does not say which files to watch", "`paths"),
         ("log = { max_size = '1MB' }", 2, "`process.web.log` names no file", '`file = "log/web.log"`'),
         ("health = { http = 'http://a', tcp = 'a:1' }", 2, "cannot be used together with `http`", "choose one"),
         ("health = { tcp = 'a:1', status = 200 }", 2, "`process.web.health.status` is for `http` only", ""),
@@ -254,7 +254,7 @@ def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
         (f"depends_on = ['db.{'9' * 5000}']", 2, "which does not exist", ""),
         ("concurrency = 10001", 2, "a whole number from 0 to 10000", ""),
         ("depends_on = ['db.2']", 2, "depends on `db.2`, but the concurrency of `db` is 1", "run more of it"),
-        ("depends_on = { db = 'healthy' }", 2, "but that has no health check", "add `health` to `db`"),
+        ("depends_on = { db = 'healthy' }", 2, "but `db` has no health check", "add `health` to `db`"),
     ],
 )
 def test_what_contradicts_itself_is_an_error_with_its_line(fields: str, line: int, message: str, hint: str) -> None:
@@ -764,7 +764,7 @@ def test_one_port_for_all_types_is_refused_once() -> None:
 def test_the_remedy_for_a_port_in_the_variables_of_all_names_no_single_type() -> None:
     hints = {problem.hint for problem in refused("[defaults]\nenv = { PORT = 3000 }\n")}
     assert hints == {
-        "write `port = 3000` under `[process.NAME]` for the port of one type; the first of all is that of `-p`"
+        "write `port = 3000` under `[process.NAME]` for the port of one type; `-p` sets that of the first type"
     }
 
 
