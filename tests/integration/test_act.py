@@ -1,4 +1,4 @@
-"""The running app is steered from a second terminal: what is asked for happens, and the answer says how it came out."""
+"""Control the running app from a second terminal: requests take effect, and the answers report the outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from support.driver import DOUBTFUL, PROGRAM, Project
 from support.running import STAYS, app, processes
 
-# Says no when it is told to end.
+# Prints `no` on a stop signal.
 STUBBORN = """
 import signal
 signal.signal(signal.SIGTERM, lambda *_: print("no", flush=True))
@@ -23,7 +23,7 @@ while True:
 ON_LINUX = sys.platform == "linux"
 
 
-def test_a_stopped_process_stays_so_and_its_dependants_run_on(project: Project) -> None:
+def test_stopped_process_stays_stopped_and_its_dependants_keep_running(project: Project) -> None:
     program = app(project, '[process.web]\ndepends_on = ["db"]\n')
     program.wait_for("ready", count=2)
     result = project.run("stop", "db")
@@ -39,7 +39,7 @@ def test_a_stopped_process_stays_so_and_its_dependants_run_on(project: Project) 
     assert program.stop().code == 143
 
 
-def test_up_starts_what_is_named_and_what_that_needs(project: Project) -> None:
+def test_up_starts_the_named_processes_and_their_dependencies(project: Project) -> None:
     program = app(project, '[process.web]\ndepends_on = ["db"]\n')
     program.wait_for("ready", count=2)
     project.run("stop", "all")
@@ -50,7 +50,7 @@ def test_up_starts_what_is_named_and_what_that_needs(project: Project) -> None:
     program.stop()
 
 
-def test_up_starts_what_the_app_was_started_without(project: Project) -> None:
+def test_up_starts_a_process_that_the_app_was_started_without(project: Project) -> None:
     project.procfile(db=STAYS, web=STAYS, worker=STAYS, mail=STAYS)
     project.write(".reaper.toml", '[process.worker]\ndepends_on = ["db"]\n')
     program = project.begin("start", "web")
@@ -77,7 +77,7 @@ def test_up_starts_what_the_app_was_started_without(project: Project) -> None:
     program.stop()
 
 
-def test_what_fails_at_once_was_not_brought_up_though_it_is_new(project: Project) -> None:
+def test_up_of_a_new_process_that_fails_at_once_fails(project: Project) -> None:
     project.procfile(web=STAYS, worker="exit 3")
     project.write(".reaper.toml", '[process.worker]\nrestart = "always"\nbackoff = "60s"\n')
     program = project.begin("start", "web")
@@ -88,7 +88,7 @@ def test_what_fails_at_once_was_not_brought_up_though_it_is_new(project: Project
     program.stop()
 
 
-def test_what_there_is_none_of_can_be_scaled(project: Project) -> None:
+def test_process_type_without_instances_can_be_scaled(project: Project) -> None:
     project.procfile(web=STAYS, worker=STAYS)
     program = project.begin("start", "-c", "worker=0")
     program.wait_for("ready")
@@ -101,7 +101,7 @@ def test_what_there_is_none_of_can_be_scaled(project: Project) -> None:
     program.stop()
 
 
-def test_a_restart_is_over_when_the_new_run_is_up(project: Project) -> None:
+def test_restart_returns_when_the_new_run_is_up(project: Project) -> None:
     program = app(project)
     program.wait_for("ready", count=2)
     before = processes(project)
@@ -121,7 +121,7 @@ def test_groups_and_patterns_are_names(project: Project) -> None:
     program.stop()
 
 
-def test_an_unknown_name_changes_nothing(project: Project) -> None:
+def test_unknown_name_changes_nothing(project: Project) -> None:
     program = app(project)
     program.wait_for("ready", count=2)
     result = project.run("stop", "web", "wbe")
@@ -131,7 +131,7 @@ def test_an_unknown_name_changes_nothing(project: Project) -> None:
     program.stop()
 
 
-def test_what_cannot_come_up_is_named_with_its_reason(project: Project) -> None:
+def test_process_that_cannot_come_up_is_named_with_its_reason(project: Project) -> None:
     settings = '[process.web]\nautostart = false\nhealth = {log = "up"}\n[process.gone]\nautostart = false\n'
     program = app(project, settings, db=STAYS, web="exit 3", gone="exec ./missing")
     program.wait_for("ready")
@@ -143,7 +143,7 @@ def test_what_cannot_come_up_is_named_with_its_reason(project: Project) -> None:
     program.stop()
 
 
-def test_a_process_that_had_failed_is_not_told_to_fail_before_its_new_run_does(project: Project) -> None:
+def test_earlier_failure_is_not_reported_for_a_new_run(project: Project) -> None:
     program = app(project, db=STAYS, web="test -e ok && exec sleep 1000; exit 3")
     program.wait_for(r"web\.1 stopped")
     project.write("ok", "")
@@ -152,7 +152,7 @@ def test_a_process_that_had_failed_is_not_told_to_fail_before_its_new_run_does(p
     program.stop()
 
 
-def test_quit_ends_the_app_with_exit_code_0_and_waits_for_that(project: Project) -> None:
+def test_quit_waits_until_the_app_has_ended_with_exit_code_0(project: Project) -> None:
     program = app(project)
     program.wait_for("ready", count=2)
     result = project.run("quit")
@@ -160,7 +160,7 @@ def test_quit_ends_the_app_with_exit_code_0_and_waits_for_that(project: Project)
     assert program.end().code == 0
 
 
-def test_without_an_app_the_remedy_is_named(project: Project) -> None:
+def test_without_an_app_the_error_names_the_remedy(project: Project) -> None:
     project.procfile(web=STAYS)
     for command in (["up", "web"], ["scale", "web=2"], ["reload"], ["quit"], ["ps"]):
         result = project.run(*command)
@@ -168,7 +168,7 @@ def test_without_an_app_the_remedy_is_named(project: Project) -> None:
         assert "no app of this directory is running\n  hint: `procreaper start` starts it" in result.err
 
 
-def test_several_apps_of_one_directory_are_told_apart_by_what_they_run(project: Project) -> None:
+def test_several_apps_of_one_directory_are_distinguished_by_their_processes(project: Project) -> None:
     project.procfile(db=STAYS, web=STAYS)
     one, other = project.begin("start", "db"), project.begin("start", "web")
     for program in (one, other):
@@ -183,7 +183,7 @@ def test_several_apps_of_one_directory_are_told_apart_by_what_they_run(project: 
     assert (one.end().code, other.end().code) == (0, 0)
 
 
-def test_scale_refuses_what_is_no_number(project: Project) -> None:
+def test_scale_refuses_an_argument_that_is_no_number(project: Project) -> None:
     for pair in ("web", "web=x", "=2", "web=-1"):
         result = project.run("scale", pair)
         assert result.code == 2
@@ -198,7 +198,7 @@ def test_scale_refuses_two_numbers_for_one_type(project: Project) -> None:
     )
 
 
-def test_scale_tells_why_nothing_has_been_changed(project: Project) -> None:
+def test_scale_gives_the_reason_when_nothing_changes(project: Project) -> None:
     program = app(project)
     program.wait_for("ready", count=2)
     result = project.run("scale", "wbe=2")
@@ -211,7 +211,7 @@ def test_scale_tells_why_nothing_has_been_changed(project: Project) -> None:
     program.stop()
 
 
-def test_an_interrupted_wait_leaves_what_was_asked_for_to_go_on(project: Project) -> None:
+def test_interrupted_wait_does_not_cancel_the_request(project: Project) -> None:
     stubborn = project.python("stubborn", STUBBORN)
     program = app(project, '[process.web]\nstop = {timeout = "60s"}\n', db=STAYS, web=f"exec {stubborn}")
     program.wait_for("ready", count=2)
@@ -224,7 +224,7 @@ def test_an_interrupted_wait_leaves_what_was_asked_for_to_go_on(project: Project
     program.insist(signal.SIGTERM)
 
 
-def test_what_ends_by_sigkill_only_is_waited_for(project: Project) -> None:
+def test_stop_waits_for_a_process_that_only_sigkill_ends(project: Project) -> None:
     stubborn = project.python("stubborn", STUBBORN)
     program = app(project, '[process.web]\nstop = {timeout = "200ms"}\n', db=STAYS, web=f"exec {stubborn}")
     program.wait_for("ready", count=2)
@@ -234,7 +234,7 @@ def test_what_ends_by_sigkill_only_is_waited_for(project: Project) -> None:
     program.stop()
 
 
-def test_progress_is_shown_on_a_terminal_and_taken_away_again(project: Project) -> None:
+def test_progress_is_shown_on_a_terminal_and_erased_again(project: Project) -> None:
     stubborn = project.python("stubborn", STUBBORN)
     program = app(project, '[process.web]\nstop = {timeout = "1h"}\n', db=STAYS, web=f"exec {stubborn}")
     program.wait_for("ready", count=2)

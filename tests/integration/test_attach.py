@@ -1,4 +1,4 @@
-"""To be at the terminal of a process from another terminal: typed, seen, left, and nothing of it kept."""
+"""`attach`: type and read at the terminal of a process from another terminal, and leave without a trace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.pages import free_port
 LEAVE = "\x1d"
 GREETING = r"attached to web\.1; Ctrl-\] leaves\r\n"
 
-# Adds what it is asked to, in the debugger.
+# A server that adds numbers, with a breakpoint.
 SERVER = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -60,7 +60,7 @@ def leave(client: Program) -> str:
     return result.out
 
 
-def test_a_breakpoint_is_stepped_through_while_all_else_goes_on_and_nobody_is_killed_for_it(project: Project) -> None:
+def test_breakpoint_pauses_health_checks_while_other_processes_continue(project: Project) -> None:
     port = free_port()
     os.mkfifo(project.path / "tick")
     project.procfile(
@@ -114,7 +114,7 @@ def test_a_breakpoint_is_stepped_through_while_all_else_goes_on_and_nobody_is_ki
 ECHO = 'stty -echo; echo ready; while read -r line; do echo "<$line>"; done; echo ended; exec sleep 600'
 
 
-def test_keys_that_mean_something_elsewhere_are_for_the_process(project: Project) -> None:
+def test_control_keys_reach_the_process(project: Project) -> None:
     keys = {"INT": "\x03", "TSTP": "\x1a", "QUIT": "\x1c"}
     traps = "".join(f"trap 'echo took {name}' {name}; " for name in keys)
     app = begin_app(project, f'{traps} stty -echo; echo ready; while :; do read -r x && echo "<$x>"; done')
@@ -128,7 +128,7 @@ def test_keys_that_mean_something_elsewhere_are_for_the_process(project: Project
     app.stop()
 
 
-def test_other_keys_leave_and_are_named(project: Project) -> None:
+def test_detach_keys_option_changes_the_keys_that_leave(project: Project) -> None:
     app = begin_app(project, ECHO)
     client = project.begin("attach", "web", "--detach-keys", "ctrl-p,ctrl-q", terminal=True)
     client.wait_for(r"attached to web\.1; Ctrl-P Ctrl-Q leaves\r\n")
@@ -142,7 +142,7 @@ def test_other_keys_leave_and_are_named(project: Project) -> None:
     app.stop()
 
 
-def test_keys_that_there_are_not_are_a_mistake(project: Project) -> None:
+def test_unknown_detach_keys_are_an_error(project: Project) -> None:
     result = project.run("attach", "web", "--detach-keys", "ctrl-p,alt-q")
     assert result.code == 2
     assert result.err.startswith("procreaper: error: --detach-keys ctrl-p,alt-q: `alt-q` is no key\n  hint: ")
@@ -153,7 +153,7 @@ DRAW = (
     r" printf '\033[?1049h\033[?25l\033[?1000;1006h\033[?2004h\033[?1h\033=\033[Hdrawn'; "
 )
 
-# A shell with job control, whose job stops, and is continued by `bg` and `fg`; tells the modes of the terminal.
+# A shell with job control. Its job is suspended, and continued by `bg` and `fg`. It prints the modes of the terminal.
 SHELL = """
 import os, signal, sys, termios
 before = termios.tcgetattr(0)
@@ -178,7 +178,7 @@ os.write(1, b"ended, modes kept\\r\\n" if termios.tcgetattr(0) == before else b"
 
 
 @pytest.mark.parametrize("number", ["TSTP", "TTIN", "TTOU"])
-def test_a_client_that_is_stopped_gives_the_terminal_back_and_takes_it_again(project: Project, number: str) -> None:
+def test_suspended_client_restores_the_terminal_and_takes_it_again(project: Project, number: str) -> None:
     app = begin_app(project, f"{DRAW} while read -r x; do printf '<%s>' $x; done")
     client = project.begin("attach", "web", terminal=True, wrapper=(sys.executable, "-c", SHELL))
     client.wait_for("drawn")
@@ -202,7 +202,7 @@ def pid_of_client(client: Program) -> int:
     return int(re.findall(r"^(\d+) .*attach web$", processes_of(client), re.MULTILINE)[-1])
 
 
-def test_who_comes_late_sees_what_is_on_the_screen(project: Project) -> None:
+def test_late_client_sees_the_current_screen(project: Project) -> None:
     app = begin_app(project, "seq 100; printf '\\033[31mred\\033[0m\\nready> '; read x")
     client = attach(project)
     client.wait_for("ready> ")
@@ -213,7 +213,7 @@ def test_who_comes_late_sees_what_is_on_the_screen(project: Project) -> None:
     app.stop()
 
 
-def test_the_window_is_followed_and_is_as_small_as_the_smallest(project: Project) -> None:
+def test_terminal_has_the_size_of_the_smallest_window(project: Project) -> None:
     size = """
 import os, signal
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGWINCH})
@@ -238,7 +238,7 @@ while True:
     app.stop()
 
 
-def test_whatever_a_program_has_made_of_the_terminal_it_is_given_back(project: Project) -> None:
+def test_terminal_is_restored_after_any_program(project: Project) -> None:
     app = begin_app(project, f"{DRAW} exec sleep 600")
     app.wait_for("web.1 draws on the whole screen: `procreaper attach web.1` shows it")
     client = attach(project)
@@ -253,7 +253,7 @@ def test_whatever_a_program_has_made_of_the_terminal_it_is_given_back(project: P
     assert "\x1b[?" not in result.out
 
 
-# Somebody has to hold the terminal open, or it forgets its modes; and tells them.
+# Holds the terminal open, because it loses its modes when the last process closes it; and prints them.
 KEEP = """
 import subprocess, sys, termios
 before = termios.tcgetattr(0)
@@ -264,7 +264,7 @@ sys.exit(code)
 
 
 @pytest.mark.parametrize("end", ["left", "app killed", "app ended", "terminated"])
-def test_the_modes_of_our_terminal_are_given_back(project: Project, end: str, tmp_path: Path) -> None:
+def test_modes_of_our_terminal_are_restored(project: Project, end: str, tmp_path: Path) -> None:
     (tmp_path / "keep.py").write_text(KEEP)
     app = begin_app(project, "echo ready; read x")
     client = project.begin("attach", "web", terminal=True, wrapper=(sys.executable, "-S", str(tmp_path / "keep.py")))
@@ -306,7 +306,7 @@ def processes_of(client: Program) -> str:
     return "\n".join(f"{pid} {command}" for pid, command in sorted(found))
 
 
-def test_a_window_that_is_closed_leaves(project: Project) -> None:
+def test_closed_window_leaves(project: Project) -> None:
     app = begin_app(project, "echo ready; read x; echo after $x; exec sleep 600")
     client = attach(project)
     client.leave()
@@ -318,12 +318,12 @@ def test_a_window_that_is_closed_leaves(project: Project) -> None:
     app.stop()
 
 
-def test_the_next_run_is_attached_to_by_itself(project: Project) -> None:
+def test_client_is_attached_to_the_next_run(project: Project) -> None:
     project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = { initial = "10ms" }\n')
     app = begin_app(project, "echo ready; printf '\\033[?2004h'; read x; exit $x")
     client = attach(project)
     client.type("3\r")
-    # Whoever is slow finds the next run under way already.
+    # On a slow machine, the next run has already begun.
     client.wait_for(r"web\.1 exited with code 3; (?:restarting|starting|running), Ctrl-\] leaves\r\n")
     client.wait_for(GREETING, count=2)
     assert re.search(r"\x1b\[\?2004l.*web\.1 exited", client.out, re.DOTALL)
@@ -333,7 +333,7 @@ def test_the_next_run_is_attached_to_by_itself(project: Project) -> None:
     app.stop()
 
 
-def test_where_there_is_no_next_run_it_ends(project: Project) -> None:
+def test_attach_ends_if_there_is_no_next_run(project: Project) -> None:
     app = begin_app(project, "echo ready; read x; exit $x", "--can-die", "all")
     project.procfile(web="exit 1")
     client = attach(project)
@@ -343,7 +343,7 @@ def test_where_there_is_no_next_run_it_ends(project: Project) -> None:
     app.end()
 
 
-def test_who_waits_for_the_next_run_may_leave(project: Project) -> None:
+def test_client_that_waits_for_the_next_run_may_leave(project: Project) -> None:
     project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = { initial = "600s", max = "600s" }\n')
     for key in (LEAVE, "\x03"):
         app = begin_app(project, "echo ready; read x; exit $x")
@@ -355,7 +355,7 @@ def test_who_waits_for_the_next_run_may_leave(project: Project) -> None:
         app.stop()
 
 
-def test_who_types_and_leaves_at_once_has_typed(project: Project) -> None:
+def test_input_typed_just_before_leaving_arrives(project: Project) -> None:
     app = begin_app(project, "echo ready; read x; echo took $x; exec sleep 600")
     client = attach(project)
     client.type(f"that\r{LEAVE}")
@@ -364,7 +364,7 @@ def test_who_types_and_leaves_at_once_has_typed(project: Project) -> None:
     app.stop()
 
 
-def test_a_large_paste_arrives_whole(project: Project) -> None:
+def test_large_paste_arrives_complete(project: Project) -> None:
     lines = [f"{number:06d} grüße {'x' * (number % 60)}" for number in range(6000)]
     text = "\r".join(lines) + "\r"
     os.mkfifo(project.path / "go")
@@ -390,7 +390,7 @@ def write_all(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def test_a_client_that_does_not_read_holds_up_nobody_and_is_shown_the_present(project: Project) -> None:
+def test_client_that_does_not_read_delays_nothing_and_sees_the_current_screen_later(project: Project) -> None:
     os.mkfifo(project.path / "fifo")
     app = begin_app(project, "echo ready; read x; seq 400000; echo the end; cat fifo; echo later; exec sleep 600")
     stalled = project.begin("attach", "web", terminal=True, read=False)
@@ -417,7 +417,7 @@ def test_a_client_that_does_not_read_holds_up_nobody_and_is_shown_the_present(pr
         (("all",), "", "`all` stands for 2 processes\n  hint: choose one: `web.1` or `job.1`"),
     ],
 )
-def test_what_cannot_be_attached_to_is_told(
+def test_attach_to_a_process_without_a_terminal_is_an_error(
     project: Project, arguments: tuple[str, ...], settings: str, said: str
 ) -> None:
     project.procfile(web="exec sleep 600", job="echo done")
@@ -431,7 +431,7 @@ def test_what_cannot_be_attached_to_is_told(
 
 
 @pytest.mark.parametrize("stream", ["input", "output"])
-def test_without_a_terminal_it_is_refused(project: Project, stream: str) -> None:
+def test_attach_without_a_terminal_is_refused(project: Project, stream: str) -> None:
     redirect = "< /dev/null" if stream == "input" else "> out"
     wrapper = ("/bin/sh", "-c", f'exec "$@" {redirect}', "sh")
     result = project.begin("attach", "web", terminal=True, wrapper=wrapper).end()
@@ -439,7 +439,7 @@ def test_without_a_terminal_it_is_refused(project: Project, stream: str) -> None
     assert f"`attach` needs a terminal, and standard {stream} is none" in result.err
 
 
-def test_nobody_attaches_to_the_terminal_that_it_is_itself(project: Project) -> None:
+def test_attach_refuses_its_own_terminal(project: Project) -> None:
     program = " ".join((sys.executable, "-m", "procreaper"))
     app = begin_app(project, f"echo ready; read x; {program} attach web; echo refused; exec sleep 600")
     client = attach(project)

@@ -1,4 +1,4 @@
-"""`start -D`: an app in the background, and what whoever has started it is told of it."""
+"""`start -D`: an app in the background, and the report of the command that starts it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def end(project: Project, survivors: Survivors) -> Iterator[End]:
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
-    """Wait for something of which nobody tells us."""
+    """Poll a condition until it is true."""
     deadline = time.monotonic() + LIMIT
     while not happened():
         assert time.monotonic() < deadline
@@ -64,7 +64,7 @@ def told(result: Result) -> str:
     return re.sub(r"\d\d:\d\d:\d\d", "TIME", re.sub(r"\(pid \d+\)", "(pid N)", result.err))
 
 
-def test_the_prompt_comes_back_when_the_app_can_be_reached(project: Project, end: End) -> None:
+def test_start_returns_when_the_app_can_be_reached(project: Project, end: End) -> None:
     project.procfile(web=STAY, worker=STAY)
     result = project.run("start", "-D")
     assert (result.code, result.err) == (0, "")
@@ -75,9 +75,9 @@ def test_the_prompt_comes_back_when_the_app_can_be_reached(project: Project, end
     end()
 
 
-def test_nothing_is_kept_of_where_it_was_started_but_directory_and_umask(project: Project, end: End) -> None:
+def test_app_keeps_only_directory_and_umask_of_its_start(project: Project, end: End) -> None:
     project.procfile(web="umask >umask; pwd >directory; echo ready; exec sleep 600")
-    # Whatever the app or a process of it kept open would keep `run` waiting for the end of its output.
+    # `run` waits until the app and its processes have closed the output.
     result = project.run("start", "-D", "--wait", wrapper=("sh", "-c", 'umask 027; exec 7>&1 8>&2; exec "$@"', "sh"))
     assert result.code == 0
     assert (project.path / "umask").read_text() == "0027\n"
@@ -91,7 +91,7 @@ def test_nothing_is_kept_of_where_it_was_started_but_directory_and_umask(project
 
 
 @pytest.mark.parametrize("arguments", [(), ("nope",), ("-p", "x"), ("-x", "web")])
-def test_what_is_wrong_with_the_project_is_told_as_ever(project: Project, arguments: tuple[str, ...]) -> None:
+def test_errors_of_the_project_are_reported_as_in_the_foreground(project: Project, arguments: tuple[str, ...]) -> None:
     if arguments:
         project.procfile(web=STAY)
     in_front, behind = (project.run("start", *flags, *arguments) for flags in ((), ("-D",)))
@@ -99,7 +99,7 @@ def test_what_is_wrong_with_the_project_is_told_as_ever(project: Project, argume
     assert behind.err
 
 
-def test_an_app_that_nobody_could_reach_does_not_run_on(project: Project, survivors: Survivors) -> None:
+def test_app_without_a_control_socket_does_not_start(project: Project, survivors: Survivors) -> None:
     project.procfile(web=STAY)
     # With a path that is short enough for a socket, however often tests were run here.
     with tempfile.TemporaryDirectory() as runtime:
@@ -113,7 +113,7 @@ def test_an_app_that_nobody_could_reach_does_not_run_on(project: Project, surviv
     wait_until(lambda: not survivors.find())
 
 
-def test_it_survives_the_end_of_its_terminal(project: Project, end: End) -> None:
+def test_app_survives_the_end_of_its_terminal(project: Project, end: End) -> None:
     project.procfile(web="test -t 1 && echo terminal >there; echo ready; exec sleep 600")
     program = project.begin("start", "-D", "--wait", terminal=True)
     assert program.end().code == 0
@@ -124,7 +124,7 @@ def test_it_survives_the_end_of_its_terminal(project: Project, end: End) -> None
     end()
 
 
-def test_without_a_terminal_its_processes_have_none(project: Project, end: End) -> None:
+def test_processes_of_an_app_without_a_terminal_have_none(project: Project, end: End) -> None:
     project.procfile(web="test -t 1 && echo terminal >there; echo ready; exec sleep 600")
     assert project.run("start", "-D", "--wait").code == 0
     assert not (project.path / "there").exists()
@@ -135,7 +135,7 @@ def test_without_a_terminal_its_processes_have_none(project: Project, end: End) 
 UNTIL_END_OF_INPUT = "echo ready; cat >/dev/null; echo standard input was closed"
 
 
-def test_a_process_that_ends_with_its_input_runs_on(project: Project, end: End) -> None:
+def test_process_that_ends_with_its_input_keeps_running(project: Project, end: End) -> None:
     project.procfile(js=UNTIL_END_OF_INPUT, css=UNTIL_END_OF_INPUT, web=STAY)
     result = project.run("start", "-D", "--wait")
     assert (result.code, result.err) == (0, "")
@@ -143,24 +143,24 @@ def test_a_process_that_ends_with_its_input_runs_on(project: Project, end: End) 
     end()
 
 
-def test_kill_ends_a_process_that_waits_for_input_too(project: Project, survivors: Survivors) -> None:
+def test_kill_9_also_ends_a_process_that_waits_for_input(project: Project, survivors: Survivors) -> None:
     project.procfile(js=UNTIL_END_OF_INPUT, css=UNTIL_END_OF_INPUT)
     (app,) = re.findall(r"\(pid (\d+)\)", project.run("start", "-D", "--wait").out)
     os.kill(int(app), signal.SIGKILL)
     wait_until(lambda: not survivors.find())
 
 
-def test_kill_leaves_nothing_of_it_either(project: Project, survivors: Survivors) -> None:
+def test_kill_9_leaves_no_process(project: Project, survivors: Survivors) -> None:
     project.procfile(web=STAY)
     (app,) = re.findall(r"\(pid (\d+)\)", project.run("start", "-D", "--wait").out)
     os.kill(int(app), signal.SIGKILL)
     wait_until(lambda: not survivors.find())
 
 
-# Who waits for all to be up.
+# `--wait`.
 
 
-def test_who_waits_is_told_when_all_are_up(project: Project, end: End) -> None:
+def test_wait_returns_when_all_processes_are_up(project: Project, end: End) -> None:
     project.procfile(web=STAY, setup="echo done", worker=STAY, never=STAY)
     project.write(
         ".reaper.toml",
@@ -184,7 +184,7 @@ def test_who_waits_is_told_when_all_are_up(project: Project, end: End) -> None:
     end()
 
 
-def test_who_waits_has_patience_with_one_that_is_tried_again(project: Project, end: End) -> None:
+def test_wait_continues_while_a_process_is_retried(project: Project, end: End) -> None:
     project.procfile(web="test -e second && exec sleep 600; touch second; exit 3")
     project.write(".reaper.toml", '[process.web]\nrestart = "on-failure"\nbackoff = "10ms"\n')
     assert project.run("start", "-D", "--wait").code == 0
@@ -244,7 +244,7 @@ FAILED = {
 
 
 @pytest.mark.parametrize(("commands", "settings", "expected", "code"), FAILED.values(), ids=FAILED)
-def test_who_waits_is_told_who_cannot_come_up_and_why(
+def test_wait_names_the_process_that_cannot_come_up_and_the_reason(
     project: Project, survivors: Survivors, commands: dict[str, str], settings: str, expected: str, code: int
 ) -> None:
     project.environment["XDG_STATE_HOME"] = str(project.path / "state")
@@ -252,13 +252,13 @@ def test_who_waits_is_told_who_cannot_come_up_and_why(
     if settings:
         project.write(".reaper.toml", settings)
     result = project.run("start", "-D", "--wait", "--no-color", wrapper=DOUBTFUL)
-    # Each of them ends the app, and that is waited for.
+    # Each case ends the app, and the command waits for that.
     assert told(result) == f"procreaper: error: {expected}  hint: the app has ended, with exit code {code}\n"
     assert (result.code, result.out) == (code, "")
     wait_until(lambda: not survivors.find())
 
 
-def test_a_process_that_ends_well_is_named_where_it_ends_the_app(project: Project, survivors: Survivors) -> None:
+def test_process_that_ends_the_app_with_exit_code_0_is_named(project: Project, survivors: Survivors) -> None:
     project.procfile(web=STAY, css="echo css is done")
     project.write(".reaper.toml", '[process.web]\nhealth = {log = "never"}\n')
     result = project.run("start", "-D", "--wait", "--no-color")
@@ -270,7 +270,7 @@ def test_a_process_that_ends_well_is_named_where_it_ends_the_app(project: Projec
     wait_until(lambda: not survivors.find())
 
 
-def test_a_dependency_that_is_not_what_is_needed_is_named(project: Project, end: End) -> None:
+def test_failed_dependency_is_named(project: Project, end: End) -> None:
     project.procfile(db="echo bye", web=STAY, worker=STAY)
     settings = '[process.db]\nstop_all = "never"\nhealth = {log = "up"}\n[process.web]\ndepends_on = {db = "healthy"}\n'
     project.write(".reaper.toml", settings)
@@ -281,7 +281,7 @@ def test_a_dependency_that_is_not_what_is_needed_is_named(project: Project, end:
     end()
 
 
-def test_where_the_others_go_on_so_does_the_app(project: Project, end: End) -> None:
+def test_app_continues_while_other_processes_run(project: Project, end: End) -> None:
     project.procfile(web="exit 3", worker=STAY)
     project.write(".reaper.toml", '[process.web]\nstop_all = "never"\n')
     result = project.run("start", "-D", "--wait", wrapper=DOUBTFUL)
@@ -294,7 +294,7 @@ def test_where_the_others_go_on_so_does_the_app(project: Project, end: End) -> N
 NEVER_READY = '[process.web]\nhealth = {log = "never", start_timeout = "1h"}\n[process.worker]\ndepends_on = ["web"]\n'
 
 
-def test_who_does_not_wait_for_ever_is_told_who_is_not_up(project: Project, end: End) -> None:
+def test_wait_timeout_names_the_processes_that_are_not_up(project: Project, end: End) -> None:
     project.procfile(web=STAY, worker=STAY, other=STAY)
     project.write(".reaper.toml", NEVER_READY)
     # In that time the app has to begin, on a loaded machine too.
@@ -308,7 +308,7 @@ def test_who_does_not_wait_for_ever_is_told_who_is_not_up(project: Project, end:
     end()
 
 
-def test_an_app_that_is_ended_meanwhile_is_told(project: Project, survivors: Survivors) -> None:
+def test_wait_reports_an_app_that_is_stopped_meanwhile(project: Project, survivors: Survivors) -> None:
     project.procfile(web=STAY, worker=STAY)
     project.write(".reaper.toml", NEVER_READY)
     program = project.begin("start", "-D", "--wait")
@@ -321,7 +321,7 @@ def test_an_app_that_is_ended_meanwhile_is_told(project: Project, survivors: Sur
     wait_until(lambda: not survivors.find())
 
 
-def test_ctrl_c_ends_the_waiting_and_not_the_app(project: Project, end: End) -> None:
+def test_ctrl_c_ends_the_wait_but_not_the_app(project: Project, end: End) -> None:
     project.procfile(web=STAY, worker=STAY)
     project.write(".reaper.toml", NEVER_READY)
     program = project.begin("start", "-D", "--wait")
@@ -359,7 +359,7 @@ def find_app(survivors: Survivors) -> int:
                     return pid
 
 
-def test_ctrl_c_before_it_runs_in_the_background_ends_it(project: Project, survivors: Survivors, held: int) -> None:
+def test_ctrl_c_before_the_app_is_in_the_background_ends_it(project: Project, survivors: Survivors, held: int) -> None:
     impatient = altered("from procreaper.cli.commands import start_report as arrival; arrival.LAST_WORDS = 0.2")
     program = project.begin("start", "-D", wrapper=impatient)
     find_app(survivors)
@@ -373,7 +373,7 @@ def test_ctrl_c_before_it_runs_in_the_background_ends_it(project: Project, survi
     survivors.kill()
 
 
-def test_an_app_that_is_killed_before_that_is_told(project: Project, survivors: Survivors, held: int) -> None:
+def test_app_that_is_killed_before_that_is_reported(project: Project, survivors: Survivors, held: int) -> None:
     program = project.begin("start", "-D")
     os.kill(find_app(survivors), signal.SIGKILL)
     result = program.end()
@@ -391,7 +391,7 @@ def test_an_app_that_is_killed_before_that_is_told(project: Project, survivors: 
         (("-D", "--wait", "--wait-timeout", "-1"), "--wait-timeout -1: this is not a number of seconds"),
     ],
 )
-def test_what_makes_no_sense_together_is_refused(project: Project, arguments: tuple[str, ...], message: str) -> None:
+def test_contradictory_flags_are_refused(project: Project, arguments: tuple[str, ...], message: str) -> None:
     project.procfile(web=STAY)
     result = project.run("start", *arguments)
     assert (result.code, result.out) == (1, "")
@@ -415,7 +415,7 @@ def last(end: str, lines: str = "", hint: str = KEPT) -> str:
     return f"{GONE}  the last app in the background (pid N){end}\n{lines}{hint}"
 
 
-def test_the_end_of_an_app_is_explained_by_ps_and_logs(project: Project, survivors: Survivors) -> None:
+def test_ps_and_logs_explain_the_end_of_an_app(project: Project, survivors: Survivors) -> None:
     project.write("Procfile.dev", f"web: {STAY}\napi: sleep 0.2; echo no database; exit 3\n")
     assert project.run("start", "-D", "-f", "Procfile.dev").code == 0
     wait_until(lambda: project.run("ps").code == 1)
@@ -441,7 +441,7 @@ def test_the_end_of_an_app_is_explained_by_ps_and_logs(project: Project, survivo
     assert project.run("ps").err == f"{GONE}  hint: {STARTS}"
 
 
-def test_an_app_that_was_asked_to_end_is_explained(project: Project, end: End) -> None:
+def test_end_of_an_app_on_request_is_explained(project: Project, end: End) -> None:
     project.procfile(web=STAY)
     project.run("start", "-D", "--wait")
     end()
@@ -454,7 +454,7 @@ def test_an_app_that_was_asked_to_end_is_explained(project: Project, end: End) -
     assert explained(project.run("ps", "--pid", pid)).endswith(last(sigterm).removeprefix(GONE))
 
 
-def test_an_app_that_was_killed_is_explained(project: Project, survivors: Survivors) -> None:
+def test_end_of_a_killed_app_is_explained(project: Project, survivors: Survivors) -> None:
     project.procfile(web=STAY)
     (pid,) = re.findall(r"\(pid (\d+)\)", project.run("start", "-D", "--wait").out)
     os.kill(int(pid), signal.SIGKILL)
@@ -465,7 +465,7 @@ def test_an_app_that_was_killed_is_explained(project: Project, survivors: Surviv
         assert (result.code, explained(result)) == (1, last(killed, hint=f"  hint: {STARTS}"))
 
 
-def test_an_error_of_ours_is_explained(project: Project, survivors: Survivors) -> None:
+def test_internal_error_is_explained(project: Project, survivors: Survivors) -> None:
     os.mkfifo(project.path / "go")
     project.procfile(web="read line <go")
     broken = "import procreaper.core.notices as t\ndef end(*_): raise RuntimeError('broken')\nt.end = end"
@@ -477,7 +477,7 @@ def test_an_error_of_ours_is_explained(project: Project, survivors: Survivors) -
     wait_until(lambda: not survivors.find())
 
 
-def test_logs_without_a_procfile_names_no_flag_that_means_something_else(project: Project) -> None:
+def test_logs_without_a_procfile_does_not_suggest_f(project: Project) -> None:
     result = project.run("logs")
     assert (result.code, result.err) == (1, f"{GONE}  hint: {STARTS}")
 
@@ -494,9 +494,7 @@ def runtime(project: Project) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only inotify reports the removal to an idle app")
-def test_an_idle_app_whose_socket_directory_is_removed_can_be_reached_again(
-    project: Project, runtime: Path, end: End
-) -> None:
+def test_idle_app_makes_a_removed_socket_directory_again(project: Project, runtime: Path, end: End) -> None:
     project.procfile(web=STAY)
     assert project.run("start", "-D").code == 0
     # The first time before any client has come, the second time with one that stays.
@@ -515,7 +513,7 @@ def test_an_idle_app_whose_socket_directory_is_removed_can_be_reached_again(
 
 
 @pytest.mark.parametrize("reported", [True, False])
-def test_an_app_that_cannot_make_its_socket_again_warns_once_and_tries_at_each_run(
+def test_app_that_cannot_make_its_socket_again_warns_once_and_retries_at_each_run(
     project: Project, runtime: Path, reported: bool
 ) -> None:
     project.procfile(web=STAY)
@@ -548,7 +546,7 @@ def test_an_app_that_cannot_make_its_socket_again_warns_once_and_tries_at_each_r
     assert result.out.count("any more") == 1
 
 
-def test_an_app_ends_as_ever_while_its_socket_is_gone(project: Project, runtime: Path) -> None:
+def test_app_without_its_socket_ends_normally(project: Project, runtime: Path) -> None:
     project.procfile(web=STAY)
     program = project.begin("start")
     program.wait_for("ready")
@@ -572,7 +570,7 @@ FROM_ANOTHER = "in another terminal: procreaper ps, logs, attach, restart"
         ((), False, False),
     ],
 )
-def test_on_a_terminal_it_is_told_how_to_look_from_another(
+def test_start_on_a_terminal_names_the_commands_for_another_terminal(
     project: Project, arguments: tuple[str, ...], terminal: bool, expected: bool
 ) -> None:
     project.procfile(web=STAY)

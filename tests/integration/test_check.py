@@ -1,4 +1,4 @@
-"""`check`: look at everything, start nothing, say it where honcho says it."""
+"""`check`: inspect all files, start nothing, and print where honcho prints."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pytest
 from support.driver import Project
 
 
-def test_a_valid_procfile_is_honchos_line_on_standard_error(project: Project) -> None:
+def test_valid_procfile_prints_honchos_line_on_standard_error(project: Project) -> None:
     project.procfile(web="touch started", worker="touch started")
     result = project.run("check")
     assert (result.code, result.out, result.err) == (0, "", "Valid procfile detected (web, worker)\n")
     assert not (project.path / "started").exists()
 
 
-def test_every_problem_of_every_file_is_told_at_once(project: Project) -> None:
+def test_all_problems_of_all_files_are_reported_at_once(project: Project) -> None:
     project.write("Procfile", "web: one\nweb: two\nno process\nempty:\n")
     project.write(".env", "A=it's\nB=b c\n")
     result = project.run("check")
@@ -23,7 +23,7 @@ def test_every_problem_of_every_file_is_told_at_once(project: Project) -> None:
     assert result.err.count("  hint: ") == len(places)
 
 
-def test_warnings_are_told_and_are_no_failure(project: Project) -> None:
+def test_warnings_are_printed_and_are_no_failure(project: Project) -> None:
     project.write("Procfile", "web: sleep 1\nno process\nlater:\n")
     result = project.run("check")
     assert result.code == 0
@@ -32,7 +32,7 @@ def test_warnings_are_told_and_are_no_failure(project: Project) -> None:
     assert result.err.endswith("Valid procfile detected (web)\n")
 
 
-def test_a_line_without_a_command_does_not_stop_the_others(project: Project) -> None:
+def test_line_without_a_command_is_no_obstacle_for_the_others(project: Project) -> None:
     project.write("Procfile", "web: echo ok\nlater:\n")
     result = project.run("start")
     assert result.code == 0
@@ -44,13 +44,13 @@ def test_a_line_without_a_command_does_not_stop_the_others(project: Project) -> 
 
 
 @pytest.mark.parametrize("arguments", [("-d", "sub"), ("-f", "sub/Procfile"), ("--root", "sub")])
-def test_the_files_that_were_named_are_checked(project: Project, arguments: tuple[str, ...]) -> None:
+def test_named_files_are_checked(project: Project, arguments: tuple[str, ...]) -> None:
     project.procfile(wrong="true")
     project.write("sub/Procfile", "right: true\n")
     assert project.run("check", *arguments).err == "Valid procfile detected (right)\n"
 
 
-def test_what_names_no_process_is_no_valid_procfile(project: Project) -> None:
+def test_file_without_a_process_is_no_valid_procfile(project: Project) -> None:
     project.write("Procfile", "# nothing yet\n")
     result = project.run("check")
     assert result.code == 1

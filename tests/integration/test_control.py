@@ -1,4 +1,4 @@
-"""The control socket of a real app: whatever clients do, each line has one reply, which comes true; the app goes on."""
+"""The control socket of a real app: each line of a client gets one true reply, and no client can end the app."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def answers(client: socket.socket, data: bytes) -> list[dict[str, Any]]:
 
 
 def nonsense(chance: random.Random) -> bytes:
-    """A line of which nobody knows what it will be, but that it does not end the app."""
+    """A random line, which must not end the app."""
     request: dict[str, Any] = {
         "request": chance.choice(["status", "up", "stop", "restart", "scale", "reload", "type", "resize", "x"]),
         "id": chance.choice([chance.randrange(100), "1", None, 1.5, True, 2**70]),
@@ -116,7 +116,7 @@ def nonsense(chance: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_whatever_is_sent_each_line_has_one_reply_and_the_app_lives(project: Project, seed: int) -> None:
+def test_each_line_gets_one_reply_and_the_app_survives_any_input(project: Project, seed: int) -> None:
     project.procfile(web=STAY, db=STAY)
     app = project.begin("start")
     app.wait_for("ready", count=2)
@@ -142,7 +142,7 @@ def test_whatever_is_sent_each_line_has_one_reply_and_the_app_lives(project: Pro
     assert app.stop().err == ""
 
 
-def test_what_each_reply_promises_comes_true(project: Project) -> None:
+def test_replies_are_true(project: Project) -> None:
     """Four clients at once, each with a process of its own, for which it waits after each request."""
     project.procfile(**dict.fromkeys("abcd", STAY))
     app = project.begin("start")
@@ -181,7 +181,7 @@ def test_what_each_reply_promises_comes_true(project: Project) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_among_many_who_want_different_things_nothing_is_lost(project: Project, seed: int) -> None:
+def test_contradictory_requests_of_many_clients_are_all_handled(project: Project, seed: int) -> None:
     project.procfile(web=STAY, db=STAY, mail=STAY)
     app = project.begin("start", "-c", "web=3")
     app.wait_for("ready", count=5)
@@ -210,7 +210,7 @@ def test_among_many_who_want_different_things_nothing_is_lost(project: Project, 
     watcher = Watcher(path)
     watcher.client.ask(protocol.Up(0, ("all",)))
     for name in every:
-        # Whoever was asked to end, or to begin anew, in some run, is in a later one now.
+        # A process that was asked to end or restart in some run is in a later run now.
         watcher.wait(name, lambda now, name=name: now.up and now.run > latest[name])
     asked = watcher.client.ask(protocol.Stop(0, ("all",)))
     for name in every:
@@ -220,7 +220,7 @@ def test_among_many_who_want_different_things_nothing_is_lost(project: Project, 
     assert app.stop().err == ""
 
 
-def test_followers_are_told_to_the_last_word_and_the_exit_code(project: Project) -> None:
+def test_followers_receive_everything_up_to_the_exit_code(project: Project) -> None:
     project.procfile(web="echo ready; trap 'echo last words; exit 0' TERM; while :; do sleep 0.01; done")
     app = project.begin("start")
     app.wait_for("ready")
@@ -244,7 +244,7 @@ def test_quit_ends_the_app_with_success(project: Project) -> None:
     assert app.end().code == 0
 
 
-def test_an_app_that_can_have_no_socket_says_so_and_runs(project: Project) -> None:
+def test_app_without_a_socket_warns_and_runs(project: Project) -> None:
     (project.path / "run").mkdir()
     (project.path / "run" / "procreaper").touch()
     project.procfile(web="echo ready")
@@ -266,7 +266,7 @@ def short(path: Path) -> str:
     return str(link)
 
 
-def test_it_begins_to_serve_when_nothing_could_be_started_either(project: Project) -> None:
+def test_app_serves_clients_although_no_process_could_be_started(project: Project) -> None:
     project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "1h"\ncwd = "there"\n')
     (project.path / "there").mkdir()
     project.procfile(web="exit 1")
@@ -276,7 +276,7 @@ def test_it_begins_to_serve_when_nothing_could_be_started_either(project: Projec
     app.stop()
 
 
-def test_a_server_that_cannot_be_made_does_not_end_the_app(project: Project) -> None:
+def test_failing_server_does_not_end_the_app(project: Project) -> None:
     """Such as after an upgrade of the package while the app runs."""
     project.write("broken/msgspec/__init__.py", "raise ImportError('gone')\n")
     project.procfile(web=STAY)
@@ -321,7 +321,7 @@ def memory(pid: int) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is looked up in /proc")
-def test_a_hundred_clients_under_a_flood_hold_up_nothing(project: Project) -> None:
+def test_hundred_clients_under_a_flood_delay_nothing(project: Project) -> None:
     project.write("healthy", "")
     project.write(".reaper.toml", CRASHING)
     project.procfile(web=STAY, checked=STAY, flood=project.python("flood", FLOOD))

@@ -1,4 +1,4 @@
-"""Processes that live on when the app ends, however that comes, and are found again by the next start."""
+"""Detached processes survive every end of the app, and the next start adopts them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def tunnel(project: Project, survivors: Survivors) -> Iterator[Tunnel]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_it_lives_on_when_the_app_is_ended_and_is_adopted_by_the_next(tunnel: Tunnel, number: signal.Signals) -> None:
+def test_detached_process_survives_the_app_and_the_next_app_adopts_it(tunnel: Tunnel, number: signal.Signals) -> None:
     tunnel.write()
     result = tunnel.begin().stop(number)
     pid = tunnel.pid
@@ -90,7 +90,7 @@ def test_it_lives_on_when_the_app_is_ended_and_is_adopted_by_the_next(tunnel: Tu
     assert tunnel.lives()
 
 
-def test_two_apps_share_it_and_a_quit_of_either_is_no_end(tunnel: Tunnel) -> None:
+def test_two_apps_share_a_detached_process_and_quit_does_not_end_it(tunnel: Tunnel) -> None:
     tunnel.write()
     first = tunnel.begin()
     second = tunnel.begin()
@@ -101,7 +101,7 @@ def test_two_apps_share_it_and_a_quit_of_either_is_no_end(tunnel: Tunnel) -> Non
     assert tunnel.lives()
 
 
-def test_to_stop_it_by_hand_ends_it_with_its_group(project: Project, tunnel: Tunnel) -> None:
+def test_stop_ends_a_detached_process_with_its_group(project: Project, tunnel: Tunnel) -> None:
     tunnel.write(f"sleep 600 & {STAY}")
     tunnel.begin().stop()
     program = tunnel.begin()
@@ -115,7 +115,7 @@ def test_to_stop_it_by_hand_ends_it_with_its_group(project: Project, tunnel: Tun
     program.stop()
 
 
-def test_one_that_ignores_sigterm_is_killed_after_the_timeout(project: Project, tunnel: Tunnel) -> None:
+def test_detached_process_that_ignores_sigterm_is_killed_after_the_timeout(project: Project, tunnel: Tunnel) -> None:
     tunnel.write(f"exec {project.python('catch', CATCH)} SIGTERM", more='stop = {timeout = "100ms"}\n')
     tunnel.begin().stop()
     program = tunnel.begin()
@@ -125,7 +125,7 @@ def test_one_that_ignores_sigterm_is_killed_after_the_timeout(project: Project, 
     program.stop()
 
 
-def test_a_changed_command_is_told_and_done_by_a_restart(project: Project, tunnel: Tunnel) -> None:
+def test_changed_command_is_reported_and_takes_effect_on_restart(project: Project, tunnel: Tunnel) -> None:
     tunnel.write()
     tunnel.begin().stop()
     tunnel.write("echo other; exec sleep 600")
@@ -138,7 +138,7 @@ def test_a_changed_command_is_told_and_done_by_a_restart(project: Project, tunne
     program.stop()
 
 
-def test_its_end_is_noticed_though_it_is_nobody_s_child(tunnel: Tunnel) -> None:
+def test_end_of_a_detached_process_is_noticed_although_it_is_no_child(tunnel: Tunnel) -> None:
     tunnel.write(more='restart = "always"\nbackoff = "10ms"\n')
     tunnel.begin().stop()
     program = tunnel.begin()
@@ -152,9 +152,7 @@ def test_its_end_is_noticed_though_it_is_nobody_s_child(tunnel: Tunnel) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"born": "1"}, {"boot": "another"}])
-def test_a_number_that_is_somebody_elses_now_is_left_alone(
-    project: Project, tunnel: Tunnel, changes: dict[str, str]
-) -> None:
+def test_process_with_a_reused_pid_is_left_alone(project: Project, tunnel: Tunnel, changes: dict[str, str]) -> None:
     tunnel.write()
     tunnel.begin().stop()
     (path,) = tunnel.state.glob("*.json")
@@ -182,7 +180,7 @@ DAEMONS = {
 
 @pytest.mark.parametrize("daemon", DAEMONS.values(), ids=DAEMONS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_what_it_has_started_is_left_alone_too(
+def test_descendants_of_a_detached_process_are_left_alone(
     project: Project, tunnel: Tunnel, daemon: str, number: signal.Signals
 ) -> None:
     tunnel.write(f"{daemon} {STAY}")
@@ -210,7 +208,7 @@ def guard_of(program: Program) -> Path:
     raise AssertionError("there is no guard")
 
 
-def test_it_lives_on_when_a_start_in_the_background_is_quit(project: Project, tunnel: Tunnel) -> None:
+def test_detached_process_survives_quit_of_a_background_app(project: Project, tunnel: Tunnel) -> None:
     tunnel.write()
     assert project.run("start", "-D", "--wait").code == 0
     tunnel.wait_for("ready")
@@ -218,7 +216,7 @@ def test_it_lives_on_when_a_start_in_the_background_is_quit(project: Project, tu
     assert tunnel.lives()
 
 
-def test_quit_lists_what_runs_on(project: Project, tunnel: Tunnel) -> None:
+def test_quit_lists_detached_processes_that_keep_running(project: Project, tunnel: Tunnel) -> None:
     tunnel.write()
     program = tunnel.begin()
     result = project.run("quit")
@@ -231,7 +229,7 @@ def test_quit_lists_what_runs_on(project: Project, tunnel: Tunnel) -> None:
     assert tunnel.lives()
 
 
-def test_quit_lists_nothing_that_was_stopped_before(project: Project, tunnel: Tunnel) -> None:
+def test_quit_does_not_list_stopped_detached_processes(project: Project, tunnel: Tunnel) -> None:
     tunnel.write()
     program = tunnel.begin()
     assert project.run("stop", "tunnel").code == 0
@@ -239,7 +237,7 @@ def test_quit_lists_nothing_that_was_stopped_before(project: Project, tunnel: Tu
     assert program.end().code == 0
 
 
-def test_what_was_detached_once_and_still_runs_is_told_by_start_and_ps(project: Project, tunnel: Tunnel) -> None:
+def test_start_and_ps_warn_of_a_formerly_detached_process(project: Project, tunnel: Tunnel) -> None:
     tunnel.write()
     tunnel.begin().stop()
     pid = tunnel.pid

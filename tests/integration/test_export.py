@@ -1,4 +1,4 @@
-"""`export` as its users see it: what is written, what is told, and that real init systems run it."""
+"""`export` from the outside: its files and messages; real init systems run the result."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def honcho(project: Project, *arguments: str) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("format_", FORMATS)
-def test_it_writes_what_honcho_writes_but_for_the_stop_and_says_so(
+def test_export_equals_honchos_except_for_the_stop_with_a_message(
     project: Project, format_: str, options: tuple[str, ...]
 ) -> None:
     for directory in ("", "sub/"):
@@ -82,7 +82,7 @@ def as_honchos(text: bytes) -> bytes:
     return text.replace(b"c 'exec ", b"c '")
 
 
-def test_what_is_written_otherwise_is_told_with_the_reason(project: Project) -> None:
+def test_deviation_from_honcho_is_reported_with_the_reason(project: Project) -> None:
     project.write("Procfile", f"{APP}other: ruby 'y'\n")
     result = project.run("export", "systemd", "units")
     warning = "the command of `a_b-c`, `other` is not written as honcho does: systemd would not leave `'` as it is\n"
@@ -91,7 +91,7 @@ def test_what_is_written_otherwise_is_told_with_the_reason(project: Project) -> 
 
 
 @pytest.mark.parametrize("format_", [*FORMATS, "launchd", "compose"])
-def test_an_export_of_no_process_at_all_is_told_of(project: Project, format_: str) -> None:
+def test_export_without_processes_is_reported(project: Project, format_: str) -> None:
     project.write("Procfile", APP)
     result = project.run("export", "-m", "web=0", format_, "out")
     assert result.err.startswith(
@@ -100,7 +100,7 @@ def test_an_export_of_no_process_at_all_is_told_of(project: Project, format_: st
     assert result.code == 0
 
 
-def test_templates_of_ones_own_are_rendered_by_honcho(project: Project) -> None:
+def test_custom_templates_are_rendered_by_honcho(project: Project) -> None:
     project.write("Procfile", APP)
     project.write("mine/supervisord.conf", "{{ app }}:{% for p in processes %} {{ p.name }}={{ p.cmd }}{% endfor %}\n")
     honcho(project, "export", "-t", "mine", "supervisord", "theirs")
@@ -109,7 +109,7 @@ def test_templates_of_ones_own_are_rendered_by_honcho(project: Project) -> None:
     assert "web.1=gunicorn app:app" in (project.path / "ours" / f"{project.path.name}.conf").read_text()
 
 
-def test_the_defaults_in_dot_foreman_count(project: Project) -> None:
+def test_defaults_in_dot_foreman_apply(project: Project) -> None:
     project.write("Procfile", "web: bin/web\n")
     project.write(".foreman", "app: shop\nuser: deploy\ntimeout: 3\n")
     result = project.run("export", "systemd", "units")
@@ -117,7 +117,7 @@ def test_the_defaults_in_dot_foreman_count(project: Project) -> None:
     assert "User=deploy\n" in (project.path / "units" / "shop-web-1.service").read_text()
 
 
-def test_an_export_replaces_an_earlier_one_and_nothing_else(project: Project) -> None:
+def test_export_replaces_only_files_of_an_earlier_export(project: Project) -> None:
     project.write("Procfile", "web: bin/web\n")
     assert project.run("export", "-a", "app", "systemd", "units").code == 0
     project.write("Procfile", "web: bin/web --fast\n")
@@ -145,7 +145,7 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(project: Project) ->
         ("launchd", "`app-old-1.plist`"),
     ],
 )
-def test_a_process_that_is_called_otherwise_now_is_told_of(
+def test_leftover_file_of_a_renamed_process_is_reported(
     project: Project, format_: str, left: str, settings: str
 ) -> None:
     project.write("Procfile", "web: bin/web\nold: bin/old\n")
@@ -184,7 +184,7 @@ def test_a_process_that_is_called_otherwise_now_is_told_of(
         (("export", "-f", "none", "systemd", "x"), 1, "none: error: Procfile does not exist"),
     ],
 )
-def test_what_cannot_be_exported_is_told(project: Project, arguments: tuple[str, ...], code: int, message: str) -> None:
+def test_export_errors_are_reported(project: Project, arguments: tuple[str, ...], code: int, message: str) -> None:
     project.write("Procfile", "web: bin/web\n")
     result = project.run(*arguments)
     assert result.err.startswith(message)
@@ -256,7 +256,7 @@ def check(data: dict[str, object], values: dict[str, str], project: Project) -> 
 
 
 @needs_supervisord
-def test_supervisord_runs_it_and_restarts_it(project: Project, inbox: Inbox) -> None:
+def test_supervisord_runs_and_restarts_the_export(project: Project, inbox: Inbox) -> None:
     values = hard_app(project, inbox, restart='"on-failure"', stop='"SIGINT"')
     (project.path / "logs").mkdir()
     exported = project.run("export", "supervisord", "conf", "-u", ME, "-l", str(project.path / "logs"))
@@ -276,7 +276,7 @@ def test_supervisord_runs_it_and_restarts_it(project: Project, inbox: Inbox) -> 
 
 
 @needs_runit
-def test_runit_runs_it_and_restarts_it(project: Project, inbox: Inbox) -> None:
+def test_runit_runs_and_restarts_the_export(project: Project, inbox: Inbox) -> None:
     values = hard_app(project, inbox, restart='"on-failure"', stop='"SIGINT"')
     exported = project.run("export", "runit", "services", "-a", "app", "-u", ME, "-l", str(project.path / "logs"))
     assert (exported.code, [line for line in exported.err.splitlines() if "Writing" not in line]) == (0, [])
@@ -298,7 +298,7 @@ def test_runit_runs_it_and_restarts_it(project: Project, inbox: Inbox) -> None:
 
 
 @needs_runit
-def test_runit_waits_for_what_it_needs_and_can_be_stopped_meanwhile(project: Project, inbox: Inbox) -> None:
+def test_runit_waits_for_dependencies_and_can_be_stopped_meanwhile(project: Project, inbox: Inbox) -> None:
     command = telling(project.path, then=WAIT)
     project.write("Procfile", f"web: {command} web\ndb: {command} db\nother: {command} other\n")
     project.write(".env", f"OUT={inbox.path}\n")
@@ -332,7 +332,7 @@ def test_runit_waits_for_what_it_needs_and_can_be_stopped_meanwhile(project: Pro
 
 
 @needs_runit
-def test_runit_runs_what_is_written_as_honcho_does(project: Project, inbox: Inbox) -> None:
+def test_runit_runs_the_export_without_settings(project: Project, inbox: Inbox) -> None:
     project.write("Procfile", f"web: {telling(project.path, then=WAIT)} $A && true\n")
     project.write(".env", f"A='1  2'\nOUT={inbox.path}\n")
     assert project.run("export", "runit", "services", "-a", "app", "-u", ME, "-l", str(project.path / "logs")).code == 0

@@ -1,4 +1,4 @@
-"""Mistakes of the user, and of the machine: one message with place, value and remedy; never a traceback or a hang."""
+"""Errors of the user and faults of the machine: one message with place, value and remedy, no traceback, no hang."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-dac_override,-dac_read_search"
     ],
 )
 @pytest.mark.parametrize("command", ["start", "check"])
-def test_an_unusable_procfile_is_one_message(
+def test_unusable_procfile_is_one_message(
     project: Project, command: str, content: str | bytes | None, place: str, value: str
 ) -> None:
     if content is not None:
@@ -42,7 +42,7 @@ def test_an_unusable_procfile_is_one_message(
 
 
 @pytest.mark.parametrize("name", ["Procfile", ".env"])
-def test_a_directory_in_the_place_of_a_file_is_told(project: Project, name: str) -> None:
+def test_directory_in_place_of_a_file_is_reported(project: Project, name: str) -> None:
     project.procfile(web="echo hello")
     (project.path / name).unlink(missing_ok=True)
     (project.path / name).mkdir()
@@ -55,7 +55,7 @@ def test_a_directory_in_the_place_of_a_file_is_told(project: Project, name: str)
 
 
 @pytest.mark.parametrize("name", ["Procfile", ".env", ".foreman"])
-def test_an_unreadable_file_is_told(project: Project, name: str) -> None:
+def test_unreadable_file_is_reported(project: Project, name: str) -> None:
     project.procfile(web="echo wrong")
     path = project.write(name, "web: echo wrong\n")
     path.chmod(0)
@@ -79,7 +79,7 @@ def test_an_unreadable_file_is_told(project: Project, name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["start", "check", "run"])
-def test_an_unusable_environment_file_is_one_message(
+def test_unusable_environment_file_is_one_message(
     project: Project, command: str, content: str | bytes, place: str, value: str
 ) -> None:
     project.procfile(web="echo wrong")
@@ -115,7 +115,7 @@ def test_an_unusable_environment_file_is_one_message(
         (("-d", ".", "--root", "."), "-d and --root"),
     ],
 )
-def test_a_wrong_argument_is_one_message(project: Project, arguments: tuple[str, ...], value: str) -> None:
+def test_wrong_argument_is_one_message(project: Project, arguments: tuple[str, ...], value: str) -> None:
     project.procfile(web="echo wrong", worker="echo wrong")
     result = project.run("start", *arguments)
     assert (result.code, result.out) == (1, "")
@@ -125,7 +125,7 @@ def test_a_wrong_argument_is_one_message(project: Project, arguments: tuple[str,
 
 
 @pytest.mark.parametrize(("file", "environment"), [("PORT=x\n", {}), ("", {"PORT": "x"})])
-def test_a_wrong_port_says_where_it_was_set(project: Project, file: str, environment: dict[str, str]) -> None:
+def test_error_of_a_wrong_port_names_its_source(project: Project, file: str, environment: dict[str, str]) -> None:
     project.procfile(web="echo wrong")
     project.write(".env", file)
     result = project.run("start", env=environment)
@@ -133,20 +133,20 @@ def test_a_wrong_port_says_where_it_was_set(project: Project, file: str, environ
     assert (".env:1: error: " if file else "PORT in the environment") in result.err
 
 
-def test_every_mistake_is_told_at_once(project: Project) -> None:
+def test_all_errors_are_reported_at_once(project: Project) -> None:
     project.procfile(web="echo wrong")
     result = project.run("start", "-p", "x", "-c", "nope=2,web=x", "-t", "soon", "unknown")
     assert result.code == 1
     assert len(re.findall(r"^\S+ error: ", result.err, re.MULTILINE)) == 5
 
 
-def test_a_close_name_is_proposed(project: Project) -> None:
+def test_similar_name_is_suggested(project: Project) -> None:
     project.procfile(worker="echo wrong")
     assert "did you mean `worker`?" in project.run("start", "workr").err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
-def test_a_process_that_cannot_be_started_ends_the_app(project: Project) -> None:
+def test_process_that_cannot_be_started_ends_the_app(project: Project) -> None:
     # On Linux a single argument may not be longer than 128 KiB.
     project.write("Procfile", f"web: : {'x' * 140_000}\nother: exec sleep 600\n")
     result = project.run("start")
@@ -155,7 +155,7 @@ def test_a_process_that_cannot_be_started_ends_the_app(project: Project) -> None
     assert message in result.lines("system")
 
 
-def test_a_directory_that_has_disappeared_does_not_matter(project: Project) -> None:
+def test_deleted_current_directory_does_not_matter(project: Project) -> None:
     (project.path / "sub").mkdir()
     project.procfile(web="echo hello")
     wrapper = ("sh", "-c", 'cd sub && rmdir ../sub && exec "$@"', "sh")
@@ -164,7 +164,7 @@ def test_a_directory_that_has_disappeared_does_not_matter(project: Project) -> N
 
 
 @pytest.mark.parametrize("limit", [8, 12, 16, 24, 40])
-def test_a_lack_of_descriptors_ends_the_app_in_words(project: Project, limit: int) -> None:
+def test_lack_of_descriptors_ends_the_app_with_a_message(project: Project, limit: int) -> None:
     project.procfile(web="echo ready; exec sleep 600")
     wrapper = ("sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh")
     result = project.run("start", "-c", "web=30", wrapper=wrapper)
@@ -172,7 +172,7 @@ def test_a_lack_of_descriptors_ends_the_app_in_words(project: Project, limit: in
     assert "too many open files" in (result.out + result.err).lower()
 
 
-# Nobody is told of the end of a child then, so that all children are waited for in vain.
+# Without SIGCHLD, the ends of children are not noticed, and the wait for them does not end.
 IMPATIENT = "; import procreaper.runtime.supervisor; procreaper.runtime.supervisor.OUT_OF_REACH_AFTER = 0.3"
 BROKEN = """
 {0}
@@ -192,7 +192,7 @@ def broken(*arguments, **named):
         ("from procreaper.project import configure as config", "config.inspect_project"),
     ],
 )
-def test_a_bug_of_ours_is_told_in_one_line_and_leaves_nothing(project: Project, place: str, name: str) -> None:
+def test_internal_error_is_one_line_and_leaves_no_process(project: Project, place: str, name: str) -> None:
     project.procfile(web="echo hello; exit 3", other="exec sleep 600")
     result = project.run("start", wrapper=altered(BROKEN.format(place, name)))
     assert result.code == 70
@@ -203,7 +203,7 @@ def test_a_bug_of_ours_is_told_in_one_line_and_leaves_nothing(project: Project, 
 
 
 @pytest.mark.parametrize("name", ["signal", "numbers", "asyncio", "shlex"])
-def test_a_module_of_the_project_does_not_take_the_place_of_one_of_pythons(project: Project, name: str) -> None:
+def test_module_of_the_project_does_not_shadow_the_standard_library(project: Project, name: str) -> None:
     project.write(f"{name}.py", "raise SystemExit('taken for another')")
     project.procfile(web="echo hello")
     result = project.run("start")

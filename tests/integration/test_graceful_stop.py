@@ -1,4 +1,4 @@
-"""Real programs finish their work when they are asked to stop, on a terminal as well as without one."""
+"""Real programs finish their work on a stop, with and without a terminal."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_celery_finishes_its_task(project: Project, terminal: bool, ways: list[s
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("server", ["uvicorn", "gunicorn"])
-def test_a_server_finishes_its_answer(project: Project, server: str, way: str) -> None:
+def test_server_finishes_its_answer(project: Project, server: str, way: str) -> None:
     if not find_spec(server):
         pytest.skip(f"{server} is not installed")
     port = free_port()
@@ -197,7 +197,7 @@ def test_node_finishes_its_work(project: Project, command: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["", "; :"])
-def test_what_runs_below_another_procreaper_finishes_its_work(project: Project, shell: str) -> None:
+def test_program_below_a_nested_procreaper_finishes_its_work(project: Project, shell: str) -> None:
     project.write("inner/Procfile", f"below: {PYTHON} server.py; :\n")
     project.write("inner/server.py", BELOW)
     python = shlex.quote(sys.executable)

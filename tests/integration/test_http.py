@@ -60,7 +60,7 @@ def events(response: http.client.HTTPResponse) -> Iterator[tuple[str, dict[str, 
             yield event, json.loads(value)
 
 
-def test_it_says_where_and_serves_from_the_start_to_the_end(project: Project) -> None:
+def test_server_prints_its_address_and_serves_until_the_end(project: Project) -> None:
     project.procfile(web=SLEEP)
     program = project.begin("start", "--http", "0")
     port = port_of(program)
@@ -79,7 +79,7 @@ def test_it_says_where_and_serves_from_the_start_to_the_end(project: Project) ->
         get(port, "/")
 
 
-def test_the_settings_can_say_it_and_the_flag_beats_them(project: Project) -> None:
+def test_flag_takes_precedence_over_the_settings(project: Project) -> None:
     project.procfile(web=SLEEP)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         project.write(".reaper.toml", f'[control]\nhttp = "localhost:{taken.getsockname()[1]}"\n')
@@ -93,7 +93,7 @@ def test_the_settings_can_say_it_and_the_flag_beats_them(project: Project) -> No
         program.stop()
 
 
-def test_a_port_that_is_taken_is_told_before_anything_is_started(project: Project) -> None:
+def test_used_port_is_an_error_before_any_process_starts(project: Project) -> None:
     project.procfile(web="touch started")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -103,14 +103,14 @@ def test_a_port_that_is_taken_is_told_before_anything_is_started(project: Projec
     assert not (project.path / "started").exists()
 
 
-def test_what_is_no_address_is_told_by_check_and_by_start(project: Project) -> None:
+def test_invalid_address_is_an_error_of_check_and_start(project: Project) -> None:
     project.procfile(web=SLEEP)
     result = project.run("start", "--http", "localhost")
     assert result.code == 1
     assert "--http localhost: the port is missing\n  hint: for example `9464`" in result.err
 
 
-def test_without_the_extra_it_is_told_how_to_install_it(project: Project) -> None:
+def test_without_the_extra_the_error_names_the_installation(project: Project) -> None:
     project.procfile(web="touch started")
     # A module that takes the place of the real one, and is not there.
     project.write("missing/aiohttp/__init__.py", "raise ModuleNotFoundError(name='aiohttp')\n")
@@ -120,7 +120,7 @@ def test_without_the_extra_it_is_told_how_to_install_it(project: Project) -> Non
     assert not (project.path / "started").exists()
 
 
-def test_a_crash_is_seen_by_who_follows_in_the_order_of_what_happens(project: Project) -> None:
+def test_follower_sees_the_events_of_a_crash_in_order(project: Project) -> None:
     project.procfile(web=SLEEP)
     project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "1ms"\n')
     program = project.begin("start", "--http", "0")
@@ -144,7 +144,7 @@ def test_a_crash_is_seen_by_who_follows_in_the_order_of_what_happens(project: Pr
 
 
 @linux_only
-def test_many_who_do_not_read_hold_up_nothing_and_take_no_memory(project: Project) -> None:
+def test_many_clients_that_do_not_read_delay_nothing_and_use_no_memory(project: Project) -> None:
     flood = project.python("flood", FLOOD)
     os.mkfifo(project.path / "tell")
     project.procfile(flood=f"exec {flood} <>tell", web=SLEEP)
@@ -152,7 +152,7 @@ def test_many_who_do_not_read_hold_up_nothing_and_take_no_memory(project: Projec
     program = project.begin("start", "--http", "0", "-q", "flood")
     port = port_of(program)
     program.wait_for(r"web\.1 +\| ready")
-    # Whom the metrics tell of, it has read.
+    # The server has read the output that the metrics count.
     tell = os.open(project.path / "tell", os.O_WRONLY)
     flooded(port, tell, 1)
     before = memory(program.pid)
@@ -200,7 +200,7 @@ def memory(pid: int) -> int:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_promtool_is_content_with_the_metrics(project: Project) -> None:
+def test_promtool_accepts_the_metrics(project: Project) -> None:
     project.procfile(web=SLEEP, job="exit 3")
     project.write(
         ".reaper.toml",
@@ -216,7 +216,7 @@ def test_promtool_is_content_with_the_metrics(project: Project) -> None:
 
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
-def test_a_real_prometheus_scrapes_it_and_answers_for_the_restarts(project: Project) -> None:
+def test_real_prometheus_scrapes_the_restarts(project: Project) -> None:
     project.procfile(web=SLEEP)
     project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "1ms"\n')
     program = project.begin("start", "--http", "0")

@@ -1,4 +1,4 @@
-"""`start -D` where an app of the directory runs already: no second app, whatever the order and the number of calls."""
+"""`start -D` while an app of the directory runs: no second app starts, in any order and number of calls."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def quit_all(project: Project, survivors: Survivors) -> None:
 
 @pytest.mark.parametrize("flags", [(), ("--wait",)])
 @pytest.mark.parametrize("names", [(), ("web",), ("web", "worker")])
-def test_an_app_that_runs_everything_is_left_alone(
+def test_app_that_runs_all_processes_is_left_alone(
     project: Project, end: End, flags: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
     project.procfile(web=STAY, worker=STAY, setup="true")
@@ -51,7 +51,7 @@ def test_an_app_that_runs_everything_is_left_alone(
     end()
 
 
-def test_a_process_that_is_still_starting_counts(project: Project, end: End) -> None:
+def test_process_that_is_still_starting_counts_as_running(project: Project, end: End) -> None:
     project.procfile(web=STAY, worker=STAY)
     project.write(".reaper.toml", '[process.web]\nhealth = {log = "never"}\n[process.worker]\ndepends_on = ["web"]\n')
     pid = started(project)
@@ -66,7 +66,7 @@ def test_a_process_that_is_still_starting_counts(project: Project, end: End) -> 
 
 
 @pytest.mark.parametrize(("flags", "verb"), [((), "starts"), (("--wait",), "is up")])
-def test_a_process_that_does_not_run_starts_in_the_app_that_runs(
+def test_missing_process_starts_in_the_running_app(
     project: Project, end: End, flags: tuple[str, ...], verb: str
 ) -> None:
     project.procfile(web=STAY, worker=STAY)
@@ -101,7 +101,7 @@ def test_new_starts_another_app(project: Project, survivors: Survivors) -> None:
     quit_all(project, survivors)
 
 
-def test_flags_that_need_another_plan_change_nothing_and_are_named(project: Project, end: End) -> None:
+def test_flags_that_need_another_plan_are_named_and_ignored(project: Project, end: End) -> None:
     project.procfile(web=STAY, worker=STAY)
     pid = started(project)
     result = project.run("start", "-D", "-f", "Procfile", "-c", "web=2", "-p", "7000", "-r", "web")
@@ -115,7 +115,7 @@ def test_flags_that_need_another_plan_change_nothing_and_are_named(project: Proj
 
 
 @pytest.mark.parametrize("port", ["7000", "auto"])
-def test_flags_that_the_app_was_started_with_need_no_warning(project: Project, end: End, port: str) -> None:
+def test_flags_of_the_running_app_cause_no_warning(project: Project, end: End, port: str) -> None:
     listen = (
         "import os, socket, time; s = socket.create_server(('127.0.0.1', int(os.environ['PORT']))); time.sleep(1e6)"
     )
@@ -128,7 +128,7 @@ def test_flags_that_the_app_was_started_with_need_no_warning(project: Project, e
     end()
 
 
-def test_flags_that_differ_from_those_of_the_app_are_named(project: Project, end: End) -> None:
+def test_flags_that_differ_from_the_running_app_are_named(project: Project, end: End) -> None:
     project.procfile(web=STAY, worker=STAY)
     pid = started(project, "-c", "web=2", "-p", "7000")
     result = project.run("start", "-D", "-c", "web=2", "-p", "7001")
@@ -138,7 +138,7 @@ def test_flags_that_differ_from_those_of_the_app_are_named(project: Project, end
     end()
 
 
-def test_a_process_type_that_is_new_in_the_files_is_refused_with_a_remedy(project: Project, end: End) -> None:
+def test_new_process_type_in_the_files_is_refused_with_a_remedy(project: Project, end: End) -> None:
     project.procfile(web=STAY)
     pid = started(project)
     project.procfile(web=STAY, worker=STAY)
@@ -162,7 +162,7 @@ def test_two_calls_at_once_start_one_app(project: Project, survivors: Survivors)
         quit_all(project, survivors)
 
 
-def test_a_process_that_cannot_come_up_is_named_with_its_lines(project: Project, end: End) -> None:
+def test_process_that_cannot_come_up_is_named_with_its_last_lines(project: Project, end: End) -> None:
     project.procfile(web=STAY, api="echo no database; exit 3")
     project.write(".reaper.toml", '[process.api]\nautostart = false\nstop_all = "never"\n')
     started(project)
@@ -178,7 +178,7 @@ def test_a_process_that_cannot_come_up_is_named_with_its_lines(project: Project,
 SURE_LATER = "from procreaper.core import outcome; outcome.CONFIRMED_AFTER = 30.0"
 
 
-def test_the_process_that_ends_the_app_is_named(project: Project, survivors: Survivors) -> None:
+def test_process_that_ends_the_app_is_named(project: Project, survivors: Survivors) -> None:
     project.procfile(web=STAY, css="echo css is done")
     project.write(".reaper.toml", "[process.css]\nautostart = false\n")
     started(project)
@@ -191,7 +191,7 @@ def test_the_process_that_ends_the_app_is_named(project: Project, survivors: Sur
     wait_until(lambda: not survivors.find())
 
 
-def test_an_app_that_is_about_to_end_is_waited_for_and_replaced(project: Project, end: End) -> None:
+def test_app_that_is_about_to_end_is_replaced_after_its_end(project: Project, end: End) -> None:
     project.procfile(web="trap 'read line <go; exit 0' TERM; echo ready; while :; do sleep 0.02; done")
     project.write(".reaper.toml", '[process.web]\nhealth = {log = "ready"}\nstop = {timeout = "1h"}\n')
 

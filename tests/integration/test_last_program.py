@@ -1,4 +1,4 @@
-"""What a run is where its command leaves no shell: the program has the pid, the signals and the exit status."""
+"""Commands that leave no shell: the program has the pid, the signals and the exit status."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ PID = "import os, signal; print('pid', os.getpid(), flush=True); signal.pause()"
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("flags", [("--pty",), ("--no-pty",)], ids=" ".join)
-def test_ps_shows_the_pid_of_the_program_and_the_command_of_the_user(
-    project: Project, command: str, flags: tuple[str, ...]
-) -> None:
+def test_ps_shows_the_pid_of_the_program(project: Project, command: str, flags: tuple[str, ...]) -> None:
     command = command.format(project.python("pid", PID))
     project.procfile(web="unused")
     project.write(".reaper.toml", f"[process.web]\ncommand = '''{command}'''\n")
@@ -36,7 +34,7 @@ def test_only_main_reaches_the_program(project: Project, flags: tuple[str, ...])
     assert program.stop().lines("web.1") == ["ready", "SIGTERM"]
 
 
-def test_a_changed_file_sends_its_signal_to_the_program(project: Project) -> None:
+def test_watch_signal_reaches_the_program(project: Project) -> None:
     project.write("app.conf", "1\n")
     project.procfile(web=f"cd . && {project.python('catch', CATCH)} SIGHUP")
     project.write(".reaper.toml", '[process.web]\nwatch = { paths = ["app.conf"], signal = "SIGHUP" }\n')
@@ -47,7 +45,7 @@ def test_a_changed_file_sends_its_signal_to_the_program(project: Project) -> Non
     assert program.stop().lines("web.1") == ["ready", "SIGHUP", "SIGTERM"]
 
 
-def test_the_exit_status_is_that_of_the_program(project: Project) -> None:
+def test_exit_status_is_that_of_the_program(project: Project) -> None:
     project.procfile(web="cd . && python3 -c 'import os; os.kill(os.getpid(), 9)'")
     result = project.run("start")
     assert result.code == 128 + signal.SIGKILL

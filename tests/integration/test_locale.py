@@ -80,7 +80,7 @@ def test_records_are_printed_in_utf8(foreign: Project) -> None:
     assert '"msg":"output caf� café"' in app.out
 
 
-def test_the_arguments_of_run_pass_as_they_are(foreign: Project) -> None:
+def test_arguments_of_run_pass_unchanged(foreign: Project) -> None:
     show = foreign.python("show", SHOW)
     ran = foreign.begin("run", *show.split(), os.fsdecode(b"\xe9\xc3\xa9"))
     assert ran.end().code == 0
@@ -88,7 +88,7 @@ def test_the_arguments_of_run_pass_as_they_are(foreign: Project) -> None:
     assert b"LATIN=lat\xe9n\n" in ran.data
 
 
-def test_a_directory_whose_name_is_not_utf8_is_a_place_like_any_other(foreign: Project) -> None:
+def test_directory_whose_name_is_not_utf8_works(foreign: Project) -> None:
     path = foreign.path / os.fsdecode(b"caf\xe9")
     path.mkdir()
     (path / "Procfile").write_text("web: printf 'ready\\n'\n")
@@ -96,7 +96,7 @@ def test_a_directory_whose_name_is_not_utf8_is_a_place_like_any_other(foreign: P
     assert (ended.code, "web.1  | ready" in ended.out) == (0, True)
 
 
-def test_utf8_is_not_forced_upon_the_processes(foreign: Project) -> None:
+def test_processes_keep_their_locale(foreign: Project) -> None:
     code = "import sys; print(sys.flags.utf8_mode, sys.getfilesystemencoding())"
     ran = foreign.run("run", sys.executable, "-c", code)
     assert ran.out == "0 ascii\n"

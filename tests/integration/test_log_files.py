@@ -1,4 +1,4 @@
-"""What processes write is kept in files too: whole lines, rotated, beside whatever goes wrong with the disk."""
+"""Log files of processes: whole lines, rotated, with all faults of a disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def settings(**logs: str) -> str:
     return "".join(f"[process.{name}]\nlog = {value}\n" for name, value in logs.items())
 
 
-def test_what_a_process_writes_is_appended_to_its_log_as_it_came(project: Project) -> None:
+def test_output_is_appended_to_the_log_unchanged(project: Project) -> None:
     written = b"\x1b[31mred\x1b[0m\r\n\xff\0\nlast"
     project.write("bytes", written)
     project.procfile(web="cat bytes", db="echo not kept")
@@ -33,7 +33,7 @@ def test_what_a_process_writes_is_appended_to_its_log_as_it_came(project: Projec
     assert (project.path / "log" / "my.log").read_bytes() == written + b"\n" + written
 
 
-def test_the_output_of_a_quiet_process_is_kept(project: Project) -> None:
+def test_output_of_a_quiet_process_is_logged(project: Project) -> None:
     project.procfile(web="seq 100000")
     project.write(".reaper.toml", settings(web='"log/web.log"'))
     result = project.run("start", "-q", "web")
@@ -41,7 +41,7 @@ def test_the_output_of_a_quiet_process_is_kept(project: Project) -> None:
     assert lines_in(project.path / "log" / "web.log") == [str(number) for number in range(1, 100_001)]
 
 
-def test_a_flood_is_rotated_and_no_line_is_lost_or_torn(project: Project) -> None:
+def test_flood_is_rotated_without_lost_or_broken_lines(project: Project) -> None:
     project.procfile(web="seq 1000000")
     project.write(".reaper.toml", settings(web='{ file = "web.log", max_size = "1MB", max_files = 3 }'))
     assert project.run("start").code == 0
@@ -73,7 +73,7 @@ def test_two_apps_may_write_and_rotate_one_file(project: Project) -> None:
 
 
 @pytest.mark.parametrize("command", ["start", "check"])
-def test_a_log_that_cannot_be_written_is_told_at_its_line(project: Project, command: str) -> None:
+def test_unwritable_log_is_an_error_with_its_line(project: Project, command: str) -> None:
     project.procfile(web="echo started")
     (project.path / "log").mkdir()
     project.write(".reaper.toml", '[process.web]\nrestart = "never"\nlog = "log"\n')
@@ -89,7 +89,7 @@ def test_a_log_that_cannot_be_written_is_told_at_its_line(project: Project, comm
 
 
 @linux_only
-def test_a_full_disk_is_told_once_and_ends_nothing(project: Project) -> None:
+def test_full_disk_is_reported_once_and_ends_nothing(project: Project) -> None:
     project.procfile(web="seq 100000; read x < gate; echo more")
     os.mkfifo(project.path / "gate")
     project.write(".reaper.toml", settings(web='"/dev/full"'))
@@ -108,7 +108,7 @@ def test_a_full_disk_is_told_once_and_ends_nothing(project: Project) -> None:
     ]
 
 
-def test_a_file_that_may_grow_no_more_ends_nothing(project: Project) -> None:
+def test_limit_on_file_size_ends_nothing(project: Project) -> None:
     limit = (
         "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000)); "
         "os.execv(sys.argv[1], sys.argv[1:])"
@@ -124,7 +124,7 @@ def test_a_file_that_may_grow_no_more_ends_nothing(project: Project) -> None:
     assert int(missing.replace(",", "")) + len(written) == sum(len(f"{n}\n") for n in range(1, 100_001))
 
 
-def test_a_log_that_is_moved_away_is_begun_anew(project: Project) -> None:
+def test_moved_log_file_is_created_again(project: Project) -> None:
     os.mkfifo(project.path / "gate")
     project.procfile(web="echo one; read x < gate; echo two")
     project.write(".reaper.toml", settings(web='"log/web.log"'))
@@ -138,7 +138,7 @@ def test_a_log_that_is_moved_away_is_begun_anew(project: Project) -> None:
     assert (log / "old").read_text() + (log / "web.log").read_text() == "one\ntwo\n"
 
 
-def test_a_log_is_no_reason_for_a_restart(project: Project) -> None:
+def test_log_file_causes_no_restart(project: Project) -> None:
     project.procfile(web="echo began; seq 1000; read x < gate")
     os.mkfifo(project.path / "gate")
     project.write(

@@ -1,4 +1,4 @@
-"""What processes have written, and what they write, can be read from a second terminal, as `start` prints it."""
+"""`logs` shows past and new output in a second terminal, in the format of `start`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def echoes(project: Project, *names: str, settings: str = "", arguments: tuple[s
     """A running app whose processes print what is written to a named pipe of their name."""
     for name in names:
         os.mkfifo(project.path / f"{name}.in")
-    # Somebody keeps the pipe open.
+    # Keep the pipe open.
     project.procfile(**{name: f"exec 3<>{name}.in; echo {name} ready; exec cat <&3" for name in names})
     if settings:
         project.write(".reaper.toml", settings)
@@ -45,7 +45,7 @@ def write(project: Project, program: Program, name: str, *lines: str) -> None:
     program.wait_for(rf"{re.escape(lines[-1])}$")
 
 
-def test_what_was_printed_is_printed_again_to_the_letter(project: Project) -> None:
+def test_logs_prints_the_same_text_as_start(project: Project) -> None:
     program = echoes(project, "web", "worker")
     write(project, program, "worker", "one", "two")
     write(project, program, "web", "three")
@@ -56,7 +56,7 @@ def test_what_was_printed_is_printed_again_to_the_letter(project: Project) -> No
     program.stop()
 
 
-def test_colours_are_those_of_the_process_whoever_is_asked_for(project: Project) -> None:
+def test_colours_do_not_depend_on_the_selection(project: Project) -> None:
     program = echoes(project, "web", "worker", arguments=("--color",))
     write(project, program, "worker", "hello")
     result = project.run("logs", "worker", "-n", "1", "--color")
@@ -65,7 +65,7 @@ def test_colours_are_those_of_the_process_whoever_is_asked_for(project: Project)
     program.stop()
 
 
-def test_names_and_lines_choose_what_is_printed(project: Project) -> None:
+def test_names_and_lines_select_the_output(project: Project) -> None:
     program = echoes(project, "web", "worker", settings='[groups]\nback = ["worker"]\n')
     write(project, program, "web", "a", "b", "c")
     write(project, program, "worker", "d", "e")
@@ -95,7 +95,7 @@ def test_json_has_the_times_of_the_events(project: Project) -> None:
     program.stop()
 
 
-def test_following_ends_with_the_app(project: Project) -> None:
+def test_follow_ends_with_the_app(project: Project) -> None:
     program = echoes(project, "web", "worker")
     follower = project.begin("logs", "-f")
     follower.wait_for("worker ready")
@@ -107,7 +107,7 @@ def test_following_ends_with_the_app(project: Project) -> None:
     assert result.out == end.out
 
 
-def test_what_is_told_of_states_is_printed_too(project: Project) -> None:
+def test_messages_about_states_are_printed_too(project: Project) -> None:
     settings = '[process.web]\nrestart = "always"\nbackoff = "1ms"\nhealth = { log = "ready" }\n'
     program = echoes(project, "web", settings=settings)
     program.wait_for("web.1 is healthy")
@@ -119,7 +119,7 @@ def test_what_is_told_of_states_is_printed_too(project: Project) -> None:
     assert follower.end().out == end.out
 
 
-def test_ctrl_c_ends_the_following_quietly_and_nothing_else(project: Project) -> None:
+def test_ctrl_c_ends_only_the_follow_and_quietly(project: Project) -> None:
     program = echoes(project, "web")
     follower = project.begin("logs", "-f")
     follower.wait_for("ready")
@@ -129,7 +129,7 @@ def test_ctrl_c_ends_the_following_quietly_and_nothing_else(project: Project) ->
     assert program.stop().code == 143
 
 
-def test_on_a_terminal_the_prompt_comes_after_a_line_end(project: Project) -> None:
+def test_prompt_follows_a_line_end_on_a_terminal(project: Project) -> None:
     program = echoes(project, "web")
     follower = project.begin("logs", "-f", terminal=True)
     follower.wait_for("ready")
@@ -138,7 +138,7 @@ def test_on_a_terminal_the_prompt_comes_after_a_line_end(project: Project) -> No
     assert program.stop().code == 143
 
 
-def test_a_reader_that_goes_away_ends_the_following(project: Project) -> None:
+def test_closed_output_ends_the_follow(project: Project) -> None:
     program = echoes(project, "web")
     result = project.run("logs", "-f", wrapper=("sh", "-c", '{ "$@"; echo "code $?" >&2; } | head -1', "sh"))
     assert result.err == "code 141\n"
@@ -146,7 +146,7 @@ def test_a_reader_that_goes_away_ends_the_following(project: Project) -> None:
     program.stop()
 
 
-def test_nothing_is_lost_or_doubled_between_what_was_and_what_follows(project: Project) -> None:
+def test_no_line_is_lost_or_doubled_between_history_and_follow(project: Project) -> None:
     os.mkfifo(project.path / "gate")
     project.procfile(web=f"exec {project.python('numbers', NUMBERS)}")
     program = project.begin("start")
@@ -171,7 +171,7 @@ def test_nothing_is_lost_or_doubled_between_what_was_and_what_follows(project: P
         assert len(numbers) > 10
 
 
-def test_one_that_reads_nothing_holds_nobody_up_and_is_told_what_it_missed(project: Project) -> None:
+def test_follower_that_does_not_read_delays_nothing_and_learns_what_it_missed(project: Project) -> None:
     for name in ("gate", "told"):
         os.mkfifo(project.path / name)
     project.procfile(web="read x < gate; seq 1000000; echo all > told; read x < gate; echo done")
@@ -213,7 +213,7 @@ def test_several_apps_of_a_directory_are_followed_together(project: Project) -> 
 
 
 @pytest.mark.parametrize("logged", [False, True])
-def test_what_is_not_kept_any_more_is_read_from_the_log_file_or_told(project: Project, *, logged: bool) -> None:
+def test_dropped_history_is_read_from_the_log_file_or_reported(project: Project, *, logged: bool) -> None:
     project.procfile(
         web="seq 1000000; echo all > told; read x < gate; echo last; exec sleep 600", db="echo quiet; exec sleep 600"
     )
@@ -245,7 +245,7 @@ def test_what_is_not_kept_any_more_is_read_from_the_log_file_or_told(project: Pr
         assert len(numbers) > 100_000
 
 
-def test_the_log_file_of_a_detached_process_is_read_and_followed(project: Project) -> None:
+def test_log_file_of_a_detached_process_is_read_and_followed(project: Project) -> None:
     project.environment["XDG_STATE_HOME"] = str(project.path / "state")
     project.write(".reaper.toml", '[process.tunnel]\ndetached = true\nlog = "log/tunnel.log"\n')
     os.mkfifo(project.path / "gate")
@@ -289,9 +289,7 @@ def test_without_an_app_its_log_files_are_read(project: Project) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("-f",), ("clock",)])
-def test_without_an_app_and_without_log_files_there_is_nothing_to_read(
-    project: Project, arguments: tuple[str, ...]
-) -> None:
+def test_without_app_and_log_files_logs_is_an_error(project: Project, arguments: tuple[str, ...]) -> None:
     project.procfile(web="echo hello", clock="echo hello")
     settings = '[process.web]\nlog = "web.log"\n' if arguments else ""
     project.write(".reaper.toml", settings)

@@ -15,13 +15,13 @@ COMMANDS = ("check", "help", "run", "start", "version")
 
 
 @pytest.mark.parametrize("arguments", [("version",), ("--version",), ("-v",)])
-def test_the_version_is_told_on_standard_output(project: Project, arguments: tuple[str, ...]) -> None:
+def test_version_is_printed_on_standard_output(project: Project, arguments: tuple[str, ...]) -> None:
     result = project.run(*arguments)
     assert (result.code, result.out, result.err) == (0, f"procreaper {__version__}\n", "")
 
 
 @pytest.mark.parametrize("arguments", [("help",), ("--help",), ("-h",)])
-def test_the_help_names_every_command(project: Project, arguments: tuple[str, ...]) -> None:
+def test_help_names_every_command(project: Project, arguments: tuple[str, ...]) -> None:
     result = project.run(*arguments)
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("usage: procreaper ")
@@ -29,7 +29,7 @@ def test_the_help_names_every_command(project: Project, arguments: tuple[str, ..
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_can_be_described(project: Project, command: str) -> None:
+def test_each_command_has_help(project: Project, command: str) -> None:
     result = project.run("help", command)
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith(f"usage: procreaper {command} ")
@@ -39,14 +39,14 @@ def test_each_command_can_be_described(project: Project, command: str) -> None:
 @pytest.mark.parametrize(
     "arguments", [(), ("no-such-command",), ("help", "no-such-command"), ("start", "--no-such-flag"), ("start", "-p")]
 )
-def test_a_wrong_usage_ends_with_2_and_says_where_help_is(project: Project, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_exits_with_2_and_names_the_help(project: Project, arguments: tuple[str, ...]) -> None:
     project.procfile(web="echo wrong")
     result = project.run(*arguments)
     assert (result.code, result.out) == (2, "")
     assert re.fullmatch("procreaper: error: .+\n  hint: .+\n", result.err)
 
 
-def test_the_program_needs_no_terminal_no_home_and_no_locale(project: Project) -> None:
+def test_program_needs_no_terminal_no_home_and_no_locale(project: Project) -> None:
     project.procfile(web="printf '\\303\\251\\n'")
     command = [sys.executable, "-m", "procreaper", "start", "--no-timestamp"]
     # ASCII, as honcho's output was in this place.
@@ -70,7 +70,7 @@ def test_closed_standard_streams_do_not_matter(project: Project, arguments: tupl
 
 
 @pytest.mark.parametrize("arguments", [("start",), ("run", "sh", "-c", "cat && echo nothing")])
-def test_where_standard_input_is_closed_a_child_reads_nothing(project: Project, arguments: tuple[str, ...]) -> None:
+def test_child_reads_nothing_if_standard_input_is_closed(project: Project, arguments: tuple[str, ...]) -> None:
     project.procfile(web="cat && echo nothing")
     result = project.run(*arguments, wrapper=("sh", "-c", 'exec "$@" <&-', "sh"))
     assert result.code == 0
@@ -79,13 +79,13 @@ def test_where_standard_input_is_closed_a_child_reads_nothing(project: Project, 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a /dev/full")
 @pytest.mark.parametrize("arguments", [("version",), ("help",), ("start", "--help")])
-def test_what_cannot_be_told_is_a_failure(project: Project, arguments: tuple[str, ...]) -> None:
+def test_failed_write_of_an_answer_is_a_failure(project: Project, arguments: tuple[str, ...]) -> None:
     result = project.run(*arguments, wrapper=("sh", "-c", 'exec "$@" > /dev/full', "sh"))
     assert result.code == 1
     assert "no space left on device" in result.err.lower()
 
 
 @pytest.mark.parametrize("arguments", [("version",), ("help",)])
-def test_a_reader_of_the_help_may_go_away(project: Project, arguments: tuple[str, ...]) -> None:
+def test_closed_reader_of_the_help_is_no_error(project: Project, arguments: tuple[str, ...]) -> None:
     result = project.run(*arguments, wrapper=("sh", "-c", '"$@" | true', "sh"))
     assert result.err == ""

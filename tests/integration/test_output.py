@@ -1,4 +1,4 @@
-"""What children write comes out: every byte, in whole lines, in order, whoever reads it and however slowly."""
+"""Output of children is complete: every byte, in whole lines, in order, for any reader and any speed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MEBIBYTE = 1 << 20
         b"x" * 300_000,
     ],
 )
-def test_bytes_come_out_as_they_came_in(project: Project, line: bytes) -> None:
+def test_bytes_pass_unchanged(project: Project, line: bytes) -> None:
     project.write("line", line + b"\n")
     project.procfile(web="cat line")
     program = project.begin("start", "--no-timestamp")
@@ -41,7 +41,7 @@ def test_bytes_come_out_as_they_came_in(project: Project, line: bytes) -> None:
     assert program.data.split(b"\n")[1:-2] == [b"web.1  | " + line]
 
 
-def test_a_line_without_an_end_comes_out_whole(project: Project) -> None:
+def test_line_without_an_end_is_complete(project: Project) -> None:
     project.procfile(web="head -c 30000000 /dev/zero | tr '\\000' x")
     program = project.begin("start", "--no-timestamp")
     program.end()
@@ -49,14 +49,14 @@ def test_a_line_without_an_end_comes_out_whole(project: Project) -> None:
 
 
 @pytest.mark.parametrize("end", ["exit 5", "kill -KILL $$"])
-def test_the_last_words_come_before_the_obituary(project: Project, end: str) -> None:
+def test_last_output_comes_before_the_message_about_the_end(project: Project, end: str) -> None:
     project.procfile(web=f"seq 2000; printf unfinished; {end}")
     result = project.run("start")
     assert result.lines("web.1") == [*map(str, range(1, 2001)), "unfinished"]
     assert re.search(r"\| unfinished\n\S+ system \| web\.1 stopped \(rc=-?\d\)\n\Z", result.out)
 
 
-def test_a_line_is_not_mixed_with_that_of_another_process(project: Project) -> None:
+def test_lines_of_different_processes_do_not_mix(project: Project) -> None:
     project.procfile(
         half="printf 'one '; read answer; echo two; cat > /dev/null",
         other="cat fifo; exec sleep 600",
@@ -72,7 +72,7 @@ def test_a_line_is_not_mixed_with_that_of_another_process(project: Project) -> N
     assert "half.1  | one \nother.1 | between\nhalf.1  | two\n" in program.out
 
 
-def test_a_million_lines_of_four_producers_are_whole_and_in_order(project: Project) -> None:
+def test_million_lines_of_four_producers_are_complete_and_in_order(project: Project) -> None:
     each = 250_000
     producers = [f"p{number}" for number in range(4)]
     for name in producers:
@@ -92,7 +92,7 @@ def test_a_million_lines_of_four_producers_are_whole_and_in_order(project: Proje
     assert all(printed[f"{name}.1  ".encode()] == expected for name in producers)
 
 
-# Writes until nobody takes anything for half a second, says how much that was, and goes on until it is ended.
+# Writes until nothing is read for half a second, reports the amount, and continues until it is stopped.
 FLOOD = """
 import os, select
 os.set_blocking(1, False)
@@ -108,7 +108,7 @@ while True:
 """
 
 
-# Tells through a pipe of its own that it is there, and by which signal it was asked to end.
+# Reports through a separate pipe that it runs, and which stop signal it got.
 TOLD = """
 import signal
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -119,7 +119,7 @@ with open("told", "w") as told:
 
 
 @linux_only
-def test_a_reader_that_stalls_holds_up_the_writer_and_not_the_supervision(project: Project) -> None:
+def test_stalled_reader_slows_the_writer_but_not_the_supervision(project: Project) -> None:
     for name in ("fifo", "told"):
         os.mkfifo(project.path / name)
     project.procfile(flood=f"exec {project.python('flood', FLOOD)}", web=f"exec {project.python('obedient', TOLD)}")
@@ -131,7 +131,7 @@ def test_a_reader_that_stalls_holds_up_the_writer_and_not_the_supervision(projec
         status = Path(f"/proc/{program.pid}/status").read_text()
         program.send(signal.SIGTERM)
         assert told.readline() == "SIGTERM\n"
-    # Nobody has read a byte until now, and nothing that was taken is lost.
+    # The test has not read a byte until now. No accepted output is lost.
     program.read()
     result = program.end()
     assert result.code == 143
@@ -142,17 +142,17 @@ def test_a_reader_that_stalls_holds_up_the_writer_and_not_the_supervision(projec
     assert int(peak) < 64 * 1024
 
 
-def test_an_insistent_end_does_not_wait_for_a_reader_that_stalls(project: Project) -> None:
+def test_second_signal_does_not_wait_for_a_stalled_reader(project: Project) -> None:
     os.mkfifo(project.path / "fifo")
     project.procfile(flood=f"exec {project.python('flood', FLOOD)}")
     program = project.begin("start", "-t", "500", read=False)
     with open(project.path / "fifo") as fifo:
         fifo.readline()
-    # The end of the children is announced nowhere else than in what nobody reads.
+    # The end of the children is reported only in the output that the test does not read.
     assert program.insist(signal.SIGINT).code == 130
 
 
-def test_what_nobody_reads_is_given_up_and_the_loss_is_no_success(project: Project) -> None:
+def test_unread_output_is_dropped_and_the_exit_code_is_a_failure(project: Project) -> None:
     # More than a pipe holds, and less than what would hold up the writer.
     project.procfile(web="seq 60000")
     impatient = altered("from procreaper.cli.app import application; application.PATIENCE = 0.2")
@@ -160,7 +160,7 @@ def test_what_nobody_reads_is_given_up_and_the_loss_is_no_success(project: Proje
 
 
 @pytest.mark.parametrize("timeout", ["0", "5"])
-def test_what_was_written_comes_out_although_the_reader_is_slow(project: Project, timeout: str) -> None:
+def test_slow_reader_gets_all_output(project: Project, timeout: str) -> None:
     project.procfile(web="seq 300000")
     slow = "import os, sys\nwhile data := os.read(0, 4096): os.write(1, data)"
     command = ("sh", "-c", f'"$@" | {sys.executable} -S -c "{slow}"', "sh")
@@ -169,7 +169,7 @@ def test_what_was_written_comes_out_although_the_reader_is_slow(project: Project
     assert result.lines("system")[-1] == "web.1 stopped (rc=0)"
 
 
-def test_a_reader_that_goes_away_ends_the_app(project: Project) -> None:
+def test_closed_reader_ends_the_app(project: Project) -> None:
     project.procfile(web="trap '' PIPE; echo ready; exec yes", other="exec sleep 600")
     program = project.begin("start")
     program.wait_for("ready")
@@ -178,7 +178,7 @@ def test_a_reader_that_goes_away_ends_the_app(project: Project) -> None:
     assert (result.code, result.err) == (128 + signal.SIGPIPE, "")
 
 
-def test_the_first_line_can_be_taken_with_head(project: Project) -> None:
+def test_head_takes_the_first_line(project: Project) -> None:
     project.procfile(web="exec yes")
     result = project.run("start", wrapper=("sh", "-c", '{ "$@"; echo "code $?" >&2; } | head -1', "sh"))
     assert result.out.count("\n") == 1
@@ -186,7 +186,7 @@ def test_the_first_line_can_be_taken_with_head(project: Project) -> None:
 
 
 @linux_only
-def test_a_full_disk_ends_the_app_and_is_told(project: Project) -> None:
+def test_full_disk_ends_the_app_with_an_error(project: Project) -> None:
     project.procfile(web="echo hello; exec sleep 600")
     with open("/dev/full", "wb") as full:
         result = project.begin("start", stdout=full.fileno()).end()
@@ -204,7 +204,7 @@ def test_standard_output_may_be_non_blocking(project: Project) -> None:
     assert len(result.lines("web.1")) == 300_000
 
 
-def test_the_end_of_its_output_is_not_the_end_of_a_process(project: Project) -> None:
+def test_process_that_closes_its_output_keeps_running(project: Project) -> None:
     os.mkfifo(project.path / "fifo")
     project.procfile(web="echo last; exec > /dev/null 2>&1; cat fifo; exit 3")
     program = project.begin("start")
@@ -218,7 +218,7 @@ def test_the_end_of_its_output_is_not_the_end_of_a_process(project: Project) -> 
 # A terminal.
 
 
-def test_a_terminal_gets_colours(project: Project) -> None:
+def test_terminal_gets_colours(project: Project) -> None:
     project.procfile(web="echo hello", worker="sleep 600", clock="sleep 600")
     program = project.begin("start", terminal=True)
     program.wait_for("web.1 stopped")
@@ -230,21 +230,21 @@ def test_a_terminal_gets_colours(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment"), [(("--no-color",), {}), ((), {"NO_COLOR": "1"}), ((), {"TERM": "dumb"})]
 )
-def test_a_terminal_gets_no_colours_where_none_are_wanted(
+def test_terminal_gets_no_colours_with_the_flag_or_no_color(
     project: Project, arguments: tuple[str, ...], environment: dict[str, str]
 ) -> None:
     project.procfile(web="echo hello")
     assert "\x1b" not in project.begin("start", *arguments, env=environment, terminal=True).end().out
 
 
-def test_on_a_terminal_a_progress_bar_keeps_its_prefix(project: Project) -> None:
+def test_progress_bar_on_a_terminal_keeps_its_prefix(project: Project) -> None:
     project.write("bar", "10%\r20%\r\n")
     project.procfile(web="cat bar")
     result = project.begin("start", "--no-color", "--no-timestamp", terminal=True).end()
     assert "\nweb.1  | 10%\rweb.1  | 20%\r\n" in result.out
 
 
-def test_a_terminal_that_is_closed_ends_the_app(project: Project) -> None:
+def test_closed_terminal_ends_the_app(project: Project) -> None:
     project.procfile(web="echo ready; exec yes", other="exec sleep 600")
     program = project.begin("start", terminal=True)
     program.wait_for("ready")
@@ -253,13 +253,13 @@ def test_a_terminal_that_is_closed_ends_the_app(project: Project) -> None:
     assert program.end().code in (128 + signal.SIGHUP, 128 + signal.SIGPIPE)
 
 
-def test_a_warning_that_nobody_reads_does_not_matter(project: Project) -> None:
+def test_unread_warning_does_not_matter(project: Project) -> None:
     project.write("Procfile", "web: echo hello\nno process\n")
     result = project.run("start", wrapper=("sh", "-c", '{ exec "$@" 2>&1 >&3 | :; } 3>&1', "sh"))
     assert result.lines("web.1") == ["hello"]
 
 
-def test_the_end_says_that_it_waits_for_a_reader(project: Project) -> None:
+def test_end_that_waits_for_a_reader_is_reported(project: Project) -> None:
     project.procfile(web="echo ready >here; exec yes")
     os.mkfifo(project.path / "here")
     program = project.begin("start", read=False)

@@ -1,4 +1,4 @@
-"""A port that somebody else uses is told of before that which is to use it starts."""
+"""`start` and `check` warn about ports in use before the processes that need them start."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ OTHER = "  hint: end what uses it, or choose another base port with `-p`\n"
 @pytest.mark.parametrize(
     ("command", "settings"), [("echo $PORT", ""), ("echo ${PORT}", ""), ("exit 0", HEALTH)], ids=["$", "${", "health"]
 )
-def test_a_port_that_is_used_and_in_use_is_told(
-    project: Project, holder: socket.socket, command: str, settings: str
-) -> None:
+def test_used_port_in_use_is_a_warning(project: Project, holder: socket.socket, command: str, settings: str) -> None:
     port = holder.getsockname()[1]
     project.procfile(web=command)
     if settings:
@@ -50,12 +48,12 @@ def test_a_port_that_is_used_and_in_use_is_told(
 
 
 @pytest.mark.parametrize("command", ["true", "echo $PORTAL"])
-def test_nothing_is_said_of_a_port_that_may_not_be_used(project: Project, holder: socket.socket, command: str) -> None:
+def test_unused_port_in_use_causes_no_warning(project: Project, holder: socket.socket, command: str) -> None:
     project.procfile(web=command)
     assert project.run("start", "-p", str(holder.getsockname()[1])).err == ""
 
 
-def test_who_starts_an_app_a_second_time_is_told_so(project: Project, holder: socket.socket) -> None:
+def test_second_start_of_an_app_is_named_as_the_cause(project: Project, holder: socket.socket) -> None:
     port = holder.getsockname()[1]
     holder.close()
     project.procfile(web=f"exec {project.python('server', SERVER)}")
@@ -74,15 +72,13 @@ def test_who_starts_an_app_a_second_time_is_told_so(project: Project, holder: so
 
 
 @pytest.mark.parametrize("command", ["true", "echo $PORTAL"])
-def test_check_says_nothing_of_a_port_that_may_not_be_used(
-    project: Project, holder: socket.socket, command: str
-) -> None:
+def test_check_does_not_warn_about_an_unused_port(project: Project, holder: socket.socket, command: str) -> None:
     project.procfile(web=command)
     project.write(".env", f"PORT={holder.getsockname()[1]}\nPORTAL=1\n")
     assert project.run("check", "--strict").err == "Valid procfile detected (web)\n"
 
 
-def test_check_tells_of_a_port_at_the_line_of_the_process(project: Project, holder: socket.socket) -> None:
+def test_check_warns_about_a_port_at_the_line_of_the_process(project: Project, holder: socket.socket) -> None:
     port = holder.getsockname()[1]
     project.procfile(web="echo $PORT")
     project.write(".env", f"PORT={port}\n")
@@ -90,7 +86,7 @@ def test_check_tells_of_a_port_at_the_line_of_the_process(project: Project, hold
     assert result.err == f"Procfile:1: {warning(port, 'web.1')[12:]}{OTHER}Valid procfile detected (web)\n"
 
 
-def test_check_says_nothing_of_the_ports_of_the_app_itself(project: Project, holder: socket.socket) -> None:
+def test_check_does_not_warn_about_ports_of_the_running_app(project: Project, holder: socket.socket) -> None:
     port = holder.getsockname()[1]
     holder.close()
     project.procfile(web=f"exec {project.python('server', SERVER)} $PORT")
@@ -112,7 +108,7 @@ def test_check_says_nothing_of_the_ports_of_the_app_itself(project: Project, hol
         (("-p", "65535", "-c", "web=3"), {}, "web.2"),
     ],
 )
-def test_a_port_beyond_the_last_one_is_a_warning_and_the_app_runs(
+def test_port_above_65535_is_a_warning_and_the_app_runs(
     project: Project, arguments: tuple[str, ...], files: dict[str, str], first: str
 ) -> None:
     project.procfile(web="echo web on $PORT; sleep 60", worker="echo worker on $PORT")
@@ -127,7 +123,7 @@ def test_a_port_beyond_the_last_one_is_a_warning_and_the_app_runs(
         assert f"PORT of `{first}` is 65600, but ports end at 65535" in project.run("check").err
 
 
-def test_a_port_of_its_own_is_used_and_told_wherever_ports_are(project: Project, holder: socket.socket) -> None:
+def test_own_port_of_a_process_is_used_everywhere(project: Project, holder: socket.socket) -> None:
     port = holder.getsockname()[1]
     project.procfile(web=f"exec {project.python('server', SERVER)}")
     project.write(".reaper.toml", f"[process.web]\nport = {port}\nhealth = 'tcp://127.0.0.1:$PORT'\n")
@@ -159,7 +155,7 @@ def ports_of(project: Project, root: str) -> list[int]:
     return [process["port"] for process in found]
 
 
-def test_two_roots_have_different_ports_by_auto_and_the_same_each_time(project: Project) -> None:
+def test_auto_ports_differ_by_directory_and_stay_the_same(project: Project) -> None:
     first, second = begin_auto(project, "a"), begin_auto(project, "b")
     found = [ports_of(project, root) for root in ("a", "b")]
     assert len({*found[0], *found[1]}) == 4
@@ -177,7 +173,7 @@ def test_two_roots_have_different_ports_by_auto_and_the_same_each_time(project: 
     second.stop()
 
 
-def test_a_port_that_another_app_gave_to_a_process_is_not_given_again(project: Project) -> None:
+def test_port_of_another_app_is_not_assigned_again(project: Project) -> None:
     first = begin_auto(project, "a")
     (web, _) = ports_of(project, "a")
     first.stop()

@@ -1,4 +1,4 @@
-"""`ps` and `ls`: what an app that runs in one terminal tells in another."""
+"""`ps` and `ls`: the state of a running app, in another terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALONE = altered(
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells cheaply that an app is suspended")
 
 
-def test_ps_tells_of_every_process(project: Project) -> None:
+def test_ps_lists_every_process(project: Project) -> None:
     project.procfile(web=STAY, worker=STAY)
     app = project.begin("start")
     app.wait_for("ready", count=2)
@@ -41,7 +41,7 @@ def test_ps_tells_of_every_process(project: Project) -> None:
     app.stop()
 
 
-def test_ps_for_programs_is_a_list(project: Project) -> None:
+def test_ps_json_is_a_list(project: Project) -> None:
     project.procfile(web=STAY)
     app = project.begin("start")
     app.wait_for("ready")
@@ -64,7 +64,7 @@ def test_ps_for_programs_is_a_list(project: Project) -> None:
         (["all"], ["db.1", "web.1", "web.2", "worker.1"]),
     ],
 )
-def test_ps_tells_of_those_that_are_named(project: Project, names: list[str], shown: list[str]) -> None:
+def test_ps_lists_the_named_processes(project: Project, names: list[str], shown: list[str]) -> None:
     project.procfile(db=STAY, web=STAY, worker=STAY)
     project.write(".reaper.toml", '[process.web]\nconcurrency = 2\n[groups]\nback = ["worker", "db"]\n')
     app = project.begin("start")
@@ -75,7 +75,7 @@ def test_ps_tells_of_those_that_are_named(project: Project, names: list[str], sh
     app.stop()
 
 
-def test_ps_refuses_a_name_that_there_is_not(project: Project) -> None:
+def test_ps_refuses_an_unknown_name(project: Project) -> None:
     project.procfile(web=STAY)
     app = project.begin("start")
     app.wait_for("ready")
@@ -86,7 +86,7 @@ def test_ps_refuses_a_name_that_there_is_not(project: Project) -> None:
     app.stop()
 
 
-def test_of_two_apps_ps_shows_those_that_have_what_is_named(project: Project) -> None:
+def test_ps_shows_the_apps_that_have_the_named_processes(project: Project) -> None:
     project.procfile(db=STAY, web=STAY, worker=STAY)
     apps = [project.begin("start", *names) for names in (("web", "db"), ("worker", "db"))]
     for app in apps:
@@ -110,7 +110,7 @@ def test_without_an_app_ps_says_so(project: Project) -> None:
     )
 
 
-def test_an_app_is_found_by_its_directory_from_anywhere(project: Project, tmp_path: Path) -> None:
+def test_app_is_found_by_its_directory_from_anywhere(project: Project, tmp_path: Path) -> None:
     project.write("inner/Procfile", f"web: {STAY}\n")
     (tmp_path / "link").symlink_to("inner")
     app = project.begin("start", "-d", "link")
@@ -121,7 +121,7 @@ def test_an_app_is_found_by_its_directory_from_anywhere(project: Project, tmp_pa
     app.stop()
 
 
-def test_two_apps_of_one_directory_are_told_apart(project: Project) -> None:
+def test_two_apps_of_one_directory_are_distinguished(project: Project) -> None:
     project.procfile(web=STAY, worker=STAY)
     apps = [project.begin("start", name) for name in ("web", "worker")]
     for app in apps:
@@ -140,7 +140,7 @@ def run() -> Iterator[Path]:
         yield Path(directory)
 
 
-def test_what_a_killed_app_has_left_is_cleared_away(project: Project, run: Path) -> None:
+def test_leftovers_of_a_killed_app_are_removed(project: Project, run: Path) -> None:
     env = {"XDG_RUNTIME_DIR": str(run)}
     project.procfile(web=STAY)
     app = project.begin("start", env=env)
@@ -151,13 +151,13 @@ def test_what_a_killed_app_has_left_is_cleared_away(project: Project, run: Path)
     assert list((run / "procreaper").iterdir()) == []
 
 
-def test_nothing_of_an_app_is_left_at_its_end(project: Project, run: Path) -> None:
+def test_app_leaves_no_files_at_its_end(project: Project, run: Path) -> None:
     project.procfile(web="true")
     assert project.run("start", env={"XDG_RUNTIME_DIR": str(run)}).code == 0
     assert list((run / "procreaper").iterdir()) == []
 
 
-def test_ps_tells_what_a_process_takes_with_all_that_it_has_started(project: Project) -> None:
+def test_ps_shows_cpu_and_memory_with_all_descendants(project: Project) -> None:
     child = project.python(
         "child", "import time; held = bytearray(30_000_000); print('ready', flush=True); time.sleep(600)"
     )
@@ -170,7 +170,7 @@ def test_ps_tells_what_a_process_takes_with_all_that_it_has_started(project: Pro
     app.stop()
 
 
-def test_ps_goes_on_showing_until_the_app_ends(project: Project) -> None:
+def test_ps_w_refreshes_until_the_app_ends(project: Project) -> None:
     project.procfile(web=STAY, worker=STAY)
     app = project.begin("start", "--can-die", "all")
     app.wait_for("ready", count=2)
@@ -184,7 +184,7 @@ def test_ps_goes_on_showing_until_the_app_ends(project: Project) -> None:
     assert result.out.endswith("\x1b[?1049lthe app has ended\n")
 
 
-def test_the_view_shows_those_that_are_named_also_where_they_come_later(project: Project) -> None:
+def test_ps_w_shows_named_processes_that_come_later(project: Project) -> None:
     project.procfile(web=STAY, worker=STAY)
     app = project.begin("start", "--can-die", "all")
     app.wait_for("ready", count=2)
@@ -197,7 +197,7 @@ def test_the_view_shows_those_that_are_named_also_where_they_come_later(project:
     assert "worker" not in view.end().out
 
 
-def test_ctrl_c_ends_the_view_and_gives_the_screen_back(project: Project) -> None:
+def test_ctrl_c_ends_ps_w_and_restores_the_screen(project: Project) -> None:
     project.procfile(web=STAY)
     app = project.begin("start")
     app.wait_for("ready")
@@ -209,7 +209,7 @@ def test_ctrl_c_ends_the_view_and_gives_the_screen_back(project: Project) -> Non
     app.stop()
 
 
-def test_in_a_narrow_window_each_process_has_one_line(project: Project) -> None:
+def test_narrow_window_has_one_line_per_process(project: Project) -> None:
     project.procfile(web=STAY)
     app = project.begin("start")
     app.wait_for("ready")
@@ -222,7 +222,7 @@ def test_in_a_narrow_window_each_process_has_one_line(project: Project) -> None:
     app.stop()
 
 
-def test_a_view_needs_a_terminal(project: Project) -> None:
+def test_ps_w_needs_a_terminal(project: Project) -> None:
     project.procfile(web=STAY)
     result = project.run("ps", "-w")
     assert result.code == 1
@@ -246,7 +246,7 @@ def test_ls_lists_every_app_of_this_user(project: Project) -> None:
         app.stop()
 
 
-def test_an_app_that_hangs_after_its_greeting_delays_no_other(project: Project) -> None:
+def test_app_that_hangs_after_its_greeting_delays_no_other(project: Project) -> None:
     for name in ("one", "two", "three"):
         project.write(f"{name}/Procfile", f"web: {STAY}\n")
     hangs = altered(
@@ -275,7 +275,7 @@ def test_an_app_that_hangs_after_its_greeting_delays_no_other(project: Project) 
 
 
 @on_linux
-def test_a_suspended_app_is_listed_and_delays_nothing(project: Project) -> None:
+def test_suspended_app_is_listed_and_delays_nothing(project: Project) -> None:
     for name in ("one", "two", "three"):
         project.write(f"{name}/Procfile", f"web: {STAY}\n")
     apps = {name: project.begin("start", "-d", name) for name in ("one", "two", "three")}
@@ -306,7 +306,7 @@ def test_a_suspended_app_is_listed_and_delays_nothing(project: Project) -> None:
         app.stop()
 
 
-def test_a_directory_may_have_any_name_and_a_terminal_any_encoding(project: Project) -> None:
+def test_any_directory_name_and_terminal_encoding_works(project: Project) -> None:
     name = "a\nb \udcff"
     project.write(f"{name}/Procfile", f"web: {STAY}\n")
     app = project.begin("start", "-d", name)
@@ -322,7 +322,7 @@ def test_a_directory_may_have_any_name_and_a_terminal_any_encoding(project: Proj
     app.stop()
 
 
-def test_what_cannot_be_chosen_is_told(project: Project) -> None:
+def test_selection_errors_are_reported(project: Project) -> None:
     project.procfile(web=STAY)
     app = project.begin("start")
     app.wait_for("ready")

@@ -1,4 +1,4 @@
-"""A terminal for each child: it behaves as at a prompt, and ours survives it."""
+"""A terminal for each child: the child behaves as in a shell, and our terminal is unchanged afterwards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(os.environ.get("PS"), os.ttyname(0) == os.ttyname(1) == os.ttyname(2))
 """
 
 
-def test_a_child_has_a_terminal_of_its_own_where_we_have_one(project: Project) -> None:
+def test_child_has_its_own_terminal_if_procreaper_has_one(project: Project) -> None:
     project.procfile(shell=f"exec {project.python('streams', STREAMS)}")
     project.write(".reaper.toml", f'[process.list]\ncommand = ["{sys.executable}", "-S", "streams.py"]\n')
     project.write(".env", "A=1\n")
@@ -53,7 +53,7 @@ def test_a_child_has_a_terminal_of_its_own_where_we_have_one(project: Project) -
         (("--no-pty",), "pty = true", True, "no"),
     ],
 )
-def test_who_has_a_terminal(
+def test_flags_and_settings_decide_about_a_terminal(
     project: Project, arguments: tuple[str, ...], settings: str, terminal: bool, expected: str
 ) -> None:
     project.procfile(web="[ -t 1 ] && echo yes || echo no")
@@ -77,14 +77,16 @@ while True:
     ("arguments", "margin"),
     [((), PREFIX), (("--no-timestamp",), SHORT_PREFIX), (("--no-prefix",), 0), (("--log-format", "json"), 0)],
 )
-def test_a_line_that_fits_its_terminal_fits_ours(project: Project, arguments: tuple[str, ...], margin: int) -> None:
+def test_line_that_fits_the_terminal_of_a_child_fits_ours(
+    project: Project, arguments: tuple[str, ...], margin: int
+) -> None:
     project.procfile(web=f"exec {project.python('size', SIZE)}")
     program = project.begin("start", "--no-color", *arguments, terminal=True)
     program.wait_for(f"{COLUMNS - margin} {LINES}")
     program.stop()
 
 
-def test_a_window_that_changes_its_size_is_followed(project: Project) -> None:
+def test_terminal_of_a_child_follows_the_window_size(project: Project) -> None:
     project.procfile(web=f"exec {project.python('size', SIZE)}")
     program = project.begin("start", "--no-color", "--no-timestamp", terminal=True)
     program.wait_for(rf"{COLUMNS - SHORT_PREFIX} {LINES}")
@@ -95,7 +97,7 @@ def test_a_window_that_changes_its_size_is_followed(project: Project) -> None:
     program.stop()
 
 
-def test_a_longer_name_that_comes_later_makes_every_window_narrower(project: Project) -> None:
+def test_longer_name_that_comes_later_narrows_all_terminals(project: Project) -> None:
     size = f"exec {project.python('size', SIZE)}"
     project.procfile(web=size)
     program = project.begin("start", "--no-color", "--no-timestamp", terminal=True)
@@ -108,7 +110,7 @@ def test_a_longer_name_that_comes_later_makes_every_window_narrower(project: Pro
     program.stop()
 
 
-def test_the_size_of_a_terminal_without_a_window_is_that_of_the_environment(project: Project) -> None:
+def test_terminal_without_a_window_has_the_size_in_the_environment(project: Project) -> None:
     project.procfile(web=f"exec {project.python('size', SIZE)}")
     program = project.begin("start", "--pty", "--no-prefix")
     program.wait_for("80 24")
@@ -120,7 +122,7 @@ def test_the_size_of_a_terminal_without_a_window_is_that_of_the_environment(proj
 
 
 @pytest.mark.parametrize("language", ["python", "ruby"])
-def test_what_a_program_prints_is_seen_at_once(project: Project, language: str) -> None:
+def test_output_on_a_terminal_is_not_buffered(project: Project, language: str) -> None:
     if language == "ruby" and subprocess.run(["sh", "-c", "command -v ruby"], capture_output=True).returncode:
         pytest.skip("there is no ruby")
     project.write("wait.py", "import time\nprint('hello')\ntime.sleep(600)\n")
@@ -131,7 +133,7 @@ def test_what_a_program_prints_is_seen_at_once(project: Project, language: str) 
     program.stop()
 
 
-def test_bytes_come_out_as_they_came_in(project: Project) -> None:
+def test_bytes_pass_unchanged(project: Project) -> None:
     project.write("lines", b"one\n\ttwo\r\nthr\xffee\0\n\x1b[31mred\x1b[0m\n\x04\x03\n")
     project.procfile(web="cat lines")
     program = project.begin("start", "--no-color", "--no-prefix", terminal=True)
@@ -139,7 +141,7 @@ def test_bytes_come_out_as_they_came_in(project: Project) -> None:
     assert b"\none\n\ttwo\r\nthr\xffee\0\n\x1b[31mred\x1b[0m\n\x04\x03\n" in program.data
 
 
-def test_what_is_typed_reaches_nobody_and_is_not_echoed_by_a_child(project: Project) -> None:
+def test_typed_text_reaches_no_process_and_no_child_echoes_it(project: Project) -> None:
     project.procfile(web="echo ready; read answer; echo wrong $answer", other="read answer; echo wrong $answer")
     program = project.begin("start", "--no-color", terminal=True)
     program.wait_for("ready")
@@ -155,7 +157,7 @@ def test_what_is_typed_reaches_nobody_and_is_not_echoed_by_a_child(project: Proj
 
 
 @pytest.mark.parametrize("setting", ["--no-pty", ""])
-def test_where_a_process_shares_our_input_it_reads_and_nothing_is_said(project: Project, setting: str) -> None:
+def test_process_that_shares_our_input_reads_it_without_a_message(project: Project, setting: str) -> None:
     project.procfile(web="echo ready; read answer; echo got $answer; exec sleep 600", other="exec sleep 600")
     project.write(".reaper.toml", "" if setting else "[process.web]\npty = false\n")
     program = project.begin("start", "--no-color", *setting.split(), terminal=True)
@@ -180,7 +182,7 @@ PAGERS = "echo pagers $PAGER $GIT_PAGER."
         (("--no-pty",), "", {}, ""),
     ],
 )
-def test_no_pager_waits_for_keys_on_a_terminal_that_was_not_asked_for(
+def test_pager_on_an_implicit_terminal_does_not_wait_for_keys(
     project: Project, arguments: tuple[str, ...], settings: str, own: dict[str, str], pagers: str
 ) -> None:
     project.procfile(web=PAGERS)
@@ -191,9 +193,7 @@ def test_no_pager_waits_for_keys_on_a_terminal_that_was_not_asked_for(
 
 
 @pytest.mark.parametrize(("key", "name", "code"), [("\x03", "SIGINT", 130), ("\x1c", "SIGQUIT", 131)])
-def test_keys_that_end_us_reach_the_children_as_a_request_to_end(
-    project: Project, key: str, name: str, code: int
-) -> None:
+def test_keys_that_stop_procreaper_stop_the_children(project: Project, key: str, name: str, code: int) -> None:
     project.procfile(web="trap 'echo INT' INT; trap 'echo TERM; exit' TERM; echo ready; while :; do read x; done")
     program = project.begin("start", "--no-color", terminal=True)
     program.wait_for("ready")
@@ -204,7 +204,7 @@ def test_keys_that_end_us_reach_the_children_as_a_request_to_end(
     assert f"{name} received" in result.out
 
 
-def test_a_second_interrupt_insists(project: Project) -> None:
+def test_second_interrupt_kills(project: Project) -> None:
     project.procfile(web="trap 'echo deaf' TERM; echo ready; while :; do sleep 1; done")
     program = project.begin("start", "-t", "500", "--no-color", terminal=True)
     program.wait_for("ready")
@@ -216,7 +216,7 @@ def test_a_second_interrupt_insists(project: Project) -> None:
     assert "sending SIGKILL" in result.out
 
 
-def test_a_window_that_is_closed_ends_the_children(project: Project) -> None:
+def test_closed_window_ends_the_children(project: Project) -> None:
     for name in ("one", "two"):
         os.mkfifo(project.path / name)
     project.procfile(
@@ -234,14 +234,14 @@ def test_a_window_that_is_closed_ends_the_children(project: Project) -> None:
 
 
 @pytest.mark.parametrize("end", ["exit 5", "kill -KILL $$"])
-def test_the_last_words_come_before_the_obituary(project: Project, end: str) -> None:
+def test_last_output_comes_before_the_message_about_the_end(project: Project, end: str) -> None:
     project.procfile(web=f"seq 20000; printf unfinished; {end}")
     result = project.begin("start", "--no-color", terminal=True).end()
     assert result.lines("web.1") == [*map(str, range(1, 20_001)), "unfinished"]
     assert re.search(r"\| unfinished\n\S+ system \| web\.1 stopped \(rc=-?\d\)\n\Z", result.out)
 
 
-def test_a_megabyte_of_each_of_four_comes_out_whole(project: Project) -> None:
+def test_megabyte_of_each_of_four_processes_is_complete(project: Project) -> None:
     text = b"".join(b"%06d %s\n" % (number, b"x" * (number % 190)) for number in range(11_000))
     assert len(text) > MEBIBYTE
     project.write("text", text)
@@ -252,7 +252,7 @@ def test_a_megabyte_of_each_of_four_comes_out_whole(project: Project) -> None:
         assert result.lines(name) == text.decode().splitlines()
 
 
-def test_the_end_of_its_output_is_not_the_end_of_a_process(project: Project) -> None:
+def test_process_that_closes_its_output_keeps_running(project: Project) -> None:
     os.mkfifo(project.path / "fifo")
     project.procfile(web="echo last; exec > /dev/null 2>&1 < /dev/null; cat fifo; echo again > /dev/tty; exit 3")
     program = project.begin("start", "--no-color", terminal=True)
@@ -263,7 +263,7 @@ def test_the_end_of_its_output_is_not_the_end_of_a_process(project: Project) -> 
     assert result.lines("system")[-1] == "web.1 stopped (rc=3)"
 
 
-def test_a_screen_is_not_cleared_nor_moved_about_on(project: Project) -> None:
+def test_sequences_that_clear_or_move_are_filtered(project: Project) -> None:
     project.write(
         "vite",
         b"\x1b[?25l" + b"\n" * 38 + b"\x1b[1;1H\x1b[0J\n  \x1b[32mVITE\x1b[39m ready\n\x1b[0m\x1b[6n\x1b]0;vite\x07",
@@ -277,7 +277,7 @@ def test_a_screen_is_not_cleared_nor_moved_about_on(project: Project) -> None:
     assert result.out.count("web.1  |") == 3
 
 
-def test_what_pipes_bring_is_not_touched(project: Project) -> None:
+def test_output_of_pipes_is_not_filtered(project: Project) -> None:
     project.write("clear", b"\x1b[2J\x1b[Hcleared\n")
     project.procfile(web="cat clear")
     program = project.begin("start", "--no-color", "--no-pty", terminal=True)
@@ -295,7 +295,7 @@ for number in itertools.count():
 """
 
 
-def test_a_bar_that_moves_without_a_pause_is_seen(project: Project) -> None:
+def test_fast_progress_bar_is_shown(project: Project) -> None:
     project.procfile(web=f"exec {project.python('bar', BAR)}")
     program = project.begin("start", "--no-color", terminal=True)
     program.wait_for(r"\d+ %", count=30)
@@ -305,7 +305,7 @@ def test_a_bar_that_moves_without_a_pause_is_seen(project: Project) -> None:
     assert result.out.count("\n") < 8
 
 
-def test_a_lack_of_terminals_is_told_once_and_pipes_are_used(project: Project) -> None:
+def test_lack_of_terminals_is_reported_once_and_pipes_are_used(project: Project) -> None:
     project.procfile(one="[ -t 1 ] || echo a pipe", two="[ -t 1 ] || echo a pipe")
     project.write(
         "refuse.py",
@@ -326,7 +326,7 @@ def test_a_lack_of_terminals_is_told_once_and_pipes_are_used(project: Project) -
 # Our terminal.
 
 # A shell with job control, as far as it matters here: it runs the program in a group of its own in the foreground; when
-# that is stopped, it takes the terminal, says so, and gives it back as soon as somebody writes to the fifo.
+# that is suspended, it takes the terminal, says so, and gives it back when the test writes to the fifo.
 JOB_CONTROL = """
 import os, signal, sys
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
@@ -351,7 +351,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 @pytest.mark.parametrize("arguments", [(), ("--no-pty",)])
-def test_after_ctrl_z_and_fg_it_goes_on(project: Project, arguments: tuple[str, ...]) -> None:
+def test_app_continues_after_ctrl_z_and_fg(project: Project, arguments: tuple[str, ...]) -> None:
     for name in ("fg", "more", "said"):
         os.mkfifo(project.path / name)
     project.procfile(web="echo ready; cat more; echo said > said; cat more; exec sleep 600")
@@ -377,10 +377,10 @@ def modes(program_terminal: int) -> list[object]:
 
 
 @pytest.mark.parametrize("end", ["exit 3", "kill -KILL $$"])
-def test_the_modes_of_our_terminal_are_given_back(project: Project, end: str) -> None:
+def test_modes_of_our_terminal_are_restored(project: Project, end: str) -> None:
     os.mkfifo(project.path / "fifo")
     project.procfile(web=f"echo ready; cat fifo; stty -echo -icanon; echo changed; cat fifo; {end}")
-    # Somebody has to hold the terminal open, or it forgets its modes.
+    # Hold the terminal open, because it loses its modes when the last process closes it.
     job_control = (sys.executable, "-S", "-c", JOB_CONTROL)
     program = project.begin("start", "--no-color", "--no-pty", terminal=True, wrapper=job_control)
     program.wait_for("ready")
@@ -395,8 +395,8 @@ def test_the_modes_of_our_terminal_are_given_back(project: Project, end: str) ->
     assert modes(given_back) == before
 
 
-def test_the_modes_of_our_terminal_are_left_alone_in_the_background(project: Project) -> None:
-    """They are those of whoever is in the foreground then."""
+def test_modes_of_our_terminal_do_not_change_in_the_background(project: Project) -> None:
+    """The modes belong to the program in the foreground."""
     os.mkfifo(project.path / "fifo")
     project.procfile(web="echo ready; cat fifo; exit 3")
     background = (

@@ -23,7 +23,7 @@ def postgres_programs() -> Path | None:
 
 
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
-def test_redis_comes_back_with_the_back_off_and_its_worker_waits_for_it(project: Project) -> None:
+def test_redis_restarts_with_back_off_and_its_worker_waits(project: Project) -> None:
     port = free_port()
     project.procfile(
         worker=f"redis-cli -p {port} ping; exec sleep 600",
@@ -96,7 +96,7 @@ def postgres(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def test_postgres_then_its_migration_then_the_web_and_back_in_reverse(
+def test_postgres_migration_and_web_start_in_order_and_stop_in_reverse(
     project: Project, postgres: tuple[Path, str]
 ) -> None:
     programs, serve = postgres

@@ -1,4 +1,4 @@
-"""What has changed in the files, or in the number of processes, is done; all else runs on."""
+"""`reload` and `scale` carry out changes of files and numbers; all other processes keep running."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.driver import CATCH, Project
 from support.running import STAYS, app, pids, processes
 
 
-def test_scale_starts_and_removes_and_the_others_run_on(project: Project) -> None:
+def test_scale_adds_and_removes_instances_and_the_others_keep_running(project: Project) -> None:
     program = app(project)
     program.wait_for("ready", count=2)
     before = processes(project)
@@ -30,7 +30,7 @@ def test_scale_starts_and_removes_and_the_others_run_on(project: Project) -> Non
     program.stop()
 
 
-def test_scale_says_nothing_of_those_that_depend_on_what_there_is_more_of(project: Project) -> None:
+def test_scale_does_not_report_dependants_of_added_processes(project: Project) -> None:
     program = app(project, '[process.web]\ndepends_on = ["db"]\n')
     program.wait_for("ready", count=2)
     for count in (2, 1):
@@ -39,7 +39,7 @@ def test_scale_says_nothing_of_those_that_depend_on_what_there_is_more_of(projec
     program.stop()
 
 
-def test_an_app_that_is_scaled_to_nothing_goes_on(project: Project) -> None:
+def test_app_that_is_scaled_to_nothing_continues(project: Project) -> None:
     program = app(project, web=STAYS)
     program.wait_for("ready")
     assert project.run("scale", "web=0").code == 0
@@ -49,7 +49,7 @@ def test_an_app_that_is_scaled_to_nothing_goes_on(project: Project) -> None:
     program.stop()
 
 
-def test_reload_restarts_just_the_one_of_twenty_that_was_edited(project: Project) -> None:
+def test_reload_restarts_only_the_edited_process_of_twenty(project: Project) -> None:
     commands = {f"p{number:02}": STAYS for number in range(20)}
     program = app(project, **commands)
     program.wait_for("ready", count=20)
@@ -65,7 +65,7 @@ def test_reload_restarts_just_the_one_of_twenty_that_was_edited(project: Project
     program.stop()
 
 
-def test_reload_adds_removes_and_takes_over(project: Project) -> None:
+def test_reload_adds_removes_and_keeps_processes(project: Project) -> None:
     program = app(project, web=STAYS, db=STAYS)
     program.wait_for("ready", count=2)
     before = processes(project)
@@ -84,7 +84,7 @@ def test_reload_adds_removes_and_takes_over(project: Project) -> None:
     program.stop()
 
 
-def test_reload_with_a_mistake_changes_nothing(project: Project) -> None:
+def test_reload_with_an_error_changes_nothing(project: Project) -> None:
     program = app(project)
     program.wait_for("ready", count=2)
     before = processes(project)
@@ -106,7 +106,7 @@ def test_reload_of_unchanged_files_says_so(project: Project) -> None:
     program.stop()
 
 
-def test_a_log_that_cannot_be_written_changes_nothing(project: Project) -> None:
+def test_reload_with_an_unwritable_log_changes_nothing(project: Project) -> None:
     program = app(project, '[process.db]\nlog = "old.log"\n')
     program.wait_for("ready", count=2)
     before = processes(project)
@@ -122,7 +122,7 @@ def test_a_log_that_cannot_be_written_changes_nothing(project: Project) -> None:
     program.stop()
 
 
-def test_what_was_stopped_by_hand_stays_so_even_if_it_has_not_ended_yet(project: Project) -> None:
+def test_manually_stopped_process_stays_stopped_after_a_reload(project: Project) -> None:
     stubborn = "exec " + project.python("stubborn", CATCH) + " SIGTERM"
     commands = {"web": stubborn, "db": STAYS, "cache": STAYS}
     program = app(project, "[process.web]\nstop.timeout = 600\n", **commands)
@@ -145,7 +145,7 @@ def test_what_was_stopped_by_hand_stays_so_even_if_it_has_not_ended_yet(project:
     program.stop()
 
 
-def test_the_foreground_says_which_client_asks_for_a_change(project: Project) -> None:
+def test_foreground_names_the_client_of_a_request(project: Project) -> None:
     program = app(project)
     program.wait_for("ready", count=2)
     project.run("stop", "db")
@@ -165,7 +165,7 @@ def test_the_foreground_says_which_client_asks_for_a_change(project: Project) ->
     assert result.out.count(" asks for ") == 4, "what changes nothing is not announced"
 
 
-def test_a_procfile_that_is_gone_gets_no_hint_that_reload_has_no_option_for(project: Project) -> None:
+def test_reload_does_not_suggest_f_for_a_missing_procfile(project: Project) -> None:
     program = app(project)
     program.wait_for("ready", count=2)
     project.write("Procfile.old", (project.path / "Procfile").read_bytes())

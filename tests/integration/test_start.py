@@ -1,4 +1,4 @@
-"""`start` without any extension: what a script that drives honcho, or foreman, sees."""
+"""`start` without settings behaves as scripts for honcho or foreman expect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import pytest
 from support.driver import Project
 
-# Prints something and stays until it is told to end, or until its standard input ends.
+# Prints a line and runs until a stop signal or the end of its standard input.
 STAY = "cat > /dev/null"
 IDENTITY = f'echo "$PS $HONCHO_PROCESS_NAME $PORT"; {STAY}'
 
@@ -33,7 +33,7 @@ def test_prefixes_are_as_wide_as_the_longest_name(project: Project) -> None:
         assert line.index(" | ") == len("HH:MM:SS frontend.10")
 
 
-def test_the_end_of_one_process_ends_the_others(project: Project) -> None:
+def test_end_of_one_process_ends_the_others(project: Project) -> None:
     project.procfile(web=f"echo ready; {STAY}; exit 3", other="echo ready; exec sleep 600")
     program = project.begin("start", stdin=subprocess.PIPE)
     program.wait_for("ready$", count=2)
@@ -48,7 +48,7 @@ def test_the_end_of_one_process_ends_the_others(project: Project) -> None:
     ]
 
 
-def test_on_a_terminal_it_is_said_whose_end_ends_the_others(project: Project) -> None:
+def test_start_on_a_terminal_names_the_process_that_ends_the_app(project: Project) -> None:
     project.procfile(web="exit 3", other="exec sleep 600")
     result = project.begin("start", "--no-color", terminal=True).end()
     assert result.code == 3
@@ -67,9 +67,7 @@ def test_on_a_terminal_it_is_said_whose_end_ends_the_others(project: Project) ->
         ("./Procfile", 126, "126"),
     ],
 )
-def test_the_exit_code_is_that_of_the_process_that_ended(
-    project: Project, command: str, code: int, printed: str
-) -> None:
+def test_exit_code_is_that_of_the_process_that_ended(project: Project, command: str, code: int, printed: str) -> None:
     project.procfile(web=command)
     result = project.run("start")
     assert result.code == code
@@ -92,7 +90,7 @@ def test_the_exit_code_is_that_of_the_process_that_ended(
         ),
     ],
 )
-def test_each_process_gets_its_port_and_its_names(
+def test_each_process_gets_its_port_and_names(
     project: Project, arguments: tuple[str, ...], identities: list[str]
 ) -> None:
     project.procfile(web=IDENTITY, worker=IDENTITY, clock=IDENTITY)
@@ -111,7 +109,7 @@ def test_each_process_gets_its_port_and_its_names(
         (("-p", "8000"), "PORT=7000", {"PORT": "6000"}, "8000"),
     ],
 )
-def test_the_base_port_is_that_of_the_flag_then_of_the_file_then_of_the_environment(
+def test_base_port_comes_from_flag_or_file_or_environment_in_this_order(
     project: Project, arguments: tuple[str, ...], file: str, environment: dict[str, str], port: str
 ) -> None:
     project.procfile(web='echo "port $PORT"')
@@ -119,7 +117,7 @@ def test_the_base_port_is_that_of_the_flag_then_of_the_file_then_of_the_environm
     assert project.run("start", *arguments, env=environment).lines("web.1") == [f"port {port}"]
 
 
-def test_a_file_cannot_override_the_names_of_a_process(project: Project) -> None:
+def test_env_file_cannot_override_the_names_of_a_process(project: Project) -> None:
     project.procfile(web=IDENTITY)
     project.write(".env", "PS=mine\nHONCHO_PROCESS_NAME=mine\n")
     assert project.run("start").lines("web.1") == ["web.1 web.1 5000"]
@@ -136,7 +134,7 @@ def test_a_file_cannot_override_the_names_of_a_process(project: Project) -> None
         (("-e", "empty"), {"ANIMAL": "from outside"}, "from outside"),
     ],
 )
-def test_files_override_the_environment_and_later_files_earlier_ones(
+def test_env_files_override_the_environment_and_earlier_files(
     project: Project, arguments: tuple[str, ...], environment: dict[str, str], value: str
 ) -> None:
     for name in (".env", "one", "two"):
@@ -155,7 +153,7 @@ def test_files_override_the_environment_and_later_files_earlier_ones(
         ("ANIMAL=gnu; echo $ANIMAL", "gnu"),
     ],
 )
-def test_a_command_is_the_shells(project: Project, command: str, line: str) -> None:
+def test_shell_runs_the_command(project: Project, command: str, line: str) -> None:
     project.write(".env", "ANIMAL=eland\n")
     project.procfile(web=command)
     assert project.run("start").lines("web.1")[0] == line
@@ -188,7 +186,7 @@ def test_common_flags_may_stand_before_or_after_the_command(project: Project, be
 
 
 @pytest.mark.parametrize(("content", "environment"), [("PROCFILE=other\n", {}), ("", {"PROCFILE": "other"})])
-def test_the_procfile_may_be_named_by_a_variable(project: Project, content: str, environment: dict[str, str]) -> None:
+def test_variable_may_name_the_procfile(project: Project, content: str, environment: dict[str, str]) -> None:
     project.procfile(web="echo wrong")
     project.write("other", "bar: echo right\n")
     project.write(".env", content)
@@ -196,7 +194,7 @@ def test_the_procfile_may_be_named_by_a_variable(project: Project, content: str,
 
 
 @pytest.mark.parametrize("quiet", ["web", "web.1"])
-def test_a_quiet_process_runs_and_its_output_is_not_shown(project: Project, quiet: str) -> None:
+def test_quiet_process_runs_without_output(project: Project, quiet: str) -> None:
     project.procfile(web="echo hidden; echo shown > file")
     result = project.run("start", "-q", quiet)
     assert "hidden" not in result.out
@@ -211,7 +209,7 @@ def test_a_quiet_process_runs_and_its_output_is_not_shown(project: Project, quie
         (("--no-timestamp",), "system | web.1 started (pid=N)\nweb.1  | hello\nsystem | web.1 stopped (rc=0)\n"),
     ],
 )
-def test_the_prefix_and_the_time_can_be_left_out(project: Project, arguments: tuple[str, ...], expected: str) -> None:
+def test_prefix_and_time_can_be_left_out(project: Project, arguments: tuple[str, ...], expected: str) -> None:
     project.procfile(web="echo hello")
     assert re.sub(r"pid=\d+", "pid=N", project.run("start", *arguments).out) == expected
 
@@ -228,7 +226,7 @@ def test_the_prefix_and_the_time_can_be_left_out(project: Project, arguments: tu
         (("--no-colour",), {"FORCE_COLOR": "1"}, False),
     ],
 )
-def test_colour_into_a_pipe_is_only_for_who_asks(
+def test_colour_in_a_pipe_needs_a_flag_or_force_color(
     project: Project, arguments: tuple[str, ...], environment: dict[str, str], coloured: bool
 ) -> None:
     project.procfile(web="echo hello")
@@ -253,20 +251,20 @@ def test_standard_input_is_inherited_from_a_terminal(project: Project) -> None:
     assert program.end().lines("web.1")[-1] == "answer: forty-two"
 
 
-def test_a_child_is_a_child_of_ours_and_of_nobody_between(project: Project) -> None:
+def test_child_is_a_direct_child_of_procreaper(project: Project) -> None:
     project.procfile(web="echo $PPID")
     program = project.begin("start")
     assert program.end().lines("web.1") == [str(program.pid)]
 
 
-def test_types_with_a_concurrency_of_nothing_are_told_and_nothing_runs(project: Project) -> None:
+def test_start_without_instances_is_reported_and_runs_nothing(project: Project) -> None:
     project.procfile(web="echo wrong")
     result = project.run("start", "-c", "web=0")
     assert (result.code, result.out) == (0, "")
     assert "nothing to start" in result.err
 
 
-def test_the_defaults_of_foreman_are_read_and_said(project: Project) -> None:
+def test_defaults_of_foreman_are_read_and_reported(project: Project) -> None:
     project.write(".foreman", "port: 7000\nprocfile: other\n")
     project.write("other", 'web: echo "port $PORT"\n')
     result = project.run("start")
@@ -274,7 +272,7 @@ def test_the_defaults_of_foreman_are_read_and_said(project: Project) -> None:
     assert ".foreman sets port, procfile" in result.err
 
 
-def test_a_procfile_that_dot_foreman_names_runs_in_its_directory_as_under_foreman(project: Project) -> None:
+def test_procfile_named_by_dot_foreman_runs_in_its_directory(project: Project) -> None:
     project.write(".foreman", "procfile: sub/Procfile.dev\nformation: all=1,release=0\n")
     project.write(".env", "ANIMAL=eland\n")
     project.write("sub/.env", "ANIMAL=wrong\n")
@@ -290,7 +288,7 @@ def test_a_procfile_that_dot_foreman_names_runs_in_its_directory_as_under_forema
     assert f"WorkingDirectory={where}\n" in unit
 
 
-def test_a_prompt_without_a_line_end_is_shown(project: Project) -> None:
+def test_prompt_without_a_line_end_is_shown(project: Project) -> None:
     project.procfile(web='printf "name? "; read name; echo "hello $name"')
     program = project.begin("start", stdin=subprocess.PIPE)
     program.wait_for(r"web\.1  \| name\? \Z")
@@ -301,7 +299,7 @@ def test_a_prompt_without_a_line_end_is_shown(project: Project) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows descriptors and signals of a process in /proc")
 @pytest.mark.parametrize("arguments", [("start", "--no-prefix"), ("run", "inspect-it")])
-def test_a_child_inherits_neither_descriptors_nor_signal_settings(project: Project, arguments: tuple[str, ...]) -> None:
+def test_child_inherits_neither_descriptors_nor_signal_settings(project: Project, arguments: tuple[str, ...]) -> None:
     project.write("Procfile", "inspect-it: ls /proc/self/fd; grep -E '^Sig(Blk|Ign)' /proc/self/status\n")
     out = project.run(*arguments).out
     descriptors = re.findall(r"^\d+$", out, re.MULTILINE)
@@ -322,7 +320,7 @@ def test_a_child_inherits_neither_descriptors_nor_signal_settings(project: Proje
         (("-f", "sub/Procfile", "--root", "."), True, 0),
     ],
 )
-def test_a_command_that_is_not_found_has_a_hint_where_foreman_would_run_it(
+def test_missing_command_gets_a_hint_about_foremans_directory(
     project: Project, arguments: tuple[str, ...], terminal: bool, hints: int
 ) -> None:
     for name in ("Procfile", "sub/Procfile"):

@@ -1,4 +1,4 @@
-"""However the app ends, nothing that it started still runs; and it always ends."""
+"""Every end of the app leaves no process, and the app always ends."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from support.driver import CATCH, Project
 from support.survivors import Survivors
 
 ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
-# Ignores what asks it to end; `ready` is printed when it does.
+# Ignores stop signals, and prints `ready` when it does.
 STUBBORN = "trap '' TERM INT HUP QUIT; echo ready; while :; do sleep 600; done"
 
 
 @pytest.mark.parametrize("number", ENDING)
-def test_a_signal_ends_the_app_with_the_code_of_a_shell(project: Project, number: signal.Signals) -> None:
+def test_signal_ends_the_app_with_128_plus_n(project: Project, number: signal.Signals) -> None:
     project.procfile(web="echo ready; exec sleep 600", worker="echo ready; exec sleep 600")
     program = project.begin("start")
     program.wait_for("ready", count=2)
@@ -46,7 +46,7 @@ def test_typed_ctrl_c_reaches_the_children_as_sigterm_only(project: Project) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_who_ignores_sigterm_is_killed_after_the_timeout(project: Project, number: signal.Signals) -> None:
+def test_process_that_ignores_sigterm_is_killed_after_the_timeout(project: Project, number: signal.Signals) -> None:
     project.procfile(web=STUBBORN)
     program = project.begin("start", "-t", "0.1")
     program.wait_for("ready")
@@ -61,9 +61,9 @@ def test_who_ignores_sigterm_is_killed_after_the_timeout(project: Project, numbe
 
 
 @pytest.mark.parametrize("second", ENDING)
-def test_a_second_signal_kills_at_once(project: Project, second: signal.Signals) -> None:
+def test_second_signal_kills_at_once(project: Project, second: signal.Signals) -> None:
     project.procfile(web=STUBBORN, worker=STUBBORN)
-    # Far longer than any wait of these tests.
+    # Much longer than the limit of these tests.
     program = project.begin("start", "-t", "3600")
     program.wait_for("ready", count=2)
     program.send(signal.SIGINT)
@@ -73,7 +73,7 @@ def test_a_second_signal_kills_at_once(project: Project, second: signal.Signals)
     assert result.out.count("sending SIGKILL") == 2
 
 
-def test_a_signal_while_the_app_ends_does_not_hide_why_it_ends(project: Project) -> None:
+def test_signal_while_the_app_ends_does_not_hide_the_cause(project: Project) -> None:
     project.procfile(web="read answer; exit 3", other=STUBBORN)
     program = project.begin("start", "-t", "3600", stdin=subprocess.PIPE)
     program.wait_for("ready")
@@ -84,7 +84,7 @@ def test_a_signal_while_the_app_ends_does_not_hide_why_it_ends(project: Project)
     assert program.stop(signal.SIGINT).code == 3
 
 
-def test_the_whole_group_is_ended(project: Project) -> None:
+def test_whole_group_is_ended(project: Project) -> None:
     # A shell that waits for a shell that waits for a program; only the innermost tells that it lives.
     project.procfile(web="sh -c \"sh -c 'echo ready; sleep 600; :'; :\"; :")
     program = project.begin("start")
@@ -92,7 +92,7 @@ def test_the_whole_group_is_ended(project: Project) -> None:
     assert program.stop().code == 143
 
 
-def test_members_of_the_group_that_ignore_sigterm_are_killed_too(project: Project) -> None:
+def test_group_members_that_ignore_sigterm_are_killed_too(project: Project) -> None:
     project.procfile(web=f'sh -c "{STUBBORN}" & wait')
     program = project.begin("start", "-t", "0.1")
     program.wait_for("ready")
@@ -101,14 +101,14 @@ def test_members_of_the_group_that_ignore_sigterm_are_killed_too(project: Projec
     assert "sending SIGKILL to web.1" in result.out
 
 
-def test_an_exit_is_seen_while_a_grandchild_holds_the_pipe(project: Project) -> None:
+def test_exit_is_noticed_while_a_grandchild_holds_the_pipe(project: Project) -> None:
     project.procfile(web="sleep 600 & echo ready; exit 7", other="exec sleep 600")
     result = project.run("start")
     assert result.code == 7
     assert "web.1 stopped (rc=7)" in result.lines("system")
 
 
-def test_the_output_of_a_group_that_outlives_its_leader_is_still_shown(project: Project) -> None:
+def test_output_of_a_group_that_outlives_its_leader_is_shown(project: Project) -> None:
     os.mkfifo(project.path / "gate")
     project.procfile(web=f"{project.python('catch', CATCH)} & cat gate; exit 3")
     program = project.begin("start")
@@ -118,7 +118,7 @@ def test_the_output_of_a_group_that_outlives_its_leader_is_still_shown(project: 
     assert (result.code, result.lines("web.1")) == (3, ["ready", "SIGTERM"])
 
 
-def test_a_grandchild_in_a_session_of_its_own_does_not_hold_up_the_end(project: Project, survivors: Survivors) -> None:
+def test_grandchild_in_its_own_session_does_not_delay_the_end(project: Project, survivors: Survivors) -> None:
     escapee = "import os; os.setsid(); print('ready', flush=True); import signal; signal.sigwait({signal.SIGUSR1})"
     os.mkfifo(project.path / "gate")
     project.procfile(web=f"{project.python('escapee', escapee)} & cat gate; exit 7")
@@ -129,7 +129,7 @@ def test_a_grandchild_in_a_session_of_its_own_does_not_hold_up_the_end(project: 
     survivors.kill()
 
 
-def test_a_stopped_process_is_ended_as_any_other(project: Project) -> None:
+def test_suspended_process_ends_like_any_other(project: Project) -> None:
     project.procfile(web="trap 'echo obeyed; exit' TERM; echo ready; kill -STOP $$; read x < never")
     os.mkfifo(project.path / "never")
     program = project.begin("start", "-t", "3600")
@@ -140,9 +140,7 @@ def test_a_stopped_process_is_ended_as_any_other(project: Project) -> None:
 
 @pytest.mark.parametrize("started", [0, 1, 5, 20])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_middle_of_the_start_leaves_nothing(
-    project: Project, started: int, number: signal.Signals
-) -> None:
+def test_signal_during_the_start_leaves_no_process(project: Project, started: int, number: signal.Signals) -> None:
     project.procfile(web="exec sleep 600")
     program = project.begin("start", "-c", "web=30")
     program.wait_for("started", count=started)
@@ -154,7 +152,7 @@ def test_a_signal_in_the_middle_of_the_start_leaves_nothing(
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCHLD, signal.SIGPIPE])
-def test_other_signals_end_nothing(project: Project, number: signal.Signals) -> None:
+def test_other_signals_do_not_end_the_app(project: Project, number: signal.Signals) -> None:
     project.procfile(web="echo ready; read answer; echo $answer; cat > /dev/null")
     program = project.begin("start", stdin=subprocess.PIPE)
     program.wait_for("ready")
@@ -177,7 +175,7 @@ def test_two_hundred_processes_start_print_and_stop(project: Project) -> None:
     assert result.out.count("stopped (rc=-15)") == 200
 
 
-def test_a_flood_does_not_delay_the_end(project: Project) -> None:
+def test_flood_does_not_delay_the_end(project: Project) -> None:
     project.procfile(flood="exec yes", other="echo ready; exec sleep 600")
     program = project.begin("start", "-t", "3600")
     program.wait_for("ready")

@@ -1,4 +1,4 @@
-"""What `.reaper.toml` and its flags make of an app: restarts, health, order, hooks, as they are told."""
+"""Settings and flags of a real app: restarts, health, order, hooks, and the messages about them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pid_of(program: Program, name: str, run: int = 1) -> int:
     return int(program.wait_for(rf"{re.escape(name)} started \(pid=(\d+)\)", count=run)[run - 1])
 
 
-def test_a_crash_is_told_with_the_wait_and_the_process_comes_back(project: Project) -> None:
+def test_crash_is_reported_with_the_wait_and_the_process_restarts(project: Project) -> None:
     project.procfile(web="echo up; exec sleep 600")
     project.write(".reaper.toml", '[process.web]\nrestart = "always"\nbackoff = "10ms"\n')
     program = project.begin("start")
@@ -41,7 +41,7 @@ def test_a_crash_is_told_with_the_wait_and_the_process_comes_back(project: Proje
     ]
 
 
-def test_after_max_retries_it_gives_up_and_the_app_ends_with_its_code(project: Project) -> None:
+def test_process_fails_after_max_retries_and_the_app_ends_with_its_code(project: Project) -> None:
     project.procfile(web="exit 7", other=SLEEP)
     project.write(".reaper.toml", '[process.web]\nrestart = "on-failure"\nbackoff = "1ms"\nmax_retries = 2\n')
     result = project.run("start")
@@ -52,7 +52,7 @@ def test_after_max_retries_it_gives_up_and_the_app_ends_with_its_code(project: P
     assert lines[how + 1] == "web.1: its end ends the app"
 
 
-def test_what_cannot_be_run_is_not_tried_again(project: Project) -> None:
+def test_unrunnable_command_is_not_retried(project: Project) -> None:
     project.procfile(web="no-such-program-anywhere")
     project.write(".reaper.toml", '[process.web]\nrestart = "always"\n')
     result = project.run("start")
@@ -60,7 +60,7 @@ def test_what_cannot_be_run_is_not_tried_again(project: Project) -> None:
     assert sum("started" in line for line in system(result.out)) == 1
 
 
-def test_a_dependant_starts_when_its_dependency_is_healthy_and_stops_before_it(project: Project) -> None:
+def test_dependant_starts_when_its_dependency_is_healthy_and_stops_before_it(project: Project) -> None:
     server = project.python(
         "server",
         "import socketserver, sys\n"
@@ -95,7 +95,7 @@ def test_a_dependant_starts_when_its_dependency_is_healthy_and_stops_before_it(p
     ]
 
 
-def test_a_oneshot_runs_before_what_needs_it_and_does_not_end_the_app(project: Project) -> None:
+def test_oneshot_runs_before_its_dependants_and_does_not_end_the_app(project: Project) -> None:
     project.procfile(web="cat migrated; exec sleep 600", migrate="echo done > migrated")
     project.write(".reaper.toml", '[process.web]\ndepends_on = ["migrate"]\n[process.migrate]\noneshot = true\n')
     program = project.begin("start")
@@ -103,7 +103,7 @@ def test_a_oneshot_runs_before_what_needs_it_and_does_not_end_the_app(project: P
     assert program.stop().code == 143
 
 
-def test_a_failed_oneshot_skips_what_needs_it_and_ends_the_app(project: Project) -> None:
+def test_failed_oneshot_skips_its_dependants_and_ends_the_app(project: Project) -> None:
     project.procfile(web=SLEEP, migrate="exit 9", other=SLEEP)
     project.write(".reaper.toml", '[process.web]\ndepends_on = ["migrate"]\n[process.migrate]\noneshot = true\n')
     result = project.run("start")
@@ -112,7 +112,7 @@ def test_a_failed_oneshot_skips_what_needs_it_and_ends_the_app(project: Project)
     assert "web.1 skipped: migrate.1 failed: exited with code 9" in system(result.out)
 
 
-def test_a_check_that_never_succeeds_ends_with_124(project: Project) -> None:
+def test_check_that_never_succeeds_ends_with_124(project: Project) -> None:
     project.procfile(web=SLEEP)
     project.write(
         ".reaper.toml", '[process.web]\nhealth = { exec = "exit 3", start_interval = "10ms", start_timeout = "50ms" }\n'
@@ -122,7 +122,7 @@ def test_a_check_that_never_succeeds_ends_with_124(project: Project) -> None:
     assert any(line.startswith("web.1: not healthy within 0.05 s") for line in system(result.out))
 
 
-def test_unhealthy_is_a_failure_under_on_failure(project: Project) -> None:
+def test_unhealthy_process_is_restarted_under_on_failure(project: Project) -> None:
     project.procfile(web="touch well; echo up; exec sleep 600")
     project.write(
         ".reaper.toml",
@@ -140,8 +140,8 @@ def test_unhealthy_is_a_failure_under_on_failure(project: Project) -> None:
 
 
 @linux_only
-def test_what_somebody_has_stopped_is_not_restarted_for_its_silence(project: Project) -> None:
-    # The child is a shell, and what cannot answer is below it, as under a debugger.
+def test_suspended_process_is_not_restarted_as_unhealthy(project: Project) -> None:
+    # The child is a shell, and the suspended program is below it, as under a debugger.
     project.procfile(web="sh -c 'touch well; echo pid $$; exec sleep 600'; true")
     os.mkfifo(project.path / "asked")
     project.write(
@@ -152,7 +152,7 @@ def test_what_somebody_has_stopped_is_not_restarted_for_its_silence(project: Pro
     )
 
     def wait_for_check() -> None:
-        # Whoever is slow to see the end of what one check says is told by the next one as well, or does not hear it.
+        # If the reader misses the end of one check, the next check writes again.
         assert set((project.path / "asked").read_text()) == {".", "\n"}
 
     program = project.begin("start")
@@ -174,7 +174,7 @@ def test_what_somebody_has_stopped_is_not_restarted_for_its_silence(project: Pro
     program.stop()
 
 
-def test_a_log_line_tells_readiness(project: Project) -> None:
+def test_log_line_makes_a_process_healthy(project: Project) -> None:
     os.mkfifo(project.path / "gate")
     project.procfile(web="cat gate; exec sleep 600", worker=SLEEP)
     project.write(
@@ -193,7 +193,7 @@ def test_a_log_line_tells_readiness(project: Project) -> None:
     program.stop()
 
 
-def test_hooks_are_run_with_what_happened_and_shown_under_the_prefix(project: Project) -> None:
+def test_hooks_get_the_facts_and_their_output_has_the_prefix(project: Project) -> None:
     project.procfile(web="test -f once || { touch once; exit 4; }; exec sleep 600")
     project.write(
         ".reaper.toml",
@@ -209,7 +209,7 @@ def test_hooks_are_run_with_what_happened_and_shown_under_the_prefix(project: Pr
     assert "again web.1 4 1" in result.lines("web.1")
 
 
-def test_a_hook_of_the_end_is_run_to_its_end(project: Project) -> None:
+def test_hook_about_the_end_runs_to_its_end(project: Project) -> None:
     project.procfile(web="exit 5")
     project.write(".reaper.toml", '[process.web]\nhooks = { on_fail = "echo failed $REAPER_EXIT_CODE" }\n')
     result = project.run("start")
@@ -217,7 +217,7 @@ def test_a_hook_of_the_end_is_run_to_its_end(project: Project) -> None:
     assert "failed 5" in result.lines("web.1")
 
 
-def test_ctrl_c_does_not_wait_for_a_hook_of_the_end(project: Project) -> None:
+def test_ctrl_c_does_not_wait_for_a_hook_about_the_end(project: Project) -> None:
     project.procfile(web="exit 5")
     project.write(".reaper.toml", '[process.web]\nhooks = { on_fail = "echo begun; sleep 600" }\n')
     program = project.begin("start", "-t", "600")
@@ -225,7 +225,7 @@ def test_ctrl_c_does_not_wait_for_a_hook_of_the_end(project: Project) -> None:
     assert program.insist(signal.SIGINT).code == 5
 
 
-def test_a_stop_command_takes_the_place_of_the_signal(project: Project) -> None:
+def test_stop_command_replaces_the_signal(project: Project) -> None:
     traps = "trap 'echo TERM' TERM; trap 'echo asked; exit 0' USR1"
     web = f"{traps}; echo $$ > pid; echo ready; while :; do sleep 600 & wait $!; done"
     project.procfile(web=web)
@@ -240,7 +240,7 @@ def test_a_stop_command_takes_the_place_of_the_signal(project: Project) -> None:
     assert "TERM" not in result.lines("web.1")
 
 
-def test_where_the_stop_command_fails_the_signal_follows_at_once(project: Project) -> None:
+def test_signal_follows_at_once_if_the_stop_command_fails(project: Project) -> None:
     project.procfile(web="trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 600 & wait $!; done")
     project.write(".reaper.toml", '[process.web]\nstop = { command = "kill -TERM $$", timeout = "10m" }\n')
     program = project.begin("start")
@@ -251,14 +251,14 @@ def test_where_the_stop_command_fails_the_signal_follows_at_once(project: Projec
     assert result.out.index(failed) < result.out.index("sending SIGTERM to web.1 (pid ")
 
 
-def test_what_was_left_running_is_named_where_it_is_told_to_end(project: Project) -> None:
+def test_leftover_processes_are_named_when_they_get_the_signal(project: Project) -> None:
     project.procfile(web="sleep 600 & exit 3")
     result = project.run("start")
     assert result.out.index("web.1 stopped (rc=3)") < result.out.index("sending SIGTERM to what web.1 left running")
     assert "to web.1 (pid" not in result.out
 
 
-def test_a_reason_is_told_once(project: Project) -> None:
+def test_reason_is_given_once(project: Project) -> None:
     project.procfile(web="exec sleep 600")
     health = '{ exec = "exit 3", start_interval = "1h", start_timeout = "2s" }'
     settings = f'[process.web]\nrestart = "on-failure"\nmax_retries = 1\nbackoff = "10ms"\nhealth = {health}\n'
@@ -270,7 +270,7 @@ def test_a_reason_is_told_once(project: Project) -> None:
     assert sum("gave up" in line for line in told) == 1
 
 
-def test_another_stop_signal_and_its_timeout(project: Project) -> None:
+def test_custom_stop_signal_and_timeout(project: Project) -> None:
     project.procfile(web="trap 'echo HUP' HUP; trap '' INT; echo ready; while :; do sleep 600; done")
     project.write(".reaper.toml", '[process.web]\nstop = { signal = "SIGINT", timeout = "10ms" }\n')
     program = project.begin("start")
@@ -302,7 +302,7 @@ class TestFlags:
         assert result.code == 5
         assert "web.1" not in result.out
 
-    def test_naming_one_starts_what_it_needs_and_no_more(self, project: Project) -> None:
+    def test_named_process_starts_with_its_dependencies_only(self, project: Project) -> None:
         project.procfile(web="exit 6", db=SLEEP, other="echo never")
         project.write(".reaper.toml", '[process.web]\ndepends_on = ["db"]\n')
         result = project.run("start", "web")
@@ -334,7 +334,7 @@ def test_json_has_the_records_of_the_go_library(project: Project) -> None:
 
 
 @pytest.mark.parametrize("flag", ["-x", "-r", "--can-die"])
-def test_an_unknown_name_in_any_option_is_an_error(project: Project, flag: str) -> None:
+def test_unknown_name_in_any_option_is_an_error(project: Project, flag: str) -> None:
     project.procfile(web="exit 0")
     result = project.run("start", flag, "wbe")
     assert result.code != 0

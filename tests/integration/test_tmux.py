@@ -43,9 +43,7 @@ def screen(project: Project, survivors: Survivors, tmp_path_factory: pytest.Temp
         yield screen
 
 
-def test_a_breakpoint_in_a_web_process_is_stepped_through_from_a_second_window(
-    project: Project, screen: Screen
-) -> None:
+def test_breakpoint_in_a_web_process_is_used_from_a_second_window(project: Project, screen: Screen) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

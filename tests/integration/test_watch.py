@@ -1,4 +1,4 @@
-"""Changed files, as the user of an editor sees them: what is saved runs, and what is said about it."""
+"""Saved files from the view of a user: the new version runs, and the messages say so."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def web(project: Project) -> Program:
 
 
 class TestSaving:
-    def test_what_is_saved_runs(self, project: Project, web: Program) -> None:
+    def test_saved_version_runs(self, project: Project, web: Program) -> None:
         for version in (2, 3, 4):
             save(project, version)
             web.wait_for(f"version {version}$")
@@ -56,7 +56,7 @@ class TestSaving:
         assert announced(result.out) == ["web.1: app.py changed; restarting"] * 3
         assert result.lines("web.1") == ["version 1", "version 2", "version 3", "version 4"]
 
-    def test_a_save_by_renaming_counts_as_well(self, project: Project, web: Program) -> None:
+    def test_save_by_renaming_counts_too(self, project: Project, web: Program) -> None:
         new = project.write("app.py~", APP.format(2))
         new.rename(project.path / "app.py")
         web.wait_for("version 2$")
@@ -77,14 +77,14 @@ class TestSaving:
         assert re.fullmatch(r"web\.1: src/\d+\.txt and 49 others changed; restarting", line)
         assert started(result.out) == 2
 
-    def test_what_is_ignored_is_no_reason(self, project: Project, web: Program) -> None:
+    def test_ignored_files_cause_no_restart(self, project: Project, web: Program) -> None:
         project.write("other.py", "print()\n")
         project.write("__pycache__/app.pyc", "")
         save(project, 2)
         web.wait_for("version 2$")
         assert announced(web.stop().out) == ["web.1: app.py changed; restarting"]
 
-    def test_only_who_is_concerned_is_restarted(self, project: Project) -> None:
+    def test_only_processes_that_watch_the_file_restart(self, project: Project) -> None:
         project.procfile(web="cat web.txt; exec sleep 600", worker="cat worker.txt; exec sleep 600")
         project.write("web.txt", "web 1\n")
         project.write("worker.txt", "worker 1\n")
@@ -98,7 +98,7 @@ class TestSaving:
         assert started(result.out) == 1
         assert announced(result.out) == ["worker.1: worker.txt changed; restarting"]
 
-    def test_a_dependant_follows_where_its_edge_says_so(self, project: Project) -> None:
+    def test_dependant_restarts_too_if_its_dependency_says_so(self, project: Project) -> None:
         project.procfile(db="cat db.txt; exec sleep 600", web="echo web; exec sleep 600")
         project.write("db.txt", "db 1\n")
         project.write(
@@ -113,7 +113,7 @@ class TestSaving:
 
 
 class TestBursts:
-    def test_the_newest_is_what_runs_and_nothing_else(self, project: Project) -> None:
+    def test_only_the_newest_version_runs(self, project: Project) -> None:
         """Bursts of random length, some of them while it stops or starts, and now and then one that cannot run."""
         random = Random(SAVES)
         project.procfile(web=f"exec {project.python('app', APP.format(0))}")
@@ -155,7 +155,7 @@ class TestBursts:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
 
-    def test_one_who_saves_often_is_not_taken_for_the_process(self, project: Project) -> None:
+    def test_frequent_saves_are_not_mistaken_for_writes_of_the_process(self, project: Project) -> None:
         """Each save is one restart until there are too many; then the newest runs as soon as the saves pause."""
         project.procfile(web=f"exec {project.python('app', APP.format(1))}")
         project.write(".reaper.toml", WATCHED)
@@ -175,7 +175,7 @@ class TestBursts:
 
 
 class TestFailing:
-    def test_a_syntax_error_leaves_the_app_and_the_next_save_mends_it(self, project: Project, web: Program) -> None:
+    def test_app_survives_a_syntax_error_until_the_next_save(self, project: Project, web: Program) -> None:
         project.write("app.py", "print('version 2'\n")
         web.wait_for("SyntaxError")
         web.wait_for("web.1: exited with code 1; starts again when its files change")
@@ -184,7 +184,7 @@ class TestFailing:
         assert "web.1: app.py changed; starting" in system(web)
         assert web.stop().code == 143
 
-    def test_a_crash_waits_for_the_next_save(self, project: Project, web: Program) -> None:
+    def test_crashed_process_waits_for_the_next_save(self, project: Project, web: Program) -> None:
         (pid,) = web.wait_for(r"web\.1 started \(pid=(\d+)\)")
         os.kill(int(pid), signal.SIGKILL)
         web.wait_for("web.1: killed by SIGKILL; starts again when its files change")
@@ -192,7 +192,7 @@ class TestFailing:
         web.wait_for("version 2$")
         web.stop()
 
-    def test_a_save_skips_the_back_off(self, project: Project) -> None:
+    def test_save_skips_the_back_off(self, project: Project) -> None:
         project.procfile(web=f"exec {project.python('app', 'raise SystemExit(3)')}")
         project.write(".reaper.toml", WATCHED + 'restart = "always"\nbackoff = "1h"\n')
         program = project.begin("start")
@@ -212,7 +212,7 @@ class TestFailing:
         program.wait_for("starts again when its files change", count=2)
         assert program.stop(signal.SIGINT).code == 130
 
-    def test_what_was_skipped_starts_when_its_dependency_is_mended(self, project: Project) -> None:
+    def test_skipped_process_starts_when_its_dependency_is_fixed(self, project: Project) -> None:
         project.procfile(migrate="sh migrate.sh", web="echo web; exec sleep 600")
         project.write("migrate.sh", "exit 5\n")
         project.write(
@@ -225,7 +225,7 @@ class TestFailing:
         program.wait_for(r"web\.1 +\| web")
         program.stop()
 
-    def test_the_children_of_what_is_restarted_are_gone_before_the_next_run(self, project: Project) -> None:
+    def test_children_of_a_restarted_process_end_before_the_next_run(self, project: Project) -> None:
         os.mkfifo(project.path / "alive1")
         project.write("child.sh", "trap '' TERM; exec 3> alive$1; echo child $1; while :; do sleep 600; done\n")
         project.procfile(web="read page < page.txt; sh child.sh $page & echo page $page; wait")
@@ -261,7 +261,7 @@ class TestPreparation:
         assert "web.1: app.py changed; running `echo building`" in result.lines("system")
         assert "web.1: `echo building` succeeded; restarting" in result.lines("system")
 
-    def test_its_failure_keeps_what_runs(self, project: Project) -> None:
+    def test_failed_watch_command_keeps_the_running_process(self, project: Project) -> None:
         program = self.begin(project, "test -f good || exit 2")
         save(project, 2)
         program.wait_for("the watch command of web.1 exited with code 2, so nothing is restarted")
@@ -272,7 +272,7 @@ class TestPreparation:
         assert result.lines("web.1") == ["version 1", "version 3"]
         assert started(result.out) == 2
 
-    def test_one_that_writes_what_it_is_run_for_is_named_and_runs_once_for_each_save(self, project: Project) -> None:
+    def test_watch_command_that_writes_watched_files_is_named_and_runs_once_per_save(self, project: Project) -> None:
         project.write("src/app.css", "")
         project.procfile(web="cat src/version; exec sleep 600")
         project.write("src/version", "version 1\n")
@@ -324,7 +324,7 @@ class TestPreparation:
         assert program.end().code == 130
 
 
-def test_a_signal_instead_of_a_restart(project: Project) -> None:
+def test_watch_signal_is_sent_instead_of_a_restart(project: Project) -> None:
     source = (
         "import signal\n"
         "signals = {signal.SIGHUP, signal.SIGTERM}\n"
@@ -345,7 +345,7 @@ def test_a_signal_instead_of_a_restart(project: Project) -> None:
     assert "web.1: app.conf changed" in result.lines("system")
 
 
-def test_what_writes_its_own_file_is_left_alone_until_it_is_restarted_by_hand(project: Project) -> None:
+def test_process_that_writes_its_own_file_is_left_alone_until_a_manual_restart(project: Project) -> None:
     project.procfile(web="test -f good || date +%s%N >> web.log; echo up; exec sleep 600")
     project.write(".reaper.toml", '[process.web]\nwatch = { paths = ["."], debounce = "10ms" }\n')
     program = project.begin(
@@ -398,9 +398,7 @@ class TestFlags:
         assert "cannot be used together" in result.err
 
 
-def test_the_file_that_our_output_goes_to_is_no_reason_for_a_restart(
-    project: Project, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_file_of_our_own_output_causes_no_restart(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     told = tmp_path_factory.mktemp("told") / "fifo"
     os.mkfifo(told)
     project.write("version", "1")
@@ -411,7 +409,7 @@ def test_the_file_that_our_output_goes_to_is_no_reason_for_a_restart(
         if version != "1":
             project.write("version", version)
         assert told.read_text() == version
-        # What was printed would lead to the next run before all this is over, which nobody would hear.
+        # The printed output would cause the next run before this test is over.
         for _ in range(3):
             assert project.run("version").code == 0
     program.stop()
