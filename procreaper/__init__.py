@@ -1,9 +1,9 @@
 """procreaper: a Procfile-compatible process manager that supervises, as a command and as a library.
 
-Everything public is named in `__all__`, and is imported when it is first used: the command line needs none of it.
+`__all__` lists the public names. Each is imported at its first use, because the command line needs none of them.
 """
 
-# Not that of `typing`, which takes 5 ms to import: until SIGINT has its default, Ctrl-C would print a traceback.
+# Not imported from `typing`, which takes 5 ms. Until SIGINT has its default action, Ctrl-C would print a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from procreaper.core.checks import ExecCheck, Health, HealthCheck, HTTPCheck, LogCheck, Target, TCPCheck

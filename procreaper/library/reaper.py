@@ -21,7 +21,7 @@ from procreaper.library.process import resolve
 from procreaper.output.hub import Hub
 from procreaper.output.stdlib_log import Log
 from procreaper.output.subscription import Subscription
-from procreaper.project.machine import is_taken
+from procreaper.project.machine import is_port_taken
 from procreaper.remote.metrics.counts import Counts
 from procreaper.runtime.supervisor import Supervisor
 
@@ -95,7 +95,7 @@ class Reaper:
             port=None if port is None else str(port),
             names=tuple(names),
         )
-        ports = AutoPorts(os.path.realpath(directory), lambda port: not is_taken(port))
+        ports = AutoPorts(os.path.realpath(directory), lambda port: not is_port_taken(port))
         configured = configure(options, os.environ, find_port=ports.find).plan
         reaper = cls((process._replace(stop_all=When.NEVER) for process in configured.processes), on_output=on_output)
         reaper._names = configured.names

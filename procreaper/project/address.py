@@ -1,7 +1,7 @@
-"""Where something listens: `9464`, `127.0.0.1:9464`, `[::1]:9464`, `box.local:9464`; and by which names it is asked.
+"""Addresses to listen at: `9464`, `127.0.0.1:9464`, `[::1]:9464`, `box.local:9464`; and the check of `Host` headers.
 
-Rules: pure; no name is looked up. Without a host it is this machine's own address, so that nobody else gets in by an
-oversight.
+Rules: pure; no name is resolved. The default host is the loopback address, so that a port is not opened to other
+machines by mistake.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from procreaper.core.plan import HIGHEST_PORT
 LOOPBACK = "127.0.0.1"
 MOST_DIGITS = 5
 HINT = "for example `9464`, `127.0.0.1:9464` or `[::1]:9464`"
-# What always means this machine.
+# These names always mean this machine.
 OWN_NAMES = frozenset({"localhost", LOOPBACK, "::1"})
 _LABEL = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)*(?=[0-9-]*[a-z_]){_LABEL}\.?", re.IGNORECASE)
 
 
 class Address(NamedTuple):
-    """A host, a name or an address without brackets, and a port; port 0 is one that is free."""
+    """A host (a name, or an IP address without brackets) and a port. Port 0 means a free port."""
 
     host: str
     port: int
@@ -33,13 +33,13 @@ class Address(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine itself gets there."""
+        """Whether only this machine can connect."""
         address = _address(self.host)
         return self.host.lower().rstrip(".") == "localhost" if address is None else address.is_loopback
 
 
 def parse_address(text: str) -> Address:
-    """The address that a text names. Raises ValueError for what is none, with a phrase that says why.
+    """Parse an address. Raises ValueError, with a phrase for the reason, if it is invalid.
 
     >>> parse_address("9464"), str(parse_address("[::1]:0"))
     (Address(host='127.0.0.1', port=9464), '[::1]:0')
@@ -61,13 +61,13 @@ def parse_address(text: str) -> Address:
     raise ValueError(f"`{before}` is neither an address nor the name of a host")
 
 
-def answers_to(header: str, bound: Address, host_name: str) -> bool:
-    """Whether the `Host` header of a request names a server that listens there, whatever the port is.
+def is_host_allowed(header: str, bound: Address, host_name: str) -> bool:
+    """Return whether the `Host` header of a request is a name of the server at the address `bound`.
 
-    A page of the web can have its own name lead to an address of this machine, and then ask us as if we were that page;
-    but it cannot have the browser say another name. `host_name` is the machine's own.
+    This stops DNS rebinding: a web page can make its own name resolve to an address of this machine, and then send
+    requests here; but it cannot make the browser send another name. `host_name` is the name of this machine.
     """
-    # The port may be another one, since a tunnel or a container may lead here.
+    # Ignore the port, which may differ behind a tunnel or in a container.
     match = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]*)(:[0-9]*)?", header.strip())
     if match is None:
         return False

@@ -1,7 +1,7 @@
-r"""Whether a regular expression may take exponential time on a line that it does not match.
+r"""Finds regular expressions that may take exponential time on a line without a match.
 
-Rules: pure, and a simple test: it finds a repeated group whose body is, but for what may be absent, one repeated item,
-as in `(\w+\s?)+`. A run of letters then splits among the rounds in 2**n ways, and `re` tries them all.
+Rules: pure, and a simple test. It finds a repeated group whose body consists of one repeated item and optional items,
+as in `(\w+\s?)+`. There are 2**n ways to divide n letters among the rounds of such a group, and `re` tries all of them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ _ITEM = re.compile(
 )
 
 
-# These match at a place, and no character.
+# These match at a position, without a character.
 _PLACES = frozenset(("^", "$", r"\b", r"\B", r"\A", r"\Z"))
 _ATOMIC, _LOOK = "(?>", ("(?=", "(?!", "(?<=", "(?<!")
 
 
 class _Branch:
-    """One alternative of a group: `fixed` items in it match at least once, and `loops` match as often as one likes."""
+    """One alternative of a group: the number of items that must match, and of those that repeat without a limit."""
 
     def __init__(self) -> None:
         self.fixed = self.loops = 0
 
     def add(self, quantifier: str, *, loops: bool = False, fixed: bool = True) -> None:
-        """Add an item, which `loops` by itself, or by its quantifier."""
+        """Add an item. It repeats if its quantifier is unbounded, or by itself if `loops`."""
         if loops or _is_unbounded(quantifier):
             self.loops += 1
         elif fixed and not quantifier.startswith(("?", "*", "{0,", "{,", "{0}")):
@@ -36,7 +36,7 @@ class _Branch:
 
     @property
     def is_ambiguous(self) -> bool:
-        """Whether several rounds of it match what one does."""
+        """Whether several rounds can match the same text as one round."""
         return self.loops > 0 and self.fixed == 0
 
 
@@ -48,7 +48,7 @@ class _Group:
 
 
 def find_nested_quantifier(pattern: str) -> str | None:
-    r"""The first group of a pattern that may take exponential time, as it is written; None where there is none.
+    r"""Return the first group of a pattern that may take exponential time, as written; None if there is none.
 
     >>> nested_quantifier(r"ready (\w+\s?)+!"), nested_quantifier(r"ready (\w+,)+")
     ('(\\w+\\s?)+', None)
@@ -79,5 +79,5 @@ def _is_quantifier(item: str) -> bool:
 
 
 def _is_unbounded(quantifier: str) -> bool:
-    """Whether it repeats without a limit, and gives back what it took; ``++`` does not."""
+    """Return whether a quantifier repeats without a limit and backtracks; ``++`` does not backtrack."""
     return re.fullmatch(r"(?:[*+]|\{\d*,\})\??", quantifier) is not None

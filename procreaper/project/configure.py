@@ -1,7 +1,7 @@
-"""From the command line, the environment and the project's files to a `Plan`, or to every problem at once.
+"""Makes the configuration of a start from the options, the environment and the project's files.
 
-Rules: prints nothing and starts nothing. Precedence, highest first: command line (or the defaults for it in
-`.foreman`), `.env` files, our own environment, `.reaper.toml`, Procfile, built-in defaults.
+Rules: prints nothing and starts nothing, and reports all problems at once. Precedence, highest first: the command line
+(or its defaults in `.foreman`), `.env` files, our own environment, `.reaper.toml`, Procfile, built-in defaults.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ __all__ = [
     "resolve_root",
 ]
 
-# What somebody has asked for since the start, where nobody has.
+# No type has been scaled since the start.
 NO_COUNTS: Mapping[str, int] = {}
 
 
 class Configuration(NamedTuple):
-    """What `start` needs: the plan, the quiet ones in it, the warnings, and what the output looks like.
+    """The configuration of a start: the plan, its quiet processes, the warnings, and the form of the output.
 
-    `log_format` is ``text`` or ``json``; `http` is where to serve status and metrics, or None.
-    `groups` are the names that stand for several. `supervised`: there is a `.reaper.toml`. `counts` has every type of
-    the files, also those that are not in the plan.
+    `log_format` is ``text`` or ``json``. `http` is the address of the HTTP server, or None. `groups` has the members of
+    each group. `supervised`: there is a `.reaper.toml`. `counts` has the number of instances of every type in the
+    files, including the types that are not in the plan.
     """
 
     plan: Plan
@@ -71,7 +71,7 @@ class Configuration(NamedTuple):
 
 
 class Listen(NamedTuple):
-    """Where to listen, and where that stands: in line `line` of the file `path`, or on the command line."""
+    """The address of the HTTP server, and its place: line `line` of the file `path`, or else the command line."""
 
     address: Address
     text: str
@@ -79,7 +79,7 @@ class Listen(NamedTuple):
     line: int | None = None
 
     def problem(self, message: str, hint: str, level: Level = "error") -> Problem:
-        """A problem with that address."""
+        """Make a problem with this address."""
         place = "`control.http`" if self.path is not None else "--http"
         return Problem(f"{place} {self.text}: {message}", self.path, self.line, hint, level)
 
@@ -92,10 +92,10 @@ def configure(
     terminal: bool = False,
     find_port: FindPort | None = None,
 ) -> Configuration:
-    """Everything that `start` has to know. Raises ConfigError with every problem found, warnings included.
+    """Make the configuration of a start. Raises ConfigError with all problems, warnings included.
 
-    `load_check` makes the health check for a URL whose scheme is that of an installed package. `terminal`: our standard
-    output is one.
+    `load_check` makes the health check for a URL with a scheme of an installed package. `terminal`: our standard output
+    is a terminal.
     """
     _, configuration = inspect_project(options, own_environment, load_check, terminal=terminal, find_port=find_port)
     raise_errors(configuration.warnings)
@@ -113,12 +113,13 @@ def inspect_project(
     running: bool = False,
     find_port: FindPort | None = None,
 ) -> tuple[Project, Configuration]:
-    """The project, and what `start` would do. Every problem is among the `warnings`; with an error, do not use it.
+    """Return the project and the configuration of a start. All problems are in `warnings`.
 
-    `scaled` says of some types how many there are to be, whatever the files and the options say; `joined` are names
-    that are to be of the app too. Both may name what there is no more. `running`: the app has started with these
-    options, so a name in them that the files have lost is a warning only. `find_port` finds the ports for `auto`; by
-    default they are derived, whether they are free or not.
+    Do not use the configuration if one of the problems is an error. `scaled` has the number of instances of some types,
+    which overrides the files and the options. `joined` has names to add to the app. Both may contain names that no
+    longer exist. `running`: the app has already started with these options, so a name in them that is no longer in the
+    files is only a warning. `find_port` finds the ports for `auto`; by default, it derives them from the name and does
+    not check whether they are free.
     """
     project = read_files(options, own_environment, running=running)
     if not project.is_usable:
@@ -150,10 +151,10 @@ def replan(
     joined: Sequence[str] = (),
     find_port: FindPort | None = None,
 ) -> Configuration:
-    """The same files as they were read, with so many processes of some types. Raises ConfigError with every problem.
+    """Make a new configuration from files that are already read, with other numbers of instances.
 
-    The rest is that of `examine`. All instances of the types in `scaled` start. Those that there were already keep
-    their ports.
+    All instances of the types in `scaled` start. The existing ones keep their ports. The other arguments are those of
+    `inspect_project`. Raises ConfigError with all problems.
     """
     raise_errors(check_counts(scaled, [kind.name for kind in project.types]))
     configuration = _make_configuration(
@@ -211,10 +212,10 @@ def _make_configuration(
 
 
 def _find_missing_watched(options: Options, directory: str) -> list[Problem]:
-    """A warning for each path after `-w` that does not exist."""
+    """Warn of each path after `-w` that does not exist."""
     if not any(options.watch) or options.no_watch:
         return []
-    # Not at the top: a plain start does not need it.
+    # Imported here, because a plain start does not need it.
     from procreaper.runtime.watch.patterns import parse_watch_path
 
     return [
@@ -238,7 +239,7 @@ def _add_output(configuration: Configuration, options: Options, settings: Settin
 
 
 def _find_http(options: Options, settings: Settings | None) -> Listen | None:
-    """Where to serve status and metrics; None also where that is no address, which is told elsewhere."""
+    """Return the address of the HTTP server. Return None for an invalid one too, which is reported elsewhere."""
     control = None if settings is None else settings.document.control
     text = options.http or (control.http or None if control else None)
     if text is None:
@@ -255,23 +256,23 @@ def _find_http(options: Options, settings: Settings | None) -> Listen | None:
 
 
 def _add_http(configuration: Configuration, http: Listen) -> Configuration:
-    """The configuration with a server, and a warning where a process may want its port."""
+    """Add the HTTP server, and a warning if its port is the PORT of a process."""
     port = str(http.address.port)
     names = [process.name for process in configuration.plan.processes if (process.env or {}).get("PORT") == port]
     configuration = configuration._replace(http=http)
     if port == "0" or not names:
         return configuration
-    message = f"port {port} is also the PORT of `{names[0]}`, which will find it taken"
-    problem = http.problem(message, "choose another one, or `0` for one that is free", "warning")
+    message = f"port {port} is also the PORT of `{names[0]}`, which then cannot use it"
+    problem = http.problem(message, "choose another one, or `0` for a free port", "warning")
     return configuration._replace(warnings=(*configuration.warnings, problem))
 
 
 def _refuse_check(url: str) -> HealthCheck:
-    raise ValueError(f"`{url}` is not a URL that can be checked here")
+    raise ValueError(f"`{url}` is not a URL for a health check here")
 
 
 def resolve_root(options: Options) -> str:
-    """The application root, absolute and without symbolic links."""
+    """Return the application root as an absolute path without symbolic links."""
     try:
         return os.path.realpath(application_root(options))
     except OSError:
@@ -283,7 +284,7 @@ def _make_absolute(path: str) -> str:
     try:
         return os.path.abspath(path)
     except OSError:
-        # Where we are has been removed; only what is watched would have to be found from there.
+        # The current directory has been removed. Only watched files would need it.
         return path
 
 

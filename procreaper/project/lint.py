@@ -1,7 +1,7 @@
-"""What is not wrong with a project, but will hardly work here: for `check` only, as warnings.
+"""Warnings of `check` about valid settings and commands that will probably fail on this machine.
 
-Rules: pure; whoever calls says how the world is looked at. On the safe side: a warning that is not true is worse than
-one that is missing.
+Rules: pure; the caller passes the probes of the machine. When in doubt, there is no warning, because a false warning is
+worse than a missing one.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from procreaper.project.settings import Settings
     from procreaper.project.toml import Keys
 
-# A command of these characters has no syntax that could be wrong, unless it begins with a word of the shell.
+# A command of these characters cannot have a syntax error, unless it begins with a keyword of the shell.
 PLAIN = re.compile(
     r"(?!\s*(?:case|do|done|elif|else|esac|fi|for|function|if|select|then|until|while)\b)[\w\s./:=@%+,$-]*"
 )
-# The settings that are commands, too.
+# The other settings that are commands.
 SIDE_COMMANDS = (
     ("hooks", "on_ready"),
     ("hooks", "on_retry"),
@@ -47,18 +47,19 @@ SIDE_COMMANDS = (
     ("stop", "command"),
     ("watch", "run"),
 )
-# Heroku runs this type once for each deployment, before the others.
+# Heroku runs this process type once per deployment, before the others.
 RELEASE = "release"
-ONESHOT = "in `.reaper.toml`, `oneshot = true` lets it end, and `autostart = false` keeps it from starting"
-LOG_HINT = "name a file in a directory that you may write to"
+ONESHOT = "in `.reaper.toml`, `oneshot = true` allows it to end, and `autostart = false` prevents its start"
+LOG_HINT = "choose a file in a directory that you can write to"
 
 
 class Probes(NamedTuple):
-    """How the machine is looked at: whether a program is found along a PATH, and whether a path exists.
+    """The probes of the machine.
 
-    `refuses` gives the reason why no file can be written at a path; None where one can. `defect` says what keeps a path
-    from being run as a program. `syntax_errors` gives what the shell has against each of these commands, and nothing
-    for those that it can read; `missing_words` are those of these words that the shell does not know.
+    `has_program(name, path)`: whether a PATH has a program. `exists(path)`: whether a path exists.
+    `why_unwritable(path)`: the reason why a file cannot be written there, or None. `find_defect(path)`: the reason why
+    a path cannot be run as a program, or None. `find_syntax_errors(commands)`: the shell's message for each command
+    that it cannot parse. `find_missing_words(words)`: the words that the shell does not know.
     """
 
     has_program: Callable[[str, str], bool]
@@ -70,7 +71,7 @@ class Probes(NamedTuple):
 
 
 class CommandPlace(NamedTuple):
-    """A command of a process type and where it stands: under `keys` of the settings, or in its line of the Procfile."""
+    """A command of a process type, and its place: `keys` of the settings, or None for the line of the Procfile."""
 
     kind: ProcessType
     keys: Keys | None
@@ -78,7 +79,7 @@ class CommandPlace(NamedTuple):
 
 
 class Linter:
-    """Collects what `check` warns of. `procfile` and `settings` give the places, `root` is the application root."""
+    """Collects the warnings of `check`. `procfile` and `settings` give the places; `root` is the application root."""
 
     def __init__(self, look: Probes, procfile: str, settings: Settings | None, root: str) -> None:
         self._probes = look
@@ -89,7 +90,7 @@ class Linter:
         self.problems: list[Problem] = []
 
     def lint(self, types: Iterable[ProcessType], processes: Iterable[Process]) -> None:
-        """Look at all process types, and at those processes of theirs that would run."""
+        """Check all process types, and their `processes` in the plan."""
         by_type: dict[str, list[Process]] = {}
         for process in processes:
             by_type.setdefault(process.type, []).append(process)
@@ -105,7 +106,7 @@ class Linter:
                 self._lint_health(kind, process)
         self._lint_commands(places)
         self._lint_port_variables(types)
-        # Several types may have a command from `[defaults]`.
+        # Types that share a command from `[defaults]` have the same warning.
         self.problems = list(dict.fromkeys(self.problems))
 
     def _lint_health(self, kind: ProcessType, process: Process) -> None:
@@ -117,7 +118,7 @@ class Linter:
             self.warn(kind, message, "it is relative to the application root", keys)
 
     def lint_names(self, types: Iterable[ProcessType]) -> None:
-        """Look at the names of all process types, where the Procfile or the settings give them."""
+        """Check the names of all process types."""
         for kind in types:
             if kind.name == "all":
                 message = "`all` means every process, as in `procreaper stop all`, so this one has no name of its own"
@@ -133,9 +134,9 @@ class Linter:
                 self.problems.append(self._settings.problem(("process", kind.name), message, "rename it", "warning"))
 
     def _commands(self, kind: ProcessType, process: Process) -> Iterator[CommandPlace]:
-        """The commands of a process for the shell; those that are lists are looked at here."""
+        """Yield the commands of a process that run through the shell, and check the others."""
         environment: Mapping[str, str] = process.env or {}
-        # What it waits for may create files.
+        # Its dependencies may create files before it starts.
         later = bool(process.depends_on)
         for keys, text in self._texts(kind, process):
             name = f"`{kind.name}`" if keys is None else f"`{format_keys(keys)}`"
@@ -159,7 +160,7 @@ class Linter:
                     yield layers.keys(table, field), text
 
     def _lint_commands(self, places: Sequence[CommandPlace]) -> None:
-        """Ask the shell about all commands at once, and then look at each."""
+        """Have the shell parse all commands in one call, and then check each command."""
         texts = dict.fromkeys(place.command.text for place in places)
         errors = self._probes.find_syntax_errors([text for text in texts if PLAIN.fullmatch(text) is None])
         words = dict.fromkeys(word for text in texts for word in find_beyond_posix(text))
@@ -175,7 +176,7 @@ class Linter:
                 self._lint_variables(kind, command)
 
     def warn(self, kind: ProcessType, message: str, hint: str, keys: Keys | None = None) -> None:
-        """Add a warning at these keys of the settings, or else at the place of the command."""
+        """Add a warning at these keys of the settings, or by default at the place of the command."""
         layers = None if kind.supervision is None else kind.supervision.layers
         if keys is None and layers is not None and (layers.is_own("command") or not kind.line):
             keys = layers.keys("command")
@@ -192,7 +193,7 @@ class Linter:
             match = re.fullmatch(r"\$\{?([A-Za-z_]\w*)\}?", argument, re.ASCII)
             if match is not None and match[1] in environment:
                 hint = "no shell reads a command that is a list; write it as a string"
-                self.warn(kind, f"`{argument}` in {name} is passed on as it stands", hint, keys)
+                self.warn(kind, f"`{argument}` in {name} is passed on unchanged", hint, keys)
 
     def _lint_variables(self, kind: ProcessType, command: Command) -> None:
         for name in find_variables(command.text):
@@ -202,7 +203,8 @@ class Linter:
 
     def _lint_release(self, kind: ProcessType, process: Process) -> None:
         if kind.name == RELEASE and not process.oneshot and (kind.supervision is None or kind.supervision.autostart):
-            message = f"`{RELEASE}` is Heroku's release phase, but here it starts with the others and ends the app"
+            message = f"`{RELEASE}` is Heroku's release phase, but here it starts with the others"
+            message += ", and its end stops the app"
             self.warn(kind, message, f"`procreaper start -x {RELEASE}` leaves it out; {ONESHOT}")
 
     def _lint_port_variables(self, types: Iterable[ProcessType]) -> None:
@@ -216,7 +218,7 @@ class Linter:
     def _lint_log(self, kind: ProcessType, process: Process) -> None:
         reason = None if process.log is None else self._probes.why_unwritable(process.log.path)
         if reason is not None and self._settings is not None:
-            self.problems.append(log_problem(kind, process, self._settings, reason, "warning"))
+            self.problems.append(make_log_problem(kind, process, self._settings, reason, "warning"))
 
     def _lint_pattern(self, kind: ProcessType) -> None:
         pattern = "" if kind.supervision is None else kind.supervision.layers.health.log
@@ -224,7 +226,7 @@ class Linter:
         if group is not None and kind.supervision is not None and self._settings is not None:
             keys = kind.supervision.layers.keys("health", "log")
             message = f"`{format_keys(keys)}`: `{group}` may take very long on a line that it does not match"
-            hint = "repeat only one of the two: the group, or what is in it"
+            hint = "repeat either the group or its content, not both"
             self.problems.append(self._settings.problem(keys, message, hint, "warning"))
 
     def _lint_watch(self, kind: ProcessType) -> None:
@@ -242,8 +244,8 @@ class Linter:
                 self.problems.append(self._settings.problem(keys, message, hint, "warning", path))
 
 
-def log_problem(kind: ProcessType, process: Process, settings: Settings, reason: str, level: Level) -> Problem:
-    """A log that cannot be written, at the place where it is set."""
+def make_log_problem(kind: ProcessType, process: Process, settings: Settings, reason: str, level: Level) -> Problem:
+    """Make a problem of a log file that cannot be written."""
     keys: Keys = (
         ("process", kind.name, "log") if kind.supervision is None else kind.supervision.layers.keys("log", "file")
     )

@@ -1,7 +1,7 @@
-"""The world around a project, as far as `check` looks at it: programs, ports, files, the shell.
+"""Probes of this machine for `check` and `start`: programs, ports, files, and the shell.
 
-Rules: looks and changes nothing; what cannot be found out counts as being all right. `start` looks at ports too, so
-what only `check` needs is imported where it is used.
+Rules: changes nothing. If a probe fails, it reports no problem. `start` needs only the probe of ports, so the imports
+for `check` are inside its functions.
 """
 
 from __future__ import annotations
@@ -20,57 +20,57 @@ if TYPE_CHECKING:
     from procreaper.project.shell_lint import Defect
 
 SHELL = "/bin/sh"
-# One process for many commands, of which each costs a fork of this small one. `-n` reads a command and runs nothing.
+# One shell checks many commands, and forks itself for each. `-n` parses a command without running it.
 READ_COMMANDS = r"""for command do "$0" -n -c -- "$command" sh 2>&1; printf '\000%s\000' $?; done"""
-# `&>` starts a command in the background where the shell does not know it as a redirection.
+# A shell that does not know `&>` as a redirection starts the command in the background.
 FIND_WORDS = r"""for word do command -v "$word" >/dev/null 2>&1 || echo "$word"; done; : &>/dev/null; ${!:+echo '&>'}"""
-# How long the shell may take, in seconds, and how many bytes of commands it gets at once.
+# The time limit of the shell, in seconds, and the largest number of bytes in one call.
 SHELL_TIMEOUT = 5
 MOST_BYTES = 100_000
-# How much of a script's first line Linux reads, in bytes.
+# Linux reads at most this many bytes of the first line of a script.
 LONGEST_LINE = 256
 
 Where = tuple[tuple[socket.AddressFamily, str], ...]
 LOOPBACK: Where = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
-# Linux also finds a listener at all addresses by the address of the loopback interface; other systems do not.
+# On Linux, a bind to the loopback address also fails if a program listens at all addresses; elsewhere it does not.
 EVERYWHERE: Where = () if sys.platform == "linux" else ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))
 
 
 def probe_machine() -> Probes:
-    """How `check` looks at this machine."""
+    """Return the probes that `check` uses."""
     from procreaper.project.lint import Probes
 
     return Probes(has_program, os.path.lexists, why_unwritable, find_defect, find_syntax_errors, find_missing_words)
 
 
 def has_program(name: str, path: str) -> bool:
-    """Whether a shell would find this program along this PATH."""
+    """Return whether a shell finds this program in this PATH."""
     import shutil
 
     return shutil.which(name, path=path) is not None
 
 
-def is_taken(port: int) -> bool:
-    """Whether a program listens on this TCP port of this machine, at 127.0.0.1, at ::1 or at all addresses."""
+def is_port_taken(port: int) -> bool:
+    """Return whether a program listens on a TCP port of this machine, at 127.0.0.1, at ::1 or at all addresses."""
     return 0 < port <= HIGHEST_PORT and any(_refuses_bind(*where, port) for where in (*LOOPBACK, *EVERYWHERE))
 
 
 def _refuses_bind(family: socket.AddressFamily, host: str, port: int) -> bool:
     try:
         with socket.socket(family) as probe:
-            # A connection that was closed a moment ago does not count.
+            # Ignore a connection that was closed a moment ago.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind((host, port))
     except OSError as error:
-        # A machine without IPv6 has other errors.
+        # Other errors mean, for example, that the machine has no IPv6.
         return error.errno == errno.EADDRINUSE
     return False
 
 
 def why_unwritable(path: str) -> str | None:
-    """Why no file can be written at this path, for which directories may be made; None where one can."""
+    """Return the reason why a file cannot be written at this path, or None. Missing directories can be created."""
     if os.path.isdir(path):
         return "is a directory"
     if os.path.exists(path):
@@ -84,7 +84,7 @@ def why_unwritable(path: str) -> str | None:
 
 
 def find_defect(path: str) -> Defect | None:
-    """What keeps a path from being run as a program; None where nothing does."""
+    """Return the reason why a path cannot be run as a program, or None."""
     if os.path.isdir(path):
         return "directory"
     try:
@@ -99,7 +99,7 @@ def find_defect(path: str) -> Defect | None:
 
 
 def _has_interpreter(path: str) -> bool:
-    """Whether the interpreter of a script exists; the kernel looks for it exactly as the first line names it."""
+    """Return whether the interpreter of a script exists, under the exact name in the first line, as for the kernel."""
     try:
         with open(path, "rb", buffering=0) as file:
             line, end, _ = file.read(LONGEST_LINE).partition(b"\n")
@@ -108,12 +108,12 @@ def _has_interpreter(path: str) -> bool:
     words = line[2:].split(None, 1)
     if not line.startswith(b"#!") or not end or not words:
         return True
-    # `split` takes a carriage return for a blank.
+    # `split` treats a carriage return as a blank, but the kernel does not.
     return not line.endswith(b"\r") and (not words[0].startswith(b"/") or os.path.exists(words[0]))
 
 
 def find_syntax_errors(commands: Collection[str]) -> Mapping[str, str]:
-    """What the shell says against each of these commands, of which it runs none; nothing of those that it can read."""
+    """Return the error message of the shell for each command that it cannot parse. It runs none of them."""
     found: dict[str, str] = {}
     batch: list[str] = []
     size = 0
@@ -132,7 +132,7 @@ def find_syntax_errors(commands: Collection[str]) -> Mapping[str, str]:
 
 
 def find_missing_words(words: Collection[str]) -> frozenset[str]:
-    """Those of these words that the shell does not know; ``&>`` stands for the redirection of both streams."""
+    """Return the words that the shell does not know. ``&>`` means the redirection of both streams."""
     said = _ask_shell(FIND_WORDS, sorted(set(words) - {"&>"}))
     return frozenset(said.split()).intersection(words)
 
@@ -144,7 +144,7 @@ def _check_batch(commands: list[str]) -> Mapping[str, str]:
 
 
 def _clean_message(text: str) -> str:
-    """What the shell says of a command, without its name, the number of the line and capitals."""
+    """Remove the name of the shell, the line number and capitals from an error message."""
     import re
 
     line = text.strip().splitlines()[0]
@@ -154,11 +154,11 @@ def _clean_message(text: str) -> str:
 
 
 def _ask_shell(script: str, words: list[str]) -> str:
-    """What a script says of these words; nothing where the shell takes too long or cannot be started."""
+    """Run a script with these words as arguments. Return its output; nothing if the shell fails or takes too long."""
     import signal
     import subprocess
 
-    # Without BASH_ENV and ENV, which name files that a shell would run.
+    # Without BASH_ENV and ENV, so that the shell runs no startup file.
     environment = {"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)}
     arguments = [*map(_bytes, (SHELL, "-c", script, SHELL, *words))]
     try:

@@ -1,10 +1,10 @@
-"""What a `.reaper.toml` says, and every place where it does not fit its schema.
+"""Reads `.reaper.toml`, and finds every value that does not fit the schema.
 
-Rules: pure, bytes in, values out, never raises. What does not fit is left out, so that the rest can be looked at too;
-`broken` tells what was, so that nothing is said of what follows from it only. Messages are in the words of the file.
+Rules: pure, bytes in, values out, never raises. A value that does not fit is left out, so that the rest can be checked.
+`broken` has the keys of these values, so that their consequences are not reported. Messages use the terms of the file.
 
-Theory of operation. Nearly always the whole file fits, and msgspec says so at once. It stops at the first mistake, so
-only then the file is read once more along the schema, key by key, each value judged by msgspec on its own.
+Theory of operation. msgspec converts the whole file at once, which nearly always succeeds. Because msgspec stops at the
+first mistake, a file with mistakes is then read again, key by key, and msgspec checks each value on its own.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from procreaper.project.schema import Document
 from procreaper.project.settings_errors import describe_mismatch, describe_unknown_key, types_of, value_types_of
 from procreaper.project.toml import Keys, find_line, find_statements, format_keys, quote_text
 
-# How tomllib shows a path of keys.
+# How the messages of tomllib show a path of keys.
 QUOTE, QUOTED_COMMA = "'", "', '"
 _SYNTAX_HINTS = {
-    "invalid value": "put a text in double quotes",
+    "invalid value": "put text in double quotes",
     "expected '=' after a key": "write `key = value`; a table begins with `[name]`",
-    "expected newline or end of document": "write one `key = value` a line, and a text in double quotes",
+    "expected newline or end of document": "write one `key = value` a line, and put text in double quotes",
     "cannot declare": "put all its keys under the first one",
     "cannot overwrite a value": "remove one of the two",
     "cannot mutate immutable": "write all of its keys in one place",
@@ -46,7 +46,7 @@ Table = TypeVar("Table", bound=Struct)
 
 
 class Settings(NamedTuple):
-    """The settings of a file as far as they fit, and what does not; `broken` are the keys of that."""
+    """The settings that fit the schema, and the problems of the others. `broken` has the keys of the others."""
 
     path: str
     document: Document
@@ -57,16 +57,16 @@ class Settings(NamedTuple):
     def problem(
         self, keys: Keys, message: str, hint: str | None = None, level: Level = "error", value: object = None
     ) -> Problem:
-        """A problem at the line of these keys; of `value`, where that stands in a list of many lines."""
+        """Make a problem at the line of these keys, or of `value` in a list of several lines."""
         return Problem(message, self.path, find_line(self.text, keys, value), hint, level)
 
     def is_broken(self, keys: Keys) -> bool:
-        """Whether something under these keys, or around them, was left out."""
+        """Return whether a value at, below or above these keys was left out."""
         return any(keys[: len(broken)] == broken[: len(keys)] for broken in self.broken)
 
 
 def parse_settings(raw: bytes, path: str) -> Settings:
-    r"""Read a `.reaper.toml`; `path` is only quoted.
+    r"""Parse a `.reaper.toml`. `path` is for messages only.
 
     >>> parse_settings(b'[process.web]\nrestart = "always"\n', ".reaper.toml").document.process["web"].restart
     'always'
@@ -93,7 +93,7 @@ def parse_settings(raw: bytes, path: str) -> Settings:
 
 
 def _nul_problems(settings: Settings, data: Mapping[str, object]) -> Iterator[Problem]:
-    """No command, path or variable can have a NUL; TOML lets it in as an escape only."""
+    """Find NUL characters, which no command, path or variable can contain. In TOML, a NUL is always an escape."""
     if re.search(r"\\(u0000|U00000000|x00)", settings.text):
         waiting: list[tuple[Keys, object]] = [((), data)]
         while waiting:
@@ -109,7 +109,7 @@ def _nul_problems(settings: Settings, data: Mapping[str, object]) -> Iterator[Pr
 def _control_problems(settings: Settings) -> Iterator[Problem]:
     control = settings.document.control
     if control and control.http:
-        # Not at the top: it imports ipaddress, for this alone.
+        # Imported here, because it imports ipaddress.
         from procreaper.project.address import HINT, parse_address
 
         keys = ("control", "http")
@@ -120,7 +120,7 @@ def _control_problems(settings: Settings) -> Iterator[Problem]:
             yield settings.problem(keys, message, HINT)
         else:
             if not address.is_loopback:
-                # The file is shared by all who work on the project; who opens what to others says so himself.
+                # All developers of the project share this file. Each of them decides alone about opening a port.
                 message = (
                     f"`{format_keys(keys)}` must be an address of this machine's own, not {quote_text(address.host)}"
                 )
@@ -129,12 +129,12 @@ def _control_problems(settings: Settings) -> Iterator[Problem]:
 
 
 def unusable_settings(problem: Problem) -> Settings:
-    """The settings of a file of which nothing can be used; the problem names it."""
+    """Return the settings of a file that is completely unusable because of `problem`."""
     return Settings(problem.path or "", Document(), (problem,), frozenset({()}))
 
 
 def _syntax_problem(error: Exception, text: str, path: str) -> Problem:
-    # Where the text breaks off it was begun further up, or the last statement contradicts an earlier one.
+    # Either a statement never ends, or the last statement contradicts an earlier one.
     line = find_statements(text).open or text.rstrip().count("\n") + 1
     if isinstance(error, RecursionError):
         return Problem("nested too deeply", path, line, "no setting needs more than four levels")
@@ -154,7 +154,7 @@ def _syntax_problem(error: Exception, text: str, path: str) -> Problem:
 
 
 def _empty(annotation: object) -> object:
-    """An empty list or table, if that is a value of this type."""
+    """Return an empty list or table if the type allows one."""
     for member in value_types_of(annotation):
         kind = get_origin(member.type) or member.type
         if isinstance(kind, type) and (kind is list or issubclass(kind, Struct)):
@@ -163,7 +163,7 @@ def _empty(annotation: object) -> object:
 
 
 class _SettingsReader:
-    """Reads data along the schema and collects what does not fit."""
+    """Reads data key by key according to the schema, and collects the values that do not fit."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -171,7 +171,7 @@ class _SettingsReader:
         self.broken: set[Keys] = set()
 
     def read_table(self, data: Mapping[str, object], table: type[Table], keys: Keys) -> Table:
-        """A table of the schema, without those of its keys that do not fit."""
+        """Read a table of the schema, without the keys whose values do not fit."""
         types = types_of(table)
         found = {}
         for key, value in data.items():
@@ -215,7 +215,7 @@ class _SettingsReader:
                 continue
             fitting = self._read(value, values, (*keys, key))
             if fitting is MISFIT:
-                # The name is there all the same, and other settings may refer to it.
+                # Keep the name, because other settings may refer to it.
                 fitting = _empty(values)
             if fitting is not MISFIT:
                 found[key] = fitting

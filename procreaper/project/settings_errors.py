@@ -1,7 +1,7 @@
-"""What to say of something in `.reaper.toml` that does not fit the schema: the message, and how to write it.
+"""Messages and hints for keys and values in `.reaper.toml` that do not fit the schema.
 
-Rules: pure. A message says what is expected and what was found, in the words of the schema; a hint can be typed as it
-stands. The values of variables are not shown, since they may be secrets.
+Rules: pure. A message names the expected and the actual value in the terms of the schema. A hint can be copied into the
+file. A message never shows the value of an environment variable, which may be a secret.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from procreaper.project.schema import Document, ProcessSettings
 from procreaper.project.toml import Keys, format_keys, format_value, quote_text
 
 LONGEST_QUOTE = 40
-# The only string of the table `env` at the top that is no variable of anybody's.
+# The only string in a table `env` that is not an environment variable.
 PARSER: Keys = ("env", "parser")
 
 
 class ValueType(NamedTuple):
-    """One of the types that a value may have, with what the schema says of it."""
+    """One of the types that a value may have, with the descriptions of the schema."""
 
     type: object
     expected: str | None = None
@@ -38,14 +38,14 @@ class ValueType(NamedTuple):
 
 @cache
 def types_of(table: type[Struct]) -> Mapping[str, object]:
-    """The type of each key of a table."""
-    # msgspec evaluates the annotations at each call.
+    """Return the type of each key of a table."""
+    # Cached, because msgspec evaluates the annotations at each call.
     return {field.name: field.type for field in msgspec.structs.fields(table)}
 
 
 @cache
 def value_types_of(annotation: object) -> tuple[ValueType, ...]:
-    """Take a type of the schema apart: the members of its unions, each with what stands around it."""
+    """Split a type of the schema into the members of its unions, each with the descriptions around it."""
     if get_origin(annotation) is Annotated:
         inner, *metas = get_args(annotation)
         return tuple(_add_descriptions(member, metas) for member in value_types_of(inner))
@@ -72,7 +72,7 @@ def _add_descriptions(member: ValueType, metas: Iterable[object]) -> ValueType:
 
 
 def describe_unknown_key(key: str, value: object, table: type[Struct], keys: Keys) -> tuple[str, str | None]:
-    """A message about a key that this table does not have, and what may have been meant."""
+    """Return a message and a hint for a key that the table does not have."""
     fields = types_of(table)
     message = f"there is no key `{format_keys((*keys, key))}`"
     if table is ProcessSettings and key.isdecimal() and isinstance(value, dict):
@@ -86,14 +86,14 @@ def describe_unknown_key(key: str, value: object, table: type[Struct], keys: Key
 
 
 def _find_table(key: str, value: object) -> str | None:
-    """Where a key belongs that stands at the top of the file by mistake."""
+    """Return a hint with the right table for a key at the top of the file."""
     of_process = set(ProcessSettings.__struct_fields__)
     if not isinstance(value, dict) and key not in types_of(Document):
         meant = key if key in of_process else _find_nearest(key, of_process)
         if meant is not None:
             return f"write it under `[process.NAME]`, or under `[defaults]` for all processes: `{meant} = ...`"
     if isinstance(value, dict) and value.keys() and value.keys() <= of_process:
-        # A slip of the finger in the one table that has the keys of a process, or the name of a process.
+        # The key is either a misspelling of `defaults`, or the name of a process.
         return None if _find_nearest(key, ("defaults", "default")) else f"write `[process.{key}]`"
     if isinstance(value, dict) and key in of_process:
         return f"write `[process.NAME.{key}]`, or `[defaults.{key}]` for all processes"
@@ -101,14 +101,14 @@ def _find_table(key: str, value: object) -> str | None:
 
 
 def _find_nearest(key: str, known: Iterable[str]) -> str | None:
-    """The known word that was surely meant."""
+    """Return the known word that is very similar, if there is one."""
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(key.lower(), sorted(known), 1, 0.75)), None)
 
 
 def _foreign_names(annotation: object) -> tuple[str, ...]:
-    """What other tools call this key."""
+    """Return the names of this key in other tools."""
     if get_origin(annotation) is not Annotated:
         return ()
     extras = (meta.extra or {} for meta in get_args(annotation)[1:] if isinstance(meta, Meta))
@@ -116,7 +116,7 @@ def _foreign_names(annotation: object) -> tuple[str, ...]:
 
 
 def describe_mismatch(value: object, members: tuple[ValueType, ...], keys: Keys) -> tuple[str, str | None]:
-    """What is wrong with a value, and how to write it."""
+    """Return a message and a hint for a value that does not fit."""
     name, words = format_keys(keys), [word for member in members for word in member.words]
     if value == "" and any(member.meta is not None and member.meta.min_length for member in members):
         return f"`{name}` must not be empty", "leave it out, or give it a value"
@@ -151,7 +151,7 @@ def _describe_remedy(value: object, members: tuple[ValueType, ...], words: list[
 
 
 def _describe_expected(member: ValueType) -> tuple[str, ...]:
-    """What it may be: each of the words that there are, else one phrase."""
+    """Return the valid words, or else one phrase for the valid values."""
     if member.words and member.expected is None:
         return tuple(f"`{word}`" for word in member.words)
     return (member.expected or _describe_type(member),)

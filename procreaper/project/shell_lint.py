@@ -1,7 +1,7 @@
-"""What is wrong with the commands that a shell runs: programs and directories that are missing, and the wrong shell.
+"""Finds mistakes in shell commands: missing programs and directories, and syntax of another shell.
 
-Rules: pure; `Look` asks the machine. On the safe side: a file that an earlier part of the command may create is not
-reported, and neither is a part that may never run.
+Rules: pure; the probes of `lint` query the machine. When in doubt, nothing is reported: neither a file that an earlier
+part of the command may create, nor a part that may never run.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from procreaper.project.simple_commands import (
     split_commands,
 )
 
-# What keeps a path from being run as a program.
+# The reasons why a path cannot be run as a program.
 Defect = Literal["missing", "directory", "not executable", "no interpreter"]
 # A message and a hint.
 Complaint = tuple[str, str]
 
-BASH_HINT = "have bash run it: `bash -c '...'`"
+BASH_HINT = "run it with bash: `bash -c '...'`"
 LIST_HINT = """`command = ["bash", "-c", "..."]` in .reaper.toml"""
-# Commands that run another one, of whose options nothing is known here.
+# Commands that run another command. Their options are not understood here.
 _WRAPPERS = frozenset(("command", "env", "exec", "nohup"))
-# Builtins that change no file and do not decide what runs after them.
+# Builtins that change no file and do not affect which command runs next.
 _HARMLESS = frozenset(
     [":", "echo", "export", "printf", "readonly", "set", "trap", "true", "ulimit", "umask", "unset", "wait"]
 )
@@ -41,16 +41,16 @@ _TESTS = frozenset(("[", "[[", "test"))
 
 
 class Files(NamedTuple):
-    """How files are looked at: `defect` of a program at a path, whether it is found along a PATH."""
+    """The probes of files: the `defect` of a path as a program, and whether a PATH has a program."""
 
     defect: Callable[[str], Defect | None]
     has_program: Callable[[str, str], bool]
 
 
 class Command(NamedTuple):
-    """A command with what it runs in. `name` is what messages call it.
+    """A command with its environment and working directory. Messages call it `name`.
 
-    `may_change`: files may differ when it runs. `is_main`: it is the command of the process, and may be a list.
+    `may_change`: files may be different when it runs. `is_main`: it is the command of the process, so it may be a list.
     """
 
     text: str
@@ -62,15 +62,15 @@ class Command(NamedTuple):
 
     @property
     def bash_hint(self) -> str:
-        """How to have bash run it."""
+        """How to run it with bash."""
         return f"{BASH_HINT}, or {LIST_HINT}" if self.is_main else BASH_HINT
 
 
 def describe_syntax_error(command: Command, reason: str) -> Complaint:
-    """The shell cannot read the command, for this `reason` of its own."""
+    """Describe a command that the shell cannot parse. `reason` is the message of the shell."""
     construct = find_bash_syntax(command.text)
     if construct is not None:
-        hint = f"`{construct}` is not for every shell; {command.bash_hint}"
+        hint = f"not every shell has `{construct}`; {command.bash_hint}"
     elif "unterminated quoted string" in reason or "looking for matching" in reason or "unmatched" in reason:
         hint = """close the quote; for an apostrophe write `"it's"` or `it\\'s`"""
     else:
@@ -79,10 +79,12 @@ def describe_syntax_error(command: Command, reason: str) -> Complaint:
 
 
 def find_shell_problems(command: Command, is_missing: Callable[[str], bool]) -> Iterator[Complaint]:
-    """What the command uses of bash and this machine's shell does not have."""
+    """Find commands and syntax of bash that the shell of this machine does not have."""
     for word in filter(is_missing, find_beyond_posix(command.text)):
         if word == BOTH_STREAMS:
-            message = f"{command.name} uses `&>`, with which this machine's `/bin/sh` starts it in the background"
+            message = (
+                f"{command.name} uses `&>`, which this machine's `/bin/sh` reads as `&`, a start in the background"
+            )
             yield message, "write `> FILE 2>&1`"
             continue
         message = f"{command.name} uses `{word}`, which this machine's `/bin/sh` does not have"
@@ -95,18 +97,18 @@ def find_shell_problems(command: Command, is_missing: Callable[[str], bool]) -> 
 
 
 def find_file_problems(command: Command, files: Files) -> Iterator[Complaint]:
-    """Programs, directories and scripts of the command that are missing."""
-    yield from _Walk(command, files).complaints()
+    """Find missing programs, directories and scripts."""
+    yield from _Walk(command, files).find_problems()
 
 
 def find_list_problems(command: Command, program: str, files: Files) -> Iterator[Complaint]:
-    """The same for a command that is a list, of which the first item is the program."""
+    """Check the program of a command that is a list."""
     walk = _Walk(command, files)
     yield from walk.check_program(program)
 
 
 def runs_several(command: str) -> bool:
-    """Whether a command may run a program before its last one, or it is too complicated to tell."""
+    """Return whether a command may run a program before its last one, or is too complicated to know."""
     simple = split_commands(command)
     programs = [item for item in simple if item.words and item.words[0].text not in _BUILTINS]
     return len(programs) != 1 or bool(simple[-1].joint)
@@ -120,22 +122,22 @@ class _Walk:
         self._files = files
         self._directory = command.cwd or "."
         self._path = command.env.get("PATH")
-        # A reference that stays as it is written breaks the PATH; that is reported where it is written.
+        # A reference that was not replaced breaks the PATH. It is reported in its own file.
         if self._path is not None and "$" in self._path:
             self._path = None
 
-    def complaints(self) -> Iterator[Complaint]:
+    def find_problems(self) -> Iterator[Complaint]:
         has_run = pending = False
         for simple in split_commands(self._command.text):
             words = self._without_assignments(list(simple.words))
-            # What stands before `||` may fail.
+            # A command before `||` may fail on purpose.
             is_certain = simple.joint != "||" and not has_run
             if words and words[0].plain and words[0].text in _BUILTINS:
                 if is_certain:
                     yield from self._check_builtin(words)
-                if not self._goes_on(simple, words):
+                if not self._continues(simple, words):
                     return
-            elif (program := self._program(words)) is not None:
+            elif (program := self._find_program(words)) is not None:
                 if is_certain:
                     yield from self.check_program(program)
                 pending = pending or program not in _IDLE
@@ -170,7 +172,7 @@ class _Walk:
                 "correct its first line, which begins with `#!`; a carriage return at its end is part of the name",
             )
         elif defect == "not executable":
-            # `link/..` is where the link leads to.
+            # Not normalised with `..`: `link/..` is the parent of the target of the link.
             shown = path if ".." in path.split("/") else posixpath.normpath(path)
             yield f"the program `{program}` of {name} is not executable", f"`chmod +x {shlex.quote(shown)}`"
 
@@ -187,8 +189,8 @@ class _Walk:
             words.pop(0)
         return words
 
-    def _program(self, words: list[Word]) -> str | None:
-        """The program that the words run; None where that is not plain."""
+    def _find_program(self, words: list[Word]) -> str | None:
+        """Return the program that the words run; None if it is not certain."""
         while words and words[0].plain and words[0].text in _WRAPPERS:
             wrapper = words.pop(0).text
             if wrapper == "env":
@@ -215,8 +217,8 @@ class _Walk:
                 message = f"the file `{path}`, which {self._command.name} reads, does not exist"
                 yield message, self._missing_hint(path)
 
-    def _goes_on(self, simple: SimpleCommand, words: list[Word]) -> bool:
-        """Whether it is certain what happens after a builtin."""
+    def _continues(self, simple: SimpleCommand, words: list[Word]) -> bool:
+        """Return whether it is certain which command runs after a builtin."""
         name = words[0].text
         if name in _TESTS:
             return simple.joint not in ("&&", "||")

@@ -1,7 +1,7 @@
-r"""The simple commands of a shell command (POSIX, 2.9.1), as far as they are plain to see.
+r"""Splits a shell command into its simple commands (POSIX, 2.9.1), as far as this is certain.
 
-Rules: pure, and on the safe side: this is no shell. Reading stops at the first thing that only a shell can read: a
-compound command, a here-document, nested quotes.
+Rules: pure. This is not a shell, so it errs on the safe side: it stops at the first construct that only a shell can
+parse, such as a compound command, a here-document or nested quotes.
 
 >>> [[word.text for word in simple.words] for simple in split("cd app && exec ./server -p 80")]
 [['cd', 'app'], ['exec', './server', '-p', '80']]
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# Words that begin, join or end a compound command where a command may begin.
+# Words that begin, join or end a compound command, at the place of a command.
 _KEYWORDS = frozenset(
     [
         "!",
@@ -38,9 +38,9 @@ _KEYWORDS = frozenset(
         "}",
     ]
 )
-# After these a command may begin again.
+# After these words, another command may begin.
 _LEADING = frozenset(["!", "do", "elif", "else", "if", "then", "time", "until", "while", "{"])
-# Commands of bash, ksh or zsh that a plain POSIX shell need not have.
+# Commands of bash, ksh or zsh that POSIX does not require.
 BEYOND_POSIX = frozenset(
     [
         "[[",
@@ -58,9 +58,9 @@ BEYOND_POSIX = frozenset(
         "typeset",
     ]
 )
-# These end a simple command without ending what can be read.
+# Operators that end a simple command. The next one can still be parsed.
 _OPERATORS = frozenset(("&&", "||", ";", "&", "|", "\n"))
-# Of bash as well: both streams to one file. A POSIX shell reads it as `&` and `>`.
+# Syntax of bash: both streams to one file. A POSIX shell reads it as `&` and `>`.
 BOTH_STREAMS = "&>"
 
 _TOKEN = re.compile(
@@ -78,7 +78,7 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=", re.ASCII)
 
 
 class Word(NamedTuple):
-    """A word without its quotes. `plain`: the shell replaces nothing in it; `quoted`: there were quotes in it."""
+    """A word without its quotes. `plain`: the shell replaces nothing in it. `quoted`: it had quotes."""
 
     text: str
     plain: bool = True
@@ -86,13 +86,13 @@ class Word(NamedTuple):
 
     @property
     def assigned(self) -> str | None:
-        """The variable that this word sets where it stands before a program."""
+        """The variable that this word sets if it comes before a program."""
         match = None if self.quoted and "=" not in self.text else _ASSIGNMENT.match(self.text)
         return None if match is None else match[0].rstrip("+=")
 
 
 class SimpleCommand(NamedTuple):
-    """The words of a command; `joint` is the operator behind it, `writes` whether its output goes to a file."""
+    """The words of a command. `joint` is the operator after it. `writes`: its output goes to a file."""
 
     words: tuple[Word, ...]
     joint: str
@@ -100,7 +100,7 @@ class SimpleCommand(NamedTuple):
 
 
 def split_commands(command: str) -> list[SimpleCommand]:
-    """The simple commands at the beginning of a command, in their order."""
+    """Return the simple commands at the beginning of a command, in order."""
     found: list[SimpleCommand] = []
     words: list[Word] = []
     target, writes = "", False
@@ -127,7 +127,7 @@ def split_commands(command: str) -> list[SimpleCommand]:
 
 
 def find_beyond_posix(command: str) -> list[str]:
-    """What a POSIX shell need not have, of all that is seen where a command begins, in compound commands too."""
+    """Return the commands, also within compound commands, that POSIX does not require a shell to have."""
     found: dict[str, None] = {}
     at_start, is_target = True, False
     for item in _tokens(command):
@@ -140,7 +140,7 @@ def find_beyond_posix(command: str) -> list[str]:
             is_target = False
         elif at_start and not item.quoted:
             if item.text == "case":
-                # A pattern looks like a command.
+                # Stop here, because its patterns look like commands.
                 break
             if item.text in BEYOND_POSIX:
                 found[item.text] = None
@@ -151,20 +151,20 @@ def find_beyond_posix(command: str) -> list[str]:
 
 
 def find_bash_syntax(command: str) -> str | None:
-    """The first construct of bash that is a syntax error for a POSIX shell, as it is written there."""
+    """Return the first construct of bash, as written, that is a syntax error for a POSIX shell."""
     match = re.search(r"[<>]\(|<<<|\|&|(?<=\w)\+?=\(|(?<!\$)\(\(|\bfunction\s", re.sub(r"'[^']*'", "''", command))
     return None if match is None else match[0].strip()
 
 
 def _tokens(command: str) -> Iterator[Word | str]:
-    """Words, operators, ``<`` and ``>`` for redirections, `BOTH_STREAMS`; ends early with "" at what is not plain."""
+    """Yield words, operators, ``<`` and ``>`` for redirections, and `BOTH_STREAMS`; end with "" at other constructs."""
     position, text, plain, quoted, has_word = 0, "", True, False, False
     while position < len(command):
         match = _TOKEN.match(command, position)
         kind = None if match is None else match.lastgroup
         piece = "" if match is None else match[0]
         if kind == "redirect" and has_word and text.isdecimal() and not quoted:
-            # The number of a descriptor.
+            # It is the number of a descriptor, not a word.
             text, has_word = "", False
         if kind in ("plain", "replaced"):
             has_word, plain = True, plain and kind == "plain"

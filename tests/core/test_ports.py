@@ -10,7 +10,7 @@ import pytest
 from procreaper.cli.commands.start_ports import FreePorts, find_taken
 from procreaper.core.plan import Plan, Process
 from procreaper.core.ports import AutoPorts, derive_port, variable_of
-from procreaper.project.machine import is_taken
+from procreaper.project.machine import is_port_taken
 
 
 def needs_ipv6() -> None:
@@ -27,24 +27,24 @@ def listen(host: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
-def test_a_port_is_taken_while_a_program_listens_on_it(host: str) -> None:
+def test_a_port_is_port_taken_while_a_program_listens_on_it(host: str) -> None:
     if ":" in host:
         needs_ipv6()
     with listen(host) as server:
         port = server.getsockname()[1]
-        assert is_taken(port)
-    assert not is_taken(port)
+        assert is_port_taken(port)
+    assert not is_port_taken(port)
 
 
-def test_a_port_is_taken_by_a_program_that_listens_on_both_loopback_addresses_through_ipv6() -> None:
+def test_a_port_is_port_taken_by_a_program_that_listens_on_both_loopback_addresses_through_ipv6() -> None:
     needs_ipv6()
     with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server:
-        assert is_taken(server.getsockname()[1])
+        assert is_port_taken(server.getsockname()[1])
 
 
 @pytest.mark.parametrize("port", [-1, 0, 65536, 10**30])
 def test_a_number_that_is_no_port_is_never_taken(port: int) -> None:
-    assert not is_taken(port)
+    assert not is_port_taken(port)
 
 
 def test_a_port_with_a_connection_that_has_ended_is_free() -> None:
@@ -53,7 +53,7 @@ def test_a_port_with_a_connection_that_has_ended_is_free() -> None:
         with socket.create_connection(("127.0.0.1", port)), server.accept()[0] as connection:
             # This end closes first, and so keeps the port in TIME_WAIT.
             connection.close()
-    assert not is_taken(port)
+    assert not is_port_taken(port)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_unwritable_log_is_an_error_with_its_line(project: Project, command: str
     path = project.path / "log"
     assert result.err.startswith(
         f".reaper.toml:3: {level}: `{path}`, the log of `web.1`, cannot be written: is a directory\n"
-        "  hint: name a file in a directory that you may write to\n"
+        "  hint: choose a file in a directory that you can write to\n"
     )
     assert result.out == ""
 

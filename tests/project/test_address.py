@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procreaper.project.address import Address, answers_to, parse_address
+from procreaper.project.address import Address, is_host_allowed, parse_address
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ LOCAL, ALL, NAMED = Address("127.0.0.1", 9464), Address("0.0.0.0", 9464), Addres
         ("[localhost", LOCAL, False),
     ],
 )
-def test_a_server_answers_to_its_own_names_only(header: str, bound: Address, answers: bool) -> None:
-    assert answers_to(header, bound, "box.lan") == answers
+def test_a_server_is_host_allowed_its_own_names_only(header: str, bound: Address, answers: bool) -> None:
+    assert is_host_allowed(header, bound, "box.lan") == answers
 
 
 def test_without_a_name_of_its_own_a_machine_does_not_answer_to_nothing() -> None:
-    assert not answers_to("", ALL, "")
+    assert not is_host_allowed("", ALL, "")

@@ -607,7 +607,7 @@ def test_only_who_starts_it_can_open_it_to_others() -> None:
 
 def test_a_port_that_a_process_may_want_is_warned_of() -> None:
     [problem] = configured(http="5100").warnings
-    assert problem.message == "--http 5100: port 5100 is also the PORT of `worker.1`, which will find it taken"
+    assert problem.message == "--http 5100: port 5100 is also the PORT of `worker.1`, which then cannot use it"
     assert configured(http="5101").warnings == ()
     # That is any port that is free, for each of them.
     assert configured(http="0", port="0").warnings == ()

@@ -182,7 +182,7 @@ def test_a_key_that_there_is_not_gets_a_suggestion(text: str, message: str, hint
 @pytest.mark.parametrize(
     ("text", "line", "message", "hint"),
     [
-        ("\na = on-failure", 2, "this is not TOML: invalid value (column 5)", "put a text in double quotes"),
+        ("\na = on-failure", 2, "this is not TOML: invalid value (column 5)", "put text in double quotes"),
         ("\na 1", 2, "expected '=' after a key", "`key = value`"),
         ("\n\na = [1,\n2\n\nb = 1\n", 6, "unclosed array", "close it with `]`"),
         ('\na = "x', 2, "unterminated string", "close it"),

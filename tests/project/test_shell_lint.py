@@ -171,7 +171,7 @@ def test_only_the_command_of_a_process_can_be_a_list() -> None:
     ("command", "reason", "hint"),
     [
         ("echo it's", "unterminated quoted string", "close the quote"),
-        ("diff <(a) b", '"(" unexpected', "`<(` is not for every shell; have bash run it: `bash -c"),
+        ("diff <(a) b", '"(" unexpected', "not every shell has `<(`; run it with bash: `bash -c"),
         ("(a", "end of file unexpected", "sh -n -c"),
     ],
 )

@@ -65,11 +65,11 @@ def _make_problem(plan: Plan, project: Project, error: OSError) -> Problem:
 
 def _locate(process: Process, project: Project, error: OSError) -> Problem | None:
     """Report the error at the line that sets the log of this process; return None if no such line is known."""
-    from procreaper.project.lint import log_problem
+    from procreaper.project.lint import make_log_problem
 
     for kind in project.types:
         if kind.name == process.type and project.settings is not None:
-            return log_problem(kind, process, project.settings, reason_of(error), "error")
+            return make_log_problem(kind, process, project.settings, reason_of(error), "error")
     return None
 
 

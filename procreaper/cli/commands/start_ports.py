@@ -55,13 +55,13 @@ class Taken(NamedTuple):
 def find_taken(plan: Plan, directory: str) -> Iterator[Taken]:
     """Find the ports in use among those of the processes that start. `directory` is the root, as it was given."""
     # Not at the top, here and below: `socket` costs time where no port is looked at.
-    from procreaper.project.machine import is_taken
+    from procreaper.project.machine import is_port_taken
 
     own: frozenset[int] | None = None
     starting = [process for process in plan.processes if plan.names is None or process.name in plan.names]
     for process in starting[:MOST_PORTS]:
         port = _port(process)
-        if port and is_taken(port):
+        if port and is_port_taken(port):
             own = _ports_of_apps(directory) if own is None else own
             yield Taken(process, port, port in own)
 
@@ -105,9 +105,9 @@ class FreePorts:
 
     def is_free(self, port: int) -> bool:
         """Whether this port is free."""
-        from procreaper.project.machine import is_taken
+        from procreaper.project.machine import is_port_taken
 
-        if is_taken(port):
+        if is_port_taken(port):
             return False
         if self._given is None:
             self._given = _given_ports()

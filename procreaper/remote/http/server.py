@@ -27,7 +27,7 @@ from procreaper.core.events import Output, State, with_reason
 from procreaper.core.selection import choose, select
 from procreaper.descriptors import limit_connections
 from procreaper.errors import ProcreaperError, UnknownProcessError
-from procreaper.project.address import Address, answers_to
+from procreaper.project.address import Address, is_host_allowed
 from procreaper.remote.api import protocol
 from procreaper.remote.api.codec import readable
 from procreaper.remote.api.to_wire import view_process
@@ -180,7 +180,7 @@ class Server:
         hosts = request.headers.getall("Host", ())
         if len(hosts) != 1:
             return _refusal(400, "the request does not say which host it is for", "send one `Host` header")
-        if not answers_to(hosts[0], self._bound, self._host_name):
+        if not is_host_allowed(hosts[0], self._bound, self._host_name):
             message = f"this server does not answer to the name `{hosts[0]}`"
             hint = f"ask for {self._bound}" if self._bound.is_loopback else "start it with `--http NAME:PORT`"
             return _refusal(421, message, hint)

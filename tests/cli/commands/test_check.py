@@ -59,7 +59,7 @@ def lint(command: str | tuple[str, ...], **environment: str) -> list[Problem]:
         ("(bad", "the shell cannot read the command of `web`: not a command"),
         ("known | source x", "`web` uses `source`, which this machine's `/bin/sh` does not have"),
         ("known $NOPE", "`web` uses `$NOPE`, which is not set"),
-        (("known", "$PORT"), "`$PORT` in the command of `web` is passed on as it stands"),
+        (("known", "$PORT"), "`$PORT` in the command of `web` is passed on unchanged"),
     ],
 )
 def test_what_will_hardly_work_is_a_warning(command: str | tuple[str, ...], message: str) -> None:
@@ -234,7 +234,7 @@ def test_a_pattern_that_may_take_very_long_is_a_warning(capfd: pytest.CaptureFix
     assert execute(["check"]) == 0
     message, hint, _ = capfd.readouterr().err.splitlines()
     assert message.startswith(".reaper.toml:5: warning: `process.worker.health.log`: `(\\w+\\s?)+` may take very long")
-    assert "repeat only one" in hint
+    assert "repeat either the group" in hint
 
 
 def test_a_name_that_means_something_else_is_a_warning(capfd: pytest.CaptureFixture[str]) -> None:
