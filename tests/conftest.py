@@ -1,4 +1,4 @@
-"""What all tests share: nothing that a test started may outlive it."""
+"""Fixtures for all tests: no process that a test starts may outlive it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from support.leftovers import Lifeline, nothing_is_left
 from support.survivors import MARKER, Survivors
 
-# However slow the machine is, and with the same examples each time.
+# Without a deadline, because the machine may be slow; with the same examples each time.
 settings.register_profile(
     "tests", deadline=None, derandomize=True, max_examples=150, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -24,7 +24,7 @@ settings.load_profile("tests")
 
 @pytest.fixture(autouse=True, scope="session")
 def runtime_directory() -> Iterator[None]:
-    """A place of the tests' own for the sockets of apps, whose path is short enough for them."""
+    """Use a directory of the tests for the sockets of apps, with a path that is short enough for a socket."""
     before = os.environ.get("XDG_RUNTIME_DIR")
     directory = tempfile.mkdtemp(prefix="run-")
     os.environ["XDG_RUNTIME_DIR"] = directory
@@ -38,7 +38,7 @@ def runtime_directory() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A place of the tests' own for what outlives an app."""
+    """Use a directory of the tests for the files that outlive an app."""
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     yield
@@ -47,14 +47,14 @@ def state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def no_signal_is_ignored() -> Iterator[None]:
-    """What a shell's background, or nohup, has had ignored here would be ignored by every program too."""
+    """Reset ignored signals: a program would inherit those that nohup, or a shell in the background, ignores."""
     ignored = [
         number
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
         if signal.getsignal(number) is signal.SIG_IGN
     ]
     for number in ignored:
-        # As Python itself does where it is not ignored.
+        # The handlers that Python sets if the signal is not ignored.
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
     for number in ignored:
@@ -63,9 +63,9 @@ def no_signal_is_ignored() -> Iterator[None]:
 
 @pytest.fixture
 def survivors(monkeypatch: pytest.MonkeyPatch) -> Iterator[Survivors]:
-    """Marks the environment of whatever the test starts; afterwards nothing that has the mark may be alive.
+    """Mark the environment of all processes that the test starts. Afterwards, none with the mark may be alive.
 
-    Without a /proc there is nobody to ask, and nothing is checked.
+    Without a /proc, this checks nothing.
     """
     marker = uuid.uuid4().hex
     monkeypatch.setenv(MARKER, marker)
@@ -78,14 +78,14 @@ def survivors(monkeypatch: pytest.MonkeyPatch) -> Iterator[Survivors]:
 
 @pytest.fixture
 def leaves_nothing() -> Iterator[None]:
-    """Afterwards no descriptor of ours is open, and no child is there, that was not before."""
+    """Check that after the test we have no other open descriptors and no other children than before."""
     with nothing_is_left():
         yield
 
 
 @pytest.fixture
 def lifeline(tmp_path: Path, leaves_nothing: None) -> Iterator[Lifeline]:
-    """What tells when nobody is left of a command."""
+    """Show when the last process of a command has ended."""
     lifeline = Lifeline(tmp_path)
     yield lifeline
     lifeline.close()

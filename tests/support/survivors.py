@@ -1,4 +1,4 @@
-"""Finds, by a mark in their environment, the processes that a test has started."""
+"""Find the processes that a test has started, by a mark in their environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MARKER = "PROCREAPER_TEST"
 
 
 def marked(marker: str) -> list[int]:
-    """The pids of all processes that inherited the marker; a zombie has no environment, so it does not count."""
+    """Return the pids of all processes that inherited the marker. A zombie has no environment, so it does not count."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -23,7 +23,7 @@ def marked(marker: str) -> list[int]:
 
 
 def described(pid: int) -> str:
-    """A pid and its command line, for the message of a test that failed."""
+    """Return a pid and its command line, for the message of a failed test."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
@@ -32,7 +32,7 @@ def described(pid: int) -> str:
 
 
 class Survivors:
-    """All processes that this test, or a process of this test, has started and that are alive."""
+    """The living processes that this test has started, directly or indirectly."""
 
     def __init__(self, marker: str) -> None:
         self._marker = marker
@@ -41,7 +41,7 @@ class Survivors:
         return [described(pid) for pid in marked(self._marker)]
 
     def kill(self) -> None:
-        """End those that a test let escape on purpose, and those of a test that failed."""
+        """Kill the processes that a test let escape on purpose, and those of a failed test."""
         while pids := marked(self._marker):
             for pid in pids:
                 try:

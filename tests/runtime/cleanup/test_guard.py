@@ -1,4 +1,4 @@
-"""The guard, with a real shell: whom it kills when we are gone, and whom it spares."""
+"""The guard, with a real shell: which processes it kills when we are gone, and which it leaves alone."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from procreaper.runtime.cleanup import guard as module
 from procreaper.runtime.cleanup.guard import Guard
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs a /proc")
-# Nobody has it.
+# No process has it.
 NO_MARK = "PROCREAPER_TEST_MARK=none"
 LIMIT = 45.0
 
 
 @contextmanager
 def child(**variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with a group of its own that runs until it is killed."""
+    """Start a process in a group of its own, and kill it in the end."""
     process = subprocess.Popen(["sleep", "600"], start_new_session=True, env={**os.environ, **variables})
     try:
         yield process
@@ -50,9 +50,9 @@ async def guarded(mark: str = NO_MARK) -> AsyncIterator[Guard]:
         assert warnings == []
 
 
-async def release(guard: Guard) -> None:
-    """Do to the guard what our end would, and wait until it has done its work."""
-    # What was said to it is on its way.
+async def run_guard(guard: Guard) -> None:
+    """Close the pipe of the guard, as our end would, and wait until the guard has done its work."""
+    # Let the loop write the list first.
     for _ in range(3):
         await asyncio.sleep(0)
     guard.end_leftovers()
@@ -77,57 +77,57 @@ def start_of(pid: int) -> int:
 @pytest.mark.parametrize("target", [lambda pid: pid, lambda pid: -pid], ids=["process", "group"])
 @pytest.mark.parametrize("start", [start_of, lambda _: 0], ids=["started", "unknown"])
 @in_loop
-async def test_who_is_on_the_list_is_killed(target: Callable[[int], int], start: Callable[[int], int]) -> None:
+async def test_listed_process_is_killed(target: Callable[[int], int], start: Callable[[int], int]) -> None:
     with child() as listed, child() as other:
         async with guarded() as guard:
             guard.add_process(listed.pid, target(listed.pid), start(listed.pid))
-            await release(guard)
+            await run_guard(guard)
         assert listed.wait(LIMIT) == -signal.SIGKILL
         assert other.poll() is None
 
 
 @LINUX
 @in_loop
-async def test_a_number_that_is_somebody_elses_by_now_is_spared() -> None:
+async def test_process_with_a_reused_pid_is_left_alone() -> None:
     with child() as process:
         async with guarded() as guard:
             guard.add_process(process.pid, -process.pid, start_of(process.pid) - 1)
-            await release(guard)
+            await run_guard(guard)
         assert process.poll() is None
 
 
 @LINUX
 @in_loop
-async def test_who_was_discharged_is_spared() -> None:
+async def test_removed_process_is_left_alone() -> None:
     with child() as process, child() as listed:
         async with guarded() as guard:
             guard.add_process(process.pid, -process.pid, 0)
             guard.add_process(listed.pid, -listed.pid, 0)
             guard.remove_process(process.pid)
             guard.remove_process(4711)
-            await release(guard)
+            await run_guard(guard)
         assert listed.wait(LIMIT) == -signal.SIGKILL
         assert process.poll() is None
 
 
 @LINUX
 @in_loop
-async def test_who_has_the_mark_is_killed() -> None:
+async def test_process_with_the_mark_is_killed() -> None:
     mark = f"some{os.urandom(6).hex()}/"
     with child(MARK=f"{mark}web.1/1/") as process, child(MARK="some/web.1/1/") as other:
         async with guarded(f"MARK={mark}") as guard:
-            await release(guard)
+            await run_guard(guard)
         assert process.wait(LIMIT) == -signal.SIGKILL
         assert other.poll() is None
 
 
-# A shell that ends at once where it can, so that only the parent of the process at its end is known.
+# The process at its end has no mark, and a session of its own: only its parent shows where it belongs.
 ESCAPE = "env -i setsid sh -c 'echo $$; exec sleep 600'"
 
 
 @contextmanager
 def escapee(command: str, *, stdout: int = subprocess.PIPE, **variables: str) -> Iterator[tuple[int, int]]:
-    """A process with a session of its own and without a mark, whose parent lives: the pids of both."""
+    """Start a process without a mark, in a session of its own, with a living parent: the pids of parent and process."""
     environment = {**os.environ, **variables}
     process = subprocess.Popen(["sh", "-c", command], start_new_session=True, stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None
@@ -143,7 +143,7 @@ def escapee(command: str, *, stdout: int = subprocess.PIPE, **variables: str) ->
 
 
 def wait_until_gone(pid: int) -> None:
-    """Wait until a process that may be no child of ours is dead or a zombie."""
+    """Wait until a process, which need not be our child, is gone or a zombie."""
     deadline = time.monotonic() + LIMIT
     while True:
         try:
@@ -163,12 +163,12 @@ def wait_until_gone(pid: int) -> None:
     ids=["child", "background", "grandchild"],
 )
 @in_loop
-async def test_descendants_that_left_the_group_are_killed_while_their_parent_lives(command: str) -> None:
+async def test_descendant_in_another_session_is_killed_while_its_parent_lives(command: str) -> None:
     with escapee(command) as (listed, escaped), child() as other:
         assert os.getpgid(escaped) != listed
         async with guarded() as guard:
             guard.add_process(listed, -listed, start_of(listed))
-            await release(guard)
+            await run_guard(guard)
         wait_until_gone(escaped)
         assert other.poll() is None
 
@@ -181,26 +181,26 @@ async def test_nested_guards_and_detached_processes_are_left_alone_with_their_de
     with escapee(command) as (listed, escaped):
         async with guarded("MARK=app/") as guard:
             guard.add_process(listed, -listed, start_of(listed))
-            await release(guard)
+            await run_guard(guard)
         os.kill(escaped, 0)
 
 
 @LINUX
 @pytest.mark.parametrize("kind", ["pipe", "terminal"])
 @in_loop
-async def test_all_that_hold_an_output_are_killed(kind: str) -> None:
+async def test_holders_of_an_output_are_killed(kind: str) -> None:
     ours, its = os.pipe() if kind == "pipe" else os.openpty()
     async with guarded() as guard:
         key = guard.watch_output(its)
         assert key
-        # The write must have happened: procreaper may be killed before the loop has a turn.
+        # The entry must be written already: procreaper may be killed before the loop runs again.
         assert not guard._unsent
         with (
             subprocess.Popen(["env", "-i", "sleep", "600"], start_new_session=True, stdout=its) as spawned,
             child() as other,
         ):
             os.close(its)
-            await release(guard)
+            await run_guard(guard)
             assert spawned.wait(LIMIT) == -signal.SIGKILL
             assert other.poll() is None
     os.close(ours)
@@ -208,12 +208,12 @@ async def test_all_that_hold_an_output_are_killed(kind: str) -> None:
 
 @LINUX
 @in_loop
-async def test_holders_of_an_output_that_was_forgotten_are_left_alone() -> None:
+async def test_holders_of_a_forgotten_output_are_left_alone() -> None:
     ours, its = os.pipe()
     async with guarded() as guard:
         guard.forget_output(guard.watch_output(its))
         with subprocess.Popen(["sleep", "600"], stdout=its) as spawned:
-            await release(guard)
+            await run_guard(guard)
             assert spawned.poll() is None
             spawned.kill()
     os.close(ours)
@@ -222,7 +222,7 @@ async def test_holders_of_an_output_that_was_forgotten_are_left_alone() -> None:
 
 @LINUX
 @in_loop
-async def test_an_orderly_end_kills_nobody() -> None:
+async def test_killed_guard_kills_no_process() -> None:
     with child(MARK="some/") as process:
         async with guarded("MARK=some/") as guard:
             guard.add_process(process.pid, -process.pid, 0)
@@ -235,12 +235,12 @@ async def test_an_orderly_end_kills_nobody() -> None:
 
 @LINUX
 @in_loop
-async def test_nobody_waits_for_a_guard_that_is_stopped_and_nothing_is_lost() -> None:
+async def test_stopped_guard_blocks_nothing_and_misses_nothing() -> None:
     with child() as process:
         async with guarded() as guard:
             assert guard.pid is not None
             os.kill(guard.pid, signal.SIGSTOP)
-            # Far more than a pipe holds. No process has such a number.
+            # Far more than a pipe holds. No process has such a pid.
             for number in range(20_000):
                 guard.add_process(10_000_000 + number, 10_000_000 + number, 1)
                 guard.remove_process(10_000_000 + number)
@@ -248,13 +248,13 @@ async def test_nobody_waits_for_a_guard_that_is_stopped_and_nothing_is_lost() ->
             os.kill(guard.pid, signal.SIGCONT)
             while guard._unsent:
                 await asyncio.sleep(0.01)
-            await release(guard)
+            await run_guard(guard)
         assert process.wait(LIMIT) == -signal.SIGKILL
 
 
 @LINUX
 @in_loop
-async def test_a_new_guard_is_told_everything() -> None:
+async def test_new_guard_gets_the_whole_list() -> None:
     with child() as process, child() as other:
         async with guarded() as guard:
             guard.add_process(other.pid, -other.pid, 0)
@@ -265,7 +265,7 @@ async def test_a_new_guard_is_told_everything() -> None:
             os.kill(first, signal.SIGKILL)
             while guard.pid == first:
                 await asyncio.sleep(0.01)
-            await release(guard)
+            await run_guard(guard)
         assert process.wait(LIMIT) == -signal.SIGKILL
         assert other.poll() is None
 
@@ -275,7 +275,7 @@ async def test_a_new_guard_is_told_everything() -> None:
     [("/nowhere/sh", "no such file or directory"), ("/bin/false", "it keeps exiting")],
 )
 @in_loop
-async def test_what_cannot_be_is_one_warning(monkeypatch: pytest.MonkeyPatch, shell: str, reason: str) -> None:
+async def test_failure_to_run_a_guard_is_one_warning(monkeypatch: pytest.MonkeyPatch, shell: str, reason: str) -> None:
     monkeypatch.setattr(module, "SHELL", shell)
     warnings: list[str] = []
     guard = Guard(NO_MARK, {}, warnings.append)

@@ -1,4 +1,4 @@
-"""Marks, and whose children are reaped; how escapees are ended is tested with the whole program, in `faults`."""
+"""Marks, exemptions and reaping. Tests with the whole program, in `faults`, show how escapees are ended."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def children():
             found.append(int(entry.name))
     return found
 
-def make(said):
+def make_orphans(said):
     ignore = lambda *arguments: None
     loop = asyncio.get_running_loop()
     ignored = dict.fromkeys(("add_process", "remove_process", "watch_output", "forget_output"), ignore)
@@ -43,7 +43,7 @@ def make(said):
 """
 
 
-def test_an_app_below_another_has_a_longer_mark() -> None:
+def test_nested_app_has_a_longer_mark() -> None:
     environment: dict[str, str] = {}
     outer = add_mark(environment)
     assert environment == {MARK_VARIABLE: outer}
@@ -53,7 +53,7 @@ def test_an_app_below_another_has_a_longer_mark() -> None:
 
 
 @in_loop
-async def test_a_run_has_a_mark_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_run_has_a_mark_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OURS", "1")
     listed: dict[int, tuple[int, int]] = {}
 
@@ -88,14 +88,14 @@ async def test_a_run_has_a_mark_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
 @pytest.mark.parametrize("session", [False, True])
-def test_children_of_others_in_this_process_keep_their_status(session: bool) -> None:
+def test_children_of_other_code_keep_their_exit_status(session: bool) -> None:
     run(
         f"""
 def work(code):
     return subprocess.run(["sh", "-c", f"exit {{code}}"], start_new_session={session}).returncode
 
 async def main():
-    orphans = make([])
+    orphans = make_orphans([])
     codes = await asyncio.gather(*(asyncio.to_thread(work, code) for code in range(100)))
     assert codes == list(range(100)), codes
 
@@ -106,16 +106,16 @@ asyncio.run(main())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
 @pytest.mark.parametrize("command", ["(setsid true &)", "setsid sh -c '(true &)'", "(true &)"])
-def test_orphans_that_have_ended_are_reaped(command: str) -> None:
+def test_ended_orphans_are_reaped(command: str) -> None:
     run(
         f"""
 async def main():
-    orphans = make([])
+    orphans = make_orphans([])
     process = await asyncio.create_subprocess_shell({command!r} + "; exit 7", start_new_session=True)
     orphans.run_started("web.1", 1, process.pid)
     assert await process.wait() == 7
     orphans.group_ended(process.pid)
-    # Not only those that have ended: the news of an end must not come while the loop is being closed.
+    # Wait for all children, because a SIGCHLD must not arrive while the loop is being closed.
     while children():
         await asyncio.sleep(0.01)
 
@@ -128,7 +128,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     "trouble", ["list_pids = set; proc.read_file = lambda path: b''", "list_pids = proc.read_file = lack"]
 )
-def test_an_orphan_of_a_group_is_reaped_where_proc_cannot_be_read(trouble: str) -> None:
+def test_orphan_of_a_group_is_reaped_if_proc_cannot_be_read(trouble: str) -> None:
     run(
         f"""
 import errno
@@ -138,7 +138,7 @@ def lack(*_):
     raise OSError(errno.EMFILE, "too many open files")
 
 async def main():
-    orphans = make([])
+    orphans = make_orphans([])
     process = await asyncio.create_subprocess_shell("(true &); exit 7", start_new_session=True)
     orphans.run_started("web.1", 1, process.pid)
     proc.{trouble}
@@ -153,19 +153,19 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
-def test_one_that_cannot_be_ended_is_told_of() -> None:
+def test_process_that_cannot_be_ended_is_reported() -> None:
     run(
         """
 from procreaper.runtime.cleanup import orphans as module
 module.KILL_TIMEOUT = 0.1
-# As if it were another user's.
+# As if the process belonged to another user.
 def refuse(pid, number):
     raise PermissionError
 module.os.kill, kill = refuse, os.kill
 
 async def main():
     said = []
-    orphans = make(said)
+    orphans = make_orphans(said)
     reading, writing = os.pipe()
     process = await asyncio.create_subprocess_shell(
         f"(setsid sh -c 'echo $$ >&{writing}; exec sleep 600' &)", start_new_session=True, pass_fds=[writing])
@@ -173,7 +173,7 @@ async def main():
     pid = int(os.read(reading, 100))
     await orphans.end_leftovers(patience=0.1)
     assert len(said) == 1 and said[0].endswith(f" (pid {pid}) cannot be ended"), said
-    # The news of its end must not come while the loop is being closed: Python would print that it could not tell it.
+    # Block SIGCHLD: if it arrived while the loop is being closed, Python would print a warning.
     import signal
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     kill(pid, 9)
@@ -184,7 +184,7 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
-def test_a_pause_is_no_part_of_the_patience() -> None:
+def test_pause_of_procreaper_does_not_count_as_patience() -> None:
     run(
         """
 from procreaper.runtime.cleanup import orphans as module
@@ -194,24 +194,24 @@ asyncio.BaseEventLoop.time = lambda loop: time.monotonic() + lost[0]
 
 def record(pid, number):
     sent.append(number)
-    # procreaper is stopped while it waits, and goes on after an hour.
+    # procreaper is suspended while it waits, and continues after an hour.
     asyncio.get_running_loop().call_soon(lost.__setitem__, 0, 3600.0)
 module.os.kill, kill = record, os.kill
 
 async def main():
-    orphans = make([])
+    orphans = make_orphans([])
     reading, writing = os.pipe()
     process = await asyncio.create_subprocess_shell(
         f"(setsid sh -c 'echo $$ >&{writing}; exec sleep 600' &)", start_new_session=True, pass_fds=[writing])
     await process.wait()
     pid = int(os.read(reading, 100))
-    looks, find = [], orphans._find_adopted
+    scans, find = [], orphans._find_adopted
 
-    def find_until_it_ends(path):
-        looks.append(path)
-        if len(looks) == 4:
+    def find_until_it_ends(mark):
+        scans.append(mark)
+        if len(scans) == 4:
             kill(pid, signal.SIGKILL)
-        return find(path)
+        return find(mark)
 
     orphans._find_adopted = find_until_it_ends
     await orphans.end_leftovers(patience=60.0)
@@ -224,33 +224,33 @@ asyncio.run(main())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
 @pytest.mark.parametrize(
-    ("mark", "spared"),
+    ("mark", "is_exempt"),
     [
-        # Whichever procreaper has started it, or one that it is itself.
+        # The mark of a detached process of any procreaper, also of a nested one.
         ("PROCREAPER_APP=detached/", False),
         ("PROCREAPER_APP=detached/3f9c2ab14d07/web.1/1/", False),
-        # Its own session is known, and it may have overwritten its environment.
+        # It has overwritten its environment, but its session is known.
         ("A=1", True),
     ],
 )
 @pytest.mark.parametrize("escape", ["", "setsid "])
-def test_whoever_belongs_to_a_detached_process_is_left_alone(mark: str, spared: bool, escape: str) -> None:
+def test_processes_of_a_detached_process_are_left_alone(mark: str, is_exempt: bool, escape: str) -> None:
     run(
         f"""
 async def main():
     said = []
-    orphans = make(said)
+    orphans = make_orphans(said)
     process = subprocess.Popen(
         ["sh", "-c", "({escape}sh -c 'echo $$; exec sleep 600' &); exec sleep 600"],
         env={{"PATH": os.environ["PATH"], **dict([{mark!r}.split("=", 1)])}},
         start_new_session=True, stdout=subprocess.PIPE)
-    if {spared}:
+    if {is_exempt}:
         orphans.exempt_session(process.pid)
     daemon = int(process.stdout.readline())
     await orphans.end_leftovers(patience=3600)
     assert said == [], said
     assert process.poll() is None
-    # As above: nobody is to be told of this.
+    # As above.
     import signal
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     for pid in daemon, process.pid:
@@ -264,12 +264,12 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
-def test_beside_a_detached_process_whoever_has_our_mark_is_ended_all_the_same() -> None:
+def test_marked_process_is_ended_although_there_is_a_detached_process() -> None:
     run(
         """
 async def main():
     said = []
-    orphans = make(said)
+    orphans = make_orphans(said)
     detached = subprocess.Popen(["sleep", "600"], env={"PROCREAPER_APP": "detached/"}, start_new_session=True)
     orphans.exempt_session(detached.pid)
     process = subprocess.Popen(["sh", "-c", "(setsid sh -c 'echo $$; exec sleep 600' &); exec sleep 600"],
@@ -281,7 +281,7 @@ async def main():
     process.wait()
     orphans.group_ended(process.pid)
     await orphans.end_leftovers(patience=3600)
-    # It may not have become `sleep` yet.
+    # The process may not have become `sleep` yet.
     assert len(said) == 1 and said[0].endswith(f" (pid {escaped}), which had been left behind"), said
     assert detached.poll() is None
     detached.kill()
@@ -292,7 +292,7 @@ asyncio.run(main())
     )
 
 
-def test_after_any_number_of_checks_there_is_one_look_a_second() -> None:
+def test_checks_cause_at_most_one_scan_a_second() -> None:
     class Loop(asyncio.SelectorEventLoop):
         now = 100.0
         due: tuple[float, Callable[[], object]] | None = None
@@ -315,13 +315,13 @@ def test_after_any_number_of_checks_there_is_one_look_a_second() -> None:
 
         def scan_descendants(self) -> None: ...
 
-    def look() -> None:
-        looks.append(loop.now)
+    def end_leftovers() -> None:
+        scans.append(loop.now)
 
-    looks: list[float] = []
+    scans: list[float] = []
     checking: set[str] = set()
     loop = Loop()
-    tracker = CommandTracker(loop, Descendants(), checking, look)
+    tracker = CommandTracker(loop, Descendants(), checking, end_leftovers)
     for _ in range(300):
         loop.now += 0.01
         check = tracker.track("app/web.1/1/", is_check=True)
@@ -335,12 +335,12 @@ def test_after_any_number_of_checks_there_is_one_look_a_second() -> None:
             (_, callback), loop.due = loop.due, None
             callback()
     loop.close()
-    assert 3 <= len(looks) <= 4
+    assert 3 <= len(scans) <= 4
     assert not is_left_by_check("app/web.1/1/", checking)
 
 
 def run(source: str) -> None:
-    """Run this in an interpreter of its own: what is a subreaper remains one."""
+    """Run a source in an interpreter of its own, because a subreaper stays one."""
     program = [sys.executable, "-W", "error", "-c", PRELUDE + source]
     ran = subprocess.run(program, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent.parent)
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -17,5 +17,5 @@ from procreaper.runtime.system.marks import find_variable
         (b"nginx: master process\0\0\0", b""),
     ],
 )
-def test_a_variable_is_found_where_it_is(environment: bytes, value: bytes) -> None:
+def test_variable_is_found_in_an_environment(environment: bytes, value: bytes) -> None:
     assert find_variable(environment, "B") == value

@@ -1,4 +1,4 @@
-"""One look at all processes serves all who ask at the same time."""
+"""One process table serves all runs that need it at the same time; and the groups that it shows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def no_census_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_table_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_latest", None)
 
 
@@ -30,7 +30,7 @@ def lack(*_: object) -> bytes:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
-def test_a_census_has_every_process_its_group_and_its_session() -> None:
+def test_table_has_every_process_with_its_group_and_session() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as program:
         table = read_process_table()
         assert table is not None
@@ -38,7 +38,7 @@ def test_a_census_has_every_process_its_group_and_its_session() -> None:
         assert table.groups[program.pid] == table.sessions[program.pid] == [program.pid]
 
 
-def test_those_who_ask_at_the_same_time_share_a_census() -> None:
+def test_requests_at_the_same_time_share_a_table() -> None:
     first = read_process_table()
     assert first is not None
     assert read_process_table(first.began) is first
@@ -48,7 +48,7 @@ def test_those_who_ask_at_the_same_time_share_a_census() -> None:
     assert read_process_table() is not first
 
 
-def test_a_recent_census_is_as_good_as_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recent_table_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first = read_process_table()
     assert first is not None
     monkeypatch.setattr(time, "monotonic", lambda: first.ended)
@@ -57,19 +57,19 @@ def test_a_recent_census_is_as_good_as_a_new_one(monkeypatch: pytest.MonkeyPatch
     assert read_process_table() is not first
 
 
-def test_without_descriptors_there_is_no_census(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lack_of_descriptors_gives_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "listdir", lack)
     assert read_process_table() is None
 
 
 @pytest.mark.parametrize("refused", ["listdir", "open"])
-def test_a_group_that_cannot_be_looked_at_lives(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+def test_group_that_cannot_be_read_is_alive(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as program:
         with monkeypatch.context() as patch:
             patch.setattr(os, refused, lack)
             assert is_group_alive(program.pid)
             assert not is_group_suspended(program.pid)
-        # What is known of it by now makes no difference.
+        # The table that exists by now makes no difference.
         assert is_group_alive(program.pid)
         with monkeypatch.context() as patch:
             patch.setattr(os, refused, lack)
@@ -77,20 +77,20 @@ def test_a_group_that_cannot_be_looked_at_lives(monkeypatch: pytest.MonkeyPatch,
     assert not is_group_alive(program.pid)
 
 
-def test_a_group_lives_although_proc_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_group_is_alive_although_proc_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proc, "list_pids", set)
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as program:
         assert is_group_alive(program.pid)
     assert not is_group_alive(program.pid)
 
 
-def test_a_group_that_is_younger_than_the_census_lives() -> None:
+def test_group_younger_than_the_table_is_alive() -> None:
     read_process_table()
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as program:
         assert is_group_alive(program.pid)
 
 
-def test_a_zombie_that_lived_at_the_census_does_not_live_any_more() -> None:
+def test_zombie_that_was_alive_in_the_table_is_not_alive() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as program:
         assert program.stdin is not None
         read_process_table()
@@ -99,7 +99,7 @@ def test_a_zombie_that_lived_at_the_census_does_not_live_any_more() -> None:
         assert not is_group_alive(program.pid)
 
 
-def test_many_groups_of_zombies_cost_one_census(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_groups_of_zombies_cost_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
     programs = [subprocess.Popen(["true"], start_new_session=True) for _ in range(20)]
     for program in programs:
         os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
@@ -112,7 +112,7 @@ def test_many_groups_of_zombies_cost_one_census(monkeypatch: pytest.MonkeyPatch)
         return list_pids()
 
     monkeypatch.setattr(proc, "list_pids", count)
-    # However slow the machine is.
+    # The machine may be slow.
     monkeypatch.setattr("procreaper.runtime.system.groups.MAX_AGE", 60.0)
     assert not any(is_group_alive(program.pid) for program in programs)
     assert listed == 1
@@ -120,21 +120,21 @@ def test_many_groups_of_zombies_cost_one_census(monkeypatch: pytest.MonkeyPatch)
         program.wait()
 
 
-def test_a_census_that_took_long_serves_all_groups_that_end_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slowly_read_table_serves_all_groups_that_end_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     program = subprocess.Popen(["true"], start_new_session=True)
     os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
     seen = read_process_table(time.monotonic())
     assert seen is not None
     monkeypatch.setattr("procreaper.runtime.system.process_table._latest", seen._replace(began=seen.began - 60))
-    monkeypatch.setattr(proc, "list_pids", lambda: pytest.fail("another census"))
+    monkeypatch.setattr(proc, "list_pids", lambda: pytest.fail("another table"))
     assert not is_group_alive(program.pid)
     program.wait()
 
 
-def test_many_groups_that_live_cost_one_census(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_living_groups_cost_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
     programs = [subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) for _ in range(20)]
     read_process_table()
-    monkeypatch.setattr(proc, "list_pids", lambda: pytest.fail("another census"))
+    monkeypatch.setattr(proc, "list_pids", lambda: pytest.fail("another table"))
     assert all(is_group_alive(program.pid) for program in programs)
     for program in programs:
         program.communicate()
