@@ -1,4 +1,4 @@
-"""One check of any kind: its time limit, checks of the user's own, and what importing it costs."""
+"""One check of any kind: its time limit, a user's own checks, and the cost of the import."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from procreaper.runtime.health import check as health
 
 
 class Own:
-    """A check that does what it is given."""
+    """A check that runs a given function."""
 
     def __init__(self, act: Callable[[], Awaitable[object]]) -> None:
         self._act = act
@@ -42,7 +42,7 @@ async def for_ever() -> None:
     await asyncio.Event().wait()
 
 
-def test_a_check_of_ones_own_that_returns_is_healthy() -> None:
+def test_own_check_that_returns_is_healthy() -> None:
     assert run_check(Own(lambda: asyncio.sleep(0))) is None
 
 
@@ -60,16 +60,16 @@ def test_a_check_of_ones_own_that_returns_is_healthy() -> None:
         (UnspeakableError(), "UnspeakableError"),
     ],
 )
-def test_whatever_it_raises_is_the_reason(error: BaseException, reason: str) -> None:
+def test_exception_of_an_own_check_is_the_reason(error: BaseException, reason: str) -> None:
     assert run_check(raising(error)) == reason
 
 
-def test_a_check_without_an_end_is_over_after_the_timeout() -> None:
+def test_endless_check_ends_at_the_timeout() -> None:
     assert run_check(Own(for_ever), timeout=SHORT) == "no answer within 0.2 s"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("interrupted"), None])
-def test_a_check_that_makes_something_else_of_its_cancellation_is_too_late(error: Exception | None) -> None:
+def test_check_that_converts_its_cancellation_is_still_too_late(error: Exception | None) -> None:
     async def act() -> None:
         try:
             await for_ever()
@@ -80,7 +80,7 @@ def test_a_check_that_makes_something_else_of_its_cancellation_is_too_late(error
     assert run_check(Own(act), timeout=SHORT) == "no answer within 0.2 s"
 
 
-def test_a_check_that_finds_itself_cancelled_does_not_look_cancelled_by_us() -> None:
+def test_cancellation_within_a_check_is_a_reason() -> None:
     async def act() -> None:
         inner = asyncio.ensure_future(for_ever())
         inner.cancel()
@@ -89,7 +89,7 @@ def test_a_check_that_finds_itself_cancelled_does_not_look_cancelled_by_us() -> 
     assert run_check(Own(act)) == "the check was cancelled"
 
 
-def test_a_cancellation_passes() -> None:
+def test_cancellation_of_the_caller_passes_through() -> None:
     async def main() -> None:
         begun = asyncio.Event()
 
@@ -106,7 +106,7 @@ def test_a_cancellation_passes() -> None:
     asyncio.run(main())
 
 
-def test_a_check_that_is_not_async_is_unhealthy_and_no_more() -> None:
+def test_check_that_is_not_async_is_only_unhealthy() -> None:
     class NotAsync:
         def check(self, target: Target) -> None:
             return None
@@ -114,12 +114,12 @@ def test_a_check_that_is_not_async_is_unhealthy_and_no_more() -> None:
     assert "await" in (run_check(NotAsync()) or "")  # type: ignore[arg-type]
 
 
-def test_where_only_the_log_tells_there_is_nothing_to_check() -> None:
+def test_log_check_alone_needs_no_check() -> None:
     only_log = Health(log=LogCheck("ready"), timeout=LONG)
     assert asyncio.run(health.run_check(only_log, TARGET, execute=execute)) is None
 
 
-def test_importing_it_imports_no_kind_of_check() -> None:
+def test_import_loads_no_kind_of_check() -> None:
     program = "import procreaper.runtime.health.check, sys; print(*sorted(sys.modules))"
     loaded = set(
         subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
@@ -129,7 +129,7 @@ def test_importing_it_imports_no_kind_of_check() -> None:
     assert loaded.isdisjoint(kinds)
 
 
-def test_a_plain_http_check_does_not_import_ssl() -> None:
-    # asyncio imports it for itself; what counts is that nothing of ours does.
+def test_plain_http_check_does_not_import_ssl() -> None:
+    # asyncio imports ssl itself; this is about the modules of procreaper.
     program = "import procreaper.runtime.health.http, sys; print('procreaper.runtime.health.tls' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout == b"False\n"

@@ -1,4 +1,4 @@
-"""The check that is a command: what its end means, what is said of it, and that nothing is left of it."""
+"""The exec check: the meaning of its exit code, the reason, and that it leaves no process behind."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ def test_exit_code_0_is_healthy(command: str | list[str]) -> None:
         (["true", "x" * 100], f"`true {'x' * 100}`"),
     ],
 )
-def test_any_other_end_is_the_reason(command: str | list[str], reason: str) -> None:
+def test_any_other_exit_is_the_reason(command: str | list[str], reason: str) -> None:
     if command == ["true", "x" * 100]:
         command, reason = ["false", "x" * 100], f"`false {'x' * 51}...` exited with code 1"
     assert run_check(ExecCheck(command)) == reason
 
 
-def test_a_command_that_the_shell_does_not_find_is_told_apart() -> None:
+def test_command_not_found_is_a_reason_of_its_own() -> None:
     reason = run_check(ExecCheck("there-is-no-such-program"))
     assert (reason or "").startswith("`there-is-no-such-program`: command not found (exit code 127): ")
 
 
-def test_a_directory_that_is_not_there_is_the_reason() -> None:
+def test_missing_directory_is_the_reason() -> None:
     target = TARGET._replace(cwd="/there/is/none")
     reason = "`true` cannot be run: no such file or directory: /there/is/none"
     assert run_check(ExecCheck("true"), target=target) == reason
 
 
-def test_it_runs_in_the_environment_and_the_directory_of_the_process(tmp_path: Path) -> None:
+def test_check_runs_in_the_environment_and_directory_of_the_process(tmp_path: Path) -> None:
     target = TARGET._replace(env={"PORT": "5000"}, cwd=str(tmp_path))
     (tmp_path / "here").touch()
     assert run_check(ExecCheck('test -e here && test "$PORT" = 5000'), target=target) is None
 
 
-def test_only_the_end_of_a_flood_is_kept() -> None:
+def test_only_the_end_of_the_output_is_kept() -> None:
     reason = run_check(ExecCheck("head -c 20000000 /dev/zero; echo; echo the end; exit 1"))
     assert (reason or "").endswith(" exited with code 1: the end")
 
@@ -79,27 +79,27 @@ def test_only_the_end_of_a_flood_is_kept() -> None:
         (b"x" * 1000, "x" * 297 + "..."),
     ],
 )
-def test_the_last_line_that_says_something(output: bytes, line: str) -> None:
+def test_last_line_that_is_not_blank_is_found(output: bytes, line: str) -> None:
     assert find_last_line(output) == line
 
 
-def test_after_the_timeout_its_whole_group_is_killed(lifeline: Lifeline) -> None:
+def test_timeout_kills_the_whole_group(lifeline: Lifeline) -> None:
     script = f"trap '' TERM; {lifeline.hold} sleep 1000 & sleep 1000"
     reason = run_check(ExecCheck(script), timeout=SHORT)
     assert (reason or "").endswith("` did not end within 0.2 s")
     lifeline.wait_until_released()
 
 
-def test_a_background_process_neither_delays_it_nor_outlives_it(lifeline: Lifeline) -> None:
+def test_background_process_neither_delays_nor_outlives_the_check(lifeline: Lifeline) -> None:
     assert run_check(ExecCheck(f"{lifeline.hold} sleep 1000 &")) is None
     lifeline.wait_until_released()
 
 
-def test_a_flood_without_an_end_is_over_after_the_timeout() -> None:
+def test_endless_output_ends_at_the_timeout() -> None:
     assert run_check(ExecCheck("yes"), timeout=SHORT) == "`yes` did not end within 0.2 s"
 
 
-def test_cancelled_while_it_runs_its_whole_group_is_killed(lifeline: Lifeline) -> None:
+def test_cancellation_kills_the_whole_group(lifeline: Lifeline) -> None:
     async def main() -> None:
         script = f"trap '' TERM; {lifeline.hold} sleep 1000 & yes"
         check = asyncio.create_task(examine_here(ExecCheck(script)))

@@ -1,4 +1,4 @@
-"""The HTTP check: what is asked, which answers are healthy, and peers that answer badly or never."""
+"""The HTTP check: the request, the healthy responses, and peers with a bad response or none."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def ask(serve: Serve, *, status: tuple[int, ...] = (), timeout: float = LONG, pa
 
 
 def asked(url: str) -> bytes:
-    """What a peer is sent for a URL; ``PORT`` in it stands for that of the peer."""
+    """Return what a peer receives for a URL, in which ``PORT`` stands for the port of the peer."""
     requests: list[bytes] = []
 
     def serve(connection: socket.socket) -> None:
@@ -71,15 +71,15 @@ def asked(url: str) -> bytes:
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://[x]/", "http:///", "ftp://host/", "", "http://host:0/"])
-def test_what_is_not_a_url_is_an_error_that_says_so(url: str) -> None:
+def test_invalid_url_is_an_error_that_names_it(url: str) -> None:
     with pytest.raises(ValueError, match="^`" + re.escape(url) + "` (is not a URL such as|has a port that is not)"):
         HTTPCheck(url)
 
 
-# What is asked.
+# The request.
 
 
-def test_the_request() -> None:
+def test_request_has_the_expected_lines() -> None:
     assert asked("http://127.0.0.1:PORT/healthz?deep=1#top").decode().split("\r\n") == [
         "GET /healthz?deep=1 HTTP/1.1",
         "Host: 127.0.0.1:PORT",
@@ -102,11 +102,11 @@ def test_the_request() -> None:
         ("http://localhost:PORT//double//slash", "GET //double//slash HTTP/1.1"),
     ],
 )
-def test_path_and_query_arrive_as_they_are_written_or_encoded(url: str, line: str) -> None:
+def test_path_and_query_arrive_unchanged_or_encoded(url: str, line: str) -> None:
     assert asked(url).decode("ascii").split("\r\n")[0] == line
 
 
-def test_a_user_in_the_url_is_basic_authentication() -> None:
+def test_user_in_the_url_becomes_basic_authentication() -> None:
     encoded = b64encode("jo:pä:ss".encode())
     assert b"\r\nAuthorization: Basic " + encoded + b"\r\n" in asked("http://jo:p%C3%A4:ss@localhost:PORT/")
 
@@ -123,12 +123,12 @@ def test_a_user_in_the_url_is_basic_authentication() -> None:
         ("http://bücher.example/", "xn--bcher-kva.example"),
     ],
 )
-def test_the_host_header(url: str, host: str) -> None:
+def test_host_header_matches_the_url(url: str, host: str) -> None:
     assert f"\r\nHost: {host}\r\n".encode() in http.build_request(urlsplit(url))
 
 
 @given(st.text(), st.text(), st.text(), st.sampled_from(["", "jo:pass@"]))
-def test_nothing_in_a_url_can_add_a_line_to_the_request(host: str, path: str, query: str, user: str) -> None:
+def test_no_url_can_add_a_line_to_the_request(host: str, path: str, query: str, user: str) -> None:
     try:
         parts = urlsplit(f"http://{user}{host}/{path}?{query}")
         assume(parts.hostname)
@@ -151,17 +151,17 @@ def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 @pytest.mark.parametrize("host", ["[::1]", "localhost"])
-def test_a_server_that_has_only_ipv6_is_healthy(host: str) -> None:
+def test_server_with_only_ipv6_is_healthy(host: str) -> None:
     refusing, listening = bound_twice()
     with refusing, peer(answers(OK), listening) as port:
         assert run_check(HTTPCheck(f"http://{host}:{port}/")) is None
 
 
-# What is answered.
+# The response.
 
 
 @pytest.mark.parametrize("status", [200, 204, 226, 299])
-def test_any_status_of_success_is_healthy(status: int) -> None:
+def test_any_success_status_is_healthy(status: int) -> None:
     assert ask(answers(b"HTTP/1.1 %d\r\n\r\n" % status)) is None
 
 
@@ -170,7 +170,7 @@ def test_any_other_status_is_the_reason(status: int) -> None:
     assert ask(answers(b"HTTP/1.0 %d Something\r\n\r\n" % status)) == f"status {status}"
 
 
-def test_the_listed_statuses_and_no_others_are_healthy() -> None:
+def test_only_listed_statuses_are_healthy() -> None:
     assert ask(answers(MOVED), status=(301, 401)) is None
     assert ask(answers(OK), status=(301, 401)) == "status 200"
 
@@ -188,23 +188,23 @@ REMEDY = "add `status = 302` to `health`, or check another path"
         (b"A: b\r\n", "status 302"),
     ],
 )
-def test_a_redirect_is_not_followed_but_named(header: bytes, reason: str) -> None:
+def test_redirect_is_named_and_not_followed(header: bytes, reason: str) -> None:
     assert (
         ask(answers(b"HTTP/1.1 103 Hints\r\nLocation: /no\r\n\r\nHTTP/1.1 302 Found\r\n" + header + b"\r\n")) == reason
     )
 
 
-def test_a_redirect_whose_header_is_cut_off_is_one_all_the_same() -> None:
+def test_redirect_with_a_cut_header_is_still_a_redirect() -> None:
     assert ask(answers(b"HTTP/1.1 302 Found\r\nA: b\r\n")) == "status 302"
 
 
-def test_interim_answers_are_skipped() -> None:
+def test_interim_responses_are_skipped() -> None:
     assert ask(answers(b"HTTP/1.1 100 Continue\r\n\r\n" + OK)) is None
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
     assert ask(answers(hints + hints + b"HTTP/1.1 503 Unavailable\r\n\r\n")) == "status 503"
 
 
-def test_another_protocol_is_a_final_answer() -> None:
+def test_switch_of_protocols_is_a_final_response() -> None:
     assert ask(answers_and_stays(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), status=(101,)) is None
 
 
@@ -219,12 +219,12 @@ def test_another_protocol_is_a_final_answer() -> None:
         pytest.param(answers(OK + bytes(50_000_000)), id="huge-body"),
     ],
 )
-def test_what_follows_the_status_does_not_matter(serve: Serve) -> None:
+def test_data_after_the_status_does_not_matter(serve: Serve) -> None:
     assert ask(serve) is None
 
 
-def test_a_short_answer_is_read_to_its_end() -> None:
-    # Many servers log an error when the client leaves before that.
+def test_short_response_is_read_to_its_end() -> None:
+    # Many servers log an error if the client leaves earlier.
     ended: list[bytes] = []
 
     def serve(connection: socket.socket) -> None:
@@ -257,7 +257,7 @@ def test_a_short_answer_is_read_to_its_end() -> None:
         pytest.param(repeats(b"", b"HTTP/1.1 100\r\n\r\n" * 100), ENDLESS, id="endless-interim-answers"),
     ],
 )
-def test_an_answer_that_is_none_is_the_reason(serve: Serve, reason: str) -> None:
+def test_invalid_response_is_the_reason(serve: Serve, reason: str) -> None:
     assert ask(serve) == reason
 
 
@@ -270,12 +270,12 @@ def test_an_answer_that_is_none_is_the_reason(serve: Serve, reason: str) -> None
         pytest.param(drips(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 "), id="drips-after-an-interim-answer"),
     ],
 )
-def test_without_an_answer_it_ends_after_the_timeout(serve: Serve) -> None:
+def test_missing_response_ends_at_the_timeout(serve: Serve) -> None:
     assert ask(serve, timeout=SHORT) == NO_ANSWER
 
 
 @given(st.data())
-def test_an_answer_means_the_same_in_any_pieces(data: st.DataObject) -> None:
+def test_response_means_the_same_in_any_pieces(data: st.DataObject) -> None:
     answer = (
         b"HTTP/1.1 100 Continue\r\nA: b\r\n\r\nHTTP/1.1 102\n\nHTTP/1.0 503 Service Unavailable\r\nX: y\r\n\r\nbody"
     )
@@ -290,7 +290,7 @@ def test_an_answer_means_the_same_in_any_pieces(data: st.DataObject) -> None:
 
 
 @given(st.lists(st.binary(min_size=1)))
-def test_whatever_comes_is_a_status_or_a_reason(pieces: list[bytes]) -> None:
+def test_any_data_is_a_status_or_a_reason(pieces: list[bytes]) -> None:
     statuses = StatusReader()
     try:
         for piece in pieces:
@@ -300,14 +300,14 @@ def test_whatever_comes_is_a_status_or_a_reason(pieces: list[bytes]) -> None:
         pass
 
 
-# Cancelling.
+# Cancellation.
 
 
 @pytest.mark.parametrize(
     ("scheme", "beginning"),
     [("http", b""), ("http", b"HTTP/1.1 100 Continue\r\n\r\n"), ("https", b""), ("https", b"\x16\x03")],
 )
-def test_cancelled_while_it_waits_it_closes_the_connection(scheme: str, beginning: bytes) -> None:
+def test_cancellation_closes_the_connection(scheme: str, beginning: bytes) -> None:
     asked, gone = threading.Event(), threading.Event()
 
     def serve(connection: socket.socket) -> None:
@@ -330,7 +330,7 @@ def test_cancelled_while_it_waits_it_closes_the_connection(scheme: str, beginnin
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only on Linux does a full listener swallow packets")
-def test_cancelled_while_it_connects_it_leaves_nothing() -> None:
+def test_cancellation_while_connecting_leaves_nothing() -> None:
     async def main() -> None:
         with full_listener() as port:
             check = asyncio.create_task(examine_here(HTTPCheck(f"http://127.0.0.1:{port}/")))
@@ -348,7 +348,7 @@ def test_cancelled_while_it_connects_it_leaves_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for localhost that is signed by nobody but itself, and its key."""
+    """Make a self-signed certificate for localhost, and its key."""
     directory = tmp_path_factory.mktemp("certificate")
     files = directory / "certificate.pem", directory / "key.pem"
     argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
@@ -391,7 +391,7 @@ def ask_secured(
 
 
 @pytest.mark.usefixtures("_forget_trust")
-def test_a_certificate_that_is_not_verified_is_refused_and_both_remedies_are_named(
+def test_unverified_certificate_is_refused_and_both_remedies_are_named(
     certificate: tuple[Path, Path],
 ) -> None:
     reason = ask_secured(secured(answers(OK), certificate)) or ""
@@ -402,13 +402,13 @@ def test_a_certificate_that_is_not_verified_is_refused_and_both_remedies_are_nam
 
 
 @pytest.mark.usefixtures("_forget_trust")
-def test_the_file_of_authorities_replaces_those_of_the_system(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+def test_ca_file_replaces_the_authorities_of_the_system(certificate: tuple[Path, Path], tmp_path: Path) -> None:
     serve = secured(answers(OK), certificate)
     assert ask_secured(serve, ca=str(certificate[0])) is None
     reason = ask_secured(serve, host="127.0.0.1", ca=str(certificate[0])) or ""
     assert reason.startswith("its certificate is not valid: IP address mismatch")
     assert reason.endswith(" (`verify = false` in `health` accepts it)")
-    # The system's store stays as it is: without the file, it is refused as before.
+    # The store of the system does not change: without the file, the certificate is still refused.
     assert (ask_secured(serve) or "").startswith("its certificate is not valid: self")
     missing = str(tmp_path / "missing.pem")
     assert ask_secured(serve, ca=missing) == f"the file `{missing}` of `ca` cannot be read: no such file or directory"
@@ -418,24 +418,24 @@ def test_the_file_of_authorities_replaces_those_of_the_system(certificate: tuple
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_without_verifying_every_certificate_is_accepted(certificate: tuple[Path, Path], host: str) -> None:
+def test_any_certificate_is_accepted_without_verification(certificate: tuple[Path, Path], host: str) -> None:
     serve = secured(answers(OK), certificate)
     assert ask_secured(serve, host=host, verify=False) is None
 
 
-def test_a_file_of_authorities_without_verifying_is_an_error() -> None:
+def test_ca_file_without_verification_is_an_error() -> None:
     with pytest.raises(ValueError, match="the file `ca` has no effect without `verify`"):
         HTTPCheck("https://localhost/", verify=False, ca="ca.pem")
 
 
 @pytest.mark.usefixtures("_trust")
-def test_a_certificate_that_is_trusted_is_healthy(certificate: tuple[Path, Path]) -> None:
+def test_trusted_certificate_is_healthy(certificate: tuple[Path, Path]) -> None:
     assert ask_secured(secured(answers(OK), certificate)) is None
     assert ask_secured(secured(answers(b"HTTP/1.1 503\r\n\r\n"), certificate)) == "status 503"
 
 
 @pytest.mark.usefixtures("_trust")
-def test_a_certificate_for_another_host_is_refused(certificate: tuple[Path, Path]) -> None:
+def test_certificate_for_another_host_is_refused(certificate: tuple[Path, Path]) -> None:
     reason = ask_secured(secured(answers(OK), certificate), host="127.0.0.1")
     assert (reason or "").startswith("its certificate is not valid: IP address mismatch")
 
@@ -451,12 +451,12 @@ def test_a_certificate_for_another_host_is_refused(certificate: tuple[Path, Path
         pytest.param(answers_and_stays(OK), None, id="keeps-the-connection"),
     ],
 )
-def test_answers_through_tls(certificate: tuple[Path, Path], serve: Serve, reason: str | None) -> None:
+def test_responses_over_tls(certificate: tuple[Path, Path], serve: Serve, reason: str | None) -> None:
     assert ask_secured(secured(serve, certificate)) == reason
 
 
 @pytest.mark.usefixtures("_trust")
-def test_without_an_answer_through_tls_it_ends_after_the_timeout(certificate: tuple[Path, Path]) -> None:
+def test_missing_response_over_tls_ends_at_the_timeout(certificate: tuple[Path, Path]) -> None:
     assert ask_secured(secured(until_gone, certificate), timeout=1.0) == "no answer within 1 s"
 
 
@@ -469,15 +469,15 @@ def test_without_an_answer_through_tls_it_ends_after_the_timeout(certificate: tu
         pytest.param(resets_at_once, "connection reset by peer", id="resets"),
     ],
 )
-def test_a_peer_without_tls_is_the_reason(serve: Serve, reason: str) -> None:
+def test_peer_without_tls_is_the_reason(serve: Serve, reason: str) -> None:
     assert ask_secured(serve) == reason
 
 
-def test_an_alert_of_the_peer_is_the_reason() -> None:
+def test_alert_of_the_peer_is_the_reason() -> None:
     reason = ask_secured(answers_and_stays(b"\x15\x03\x03\x00\x02\x02\x28")) or ""
     assert reason.startswith("TLS failed: ")
     assert reason.endswith("alert handshake failure")
 
 
-def test_a_peer_that_never_shakes_hands_is_given_up_after_the_timeout() -> None:
+def test_peer_without_a_handshake_ends_at_the_timeout() -> None:
     assert ask_secured(until_gone, timeout=1.0) == "no answer within 1 s"

@@ -1,4 +1,4 @@
-r"""The line that tells readiness: found in any pieces, through colours, in bounded memory and time."""
+r"""The ready line in the output of a process: found in any pieces, through colours, in bounded memory and time."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ def byte_by_byte(data: bytes) -> list[bytes]:
         (r"cost: \$5", b"cost: $5", True),
     ],
 )
-def test_what_is_ready_at_once_is_so_in_any_pieces(pattern: str, data: bytes, matched: bool) -> None:
+def test_ready_line_is_found_in_any_pieces(pattern: str, data: bytes, matched: bool) -> None:
     assert watch(pattern, data) is matched
     assert watch(pattern, *byte_by_byte(data)) is matched
 
 
 @pytest.mark.parametrize("pattern", ["port 80$", r"port 80\Z", "port 80(?!8)"])
-def test_what_a_pattern_says_about_the_end_is_not_decided_before_it(pattern: str) -> None:
+def test_pattern_about_the_end_of_a_line_waits_for_it(pattern: str) -> None:
     assert not watch(pattern, b"port 80")
     assert not watch(pattern, b"port 80", b"80\n")
     assert watch(pattern, b"port 80", b"\n")
 
 
-def test_once_it_has_matched_it_stays_so() -> None:
+def test_match_is_final() -> None:
     watcher = LogWatcher("ready")
     assert not watcher.feed(b"")
     assert watcher.feed(b"ready\n")
@@ -88,7 +88,7 @@ words = st.text(st.sampled_from(list("ab\n\r\x1b[31m;]\x07ü\0")), max_size=40).
 
 
 @given(words, st.lists(st.integers(0, 60), max_size=8), st.sampled_from(["ab", "^a", "b$", "ü", "a.?b", "^b*$"]))
-def test_the_cuts_do_not_matter_once_the_lines_have_ended(data: bytes, cuts: list[int], pattern: str) -> None:
+def test_cuts_do_not_matter_after_the_lines_have_ended(data: bytes, cuts: list[int], pattern: str) -> None:
     data += b"\n"
     watcher, position = LogWatcher(pattern), 0
     for cut in sorted(cuts):
@@ -97,13 +97,13 @@ def test_the_cuts_do_not_matter_once_the_lines_have_ended(data: bytes, cuts: lis
     text = without_escapes(data.decode())
     lines = [line.rstrip("\r") for line in text.split("\n")[:-1]]
     whole = any(re.search(pattern, line) for line in lines)
-    # A line that goes on may have matched before it did, so that pieces can only find more.
+    # An unfinished line may match before the rest of it comes. So pieces can only find more.
     assert watcher.feed(data[position:]) or not whole
     assert LogWatcher(pattern).feed(data) is whole
 
 
 @pytest.mark.parametrize("size", [1, 100, 70_000, 1_000_000])
-def test_what_is_held_of_a_line_without_end_is_bounded(size: int) -> None:
+def test_kept_part_of_an_endless_line_is_bounded(size: int) -> None:
     watcher = LogWatcher("ready")
     for _ in range(max(3, 200_000 // size)):
         assert not watcher.feed(b"\xff" * size)
@@ -112,7 +112,7 @@ def test_what_is_held_of_a_line_without_end_is_bounded(size: int) -> None:
 
 @pytest.mark.parametrize("size", [EDGE - 5, EDGE, LONGEST_LINE, 3 * LONGEST_LINE])
 @pytest.mark.parametrize("piece", [1, 1000, 10**9])
-def test_a_pattern_means_the_same_at_the_edges_of_a_long_line(size: int, piece: int) -> None:
+def test_pattern_means_the_same_at_the_edges_of_a_long_line(size: int, piece: int) -> None:
     data = b"first" + b"x" * size + b"last\r\n"
     for pattern in ("^first", "first", "last$", "^first.*last$", ".*last", "^.*last", "x$|t$"):
         assert watch(pattern, *(data[i : i + piece] for i in range(0, len(data), piece))), pattern
@@ -121,12 +121,12 @@ def test_a_pattern_means_the_same_at_the_edges_of_a_long_line(size: int, piece: 
 
 
 @pytest.mark.parametrize("piece", [1, 1000])
-def test_in_the_middle_of_a_long_line_it_is_found_as_it_comes(piece: int) -> None:
+def test_match_in_the_middle_of_a_long_line_is_found_as_it_comes(piece: int) -> None:
     data = b"x" * LONGEST_LINE + b"ready" + b"y" * LONGEST_LINE + b"\n"
     assert watch("ready", *(data[i : i + piece] for i in range(0, len(data), piece)))
 
 
-def test_where_a_line_was_cut_is_neither_its_beginning_nor_its_end() -> None:
+def test_cut_of_a_line_is_neither_its_beginning_nor_its_end() -> None:
     data = b"x" * LONGEST_LINE + b"ready".ljust(EDGE, b"y")
     assert not watch("^ready", data, b"y")
     assert not watch("^ready", data, b"y\n")
@@ -151,7 +151,7 @@ def test_where_a_line_was_cut_is_neither_its_beginning_nor_its_end() -> None:
         ("ready", "ready"),
     ],
 )
-def test_a_leading_run_of_anything_is_dropped(pattern: str, rest: str) -> None:
+def test_leading_wildcard_is_dropped(pattern: str, rest: str) -> None:
     assert strip_leading_wildcard(pattern) == rest
 
 
@@ -159,7 +159,7 @@ beginnings = st.text(st.sampled_from(list(".*?+^|ab$")), max_size=8)
 
 
 @given(beginnings, st.text(st.sampled_from(list("ab")), max_size=6))
-def test_what_is_dropped_changes_no_match(pattern: str, line: str) -> None:
+def test_dropped_wildcard_changes_no_match(pattern: str, line: str) -> None:
     try:
         whole = re.compile(pattern)
     except re.error:
@@ -171,8 +171,8 @@ SLOW = r"(\w+\s?)+ready"
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
-def test_a_pattern_that_takes_forever_is_given_up_for_that_line(end: bytes) -> None:
-    # Without a limit, this search takes a week. In processor time, because the machine may be busy.
+def test_slow_search_skips_the_line(end: bytes) -> None:
+    # Without a limit, this search takes a week. The limit is in processor time, because the machine may be busy.
     began = time.process_time()
     watcher = LogWatcher(SLOW)
     assert not watcher.feed(b"a" * 40 + end)
@@ -183,7 +183,7 @@ def test_a_pattern_that_takes_forever_is_given_up_for_that_line(end: bytes) -> N
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0, 0)
 
 
-def test_a_pattern_that_is_given_up_too_often_is_not_searched_any_more() -> None:
+def test_search_ends_for_good_after_too_many_slow_lines() -> None:
     began = time.process_time()
     watcher = LogWatcher(SLOW)
     assert not any(watcher.feed(b"a" * 40 + b"\n") for _ in range(1000))
@@ -193,7 +193,7 @@ def test_a_pattern_that_is_given_up_too_often_is_not_searched_any_more() -> None
 
 
 @pytest.mark.parametrize("pattern", [".*ready.*", r"\S+ ready", "a.*a.*b", SLOW])
-def test_a_line_of_a_megabyte_costs_no_more_than_a_short_one(pattern: str) -> None:
+def test_line_of_a_megabyte_costs_no_more_than_a_short_one(pattern: str) -> None:
     began = time.process_time()
     watcher = LogWatcher(pattern)
     assert not watcher.feed(b"a" * 1_000_000 + b"\n")
@@ -201,7 +201,7 @@ def test_a_line_of_a_megabyte_costs_no_more_than_a_short_one(pattern: str) -> No
     assert time.process_time() - began < 2
 
 
-def test_what_a_program_does_with_the_timer_stays_as_it_is() -> None:
+def test_timer_of_the_surrounding_program_is_not_touched() -> None:
     def own(*_: object) -> None: ...
 
     before = signal.signal(signal.SIGVTALRM, own)
@@ -218,7 +218,7 @@ def test_what_a_program_does_with_the_timer_stays_as_it_is() -> None:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
-def test_what_listens_tells_of_the_first_output_of_the_match_and_of_a_slow_pattern() -> None:
+def test_first_output_match_and_slow_pattern_are_reported() -> None:
     posted: list[Event] = []
     said: list[str] = []
     passed: list[Notice] = []
@@ -237,15 +237,15 @@ def test_what_listens_tells_of_the_first_output_of_the_match_and_of_a_slow_patte
     ]
 
 
-def test_a_long_line_without_end_is_searched_again_after_some_more_pieces() -> None:
+def test_long_unfinished_line_is_searched_again_after_more_pieces() -> None:
     watcher = LogWatcher("ready")
     assert not any(watcher.feed(b"x") for _ in range(50_000))
     watcher.feed(b"ready")
     assert any(watcher.feed(b"x") for _ in range(100))
 
 
-def test_a_line_that_comes_byte_by_byte_is_not_searched_once_for_each() -> None:
-    # In processor time, because the machine may be busy; were each byte to cost a whole search, it would be minutes.
+def test_line_that_comes_byte_by_byte_is_not_searched_for_each_byte() -> None:
+    # In processor time, because the machine may be busy. A search for each byte would take minutes.
     began = time.process_time()
     watch(r"read+y \d", *byte_by_byte(b"ready " * 50_000))
     assert time.process_time() - began < 30
@@ -266,5 +266,5 @@ def test_a_line_that_comes_byte_by_byte_is_not_searched_once_for_each() -> None:
         ("\x9b31m", "31m"),
     ],
 )
-def test_readable(text: str, shown: str) -> None:
+def test_escape_sequences_are_removed_from_a_phrase(text: str, shown: str) -> None:
     assert one_phrase(text) == shown

@@ -1,4 +1,4 @@
-"""Health checks from other packages: found by the scheme, and refused with a reason where they do not work."""
+"""Health checks from other packages: found by their scheme, and refused with a reason if they do not work."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Install = Callable[..., None]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Install a package with these entry points, whose values begin with a dot for the module of this test."""
+    """Install a package with these entry points. A value that begins with a dot is in the module of the test."""
 
     def install(**entry_points: str) -> None:
         lines = [f"{name} = {value.replace('.', f'{module}:', 1)}" for name, value in entry_points.items()]
@@ -58,18 +58,18 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     return install
 
 
-def test_the_scheme_names_the_entry_point_that_is_called_with_the_url(install: Install) -> None:
+def test_entry_point_of_the_scheme_is_called_with_the_url(install: Install) -> None:
     install(redis=".Check", rediss=".nothing")
     assert run_check(load_check("redis://localhost:6379/0?a=b")) == "redis://localhost:6379/0?a=b of web.1"
 
 
-def test_schemes_are_the_same_in_upper_and_lower_case(install: Install) -> None:
+def test_scheme_is_case_insensitive(install: Install) -> None:
     install(redis=".Check")
     assert run_check(load_check("REDIS://localhost")) == "REDIS://localhost of web.1"
 
 
 @pytest.mark.parametrize("url", ["mysql://localhost", "mysql", "", "://", "mysql:localhost"])
-def test_an_unknown_scheme_is_an_error_that_names_those_there_are(install: Install, url: str) -> None:
+def test_unknown_scheme_is_an_error_that_names_the_known_ones(install: Install, url: str) -> None:
     install(redis=".Check", amqp=".Check")
     with pytest.raises(ValueError) as error:
         load_check(url)
@@ -88,7 +88,7 @@ def test_an_unknown_scheme_is_an_error_that_names_those_there_are(install: Insta
         (".nothing", "gives something without an async method `check`: NoneType"),
     ],
 )
-def test_one_that_does_not_work_is_an_error_that_names_it(install: Install, value: str, what: str) -> None:
+def test_broken_check_is_an_error_that_names_it(install: Install, value: str, what: str) -> None:
     install(redis=value)
     with pytest.raises(ValueError) as error:
         load_check("redis://x")

@@ -1,4 +1,4 @@
-"""The TCP check: both address families, names, peers that do not answer, and nothing left of it."""
+"""The TCP check: both address families, names, peers that do not answer, and no open connection afterwards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux doe
 
 @pytest.fixture
 def unused_port(leaves_nothing: None) -> Iterator[int]:
-    """A port where nobody listens: taken, so that nobody else begins to."""
+    """Reserve a port on which no server listens."""
     taken = bound_twice() if has_ipv6() else (bound(socket.AF_INET),)
     yield taken[0].getsockname()[1]
     for each in taken:
@@ -48,7 +48,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
 
 
 def patch_resolver(monkeypatch: pytest.MonkeyPatch, resolve: Callable[[str, int], list[Any]]) -> None:
-    """Have `resolve` called in the thread that would have asked the system for a name."""
+    """Call `resolve` in the lookup thread, in place of the system's resolver."""
     real = socket.getaddrinfo
 
     def getaddrinfo(host: str, port: int, *arguments: Any, flags: int = 0, **more: Any) -> list[Any]:
@@ -64,7 +64,7 @@ def patch_resolver(monkeypatch: pytest.MonkeyPatch, resolve: Callable[[str, int]
 
 @pytest.mark.usefixtures("no_resolver")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LocalHost", ""])
-def test_a_listener_is_healthy_without_a_resolver(host: str) -> None:
+def test_listener_is_healthy_without_a_resolver(host: str) -> None:
     with peer(until_gone) as port:
         assert run_check(TCPCheck(f"{host}:{port}")) is None
 
@@ -72,7 +72,7 @@ def test_a_listener_is_healthy_without_a_resolver(host: str) -> None:
 @with_ipv6
 @pytest.mark.usefixtures("no_resolver")
 @pytest.mark.parametrize("host", ["[::1]", "localhost"])
-def test_a_listener_that_has_only_ipv6_is_healthy(host: str) -> None:
+def test_listener_with_only_ipv6_is_healthy(host: str) -> None:
     refusing, listening = bound_twice()
     with refusing, peer(until_gone, listening) as port:
         assert run_check(TCPCheck(f"{host}:{port}")) is None
@@ -80,24 +80,24 @@ def test_a_listener_that_has_only_ipv6_is_healthy(host: str) -> None:
 
 @with_ipv6
 @on_linux
-def test_an_address_that_swallows_packets_does_not_keep_the_next_from_being_tried() -> None:
+def test_next_address_is_tried_if_one_drops_packets() -> None:
     full, listening = bound_twice()
     with full_listener(full), peer(until_gone, listening) as port:
         assert run_check(TCPCheck(f"localhost:{port}"), timeout=4.0) is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_where_nobody_listens_the_connection_is_refused(host: str, unused_port: int) -> None:
+def test_port_without_a_listener_refuses_the_connection(host: str, unused_port: int) -> None:
     assert run_check(TCPCheck(f"{host}:{unused_port}")) == "connection refused"
 
 
 @on_linux
-def test_without_an_answer_it_ends_after_the_timeout() -> None:
+def test_missing_answer_ends_at_the_timeout() -> None:
     with full_listener() as port:
         assert run_check(TCPCheck(f"127.0.0.1:{port}"), timeout=SHORT) == "no answer within 0.2 s"
 
 
-def test_ipv4_is_tried_first_whatever_the_resolver_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ipv4_is_tried_first_in_any_order_of_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, "::1", "127.0.0.1")
     tried: list[str] = []
 
@@ -110,13 +110,13 @@ def test_ipv4_is_tried_first_whatever_the_resolver_says(monkeypatch: pytest.Monk
     assert tried == ["127.0.0.1", "::1"]
 
 
-def test_a_name_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, "127.0.0.1")
     with peer(until_gone) as port:
         assert run_check(TCPCheck(f"db.example:{port}")) is None
 
 
-def test_a_name_that_is_not_known_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_name_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def getaddrinfo(host: str, port: int) -> NoReturn:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -125,11 +125,11 @@ def test_a_name_that_is_not_known_is_the_reason(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("host", ["x" * 70, "a..b", "\udcff"])
-def test_what_cannot_be_a_name_is_the_reason(host: str) -> None:
+def test_invalid_name_is_the_reason(host: str) -> None:
     assert run_check(TCPCheck(f"{host}:1")) == f"`{host}` is not a host name"
 
 
-def test_a_resolver_that_hangs_is_not_waited_for_not_even_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_resolver_delays_neither_the_check_nor_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     answering = threading.Event()
     threads: list[threading.Thread] = []
 
@@ -139,13 +139,13 @@ def test_a_resolver_that_hangs_is_not_waited_for_not_even_at_the_end(monkeypatch
         raise socket.gaierror(socket.EAI_AGAIN, "try again")
 
     patch_resolver(monkeypatch, getaddrinfo)
-    # Were the loop to wait for the thread, this would not end; and its late answer must not be an error.
+    # This would not end if the loop waited for the thread. The late answer must not be an error either.
     assert run_check(TCPCheck("db.example:1"), timeout=SHORT) == "no answer within 0.2 s"
     answering.set()
     threads[0].join()
 
 
-def test_a_name_is_asked_for_once_at_a_time_however_many_checks_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_share_one_lookup_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     answering = threading.Event()
     asked: list[str] = []
 
@@ -157,7 +157,7 @@ def test_a_name_is_asked_for_once_at_a_time_however_many_checks_need_it(monkeypa
     patch_resolver(monkeypatch, getaddrinfo)
 
     async def main(ports: list[int]) -> list[str | None]:
-        # The first gives up, and asks again: it joins the question that is under way.
+        # The first check gives up and asks again: it joins the running lookup.
         assert await examine_here(TCPCheck(f"db.example:{ports[0]}"), SHORT) == "no answer within 0.2 s"
         checks = [asyncio.create_task(examine_here(TCPCheck(f"db.example:{port}"))) for port in ports]
         checks.append(asyncio.create_task(examine_here(TCPCheck(f"other.example:{ports[0]}"))))
@@ -173,12 +173,12 @@ def test_a_name_is_asked_for_once_at_a_time_however_many_checks_need_it(monkeypa
         assert asyncio.run(main([first, second])) == [None, None]
         assert asked == ["db.example", "other.example"]
         assert tcp._lookups == {}
-        # The answer is not kept.
+        # The answer is not cached.
         assert run_check(TCPCheck(f"db.example:{first}")) is None
         assert asked == ["db.example", "other.example", "db.example"]
 
 
-def test_an_answer_of_the_resolver_that_comes_too_late_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_answer_of_the_resolver_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     answering = threading.Event()
     threads: list[threading.Thread] = []
 
@@ -197,12 +197,12 @@ def test_an_answer_of_the_resolver_that_comes_too_late_is_ignored(monkeypatch: p
     asyncio.run(main())
 
 
-def test_a_name_without_an_address_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_without_an_address_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     patch_resolver(monkeypatch, lambda host, port: [])
     assert run_check(TCPCheck("db.example:1")) == "`db.example` has no address"
 
 
-def test_the_failure_that_says_most_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_most_informative_failure_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     async def sock_connect(loop: object, connection: socket.socket, address: tuple[str, int]) -> NoReturn:
         code = errno.ENETUNREACH if connection.family == socket.AF_INET else errno.ECONNREFUSED
         raise OSError(code, "Connect call failed")
@@ -212,12 +212,12 @@ def test_the_failure_that_says_most_is_the_reason(monkeypatch: pytest.MonkeyPatc
     assert run_check(TCPCheck("db.example:1")) == "connection refused"
 
 
-def test_a_socket_connected_to_itself_is_not_a_listener(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A client may be given the very port that it connects to; then TCP connects it to itself.
+def test_socket_connected_to_itself_is_not_a_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The system may give a client the very port that it connects to; then TCP connects the client to itself.
     real = asyncio.SelectorEventLoop.sock_connect
 
     async def sock_connect(loop: Any, connection: socket.socket, address: tuple[str, int]) -> None:
-        # The port was kept for it by another socket, so that nobody else could take it.
+        # Another socket has reserved the port, so that no other program could take it.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         connection.bind(address)
         await real(loop, connection, address)
@@ -229,7 +229,7 @@ def test_a_socket_connected_to_itself_is_not_a_listener(monkeypatch: pytest.Monk
         assert run_check(TCPCheck(f"127.0.0.1:{kept.getsockname()[1]}")) == "connection refused"
 
 
-def test_the_connection_is_closed_when_the_check_is_over() -> None:
+def test_connection_is_closed_after_the_check() -> None:
     gone = threading.Event()
 
     def serve(connection: socket.socket) -> None:
@@ -245,7 +245,7 @@ def test_the_connection_is_closed_when_the_check_is_over() -> None:
 
 
 @on_linux
-def test_cancelled_while_it_connects_it_leaves_nothing() -> None:
+def test_cancellation_while_connecting_leaves_nothing() -> None:
     async def main() -> None:
         with full_listener() as port:
             check = asyncio.create_task(examine_here(TCPCheck(f"127.0.0.1:{port}")))

@@ -1,4 +1,4 @@
-"""The modes of a terminal, as they are known from what was written to it."""
+"""The modes of a terminal, as they follow from the output to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PIECES = st.sampled_from(
 )
 
 
-def fed(*data: bytes) -> Modes:
+def feed(*data: bytes) -> Modes:
     modes = Modes()
     for piece in data:
         modes.feed(piece)
@@ -58,52 +58,52 @@ def fed(*data: bytes) -> Modes:
         (b"\x1b[>1u\x1b[<9u", b"", b""),
         (b"\x1b(0", b"\x1b(0", b"\x1b(B"),
         (b"\x1b(0\x1b(B", b"", b""),
-        # Modes that nobody misses, or that are the terminal's own.
+        # Modes that need no restoring, and sequences that are not about modes.
         (b"\x1b[?12h\x1b[?3h\x1b[?9999h\x1b[20h", b"", b""),
         (b"\x1b[?1049h\x1b[?25l\x1b[5 q\x1bc", b"", b""),
         (b"\x1b[?1049h\x1b[?25l\x1b[!p", b"\x1b[?1049h\x1b[2J\x1b[H", b"\x1b[?1049l"),
         (VIM + VIM_ENDS, b"", b""),
     ],
 )
-def test_what_brings_a_terminal_into_the_modes_and_out_of_them(written: bytes, entering: bytes, leaving: bytes) -> None:
-    modes = fed(written)
+def test_sequences_that_enter_and_leave_the_modes(written: bytes, entering: bytes, leaving: bytes) -> None:
+    modes = feed(written)
     assert (modes.enter_sequence(), modes.leave_sequence()) == (entering, leaving)
 
 
 @given(st.binary(max_size=4), st.lists(PIECES, max_size=20).map(b"".join))
-def test_from_any_modes_there_is_a_way_back(before: bytes, data: bytes) -> None:
-    assert fed(before, data, RESET).leave_sequence() == b""
-    assert fed(before, VIM, data, RESET).leave_sequence() == b""
+def test_reset_leads_back_from_any_modes(before: bytes, data: bytes) -> None:
+    assert feed(before, data, RESET).leave_sequence() == b""
+    assert feed(before, VIM, data, RESET).leave_sequence() == b""
 
 
-def test_the_alternate_screen_is_left_last() -> None:
-    assert fed(VIM).leave_sequence().endswith(b"\x1b[?1049l")
-    assert fed(VIM).enter_sequence().startswith(b"\x1b[?1049h")
+def test_alternate_screen_is_entered_first_and_left_last() -> None:
+    assert feed(VIM).leave_sequence().endswith(b"\x1b[?1049l")
+    assert feed(VIM).enter_sequence().startswith(b"\x1b[?1049h")
 
 
 @given(st.lists(st.integers(0, len(VIM)), max_size=6).map(sorted))
-def test_a_sequence_may_be_cut_anywhere(cuts: list[int]) -> None:
+def test_sequence_may_be_cut_anywhere(cuts: list[int]) -> None:
     edges = [0, *cuts, len(VIM)]
-    modes = fed(*(VIM[start:end] for start, end in itertools.pairwise(edges)))
-    assert modes.enter_sequence() == fed(VIM).enter_sequence()
+    modes = feed(*(VIM[start:end] for start, end in itertools.pairwise(edges)))
+    assert modes.enter_sequence() == feed(VIM).enter_sequence()
 
 
 @given(st.lists(PIECES, max_size=20).map(b"".join))
-def test_who_enters_the_modes_and_leaves_them_is_where_he_was(data: bytes) -> None:
-    modes = fed(data)
-    assert fed(modes.enter_sequence()).enter_sequence() == modes.enter_sequence()
-    assert fed(modes.enter_sequence(), modes.leave_sequence()).enter_sequence() == b""
+def test_entering_and_leaving_restores_the_default_modes(data: bytes) -> None:
+    modes = feed(data)
+    assert feed(modes.enter_sequence()).enter_sequence() == modes.enter_sequence()
+    assert feed(modes.enter_sequence(), modes.leave_sequence()).enter_sequence() == b""
 
 
 @given(st.lists(st.lists(PIECES, max_size=8).map(b"".join)))
-def test_no_byte_is_lost_but_what_changes_the_screen(data: list[bytes]) -> None:
+def test_only_changes_of_the_screen_are_removed(data: list[bytes]) -> None:
     modes = Modes()
     written = [modes.feed(piece) for piece in data]
     if b"1049" not in b"".join(data):
         assert b"".join(piece.main for piece in written) + modes.take_unfinished() == b"".join(data)
 
 
-def test_what_is_written_to_each_screen_is_told_apart() -> None:
+def test_output_is_split_by_screen() -> None:
     modes = Modes()
     assert modes.feed(b"main\n") == Written(b"main\n", b"")
     assert modes.feed(b"more\x1b[?1049hdrawn\x1b[?1049lagain\x1b[?10") == Written(b"moreagain", b"drawn")
@@ -122,15 +122,15 @@ def test_what_is_written_to_each_screen_is_told_apart() -> None:
         *(b"\x1b]11;?\x1b\\", b"\x1b]10;?\x07", b"\x1b]4;1;?\x07", b"\x1bP+q544e\x1b\\", b"\x1bP$qm\x1b\\"),
     ],
 )
-def test_questions_are_left_out(question: bytes) -> None:
+def test_queries_are_removed(question: bytes) -> None:
     assert strip_queries(b"before\x1b[31m" + question + b"after") == b"before\x1b[31mafter"
 
 
-def test_what_draws_is_told_apart() -> None:
+def test_invisible_changes_of_modes_are_removed() -> None:
     assert strip_mode_changes(VIM) == b"\x1b[22;0;0t\x1b[1;24r~"
     assert strip_mode_changes(b"\x1b[6n\x1b[H\x1b(0q\x1b(B\x1b[4hx\x1b[4l") == b"\x1b[H\x1b(0q\x1b(B\x1b[4hx\x1b[4l"
 
 
 @pytest.mark.parametrize("data", [b"text", b"\x1b[31m\x1b[2J\x1b[5;7H\x1b[22;0;0t\x1b[5 q\x1b]0;title\x07\x1b[?25l"])
-def test_what_asks_nothing_is_left_as_it_is(data: bytes) -> None:
+def test_output_without_queries_stays_unchanged(data: bytes) -> None:
     assert strip_queries(data) == data

@@ -1,4 +1,4 @@
-"""A terminal for a child, as a child finds it."""
+"""Pseudoterminals, as a child sees them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def run(terminal: Pseudoterminal, *argv: str) -> tuple[int, bytes]:
         return done.returncode, b""
 
 
-def test_it_is_the_controlling_terminal_of_what_runs_on_it(terminal: Pseudoterminal) -> None:
+def test_terminal_is_the_controlling_one_of_the_command(terminal: Pseudoterminal) -> None:
     assert run(terminal, "sh", "-c", "echo hello > /dev/tty") == (0, b"hello\r\n")
 
 
-def test_its_modes_are_those_of_any_terminal(terminal: Pseudoterminal) -> None:
+def test_modes_are_those_of_any_new_terminal(terminal: Pseudoterminal) -> None:
     modes = termios.tcgetattr(terminal.child_end)
     assert modes[1] & (termios.OPOST | termios.ONLCR) == termios.OPOST | termios.ONLCR
     for mode in (termios.ECHO, termios.ICANON, termios.ISIG, termios.IEXTEN):
@@ -45,7 +45,7 @@ def test_its_modes_are_those_of_any_terminal(terminal: Pseudoterminal) -> None:
     assert not terminal.takes_keys
 
 
-def test_lines_may_pass_as_they_are_until_somebody_looks(terminal: Pseudoterminal) -> None:
+def test_carriage_returns_can_be_omitted_for_a_while(terminal: Pseudoterminal) -> None:
     assert not terminal.add_carriage_returns()
     terminal.omit_carriage_returns()
     assert run(terminal, "echo", "hello") == (0, b"hello\n")
@@ -56,7 +56,7 @@ def test_lines_may_pass_as_they_are_until_somebody_looks(terminal: Pseudotermina
     assert terminal.add_carriage_returns()
 
 
-def test_a_program_that_processes_its_output_itself_is_left_alone(terminal: Pseudoterminal) -> None:
+def test_program_that_processes_its_output_keeps_its_modes(terminal: Pseudoterminal) -> None:
     assert run(terminal, "stty", "raw")[0] == 0
     before = termios.tcgetattr(terminal.child_end)
     terminal.omit_carriage_returns()
@@ -66,7 +66,7 @@ def test_a_program_that_processes_its_output_itself_is_left_alone(terminal: Pseu
     assert terminal.takes_keys
 
 
-def test_what_was_stopped_by_its_key_goes_on(terminal: Pseudoterminal) -> None:
+def test_output_stopped_by_its_key_resumes(terminal: Pseudoterminal) -> None:
     def is_writable() -> bool:
         return bool(select.select([], [terminal.child_end], [], 0)[1])
 
@@ -78,34 +78,34 @@ def test_what_was_stopped_by_its_key_goes_on(terminal: Pseudoterminal) -> None:
         os.sched_yield()
 
 
-def test_a_program_that_takes_that_key_itself_is_not_sent_it(terminal: Pseudoterminal) -> None:
+def test_program_that_reads_the_key_itself_does_not_get_it(terminal: Pseudoterminal) -> None:
     assert run(terminal, "stty", "-ixon", "-icanon")[0] == 0
     terminal.resume_output()
     os.write(terminal.parent_end, b"x")
     assert os.read(terminal.child_end, 1) == b"x"
 
 
-def test_what_runs_on_it_has_the_arguments_that_were_given(terminal: Pseudoterminal) -> None:
+def test_command_gets_its_arguments(terminal: Pseudoterminal) -> None:
     assert run(terminal, "printf", "<%s>", "a  b", "$HOME", "*", "") == (0, b"<a  b><$HOME><*><>")
 
 
-def test_the_end_of_what_runs_on_it_is_told(terminal: Pseudoterminal) -> None:
+def test_exit_code_of_the_command_is_kept(terminal: Pseudoterminal) -> None:
     assert run(terminal, "sh", "-c", "exit 7") == (7, b"")
 
 
-def test_a_program_that_does_not_exist_is_told_with_the_code_of_a_shell(terminal: Pseudoterminal) -> None:
+def test_missing_program_exits_with_the_code_of_a_shell(terminal: Pseudoterminal) -> None:
     code, said = run(terminal, "/no/such/program")
     assert code == 127
     assert b"/no/such/program" in said
 
 
-def test_it_has_the_size_that_it_is_given_and_never_less_than_twenty_columns(terminal: Pseudoterminal) -> None:
+def test_terminal_has_the_given_size_and_at_least_twenty_columns(terminal: Pseudoterminal) -> None:
     assert termios.tcgetwinsize(terminal.child_end) == (30, 90)
     terminal.resize(os.terminal_size((-3, 10)))
     assert termios.tcgetwinsize(terminal.child_end) == (10, 20)
 
 
-def test_where_there_is_none_nothing_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_to_open_leaves_no_descriptor_open(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise termios.error(22, "Invalid argument")
 

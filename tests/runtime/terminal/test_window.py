@@ -1,4 +1,4 @@
-"""Our own terminal: how large it is. That its modes are given back is seen in `integration/test_pty.py`."""
+"""Our own terminal: its size. `integration/test_pty.py` tests that its modes are restored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def terminal() -> Iterator[int]:
     os.close(its)
 
 
-def test_a_terminal_says_how_large_it_is(terminal: int) -> None:
+def test_size_comes_from_the_terminal(terminal: int) -> None:
     termios.tcsetwinsize(terminal, (30, 100))
     assert read_terminal_size(terminal, {"COLUMNS": "7", "LINES": "7"}) == (100, 30)
     assert read_terminal_size(terminal, {}, margin=18) == (82, 30)
@@ -35,7 +35,7 @@ def test_a_terminal_says_how_large_it_is(terminal: int) -> None:
         ({"COLUMNS": "wide", "LINES": "99999"}, (80, 24)),
     ],
 )
-def test_where_there_is_none_or_it_does_not_know_the_environment_says_it(
+def test_size_comes_from_the_environment_if_the_terminal_has_none(
     terminal: int, environment: dict[str, str], expected: tuple[int, int]
 ) -> None:
     assert read_terminal_size(terminal, environment) == expected
@@ -43,14 +43,14 @@ def test_where_there_is_none_or_it_does_not_know_the_environment_says_it(
         assert read_terminal_size(nothing.fileno(), environment) == expected
 
 
-def test_streams_that_were_made_non_blocking_block_again(terminal: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_non_blocking_streams_block_again_afterwards(terminal: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("procreaper.runtime.terminal.window.STREAMS", (terminal,))
     with preserve_modes():
         os.set_blocking(terminal, False)
     assert os.get_blocking(terminal)
 
 
-def test_modes_are_of_no_concern_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_modes_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull) as nothing:
         monkeypatch.setattr("procreaper.runtime.terminal.window.STREAMS", (nothing.fileno(),))
         with preserve_modes():

@@ -1,4 +1,4 @@
-"""What git ignores; and, where git is installed, that git says the same."""
+"""The files that git ignores; and if git is installed, that git agrees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = "/srv"
 
 
 def is_ignored(files: IgnoreFiles, path: str) -> bool:
-    """From the top down, as those who use the rules do."""
+    """Return whether a path is ignored, from the top down, as the users of the rules do."""
     steps = [*list(walk_up(path))[-2::-1]]
     return any(
         files.is_ignored(step, *step.rpartition("/")[::2], is_directory=step != path and not path.endswith("/"))
@@ -74,7 +74,7 @@ def ignored(text: str, *paths: str) -> list[str]:
         ("été", ["été"], ["ete"]),
     ],
 )
-def test_pattern(pattern: str, matching: list[str], other: list[str]) -> None:
+def test_pattern_matches_only_the_expected_paths(pattern: str, matching: list[str], other: list[str]) -> None:
     assert ignored(pattern, *matching, *other) == matching
 
 
@@ -83,12 +83,12 @@ def test_last_match_decides() -> None:
     assert ignored(text, "x.log", "keep.log", "keep.txt", "a.tmp") == ["x.log", "keep.txt", "a.tmp"]
 
 
-def test_nothing_comes_back_from_an_ignored_directory() -> None:
+def test_exception_has_no_effect_in_an_ignored_directory() -> None:
     assert ignored("out/\n!out/keep\n", "out/keep", "keep") == ["out/keep"]
     assert ignored("out/*\n!out/keep\n", "out/keep", "out/x") == ["out/x"]
 
 
-def test_deeper_file_wins() -> None:
+def test_deeper_ignore_file_takes_precedence() -> None:
     files = IgnoreFiles()
     files.set_ignore_file(ROOT, "*.log")
     files.set_ignore_file(f"{ROOT}/a", "!*.log\n/x")
@@ -98,7 +98,7 @@ def test_deeper_file_wins() -> None:
     assert not is_ignored(files, f"{ROOT}/x")
 
 
-def test_news_of_an_ignore_file() -> None:
+def test_change_of_an_ignore_file_is_noticed() -> None:
     files = IgnoreFiles()
     assert not files.set_ignore_file(ROOT, "")
     assert files.set_ignore_file(ROOT, "x")
@@ -108,14 +108,14 @@ def test_news_of_an_ignore_file() -> None:
     assert not is_ignored(files, f"{ROOT}/x")
 
 
-def test_question_is_about_exactly_one_component() -> None:
+def test_answer_is_about_exactly_one_component() -> None:
     files = IgnoreFiles()
     files.set_ignore_file(ROOT, "a\n/b\nc/")
     for above in "abc":
         assert not files.is_ignored(f"{ROOT}/{above}/x", f"{ROOT}/{above}", "x", is_directory=False)
 
 
-# What git itself says.
+# The answers of git itself.
 
 NAMES = ("a", "b", "ab", "a.x", ".b", "a b", "-", "]")
 DIRECTORIES = ("", *(f"{one}/" for one in NAMES[:5]), "a/a/", "a/b/", "ab/a.x/", "b/a/b/")
@@ -143,8 +143,8 @@ PIECES = st.sampled_from(
     ]
 )
 LINES = st.lists(PIECES, min_size=1, max_size=5).map("".join)
-# Not worth their code: an escaped slash, and stars that git takes for a component because it compares what comes before
-# them by itself, followed by more such stars.
+# Cases that are not worth their code: an escaped slash; and stars that git takes for a component because it compares
+# the part before them separately, followed by more such stars.
 LINES = LINES.filter(lambda line: not re.search(r"\\/|[^/*]\*\*+/\*\*", line))
 TEXTS = st.lists(LINES, max_size=5).map("\n".join)
 
@@ -191,7 +191,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 @settings(deadline=None, max_examples=150)
 @given(top=TEXTS, inner=TEXTS)
-def test_agrees_with_git(repository: Repository, top: str, inner: str) -> None:
+def test_rules_agree_with_git(repository: Repository, top: str, inner: str) -> None:
     files = IgnoreFiles()
     files.set_ignore_file(ROOT, top)
     files.set_ignore_file(f"{ROOT}/a", inner)

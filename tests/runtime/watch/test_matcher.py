@@ -1,4 +1,4 @@
-"""Which processes a changed file affects."""
+"""The processes that a changed file affects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def matcher_of(*paths: str, ignore: tuple[str, ...] = (), gitignore: bool = True
 
 
 def find_affected(matcher: Matcher, *paths: str) -> list[str]:
-    """Those of these paths, relative to the root, that affect the process."""
+    """Return those of these paths, relative to the root, that affect the process."""
     absolute = [posixpath.normpath(posixpath.join(ROOT, path)) for path in paths]
     return sorted(matcher.find_affected(absolute).get("web", ()), key=paths.index)
 
@@ -57,7 +57,7 @@ def find_affected(matcher: Matcher, *paths: str) -> list[str]:
         ("été", ["été/x"], ["ete/x"]),
     ],
 )
-def test_paths(written: str, affecting: list[str], other: list[str]) -> None:
+def test_watched_path_matches_only_the_expected_files(written: str, affecting: list[str], other: list[str]) -> None:
     assert find_affected(matcher_of(written), *affecting, *other) == affecting
 
 
@@ -73,7 +73,7 @@ def test_paths(written: str, affecting: list[str], other: list[str]) -> None:
         ("/*.conf", ["/a.conf"], ["/etc/a.conf"]),
     ],
 )
-def test_paths_outside_of_the_root(written: str, affecting: list[str], other: list[str]) -> None:
+def test_watched_path_outside_of_the_root(written: str, affecting: list[str], other: list[str]) -> None:
     found = matcher_of(written).find_affected([*affecting, *other]).get("web", ())
     assert [posixpath.normpath(posixpath.join(ROOT, path)) for path in found] == affecting
 
@@ -84,7 +84,7 @@ def test_paths_are_shown_from_the_root() -> None:
     assert found == {"web": ("../lib/a.py", "b/c.py", "../../etc/x", "caf\N{REPLACEMENT CHARACTER}")}
 
 
-def test_each_process_is_told_what_concerns_it() -> None:
+def test_each_process_gets_the_files_that_affect_it() -> None:
     watches = {
         "web.1": Watch(ROOT, ("app",)),
         "web.2": Watch(ROOT, ("app",), debounce=1.0),
@@ -117,66 +117,66 @@ def test_each_process_is_told_what_concerns_it() -> None:
         ".DS_Store",
     ],
 )
-def test_what_nobody_wants(path: str) -> None:
+def test_temporary_and_generated_files_are_ignored_by_default(path: str) -> None:
     assert find_affected(matcher_of("."), path, "main.py") == ["main.py"]
     assert find_affected(matcher_of("*"), path, "main.py") == ["main.py"]
 
 
 @pytest.mark.parametrize("path", ["main.tmp", ".env", ".github/x", "git/x", "cache/x", "environment/venv.py", "a~b"])
-def test_what_somebody_may_want(path: str) -> None:
+def test_similar_names_are_not_ignored_by_default(path: str) -> None:
     assert find_affected(matcher_of("."), path) == [path]
 
 
-def test_ignore() -> None:
+def test_ignored_patterns() -> None:
     matcher = matcher_of(".", ignore=("*_test.py", "fixtures", "/build", "docs/*.html", "./x", "*.{a,b}"))
     ignored = ["a_test.py", "p/b_test.py", "fixtures/x", "p/fixtures/y", "build/x", "docs/a.html", "x", "a.a", "p/b.b"]
     watched = ["a.py", "p/build/x", "docs/p/a.html", "p/x", "a.c"]
     assert find_affected(matcher, *ignored, *watched) == watched
 
 
-def test_ignore_with_exceptions() -> None:
+def test_ignored_patterns_with_exceptions() -> None:
     matcher = matcher_of(".", ignore=("*.txt", "!keep.txt", "!.cache"))
     assert find_affected(matcher, "a.txt", "keep.txt", ".cache/x", ".git/x") == ["keep.txt", ".cache/x"]
 
 
-def test_ignore_outside_of_the_root() -> None:
+def test_ignored_patterns_outside_of_the_root() -> None:
     matcher = matcher_of("../lib", "/etc/app", ignore=("*.md", "../lib/gen", "/etc/app/*.bak", f"{ROOT}/x"))
     ignored = ["../lib/a.md", "../lib/gen/a", "/etc/app/a.bak", "/etc/app/a.md"]
     watched = ["../lib/a", "../lib/x/gen", "../../etc/app/x"]
     assert find_affected(matcher, *ignored, *watched) == watched
 
 
-def test_gitignore() -> None:
+def test_ignore_files_apply() -> None:
     matcher = matcher_of(".", root="*.log\n/dist\n", app="!keep.log\n")
     watched = ["app/keep.log", "app/dist/x"]
     assert find_affected(matcher, "a.log", "dist/x", "app/a.log", *watched) == watched
 
 
-def test_gitignore_can_be_left_alone() -> None:
+def test_ignore_files_can_be_turned_off() -> None:
     matcher = matcher_of(".", gitignore=False, root="*.log\n")
     assert not matcher.uses_ignore_files
     assert find_affected(matcher, "a.log", ".git/x") == ["a.log"]
 
 
-def test_ignore_beats_gitignore() -> None:
+def test_ignore_takes_precedence_over_ignore_files() -> None:
     matcher = matcher_of(".", ignore=("!dist",), root="dist\n!.venv\n")
     assert find_affected(matcher, "dist/x", ".venv/x") == ["dist/x"]
 
 
-def test_gitignore_above_the_root() -> None:
+def test_ignore_file_above_the_root_applies() -> None:
     matcher = matcher_of(".")
     matcher.set_ignore_file("/srv", "*.log\n/project/gen\n")
     assert find_affected(matcher, "a.log", "gen/x", "x/gen") == ["x/gen"]
 
 
-def test_gitignore_read_anew() -> None:
+def test_changed_ignore_file_applies() -> None:
     matcher = matcher_of(".", root="out")
     assert find_affected(matcher, "out/x", "in/x") == ["in/x"]
     matcher.set_ignore_file(ROOT, "in")
     assert find_affected(matcher, "out/x", "in/x") == ["out/x"]
 
 
-def test_what_is_named_is_watched_whatever_covers_it() -> None:
+def test_named_path_is_watched_although_a_rule_matches() -> None:
     text = "dist/\n.env\n*.map\n"
     matcher = matcher_of("dist", ".env", "node_modules/mine/*.js", ignore=("generated", ".env"), root=text)
     ignored = ["dist/x.map", "dist/generated/x", "dist/__pycache__/x", "node_modules/other/a.js", "x/.env"]
@@ -184,25 +184,25 @@ def test_what_is_named_is_watched_whatever_covers_it() -> None:
     assert find_affected(matcher, *ignored, *watched) == watched
 
 
-def test_root_that_is_ignored_from_above() -> None:
+def test_root_that_an_outer_rule_ignores_is_watched() -> None:
     matcher = matcher_of(".")
     matcher.set_ignore_file("/srv", "project\n")
     matcher.set_ignore_file("/", "srv\n")
     assert find_affected(matcher, "a/b") == ["a/b"]
 
 
-def test_what_matches_no_entry_of_its_own_may_match_another() -> None:
+def test_entry_below_another_does_not_hide_it() -> None:
     matcher = matcher_of("node_modules/mine", ".")
     assert find_affected(matcher, "node_modules/mine/x", "node_modules/other", "y") == ["node_modules/mine/x", "y"]
 
 
-def test_our_own_logs() -> None:
+def test_own_logs_are_ignored() -> None:
     matcher = Matcher({"web": Watch(ROOT, (".", "log/web.log"))}, logs=[f"{ROOT}/log/web.log"])
     paths = ["log/web.log", "log/web.log.1", "log/web.logs", "web.log"]
     assert find_affected(matcher, *paths) == ["log/web.logs", "web.log"]
 
 
-def test_bases() -> None:
+def test_bases_are_the_named_paths() -> None:
     assert matcher_of("app", "*.py", "config/*.toml", "../lib", "app").bases == (
         f"{ROOT}/app",
         ROOT,
@@ -225,20 +225,20 @@ def test_bases() -> None:
         ("../lib", ["..", "../lib/a"], ["", "a"]),
     ],
 )
-def test_enters(written: str, entered: list[str], left: list[str]) -> None:
+def test_only_directories_with_possible_matches_are_entered(written: str, entered: list[str], left: list[str]) -> None:
     matcher = matcher_of(written)
     paths = [*entered, *left]
     assert [path for path in paths if matcher.should_enter(posixpath.normpath(f"{ROOT}/{path}"))] == entered
     assert matcher.should_enter("/")
 
 
-def test_of_interest() -> None:
+def test_watched_files_are_filtered() -> None:
     matcher = matcher_of("app/*.py", "../../x.conf")
     assert matcher.filter_watched(f"{ROOT}/app", ["a.py", "b.txt", "c.py~"]) == {"a.py"}
     assert matcher.filter_watched("/", ["x.conf", "y.conf"]) == {"x.conf"}
 
 
-def test_very_deep_path() -> None:
+def test_very_deep_path_is_matched() -> None:
     deep = "d/" * 2000 + "x"
     assert find_affected(matcher_of("."), deep) == [deep]
 
@@ -252,7 +252,7 @@ FILES = st.lists(st.sampled_from(["a", "b", "ab", ".git"]), min_size=1, max_size
 @given(
     paths=st.lists(PATHS, max_size=3), ignore=st.lists(PATHS, max_size=2), text=st.lists(PATHS, max_size=2), file=FILES
 )
-def test_every_watched_file_is_found_by_entering(
+def test_every_watched_file_is_reached_by_entering_directories(
     paths: list[str], ignore: list[str], text: list[str], file: str
 ) -> None:
     matcher = matcher_of(*paths, ignore=tuple(ignore), root="\n".join(text))
@@ -265,13 +265,13 @@ def test_every_watched_file_is_found_by_entering(
             directory = posixpath.dirname(directory).rstrip("/")
 
 
-def test_ten_thousand_changes_for_ten_processes() -> None:
+def test_ten_thousand_changes_for_ten_processes_take_less_than_the_limit() -> None:
     paths = [f"{ROOT}/src/package{number % 100}/module{number}.py" for number in range(10_000)]
     watches = {f"process{number}": Watch(ROOT, ("src", f"more{number}"), ("*_test.py",)) for number in range(10)}
     matcher = Matcher(watches)
     matcher.set_ignore_file(ROOT, "\n".join([*IGNORED, *(f"*.t{number}" for number in range(50)), "/a/b", "/c/*.d"]))
     began = time.process_time()
     found = matcher.find_affected(paths)
-    # About 0.1 s; the limit leaves room for a machine that has other things to do.
+    # It takes about 0.1 s; the limit allows for a busy machine.
     assert time.process_time() - began < 2
     assert [len(paths) for paths in found.values()] == [10_000] * 10

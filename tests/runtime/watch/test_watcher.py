@@ -1,4 +1,4 @@
-"""What is posted when real files change.
+"""The events that are posted when real files change.
 
 Nothing is waited for by time. That something is *not* posted shows in that the change after it is posted alone.
 """
@@ -25,13 +25,13 @@ LIMIT = 60.0
 
 
 @pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it has to be looked for changes, that is done so often that nobody has to wait for it."""
+def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll so often that the tests need not wait."""
     monkeypatch.setattr(module, "POLL_INTERVAL", 0.03)
 
 
 class Watching:
-    """A watch under way, and what it posts."""
+    """A running watch, and the events that it posts."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -40,7 +40,7 @@ class Watching:
         self._marks = 0
 
     def write(self, path: str, text: str = "") -> None:
-        """All at once: a file that is emptied and then written may change twice."""
+        """Write in one step: a file that is emptied and then written may change twice."""
         target, draft = self.root / path, self.root / "ignored/draft"
         target.parent.mkdir(parents=True, exist_ok=True)
         draft.parent.mkdir(exist_ok=True)
@@ -48,24 +48,24 @@ class Watching:
         draft.replace(target)
 
     async def next(self) -> set[str]:
-        """The paths that come next, for any process."""
+        """Return the paths of the next event, for any process."""
         while True:
             changes = (await self.posted.get()).changes
-            # A report may only say that there is no more.
+            # An event may only say that no more will follow.
             if any(changes.values()):
                 return {path for paths in changes.values() for path in paths}
 
     async def until(self, *wanted: str) -> set[str]:
-        """Everything that comes until all of these have come."""
+        """Return all paths that are posted until these have been."""
         seen: set[str] = set()
         while not seen.issuperset(wanted):
             seen |= await self.next()
         return seen
 
     async def settled(self) -> set[str]:
-        """Everything that was not taken yet, up to a change that is made now."""
+        """Return all paths that were not taken yet, up to a change that is made now."""
         seen: set[str] = set()
-        # What a new directory holds is found after what was reported together with it, so one mark is not enough.
+        # The files in a new directory come after the other files of the same report, so one mark is not enough.
         for _ in range(2):
             self._marks += 1
             mark = f"mark{self._marks}"
@@ -82,19 +82,19 @@ Scenario = Callable[[Watching], Awaitable[None]]
 
 
 def run(root: Path, scenario: Scenario, *paths: str, poll: bool | None = None, logs: tuple[str, ...] = ()) -> Watching:
-    """Play a scenario while `paths` and `mark*` are watched, from when the watching has begun."""
+    """Play a scenario while `paths` and `mark*` are watched, once the watch has begun."""
     watching = Watching(root)
     before = threading.active_count()
 
     async def main() -> None:
         watches = {"web": Watch(str(root), (*paths, "mark*"), ("ignored",), poll=poll)}
-        # In a group, so that an end of the watching is the end of the test.
+        # In a group, so that an error of the watch ends the test.
         async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
             task = tasks.create_task(
                 watch_files(watches, post=watching.posted.put_nowait, say=watching.said.append, logs=logs)
             )
             while watching.posted.empty():
-                # A change in the very first moments may come too early.
+                # A change in the very first moments may be too early.
                 watching.write("mark0")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(0.05):
@@ -113,7 +113,7 @@ def poll(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-def test_write_make_and_remove(tmp_path: Path, poll: bool) -> None:
+def test_written_created_and_removed_files_are_posted(tmp_path: Path, poll: bool) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "app/old.py").write_text("1")
 
@@ -166,21 +166,21 @@ SAVES = [save_in_place, save_atomically, save_like_vim, save_like_emacs, save_by
 
 @pytest.mark.parametrize("save", SAVES)
 @pytest.mark.parametrize("named", ["app", "app/main.py", "*.py"])
-def test_saves(tmp_path: Path, save: Callable[[Path], None], named: str) -> None:
+def test_each_way_to_save_a_file_is_posted(tmp_path: Path, save: Callable[[Path], None], named: str) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "app/main.py").write_text("old")
 
     async def scenario(watching: Watching) -> None:
         for _ in range(3):
             save(tmp_path / "app/main.py")
-            # An editor's temporary file may be seen where all of a directory is watched.
+            # If all of a directory is watched, the temporary file of an editor may be posted too.
             assert await watching.until("app/main.py") - {"app/.main.py.tmp"} == {"app/main.py"}
             await watching.settled()
 
     run(tmp_path, scenario, named)
 
 
-def test_new_directory_with_files(tmp_path: Path, poll: bool) -> None:
+def test_files_in_a_new_directory_are_posted(tmp_path: Path, poll: bool) -> None:
     async def scenario(watching: Watching) -> None:
         names = {f"app/a/b/c{number}/x.py" for number in range(20)}
         for name in names:
@@ -192,7 +192,7 @@ def test_new_directory_with_files(tmp_path: Path, poll: bool) -> None:
     run(tmp_path, scenario, "app", poll=poll)
 
 
-def test_directory_moved_in_and_out(tmp_path: Path, poll: bool) -> None:
+def test_files_of_a_moved_directory_are_posted(tmp_path: Path, poll: bool) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "outside/deep").mkdir(parents=True)
     (tmp_path / "outside/deep/x.py").write_text("")
@@ -212,7 +212,7 @@ def test_directory_moved_in_and_out(tmp_path: Path, poll: bool) -> None:
     run(tmp_path, scenario, "app", poll=poll)
 
 
-def test_deleted_and_made_again(tmp_path: Path, poll: bool) -> None:
+def test_recreated_directory_is_watched(tmp_path: Path, poll: bool) -> None:
     (tmp_path / "app/sub").mkdir(parents=True)
     (tmp_path / "app/sub/x.py").write_text("")
 
@@ -222,7 +222,7 @@ def test_deleted_and_made_again(tmp_path: Path, poll: bool) -> None:
             assert await watching.next() == {"app/sub/x.py"}
             watching.write("app/sub/x.py")
             assert await watching.next() == {"app/sub/x.py"}
-            # At once, so that it may get the number of the old one.
+            # At once, so that it may get the inode of the old one.
             shutil.rmtree(tmp_path / "app")
             watching.write("app/sub/x.py", "again")
             await watching.until("app/sub/x.py")
@@ -231,7 +231,7 @@ def test_deleted_and_made_again(tmp_path: Path, poll: bool) -> None:
     run(tmp_path, scenario, "app", poll=poll)
 
 
-def test_path_that_does_not_exist_yet(tmp_path: Path, poll: bool) -> None:
+def test_path_that_appears_later_is_watched(tmp_path: Path, poll: bool) -> None:
     async def scenario(watching: Watching) -> None:
         watching.write("later/else.txt")
         watching.write("later/then/x.py")
@@ -242,7 +242,7 @@ def test_path_that_does_not_exist_yet(tmp_path: Path, poll: bool) -> None:
     run(tmp_path, scenario, "later/then", "later/config.toml", poll=poll)
 
 
-def test_outside_of_the_root(tmp_path: Path) -> None:
+def test_path_outside_of_the_root_is_watched(tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     (tmp_path / "project").mkdir()
 
@@ -253,7 +253,7 @@ def test_outside_of_the_root(tmp_path: Path) -> None:
     run(tmp_path / "project", scenario, "../lib")
 
 
-def test_permissions_and_reading_are_no_change(tmp_path: Path) -> None:
+def test_permissions_and_reading_are_not_changes(tmp_path: Path) -> None:
     path = tmp_path / "main.py"
     path.write_text("x")
 
@@ -269,7 +269,7 @@ def test_permissions_and_reading_are_no_change(tmp_path: Path) -> None:
     run(tmp_path, scenario, "*.py")
 
 
-def test_what_is_no_file_is_no_change(tmp_path: Path, poll: bool) -> None:
+def test_sockets_and_pipes_are_not_changes(tmp_path: Path, poll: bool) -> None:
     async def scenario(watching: Watching) -> None:
         os.mkfifo(tmp_path / "fifo")
         (tmp_path / "empty").mkdir()
@@ -279,7 +279,7 @@ def test_what_is_no_file_is_no_change(tmp_path: Path, poll: bool) -> None:
     run(tmp_path, scenario, ".", poll=poll)
 
 
-def test_ignored_is_silent(tmp_path: Path, poll: bool) -> None:
+def test_ignored_files_are_not_posted(tmp_path: Path, poll: bool) -> None:
     (tmp_path / ".gitignore").write_text("/dist/\n*.log\n")
     for directory in (".git", "node_modules/x", "dist", "ignored", "src"):
         (tmp_path / directory).mkdir(parents=True)
@@ -322,13 +322,13 @@ def test_ignored_directories_are_not_watched(tmp_path: Path) -> None:
 def count_watches() -> int:
     count = 0
     for file in Path("/proc/self/fdinfo").iterdir():
-        # The descriptor with which the directory is read is gone by now.
+        # The descriptor that reads the directory is closed by now.
         with suppress(OSError):
             count += sum(line.startswith("inotify") for line in file.read_text().splitlines())
     return count
 
 
-def test_ignore_file_is_read_anew(tmp_path: Path, poll: bool) -> None:
+def test_changed_ignore_file_applies(tmp_path: Path, poll: bool) -> None:
     for name in ("a/one", "a/two"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "x").write_text("")
@@ -339,7 +339,7 @@ def test_ignore_file_is_read_anew(tmp_path: Path, poll: bool) -> None:
         watching.write("a/two/x", "1")
         assert await watching.next() == {"a/two/x"}
         watching.write("a/.gitignore", "two\n")
-        # What was there all the time is no change only because it is not ignored any more.
+        # An old file does not change only because it is no longer ignored.
         assert await watching.until("a/.gitignore") == {"a/.gitignore"}
         assert await watching.settled() == set()
         watching.write("a/two/x", "22")
@@ -354,7 +354,7 @@ def test_ignore_file_is_read_anew(tmp_path: Path, poll: bool) -> None:
     run(tmp_path, scenario, "a", poll=poll)
 
 
-def test_ignore_files_of_the_repository_above(tmp_path: Path) -> None:
+def test_ignore_files_of_the_outer_repository_apply(tmp_path: Path) -> None:
     root = tmp_path / "backend"
     root.mkdir()
     (tmp_path / ".git/info").mkdir(parents=True)
@@ -374,7 +374,7 @@ def test_ignore_files_of_the_repository_above(tmp_path: Path) -> None:
     run(root, scenario, ".")
 
 
-def test_exclude_file_of_a_work_tree(tmp_path: Path) -> None:
+def test_exclude_file_of_a_work_tree_applies(tmp_path: Path) -> None:
     root = tmp_path / "tree"
     root.mkdir()
     (tmp_path / "main/.git/info").mkdir(parents=True)
@@ -390,7 +390,7 @@ def test_exclude_file_of_a_work_tree(tmp_path: Path) -> None:
     run(root, scenario, ".")
 
 
-def test_branch_switch(tmp_path: Path) -> None:
+def test_branch_switch_is_one_change(tmp_path: Path) -> None:
     names = {f"app/package{number % 50}/module{number}.py" for number in range(2000)}
     for name in list(names)[:1000]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -407,13 +407,13 @@ def test_branch_switch(tmp_path: Path) -> None:
         while seen != names:
             seen |= await watching.next()
             posts += 1
-        # Ten or so; the more, the longer it takes to write them.
+        # About ten, and more if writing the files takes longer.
         assert posts < 200
 
     run(tmp_path, scenario, "app")
 
 
-def test_of_many_files_only_the_last_report_does_not_promise_more(tmp_path: Path) -> None:
+def test_last_event_of_many_says_that_no_more_will_follow(tmp_path: Path) -> None:
     names = {f"app/{directory}/{number}.py" for directory in range(10) for number in range(20)}
 
     async def scenario(watching: Watching) -> None:
@@ -430,7 +430,7 @@ def test_of_many_files_only_the_last_report_does_not_promise_more(tmp_path: Path
     run(tmp_path, scenario, "app")
 
 
-def test_each_process_is_told_once(tmp_path: Path) -> None:
+def test_each_process_gets_only_changes_of_its_files(tmp_path: Path) -> None:
     posted: list[FilesChanged] = []
     watches = {
         "web.1": Watch(str(tmp_path), ("app",)),
@@ -471,7 +471,7 @@ def test_each_process_is_told_once(tmp_path: Path) -> None:
     )
 
 
-def test_symbolic_links(tmp_path: Path, poll: bool) -> None:
+def test_symbolic_links_are_followed(tmp_path: Path, poll: bool) -> None:
     root = tmp_path / "project"
     (root / "app").mkdir(parents=True)
     for release in ("one", "two"):
@@ -500,7 +500,7 @@ def test_symbolic_links(tmp_path: Path, poll: bool) -> None:
     run(root, scenario, "current", "app", "settings.toml", poll=poll)
 
 
-def test_names_that_are_not_utf_8(tmp_path: Path, poll: bool) -> None:
+def test_names_that_are_not_utf_8_are_posted(tmp_path: Path, poll: bool) -> None:
     async def scenario(watching: Watching) -> None:
         with open(os.fsencode(tmp_path) + b"/caf\xe9", "w") as file:
             file.write("x")
@@ -531,7 +531,9 @@ def test_names_that_are_not_utf_8(tmp_path: Path, poll: bool) -> None:
         (ImportError("no watchfiles"), "(no watchfiles)"),
     ],
 )
-def test_limits_lead_to_polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
+def test_reached_limit_leads_to_polling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
     def refuse(*_: object) -> None:
         raise error
 
@@ -548,7 +550,7 @@ def test_limits_lead_to_polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 def refuse_threads(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Have the system give no thread of one of these names."""
+    """Make the system refuse threads with these names."""
     start = threading.Thread.start
 
     def start_others(thread: threading.Thread) -> None:
@@ -559,8 +561,8 @@ def refuse_threads(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(threading.Thread, "start", start_others)
 
 
-def test_watchfiles_is_not_asked_where_it_could_have_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # It would abort the whole program.
+def test_watchfiles_is_not_used_if_it_would_get_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # watchfiles would abort the whole program.
     asked: list[object] = []
     monkeypatch.setattr("watchfiles._rust_notify.RustNotify", lambda *_: asked.append(_))
     refuse_threads(monkeypatch, "probe")
@@ -574,7 +576,7 @@ def test_watchfiles_is_not_asked_where_it_could_have_no_thread(tmp_path: Path, m
     assert asked == []
 
 
-def test_where_the_threads_run_out_later_it_polls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lack_of_threads_later_leads_to_polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(watching: Watching) -> None:
         await watching.settled()
         refuse_threads(monkeypatch, "probe")
@@ -587,9 +589,7 @@ def test_where_the_threads_run_out_later_it_polls(tmp_path: Path, monkeypatch: p
     assert "the system gives no thread for watching files" in text
 
 
-def test_without_a_thread_of_our_own_it_begins_once_there_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_watch_begins_as_soon_as_the_system_gives_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "NO_THREAD", 0.01)
     said: list[str] = []
 
@@ -619,7 +619,7 @@ def test_without_a_thread_of_our_own_it_begins_once_there_is_one(
     assert said[1:] == ["files are watched now"]
 
 
-def test_changes_before_it_is_ready_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_before_the_watch_is_ready_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "old.py").write_text("")
 
     async def main() -> dict[str, tuple[str, ...]]:
@@ -629,7 +629,7 @@ def test_changes_before_it_is_ready_count(tmp_path: Path, monkeypatch: pytest.Mo
                 watch_files({"web": Watch(str(tmp_path), (".",))}, post=posted.put_nowait, say=unexpected)
             )
             await asyncio.sleep(0)
-            # The clock of the file system may be behind ours by some milliseconds.
+            # The clock of the file system may be some milliseconds behind ours.
             while posted.empty():
                 (tmp_path / "new.py").write_text("")
                 await asyncio.sleep(0)
@@ -641,7 +641,7 @@ def test_changes_before_it_is_ready_count(tmp_path: Path, monkeypatch: pytest.Mo
     assert asyncio.run(main()) == {"web": ("new.py",)}
 
 
-def test_cancelled_at_once(tmp_path: Path) -> None:
+def test_watch_can_be_cancelled_at_once(tmp_path: Path) -> None:
     before = threading.active_count()
 
     async def main(turns: int) -> None:
@@ -657,7 +657,7 @@ def test_cancelled_at_once(tmp_path: Path) -> None:
         assert threading.active_count() == before
 
 
-def test_an_error_of_ours_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_ends_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("procreaper.runtime.watch.tree.Tree.scan", lambda self: 1 // 0)
     before = threading.active_count()
 
@@ -670,5 +670,5 @@ def test_an_error_of_ours_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert threading.active_count() == before
 
 
-def test_nothing_to_watch() -> None:
+def test_no_watches_return_at_once() -> None:
     asyncio.run(watch_files({}, post=unexpected, say=unexpected))
