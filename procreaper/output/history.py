@@ -1,14 +1,14 @@
-"""What was written lately, by everybody: bounded in bytes, and fair to those who write little.
+"""The recent output of all processes: bounded in bytes, and fair to processes that write little.
 
-Rules: runs in the loop's thread and never blocks; nobody is ever asked to pause. Nothing is copied that can be kept as
-it came. Whoever takes the `tail` and begins to listen in the same turn of the loop misses nothing and gets nothing
-twice.
+Rules: runs in the loop's thread, never blocks, and never asks a writer to pause. Data is kept without copying where
+possible. A client that takes the `tail` and begins to listen in the same turn of the loop misses no notice and gets
+none twice.
 
-Theory of operation. Each process has a queue of its own, and all notices are numbered, so that they can be merged when
-somebody asks. When all queues together hold more than `MOST_BYTES`, whoever holds more than a fair share gives up its
-oldest notices. The share is the level up to which all would be filled if the room were poured out over them: those who
-hold less than that lose nothing. Space is made for some time ahead, so that the level is not looked for at every
-notice. Only a single piece of output that is larger than the share is cut, at the beginning of a line.
+Theory of operation. Each process has its own queue, and all notices are numbered, so that a reader can merge them. When
+all queues together hold more than `MOST_BYTES`, each queue above its fair share drops its oldest notices. The share is
+the level to which all queues would be filled if the room were poured out over them: queues below that level lose
+nothing. Space is made for some time ahead, so that the level is not looked for at every notice. Only a single piece of
+output that is larger than the share is cut, at the beginning of a line.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class History:
             name = notice.name
             size += len(notice.data)
         elif isinstance(notice, Checked):
-            # Nobody reads of it: what came of it is a transition.
+            # Not kept: the effect of a check is a transition.
             return True
         else:
             name = OURSELVES if isinstance(notice, Message) else notice.name
@@ -72,9 +72,9 @@ class History:
     def tail(self, names: Collection[str] | None = None, lines: int | None = None) -> Tail:
         """The last `lines` lines of each of these processes (None: all that is kept; of all), and what befell them.
 
-        A line at the end that is not finished yet counts as one: the next output of that process continues it. Of
-        what befell a process, and of what procreaper said meanwhile, there is as much at most, and nothing that is
-        older than the lines.
+        A line at the end that is not finished yet counts as one: the next output of that process continues it. Of what
+        befell a process, and of what procreaper said meanwhile, there is as much at most, and nothing that is older
+        than the lines.
         """
         entries: list[tuple[int, Notice]] = []
         truncated = []
@@ -145,7 +145,7 @@ class _Queue:
         self.size = others + len(data) - (begin or start)
 
     def tail(self, lines: int | None) -> tuple[list[tuple[int, Notice]], bool]:
-        """The last so many lines, with the events since the first of them; and whether there were fewer."""
+        """Return the last `lines` lines with the events since the first of them, and whether there were fewer."""
         if lines == 0:
             return [], False
         found: list[tuple[int, Notice]] = []
@@ -177,7 +177,7 @@ class _Queue:
 
 
 def _start_of_lines(data: bytes, lines: int, *, goes_on: bool) -> tuple[int, int]:
-    """Where the last so many lines begin, or 0; and how many of them have not been found to begin here.
+    """Return where the last `lines` lines begin, or 0, and the number of lines that begin before this data.
 
     `goes_on`: behind it comes more, so that an end of a line at its end is the beginning of one as well.
     """

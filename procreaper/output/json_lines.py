@@ -48,7 +48,7 @@ class RecordFormat:
         self._pids: dict[str, int] = {}
 
     def expect(self, names: Iterable[str]) -> None:
-        """Nothing: no line depends on who else is told of."""
+        """Do nothing: no line depends on the names of other processes."""
 
     def render(self, notice: Notice) -> bytes:
         """The bytes to print for a notice; none for one that says nothing new."""

@@ -1,7 +1,7 @@
 r"""Bytes in, whole lines out.
 
-Rules: pure; no byte is changed, decoded or dropped; only ``\n`` ends a line. What is not yet a whole line is held until
-its end comes, until somebody asks for it (`flush`), or until it exceeds `LONGEST_LINE`.
+Rules: pure; no byte is changed, decoded or dropped; only ``\n`` ends a line. An incomplete line is held until its end
+comes, until `flush`, or until it exceeds `LONGEST_LINE`.
 """
 
 from __future__ import annotations

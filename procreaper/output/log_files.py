@@ -1,9 +1,9 @@
 """Log files as a sink: what a process writes is appended to its file, by a thread, so that the loop never blocks.
 
 Rules: bytes are kept as they came, escape sequences too: `less -R` and `tail` show the colours that were there, as with
-supervisord and Docker. A disk that is slow holds back those who write. One that is broken (full, read-only) holds up
-nobody: what cannot be written is left out and counted, which is told once, and again when it works again. Where several
-processes share a file, they write whole lines.
+supervisord and Docker. A slow disk slows the writers down. A broken disk (full, read-only) delays no process: output
+that cannot be written is dropped and counted. This is reported once, and again when the disk works again. Processes
+that share a file write whole lines.
 
 Theory of operation. As with the terminal, `accept` appends to the queue of a `writer`. Its thread joins what it finds
 for each file, and hands it over to `rotation`.
@@ -64,7 +64,7 @@ class LogFiles:
     def assign(self, processes: Iterable[Process]) -> None:
         """From now on keep what these write, and what others say last, until they are removed.
 
-        A new file that cannot be opened is told of when it is to be written.
+        A new file that cannot be opened is reported at the first write.
         """
         processes = tuple(processes)
         logs = {process.name: process.log for process in processes if process.log is not None and not process.detached}
@@ -128,11 +128,11 @@ class LogFiles:
             self._say(f"{_bytes(self._writer.waiting)} of output could not be written to log files in time")
 
     def abandon(self) -> None:
-        """Somebody insists on the end: wait no longer for a disk, whatever is lost."""
+        """Stop waiting for a disk, even if output is lost: the user insists on the end."""
         self._writer.abandon()
 
     def _leave_files(self) -> None:
-        """Close those that nobody writes to any more, once what waits is in them."""
+        """Close the files without writers, after their waiting output is written."""
         used = {target.file for target in self._targets.values()}
         for path, file in tuple(self._files.items()):
             if file not in used:
@@ -188,7 +188,7 @@ class _File:
         self._line_is_over = False
         # Whether all that was to be written is in there, and nothing else of ours.
         self.is_exact = True
-        # Nobody will write to it any more.
+        # No process writes to it any more.
         self.left = False
         self._shown = _shown(log.path)
 

@@ -32,7 +32,7 @@ class RotatedLog:
         self._position = 0
 
     def last_lines(self, lines: int | None, before: tuple[int, int, int] | None = None) -> Iterator[bytes]:
-        """The last so many lines (None: all) in blocks, oldest first; one that is not finished counts.
+        """Yield the last `lines` lines (None: all) in blocks, oldest first; an incomplete line counts.
 
         `before`: those before an offset in the part with this device and inode, of which nothing may be left.
         """
@@ -113,7 +113,7 @@ def _identity(file: BinaryIO) -> tuple[int, int]:
 
 
 def _find(parts: list[_Part], lines: int) -> tuple[int, int]:
-    """The part in which the last so many lines begin, and where in it."""
+    """Return the part in which the last `lines` lines begin, and the offset there."""
     if not lines:
         return len(parts) - 1, parts[-1].size
     # The end of the last line is not the beginning of one.

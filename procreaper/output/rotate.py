@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 def rotate_file(path: str, most: int) -> None:
-    """Have the file become the newest of its older parts, of which there are then at most so many: one or more.
+    """Rotate `path` to `path.1`, shift the older parts, and keep at most `most` of them (at least one).
 
     Raises OSError.
     """

@@ -1,12 +1,12 @@
-"""One log file that is rotated by its size, by whole lines, beside others who may do the same.
+"""One log file, rotated by size at line ends, which other programs may write and rotate too.
 
-Rules: blocks, and belongs to one thread. Every write appends. Whoever else writes there loses nothing by what is done
-here, and may move the file away as well (logrotate, another app): then the new one is opened.
+Rules: blocks, and belongs to one thread. Every write appends. Other writers of the file lose no output by a rotation.
+They may move the file away themselves (logrotate, another app): then the new file is opened.
 
-Theory of operation. Before each write the file that is at the path is looked at: whether it is still the one that is
-open, and how large it is. What would not fit goes up to the end of its last line that does; then `x.log` becomes
-`x.log.1`, that `x.log.2` and so on, under a lock on the file itself, which whoever else rotates takes too. A line goes
-on in the file in which it began, unless it is longer than a whole file.
+Theory of operation. Before each write, the file at the path is checked: whether it is still the open one, and how large
+it is. If the data does not fit, it is written up to the last line that does. Then `x.log` becomes `x.log.1`, `x.log.1`
+becomes `x.log.2` and so on, under a lock on the file itself, which all apps take for a rotation. A line continues in
+the file in which it began, unless it is longer than a whole file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from procreaper.core.plan import LogFile
 from procreaper.descriptors import retry_with_reserve
 from procreaper.output.rotate import rotate_file
 
-# Somebody else who rotates the file takes less than a millisecond; one that was stopped meanwhile is not waited for.
+# Another app rotates the file in less than a millisecond. An app that is suspended meanwhile is not waited for.
 MOST_TRIES = 100
 BETWEEN_TRIES = 0.002
 # As many files, or pieces of them between what others write.
@@ -56,14 +56,14 @@ class RotatedFile:
         self.written = 0
         self._passages: deque[Passage] = deque(maxlen=MOST_PASSAGES)
         self._tries = 0
-        # Why it cannot be rotated, so that it grows. Whoever clears this has that tried again.
+        # Why the file cannot be rotated and grows. To clear this means to try again.
         self.stuck: OSError | None = None
 
     def open(self) -> None:
         """Open the file, at its end. Raises OSError, with the path of the log."""
         size = self._open()
         if self._is_regular and size and not _ends_line(self.path, size) and self._descriptor is not None:
-            # Somebody was killed while it wrote; what we write begins a line of its own.
+            # A writer was killed in the middle of a line; begin a new line.
             with suppress(OSError):
                 os.write(self._descriptor, b"\n")
 
@@ -74,7 +74,7 @@ class RotatedFile:
             self._descriptor = None
 
     def limit(self, max_size: int, max_files: int) -> None:
-        """From the next write on it becomes so large, and so many older ones are kept. For any thread."""
+        """Set the limits from the next write on: size in bytes, and number of older files. Safe in any thread."""
         self._most, self._older = max_size, max_files
 
     @property
@@ -121,7 +121,7 @@ class RotatedFile:
         """Open the file, whatever is in it, and return its size."""
         try:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            # A named pipe that nobody reads would hold us up.
+            # A named pipe without a reader would block.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
             descriptor = retry_with_reserve(lambda: os.open(self.path, flags, 0o666))
         except OSError as error:
@@ -163,7 +163,7 @@ class RotatedFile:
         return start if size else start + self._most
 
     def _rotate(self) -> None:
-        """Make way for a new file, unless somebody else has done that meanwhile, or is about to."""
+        """Rotate the file, unless another app has just done so or is about to."""
         if self._descriptor is None:
             return
         locked = self._descriptor

@@ -1,7 +1,7 @@
 """Standard output as a sink: bounded in bytes, written by a thread of its own, so that the loop never blocks on it.
 
 Rules: nothing is dropped while the output works. Once it is broken (the reader went away, the disk is full, the
-terminal hung up) everything is dropped, the reason is reported once, and nobody waits for room any more.
+terminal hung up) everything is dropped, the reason is reported once, and no writer waits for room.
 
 Theory of operation. `accept` renders a notice and appends it to the queue of the `writer`, whose thread takes the whole
 queue at a time and writes it with as few calls as the kernel allows; rendering and writing overlap, since writing lets
@@ -20,7 +20,7 @@ from procreaper.output.text import Format
 from procreaper.output.writer import Writer
 
 HIGH = 1 << 20
-# On a screen, what has not been shown yet when somebody presses Ctrl-C is still to come.
+# Smaller on a screen, because all queued output is still shown after a Ctrl-C.
 HIGH_ON_SCREEN = 1 << 17
 # What Linux and macOS accept in one writev (IOV_MAX).
 PIECES_AT_ONCE = 1024
@@ -79,7 +79,7 @@ class Terminal:
         await self._writer.drain(patience)
 
     def abandon(self) -> None:
-        """Somebody insists on the end: wait no longer for a reader, whatever is lost."""
+        """Stop waiting for a reader, even if output is lost: the user insists on the end."""
         self._writer.abandon()
 
     def _append(self, data: bytes) -> bool:
@@ -102,7 +102,7 @@ class Terminal:
             try:
                 count = os.writev(self._fd, some)
             except BlockingIOError:
-                # Somebody who shares our standard output has made it non-blocking (node does).
+                # Another program that shares our standard output has made it non-blocking (node does).
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll()

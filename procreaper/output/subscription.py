@@ -1,8 +1,7 @@
-"""Somebody who follows what happens: an atomic snapshot, then every notice since, in order.
+"""A subscriber: it gets an atomic snapshot, then every notice since, in order.
 
-Rules: a subscriber never holds anybody up. One that does not keep up loses notices, not the app its speed: beyond
-`MOST_BYTES` of output or `MOST_NOTICES` the new ones are dropped, and how many is told (`Dropped`) as soon as there is
-room again.
+Rules: a subscriber never delays the app. A slow subscriber loses notices instead: beyond `MOST_BYTES` of output or
+`MOST_NOTICES` the new ones are dropped, and how many is told (`Dropped`) as soon as there is room again.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ MOST_NOTICES = 10_000
 
 
 class Dropped(NamedTuple):
-    """The subscriber was too slow: so many notices, with so many bytes of output, are missing here."""
+    """The subscriber was too slow: the given numbers of notices and of bytes of output are missing here."""
 
     time: float
     notices: int

@@ -5,8 +5,8 @@ its lines. There is no work per line: one `replace` puts all prefixes of a chunk
 that has a terminal of its own is filtered, because the child acts as if it had the screen to itself (`sequences`).
 
 Theory of operation. At any time one line may be *open*: flushed before its end came. The process that owns it goes on
-without a new prefix; whoever else has something to say ends it first. On a terminal a ``\r`` within a line (a progress
-bar) would overwrite the prefix, so there the prefix is printed again behind it.
+without a new prefix; a notice of another process ends it first. On a terminal a ``\r`` within a line (a progress bar)
+would overwrite the prefix, so there the prefix is printed again behind it.
 """
 
 import re
@@ -162,7 +162,7 @@ class TextFormat:
             behind = b" " + behind
         if not style.colour:
             return b"", behind
-        # The reset comes first: a colour that a child left on must not bleed into the next line, whoever wrote it.
+        # The reset comes first: a colour that a child left on must not bleed into the next line of any process.
         if not colour:
             return RESET, behind
         return RESET + f"\x1b[{colour}m".encode(), behind + RESET

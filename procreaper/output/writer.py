@@ -1,4 +1,4 @@
-"""A thread that writes, and the queue from which it takes: bounded in bytes, so that whoever fills it can be paused.
+"""A thread that writes items from a queue. The queue is bounded in bytes, so that its producers can be paused.
 
 Rules: the loop's thread never waits here. What is written, and how, is given as a function.
 
@@ -57,7 +57,7 @@ class Writer(Generic[Item]):
         return not self.full or self.broken
 
     def append(self, item: Item, size: int) -> bool:
-        """Put something of so many bytes into the queue; False once there is more than `high` in it."""
+        """Put an item of `size` bytes into the queue. Return False if the queue then holds more than `high` bytes."""
         with self._changed:
             if self.broken:
                 return True
@@ -72,8 +72,8 @@ class Writer(Generic[Item]):
     async def drain(self, patience: float) -> bool:
         """Have what is left written, then end the thread; give up once no byte has moved for `patience` seconds.
 
-        The answer is whether all was. A thread that is given up is left behind in its blocked write: nobody can be
-        called back from there, and as a daemon it does not keep the program alive.
+        Return whether all was written. A thread that is given up stays in its blocked write, because it cannot be
+        interrupted there; as a daemon thread it does not keep the program alive.
         """
         with self._changed:
             self.closing = True
@@ -89,7 +89,7 @@ class Writer(Generic[Item]):
         return self._done.is_set()
 
     def abandon(self) -> None:
-        """Somebody insists on the end: wait no longer, whatever is lost."""
+        """Stop waiting, even if output is lost: the user insists on the end."""
         self._done.set()
 
     # For the thread.
@@ -103,7 +103,7 @@ class Writer(Generic[Item]):
             return [self._queue.popleft() for _ in range(count if most is None else min(count, most))]
 
     def account(self, count: int) -> None:
-        """So many bytes are written, or given up."""
+        """Note that `count` bytes have been written or dropped."""
         with self._changed:
             self.waiting -= count
             self.written += count

@@ -99,7 +99,7 @@ def test_used_port_is_an_error_before_any_process_starts(project: Project) -> No
         port = taken.getsockname()[1]
         result = project.run("start", "--http", str(port))
     assert (result.code, result.out) == (1, "")
-    assert f"--http {port}: port {port} is taken\n  hint: end whoever listens there" in result.err
+    assert f"--http {port}: port {port} is taken\n  hint: end the program that uses it" in result.err
     assert not (project.path / "started").exists()
 
 

@@ -1,7 +1,7 @@
 """What followers are told: each line encoded once for all of them, kept for a while, and what each has missed.
 
-Rules: pure. Whatever the number of followers, no more than `MOST_KEPT` bytes are kept. A follower holds nobody up: one
-that falls behind loses all that it has not read, is told how much, and goes on from there.
+Rules: pure. Whatever the number of followers, no more than `MOST_KEPT` bytes are kept. A follower delays no other. A
+follower that falls behind loses all lines that it has not read, learns how many, and continues from there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Line(NamedTuple):
 
 
 class Feed:
-    """The lines that somebody may still have to read, oldest first; `end` is the position of the next one."""
+    """The lines that some follower still has to read, oldest first; `end` is the position of the next one."""
 
     def __init__(self, most: int = MOST_KEPT) -> None:
         self._most = most
@@ -40,7 +40,7 @@ class Feed:
 
     @property
     def is_followed(self) -> bool:
-        """Whether anybody reads."""
+        """Whether the feed has a follower."""
         return bool(self._readers)
 
     @property
@@ -56,7 +56,7 @@ class Feed:
     ) -> Reader:
         """Read from the next line on those that are wanted; `arrived` is called when there is one again.
 
-        `missed` makes the lines that tell of so many notices, with so many bytes of output, that were lost.
+        `missed` makes the lines that report lost notices, from their number and the bytes of their output.
         """
         reader = Reader(self, wants, missed, arrived, self.end)
         self._readers.append(reader)
@@ -71,7 +71,7 @@ class Feed:
             self._first, self._size = self.end, 0
 
     def publish(self, line: Line) -> None:
-        """Tell all who want to know. Nothing is kept where nobody does."""
+        """Add a line for all followers that want it. Without followers, keep nothing."""
         if not self._readers:
             return
         self._lines[self.end] = line

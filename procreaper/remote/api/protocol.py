@@ -84,7 +84,7 @@ class Restart(Request, frozen=True, tag="restart"):
 
 
 class Scale(Request, frozen=True, tag="scale"):
-    """Have so many processes of each of these types. Result: `Changes`."""
+    """Set the number of processes of each of these types. Result: `Changes`."""
 
     counts: dict[str, int]
 
@@ -164,7 +164,7 @@ class Processes(Struct, frozen=True):
 class Earlier(Struct, frozen=True):
     """What was written before all that is kept ends at `offset` of that file of the log which has this inode.
 
-    So many `lines` of it are wanted still; None: all.
+    The number of `lines` of it that are still wanted; None: all.
     """
 
     device: int
@@ -315,7 +315,7 @@ class MessageNotice(Notice, frozen=True, tag="message"):
 
 
 class DroppedNotice(Notice, frozen=True, tag="dropped"):
-    """This client was too slow: so many notices, with so many bytes of output, are missing here."""
+    """This client was too slow: the given numbers of notices and of bytes of output are missing here."""
 
     notices: int
     bytes: int

@@ -1,6 +1,6 @@
 """To be at the terminal of a process from another one: what `attach`, `type` and `resize` mean for the running app.
 
-Rules: a connection is at one terminal at most, and for one run; whoever wants to see the next run attaches again.
+Rules: a connection is attached to at most one terminal, for one run. For the next run, the client attaches again.
 """
 
 from __future__ import annotations

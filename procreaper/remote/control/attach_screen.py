@@ -1,7 +1,7 @@
-"""What somebody is shown who is attached from another terminal: sent as it comes, and drawn anew where too much came.
+"""The output for a client that is attached from another terminal: sent as it comes, or redrawn if it was too much.
 
-Rules: bounded; a client that does not read holds up nobody and costs no more than `MOST_WAITING` bytes. To leave out a
-part of what a terminal is to show would wreck all that follows, so whoever is that far behind is shown the present.
+Rules: bounded; a client that does not read delays nothing and costs at most `MOST_WAITING` bytes. A gap in the output
+of a terminal would garble all that follows, so a client that is too far behind gets the current screen instead.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Screen:
         return None
 
     def until_now(self) -> Iterator[bytes]:
-        """Nothing: whoever types, or wants to leave, does not wait for what is still to be shown."""
+        """Return nothing: typing and leaving do not wait for output."""
         return iter(())
 
     def close(self) -> None:

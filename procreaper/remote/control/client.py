@@ -1,7 +1,7 @@
-"""A client of a running app: connects to its control socket, asks, and reads what it is told.
+"""A client of a running app: connects to its control socket, sends requests, and reads replies and notices.
 
 Rules: speaks the protocol and knows nothing else of an app. It blocks, with a limit on every wait, and belongs to one
-thread. Notices that come while a reply is waited for are kept, in their order.
+thread. Notices that arrive before a reply are kept, in their order.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Client:
     """A connection to an app, which `greeting` tells of. Also a context manager that closes it."""
 
     def __init__(self, path: str, *, limit: float = GREETING_LIMIT) -> None:
-        """Connect. Raises OSError where nobody listens (ConnectionRefusedError: no more), else ProcreaperError."""
+        """Connect. Raise OSError if no app listens (ConnectionRefusedError: it has ended), else ProcreaperError."""
         self._incoming = bytearray()
         self._searched = 0
         self._notices: deque[protocol.AnyNotice] = deque()
@@ -195,7 +195,7 @@ class Client:
             try:
                 return self._socket.connect(path)
             except BlockingIOError:
-                # So many are waiting to be let in that the system has no room for one more.
+                # The queue of waiting connections is full.
                 if time.monotonic() >= until:
                     raise TimeoutError from None
                 time.sleep(BETWEEN_TRIES)
@@ -262,7 +262,7 @@ class Client:
             return
 
     def _is_posted(self, answer: _Line) -> bool:
-        """Whether this is the reply to a request that nobody waits for."""
+        """Whether this is the reply to a request without a waiting caller."""
         if answer.id not in self._posted:
             return False
         self._posted.remove(answer.id)

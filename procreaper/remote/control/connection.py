@@ -3,10 +3,10 @@
 Rules: no error goes beyond the client; what it costs is bounded, whatever it sends or does not read.
 
 Theory of operation. The socket is read and written in callbacks of the loop, a bounded amount at a time. Each line is
-handled in a task of the owner's, the next one when the reply to it has been taken; until then little more is read.
-What is *owed*, replies with what had happened before them, goes out before what is *told*, asked of the feed only when
-there is room for it in the socket: so a client that does not read costs no more than what the feed keeps for all. A
-client that ends its half of the connection is answered what it has asked, and then left.
+handled in a task of the owner's, the next one when the reply to it has been taken; until then little more is read. What
+is *owed*, replies with what had happened before them, goes out before what is *told*, asked of the feed only when there
+is room for it in the socket: so a client that does not read costs no more than what the feed keeps for all. A client
+that ends its half of the connection is answered what it has asked, and then left.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from procreaper.remote.api.feed import Feed, Line
 from procreaper.remote.api.protocol import LONGEST_LINE
 
 READ_SIZE = 1 << 16
-# Small notices are sent together, up to so many bytes.
+# Small notices are sent together, up to this number of bytes.
 SENT_TOGETHER = 1 << 15
 # Linux's struct ucred: pid, uid and gid.
 CREDENTIALS = struct.Struct("3i")
@@ -228,8 +228,8 @@ class Connection:
 
     def _reply(self, data: bytes) -> None:
         if self._source is not None:
-            # What has happened before the reply is told before it: whoever asks and waits must not take what was
-            # so before for what came of it.
+            # Notices from before the reply are sent before it: a client that waits for an effect must not take an
+            # earlier state for the effect.
             self._outgoing.append(self._source.until_now())
         self._outgoing.append(iter((data,)))
         self._outgoing.extend(iter(lines) for lines in self._behind)
@@ -263,7 +263,7 @@ class Connection:
             budget -= sent
 
     def _take(self, most: int) -> bool:
-        """Take what is sent next: what is owed, and then what is told; False where there is nothing."""
+        """Take the data to send next: first replies, then notices. Return False if there is none."""
         self._owes = False
         pieces = _gather(self._next_owed, most)
         if not pieces:
@@ -298,7 +298,7 @@ class Connection:
 
 
 def _gather(take: Callable[[], bytes | None], most: int) -> list[bytes]:
-    """Small pieces are sent together, up to about so many bytes."""
+    """Collect small pieces, up to about `most` bytes."""
     pieces: list[bytes] = []
     size = 0
     while size < most and (piece := take()) is not None:

@@ -1,7 +1,7 @@
 """`scale`, `reload` and `up`: plan the running app again, tell what that changes, and have its owner do just that.
 
-Rules: an error in the files changes nothing. They are read in a thread, since a disk may be slow, and a pipe may have
-nobody who writes; that is not waited for forever. One request after another, whoever asks.
+Rules: an error in the files changes nothing. They are read in a thread, with a time limit, because a disk may be slow
+and a pipe may have no writer. Requests of all clients run one after another.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PlanSource(Protocol):
     """Where the plan comes from. Three raise ConfigError with every problem found, after which all is as it was."""
 
     def scale(self, counts: Mapping[str, int]) -> Configuration:
-        """What the files said, with so many processes of these types."""
+        """Return the configuration of the files as last read, with these numbers of processes."""
 
     def reload(self) -> Configuration:
         """What the files say now."""
@@ -66,10 +66,10 @@ class Replanning:
         self._taken = taken
 
     async def scale(self, counts: Mapping[str, int], announce: Announce) -> protocol.Changes:
-        """Have so many processes of these types. Raises ConfigError."""
+        """Set the number of processes of these types. Raises ConfigError."""
         if not counts:
             raise ProcreaperError("no process type is named", hint="for example `web=2`")
-        # Whoever asks for more of a type wants them to run, also of one that does not start by itself.
+        # A client that asks for more processes of a type wants them to run, even without `autostart`.
         return await self._replan(lambda: self._source.scale(counts), announce, starting=frozenset(counts))
 
     async def reload(self, announce: Announce) -> protocol.Changes:
@@ -141,7 +141,7 @@ class Replanning:
             except TimeoutError as error:
                 self._source.give_up()
                 message = f"the files could not be read within {READING_LIMIT:g} s, so nothing has been changed"
-                hint = "is one of them a pipe that nobody writes to, or on a disk that does not answer?"
+                hint = "is one of them a pipe without a writer, or on a disk that does not answer?"
                 raise ProcreaperError(message, hint=hint) from error
             await self._supervisor.settled()
             if self._supervisor.shutting_down:

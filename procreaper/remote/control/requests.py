@@ -1,11 +1,11 @@
 """What each request means for the running app: names are resolved, events posted, and what happens is told.
 
-Rules: a request is carried out as a whole or not at all. What is asked of the app is asked of its owner, by an event,
-like what anybody else asks; nothing here waits for what follows from it.
+Rules: a request is carried out as a whole or not at all. A request becomes an event for the supervisor, like all other
+requests; nothing here waits for its effect.
 
-Theory of operation. A request is looked at when all that was posted before it has been seen. From there to the event
-that it becomes nothing is waited for, so the run numbers of the reply are those in which the request finds each
-process. Followers are told by a sink of the hub, which is there only while somebody follows.
+Theory of operation. A request is handled after all events that were posted before it. Between that moment and the event
+of the request there is no wait, so the reply has the run numbers at the time of the request. Followers get their
+notices from a sink of the hub, which exists only while there are followers.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from procreaper.runtime.supervisor import Supervisor
 if TYPE_CHECKING:
     from procreaper.remote.control.attach import Seats
 
-# So many names are told to choose from.
+# An error lists at most this number of names.
 MOST_NAMED = 8
-# The loop is not held up for longer than it takes to encode so many bytes.
+# The loop is not blocked for longer than the encoding of this number of bytes takes.
 SLICE = 1 << 15
 
 
@@ -46,8 +46,8 @@ class Requests:
 
     `groups` are those of `.reaper.toml`, and `source` is where the plan comes from; `complain` prints what went wrong
     in here. `history(names, lines)` gives the last lines of each of these processes (None: all that is kept) with what
-    has happened since, oldest first, and those of which there was more. `find(name, size)` tells where in its log the
-    last so many bytes of a process begin, as a `Passage`; None where it does not know.
+    has happened since, oldest first, and those of which there was more. `find(name, size)` returns where in its log the
+    last `size` bytes of a process begin, as a `Passage`, or None if it does not know.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Requests:
         self._supervisor.say(f"`procreaper {command}`{pid} asks for {what}")
 
     def _asked(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those whom a request is about that changes something."""
+        """Return the processes that a changing request concerns."""
         if self._supervisor.shutting_down:
             raise ProcreaperError("the app is ending", hint="`procreaper start` starts it again")
         names = tuple(names)
@@ -230,7 +230,7 @@ class Requests:
         return protocol.Followed(snapshot, tuple(map(readable, truncated)), earlier)
 
     def _earlier(self, name: str, notices: Iterable[events.Notice], lines: int | None) -> protocol.Earlier | None:
-        """Where that is which a process wrote before these notices, so that there are so many lines with theirs."""
+        """Return where the output before these notices is, if they have fewer than `lines` lines."""
         outputs = [notice.data for notice in notices if isinstance(notice, events.Output) and notice.name == name]
         passage = self._find(name, sum(map(len, outputs)))
         if passage is None:
@@ -247,7 +247,7 @@ class Requests:
         return lambda line: (output or not line.spoken) and (line.name is None or chosen(line.name))
 
     def _missed(self, request: protocol.Follow, notices: int, size: int) -> Iterator[bytes]:
-        """What is told to a follower who has lost so much: that, and how all whom it follows are now."""
+        """Yield the lines for a follower that has lost notices: the loss, and the current state of its processes."""
         now = time.time()
         yield _encode(protocol.DroppedNotice(now, notices, size))
         chosen = choose(request.names, self._groups)

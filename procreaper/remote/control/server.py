@@ -1,7 +1,7 @@
 """The app's end of the control socket: lets clients in, and answers each line with exactly one reply.
 
-Rules: knows nothing of the app; it is given functions. Whatever a client sends, or does not read, holds up nobody but
-that client. Nothing happens here while no client does anything.
+Rules: knows nothing of the app; it is given functions. Whatever a client sends, or does not read, delays only that
+client. The server is idle while all clients are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Answer = Callable[[AnyRequest, Connection], Awaitable[Any]]
 Begin = Callable[[Coroutine[Any, Any, bytes]], "asyncio.Task[bytes] | None"]
 
 MOST_CLIENTS = 256
-# A client that has waited for nothing for so many seconds makes way for another one, where there are too many.
+# If there are too many clients, one that has been idle for this number of seconds is disconnected.
 IDLE_FOR = 5.0
 # What all followers together are sent in one round of the loop, and what each of them is at least; it must stay short.
 MOST_AT_ONCE, LEAST_AT_ONCE = 1 << 18, 1 << 12
@@ -80,7 +80,7 @@ class Server:
         return len(self._connections)
 
     async def end(self, farewell: Callable[[], bytes], patience: float = LAST_WORDS) -> None:
-        """Let nobody in any more, send all what is left for them, to followers a farewell, and close."""
+        """Accept no more clients, send all that is due, with a farewell to followers, and close."""
         self._stop_listening()
         for connection in tuple(self._connections):
             connection.guarded(connection.end, farewell)

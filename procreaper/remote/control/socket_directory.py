@@ -1,13 +1,13 @@
 """The private directory of the control sockets: which it is, what the sockets in it are called, which are there.
 
-Rules: nothing of it is used that another user could have made, or could get at. It connects to nothing: whoever does,
-and is refused, has the socket cleared away.
+Rules: uses nothing that another user could have made or could access. Never connects to a socket: a caller that does so
+and is refused has the socket removed.
 
 Theory of operation. The directory is `$XDG_RUNTIME_DIR/procreaper`; where there is no such place of our own, or its
 path is too long for a socket, `/tmp/procreaper-UID`; and where another user has made that one, which cannot be undone,
-`$XDG_STATE_HOME/procreaper/sockets`. All three are looked into. A socket is called by a hash of the root of
-its app, the app's pid and a few random digits, so that apps of one root live side by side and no name is used again.
-It gets that name when it listens. So one that has it and refuses a connection is dead for good.
+`$XDG_STATE_HOME/procreaper/sockets`. All three are looked into. A socket is called by a hash of the root of its app,
+the app's pid and a few random digits, so that apps of one root live side by side and no name is used again. It gets
+that name when it listens. So one that has it and refuses a connection is dead for good.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FALLBACK = "/tmp/procreaper-{uid}"
 NAME = r"(?P<root>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{4}\.sock"
 # Of 32 bits.
 LARGEST_PRIME = 2**32 - 5
-# A name that a socket has before it listens; after so many seconds nobody is at work on it any more.
+# The suffix of a socket that does not listen yet. After this number of seconds, it was abandoned.
 UNFINISHED = ".new"
 UNFINISHED_FOR = 60.0
 BACKLOG = 100
@@ -320,7 +320,7 @@ def _listen(stem: str) -> ListeningSocket:
     listening = retry_with_reserve(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     try:
         listening.bind(unfinished)
-        # Whatever the umask; nobody else gets through the directory.
+        # Whatever the umask is; the directory keeps other users out.
         os.chmod(unfinished, 0o600)
         listening.listen(BACKLOG)
         listening.setblocking(False)
@@ -343,7 +343,7 @@ def _identify(path: str) -> tuple[int, int] | None:
 
 
 def _clear_unfinished(path: str) -> None:
-    """Remove what somebody left behind who was ended between two calls."""
+    """Remove a socket whose maker was ended before it listened."""
     with suppress(OSError):
         if time.time() - os.lstat(path).st_mtime > UNFINISHED_FOR:
             os.unlink(path)

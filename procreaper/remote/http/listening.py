@@ -63,7 +63,7 @@ def _why(error: OSError, address: Address) -> tuple[str, str]:
     free = f"`{Address(address.host, 0)}` finds a free port"
     match error.errno:
         case errno.EADDRINUSE:
-            return f"port {address.port} is taken", f"end whoever listens there, or choose another port; {free}"
+            return f"port {address.port} is taken", f"end the program that uses it, or choose another port; {free}"
         case errno.EACCES:
             return f"port {address.port} is for root only", f"choose one from 1024; {free}"
         case errno.EADDRNOTAVAIL:

@@ -1,12 +1,12 @@
-"""The server: who is answered, and what.
+"""The HTTP server: access checks and answers.
 
-Rules: changes nothing of the app. Whatever a client sends, or does not read, holds up nobody but that client, and never
-makes an error of ours. A request that names another host than this one is refused, so that no page of the web can read
-here what it made a browser ask for.
+Rules: changes nothing of the app. Whatever a client sends, or does not read, delays only that client, and never causes
+an error of ours. A request that names another host than this one is refused, so that no page of the web can read here
+what it made a browser ask for.
 
 Theory of operation. aiohttp has a task for each connection. Readers of streams wait for the feed, a bounded amount
 ahead of which is all that is kept for all of them; when the connection is lost, the task is cancelled and the reader
-leaves. At the end the streams get a last message, and whoever does not read it is cut off after `LAST_WORDS`.
+leaves. At the end the streams get a last message; a client that does not read it is cut off after `LAST_WORDS`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MOST_CONNECTIONS = 128
 # Seconds: between two signs of life in a stream; for which a connection may be idle; for the rest of a request that has
 # been answered; for the last message at the end.
 QUIET, IDLE, LINGERING, LAST_WORDS = 15.0, 15.0, 1.0, 0.3
-# What is read together is written together, up to so many bytes.
+# Lines that are read together are written together, up to this number of bytes.
 WRITTEN_TOGETHER = 1 << 15
 DEFAULT_LINES, MOST_DIGITS = 100, 9
 METHODS = ("GET", "HEAD")

@@ -1,7 +1,7 @@
-"""What happens, as streams of server-sent events: each encoded once for all who read, and kept for a while.
+"""Notices as streams of server-sent events: each is encoded once for all readers, and kept for a while.
 
-Rules: a reader holds nobody up; whoever falls behind loses what it has not read, and is told how much. A sink of the
-hub while somebody reads, and nothing at other times.
+Rules: a reader delays no other. A reader that falls behind loses the events that it has not read, and learns how many.
+This is a sink of the hub only while there are readers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from procreaper.remote.api.to_wire import changes, view_notice, view_process
 from procreaper.runtime.supervisor import Supervisor
 
 MOST_EVENTS, MOST_OUTPUT = 1 << 20, 4 << 20
-# The loop is not held up for longer than it takes to encode so many bytes.
+# The loop is not blocked for longer than the encoding of this number of bytes takes.
 SLICE = 1 << 15
 # In bytes, in UTF-8.
 LONGEST_CHARACTER = 4
@@ -47,7 +47,7 @@ class Streams:
         self._hub = hub
         self._complain = print_error
         self._events, self._output = Feed(MOST_EVENTS), Feed(MOST_OUTPUT)
-        # Whose output somebody reads.
+        # Which output the readers want.
         self._wanted: list[Callable[[str], bool]] = []
         self._number = 0
         self._is_sink = False

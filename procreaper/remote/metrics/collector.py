@@ -1,7 +1,7 @@
-"""What Prometheus is told of an app: a collector for any registry of `prometheus_client`.
+"""The metrics of an app for Prometheus: a collector for any registry of `prometheus_client`.
 
-Rules: nothing is kept here and nothing is measured before somebody asks. Names and labels are a contract, written down
-in `docs/metrics.md`. A process that is gone has no metrics any more. It may be asked in any thread.
+Rules: keeps nothing, and measures only when it is asked. Names and labels are a contract, documented in
+`docs/metrics.md`. A process that has left the app has no metrics. Any thread may ask.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Collector:
         self._counts = counts
 
     def describe(self) -> list[Metric]:
-        """The metrics without their values: a registry asks for them when it is told of this."""
+        """Return the metrics without values; a registry asks for them at the registration."""
         return _Families().all
 
     def collect(self) -> Iterator[Metric]:

@@ -64,6 +64,6 @@ class Counts:
             count.check_seconds += notice.duration
             count.checks[sum(notice.duration > bound for bound in BOUNDS)] += 1
         elif isinstance(notice, Removed):
-            # Should it come back, it begins anew.
+            # If it comes back, it starts from zero.
             self._counts.pop(notice.name, None)
         return True
