@@ -19,7 +19,7 @@ from procreaper.errors import USAGE_ERROR, ProcreaperError, enumerate_words, rea
 if TYPE_CHECKING:
     from procreaper.cli.commands.ended import Ended
     from procreaper.cli.commands.leftovers import Named
-    from procreaper.remote.api.protocol import Greeting, Process
+    from procreaper.remote.api.protocol import Greeting, ProcessStatus
     from procreaper.remote.control.client import Client
 
 # How long each of several apps may take to answer, in seconds.
@@ -180,11 +180,11 @@ def look(asked: Sequence[tuple[Client, tuple[str, ...]]]) -> tuple[list[Seen], l
     All are asked at once, so that several which hang cost one limit together. One that has just ended is left out.
     Raises RefusedError where an app does not know a name.
     """
-    from procreaper.remote.api.protocol import Processes, StatusRequest
+    from procreaper.remote.api.protocol import StatusRequest, StatusResult
     from procreaper.remote.control.client import GREETING_LIMIT, GoneError, RefusedError
 
     limit = GREETING_LIMIT if len(asked) < 2 else LIMIT_OF_SEVERAL
-    answers: dict[Client, Processes | ProcreaperError] = {}
+    answers: dict[Client, StatusResult | ProcreaperError] = {}
 
     def ask(app: Client, names: tuple[str, ...]) -> None:
         try:
@@ -206,7 +206,7 @@ def look(asked: Sequence[tuple[Client, tuple[str, ...]]]) -> tuple[list[Seen], l
                 raise error
             case ProcreaperError() as error:
                 silent.append((app, error))
-            case Processes(processes=processes):
+            case StatusResult(processes=processes):
                 seen.append(Seen(app.greeting, processes))
     return seen, silent
 
@@ -219,9 +219,9 @@ def find_others(limit: float) -> list[Client]:
 
 def _connect(root: str | None, limit: float | None = None) -> tuple[list[Client], list[Silent], list[ProcreaperError]]:
     from procreaper.remote.control.client import GREETING_LIMIT
-    from procreaper.remote.control.socket_directory import find
+    from procreaper.remote.control.socket_directory import find_sockets
 
-    paths, refused = find(os.environ, root)
+    paths, refused = find_sockets(os.environ, root)
     if limit is None:
         limit = GREETING_LIMIT if len(paths) < 2 else LIMIT_OF_SEVERAL
     attempts = [_Attempt(path, limit) for path in paths]
@@ -259,7 +259,7 @@ class Seen(NamedTuple):
     """What an app has answered: who it is, and the processes that were asked for."""
 
     greeting: Greeting
-    processes: tuple[Process, ...]
+    processes: tuple[ProcessStatus, ...]
 
 
 class Silent(NamedTuple):
@@ -303,7 +303,7 @@ class _Attempt:
 
     def connect(self) -> None:
         from procreaper.remote.control.client import Client, GoneError, SilentError
-        from procreaper.remote.control.socket_directory import clear, pid_of
+        from procreaper.remote.control.socket_directory import pid_of, remove_dead_socket
 
         pid = pid_of(self.path)
         if pid is not None and _is_suspended(pid):
@@ -313,7 +313,7 @@ class _Attempt:
         try:
             self.app = Client(self.path, limit=self._limit)
         except ConnectionRefusedError:
-            clear(self.path)
+            remove_dead_socket(self.path)
         except (FileNotFoundError, GoneError):
             # It has ended just now.
             pass

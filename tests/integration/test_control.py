@@ -21,13 +21,13 @@ from support.driver import LIMIT, Program, Project
 
 from procreaper.remote.api import protocol
 from procreaper.remote.control.client import Client, RefusedError
-from procreaper.remote.control.socket_directory import find
+from procreaper.remote.control.socket_directory import find_sockets
 
 STAY = "echo ready; exec sleep 600"
 
 
 def path_of(program: Program, project: Project) -> str:
-    paths, errors = find(project.environment, os.path.realpath(project.path))
+    paths, errors = find_sockets(project.environment, os.path.realpath(project.path))
     assert errors == ()
     (path,) = (path for path in paths if f"-{program.pid}-" in path)
     return path
@@ -45,10 +45,10 @@ class Watcher:
 
     def __init__(self, path: str) -> None:
         self.client = Client(path, limit=LIMIT)
-        followed = self.client.ask(protocol.Follow(0))
+        followed = self.client.ask(protocol.FollowRequest(0))
         self.processes = {process.name: process for process in followed.processes}
 
-    def wait(self, name: str, happened: Callable[[protocol.Process], bool]) -> protocol.Process:
+    def wait(self, name: str, happened: Callable[[protocol.ProcessStatus], bool]) -> protocol.ProcessStatus:
         while not happened(self.processes[name]):
             notice = self.client.next_notice(LIMIT)
             assert notice is not None, self.processes[name]
@@ -134,7 +134,7 @@ def test_each_line_gets_one_reply_and_the_app_survives_any_input(project: Projec
     with all_together(send, 4):
         pass
     with Client(path) as client:
-        client.ask(protocol.Up(0, ("all",)))
+        client.ask(protocol.UpRequest(0, ("all",)))
     watcher = Watcher(path)
     for name in ("web.1", "db.1"):
         watcher.wait(name, lambda process: process.up)
@@ -159,18 +159,18 @@ def test_replies_are_true(project: Project) -> None:
             names = (chance.choice([kind, name, f"{kind}.*"]),)
             match chance.randrange(3):
                 case 0:
-                    asked = watcher.client.ask(protocol.Restart(0, names))
-                    assert asked == protocol.Asked({name: before.run})
+                    asked = watcher.client.ask(protocol.RestartRequest(0, names))
+                    assert asked == protocol.ActionResult({name: before.run})
                     watcher.wait(name, lambda now, run=before.run: now.up and now.run == run + 1)
                 case 1:
-                    asked = watcher.client.ask(protocol.Stop(0, names))
+                    asked = watcher.client.ask(protocol.StopRequest(0, names))
                     already = (name,) if before.state == "stopped" else ()
-                    assert asked == protocol.Asked({name: before.run}, already)
+                    assert asked == protocol.ActionResult({name: before.run}, already)
                     stopped = watcher.wait(name, lambda now: now.state == "stopped")
                     assert (stopped.run, stopped.pid) == (before.run, None)
                 case _:
-                    asked = watcher.client.ask(protocol.Up(0, names))
-                    assert asked == protocol.Asked({name: before.run}, (name,) if before.up else ())
+                    asked = watcher.client.ask(protocol.UpRequest(0, names))
+                    assert asked == protocol.ActionResult({name: before.run}, (name,) if before.up else ())
                     up = watcher.wait(name, lambda now: now.up)
                     assert up.run == before.run + (not before.up)
         watcher.client.close()
@@ -195,24 +195,26 @@ def test_contradictory_requests_of_many_clients_are_all_handled(project: Project
         with Client(path, limit=LIMIT) as client:
             for _ in range(20):
                 names = tuple(chance.choices([*every, "web", "db", "all", "web.*"], k=chance.randrange(1, 3)))
-                kind = chance.choice([protocol.Restart, protocol.Stop, protocol.Up, protocol.StatusRequest])
+                kind = chance.choice(
+                    [protocol.RestartRequest, protocol.StopRequest, protocol.UpRequest, protocol.StatusRequest]
+                )
                 if chance.random() < 0.1:
                     with pytest.raises(RefusedError):
                         client.ask(kind(0, (*names, "nobody")))
                     continue
                 result = client.ask(kind(0, names))
-                if isinstance(result, protocol.Asked) and kind is not protocol.Up:
+                if isinstance(result, protocol.ActionResult) and kind is not protocol.UpRequest:
                     with lock:
                         latest.update((name, max(latest[name], run)) for name, run in result.runs.items())
 
     with all_together(ask, 8):
         pass
     watcher = Watcher(path)
-    watcher.client.ask(protocol.Up(0, ("all",)))
+    watcher.client.ask(protocol.UpRequest(0, ("all",)))
     for name in every:
         # A process that was asked to end or restart in some run is in a later run now.
         watcher.wait(name, lambda now, name=name: now.up and now.run > latest[name])
-    asked = watcher.client.ask(protocol.Stop(0, ("all",)))
+    asked = watcher.client.ask(protocol.StopRequest(0, ("all",)))
     for name in every:
         stopped = watcher.wait(name, lambda now: now.state == "stopped")
         assert stopped.run == asked.runs[name]
@@ -225,7 +227,7 @@ def test_followers_receive_everything_up_to_the_exit_code(project: Project) -> N
     app = project.begin("start")
     app.wait_for("ready")
     client = Client(path_of(app, project))
-    client.ask(protocol.Follow(0, output=True))
+    client.ask(protocol.FollowRequest(0, output=True))
     app.send(signal.SIGTERM)
     notices = list(client.notices())
     client.close()
@@ -240,7 +242,7 @@ def test_quit_ends_the_app_with_success(project: Project) -> None:
     app = project.begin("start")
     app.wait_for("ready", count=2)
     with Client(path_of(app, project)) as client:
-        client.ask(protocol.Quit(0))
+        client.ask(protocol.QuitRequest(0))
     assert app.end().code == 0
 
 
@@ -346,7 +348,7 @@ def test_hundred_clients_under_a_flood_delay_nothing(project: Project) -> None:
                         for _ in range(chance.randrange(10)):
                             assert len(client.ask(protocol.StatusRequest(0)).processes) == 3
                     case 1:
-                        client.ask(protocol.Follow(0, output=True))
+                        client.ask(protocol.FollowRequest(0, output=True))
                         for _ in range(chance.randrange(50)):
                             assert client.next_notice(LIMIT) is not None
                     case _:
@@ -358,7 +360,7 @@ def test_hundred_clients_under_a_flood_delay_nothing(project: Project) -> None:
         for _ in range(20):
             before = watcher.processes["web.1"]
             began = time.monotonic()
-            watcher.client.ask(protocol.Restart(0, ("web",)))
+            watcher.client.ask(protocol.RestartRequest(0, ("web",)))
             now = watcher.wait("web.1", lambda now, run=before.run: now.up and now.run > run)
             assert now.pid is not None
             os.kill(now.pid, signal.SIGKILL)

@@ -338,10 +338,10 @@ class Application:
             report(find_leftovers(os.path.realpath(self._root), os.environ, self._supervisor.processes))
 
     def _forget_earlier(self) -> None:
-        from procreaper.remote.control.socket_directory import digest, state_files
+        from procreaper.remote.control.socket_directory import hash_root, state_files
 
         root = os.path.realpath(self._root)
-        if any(name.startswith(digest(root)) for name in state_files(os.environ, ".app")):
+        if any(name.startswith(hash_root(root)) for name in state_files(os.environ, ".app")):
             # Not before: most users of the foreground have no app in the background.
             from procreaper.cli.commands.ended import forget
 

@@ -92,11 +92,11 @@ class Control:
             self._door.close()
 
     def _open(self) -> None:
-        from procreaper.remote.control.socket_directory import listen
+        from procreaper.remote.control.socket_directory import open_socket
 
         try:
             self._root = os.path.realpath(self._root)
-            self._door = listen(self._root, os.environ)
+            self._door = open_socket(self._root, os.environ)
             # Who comes before the server is there waits a moment in the queue of the socket.
             self._loop.add_reader(self._door.socket, self._serve, self._door)
             self._watch(self._door)
@@ -133,14 +133,14 @@ class Control:
                 self._renewal = self._loop.call_later(RENEWED_AFTER, self._renew)
 
     def _renew(self) -> None:
-        from procreaper.remote.control.socket_directory import listen
+        from procreaper.remote.control.socket_directory import open_socket
 
         self._renewal = None
         before = self._door
         if before is None:
             return
         try:
-            door = listen(self._root, os.environ)
+            door = open_socket(self._root, os.environ)
         except (ProcreaperError, OSError) as error:
             self._hub.add(self)
             if not self._renewal_failed:
@@ -177,9 +177,9 @@ class Control:
         supervisor, feed = self._supervisor(), Feed()
 
         def answers() -> Answer:
-            from procreaper.remote.control.requests import Requests
+            from procreaper.remote.control.requests import RequestHandler
 
-            return Requests(
+            return RequestHandler(
                 supervisor,
                 self._hub,
                 feed,
@@ -218,9 +218,9 @@ def _explain_loss(error: ProcreaperError | OSError) -> str:
 def _farewell(code: int, why: AppEnd | None) -> bytes:
     import msgspec
 
-    from procreaper.remote.api.codec import readable
+    from procreaper.remote.api.codec import replace_surrogates
     from procreaper.remote.api.protocol import GoodbyeNotice
 
-    name = None if why is None or why.name is None else readable(why.name)
-    reason = "" if why is None else readable(why.text)
+    name = None if why is None or why.name is None else replace_surrogates(why.name)
+    reason = "" if why is None else replace_surrogates(why.text)
     return msgspec.json.encode(GoodbyeNotice(time.time(), code, name, reason)) + b"\n"

@@ -77,7 +77,7 @@ class Session:
     def attach(self) -> None:
         """Attach to the run that there is. Raises RefusedError where there is none."""
         columns, lines = os.get_terminal_size(SCREEN)
-        attached = self._app.ask(protocol.Attach(0, self._name, columns, lines))
+        attached = self._app.ask(protocol.AttachRequest(0, self._name, columns, lines))
         self._name = attached.process.name
         self._is_attached = True
         if attached.process.pid == os.getsid(0):
@@ -147,7 +147,7 @@ class Session:
             data = bytes(self._typed[:MOST_AT_ONCE])
             del self._typed[: len(data)]
             self._unanswered.append(len(data))
-            self._app.post(protocol.Type(0, data))
+            self._app.post(protocol.TypeRequest(0, data))
 
     def _take_outcomes(self) -> bool:
         """Whether something that was typed was refused; then so is what was to follow it."""
@@ -179,7 +179,7 @@ class Session:
     def _resize(self, columns: int, lines: int) -> None:
         if self._is_attached:
             self._unanswered.append(0)
-            self._app.post(protocol.Resize(0, columns, lines))
+            self._app.post(protocol.ResizeRequest(0, columns, lines))
 
     # From the process to here.
 
@@ -207,7 +207,7 @@ class Session:
         terminal.reset()
         over = f"{self._name} {reason}"
         try:
-            followed = self._app.ask(protocol.Follow(0, (self._name,)))
+            followed = self._app.ask(protocol.FollowRequest(0, (self._name,)))
         except (RefusedError, GoneError):
             # The app ends too, or the process was removed.
             return End(over)
@@ -217,7 +217,7 @@ class Session:
         terminal.say(f"{over}; {process.state}, {self._leaving.name} leaves")
         return self._consider(process, terminal)
 
-    def _consider(self, process: protocol.Process, terminal: RawTerminal) -> End | None:
+    def _consider(self, process: protocol.ProcessStatus, terminal: RawTerminal) -> End | None:
         if process.state in AT_REST:
             return End(f"{self._name}: {process.reason}")
         if process.pid is not None:

@@ -36,14 +36,14 @@ ALREADY = {Goal.UP: "is up already", Goal.STOPPED: "was not running"}
 def act(place: AppSelector, command: str, names: Sequence[str]) -> int:
     """`up`, `stop` or `restart` these; the answer is the exit status."""
     named = tuple(names)
-    requests: dict[str, tuple[protocol.Up | protocol.Stop | protocol.Restart, Goal]] = {
-        "up": (protocol.Up(0, named), Goal.UP),
-        "stop": (protocol.Stop(0, named), Goal.STOPPED),
-        "restart": (protocol.Restart(0, named), Goal.RESTARTED),
+    requests: dict[str, tuple[protocol.UpRequest | protocol.StopRequest | protocol.RestartRequest, Goal]] = {
+        "up": (protocol.UpRequest(0, named), Goal.UP),
+        "stop": (protocol.StopRequest(0, named), Goal.STOPPED),
+        "restart": (protocol.RestartRequest(0, named), Goal.RESTARTED),
     }
     request, goal = requests[command]
     with _interruptible(), find_app_with(place, named) as app:
-        followed = app.ask(protocol.Follow(0))
+        followed = app.ask(protocol.FollowRequest(0))
         with _told_in_full():
             asked = app.ask(request)
         for warning in asked.warnings:
@@ -58,24 +58,24 @@ def scale(place: AppSelector, pairs: Sequence[str]) -> int:
     """Have so many processes of each type; the answer is the exit status."""
     counts = _counts(pairs)
     with _interruptible(), find_app_with(place, counts) as app:
-        return _change(app, protocol.Scale(0, counts))
+        return _change(app, protocol.ScaleRequest(0, counts))
 
 
 def reload(place: AppSelector) -> int:
     """Have the app read its files anew, and tell what has changed; the answer is the exit status."""
     with _interruptible(), find_app(place) as app:
-        return _change(app, protocol.Reload(0))
+        return _change(app, protocol.ReloadRequest(0))
 
 
 def quit_app(place: AppSelector) -> int:
     """Have the app end, and wait until it has; the answer is the exit status."""
     with find_app(place) as app:
-        followed = app.ask(protocol.Follow(0))
+        followed = app.ask(protocol.FollowRequest(0))
         waiting = Waiting(
             {process.name: (Goal.STOPPED, process.run) for process in followed.processes}, followed.processes
         )
         alive = {process.name: process.pid for process in followed.processes if process.detached and process.pid}
-        app.ask(protocol.Quit(0))
+        app.ask(protocol.QuitRequest(0))
         with Progress() as progress:
             try:
                 for notice in app.notices():
@@ -111,9 +111,9 @@ def _counts(pairs: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def _change(app: Client, request: protocol.Scale | protocol.Reload) -> int:
+def _change(app: Client, request: protocol.ScaleRequest | protocol.ReloadRequest) -> int:
     """Have the app planned again."""
-    followed = app.ask(protocol.Follow(0))
+    followed = app.ask(protocol.FollowRequest(0))
     with _told_in_full():
         changes = app.ask(request)
     for warning in changes.warnings:
@@ -121,7 +121,7 @@ def _change(app: Client, request: protocol.Scale | protocol.Reload) -> int:
     return _follow_changes(app, followed, changes)
 
 
-def _follow_changes(app: Client, followed: protocol.Followed, changes: protocol.Changes) -> int:
+def _follow_changes(app: Client, followed: protocol.FollowResult, changes: protocol.PlanResult) -> int:
     """Tell what has changed, and wait until it is so."""
     marks = {
         "+": (changes.added, "new"),
@@ -213,7 +213,7 @@ def _tell(waiting: Waiting, name: str) -> None:
 class Waiting:
     """What is waited for, by process, and how far each of them has come."""
 
-    def __init__(self, goals: Mapping[str, tuple[Goal, int]], processes: Iterable[protocol.Process]) -> None:
+    def __init__(self, goals: Mapping[str, tuple[Goal, int]], processes: Iterable[protocol.ProcessStatus]) -> None:
         self._goals = goals
         self._processes = {process.name: process for process in processes}
         self._confirmation = Confirmation()
@@ -271,7 +271,7 @@ class Waiting:
         told, self._long_waits = self._long_waits, []
         return told
 
-    def _describe_wait(self, process: protocol.Process) -> str:
+    def _describe_wait(self, process: protocol.ProcessStatus) -> str:
         others = []
         for name in process.waits_for:
             other = self._processes.get(name)

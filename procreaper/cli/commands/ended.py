@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from procreaper.cli.table import duration
-from procreaper.remote.control.socket_directory import digest, state_directory
+from procreaper.remote.control.socket_directory import hash_root, state_directory
 
 if TYPE_CHECKING:
     from procreaper.core.events import Notice
@@ -96,11 +96,11 @@ class AppRecord:
         self._write(fields, self._notices())
 
     def _notices(self) -> bytes:
-        from procreaper.remote.control.requests import past
+        from procreaper.remote.control.requests import encode_notice
 
         data = b""
         for lines in LINES:
-            data = b"".join(line.data for notice in self._tail(lines) for line in past(notice))
+            data = b"".join(line.data for notice in self._tail(lines) for line in encode_notice(notice))
             if len(data) <= MOST_BYTES:
                 return data
         return data[data.index(b"\n", len(data) - MOST_BYTES) + 1 :]
@@ -108,7 +108,7 @@ class AppRecord:
     def _write(self, fields: Mapping[str, Any], notices: bytes) -> None:
         import json
 
-        path = os.path.join(state_directory(self._environment), f"{digest(self._root)}-{os.getpid()}.app")
+        path = os.path.join(state_directory(self._environment), f"{hash_root(self._root)}-{os.getpid()}.app")
         _refuse_strangers(os.path.dirname(path))
         new = f"{path}.new"
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -145,7 +145,7 @@ def _records(root: str | None, environment: Mapping[str, str]) -> Iterator[tuple
     except OSError:
         return
     for name in names:
-        if re.fullmatch(NAME, name) is None or (root is not None and not name.startswith(digest(root))):
+        if re.fullmatch(NAME, name) is None or (root is not None and not name.startswith(hash_root(root))):
             continue
         path = os.path.join(directory, name)
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):

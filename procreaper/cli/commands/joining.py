@@ -29,9 +29,9 @@ from procreaper.output.text import Style
 from procreaper.project.configure import Configuration
 from procreaper.project.options import Options, parse_seconds
 from procreaper.remote.api import protocol
-from procreaper.remote.api.to_wire import port_of
+from procreaper.remote.api.to_wire import read_port
 from procreaper.remote.control.client import Client, GoneError, RefusedError
-from procreaper.remote.control.socket_directory import BusyError, Lock, lock
+from procreaper.remote.control.socket_directory import BusyError, Lock, acquire_lock
 
 # How long another `start -D` of the same directory may take until its app can be found, in seconds.
 PATIENCE = 60.0
@@ -62,7 +62,7 @@ class Running(NamedTuple):
     """An app that runs, its processes by name, and those that `start` would start."""
 
     app: Client
-    processes: Mapping[str, protocol.Process]
+    processes: Mapping[str, protocol.ProcessStatus]
     meant: tuple[str, ...]
 
     @property
@@ -82,14 +82,14 @@ def lock_root(options: Options) -> Lock | None:
     Raises BusyError where the other one takes too long. The app itself says why it can have no control socket.
     """
     try:
-        return lock(os.path.realpath(options.root or options.app_root or "."), os.environ, PATIENCE)
+        return acquire_lock(os.path.realpath(options.root or options.app_root or "."), os.environ, PATIENCE)
     except BusyError:
         raise
     except ProcreaperError:
         return None
 
 
-def runs(process: protocol.Process | None) -> bool:
+def runs(process: protocol.ProcessStatus | None) -> bool:
     """Whether a process is wanted and has not ended, or is a `oneshot` that is done."""
     return process is not None and (process.up or process.state in RUNNING)
 
@@ -151,7 +151,7 @@ def _wait_for_end(app: Client) -> None:
     with interruptible(), Progress() as progress:
         progress.show(f"waiting for the end of the app that runs (pid {app.greeting.pid})")
         try:
-            app.ask(protocol.Follow(0))
+            app.ask(protocol.FollowRequest(0))
             for _ in app.notices():
                 continue
         except (GoneError, RefusedError):
@@ -180,7 +180,7 @@ def _choose(found: Sequence[Running]) -> Running:
 
 def _warn(running: Running, configuration: Configuration, options: Options, typed: Collection[str]) -> None:
     """Name the flags that would need another plan, except those that the app was started with, as far as it shows."""
-    ours = {process.name: port_of(process) for process in configuration.plan.processes}
+    ours = {process.name: read_port(process) for process in configuration.plan.processes}
     its = {process.name: process.port for process in running.processes.values()}
     alike = set()
     both = ours.keys() & its.keys()
@@ -202,7 +202,7 @@ def _start(running: Running) -> None:
     if not running.missing:
         return
     try:
-        app.ask(protocol.Up(0, running.missing))
+        app.ask(protocol.UpRequest(0, running.missing))
     except RefusedError as error:
         if app.ask(protocol.StatusRequest(0)).ending:
             raise GoneError("the app ends") from error
@@ -225,7 +225,7 @@ class _Watch:
 
     def __init__(self, app: Client, names: Sequence[str], style: Style) -> None:
         self._app = app
-        followed = app.ask(protocol.Follow(0, output=True, lines=LAST_LINES))
+        followed = app.ask(protocol.FollowRequest(0, output=True, lines=LAST_LINES))
         self._waiting = Waiting(dict.fromkeys(names, (Goal.UP_IN_THE_END, 0)), followed.processes)
         self._processes = {process.name: process for process in followed.processes}
         self._style = style

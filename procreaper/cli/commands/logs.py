@@ -123,7 +123,7 @@ def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitSt
     followed: list[Client] = []
     tails: dict[str, RotatedLog] = {}
     for app, names in share_out(what.names, apps):
-        request = protocol.Follow(0, names, output=True, lines=what.lines, until_now=not what.follow)
+        request = protocol.FollowRequest(0, names, output=True, lines=what.lines, until_now=not what.follow)
         found = app.ask(request)
         followed.append(app)
         _tell_truncated(found, what)
@@ -227,7 +227,7 @@ def event_of(notice: protocol.AnyNotice) -> Notice | None:
             return None
 
 
-def _tell_truncated(found: protocol.Followed, what: Wanted) -> None:
+def _tell_truncated(found: protocol.FollowResult, what: Wanted) -> None:
     logs = {process.name: process.log for process in found.processes}
     for name in found.truncated if what.lines is not None else ():
         if name in found.earlier:

@@ -30,7 +30,7 @@ from procreaper.output.text import Style
 from procreaper.runtime.system.usage import Usage, measure_usage
 
 if TYPE_CHECKING:
-    from procreaper.remote.api.protocol import Greeting, Process
+    from procreaper.remote.api.protocol import Greeting, ProcessStatus
     from procreaper.remote.control.client import Client
 
 # By the pid of a process; None, that of one that does not run, is none of them.
@@ -143,10 +143,12 @@ class _View:
     """Those processes of some apps that are asked for, as they are now, on a screen of their own."""
 
     def __init__(self, asked: Iterable[tuple[Client, tuple[str, ...]]], style: Style) -> None:
-        from procreaper.remote.api.protocol import Follow
+        from procreaper.remote.api.protocol import FollowRequest
 
         self._style = style
-        self._processes = {app: {item.name: item for item in app.ask(Follow(0, its)).processes} for app, its in asked}
+        self._processes = {
+            app: {item.name: item for item in app.ask(FollowRequest(0, its)).processes} for app, its in asked
+        }
         self.apps = list(self._processes)
         self._before: tuple[float, Usages] = (0.0, {})
 
@@ -195,7 +197,7 @@ class _View:
 
 
 def _lines(
-    found: Sequence[tuple[int, Process]],
+    found: Sequence[tuple[int, ProcessStatus]],
     taken: Usages,
     shares: Mapping[int | None, float],
     style: Style,
@@ -224,7 +226,7 @@ def _colours() -> Mapping[str, str]:
     }
 
 
-def _row(process: Process, taken: Usage | None, share: float | None, now: float) -> list[str]:
+def _row(process: ProcessStatus, taken: Usage | None, share: float | None, now: float) -> list[str]:
     return [
         process.name,
         process.state,
@@ -244,19 +246,19 @@ def _known(number: int | None) -> str:
     return "-" if number is None else str(number)
 
 
-def _usage(processes: Iterable[Process]) -> Usages:
+def _usage(processes: Iterable[ProcessStatus]) -> Usages:
     """What each takes with all that it has started, by its pid."""
     taken = measure_usage({str(process.pid): process.pid for process in processes if process.pid is not None})
     return {int(pid): its for pid, its in taken.items()}
 
 
-def _average(process: Process, taken: Usage, now: float) -> float:
+def _average(process: ProcessStatus, taken: Usage, now: float) -> float:
     """The share of a processor that it has taken since it was started, as ps(1) tells it."""
     started = now if process.started_at is None else process.started_at
     return taken.cpu_seconds / max(0.01, now - started)
 
 
-def _record(app: int, process: Process, taken: Usage | None, now: float) -> dict[str, Any]:
+def _record(app: int, process: ProcessStatus, taken: Usage | None, now: float) -> dict[str, Any]:
     """One process as programs get it: times in seconds, memory in bytes."""
     started = process.started_at
     return {

@@ -148,11 +148,11 @@ def ports_of_running(directory: str) -> dict[str, int]:
     }
 
 
-def _processes_of_apps(directory: str) -> list[protocol.Process]:
+def _processes_of_apps(directory: str) -> list[protocol.ProcessStatus]:
     from procreaper.cli.find_app import AppSelector, find_apps
     from procreaper.remote.api.protocol import StatusRequest
 
-    found: list[protocol.Process] = []
+    found: list[protocol.ProcessStatus] = []
     # An app that does not answer, or ends just now, counts as another program.
     with suppress(ProcreaperError, OSError), ExitStack() as stack:
         for app in [stack.enter_context(app) for app in find_apps(AppSelector.of(directory, None))]:

@@ -16,7 +16,7 @@ from procreaper.remote.api.protocol import AnyRequest, Failure, Reply
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def understand(line: bytes) -> tuple[int, AnyRequest]:
+def decode_request(line: bytes) -> tuple[int, AnyRequest]:
     """The request and its id. Raises ProcreaperError where it is none."""
     try:
         request = msgspec.json.decode(line, type=AnyRequest)
@@ -39,24 +39,24 @@ def find_id(line: bytes) -> int | None:
     return number if _is_id(number) else None
 
 
-def encode(number: int, result: Any) -> bytes:
+def encode_reply(number: int, result: Any) -> bytes:
     """The reply with this result; None stands for an empty one."""
     return msgspec.json.encode(Reply(number, {} if result is None else result)) + b"\n"
 
 
 def encode_error(number: int | None, error: ProcreaperError) -> bytes:
     """The reply that says why a request was not carried out."""
-    problems = tuple(readable(str(problem)) for problem in getattr(error, "problems", ()))
-    hint = None if error.hint is None else readable(error.hint)
-    return msgspec.json.encode(Reply(number, error=Failure(readable(error.message), hint, problems))) + b"\n"
+    problems = tuple(replace_surrogates(str(problem)) for problem in getattr(error, "problems", ()))
+    hint = None if error.hint is None else replace_surrogates(error.hint)
+    return msgspec.json.encode(Reply(number, error=Failure(replace_surrogates(error.message), hint, problems))) + b"\n"
 
 
-def too_late(line: bytes) -> bytes:
+def encode_too_late(line: bytes) -> bytes:
     """The reply to what comes when the app has ended."""
     return encode_error(find_id(line), ProcreaperError("the app has ended", hint="`procreaper start` starts it again"))
 
 
-def readable(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """A text without lone surrogates, which stand for bytes that are no UTF-8, and which JSON cannot hold."""
     return LONE_SURROGATE.sub("\ufffd", text)
 

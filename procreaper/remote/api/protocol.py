@@ -51,7 +51,7 @@ class StatusRequest(Request, frozen=True, tag="status"):
     names: tuple[str, ...] = ()
 
 
-class Follow(Request, frozen=True, tag="follow"):
+class FollowRequest(Request, frozen=True, tag="follow"):
     """As `status`, and from that very moment on a notice for everything that happens. Result: `Followed`.
 
     With `output` also what they write, and what procreaper itself says, beginning with the last `lines` lines of each
@@ -65,39 +65,39 @@ class Follow(Request, frozen=True, tag="follow"):
     until_now: bool = False
 
 
-class Up(Request, frozen=True, tag="up"):
+class UpRequest(Request, frozen=True, tag="up"):
     """Have these run, and what they need. What is up already is left alone. Result: `Asked`."""
 
     names: tuple[str, ...]
 
 
-class Stop(Request, frozen=True, tag="stop"):
+class StopRequest(Request, frozen=True, tag="stop"):
     """Have these not run; all others go on, and so does the app. Result: `Asked`."""
 
     names: tuple[str, ...]
 
 
-class Restart(Request, frozen=True, tag="restart"):
+class RestartRequest(Request, frozen=True, tag="restart"):
     """Have a new run of each of these. Result: `Asked`."""
 
     names: tuple[str, ...]
 
 
-class Scale(Request, frozen=True, tag="scale"):
+class ScaleRequest(Request, frozen=True, tag="scale"):
     """Set the number of processes of each of these types. Result: `Changes`."""
 
     counts: dict[str, int]
 
 
-class Reload(Request, frozen=True, tag="reload"):
+class ReloadRequest(Request, frozen=True, tag="reload"):
     """Read the project's files anew, and do what has changed in them. Result: `Changes`, or an error with problems."""
 
 
-class Quit(Request, frozen=True, tag="quit"):
+class QuitRequest(Request, frozen=True, tag="quit"):
     """End the app with exit code 0. Result: an empty object; the connection ends with the app."""
 
 
-class Attach(Request, frozen=True, tag="attach"):
+class AttachRequest(Request, frozen=True, tag="attach"):
     """Be at the terminal of this process, which gets this size. Result: `Attached`; then `screen` notices.
 
     It lasts as long as the connection; one connection is attached to one process at most.
@@ -108,26 +108,38 @@ class Attach(Request, frozen=True, tag="attach"):
     lines: int
 
 
-class Type(Request, frozen=True, tag="type"):
+class TypeRequest(Request, frozen=True, tag="type"):
     """Something was typed at the terminal that this connection is attached to. Result: an empty object."""
 
     data: bytes
 
 
-class Resize(Request, frozen=True, tag="resize"):
+class ResizeRequest(Request, frozen=True, tag="resize"):
     """The terminal that is attached has another size. Result: an empty object."""
 
     columns: int
     lines: int
 
 
-AnyRequest = StatusRequest | Follow | Up | Stop | Restart | Scale | Reload | Quit | Attach | Type | Resize
+AnyRequest = (
+    StatusRequest
+    | FollowRequest
+    | UpRequest
+    | StopRequest
+    | RestartRequest
+    | ScaleRequest
+    | ReloadRequest
+    | QuitRequest
+    | AttachRequest
+    | TypeRequest
+    | ResizeRequest
+)
 
 
 # Replies.
 
 
-class Process(Struct, frozen=True):
+class ProcessStatus(Struct, frozen=True):
     """One process at one moment; the fields are those of `status.Status`, and what else people ask for.
 
     `type` is `web` for `web.2`; `port` its `PORT`, None where it has none; `pty`: it can be attached to; `log` is the
@@ -154,14 +166,14 @@ class Process(Struct, frozen=True):
     waits_for: tuple[str, ...] = ()
 
 
-class Processes(Struct, frozen=True):
+class StatusResult(Struct, frozen=True):
     """All that were asked for, in the order of the Procfile, at one moment. `ending`: the app is about to end."""
 
-    processes: tuple[Process, ...]
+    processes: tuple[ProcessStatus, ...]
     ending: bool = False
 
 
-class Earlier(Struct, frozen=True):
+class LogPosition(Struct, frozen=True):
     """What was written before all that is kept ends at `offset` of that file of the log which has this inode.
 
     The number of `lines` of it that are still wanted; None: all.
@@ -173,15 +185,15 @@ class Earlier(Struct, frozen=True):
     lines: int | None
 
 
-class Followed(Struct, frozen=True):
+class FollowResult(Struct, frozen=True):
     """The state before the first notice. `truncated`: these wrote more than is kept; `earlier` tells where that is."""
 
-    processes: tuple[Process, ...]
+    processes: tuple[ProcessStatus, ...]
     truncated: tuple[str, ...] = ()
-    earlier: dict[str, Earlier] = {}
+    earlier: dict[str, LogPosition] = {}
 
 
-class Asked(Struct, frozen=True):
+class ActionResult(Struct, frozen=True):
     """What the names stood for: each process, with the run that it was in when it was asked to change.
 
     It has stopped once that run has ended, and is restarted once a later one is up. `already`: nothing had to be done.
@@ -193,7 +205,7 @@ class Asked(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-class Changes(Struct, frozen=True):
+class PlanResult(Struct, frozen=True):
     """What a `reload` or `scale` has found to do, by process, in words for `changed` (`command`, `env: A, B` ...).
 
     Those in `restarted` get a new run, with those settings; `updated` keep theirs. `runs` as in `Asked`. `warnings` are
@@ -210,10 +222,10 @@ class Changes(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-class Attached(Struct, frozen=True):
+class AttachResult(Struct, frozen=True):
     """`process` as it is; `alternate`: it shows the alternate screen, so there is no scroll-back to it."""
 
-    process: Process
+    process: ProcessStatus
     alternate: bool = False
 
 
@@ -245,7 +257,7 @@ class Notice(Struct, frozen=True, tag_field="notice"):
 class StatusNotice(Notice, frozen=True, tag="status"):
     """A process has changed; this is how it is now."""
 
-    process: Process
+    process: ProcessStatus
 
 
 class RemovedNotice(Notice, frozen=True, tag="removed"):

@@ -11,16 +11,16 @@ from procreaper.core import events
 from procreaper.core.plan import Process
 from procreaper.core.status import Status
 from procreaper.remote.api import protocol
-from procreaper.remote.api.codec import readable
+from procreaper.remote.api.codec import replace_surrogates
 
 
-def view_process(status: Status, process: Process) -> protocol.Process:
+def process_to_wire(status: Status, process: Process) -> protocol.ProcessStatus:
     """One process at one moment."""
-    return protocol.Process(
-        name=readable(process.name),
-        type=readable(process.type),
+    return protocol.ProcessStatus(
+        name=replace_surrogates(process.name),
+        type=replace_surrogates(process.type),
         state=status.state.value,
-        reason=readable(status.reason),
+        reason=replace_surrogates(status.reason),
         run=status.run,
         pid=status.pid,
         retries=status.retries,
@@ -30,15 +30,15 @@ def view_process(status: Status, process: Process) -> protocol.Process:
         exit_code=status.exit_code,
         up=status.up,
         out_of_reach=status.out_of_reach,
-        port=port_of(process),
+        port=read_port(process),
         pty=process.pty,
-        log=None if process.log is None else readable(process.log.path),
+        log=None if process.log is None else replace_surrogates(process.log.path),
         detached=process.detached,
-        waits_for=tuple(map(readable, status.waits_for)),
+        waits_for=tuple(map(replace_surrogates, status.waits_for)),
     )
 
 
-def view_notice(notice: events.Notice) -> protocol.AnyNotice | None:
+def notice_to_wire(notice: events.Notice) -> protocol.AnyNotice | None:
     """What a notice says, at whatever time it is read; None for output, which everybody wants in another way."""
     match notice:
         case events.Output():
@@ -49,11 +49,11 @@ def view_notice(notice: events.Notice) -> protocol.AnyNotice | None:
         case events.Transition(time=time, name=name, exit=end):
             return protocol.TransitionNotice(
                 time=time,
-                name=readable(name),
+                name=replace_surrogates(name),
                 before=notice.before.value,
                 state=notice.state.value,
-                reason=readable(notice.reason),
-                reason_before=readable(notice.reason_before),
+                reason=replace_surrogates(notice.reason),
+                reason_before=replace_surrogates(notice.reason_before),
                 retries=notice.retries,
                 backoff=notice.backoff,
                 code=None if end is None else end.code,
@@ -61,25 +61,27 @@ def view_notice(notice: events.Notice) -> protocol.AnyNotice | None:
                 restart=None if notice.restart is None else notice.restart.value,
             )
         case events.RunBegan(time=time, name=name, pid=pid, pty=pty, since=since):
-            return protocol.BeganNotice(time, readable(name), pid, pty, since)
+            return protocol.BeganNotice(time, replace_surrogates(name), pid, pty, since)
         case events.RunEnded(time=time, name=name, pid=ended, exit=end, reason=reason, asked=asked):
-            return protocol.EndedNotice(time, readable(name), ended, end.code, end.signal, readable(reason), asked)
+            return protocol.EndedNotice(
+                time, replace_surrogates(name), ended, end.code, end.signal, replace_surrogates(reason), asked
+            )
         case events.SignalSent(time=time, name=name, pid=pid, signal=number):
-            return protocol.SignalNotice(time, readable(name), pid, number)
+            return protocol.SignalNotice(time, replace_surrogates(name), pid, number)
         case events.Removed(time=time, name=name):
-            return protocol.RemovedNotice(time, readable(name))
+            return protocol.RemovedNotice(time, replace_surrogates(name))
         case events.Message(time=time, text=text):
-            return protocol.MessageNotice(time, readable(text))
+            return protocol.MessageNotice(time, replace_surrogates(text))
         case _:
             assert_never(notice)
 
 
-def changes(notice: events.Notice) -> TypeGuard[events.Transition | events.RunBegan]:
+def changes_status(notice: events.Notice) -> TypeGuard[events.Transition | events.RunBegan]:
     """Whether a process is another than before, so that its status is worth telling."""
     return isinstance(notice, events.Transition | events.RunBegan)
 
 
-def port_of(process: Process) -> int | None:
+def read_port(process: Process) -> int | None:
     """The `PORT` in the environment of a process; None where it has none."""
     port = "" if process.env is None else process.env.get("PORT", "")
     return int(port) if port.isascii() and port.isdecimal() else None

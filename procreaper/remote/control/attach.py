@@ -20,21 +20,21 @@ from procreaper.runtime.supervisor import Supervisor
 LONGEST_SIDE = 1 << 12
 
 
-class Seat(NamedTuple):
+class AttachedClient(NamedTuple):
     """Where a connection is."""
 
     name: str
     attachment: Attachment
 
 
-class Seats:
+class AttachedClients:
     """All connections that are attached to processes of the app of `owner`."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._seats: dict[Connection, Seat] = {}
+        self._seats: dict[Connection, AttachedClient] = {}
 
-    def attach(self, name: str, request: protocol.Attach, connection: Connection) -> bool:
+    def attach(self, name: str, request: protocol.AttachRequest, connection: Connection) -> bool:
         """Show the terminal of this process, from the reply on; whether it shows the alternate screen.
 
         Raises ProcreaperError where it has none now.
@@ -56,7 +56,7 @@ class Seats:
             screens.append(Screen(arrived, attachment.picture_anew, lambda: self._leave(connection)))
             return screens[0]
 
-        self._seats[connection] = Seat(name, attachment)
+        self._seats[connection] = AttachedClient(name, attachment)
         connection.tell(source)
         screens[0].show(attachment.picture())
         return attachment.alternate
@@ -72,7 +72,7 @@ class Seats:
         """The terminal of the client has another size. Raises ProcreaperError where it is not attached."""
         self._seat(connection).attachment.resize(_size(columns, lines))
 
-    def _seat(self, connection: Connection) -> Seat:
+    def _seat(self, connection: Connection) -> AttachedClient:
         if connection not in self._seats:
             raise ProcreaperError("this connection is not attached, or not any more", hint="`attach` comes first")
         return self._seats[connection]

@@ -25,17 +25,17 @@ READ_SIZE = 1 << 17
 BETWEEN_TRIES = 0.05
 
 Kind = TypeVar("Kind")
-Changing = protocol.Up | protocol.Stop | protocol.Restart
-Simple = protocol.Quit | protocol.Type | protocol.Resize
+Changing = protocol.UpRequest | protocol.StopRequest | protocol.RestartRequest
+Simple = protocol.QuitRequest | protocol.TypeRequest | protocol.ResizeRequest
 RESULTS: dict[type[protocol.Request], Any] = {
-    protocol.StatusRequest: protocol.Processes,
-    protocol.Follow: protocol.Followed,
-    protocol.Up: protocol.Asked,
-    protocol.Stop: protocol.Asked,
-    protocol.Restart: protocol.Asked,
-    protocol.Scale: protocol.Changes,
-    protocol.Reload: protocol.Changes,
-    protocol.Attach: protocol.Attached,
+    protocol.StatusRequest: protocol.StatusResult,
+    protocol.FollowRequest: protocol.FollowResult,
+    protocol.UpRequest: protocol.ActionResult,
+    protocol.StopRequest: protocol.ActionResult,
+    protocol.RestartRequest: protocol.ActionResult,
+    protocol.ScaleRequest: protocol.PlanResult,
+    protocol.ReloadRequest: protocol.PlanResult,
+    protocol.AttachRequest: protocol.AttachResult,
 }
 
 
@@ -94,15 +94,17 @@ class Client:
         return self._socket.fileno()
 
     @overload
-    def ask(self, request: protocol.StatusRequest, *, limit: float = ...) -> protocol.Processes: ...
+    def ask(self, request: protocol.StatusRequest, *, limit: float = ...) -> protocol.StatusResult: ...
     @overload
-    def ask(self, request: protocol.Follow, *, limit: float = ...) -> protocol.Followed: ...
+    def ask(self, request: protocol.FollowRequest, *, limit: float = ...) -> protocol.FollowResult: ...
     @overload
-    def ask(self, request: Changing, *, limit: float = ...) -> protocol.Asked: ...
+    def ask(self, request: Changing, *, limit: float = ...) -> protocol.ActionResult: ...
     @overload
-    def ask(self, request: protocol.Scale | protocol.Reload, *, limit: float = ...) -> protocol.Changes: ...
+    def ask(
+        self, request: protocol.ScaleRequest | protocol.ReloadRequest, *, limit: float = ...
+    ) -> protocol.PlanResult: ...
     @overload
-    def ask(self, request: protocol.Attach, *, limit: float = ...) -> protocol.Attached: ...
+    def ask(self, request: protocol.AttachRequest, *, limit: float = ...) -> protocol.AttachResult: ...
     @overload
     def ask(self, request: Simple, *, limit: float = ...) -> None: ...
     def ask(self, request: protocol.AnyRequest, *, limit: float = REPLY_LIMIT) -> Any:

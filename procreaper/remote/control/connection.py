@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Protocol
 
 from procreaper.errors import ProcreaperError
-from procreaper.remote.api.codec import encode_error, too_late
+from procreaper.remote.api.codec import encode_error, encode_too_late
 from procreaper.remote.api.feed import Feed, Line
 from procreaper.remote.api.protocol import LONGEST_LINE
 
@@ -197,7 +197,7 @@ class Connection:
             if line is not None:
                 self._task = None if self._ending else self._server.begin(self._server.reply(line, self))
                 if self._task is None:
-                    self._reply(too_late(line))
+                    self._reply(encode_too_late(line))
                 else:
                     self._task.add_done_callback(lambda task: self.guarded(self._handled, line, task))
             elif self._finished or self._ending:
@@ -224,7 +224,7 @@ class Connection:
         self._task = None
         self.active_at = self._loop.time()
         if not self.closed:
-            self._reply(too_late(line) if task.cancelled() else task.result())
+            self._reply(encode_too_late(line) if task.cancelled() else task.result())
 
     def _reply(self, data: bytes) -> None:
         if self._source is not None:

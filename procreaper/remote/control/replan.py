@@ -16,7 +16,7 @@ from procreaper.core.status import AT_REST
 from procreaper.errors import ConfigError, Problem, ProcreaperError, UnknownProcessError, enumerate_words
 from procreaper.project.configure import Configuration
 from procreaper.remote.api import protocol
-from procreaper.remote.api.codec import readable
+from procreaper.remote.api.codec import replace_surrogates
 from procreaper.runtime.supervisor import Supervisor
 from procreaper.threads import NoThreadError, run_in_thread
 
@@ -57,7 +57,7 @@ class PlanSource(Protocol):
         """Whatever is being planned in another thread is not to be carried out."""
 
 
-class Replanning:
+class Replanner:
     """Plans the app of `owner` again; `taken` is called with each configuration that is carried out."""
 
     def __init__(self, supervisor: Supervisor, source: PlanSource, taken: Callable[[Configuration], None]) -> None:
@@ -65,14 +65,14 @@ class Replanning:
         self._source = source
         self._taken = taken
 
-    async def scale(self, counts: Mapping[str, int], announce: Announce) -> protocol.Changes:
+    async def scale(self, counts: Mapping[str, int], announce: Announce) -> protocol.PlanResult:
         """Set the number of processes of these types. Raises ConfigError."""
         if not counts:
             raise ProcreaperError("no process type is named", hint="for example `web=2`")
         # A client that asks for more processes of a type wants them to run, even without `autostart`.
         return await self._replan(lambda: self._source.scale(counts), announce, starting=frozenset(counts))
 
-    async def reload(self, announce: Announce) -> protocol.Changes:
+    async def reload(self, announce: Announce) -> protocol.PlanResult:
         """Have what the files say now. Raises ConfigError."""
         return await self._replan(self._source.reload, announce, hint=MEND)
 
@@ -112,7 +112,7 @@ class Replanning:
             message = (
                 f"{enumerate_words(paths, 'and')} {have} changed; {enumerate_words(old, 'and')} {keep} old settings"
             )
-            return (readable(str(Problem(message, hint=hint, level="warning"))),)
+            return (replace_surrogates(str(Problem(message, hint=hint, level="warning"))),)
 
     def explain(self, name: str) -> UnknownProcessError | None:
         """Why this name stands for no process, where more is known of that than that there is none."""
@@ -131,7 +131,7 @@ class Replanning:
         *,
         starting: frozenset[str] = frozenset(),
         hint: str | None = None,
-    ) -> protocol.Changes:
+    ) -> protocol.PlanResult:
         async with self._supervisor.planning:
             try:
                 async with asyncio.timeout(READING_LIMIT):
@@ -166,15 +166,15 @@ class Replanning:
                 for name, run in runs.items()
                 if self._supervisor.status_of(name).state not in AT_REST and not self._supervisor.rests(name)
             }
-            return protocol.Changes(
+            return protocol.PlanResult(
                 added=found.added,
                 removed=found.removed,
                 restarted=found.restarted,
                 updated=found.updated,
                 unchanged=found.unchanged,
-                changed={name: tuple(map(readable, words)) for name, words in found.changed.items()},
+                changed={name: tuple(map(replace_surrogates, words)) for name, words in found.changed.items()},
                 runs=runs,
-                warnings=tuple(readable(str(problem)) for problem in configuration.warnings),
+                warnings=tuple(replace_surrogates(str(problem)) for problem in configuration.warnings),
             )
 
 

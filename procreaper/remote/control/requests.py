@@ -25,15 +25,15 @@ from procreaper.errors import ProcreaperError, UnknownProcessError, enumerate_wo
 from procreaper.output.hub import Hub
 from procreaper.project.configure import Configuration
 from procreaper.remote.api import protocol
-from procreaper.remote.api.codec import readable
+from procreaper.remote.api.codec import replace_surrogates
 from procreaper.remote.api.feed import Feed, Line
-from procreaper.remote.api.to_wire import changes, view_notice, view_process
+from procreaper.remote.api.to_wire import changes_status, notice_to_wire, process_to_wire
 from procreaper.remote.control.connection import Connection
-from procreaper.remote.control.replan import PlanSource, Replanning
+from procreaper.remote.control.replan import PlanSource, Replanner
 from procreaper.runtime.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from procreaper.remote.control.attach import Seats
+    from procreaper.remote.control.attach import AttachedClients
 
 # An error lists at most this number of names.
 MOST_NAMED = 8
@@ -41,7 +41,7 @@ MOST_NAMED = 8
 SLICE = 1 << 15
 
 
-class Requests:
+class RequestHandler:
     """Carries out requests for the app of `owner`, and tells its followers what `hub` is told.
 
     `groups` are those of `.reaper.toml`, and `source` is where the plan comes from; `complain` prints what went wrong
@@ -66,7 +66,7 @@ class Requests:
         self._hub = hub
         self._feed = feed
         self._groups = groups
-        self._replanning = Replanning(supervisor, source, self._take)
+        self._replanning = Replanner(supervisor, source, self._take)
         self._complain = print_error
         self._history = history
         self._find = find
@@ -77,34 +77,34 @@ class Requests:
         await self._supervisor.settled()
         match request:
             case protocol.StatusRequest(names=names):
-                return protocol.Processes(self._snapshot(names), self._supervisor.is_ending)
-            case protocol.Follow():
+                return protocol.StatusResult(self._snapshot(names), self._supervisor.is_ending)
+            case protocol.FollowRequest():
                 return self._follow(request, connection)
-            case protocol.Up(names=names):
+            case protocol.UpRequest(names=names):
                 return await self._up(names, connection)
-            case protocol.Stop(names=names):
+            case protocol.StopRequest(names=names):
                 return await self._stop(names, connection)
-            case protocol.Restart(names=names):
+            case protocol.RestartRequest(names=names):
                 return await self._restart(names, connection)
-            case protocol.Quit():
+            case protocol.QuitRequest():
                 self._tell_who("the end of the app", "quit", connection)
                 self._supervisor.post(events.Shutdown(0, by="`procreaper quit`"))
                 return None
-            case protocol.Scale(counts=counts):
+            case protocol.ScaleRequest(counts=counts):
                 return await self._replanning.scale(
                     counts, lambda: self._tell_who(_enumerate_counts(counts), "scale", connection)
                 )
-            case protocol.Reload():
+            case protocol.ReloadRequest():
                 return await self._replanning.reload(
                     lambda: self._tell_who("a reload of the files", "reload", connection)
                 )
-            case protocol.Attach():
+            case protocol.AttachRequest():
                 name = self._one(request.name)
                 alternate = self._attached.attach(name, request, connection)
-                return protocol.Attached(self._process(name), alternate)
-            case protocol.Type(data=data):
+                return protocol.AttachResult(self._process(name), alternate)
+            case protocol.TypeRequest(data=data):
                 return await self._attached.type(data, connection)
-            case protocol.Resize(columns=columns, lines=lines):
+            case protocol.ResizeRequest(columns=columns, lines=lines):
                 return self._attached.resize(columns, lines, connection)
             case _:
                 assert_never(request)
@@ -114,7 +114,7 @@ class Requests:
     def _take(self, configuration: Configuration) -> None:
         self._groups = configuration.groups
 
-    async def _up(self, names: Iterable[str], connection: Connection) -> protocol.Asked:
+    async def _up(self, names: Iterable[str], connection: Connection) -> protocol.ActionResult:
         names = tuple(names)
         is_told = False
 
@@ -139,21 +139,21 @@ class Requests:
             announce()
         asked = await self._post(events.Start(wanted), wanted, already)
         warnings = await self._replanning.find_outdated(wanted)
-        return protocol.Asked({name: new.get(name, run) for name, run in asked.runs.items()}, already, warnings)
+        return protocol.ActionResult({name: new.get(name, run) for name, run in asked.runs.items()}, already, warnings)
 
-    async def _stop(self, names: Iterable[str], connection: Connection) -> protocol.Asked:
+    async def _stop(self, names: Iterable[str], connection: Connection) -> protocol.ActionResult:
         named = self._asked(names)
         self._tell_who(f"the end of {_enumerate(named)}", "stop", connection)
         already = tuple(name for name in named if self._supervisor.status_of(name).state in AT_REST)
         return await self._post(events.Stop(named), named, already)
 
-    async def _restart(self, names: Iterable[str], connection: Connection) -> protocol.Asked:
+    async def _restart(self, names: Iterable[str], connection: Connection) -> protocol.ActionResult:
         named = self._asked(names)
         self._tell_who(f"a restart of {_enumerate(named)}", "restart", connection)
         asked = await self._post(events.Restart(named), named, ())
         # After the restart: it must not wait for a slow disk.
         warnings = await self._replanning.find_outdated(named)
-        return protocol.Asked(asked.runs, asked.already, warnings)
+        return protocol.ActionResult(asked.runs, asked.already, warnings)
 
     def _tell_who(self, what: str, command: str, connection: Connection) -> None:
         """Say who asks for a change, which would otherwise come without a cause."""
@@ -179,10 +179,10 @@ class Requests:
             raise next(filter(None, map(self._replanning.explain, missing)), error) from error
 
     @cached_property
-    def _attached(self) -> Seats:
-        from procreaper.remote.control.attach import Seats
+    def _attached(self) -> AttachedClients:
+        from procreaper.remote.control.attach import AttachedClients
 
-        return Seats(self._supervisor)
+        return AttachedClients(self._supervisor)
 
     def _one(self, name: str) -> str:
         names = self._select((name,))
@@ -193,43 +193,43 @@ class Requests:
 
     async def _post(
         self, event: events.Start | events.Stop | events.Restart, names: Iterable[str], already: tuple[str, ...]
-    ) -> protocol.Asked:
+    ) -> protocol.ActionResult:
         runs = {name: self._supervisor.status_of(name).run for name in (*names, *already)}
         if event.names:
             self._supervisor.post(event)
             await self._supervisor.settled()
-        return protocol.Asked(runs, already)
+        return protocol.ActionResult(runs, already)
 
     # What the app is doing.
 
-    def _snapshot(self, names: Iterable[str]) -> tuple[protocol.Process, ...]:
+    def _snapshot(self, names: Iterable[str]) -> tuple[protocol.ProcessStatus, ...]:
         processes = self._supervisor.processes
         names = tuple(names)
         selected = self._select(names) if names else [process.name for process in processes]
         return tuple(self._process(name) for name in selected)
 
-    def _process(self, name: str) -> protocol.Process:
-        return view_process(self._supervisor.status_of(name), self._supervisor.process(name))
+    def _process(self, name: str) -> protocol.ProcessStatus:
+        return process_to_wire(self._supervisor.status_of(name), self._supervisor.process(name))
 
-    def _follow(self, request: protocol.Follow, connection: Connection) -> protocol.Followed:
+    def _follow(self, request: protocol.FollowRequest, connection: Connection) -> protocol.FollowResult:
         snapshot = self._snapshot(request.names)
         before: Iterable[bytes] = ()
         truncated: tuple[str, ...] = ()
-        earlier: dict[str, protocol.Earlier] = {}
+        earlier: dict[str, protocol.LogPosition] = {}
         if request.output and request.lines != 0 and self._history is not None:
             names = [process.name for process in snapshot]
             notices, truncated = self._history(names, request.lines)
-            before = (line.data for notice in notices for line in past(notice))
+            before = (line.data for notice in notices for line in encode_notice(notice))
             found = {name: self._earlier(name, notices, request.lines) for name in truncated}
-            earlier = {readable(name): place for name, place in found.items() if place is not None}
+            earlier = {replace_surrogates(name): place for name, place in found.items() if place is not None}
         wants = None if request.until_now else self._wants(request)
         connection.follow(wants, lambda notices, size: self._missed(request, notices, size), before)
         if wants is not None and not self._tells:
             self._tells = True
             self._hub.add(self)
-        return protocol.Followed(snapshot, tuple(map(readable, truncated)), earlier)
+        return protocol.FollowResult(snapshot, tuple(map(replace_surrogates, truncated)), earlier)
 
-    def _earlier(self, name: str, notices: Iterable[events.Notice], lines: int | None) -> protocol.Earlier | None:
+    def _earlier(self, name: str, notices: Iterable[events.Notice], lines: int | None) -> protocol.LogPosition | None:
         """Return where the output before these notices is, if they have fewer than `lines` lines."""
         outputs = [notice.data for notice in notices if isinstance(notice, events.Output) and notice.name == name]
         passage = self._find(name, sum(map(len, outputs)))
@@ -239,14 +239,14 @@ class Requests:
         unfinished = bool(outputs) and not outputs[-1].endswith(b"\n")
         kept = sum(data.count(b"\n") for data in outputs) + unfinished
         left = None if lines is None else max(0, lines - kept)
-        return protocol.Earlier(device, inode, offset, left)
+        return protocol.LogPosition(device, inode, offset, left)
 
-    def _wants(self, request: protocol.Follow) -> Callable[[Line], bool]:
+    def _wants(self, request: protocol.FollowRequest) -> Callable[[Line], bool]:
         chosen = choose(request.names, self._groups)
         output = request.output
         return lambda line: (output or not line.spoken) and (line.name is None or chosen(line.name))
 
-    def _missed(self, request: protocol.Follow, notices: int, size: int) -> Iterator[bytes]:
+    def _missed(self, request: protocol.FollowRequest, notices: int, size: int) -> Iterator[bytes]:
         """Yield the lines for a follower that has lost notices: the loss, and the current state of its processes."""
         now = time.time()
         yield _encode(protocol.DroppedNotice(now, notices, size))
@@ -271,23 +271,23 @@ class Requests:
 
     def _told(self, notice: events.Notice) -> Iterator[Line]:
         """What followers are told of a notice: what it says, and how the process that it is about is now."""
-        yield from past(notice)
-        if changes(notice):
+        yield from encode_notice(notice)
+        if changes_status(notice):
             yield Line(_encode(protocol.StatusNotice(notice.time, self._process(notice.name))), notice.name)
 
 
-def past(notice: events.Notice) -> Iterator[Line]:
+def encode_notice(notice: events.Notice) -> Iterator[Line]:
     """The lines of a notice, at whatever time they are read."""
     if isinstance(notice, events.Output):
         yield from _lines_of(notice)
-    elif (told := view_notice(notice)) is not None:
+    elif (told := notice_to_wire(notice)) is not None:
         name = None if isinstance(notice, events.Message) else notice.name
         yield Line(_encode(told), name, spoken=isinstance(notice, events.Message | events.Transition))
 
 
 def _lines_of(output: events.Output) -> Iterator[Line]:
     """What a process wrote, in slices that end where a line does, lest an escape sequence or a character be torn."""
-    name, data, start = readable(output.name), output.data, 0
+    name, data, start = replace_surrogates(output.name), output.data, 0
     while start < len(data):
         end = min(start + SLICE, len(data))
         if end < len(data):

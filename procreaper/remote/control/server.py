@@ -18,7 +18,7 @@ from typing import Any
 
 from procreaper.descriptors import NO_DESCRIPTOR_LEFT, RESERVE, limit_connections
 from procreaper.errors import ProcreaperError, reason_of
-from procreaper.remote.api.codec import encode, encode_error, find_id, understand
+from procreaper.remote.api.codec import decode_request, encode_error, encode_reply, find_id
 from procreaper.remote.api.feed import Feed
 from procreaper.remote.api.protocol import AnyRequest
 from procreaper.remote.control.connection import Connection
@@ -121,10 +121,10 @@ class Server:
         """The reply to one line, whatever it says."""
         number: int | None = None
         try:
-            number, request = understand(line)
+            number, request = decode_request(line)
             if self._answer is None:
                 self._answer = self._answers()
-            return encode(number, await self._answer(request, connection))
+            return encode_reply(number, await self._answer(request, connection))
         except ProcreaperError as error:
             return encode_error(number if number is not None else find_id(line), error)
         except Exception as error:

@@ -90,7 +90,7 @@ class ListeningSocket:
         return int(descriptor)
 
 
-def listen(root: str, environment: Mapping[str, str]) -> ListeningSocket:
+def open_socket(root: str, environment: Mapping[str, str]) -> ListeningSocket:
     """A socket for the app of this root (absolute, without symbolic links). Raises ProcreaperError where none can be.
 
     It does not block, and no child inherits it.
@@ -100,7 +100,7 @@ def listen(root: str, environment: Mapping[str, str]) -> ListeningSocket:
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
         _refuse_strangers(directory)
-        return _listen(os.path.join(directory, f"{digest(root)}-{os.getpid()}-{os.urandom(2).hex()}"))
+        return _listen(os.path.join(directory, f"{hash_root(root)}-{os.getpid()}-{os.urandom(2).hex()}"))
     except OSError as error:
         reason = reason_of(error)
         raise ProcreaperError(
@@ -131,13 +131,13 @@ class Lock:
         self._descriptor = None
 
 
-def lock(root: str, environment: Mapping[str, str], patience: float) -> Lock:
+def acquire_lock(root: str, environment: Mapping[str, str], patience: float) -> Lock:
     """Wait until no other `start -D` of this root is under way. Raises BusyError after `patience` seconds.
 
     `root` is absolute, without symbolic links. Raises ProcreaperError where there is no place for a lock.
     """
     directory = _choose(environment)
-    path = os.path.join(directory, f"{digest(root)}.lock")
+    path = os.path.join(directory, f"{hash_root(root)}.lock")
     until = time.monotonic() + patience
     try:
         with suppress(FileExistsError):
@@ -158,7 +158,7 @@ def lock(root: str, environment: Mapping[str, str], patience: float) -> Lock:
         raise ProcreaperError(f"`{path}` cannot be locked: {reason_of(error)}") from error
 
 
-def find(
+def find_sockets(
     environment: Mapping[str, str], root: str | None = None
 ) -> tuple[tuple[str, ...], tuple[ProcreaperError, ...]]:
     """The sockets of all apps of this user, or of those of one root, by pid; and why a directory was not looked into.
@@ -188,7 +188,7 @@ def find(
         for name in names:
             path = os.path.join(directory, name)
             if match := re.fullmatch(NAME, name):
-                if root is None or match["root"] == digest(root):
+                if root is None or match["root"] == hash_root(root):
                     found.append((int(match["pid"]), path))
             elif name.endswith(UNFINISHED):
                 _clear_unfinished(path)
@@ -203,10 +203,10 @@ def pid_of(path: str) -> int | None:
 
 def is_socket_of(path: str, root: str) -> bool:
     """Whether the name of this socket is one of an app with this root (absolute, without symbolic links)."""
-    return os.path.basename(path).startswith(f"{digest(root)}-")
+    return os.path.basename(path).startswith(f"{hash_root(root)}-")
 
 
-def clear(path: str) -> None:
+def remove_dead_socket(path: str) -> None:
     """Remove a socket that has refused a connection, unless its app may live and be slow."""
     pid = pid_of(path)
     if pid is None:
@@ -273,7 +273,7 @@ def _is_strange(path: str) -> bool:
 
 
 def _leaves_room(directory: str) -> bool:
-    longest = os.path.join(directory, f"{digest('')}-{2**31}-0000.sock")
+    longest = os.path.join(directory, f"{hash_root('')}-{2**31}-0000.sock")
     return len(os.fsencode(longest)) <= LONGEST_PATH
 
 
@@ -363,7 +363,7 @@ def state_files(environment: Mapping[str, str], ending: str) -> list[str]:
     return []
 
 
-def digest(root: str) -> str:
+def hash_root(root: str) -> str:
     """Eight digits by which what belongs to a root is named."""
     # Only for looking in the right place: the greeting tells the root itself.
     return f"{int.from_bytes(os.fsencode(root)) % LARGEST_PRIME:08x}"

@@ -29,8 +29,8 @@ from procreaper.descriptors import limit_connections
 from procreaper.errors import ProcreaperError, UnknownProcessError
 from procreaper.project.address import Address, is_host_allowed
 from procreaper.remote.api import protocol
-from procreaper.remote.api.codec import readable
-from procreaper.remote.api.to_wire import view_process
+from procreaper.remote.api.codec import replace_surrogates
+from procreaper.remote.api.to_wire import process_to_wire
 from procreaper.remote.http.streams import KEEP_ALIVE, Streams, encode_output
 from procreaper.remote.metrics.collector import Collector
 from procreaper.remote.metrics.counts import Counts
@@ -193,7 +193,7 @@ class Server:
             case ["metrics"]:
                 return await self._metrics(request)
             case ["status"]:
-                return _json(200, protocol.Processes(self._processes()))
+                return _json(200, protocol.StatusResult(self._processes()))
             case ["status", name] if name:
                 return self._status(name)
             case ["healthz"]:
@@ -219,7 +219,7 @@ class Server:
     def _status(self, name: str) -> web.StreamResponse:
         processes = self._processes(name)
         exact = [process for process in processes if process.name == name]
-        return _json(200, exact[0] if exact else protocol.Processes(processes))
+        return _json(200, exact[0] if exact else protocol.StatusResult(processes))
 
     def _health(self) -> web.StreamResponse:
         if self._supervisor.shutting_down:
@@ -234,10 +234,10 @@ class Server:
             503, "".join(f"{status.name} is {with_reason(status.state, status.reason)}\n" for status in lacking)
         )
 
-    def _processes(self, *names: str) -> tuple[protocol.Process, ...]:
+    def _processes(self, *names: str) -> tuple[protocol.ProcessStatus, ...]:
         seen = {process.name: (process, status) for process, status in self._supervisor.look()}
         chosen = select(names, [process for process, _ in seen.values()], self._groups()) if names else seen
-        return tuple(view_process(seen[name][1], seen[name][0]) for name in chosen)
+        return tuple(process_to_wire(seen[name][1], seen[name][0]) for name in chosen)
 
     # What goes on.
 
@@ -326,7 +326,7 @@ def _number(request: web.BaseRequest, name: str, default: int) -> int:
 
 
 def _text(status: int, text: str) -> web.Response:
-    return web.Response(status=status, text=readable(text), headers=HEADERS)
+    return web.Response(status=status, text=replace_surrogates(text), headers=HEADERS)
 
 
 def _json(
@@ -338,5 +338,5 @@ def _json(
 
 
 def _refusal(status: int, message: str, hint: str | None, headers: Mapping[str, str] | None = None) -> web.Response:
-    refusal = Refusal(readable(message), None if hint is None else readable(hint))
+    refusal = Refusal(replace_surrogates(message), None if hint is None else replace_surrogates(hint))
     return _json(status, {"error": refusal}, headers)

@@ -15,9 +15,9 @@ import msgspec
 from procreaper.core.events import Notice, Output
 from procreaper.output.hub import Hub
 from procreaper.remote.api import protocol
-from procreaper.remote.api.codec import readable
+from procreaper.remote.api.codec import replace_surrogates
 from procreaper.remote.api.feed import Feed, Line, Reader
-from procreaper.remote.api.to_wire import changes, view_notice, view_process
+from procreaper.remote.api.to_wire import changes_status, notice_to_wire, process_to_wire
 from procreaper.runtime.supervisor import Supervisor
 
 MOST_EVENTS, MOST_OUTPUT = 1 << 20, 4 << 20
@@ -104,9 +104,9 @@ class Streams:
                 for line in encode_output(notice):
                     self._output.publish(line)
         elif self._events.is_followed:
-            if (told := view_notice(notice)) is not None:
+            if (told := notice_to_wire(notice)) is not None:
                 self._events.publish(Line(self._encode(told), None))
-            if changes(notice):
+            if changes_status(notice):
                 now = protocol.StatusNotice(notice.time, self._look(notice.name))
                 self._events.publish(Line(self._encode(now), None))
 
@@ -115,11 +115,11 @@ class Streams:
             self._is_sink = True
             self._hub.add(self)
 
-    def _look(self, name: str) -> protocol.Process:
-        return view_process(self._supervisor.status_of(name), self._supervisor.process(name))
+    def _look(self, name: str) -> protocol.ProcessStatus:
+        return process_to_wire(self._supervisor.status_of(name), self._supervisor.process(name))
 
     def _snapshot(self) -> bytes:
-        processes = protocol.Processes(tuple(self._look(process.name) for process in self._supervisor.processes))
+        processes = protocol.StatusResult(tuple(self._look(process.name) for process in self._supervisor.processes))
         return _message("snapshot", processes, self._number)
 
     def _encode(self, notice: protocol.Notice) -> bytes:
@@ -134,7 +134,7 @@ class Streams:
 def encode_output(output: Output) -> Iterator[Line]:
     """What a process wrote, a few lines at a time."""
     data, start = output.data, 0
-    name = readable(output.name)
+    name = replace_surrogates(output.name)
     while start < len(data):
         end = _end_of_slice(data, start)
         text = data[start:end].decode(errors="replace")

@@ -23,7 +23,7 @@ from procreaper.runtime.system.usage import Usage, measure_usage
 LABELS = ("process", "type")
 BUCKETS = (*map(str, BOUNDS), "+Inf")
 
-StatusRequest = Callable[[], Sequence[tuple[Process, Status]]]
+Snapshot = Callable[[], Sequence[tuple[Process, Status]]]
 
 
 class Collector:
@@ -32,7 +32,7 @@ class Collector:
     `look()` gives each process with its status; `counts` is a sink of the app's hub.
     """
 
-    def __init__(self, look: StatusRequest, counts: Counts) -> None:
+    def __init__(self, look: Snapshot, counts: Counts) -> None:
         self._look = look
         self._counts = counts
 

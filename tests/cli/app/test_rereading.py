@@ -34,7 +34,7 @@ from procreaper.output.hub import Hub
 from procreaper.project.configure import Options, find_changed
 from procreaper.remote.api import protocol
 from procreaper.remote.api.feed import Feed
-from procreaper.remote.control.requests import Requests
+from procreaper.remote.control.requests import RequestHandler
 from procreaper.runtime.supervisor import Supervisor
 
 WATCH = Watch("/", (".env",), debounce=0.1)
@@ -158,7 +158,7 @@ class Running(Witness):
             is_project_file=self.source.is_file,
             read_settings=lambda name: reread(self.supervisor, self.source, name),
         )
-        self.requests = Requests(
+        self.requests = RequestHandler(
             self.supervisor, self.hub, Feed(1 << 20), groups={}, source=self.source, print_error=print
         )
 
@@ -230,8 +230,8 @@ class TestRunning:
             Path(".env").write_text("A=2\n")
             app.save("web.1")
             await app.has_run("web.1", 2)
-            changes = await app.ask(protocol.Reload(1))
-            assert isinstance(changes, protocol.Changes)
+            changes = await app.ask(protocol.ReloadRequest(1))
+            assert isinstance(changes, protocol.PlanResult)
             assert (changes.restarted, changes.unchanged) == (("db.1",), ("web.1",))
 
     @in_loop
@@ -283,8 +283,8 @@ class TestRunning:
             app.save("web.1", "web.2")
             await app.has_run("web.1", 2)
             await app.has_run("web.2", 2)
-            changes = await app.ask(protocol.Scale(1, {"web": 3}))
-            assert isinstance(changes, protocol.Changes)
+            changes = await app.ask(protocol.ScaleRequest(1, {"web": 3}))
+            assert isinstance(changes, protocol.PlanResult)
             assert (changes.added, changes.restarted) == (("web.3",), ())
             assert [app.environment(name) for name in ("web.1", "web.2", "web.3", "db.1")] == ["2", "2", "2", "1"]
 
@@ -293,11 +293,11 @@ class TestRunning:
         async with running() as app:
             Path(".env").write_text("A=2\n")
             app.save("web.1")
-            reloading = asyncio.ensure_future(app.ask(protocol.Reload(1)))
+            reloading = asyncio.ensure_future(app.ask(protocol.ReloadRequest(1)))
             await app.sees(lambda: "2" in (app.environment("web.1"), app.environment("db.1")))
             Path(".env").write_text("A=3\n")
             await reloading
-            await app.ask(protocol.Reload(2))
+            await app.ask(protocol.ReloadRequest(2))
             assert (app.environment("web.1"), app.environment("db.1")) == ("3", "3")
             await app.sees(lambda: b"A=3" in app.output("web.1"))
 
@@ -305,24 +305,24 @@ class TestRunning:
     async def test_a_restart_says_that_files_have_changed_since(self, survivors: Survivors) -> None:
         async with running() as app:
             os.utime(".env", (0, 0))
-            assert await app.ask(protocol.Restart(1, ("db",))) == protocol.Asked({"db.1": 1})
+            assert await app.ask(protocol.RestartRequest(1, ("db",))) == protocol.ActionResult({"db.1": 1})
             await app.has_run("db.1", 2)
             Path(".env").write_text("A=2\n")
-            asked = await app.ask(protocol.Restart(2, ("db",)))
-            assert isinstance(asked, protocol.Asked)
+            asked = await app.ask(protocol.RestartRequest(2, ("db",)))
+            assert isinstance(asked, protocol.ActionResult)
             [warning] = asked.warnings
             assert "`.env` has changed; `db.1` keeps its old settings" in warning
             assert "`procreaper reload` brings the new ones" in warning
             Path("Procfile").write_text("\n")
-            asked = await app.ask(protocol.Restart(3, ("db",)))
-            assert isinstance(asked, protocol.Asked)
+            asked = await app.ask(protocol.RestartRequest(3, ("db",)))
+            assert isinstance(asked, protocol.ActionResult)
             assert "`procreaper check` says what is wrong in them now" in asked.warnings[0]
 
     @in_loop
     async def test_a_change_that_is_none_for_the_process_is_not_said(self, survivors: Survivors) -> None:
         async with running() as app:
             Path("Procfile").write_text(PROCFILE + "# a comment\njobs: exec sleep 600\n")
-            assert await app.ask(protocol.Restart(1, ("db",))) == protocol.Asked({"db.1": 1})
+            assert await app.ask(protocol.RestartRequest(1, ("db",))) == protocol.ActionResult({"db.1": 1})
 
 
 def test_the_files_of_the_project_are_known_by_their_places(project: Path) -> None:

@@ -7,14 +7,14 @@ import pytest
 
 from procreaper.cli.commands.change import TOLD_AFTER, Waiting
 from procreaper.core.outcome import CONFIRMED_AFTER, Goal
-from procreaper.remote.api.protocol import Process, RemovedNotice, StatusNotice
+from procreaper.remote.api.protocol import ProcessStatus, RemovedNotice, StatusNotice
 
 
-def process(state: str = "running", run: int = 2, *, up: bool = True) -> Process:
-    return Process("web.1", "web", state, "because", run, 7, 0, 0, 0.0, 0.0, None, up)
+def process(state: str = "running", run: int = 2, *, up: bool = True) -> ProcessStatus:
+    return ProcessStatus("web.1", "web", state, "because", run, 7, 0, 0, 0.0, 0.0, None, up)
 
 
-def told(found: Process) -> StatusNotice:
+def told(found: ProcessStatus) -> StatusNotice:
     return StatusNotice(0.0, found)
 
 
@@ -62,12 +62,12 @@ def test_a_reason_that_begins_with_the_state_is_not_said_twice() -> None:
     assert Waiting({"web.1": (Goal.STOPPED, 2)}, [stopping]).progress() == "web.1 stopping"
 
 
-def pending(name: str, *waits_for: str) -> Process:
-    return Process(name, "web", "pending", "waiting", 1, None, 0, 0, 0.0, None, None, False, waits_for=waits_for)
+def pending(name: str, *waits_for: str) -> ProcessStatus:
+    return ProcessStatus(name, "web", "pending", "waiting", 1, None, 0, 0, 0.0, None, None, False, waits_for=waits_for)
 
 
-def dependency(state: str, reason: str, run: int = 1) -> Process:
-    return Process("db.1", "db", state, reason, run, None, 0, 0, 0.0, None, None, False)
+def dependency(state: str, reason: str, run: int = 1) -> ProcessStatus:
+    return ProcessStatus("db.1", "db", state, reason, run, None, 0, 0, 0.0, None, None, False)
 
 
 @pytest.mark.parametrize("goal", [Goal.UP, Goal.RESTARTED])

@@ -21,8 +21,8 @@ class EndingApp:
         self._left = list(goodbye)
 
     def ask(self, request: Any) -> Any:
-        if isinstance(request, protocol.Follow):
-            return protocol.Followed(())
+        if isinstance(request, protocol.FollowRequest):
+            return protocol.FollowResult(())
         raise GoneError("the app has ended")
 
     def arrived_so_far(self) -> list[protocol.GoodbyeNotice]:

@@ -8,27 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procreaper.errors import ConfigError, Problem, ProcreaperError
-from procreaper.remote.api.codec import encode, encode_error, find_id, too_late, understand
-from procreaper.remote.api.protocol import LONGEST_LINE, Asked, Follow, Quit, Restart
+from procreaper.remote.api.codec import decode_request, encode_error, encode_reply, encode_too_late, find_id
+from procreaper.remote.api.protocol import LONGEST_LINE, ActionResult, FollowRequest, QuitRequest, RestartRequest
 
 
 def refusal(line: bytes) -> ProcreaperError:
     with pytest.raises(ProcreaperError) as caught:
-        understand(line)
+        decode_request(line)
     return caught.value
 
 
 @pytest.mark.parametrize(
     ("line", "request_"),
     [
-        (b'{"request":"quit","id":1}', Quit(1)),
-        (b' {"id": -7, "request": "restart", "names": ["web"], "later": true} \r', Restart(-7, ("web",))),
-        (b'{"request":"follow","id":0}', Follow(0)),
-        (b'{"request":"follow","id":0,"lines":null}', Follow(0, lines=None)),
+        (b'{"request":"quit","id":1}', QuitRequest(1)),
+        (b' {"id": -7, "request": "restart", "names": ["web"], "later": true} \r', RestartRequest(-7, ("web",))),
+        (b'{"request":"follow","id":0}', FollowRequest(0)),
+        (b'{"request":"follow","id":0,"lines":null}', FollowRequest(0, lines=None)),
     ],
 )
 def test_a_request_is_understood(line: bytes, request_: object) -> None:
-    assert understand(line) == (request_.id, request_)  # type: ignore[attr-defined]
+    assert decode_request(line) == (request_.id, request_)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def replied(data: bytes) -> dict[str, Any]:
 
 
 def test_a_reply_has_the_result_or_the_error() -> None:
-    assert replied(encode(1, Asked({"web.1": 3}))) == {
+    assert replied(encode_reply(1, ActionResult({"web.1": 3}))) == {
         "id": 1,
         "result": {"runs": {"web.1": 3}, "already": [], "warnings": []},
     }
-    assert replied(encode(2, None)) == {"id": 2, "result": {}}
+    assert replied(encode_reply(2, None)) == {"id": 2, "result": {}}
     error = ConfigError([Problem("is wrong", "Procfile", 3, "mend it")])
     failure = replied(encode_error(3, error))
     assert failure["error"]["problems"] == ["Procfile:3: error: is wrong\n  hint: mend it"]
-    assert replied(too_late(b'{"request":"dance","id":4}'))["id"] == 4
+    assert replied(encode_too_late(b'{"request":"dance","id":4}'))["id"] == 4
 
 
 def test_what_is_no_text_is_told_all_the_same() -> None:
@@ -89,8 +89,8 @@ def test_what_is_no_text_is_told_all_the_same() -> None:
 @given(st.binary(max_size=200).map(lambda data: data.replace(b"\n", b"")))
 def test_every_line_is_a_request_or_refused(line: bytes) -> None:
     try:
-        number, _ = understand(line)
-        reply = encode(number, None)
+        number, _ = decode_request(line)
+        reply = encode_reply(number, None)
     except ProcreaperError as error:
         reply = encode_error(find_id(line), error)
     replied(reply)

@@ -24,7 +24,7 @@ from procreaper.core.events import (
 from procreaper.core.plan import LogFile, Process
 from procreaper.core.status import Status
 from procreaper.remote.api import protocol
-from procreaper.remote.api.to_wire import changes, view_notice, view_process
+from procreaper.remote.api.to_wire import changes_status, notice_to_wire, process_to_wire
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 WEB = Process("web.2", "run", env={"PORT": "5001"}, pty=True, log=LogFile("/var/log/w\udce9b"), detached=True)
@@ -32,20 +32,20 @@ STATUS = Status("web.2", State.RUNNING, "it is w\udce9ll", 3, 4711, 1, 2, 0.5, B
 
 
 def test_a_process_is_told_with_all_that_is_known_of_it() -> None:
-    told = view_process(STATUS, WEB)
+    told = process_to_wire(STATUS, WEB)
     fields = ("state", "reason", "started_at", "type", "port", "pty", "log", "detached")
     for field in set(Status._fields) - set(fields):
         assert getattr(told, field) == getattr(STATUS, field)
     assert [getattr(told, field) for field in fields] == [
         *("running", "it is w\ufffdll", BEGAN.timestamp(), "web", 5001, True, "/var/log/w\ufffdb", True)
     ]
-    assert msgspec.json.decode(msgspec.json.encode(told), type=protocol.Process) == told
+    assert msgspec.json.decode(msgspec.json.encode(told), type=protocol.ProcessStatus) == told
 
 
 @pytest.mark.parametrize(("port", "told"), [("5000", 5000), ("", None), ("x", None), ("\u0663", None), (None, None)])
 def test_a_port_is_a_number_or_none(port: str | None, told: int | None) -> None:
     process = WEB._replace(env=None if port is None else {"PORT": port})
-    assert view_process(STATUS, process).port == told
+    assert process_to_wire(STATUS, process).port == told
 
 
 @pytest.mark.parametrize(
@@ -60,22 +60,22 @@ def test_a_port_is_a_number_or_none(port: str | None, told: int | None) -> None:
     ],
 )
 def test_each_notice_has_its_word(notice: Notice, word: str) -> None:
-    told = view_notice(notice)
+    told = notice_to_wire(notice)
     assert told is not None
     assert (told.__struct_config__.tag, told.time) == (word, 1.0)
     assert msgspec.json.decode(msgspec.json.encode(told), type=protocol.AnyNotice) == told
-    assert changes(notice) == (word in ("transition", "began"))
+    assert changes_status(notice) == (word in ("transition", "began"))
 
 
 @pytest.mark.parametrize("notice", [Output(1.0, "web.2", b"x"), Checked(1.0, "web.2", None, 0.1)])
 def test_what_is_told_in_another_way_has_none(notice: Notice) -> None:
-    assert view_notice(notice) is None
-    assert not changes(notice)
+    assert notice_to_wire(notice) is None
+    assert not changes_status(notice)
 
 
 def test_a_restart_is_told_with_its_reason_and_with_how_the_last_run_ended() -> None:
     notice = Transition(1.0, "web.2", State.RUNNING, State.RESTARTING, "it", exit=Exit(signal=9))
-    told = view_notice(notice._replace(restart=RestartReason.EXIT, retries=1, backoff=2.0, reason_before="running"))
+    told = notice_to_wire(notice._replace(restart=RestartReason.EXIT, retries=1, backoff=2.0, reason_before="running"))
     expected = {"state": "restarting", "before": "running", "reason_before": "running", "retries": 1, "backoff": 2.0}
     expected |= {"code": None, "signal": 9, "restart": "exit"}
     assert {field: getattr(told, field) for field in expected} == expected

@@ -137,9 +137,9 @@ def test_who_lets_nobody_in_is_told_of_when_its_queue_is_full_too(app: App) -> N
 def test_a_request_has_a_number_of_ours_and_the_result_its_words(app: App) -> None:
     with app.connect(GREETING) as client:
         app.send({"id": 1, "result": {"runs": {"web.1": 3}, "later": 1}}, {"id": 2, "result": {}})
-        assert client.ask(protocol.Restart(7, ("web",))) == protocol.Asked({"web.1": 3})
+        assert client.ask(protocol.RestartRequest(7, ("web",))) == protocol.ActionResult({"web.1": 3})
         assert app.asked() == {"request": "restart", "id": 1, "names": ["web"]}
-        client.ask(protocol.Quit(7))
+        client.ask(protocol.QuitRequest(7))
         assert app.asked() == {"request": "quit", "id": 2}
 
 
@@ -148,14 +148,14 @@ def test_a_failure_is_raised_with_all_it_says(app: App, number: int | None) -> N
     failure = {"message": "no", "hint": "ask again", "problems": ["Procfile:3: error: no"]}
     with app.connect(GREETING, {"id": number, "error": failure}) as client:
         with pytest.raises(RefusedError) as caught:
-            client.ask(protocol.Reload(0))
+            client.ask(protocol.ReloadRequest(0))
         assert (caught.value.message, caught.value.hint) == ("no", "ask again")
         assert caught.value.problems == ("Procfile:3: error: no",)
 
 
 def test_notices_that_come_before_a_reply_are_kept(app: App) -> None:
     with app.connect(GREETING, MESSAGE, {"id": 1, "result": {}}, MESSAGE, GOODBYE) as client:
-        client.ask(protocol.Quit(0))
+        client.ask(protocol.QuitRequest(0))
         assert client.arrived_so_far() == [protocol.MessageNotice(1.0, "hello")]
         assert list(client.notices()) == [protocol.MessageNotice(1.0, "hello"), protocol.GoodbyeNotice(2.0, 3)]
 
@@ -163,9 +163,9 @@ def test_notices_that_come_before_a_reply_are_kept(app: App) -> None:
 def test_the_reply_to_what_was_given_up_is_passed_over(app: App) -> None:
     with app.connect(GREETING) as client:
         with pytest.raises(ProcreaperError, match="does not answer within"):
-            client.ask(protocol.Up(0, ("web",)), limit=SOON)
+            client.ask(protocol.UpRequest(0, ("web",)), limit=SOON)
         app.send({"id": 1, "error": {"message": "no"}}, {"id": 2, "result": {"runs": {}}})
-        assert client.ask(protocol.Up(0, ("web",))) == protocol.Asked({})
+        assert client.ask(protocol.UpRequest(0, ("web",))) == protocol.ActionResult({})
 
 
 def test_a_line_may_come_in_any_pieces(app: App) -> None:
@@ -173,7 +173,7 @@ def test_a_line_may_come_in_any_pieces(app: App) -> None:
     with app.connect(GREETING) as client:
         writer = threading.Thread(target=lambda: [app.send(bytes((byte,))) for byte in data])
         writer.start()
-        client.ask(protocol.Quit(0))
+        client.ask(protocol.QuitRequest(0))
         writer.join()
         assert client.arrived() == [protocol.MessageNotice(1.0, "hello")]
 
@@ -241,5 +241,5 @@ def test_what_is_no_reply_is_told_in_words(app: App) -> None:
             app.connect(GREETING, answer) as client,
             pytest.raises(ProcreaperError, match="says something that is not understood"),
         ):
-            client.ask(protocol.Stop(0, ("web",)))
+            client.ask(protocol.StopRequest(0, ("web",)))
         app.leave()

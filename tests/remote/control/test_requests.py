@@ -23,7 +23,7 @@ from procreaper.project.configure import Configuration
 from procreaper.remote.api import protocol
 from procreaper.remote.api.feed import Feed, Line, Reader
 from procreaper.remote.control import replan as replanning
-from procreaper.remote.control.requests import SLICE, Requests
+from procreaper.remote.control.requests import SLICE, RequestHandler
 from procreaper.runtime.supervisor import Supervisor
 
 STAY = "exec sleep 600"
@@ -93,7 +93,7 @@ class App(Witness):
         self.feed = Feed(options.pop("most", 4 << 20))
         self.supervisor = Supervisor(Plan(processes, names), publish=self.hub.publish, stays=True)
         options = {"groups": {}, "source": Source(), "print_error": self.complaints.append} | options
-        self.requests = Requests(self.supervisor, self.hub, self.feed, **options)
+        self.requests = RequestHandler(self.supervisor, self.hub, self.feed, **options)
 
     def connection(self) -> Connection:
         return Connection(self.feed)
@@ -134,7 +134,7 @@ async def test_status_tells_of_each_process_in_order(survivors: Survivors) -> No
         await app.is_in(State.FAILED, "db.1")
         first, second = (await app.ask(protocol.StatusRequest(1))).processes
         status = app.supervisor.status_of("web.2")
-        assert first == protocol.Process(
+        assert first == protocol.ProcessStatus(
             name="web.2",
             type="web",
             state="running",
@@ -156,7 +156,7 @@ async def test_status_tells_of_each_process_in_order(survivors: Survivors) -> No
         assert (await app.ask(protocol.StatusRequest(1, ("db",)))).processes == (second,)
 
 
-@pytest.mark.parametrize("kind", [protocol.Up, protocol.Stop, protocol.Restart])
+@pytest.mark.parametrize("kind", [protocol.UpRequest, protocol.StopRequest, protocol.RestartRequest])
 @in_loop
 async def test_an_unknown_name_changes_nothing(kind: Any, survivors: Survivors) -> None:
     async with running(stay("web.1"), Process("db.1", STAY), names=("web.1",)) as app:
@@ -172,7 +172,7 @@ async def test_an_unknown_name_changes_nothing(kind: Any, survivors: Survivors) 
         assert app.supervisor.status() == before
 
 
-@pytest.mark.parametrize("request_", [protocol.StatusRequest(1, ("wbe",)), protocol.Follow(1, ("wbe",))])
+@pytest.mark.parametrize("request_", [protocol.StatusRequest(1, ("wbe",)), protocol.FollowRequest(1, ("wbe",))])
 @in_loop
 async def test_who_looks_for_an_unknown_name_is_told_what_there_is(
     request_: protocol.AnyRequest, survivors: Survivors
@@ -186,10 +186,10 @@ async def test_who_looks_for_an_unknown_name_is_told_what_there_is(
 async def test_a_stop_ends_the_named_and_tells_in_which_run_they_were(survivors: Survivors) -> None:
     async with running(stay("web.1"), stay("web.2"), stay("db.1"), groups={"front": ["web"]}) as app:
         await app.is_in(State.RUNNING, "web.1", "web.2", "db.1")
-        assert await app.ask(protocol.Stop(1, ("web.2",))) == protocol.Asked({"web.2": 1})
+        assert await app.ask(protocol.StopRequest(1, ("web.2",))) == protocol.ActionResult({"web.2": 1})
         await app.is_in(State.STOPPED, "web.2")
-        asked = await app.ask(protocol.Stop(2, ("front",)))
-        assert asked == protocol.Asked({"web.1": 1, "web.2": 1}, ("web.2",))
+        asked = await app.ask(protocol.StopRequest(2, ("front",)))
+        assert asked == protocol.ActionResult({"web.1": 1, "web.2": 1}, ("web.2",))
         await app.is_in(State.STOPPED, "web.1")
         assert app.supervisor.status_of("db.1").state is State.RUNNING
 
@@ -198,16 +198,16 @@ async def test_a_stop_ends_the_named_and_tells_in_which_run_they_were(survivors:
 async def test_a_restart_makes_a_later_run_of_each(survivors: Survivors) -> None:
     async with running(stay("web.1"), stay("db.1")) as app:
         await app.is_in(State.RUNNING, "web.1", "db.1")
-        assert await app.ask(protocol.Restart(1, ("*",))) == protocol.Asked({"web.1": 1, "db.1": 1})
+        assert await app.ask(protocol.RestartRequest(1, ("*",))) == protocol.ActionResult({"web.1": 1, "db.1": 1})
         await app.sees(lambda: all(status.run == 2 and status.up for status in app.supervisor.status()))
-        assert await app.ask(protocol.Restart(2, ("web",))) == protocol.Asked({"web.1": 2})
+        assert await app.ask(protocol.RestartRequest(2, ("web",))) == protocol.ActionResult({"web.1": 2})
 
 
 @in_loop
 async def test_the_runs_are_those_in_which_a_request_finds_them(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         await app.is_in(State.RUNNING, "web.1")
-        answers = await asyncio.gather(*(app.ask(protocol.Restart(number, ("web",))) for number in range(5)))
+        answers = await asyncio.gather(*(app.ask(protocol.RestartRequest(number, ("web",))) for number in range(5)))
         assert [answer.runs for answer in answers] == [{"web.1": 1}] * 5
         await app.sees(lambda: app.supervisor.status_of("web.1").run == 2 and app.supervisor.status_of("web.1").up)
 
@@ -220,7 +220,7 @@ async def test_up_starts_what_is_not_up_and_what_that_needs(survivors: Survivors
     async with running(stay("db.1"), migrate, api, web, stay("mail.1"), names=("migrate.1", "mail.1")) as app:
         await app.is_in(State.COMPLETED, "migrate.1")
         await app.is_in(State.RUNNING, "mail.1")
-        asked = await app.ask(protocol.Up(1, ("web", "mail", "migrate")))
+        asked = await app.ask(protocol.UpRequest(1, ("web", "mail", "migrate")))
         assert asked.runs == {"web.1": 0, "api.1": 0, "db.1": 0, "mail.1": 1, "migrate.1": 1}
         assert set(asked.already) == {"mail.1", "migrate.1"}
         await app.is_in(State.RUNNING, "web.1", "api.1", "db.1")
@@ -232,7 +232,7 @@ async def test_quit_ends_the_app(survivors: Survivors) -> None:
     app = App(stay("web.1"))
     task = asyncio.ensure_future(app.supervisor.run())
     await app.is_in(State.RUNNING, "web.1")
-    assert await app.ask(protocol.Quit(1)) is None
+    assert await app.ask(protocol.QuitRequest(1)) is None
     assert await task == 0
 
 
@@ -243,10 +243,14 @@ async def test_while_the_app_ends_nothing_is_begun_and_it_can_be_looked_at(survi
     task = asyncio.ensure_future(app.supervisor.run())
     await app.sees(lambda: any(isinstance(notice, Output) for notice in app.told))
     app.supervisor.post(Shutdown(0, insistent=True))
-    for request in (protocol.Up(1, ("web",)), protocol.Stop(1, ("web",)), protocol.Restart(1, ("all",))):
+    for request in (
+        protocol.UpRequest(1, ("web",)),
+        protocol.StopRequest(1, ("web",)),
+        protocol.RestartRequest(1, ("all",)),
+    ):
         assert (await app.refused(request)).message == "the app is ending"
     assert (await app.ask(protocol.StatusRequest(1))).processes[0].state == "stopping"
-    assert await app.ask(protocol.Quit(1)) is None
+    assert await app.ask(protocol.QuitRequest(1)) is None
     app.supervisor.post(Shutdown(0, insistent=True))
     await task
 
@@ -255,7 +259,7 @@ async def test_while_the_app_ends_nothing_is_begun_and_it_can_be_looked_at(survi
 async def test_a_reload_is_told_before_it_is_over(survivors: Survivors) -> None:
     source = Source(stay("web.1"), stay("db.1"))
     async with running(stay("web.1"), stay("cache.1"), source=source) as app:
-        changes = await app.ask(protocol.Reload(1))
+        changes = await app.ask(protocol.ReloadRequest(1))
         assert (changes.added, changes.removed, changes.unchanged) == (("db.1",), ("cache.1",), ("web.1",))
         assert changes.runs == {"db.1": 0}
 
@@ -264,14 +268,14 @@ async def test_a_reload_is_told_before_it_is_over(survivors: Survivors) -> None:
 async def test_two_reloads_at_once_are_carried_out_one_after_the_other(survivors: Survivors) -> None:
     source = Source(stay("web.1"), stay("db.1"))
     async with running(stay("web.1"), source=source) as app:
-        first, second = await asyncio.gather(app.ask(protocol.Reload(1)), app.ask(protocol.Reload(2)))
+        first, second = await asyncio.gather(app.ask(protocol.ReloadRequest(1)), app.ask(protocol.ReloadRequest(2)))
         assert (first.added, second.added, second.unchanged) == (("db.1",), (), ("web.1", "db.1"))
 
 
 @in_loop
 async def test_files_that_cannot_be_used_change_nothing(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
-        error = await app.refused(protocol.Reload(1))
+        error = await app.refused(protocol.ReloadRequest(1))
         assert error.message == "1 error, so nothing has been changed"
         assert [str(problem) for problem in error.problems] == ["Procfile:1: error: wrong"]
         assert await app.ask(protocol.StatusRequest(1)) == await app.ask(protocol.StatusRequest(2))
@@ -301,17 +305,17 @@ async def test_files_that_cannot_be_read_in_time_hold_up_nobody(
     async with running(stay("web.1"), source=source) as app:
         with monkeypatch.context() as patch:
             patch.setattr(replanning, "READING_LIMIT", 0.01)
-            error = await app.refused(protocol.Reload(1))
+            error = await app.refused(protocol.ReloadRequest(1))
         assert "could not be read within 0.01 s, so nothing has been changed" in error.message
         assert source.was_given_up
-        assert (await app.ask(protocol.Reload(2))).added == ("db.1",)
+        assert (await app.ask(protocol.ReloadRequest(2))).added == ("db.1",)
         source.written.set()
 
 
 @in_loop
 async def test_to_scale_nothing_is_refused(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
-        assert (await app.refused(protocol.Scale(1, {}))).message == "no process type is named"
+        assert (await app.refused(protocol.ScaleRequest(1, {}))).message == "no process type is named"
 
 
 # Followers.
@@ -322,10 +326,10 @@ async def test_a_follower_has_a_snapshot_and_every_change_since(survivors: Survi
     async with running(stay("web.1"), stay("db.1")) as app:
         await app.is_in(State.RUNNING, "web.1", "db.1")
         connection = app.connection()
-        followed = await app.ask(protocol.Follow(1, ("web",)), connection)
+        followed = await app.ask(protocol.FollowRequest(1, ("web",)), connection)
         assert [(process.name, process.state) for process in followed.processes] == [("web.1", "running")]
         assert connection.told() == []
-        await app.ask(protocol.Restart(2, ("all",)))
+        await app.ask(protocol.RestartRequest(2, ("all",)))
         await app.sees(lambda: all(status.run == 2 and status.up for status in app.supervisor.status()))
         told = connection.told()
         assert {line["name"] if "name" in line else line["process"]["name"] for line in told} == {"web.1"}
@@ -344,8 +348,8 @@ async def test_what_is_written_and_said_is_for_those_who_ask_for_it(survivors: S
     async with running(stay("web.1")) as app:
         await app.is_in(State.RUNNING, "web.1")
         with_output, without = app.connection(), app.connection()
-        await app.ask(protocol.Follow(1, output=True), with_output)
-        await app.ask(protocol.Follow(1), without)
+        await app.ask(protocol.FollowRequest(1, output=True), with_output)
+        await app.ask(protocol.FollowRequest(1), without)
         app.hub.publish(Output(1.0, "web.1", b"\xffhello\n"))
         app.hub.publish(Message(2.0, "hello \udcff"))
         output, message = with_output.told()
@@ -358,7 +362,7 @@ async def test_what_is_written_and_said_is_for_those_who_ask_for_it(survivors: S
 async def test_much_output_comes_in_slices(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         connection = app.connection()
-        await app.ask(protocol.Follow(1, output=True), connection)
+        await app.ask(protocol.FollowRequest(1, output=True), connection)
         await app.is_in(State.RUNNING, "web.1")
         connection.told()
         data = b"0123456789" * SLICE
@@ -373,7 +377,7 @@ async def test_who_has_missed_something_is_told_how_all_are_now(survivors: Survi
     async with running(stay("web.1"), stay("db.1"), most=20_000) as app:
         await app.is_in(State.RUNNING, "web.1", "db.1")
         connection = app.connection()
-        await app.ask(protocol.Follow(1, ("web",), output=True), connection)
+        await app.ask(protocol.FollowRequest(1, ("web",), output=True), connection)
         for _ in range(100):
             app.hub.publish(Output(1.0, "web.1", b"x" * 1000))
             app.hub.publish(Output(1.0, "db.1", b"x" * 1000))
@@ -392,7 +396,7 @@ async def test_who_has_missed_something_is_told_how_all_are_now(survivors: Survi
 async def test_slices_end_where_lines_do(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         connection = app.connection()
-        await app.ask(protocol.Follow(1, output=True), connection)
+        await app.ask(protocol.FollowRequest(1, output=True), connection)
         line = b"\x1b[31mred\x1b[0m\n"
         app.hub.publish(Output(1.0, "web.1", line * SLICE))
         slices = [base64.b64decode(each["data"]) for each in connection.told() if each["notice"] == "output"]
@@ -405,7 +409,7 @@ async def test_those_who_read_the_output_are_told_of_changes_as_people_are(survi
     async with running(stay("web.1")) as app:
         connection = app.connection()
         await app.is_in(State.RUNNING, "web.1")
-        await app.ask(protocol.Follow(1, output=True), connection)
+        await app.ask(protocol.FollowRequest(1, output=True), connection)
         notice = Transition(
             1.0, "web.1", State.RUNNING, State.RESTARTING, "exited", 1, 2.0, Exit(signal=9), reason_before="running"
         )
@@ -431,13 +435,13 @@ async def test_those_who_read_the_output_are_told_of_changes_as_people_are(survi
 async def test_the_hub_is_left_alone_when_nobody_follows(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         connection = app.connection()
-        await app.ask(protocol.Follow(1), connection)
+        await app.ask(protocol.FollowRequest(1), connection)
         assert app.requests in app.hub._sinks
         assert connection.reader is not None
         connection.reader.close()
         app.hub.publish(Message(1.0, "hello"))
         assert app.requests not in app.hub._sinks
-        await app.ask(protocol.Follow(1), again := app.connection())
+        await app.ask(protocol.FollowRequest(1), again := app.connection())
         app.hub.publish(Output(1.0, "web.1", b""))
         assert app.requests in app.hub._sinks
         assert again.reader is not None
@@ -446,7 +450,7 @@ async def test_the_hub_is_left_alone_when_nobody_follows(survivors: Survivors) -
 @in_loop
 async def test_an_error_of_ours_does_not_reach_the_owner(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
-        await app.ask(protocol.Follow(1), app.connection())
+        await app.ask(protocol.FollowRequest(1), app.connection())
         assert app.requests.accept(Output(1.0, "web.1", None))  # type: ignore[arg-type]
         assert app.complaints[0].startswith("procreaper: internal error: a follower cannot be told: TypeError")
 
@@ -462,9 +466,9 @@ async def test_what_was_written_before_comes_first_and_may_be_all(survivors: Sur
     async with running(stay("web.1"), stay("db.1"), history=history) as app:
         await app.is_in(State.RUNNING, "web.1", "db.1")
         connection = app.connection()
-        followed = await app.ask(protocol.Follow(1, ("web",), output=True, lines=5, until_now=True), connection)
+        followed = await app.ask(protocol.FollowRequest(1, ("web",), output=True, lines=5, until_now=True), connection)
         assert (followed.truncated, asked) == (("web.1",), [(["web.1"], 5)])
         assert [line["data"] for line in connection.before] == ["b2xkCg=="]
         assert connection.reader is None
-        await app.ask(protocol.Follow(1, output=True), connection)
+        await app.ask(protocol.FollowRequest(1, output=True), connection)
         assert (connection.before, len(asked)) == ([], 1)

@@ -24,7 +24,7 @@ from support.loops import in_loop
 
 from procreaper.errors import ProcreaperError
 from procreaper.remote.api.feed import Feed, Line
-from procreaper.remote.api.protocol import LONGEST_LINE, AnyRequest, Quit
+from procreaper.remote.api.protocol import LONGEST_LINE, AnyRequest, QuitRequest
 from procreaper.remote.control import server as module
 from procreaper.remote.control.connection import Connection
 from procreaper.remote.control.server import Server
@@ -453,7 +453,7 @@ def following(before: Iterable[bytes] = ()) -> Handler:
     """A handler that makes a follower of whoever asks."""
 
     async def handler(asked: AnyRequest, connection: Connection) -> None:
-        assert isinstance(asked, Quit)
+        assert isinstance(asked, QuitRequest)
         connection.follow(
             (lambda line: True) if asked.id > 0 else None,
             lambda notices, size: [b'{"dropped":%d,"bytes":%d}\n' % (notices, size), b'{"now":true}\n'],

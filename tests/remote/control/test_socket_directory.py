@@ -13,7 +13,14 @@ import pytest
 
 from procreaper.errors import ProcreaperError
 from procreaper.remote.control import socket_directory as directory
-from procreaper.remote.control.socket_directory import LONGEST_PATH, BusyError, clear, find, listen, lock
+from procreaper.remote.control.socket_directory import (
+    LONGEST_PATH,
+    BusyError,
+    acquire_lock,
+    find_sockets,
+    open_socket,
+    remove_dead_socket,
+)
 
 ROOT = "/home/ann/shop"
 
@@ -33,7 +40,7 @@ def environment(runtime: Path) -> dict[str, str]:
 
 
 def paths(runtime: Path, root: str | None = ROOT) -> list[str]:
-    found, errors = find(environment(runtime), root)
+    found, errors = find_sockets(environment(runtime), root)
     assert errors == ()
     return list(found)
 
@@ -48,7 +55,7 @@ def connected(path: str) -> bool:
 
 
 def test_a_socket_listens_in_a_private_directory_and_is_found_by_its_root(runtime: Path) -> None:
-    door = listen(ROOT, environment(runtime))
+    door = open_socket(ROOT, environment(runtime))
     assert Path(door.path).parent == runtime / "procreaper"
     assert stat.S_IMODE((runtime / "procreaper").stat().st_mode) == 0o700
     assert connected(door.path)
@@ -60,14 +67,14 @@ def test_a_socket_listens_in_a_private_directory_and_is_found_by_its_root(runtim
 
 
 def test_apps_of_one_root_are_side_by_side(runtime: Path) -> None:
-    doors = [listen(ROOT, environment(runtime)) for _ in range(3)]
+    doors = [open_socket(ROOT, environment(runtime)) for _ in range(3)]
     assert len(set(paths(runtime))) == 3
     for door in doors:
         door.close()
 
 
 def test_a_socket_that_is_closed_leaves_another_one_with_its_path(runtime: Path) -> None:
-    door = listen(ROOT, environment(runtime))
+    door = open_socket(ROOT, environment(runtime))
     assert door.is_in_place
     os.unlink(door.path)
     assert not door.is_in_place
@@ -81,7 +88,7 @@ def test_a_socket_that_is_closed_leaves_another_one_with_its_path(runtime: Path)
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify is a part of Linux")
 @pytest.mark.parametrize("remove", [lambda path: path.unlink(), lambda path: path.rename(f"{path}.old")])
 def test_only_the_removal_of_a_socket_is_reported(runtime: Path, remove: Callable[[Path], None]) -> None:
-    door = listen(ROOT, environment(runtime))
+    door = open_socket(ROOT, environment(runtime))
     watching = door.watch()
     assert watching is not None
 
@@ -91,7 +98,7 @@ def test_only_the_removal_of_a_socket_is_reported(runtime: Path, remove: Callabl
     # What happens all the time: clients come, and other apps begin and end.
     assert connected(door.path)
     assert paths(runtime) == [door.path]
-    listen(ROOT, environment(runtime)).close()
+    open_socket(ROOT, environment(runtime)).close()
     assert not is_reported()
     remove(Path(door.path))
     # The kernel reports in the call that removes, not later.
@@ -101,7 +108,7 @@ def test_only_the_removal_of_a_socket_is_reported(runtime: Path, remove: Callabl
 
 
 def test_no_child_inherits_a_socket_and_nothing_blocks_on_it(runtime: Path) -> None:
-    door = listen(ROOT, environment(runtime))
+    door = open_socket(ROOT, environment(runtime))
     assert not door.socket.get_inheritable()
     assert not door.socket.getblocking()
     door.close()
@@ -114,10 +121,10 @@ def test_without_a_usable_runtime_directory_there_is_another_of_our_own(runtime:
         long = runtime / ("x" * (LONGEST_PATH - len(str(runtime)) - len("/procreaper/")))
         long.mkdir()
         variables["XDG_RUNTIME_DIR"] = str(long)
-    door = listen(ROOT, variables)
+    door = open_socket(ROOT, variables)
     assert Path(door.path).parent == Path(directory.FALLBACK.format(uid=os.geteuid()))
     assert stat.S_IMODE(Path(door.path).parent.stat().st_mode) == 0o700
-    assert find(variables, ROOT) == ((door.path,), ())
+    assert find_sockets(variables, ROOT) == ((door.path,), ())
     door.close()
 
 
@@ -129,13 +136,13 @@ def test_a_runtime_directory_that_is_not_for_us_is_not_used(
         os.chown(runtime, 12345, -1) if os.geteuid() == 0 else pytest.skip("only root can give a directory away")
     else:
         monkeypatch.setattr(os, "access", lambda path, mode: False)
-    door = listen(ROOT, environment(runtime))
+    door = open_socket(ROOT, environment(runtime))
     assert not door.path.startswith(str(runtime))
     door.close()
 
 
 def test_both_directories_are_looked_into(runtime: Path) -> None:
-    doors = [listen(ROOT, {}), listen(ROOT, environment(runtime))]
+    doors = [open_socket(ROOT, {}), open_socket(ROOT, environment(runtime))]
     assert set(paths(runtime)) == {door.path for door in doors}
     for door in doors:
         door.close()
@@ -147,7 +154,7 @@ def test_the_longest_path_is_one_that_the_system_takes(runtime: Path) -> None:
     for path in (fits, too_long):
         path.mkdir()
     for path, used in ((fits, True), (too_long, False)):
-        door = listen(ROOT, environment(path))
+        door = open_socket(ROOT, environment(path))
         assert door.path.startswith(str(path)) is used
         assert connected(door.path)
         door.close()
@@ -185,10 +192,10 @@ def test_what_another_could_have_made_is_refused_with_path_and_remedy(
     path = runtime / "procreaper"
     make(path)  # type: ignore[operator]
     with pytest.raises(ProcreaperError) as caught:
-        listen(ROOT, environment(runtime))
+        open_socket(ROOT, environment(runtime))
     assert caught.value.message == f"the directory for control sockets, `{path}`, {fault}"
     assert remedy in (caught.value.hint or "")
-    found, errors = find(environment(runtime), ROOT)
+    found, errors = find_sockets(environment(runtime), ROOT)
     assert (found, [error.message for error in errors]) == ((), [caught.value.message])
 
 
@@ -201,16 +208,16 @@ def test_where_another_user_has_made_the_fallback_another_directory_is_used(
     if not fallback.is_dir() or fallback.is_symlink():
         os.chown(fallback, 12345, -1, follow_symlinks=False) if os.geteuid() == 0 else pytest.skip("only for root")
     state = {"XDG_STATE_HOME": str(runtime / "state")}
-    door = listen(ROOT, state)
+    door = open_socket(ROOT, state)
     assert Path(door.path).parent == runtime / "state" / "procreaper" / "sockets"
     assert stat.S_IMODE(Path(door.path).parent.stat().st_mode) == 0o700
     assert stat.S_IMODE((runtime / "state" / "procreaper").stat().st_mode) == 0o700
     assert connected(door.path)
-    assert find(state, ROOT) == ((door.path,), ())
-    lock(ROOT, state, 1).release()
+    assert find_sockets(state, ROOT) == ((door.path,), ())
+    acquire_lock(ROOT, state, 1).release()
     # The message is that of the fallback where there is no room there either.
     with pytest.raises(ProcreaperError, match=r"belongs to another user|is not a directory|is a symbolic link"):
-        listen(ROOT, {"XDG_STATE_HOME": str(runtime / ("x" * LONGEST_PATH))})
+        open_socket(ROOT, {"XDG_STATE_HOME": str(runtime / ("x" * LONGEST_PATH))})
     door.close()
 
 
@@ -220,7 +227,7 @@ def test_where_no_socket_can_be_made_the_reason_is_told(runtime: Path, monkeypat
 
     monkeypatch.setattr(os, "rename", full)
     with pytest.raises(ProcreaperError) as caught:
-        listen(ROOT, environment(runtime))
+        open_socket(ROOT, environment(runtime))
     assert caught.value.message == (
         f"no control socket can be made in `{runtime / 'procreaper'}`: no space left on device"
     )
@@ -229,7 +236,7 @@ def test_where_no_socket_can_be_made_the_reason_is_told(runtime: Path, monkeypat
 
 
 def test_a_socket_whose_app_is_gone_is_cleared_away(runtime: Path) -> None:
-    door = listen(ROOT, environment(runtime))
+    door = open_socket(ROOT, environment(runtime))
     door.socket.close()
     assert not connected(door.path)
     pid = os.fork()
@@ -238,14 +245,14 @@ def test_a_socket_whose_app_is_gone_is_cleared_away(runtime: Path) -> None:
     os.waitpid(pid, 0)
     dead = door.path.replace(f"-{os.getpid()}-", f"-{pid}-")
     os.rename(door.path, dead)
-    clear(dead)
+    remove_dead_socket(dead)
     assert not os.path.exists(dead)
 
 
 def test_nothing_but_a_socket_of_ours_is_ever_cleared_away(runtime: Path) -> None:
     other = runtime / "notes.txt"
     other.touch()
-    clear(str(other))
+    remove_dead_socket(str(other))
     assert other.exists()
 
 
@@ -253,8 +260,8 @@ def test_where_the_slow_are_refused_too_a_socket_stays_while_its_app_lives(
     runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
-    door = listen(ROOT, environment(runtime))
-    clear(door.path)
+    door = open_socket(ROOT, environment(runtime))
+    remove_dead_socket(door.path)
     assert os.path.exists(door.path)
     door.close()
 
@@ -280,37 +287,37 @@ def test_a_socket_is_never_seen_by_its_name_before_it_listens(runtime: Path, mon
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", renamed)
-    door = listen(ROOT, environment(runtime))
+    door = open_socket(ROOT, environment(runtime))
     assert seen == [[]]
     door.close()
 
 
 def test_a_root_of_any_bytes_has_a_socket(runtime: Path) -> None:
     root = os.fsdecode(b"/home/\xff\xfe")
-    door = listen(root, environment(runtime))
+    door = open_socket(root, environment(runtime))
     assert paths(runtime, root) == [door.path]
     door.close()
 
 
 def test_one_program_at_a_time_has_the_lock_of_a_root(runtime: Path) -> None:
-    first = lock(ROOT, environment(runtime), 0.0)
+    first = acquire_lock(ROOT, environment(runtime), 0.0)
     with pytest.raises(BusyError) as caught:
-        lock(ROOT, environment(runtime), 0.0)
+        acquire_lock(ROOT, environment(runtime), 0.0)
     assert caught.value.message.startswith("another `procreaper start -D` of this directory has been under way for 0 s")
     assert "`procreaper start -D --new`" in (caught.value.hint or "")
-    lock("/home/ann/blog", environment(runtime), 0.0).release()
+    acquire_lock("/home/ann/blog", environment(runtime), 0.0).release()
     first.release()
-    second = lock(ROOT, environment(runtime), 0.0)
+    second = acquire_lock(ROOT, environment(runtime), 0.0)
     # Once more changes nothing for the one that has it now.
     first.release()
     with pytest.raises(BusyError):
-        lock(ROOT, environment(runtime), 0.0)
+        acquire_lock(ROOT, environment(runtime), 0.0)
     second.release()
     assert list((runtime / "procreaper").iterdir()) == []
 
 
 def test_a_lock_whose_file_has_been_removed_is_no_lock(runtime: Path) -> None:
-    first = lock(ROOT, environment(runtime), 0.0)
+    first = acquire_lock(ROOT, environment(runtime), 0.0)
     (path,) = (runtime / "procreaper").iterdir()
     waiting = os.open(path, os.O_RDWR)
     first.release()
@@ -321,8 +328,8 @@ def test_a_lock_whose_file_has_been_removed_is_no_lock(runtime: Path) -> None:
 def test_a_lock_that_a_killed_program_left_behind_is_free(runtime: Path) -> None:
     pid = os.fork()
     if not pid:
-        lock(ROOT, environment(runtime), 0.0)
+        acquire_lock(ROOT, environment(runtime), 0.0)
         os._exit(0)
     os.waitpid(pid, 0)
     assert len(list((runtime / "procreaper").iterdir())) == 1
-    lock(ROOT, environment(runtime), 0.0).release()
+    acquire_lock(ROOT, environment(runtime), 0.0).release()

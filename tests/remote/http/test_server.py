@@ -176,7 +176,7 @@ async def test_the_status_of_all_has_the_fields_of_the_protocol() -> None:
         assert headers["Content-Type"] == "application/json"
         assert "Access-Control-Allow-Origin" not in headers
         web, db = json.loads(body)["processes"]
-        assert tuple(web) == protocol.Process.__struct_fields__
+        assert tuple(web) == protocol.ProcessStatus.__struct_fields__
         assert (web["name"], web["type"], db["name"]) == ("web.1", "web", "db.1")
         assert db["pid"] == site.supervisor.status_of("db.1").pid
 
