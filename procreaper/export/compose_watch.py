@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from procreaper.core.plan import Watch
 from procreaper.runtime.watch.gitignore import has_wildcard, unescape
-from procreaper.runtime.watch.matcher import expand_braces
+from procreaper.runtime.watch.patterns import expand_braces
 
 
 class Rule(NamedTuple):

@@ -6,7 +6,7 @@ start; it does not scan periodically.
 
 Theory of operation. We are the *subreaper* of all that we start: a process that loses its parent becomes our child,
 whatever session it has created. So a child of ours outside the groups of the runs is an *adopted* orphan. Its mark
-tells which run it belongs to. Some programs overwrite their environment, as nginx and Redis do to change their name in
+says which run it belongs to. Some programs overwrite their environment, as nginx and Redis do to change their name in
 `ps`; so a mark, once read, is kept. Other programs never have the mark, such as what `su -` and `env -i` start. These
 inherit the mark of their nearest ancestor, which a scan must see while that ancestor lives. So a scan precedes each
 signal.

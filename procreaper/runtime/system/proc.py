@@ -4,8 +4,8 @@ Rules: Linux only, except for the start time. Elsewhere, and where `/proc` is em
 that has gone is an empty answer. A lack of descriptors or memory is an error: it raises OSError, so that no process
 counts as gone because of it. This happens only when the reserve of descriptors is used up as well.
 
-A start time tells a process from a later one with the same pid. It is only compared with earlier answers, also those
-that another procreaper got; so it is a text, in the form that the system gives.
+A start time distinguishes a process from a later one with the same pid. It is only compared with earlier answers, also
+those of another procreaper. So it is a text, in the form that the system gives.
 """
 
 import errno
@@ -22,7 +22,7 @@ SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class ProcessStat(NamedTuple):
-    """One process as `/proc/PID/stat` shows it. `start`, its start time, tells it from others that had the same pid."""
+    """A process as in `/proc/PID/stat`. `start`, its start time, sets it apart from others with the same pid."""
 
     program: str
     state: str
@@ -94,7 +94,7 @@ def read_start_time(pid: int) -> str | None:
 
 
 def read_boot_id() -> str:
-    """Return what tells this boot of the machine from all others; empty if the system does not say."""
+    """Return an identifier of this boot of the machine; empty if the system does not give one."""
     with suppress(OSError):
         return retry_with_reserve(lambda: _read(BOOT_ID)).decode("ascii").strip()
     return _run("sysctl", "-n", "kern.boottime")

@@ -34,14 +34,11 @@ from procreaper.runtime.watch.gitignore import IgnoreFiles, IgnoreRules, walk_up
 from procreaper.runtime.watch.patterns import (
     WatchedPath,
     build_ignore_rules,
-    expand_braces,
     parent_of,
     parse_watch_path,
     resolve_path,
     strip_root,
 )
-
-__all__ = ["IGNORED", "Matcher", "expand_braces"]
 
 # Never a reason for a restart: version control, environments, caches, installed packages, the temporary files of
 # editors, and the database file that a framework puts beside the code.
@@ -91,7 +88,7 @@ class Matcher:
     @property
     def uses_ignore_files(self) -> bool:
         """Whether any watch follows ignore files, so that `set_ignore_file` has an effect."""
-        return any(group.ignored is self._with_git for _, group in self._groups)
+        return any(group.ignore_files is self._with_git for _, group in self._groups)
 
     def set_ignore_file(self, directory: str, text: str) -> bool:
         """Set the text of a directory's ignore file; empty if there is none. Return whether it has changed.
@@ -113,8 +110,8 @@ class Matcher:
         """Return those of these files of a directory that any process watches."""
         inner = strip_root(directory)
         names = self._without_logs(inner, names)
-        ignored = _Ignored(inner, names)
-        return {name for _, group in self._groups for name in group.choose(inner, names, ignored)}
+        ignored = _IgnoredFiles(inner, names)
+        return {name for _, group in self._groups for name in group.filter_watched(inner, names, ignored)}
 
     def find_affected(self, paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Return the paths that affect each process, relative to its root and in a form that can be printed."""
@@ -125,9 +122,9 @@ class Matcher:
         found: list[list[str]] = [[] for _ in self._groups]
         for directory, some in directories.items():
             names = self._without_logs(directory, some)
-            ignored = _Ignored(directory, names)
+            ignored = _IgnoredFiles(directory, names)
             for (_, group), shown in zip(self._groups, found, strict=True):
-                if chosen := group.choose(directory, names, ignored):
+                if chosen := group.filter_watched(directory, names, ignored):
                     prefix = group.relative_prefix(directory)
                     shown.extend([prefix + name for name in chosen])
         return {
@@ -145,7 +142,7 @@ class Matcher:
         return [name for name in names if name not in logs and not name.startswith(tuple(f"{log}." for log in logs))]
 
 
-class _Ignored:
+class _IgnoredFiles:
     """The files of a directory that the shared rules ignore: computed once, for the first group that needs them."""
 
     def __init__(self, directory: str, names: Collection[str]) -> None:
@@ -153,13 +150,13 @@ class _Ignored:
         self._names = names
         self._found: dict[IgnoreFiles, frozenset[str]] = {}
 
-    def by(self, files: IgnoreFiles) -> frozenset[str]:
+    def found_by(self, files: IgnoreFiles) -> frozenset[str]:
         if files not in self._found:
             self._found[files] = files.filter_ignored(self._directory, self._names)
         return self._found[files]
 
 
-class _Base:
+class _NamedPath:
     """A named path, with all the patterns that begin there. `whole`: everything below it is watched."""
 
     def __init__(self, path: str, entries: Iterable[WatchedPath]) -> None:
@@ -174,26 +171,26 @@ class _Base:
     def matches(self, path: str, name: str, *, is_directory: bool) -> bool:
         return self._rules.verdict(path, name, is_directory=is_directory) is not None
 
-    def leads_on(self, directory: str) -> bool:
+    def may_lead_to_match(self, directory: str) -> bool:
         return self._leading is None or self._leading.fullmatch(directory, self._start) is not None
 
 
 # The bases that still apply in a directory, and for each whether everything in the directory is watched.
-Reach = tuple[tuple[_Base, bool], ...]
+Reach = tuple[tuple[_NamedPath, bool], ...]
 
 
 class _Group:
     """The watch that several processes share."""
 
-    def __init__(self, watch: Watch, ignored: IgnoreFiles) -> None:
+    def __init__(self, watch: Watch, ignore_files: IgnoreFiles) -> None:
         self._prefix = watch.root.rstrip("/") + "/"
         self._root = watch.root
-        self.ignored = ignored
+        self.ignore_files = ignore_files
         entries: dict[str, list[WatchedPath]] = {}
-        for written in watch.paths:
-            for entry in parse_watch_path(watch.root, written):
-                entries.setdefault(entry.base, []).append(entry)
-        self.bases = {path: _Base(path, some) for path, some in entries.items()}
+        for entry in watch.paths:
+            for watched in parse_watch_path(watch.root, entry):
+                entries.setdefault(watched.base, []).append(watched)
+        self.bases = {path: _NamedPath(path, some) for path, some in entries.items()}
         # The names of paths without wildcards, by directory.
         self._named: dict[str, set[str]] = {}
         for path, base in self.bases.items():
@@ -207,7 +204,7 @@ class _Group:
         """Forget the reaches, because ignore files have changed."""
         self._reaches.clear()
 
-    def choose(self, directory: str, names: Collection[str], ignored: _Ignored) -> list[str]:
+    def filter_watched(self, directory: str, names: Collection[str], ignored: _IgnoredFiles) -> list[str]:
         """Return the watched ones of these files of a directory."""
         reach = self._reaches.get(directory) or self._reach(directory)
         named: Collection[str] = self._named.get(directory, ())
@@ -224,12 +221,13 @@ class _Group:
         if not chosen:
             return []
         if not self._own:
-            dropped = ignored.by(self.ignored).difference(named)
+            dropped = ignored.found_by(self.ignore_files).difference(named)
             return [name for name in chosen if name not in dropped]
         return [name for name in chosen if name in named or not self._ignored_file(directory, name, ignored)]
 
     def should_enter(self, directory: str) -> bool:
-        return any(whole or base.leads_on(directory) for base, whole in self._reach(directory))
+        """Return whether a watched file may be, or may later appear, below this directory."""
+        return any(whole or base.may_lead_to_match(directory) for base, whole in self._reach(directory))
 
     def relative_prefix(self, directory: str) -> str:
         """Return the path of a directory from the root of the watch, as a prefix for its names."""
@@ -252,8 +250,8 @@ class _Group:
                 reach = ()
             reach = tuple((base, whole or base.matches(below, name, is_directory=True)) for base, whole in reach)
             if below in self.bases:
-                begun = self.bases[below]
-                reach = (*reach, (begun, begun.whole))
+                base = self.bases[below]
+                reach = (*reach, (base, base.whole))
             self._reaches[below] = reach
         return self._reaches[directory]
 
@@ -261,14 +259,14 @@ class _Group:
         for rules in self._own:
             if (verdict := rules.verdict(path, name, is_directory=True)) is not None:
                 return verdict
-        return self.ignored.is_ignored(path, parent, name, is_directory=True)
+        return self.ignore_files.is_ignored(path, parent, name, is_directory=True)
 
-    def _ignored_file(self, directory: str, name: str, ignored: _Ignored) -> bool:
+    def _ignored_file(self, directory: str, name: str, ignored: _IgnoredFiles) -> bool:
         path = f"{directory}/{name}"
         for rules in self._own:
             if (verdict := rules.verdict(path, name, is_directory=False)) is not None:
                 return verdict
-        return name in ignored.by(self.ignored)
+        return name in ignored.found_by(self.ignore_files)
 
 
 def _printable(path: str) -> str:

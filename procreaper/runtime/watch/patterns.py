@@ -39,11 +39,12 @@ def parse_watch_path(root: str, entry: str) -> Iterator[WatchedPath]:
         # A pattern without a slash is a name at any depth.
         pattern = Pattern.of(("" if len(components) == 1 else "/") + "/".join(tail) + "/" * text.endswith("/"))
         if pattern is not None:
-            leading = _leading(tail) if pattern.anchored else None
+            leading = _list_leading(tail) if pattern.anchored else None
             yield WatchedPath(base, pattern, leading)
 
 
-def _leading(components: list[str]) -> tuple[str, ...] | None:
+def _list_leading(components: list[str]) -> tuple[str, ...] | None:
+    """Return expressions for the directories that may lead to a match; None if any directory may."""
     sources = [""]
     for number, component in enumerate(components):
         if component.startswith("**") and not component.strip("*"):
@@ -59,13 +60,13 @@ def build_ignore_rules(watch: Watch, bases: Iterable[str]) -> list[IgnoreRules]:
     root = strip_root(watch.root)
     inside = tuple(base + "/" for base in (root, *bases) if base)
     found: list[tuple[str, Pattern | None]] = []
-    for written in watch.ignore:
-        for one in expand_braces(written.removeprefix("!")):
-            directory, pattern = _split_pattern(one, root, inside)
-            found.append((directory, Pattern.of(pattern, negated=written.startswith("!"))))
+    for entry in watch.ignore:
+        for text in expand_braces(entry.removeprefix("!")):
+            directory, pattern = _split_pattern(text, root, inside)
+            found.append((directory, Pattern.of(pattern, negated=entry.startswith("!"))))
     rules = [
-        IgnoreRules(directory, [pattern for _, pattern in some])
-        for directory, some in groupby(found, key=lambda one: one[0])
+        IgnoreRules(directory, [pattern for _, pattern in pairs])
+        for directory, pairs in groupby(found, key=lambda pair: pair[0])
     ]
     return rules[::-1]
 

@@ -7,9 +7,9 @@ imports watchfiles.
 Theory of operation. A report of the system is only a *hint*; `tree` knows the true state of the files. The watcher
 scans everything
 
-    at the start          to know the files and the directories when directories      appear, vanish or are replaced, or
-    an ignore file changes; then it makes a new watch, and scans
-                          once more, for files that came into a directory before it was watched
+    at the start          to know the files and the directories
+    when directories      appear, vanish or are replaced, or an ignore file changes; then it makes a new watch, and
+                          scans once more, for files that came into a directory before it was watched
     after a flood         because watchfiles can lose a report while it hands over earlier ones; until then each event
                           says that more will follow, so that a branch switch is one change
     at every interval     if the system reports nothing (polling)

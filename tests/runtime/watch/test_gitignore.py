@@ -178,8 +178,8 @@ class Repository:
     def ignored(self, texts: Mapping[str, str]) -> list[str]:
         for directory, text in texts.items():
             (self.root / directory / ".gitignore").write_text(text)
-        told = self.git("check-ignore", "--no-index", "--stdin", "-z", stdin="\0".join(self.paths) + "\0")
-        return told.split("\0")[:-1]
+        output = self.git("check-ignore", "--no-index", "--stdin", "-z", stdin="\0".join(self.paths) + "\0")
+        return output.split("\0")[:-1]
 
 
 @pytest.fixture(scope="module")

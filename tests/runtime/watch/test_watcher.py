@@ -1,6 +1,6 @@
 """The events that are posted when real files change.
 
-Nothing is waited for by time. That something is *not* posted shows in that the change after it is posted alone.
+No test waits for a time. To show that a change is *not* posted, a test makes another change, which is posted alone.
 """
 
 from __future__ import annotations
