@@ -55,7 +55,7 @@ def parse_address(text: str) -> Address:
     bracketed = before == f"[{host}]"
     address = _address(host)
     if isinstance(address, IPv6Address) and not bracketed:
-        raise ValueError(f"an IPv6 address stands in brackets, as in `[{host}]:{port}`")
+        raise ValueError(f"an IPv6 address needs brackets, as in `[{host}]:{port}`")
     if isinstance(address, IPv6Address) or (not bracketed and (address is not None or _NAME.fullmatch(host))):
         return Address(host, int(port))
     raise ValueError(f"`{before}` is neither an address nor the name of a host")

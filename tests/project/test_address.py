@@ -25,7 +25,7 @@ from procreaper.project.address import Address, is_host_allowed, parse_address
         ("4ever:80", ("4ever", 80), "4ever:80", False),
     ],
 )
-def test_an_address(text: str, address: tuple[str, int], written: str, is_loopback: bool) -> None:
+def test_address_is_parsed(text: str, address: tuple[str, int], written: str, is_loopback: bool) -> None:
     parsed = parse_address(text)
     assert (parsed, str(parsed), parsed.is_loopback) == (address, written, is_loopback)
 
@@ -36,7 +36,7 @@ def test_an_address(text: str, address: tuple[str, int], written: str, is_loopba
         ("", "the port is missing"),
         ("localhost", "the port is missing"),
         ("::1", "`:` is neither an address nor the name of a host"),
-        ("::1:9464", "an IPv6 address stands in brackets, as in `[::1]:9464`"),
+        ("::1:9464", "an IPv6 address needs brackets, as in `[::1]:9464`"),
         ("localhost:", "`` is not a port, which is a number from 0 to 65535"),
         ("localhost:http", "`http` is not a port, which is a number from 0 to 65535"),
         ("65536", "`65536` is not a port, which is a number from 0 to 65535"),
@@ -48,7 +48,7 @@ def test_an_address(text: str, address: tuple[str, int], written: str, is_loopba
         ("1:80", "`1` is neither an address nor the name of a host"),
         ("[localhost]:80", "`[localhost]` is neither an address nor the name of a host"),
         ("[127.0.0.1]:80", "`[127.0.0.1]` is neither an address nor the name of a host"),
-        ("[::1:80", "an IPv6 address stands in brackets, as in `[::1]:80`"),
+        ("[::1:80", "an IPv6 address needs brackets, as in `[::1]:80`"),
         ("*:80", "`*` is neither an address nor the name of a host"),
         ("a..b:80", "`a..b` is neither an address nor the name of a host"),
         ("-a:80", "`-a` is neither an address nor the name of a host"),
@@ -56,14 +56,14 @@ def test_an_address(text: str, address: tuple[str, int], written: str, is_loopba
         ("local host:80", "`local host` is neither an address nor the name of a host"),
     ],
 )
-def test_what_is_no_address_is_refused_with_the_reason(text: str, reason: str) -> None:
+def test_invalid_address_is_refused_with_a_reason(text: str, reason: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse_address(text)
     assert str(caught.value) == reason
 
 
 @given(st.text())
-def test_any_text_is_an_address_that_reads_as_it_is_written_or_is_refused(text: str) -> None:
+def test_any_text_is_refused_or_survives_a_round_trip(text: str) -> None:
     try:
         address = parse_address(text)
     except ValueError:
@@ -109,9 +109,9 @@ LOCAL, ALL, NAMED = Address("127.0.0.1", 9464), Address("0.0.0.0", 9464), Addres
         ("[localhost", LOCAL, False),
     ],
 )
-def test_a_server_is_host_allowed_its_own_names_only(header: str, bound: Address, answers: bool) -> None:
+def test_server_accepts_only_its_own_names(header: str, bound: Address, answers: bool) -> None:
     assert is_host_allowed(header, bound, "box.lan") == answers
 
 
-def test_without_a_name_of_its_own_a_machine_does_not_answer_to_nothing() -> None:
+def test_machine_without_a_name_refuses_an_empty_host() -> None:
     assert not is_host_allowed("", ALL, "")

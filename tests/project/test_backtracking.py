@@ -28,7 +28,7 @@ from procreaper.project.backtracking import find_nested_quantifier
         (r"(^\d+$)+!", r"(^\d+$)+"),
     ],
 )
-def test_a_repeated_group_that_splits_in_many_ways_is_found(pattern: str, group: str) -> None:
+def test_ambiguous_repeated_group_is_found(pattern: str, group: str) -> None:
     assert re.compile(pattern)
     assert find_nested_quantifier(pattern) == group
 
@@ -59,11 +59,11 @@ def test_a_repeated_group_that_splits_in_many_ways_is_found(pattern: str, group:
         "a)+",
     ],
 )
-def test_a_pattern_that_ends_soon_is_not_reported(pattern: str) -> None:
+def test_fast_pattern_is_not_reported(pattern: str) -> None:
     assert find_nested_quantifier(pattern) is None
 
 
 @given(st.text(r"ab()[]{}?*+|\^$.,1:<>=!#P"))
-def test_any_text_can_be_looked_at(pattern: str) -> None:
+def test_any_text_is_handled(pattern: str) -> None:
     group = find_nested_quantifier(pattern)
     assert group is None or group in pattern

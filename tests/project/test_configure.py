@@ -34,10 +34,10 @@ def refused(environment: dict[str, str] | None = None, **options: object) -> Pro
     return problem
 
 
-# Where the files are.
+# The places of the files.
 
 
-def test_the_files_are_looked_for_in_the_app_root_and_children_stay_where_we_are(directory: Path) -> None:
+def test_app_root_moves_only_the_files_and_root_also_the_children(directory: Path) -> None:
     Path("sub").mkdir()
     Path("sub/Procfile").write_text("sub: a\n")
     Path("sub/.env").write_text("A=sub\n")
@@ -47,7 +47,7 @@ def test_the_files_are_looked_for_in_the_app_root_and_children_stay_where_we_are
     assert (process.name, process.cwd, process.env and process.env["A"]) == ("sub.1", "sub", "sub")
 
 
-def test_with_root_the_files_that_are_named_are_relative_to_the_current_directory() -> None:
+def test_named_files_are_relative_to_the_current_directory_with_root() -> None:
     Path("sub").mkdir()
     Path("sub/Procfile").write_text("sub: a\n")
     Path("one.env").write_text("A=one\n")
@@ -57,7 +57,7 @@ def test_with_root_the_files_that_are_named_are_relative_to_the_current_director
     assert processes[0].env["A"] == "one"
 
 
-def test_the_variable_procfile_comes_from_the_env_file_first() -> None:
+def test_procfile_variable_of_the_env_file_overrides_our_environment() -> None:
     Path("other").write_text("other: a\n")
     Path("third").write_text("third: a\n")
     ours = {"PROCFILE": "third"}
@@ -67,7 +67,7 @@ def test_the_variable_procfile_comes_from_the_env_file_first() -> None:
     assert read_project(Options(procfile="Procfile"), ours).procfile.path == "Procfile"
 
 
-def test_the_way_back_from_a_link_leads_to_where_it_points() -> None:
+def test_parent_of_a_link_is_the_parent_of_its_target() -> None:
     Path("other/deep").mkdir(parents=True)
     Path("other/Procfile").write_text("other: a\n")
     Path("other/.env").write_text("A=other\n")
@@ -79,20 +79,20 @@ def test_the_way_back_from_a_link_leads_to_where_it_points() -> None:
 
 
 @pytest.mark.parametrize("path", ["nope", "nope/Procfile", "Procfile/Procfile", "."])
-def test_a_procfile_that_is_no_file_is_an_error_with_its_path(path: str) -> None:
+def test_procfile_that_is_not_a_file_is_an_error_with_its_path(path: str) -> None:
     problem = refused(procfile=path)
     assert problem.path == path
     assert "Procfile does not exist or is not a file" in problem.message
 
 
-def test_where_there_is_a_procfile_of_another_name_it_is_proposed() -> None:
+def test_hint_proposes_a_procfile_with_another_name() -> None:
     Path("Procfile").rename("Procfile.dev")
     assert refused().hint == "there is `Procfile.dev`; name it with -f"
     Path("Procfile.dev").unlink()
     assert "create it with a line such as" in str(refused().hint)
 
 
-def test_an_app_root_that_does_not_exist_is_a_warning_of_run() -> None:
+def test_run_warns_of_a_missing_app_root() -> None:
     _, [warning] = read_environment(Options(app_root="nope"))
     assert (warning.level, warning.message) == (
         "warning",
@@ -101,18 +101,18 @@ def test_an_app_root_that_does_not_exist_is_a_warning_of_run() -> None:
 
 
 @pytest.mark.parametrize("path", ["nope", "Procfile/.env"])
-def test_an_environment_file_that_is_named_and_missing_is_a_warning(path: str) -> None:
+def test_missing_environment_file_is_a_warning(path: str) -> None:
     values, [warning] = read_environment(Options(env=path))
     assert (values, warning.level, warning.path) == ({}, "warning", path)
 
 
-def test_a_directory_called_env_is_ignored_with_a_warning() -> None:
+def test_directory_named_env_is_ignored_with_a_warning() -> None:
     Path(".env").mkdir()
     values, [warning] = read_environment(Options())
     assert (values, warning.level, warning.path) == ({}, "warning", ".env")
 
 
-def test_later_environment_files_win_and_blanks_around_their_names_do_not_matter() -> None:
+def test_later_environment_files_win_and_blanks_around_names_are_ignored() -> None:
     Path("a").write_text("A=a\nB=a\n")
     Path("b").write_text("B=b\n")
     assert read_environment(Options(env="a , b,")) == ({"A": "a", "B": "b"}, ())
@@ -130,12 +130,12 @@ def test_later_environment_files_win_and_blanks_around_their_names_do_not_matter
         (None, None, None, "5000"),
         ("0", None, None, "0"),
         ("65535", None, None, "65535"),
-        # What does not count is not looked at.
+        # An overridden value is not checked.
         ("1000", "abc", "abc", "1000"),
         (None, "2000", "abc", "2000"),
     ],
 )
-def test_the_command_line_beats_the_env_file_which_beats_our_environment(
+def test_port_of_the_command_line_beats_the_env_file_and_our_environment(
     option: str | None, file: str | None, ours: str | None, port: str
 ) -> None:
     if file is not None:
@@ -145,12 +145,12 @@ def test_the_command_line_beats_the_env_file_which_beats_our_environment(
 
 
 @pytest.mark.parametrize("value", ["x", "", "-1", "65536", "9" * 5000])
-def test_what_is_no_port_is_refused_and_its_place_named(value: str) -> None:
+def test_invalid_port_is_an_error_with_its_place(value: str) -> None:
     assert refused(port=value).message == f"invalid value for port: '{value}' (-p)"
     assert refused({"PORT": value}).message == f"invalid value for port: '{value}' (PORT in the environment)"
 
 
-def test_what_is_no_port_in_an_env_file_is_an_error_there_for_check_too() -> None:
+def test_invalid_port_in_an_env_file_is_an_error_for_check_too() -> None:
     Path("a").write_text("PORT=5000\n")
     Path("b").write_text("\nPORT=abc\n")
     assert refused(env="a,b").place == "b:2"
@@ -159,7 +159,7 @@ def test_what_is_no_port_in_an_env_file_is_an_error_there_for_check_too() -> Non
     assert ports(configured(env="b,a", names=("web",))) == {"web.1": "5000"}
 
 
-def test_ports_beyond_the_last_one_are_told_once() -> None:
+def test_ports_above_the_highest_one_are_one_warning() -> None:
     found = configured(port="65534", concurrency="web=4")
     assert ports(found)["web.3"] == "65536"
     [warning] = found.warnings
@@ -167,7 +167,7 @@ def test_ports_beyond_the_last_one_are_told_once() -> None:
     assert "`web.3` is 65536" in warning.message
 
 
-# How many of each.
+# The numbers of instances.
 
 
 @pytest.mark.parametrize(
@@ -183,9 +183,7 @@ def test_ports_beyond_the_last_one_are_told_once() -> None:
         ({"names": ("worker", "web", "worker")}, ["worker.1", "web.1"]),
     ],
 )
-def test_types_that_are_not_named_run_once_under_c_and_not_at_all_under_m(
-    options: dict[str, object], names: list[str]
-) -> None:
+def test_unnamed_types_run_once_with_c_and_not_at_all_with_m(options: dict[str, object], names: list[str]) -> None:
     assert [process.name for process in configured(**options).plan.processes] == names
 
 
@@ -204,14 +202,14 @@ def test_types_that_are_not_named_run_once_under_c_and_not_at_all_under_m(
         (f"web={'9' * 5000}", "at most 10000 processes", "smaller"),
     ],
 )
-def test_a_formation_that_means_nothing_is_refused(text: str, message: str, hint: str) -> None:
+def test_invalid_formation_is_an_error(text: str, message: str, hint: str) -> None:
     problem = refused(concurrency=text)
     assert message in problem.message
     assert hint in str(problem.hint)
 
 
 @pytest.mark.parametrize("option", ["concurrency", "formation"])
-def test_none_of_a_type_that_does_not_exist_is_a_warning(option: str) -> None:
+def test_zero_of_an_unknown_type_is_a_warning(option: str) -> None:
     found = configured(**{option: "web=1,worker=1,wrker=0"})
     assert list(ports(found)) == ["web.1", "worker.1"]
     [warning] = found.warnings
@@ -221,7 +219,7 @@ def test_none_of_a_type_that_does_not_exist_is_a_warning(option: str) -> None:
     assert warning.hint == "did you mean `worker`?"
 
 
-def test_the_formation_of_dot_foreman_may_name_types_of_other_procfiles_with_0() -> None:
+def test_formation_of_dot_foreman_may_set_types_of_other_procfiles_to_0() -> None:
     found = configured(formation="all=1,release=0,x=000", foreman={"formation": 3})
     assert (list(ports(found)), found.warnings) == (["web.1", "worker.1"], ())
 
@@ -235,14 +233,14 @@ def test_the_formation_of_dot_foreman_may_name_types_of_other_procfiles_with_0()
         ("web=10001", "formation web=10001: at most 10000 processes", "smaller"),
     ],
 )
-def test_a_mistake_in_the_formation_of_dot_foreman_is_told_at_its_line(item: str, message: str, hint: str) -> None:
+def test_mistake_in_the_formation_of_dot_foreman_is_reported_at_its_line(item: str, message: str, hint: str) -> None:
     problem = refused(formation=f"all=1,{item}", foreman={"formation": 3})
     assert problem.place == ".foreman:3"
     assert message in problem.message
     assert hint in str(problem.hint)
 
 
-def test_other_mistakes_in_dot_foreman_are_told_at_their_lines() -> None:
+def test_other_mistakes_in_dot_foreman_are_reported_at_their_lines() -> None:
     assert refused(port="99999", foreman={"port": 2}).place == ".foreman:2"
     problem = refused(root="nope", procfile="Procfile", foreman={"root": 4})
     assert (problem.place, problem.message) == (".foreman:4", "root nope: this is not a directory")
@@ -250,14 +248,14 @@ def test_other_mistakes_in_dot_foreman_are_told_at_their_lines() -> None:
     assert warning.hint == "create it, or correct the name in `env` of `.foreman`"
 
 
-def test_both_formations_at_once_are_refused() -> None:
+def test_c_and_m_together_are_an_error() -> None:
     assert "-c and -m" in refused(concurrency="web=1", formation="web=1").message
 
 
-# Names, quiet ones and the timeout.
+# Names, quiet processes and the timeout.
 
 
-def test_names_that_do_not_exist_are_all_told() -> None:
+def test_all_unknown_names_are_reported() -> None:
     with pytest.raises(ConfigError) as caught:
         configured(names=("nope", "web", "wrker"), quiet="zzz", timeout="x", port="y")
     assert len(caught.value.problems) == 5
@@ -273,11 +271,11 @@ def test_names_that_do_not_exist_are_all_told() -> None:
         ("nope=2", "there is `web` and `worker`"),
     ],
 )
-def test_a_number_after_a_name_is_that_of_another_tool(name: str, hint: str) -> None:
+def test_hint_explains_a_number_after_a_name(name: str, hint: str) -> None:
     assert refused(names=(name,)).hint == hint
 
 
-def test_a_path_after_w_that_does_not_exist_is_a_warning(directory: Path) -> None:
+def test_missing_path_after_w_is_a_warning(directory: Path) -> None:
     Path("src").mkdir()
     paths = ("src", "src/*.py", "*.py", str(directory), "nope", "src/x/*.py", "{src,lib}", "Procfile")
     found = [(problem.level, problem.message) for problem in configured(watch=paths).warnings]
@@ -289,26 +287,26 @@ def test_a_path_after_w_that_does_not_exist_is_a_warning(directory: Path) -> Non
     assert warning.message == "-w src: this does not exist"
 
 
-def test_quiet_names_types_and_processes() -> None:
+def test_quiet_takes_types_and_processes() -> None:
     found = configured(concurrency="web=2", quiet="web.2, worker ,")
     assert found.quiet == {"web.2", "worker.1"}
     assert refused(quiet="web.3").message == "-q: there is no process `web.3`"
 
 
 @pytest.mark.parametrize("value", ["x", "", "-1", "nan", "inf", "1e400"])
-def test_what_is_no_timeout_is_refused(value: str) -> None:
+def test_invalid_timeout_is_an_error(value: str) -> None:
     assert f"-t {value}:" in refused(timeout=value).message
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("0", 0.0), ("2.5", 2.5), (None, 5.0)])
-def test_the_timeout_is_in_seconds(value: str | None, seconds: float) -> None:
+def test_timeout_is_in_seconds(value: str | None, seconds: float) -> None:
     assert {process.stop.timeout for process in configured(timeout=value).plan.processes} == {seconds}
 
 
-# The children's environment.
+# The environment of the children.
 
 
-def test_a_child_gets_our_environment_then_the_files_then_its_own_names() -> None:
+def test_files_override_our_environment_but_not_the_names_of_the_process() -> None:
     Path(".env").write_text("A=file\nPS=evil\nHONCHO_PROCESS_NAME=evil\n")
     [process] = configured({"A": "ours", "B": "ours", "PS": "ours"}, names=("web",)).plan.processes
     assert process.env == {
@@ -321,10 +319,10 @@ def test_a_child_gets_our_environment_then_the_files_then_its_own_names() -> Non
     }
 
 
-# Planning again, while the app runs.
+# New plans while the app runs.
 
 
-def test_scaling_brings_more_instances_and_keeps_the_ports_of_those_that_stay() -> None:
+def test_scaling_adds_instances_and_keeps_the_ports_of_the_others() -> None:
     source = PlanSource(Options(port="6000"), terminal=False)
     before = ports(source.configuration)
     after = ports(source.scale({"web": 3}))
@@ -332,7 +330,7 @@ def test_scaling_brings_more_instances_and_keeps_the_ports_of_those_that_stay() 
     assert ports(source.scale({"web": 0})) == {"worker.1": "6100"}
 
 
-def test_scaling_does_not_pick_up_edits_of_the_files() -> None:
+def test_scaling_ignores_edits_of_the_files() -> None:
     source = PlanSource(Options(), terminal=False)
     Path("Procfile").write_text("web: edited\n")
     plan = source.scale({"web": 2}).plan
@@ -343,7 +341,7 @@ def test_scaling_does_not_pick_up_edits_of_the_files() -> None:
     ]
 
 
-def test_reloading_does_and_what_was_scaled_stays_so() -> None:
+def test_reload_applies_edits_and_keeps_scaled_numbers() -> None:
     source = PlanSource(Options(concurrency="worker=2"), terminal=False)
     source.scale({"web": 2})
     Path("Procfile").write_text("web: edited\nworker: run worker\nmail: new\n")
@@ -353,7 +351,7 @@ def test_reloading_does_and_what_was_scaled_stays_so() -> None:
     assert source.scale({"worker": 1}).plan.processes[1].name == "web.2"
 
 
-def test_a_type_that_is_gone_is_gone_though_it_was_scaled() -> None:
+def test_scaled_type_that_is_removed_from_the_files_is_gone() -> None:
     source = PlanSource(Options(), terminal=False)
     source.scale({"web": 2})
     Path("Procfile").write_text("worker: run worker\n")
@@ -377,7 +375,7 @@ def test_a_type_that_is_gone_is_gone_though_it_was_scaled() -> None:
         ({"names": ("worker",)}, "no process that was named at the start is left (`worker`)", []),
     ],
 )
-def test_what_the_start_named_and_the_files_have_lost_is_a_warning_of_reload(
+def test_reload_warns_of_names_of_the_start_that_are_gone(
     options: dict[str, Any], warning: str, names: list[str]
 ) -> None:
     source = PlanSource(Options(**options), terminal=False)
@@ -402,7 +400,7 @@ def test_what_the_start_named_and_the_files_have_lost_is_a_warning_of_reload(
         ),
     ],
 )
-def test_a_flag_of_the_start_gives_way_to_files_that_contradict_it_since(settings: str, warning: str) -> None:
+def test_reload_drops_a_flag_that_the_new_files_contradict(settings: str, warning: str) -> None:
     source = PlanSource(Options(restart="web,worker"), terminal=False)
     Path(".reaper.toml").write_text(settings)
     configuration = source.reload()
@@ -411,7 +409,7 @@ def test_a_flag_of_the_start_gives_way_to_files_that_contradict_it_since(setting
     assert (web.restart, worker.restart) == (When.ALWAYS, When.NEVER)
 
 
-def test_a_new_dependency_that_the_formation_leaves_out_is_a_warning_of_reload() -> None:
+def test_reload_warns_of_a_new_dependency_that_the_formation_leaves_out() -> None:
     source = PlanSource(Options(formation="web=1"), terminal=False)
     Path("Procfile").write_text("web: run web\nredis: run redis\n")
     Path(".reaper.toml").write_text('[process.web]\ndepends_on = ["redis"]\n')
@@ -426,7 +424,7 @@ def test_a_new_dependency_that_the_formation_leaves_out_is_a_warning_of_reload()
     assert not source.reload().warnings
 
 
-def test_settings_that_only_a_new_start_takes_are_warnings_of_each_reload() -> None:
+def test_each_reload_warns_of_settings_that_need_a_new_start() -> None:
     Path(".reaper.toml").write_text('[output]\nformat = "json"\n')
     source = PlanSource(Options(), terminal=False)
     Path(".reaper.toml").write_text('[control]\nhttp = "9464"\n[output]\ntimestamps = false\n')
@@ -442,13 +440,13 @@ def test_settings_that_only_a_new_start_takes_are_warnings_of_each_reload() -> N
     assert not source.reload().warnings
 
 
-def test_a_flag_beats_the_output_settings_of_a_reload_too() -> None:
+def test_flag_overrides_the_output_settings_in_a_reload() -> None:
     source = PlanSource(Options(log_format="text", http="9464"), terminal=False)
     Path(".reaper.toml").write_text('[output]\nformat = "json"\n[control]\nhttp = "1234"\n')
     assert not source.reload().warnings
 
 
-def test_what_was_given_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abandoned_reload_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     source = PlanSource(Options(), terminal=False)
     Path("Procfile").write_text("web: edited\n")
     read = source._read
@@ -463,7 +461,7 @@ def test_what_was_given_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> No
     assert source.scale({"web": 1}).plan.processes[0].command == "run web"
 
 
-def test_planning_anew_without_a_change_gives_an_equal_plan() -> None:
+def test_reload_without_a_change_gives_an_equal_plan() -> None:
     Path(".reaper.toml").write_text('[process.web]\nhealth = "tcp://localhost:$PORT"\nwatch = ["src"]\n')
     source = PlanSource(Options(), terminal=True)
     before = source.configuration.plan
@@ -471,14 +469,14 @@ def test_planning_anew_without_a_change_gives_an_equal_plan() -> None:
     assert source.scale({"web": 1}).plan.processes == before.processes
 
 
-def test_the_environment_is_that_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reload_uses_the_environment_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     source = PlanSource(Options(), terminal=False)
     before = source.configuration.plan
     monkeypatch.setenv("ADDED_LATER", "1")
     assert source.reload().plan == before
 
 
-def test_files_that_cannot_be_used_leave_all_as_it_was() -> None:
+def test_reload_of_invalid_files_changes_nothing() -> None:
     source = PlanSource(Options(), terminal=False)
     before = source.configuration
     Path("Procfile").write_text("web: a\nweb: b\n")
@@ -503,14 +501,14 @@ def refusals(source: PlanSource, counts: dict[str, int]) -> list[Problem]:
         ({"web": 10001}, "web=10001: at most 10000 processes of one type can be started"),
     ],
 )
-def test_counts_that_cannot_be_are_refused_and_forgotten(counts: dict[str, int], message: str) -> None:
+def test_invalid_counts_are_refused_and_have_no_effect(counts: dict[str, int], message: str) -> None:
     source = PlanSource(Options(names=("web",)), terminal=False)
     [problem] = refusals(source, counts)
     assert problem.message == message
     assert [process.name for process in source.scale({"web": 2}).plan.processes] == ["web.1", "web.2"]
 
 
-def test_what_is_scaled_starts_though_it_does_not_by_itself() -> None:
+def test_scaled_type_without_autostart_starts() -> None:
     Path(".reaper.toml").write_text("[process.worker]\nautostart = false\n")
     source = PlanSource(Options(), terminal=False)
     assert source.configuration.plan.names == ("web.1",)
@@ -518,7 +516,7 @@ def test_what_is_scaled_starts_though_it_does_not_by_itself() -> None:
     assert source.reload().plan.names is None
 
 
-def test_what_others_depend_on_cannot_be_scaled_to_nothing() -> None:
+def test_dependency_cannot_be_scaled_to_0() -> None:
     Path(".reaper.toml").write_text('[process.web]\ndepends_on = ["worker"]\n')
     source = PlanSource(Options(), terminal=False)
     [problem] = refusals(source, {"worker": 0})
@@ -529,7 +527,7 @@ def names_and_ports(configuration: Configuration) -> list[tuple[str, str]]:
     return list(ports(configuration).items())
 
 
-def test_who_joins_later_takes_no_port_from_those_that_there_are() -> None:
+def test_added_process_keeps_the_ports_of_the_others() -> None:
     Path("Procfile").write_text("db: run db\nweb: run web\nworker: run worker\nmail: run mail\n")
     Path(".reaper.toml").write_text('[process.worker]\ndepends_on = ["db"]\nconcurrency = 2\n')
     source = PlanSource(Options(names=("web",)), terminal=False)
@@ -542,14 +540,14 @@ def test_who_joins_later_takes_no_port_from_those_that_there_are() -> None:
     assert source.configuration.plan.names == ("web.1", "web.2", "db.1", "worker.2", "mail.1")
 
 
-def test_who_is_scaled_joins() -> None:
+def test_scaled_type_joins_the_app() -> None:
     Path("Procfile").write_text("web: run web\nworker: run worker\nmail: run mail\n")
     source = PlanSource(Options(names=("worker",)), terminal=False)
     source.scale({"mail": 2, "web": 0})
     assert names_and_ports(source.configuration) == [("worker.1", "5000"), ("mail.1", "5100"), ("mail.2", "5101")]
 
 
-def test_a_group_joins_as_far_as_it_is_left_out_and_what_is_gone_is_passed_over() -> None:
+def test_missing_members_of_a_group_join_and_removed_names_are_ignored() -> None:
     Path(".reaper.toml").write_text('[groups]\nboth = ["web", "worker"]\n')
     source = PlanSource(Options(names=("web",)), terminal=False)
     assert source.left_out(["both", "web", "worker.1", "nobody"]) == ("both", "worker.1")
@@ -560,22 +558,22 @@ def test_a_group_joins_as_far_as_it_is_left_out_and_what_is_gone_is_passed_over(
     assert list(ports(source.reload())) == ["web.1"]
 
 
-def test_an_instance_that_there_is_not_joins_nothing() -> None:
+def test_unknown_instance_adds_nothing() -> None:
     source = PlanSource(Options(names=("web",)), terminal=False)
     with pytest.raises(UnknownProcessError, match=r"there is no process `worker\.2`"):
         source.join(["worker", "worker.2"])
     assert list(ports(source.configuration)) == list(ports(source.reload())) == ["web.1"]
 
 
-# Where status and metrics are served.
+# The HTTP server.
 
 
-def test_without_a_word_nothing_is_served() -> None:
+def test_no_http_server_by_default() -> None:
     Path(".reaper.toml").write_text("[control]\n")
     assert configured().http is None
 
 
-def test_the_flag_beats_the_settings_and_each_knows_its_place() -> None:
+def test_http_flag_overrides_the_settings_and_both_know_their_place() -> None:
     Path(".reaper.toml").write_text('\n[control]\nhttp = "localhost:9464"\n')
     from_file, from_flag = configured().http, configured(http="[::1]:0").http
     assert from_file is not None
@@ -588,14 +586,14 @@ def test_the_flag_beats_the_settings_and_each_knows_its_place() -> None:
     assert str(from_flag.problem("no", "yes")) == "procreaper: error: --http [::1]:0: no\n  hint: yes"
 
 
-def test_what_is_no_address_is_refused() -> None:
+def test_invalid_http_address_is_an_error() -> None:
     problem = refused(http="localhost")
     assert problem.message == "--http localhost: the port is missing"
     assert "`[::1]:9464`" in (problem.hint or "")
     assert refused(http="").message == "--http : the port is missing"
 
 
-def test_only_who_starts_it_can_open_it_to_others() -> None:
+def test_only_the_flag_can_open_the_http_server_to_other_machines() -> None:
     address = configured(http="0.0.0.0:9464").http
     assert address is not None
     assert not address.address.is_loopback
@@ -605,9 +603,9 @@ def test_only_who_starts_it_can_open_it_to_others() -> None:
     assert "`start --http 0.0.0.0:9464`" in (problem.hint or "")
 
 
-def test_a_port_that_a_process_may_want_is_warned_of() -> None:
+def test_http_port_that_is_also_a_port_of_a_process_is_a_warning() -> None:
     [problem] = configured(http="5100").warnings
     assert problem.message == "--http 5100: port 5100 is also the PORT of `worker.1`, which then cannot use it"
     assert configured(http="5101").warnings == ()
-    # That is any port that is free, for each of them.
+    # Port 0 means a free port for both.
     assert configured(http="0", port="0").warnings == ()

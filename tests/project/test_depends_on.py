@@ -1,4 +1,4 @@
-"""What depends on what, and what of that cannot be."""
+"""The resolution of `depends_on`, and the impossible dependencies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_dependency_waits_until_it_is_up_by_its_kind() -> None:
+def test_default_condition_is_that_the_dependency_is_up() -> None:
     settings = (
         "[process.web]\ndepends_on = ['worker', 'db', 'job']\n[process.db]\nhealth = 'tcp://a:1'\n"
         "[process.job]\ncommand = 'x'\noneshot = true\n"
@@ -29,14 +29,14 @@ def test_a_dependency_waits_until_it_is_up_by_its_kind() -> None:
     )
 
 
-def test_a_type_stands_for_all_of_its_instances() -> None:
+def test_type_means_all_its_instances() -> None:
     settings = "[process.web]\ndepends_on = ['db']\n[process.worker]\ndepends_on = { 'db.2' = 'started' }\n"
     found = plan(settings, concurrency="db=2,web=2")
     assert found["web.2"].depends_on == (Dependency("db.1"), Dependency("db.2"))
     assert found["worker.1"].depends_on == (Dependency("db.2"),)
 
 
-def test_a_circle_is_shown_where_it_begins() -> None:
+def test_cycle_is_reported_at_its_first_dependency() -> None:
     settings = (
         "[process.web]\ndepends_on = ['worker']\n[process.worker]\ndepends_on = ['db']\n"
         "[process.db]\ndepends_on = ['web']\n"
@@ -45,7 +45,7 @@ def test_a_circle_is_shown_where_it_begins() -> None:
     assert (problem.line, problem.message) == (2, "dependency cycle: web -> worker -> db -> web")
 
 
-def test_names_are_looked_up_although_other_values_are_broken() -> None:
+def test_names_are_checked_even_if_other_values_are_broken() -> None:
     settings = (
         "[process.web]\nrestart = 3\ndepends_on = ['nope', 4]\n[process.worker]\ndepends_on = { naught = 5 }\n"
         "[groups]\nboth = ['web', 'nothing', 6]\n"
@@ -62,13 +62,13 @@ def test_names_are_looked_up_although_other_values_are_broken() -> None:
 
 
 @pytest.mark.parametrize("broken", ["[groups]\nboth = 'web'\n", "[process]\nboth = 3\n", "groups = 3\n"])
-def test_a_name_that_could_not_be_read_is_not_called_unknown(broken: str) -> None:
+def test_name_in_a_broken_table_is_not_reported_as_unknown(broken: str) -> None:
     settings = f"{broken}[process.web]\ndepends_on = ['both']\n"
     [problem] = refused(settings)
     assert "must be a" in problem.message
 
 
-def test_two_circles_are_both_shown() -> None:
+def test_two_cycles_are_both_reported() -> None:
     settings = (
         "[process.web]\ndepends_on = ['db']\n[process.db]\ndepends_on = ['web']\n"
         "[process.a]\ncommand = 'a'\ndepends_on = ['b']\n[process.b]\ncommand = 'b'\ndepends_on = ['a']\n"
@@ -76,7 +76,7 @@ def test_two_circles_are_both_shown() -> None:
     assert [problem.message.rpartition(": ")[2] for problem in refused(settings)] == ["web -> db -> web", "a -> b -> a"]
 
 
-def test_a_process_that_is_always_restarted_never_completes() -> None:
+def test_process_that_always_restarts_cannot_complete() -> None:
     settings = "[process.web]\ndepends_on = { db = 'completed' }\n[process.db]\nrestart = 'WHEN'\n"
     assert "`db` is completed, but `db` is always restarted" in refusal(settings.replace("WHEN", "always")).message
     assert "restarted by -r" in refusal(settings.replace("WHEN", "never"), restart="all").message
@@ -84,7 +84,7 @@ def test_a_process_that_is_always_restarted_never_completes() -> None:
     assert found["web.1"].depends_on == (Dependency("db.1", Condition.COMPLETED),)
 
 
-def test_what_starts_cannot_wait_for_what_there_is_none_of() -> None:
+def test_process_cannot_wait_for_a_missing_instance() -> None:
     settings = "[process.web]\ndepends_on = ['db']\n"
     problem = refusal(settings, concurrency="db=0")
     assert (problem.line, problem.message) == (2, "`web` depends on `db`, but the concurrency of `db` is 0")
@@ -95,17 +95,17 @@ def test_what_starts_cannot_wait_for_what_there_is_none_of() -> None:
     assert started(settings, concurrency="db=0", names=("worker",)) == ["worker.1"]
 
 
-def test_a_group_is_waited_for_as_far_as_there_is_any_of_it() -> None:
+def test_dependency_on_a_group_covers_its_existing_members() -> None:
     settings = "[groups]\nback = ['worker', 'db']\n[process.web]\ndepends_on = ['back']\n"
     assert [edge.name for edge in plan(settings, concurrency="db=0")["web.1"].depends_on] == ["worker.1"]
     assert "the concurrency of `worker` is 0" in refusal(settings, concurrency="db=0,worker=0").message
 
 
-def test_what_all_depend_on_must_exist() -> None:
+def test_dependency_in_the_defaults_must_exist() -> None:
     assert refusal("[defaults]\ndepends_on = ['nope']\n").message.startswith("every process depends on `nope`")
 
 
-def test_what_all_depend_on_does_not_depend_on_itself() -> None:
+def test_dependency_in_the_defaults_does_not_depend_on_itself() -> None:
     found = plan("[defaults]\ndepends_on = ['db']\n")
     assert found["web.1"].depends_on == (Dependency("db.1"),)
     assert found["db.1"].depends_on == ()

@@ -23,12 +23,12 @@ def environment(text: str) -> EnvFile:
         (b"A=a\nB=\xc3\xa9\xe9!", 2, 4, "0xe9"),
     ],
 )
-def test_what_is_not_utf_8_is_one_error_with_line_and_column(raw: bytes, line: int, column: int, byte: str) -> None:
+def test_invalid_utf_8_is_one_error_with_line_and_column(raw: bytes, line: int, column: int, byte: str) -> None:
     problem = Problem(f"byte {byte} in column {column} is not UTF-8", "f", line, "save the file as UTF-8")
     assert parse_env_file(raw, "f") == EnvFile("f", {}, {}, (problem,))
 
 
-def test_a_byte_order_mark_is_skipped() -> None:
+def test_byte_order_mark_is_skipped() -> None:
     assert environment("\ufeffA=b").values == {"A": "b"}
 
 
@@ -72,25 +72,25 @@ def test_every_problem_has_a_place_in_the_file_and_a_hint(text: str) -> None:
         ("A=b\r", "b\r"),
     ],
 )
-def test_an_ordinary_line_sets_what_is_written_without_a_word(line: str, value: str) -> None:
+def test_ordinary_line_sets_its_value_without_a_warning(line: str, value: str) -> None:
     found = environment(line)
     assert found.values == {"A": value}
     assert found.lines == {"A": 1}
     assert found.problems == () or "\r" in line
 
 
-def test_blank_lines_and_comments_say_nothing() -> None:
+def test_blank_lines_and_comments_set_nothing() -> None:
     assert environment("\n  \n\t\r\n# it's\n  # A=b c\n\x0c\n") == EnvFile(".env", {}, {}, ())
 
 
-def test_the_last_line_wins_and_is_the_one_recorded() -> None:
+def test_last_line_of_a_variable_wins_and_is_recorded() -> None:
     found = environment("A=b\r\nC=d\nA=e\n")
     assert (found.values, found.lines, found.problems) == ({"A": "e", "C": "d"}, {"A": 3, "C": 2}, ())
 
 
 @pytest.mark.parametrize("separator", [*ODD_SEPARATORS, "\ue000", "\ue0001"])
 @pytest.mark.parametrize("form", ["{}b", "a{}b", '"a {} b"', "'{}'"])
-def test_nothing_but_a_line_feed_ends_a_line_of_an_environment(form: str, separator: str) -> None:
+def test_only_a_line_feed_ends_a_line(form: str, separator: str) -> None:
     found = environment(f"A={form.format(separator)}\nB=c")
     assert found.values == {"A": form.format(separator).strip("\"'"), "B": "c"}
     assert found.lines == {"A": 1, "B": 2}
@@ -115,7 +115,7 @@ def test_nothing_but_a_line_feed_ends_a_line_of_an_environment(form: str, separa
         ("'A B'=c d", "cd", "this variable loses its blanks", "put the value in double quotes"),
     ],
 )
-def test_a_value_that_honcho_changes_is_a_warning(line: str, value: str, message: str, hint: str) -> None:
+def test_value_that_honcho_changes_is_a_warning(line: str, value: str, message: str, hint: str) -> None:
     found = environment(f"# first\n{line}\nZ=z")
     problem = only(found.problems)
     assert list(found.values.values()) == [value, "z"]
@@ -145,7 +145,7 @@ def test_a_value_that_honcho_changes_is_a_warning(line: str, value: str, message
         ("=b", "no name", "NAME=value"),
     ],
 )
-def test_a_line_that_honcho_drops_is_a_warning(line: str, message: str, hint: str) -> None:
+def test_line_that_honcho_drops_is_a_warning(line: str, message: str, hint: str) -> None:
     found = environment(f"# first\n{line}\nZ=z")
     problem = only(found.problems)
     assert found.values == {"Z": "z"}
@@ -170,7 +170,7 @@ def test_a_line_that_honcho_drops_is_a_warning(line: str, message: str, hint: st
         (r"A\==b", "a `=` in the name", "NAME=value"),
     ],
 )
-def test_a_line_that_cannot_be_used_is_an_error_with_its_place(line: str, message: str, hint: str) -> None:
+def test_invalid_line_is_an_error_with_its_place(line: str, message: str, hint: str) -> None:
     found = environment(f"# first\n{line}\nZ=z")
     problem = only(found.problems)
     assert found.values == {"Z": "z"}
@@ -183,7 +183,7 @@ def test_a_line_that_cannot_be_used_is_an_error_with_its_place(line: str, messag
     "value",
     ['"-----BEGIN KEY-----\nMIIE=\nA=b c\n-----END KEY-----"', "'{\n  \"a\": 1,\n\n}' # json"],
 )
-def test_a_value_of_many_lines_is_one_error_where_it_opens(value: str) -> None:
+def test_value_of_several_lines_is_one_error_at_its_first_line(value: str) -> None:
     found = environment(f"A=a\nK={value}\nB=b")
     problem = only(found.problems)
     assert (problem.level, problem.line) == ("error", 2)
@@ -192,7 +192,7 @@ def test_a_value_of_many_lines_is_one_error_where_it_opens(value: str) -> None:
 
 
 @pytest.mark.parametrize("later", ["Y='b c'", "Y=b\n# don't care", "Y=d's"])
-def test_an_apostrophe_further_down_does_not_hide_the_lines_between(later: str) -> None:
+def test_later_apostrophe_does_not_hide_the_lines_between(later: str) -> None:
     found = environment(f"X='tis\nA=b\n{later}")
     assert found.problems[0].message == "a quote that is not closed in the value of `X`"
     assert found.values["A"] == "b"
@@ -208,7 +208,7 @@ def test_an_apostrophe_further_down_does_not_hide_the_lines_between(later: str) 
         ("A=\"it's $HOME's\"", "$HOME"),
     ],
 )
-def test_a_reference_that_honcho_leaves_is_reported(line: str, reference: str) -> None:
+def test_reference_that_honcho_does_not_replace_is_a_warning(line: str, reference: str) -> None:
     found = parse_env_file(f"{line}\nB=1\nC=2\n".encode(), ".env", {"HOME"})
     assert reference.rstrip("}") in found.values["A"]
     [problem] = found.problems
@@ -222,12 +222,12 @@ def test_a_reference_that_honcho_leaves_is_reported(line: str, reference: str) -
 
 
 @pytest.mark.parametrize("line", ["A='${B}'", r"A=\$B", "A=x$UNKNOWN", "A=$1$B2", "A=b # $B", "A=$", "A=$$B", "A=x$A"])
-def test_a_dollar_sign_that_may_be_meant_is_not_reported(line: str) -> None:
+def test_intended_dollar_sign_is_not_reported(line: str) -> None:
     assert environment(f"{line}\nB=1\n").problems == ()
 
 
 def mend(line: str, hint: str) -> str:
-    """Do to a line, which is an assignment to ``A``, what the hint says."""
+    """Apply a hint to a line, which is an assignment to ``A``."""
     line = re.sub(r"^export ", "", line) if "remove `export`" in hint else line
     value = line[2:]
     if "for an empty value" in hint:
@@ -248,8 +248,8 @@ def mend(line: str, hint: str) -> str:
     st.text(TELLING.replace(" ", "").replace("\t", ""), max_size=8),
     st.text(TELLING, max_size=8),
 )
-def test_every_hint_that_offers_a_spelling_works(start: str, value: str, more: str) -> None:
-    # A comment belongs to the line and not to the value, and quotes around the value are not in it.
+def test_every_proposed_spelling_works(start: str, value: str, more: str) -> None:
+    # Remove the comment of the line, and the quotes around the value.
     value = (value + more).strip()
     assume(not re.search(r"\s#", value) and value[:1] not in ("'", '"', "="))
     line = start + value
@@ -258,7 +258,7 @@ def test_every_hint_that_offers_a_spelling_works(start: str, value: str, more: s
         if "outside this file" in hint or "second `=`" in problem.message:
             continue
         mended = environment(mend(line, hint))
-        # Without quotes, a backslash before a special character may be meant as in the shell.
+        # Without quotes, a backslash before a special character may have the meaning of the shell.
         escaped = "quotes" not in hint and re.sub(r"\\([ \t\"'#$\\])", r"\1", value)
         assert mended.values in ({"A": value}, {"A": escaped}), (line, hint)
         assert mended.problems == ()
@@ -272,18 +272,18 @@ def test_every_hint_that_offers_a_spelling_works(start: str, value: str, more: s
         ('A="say "hi"', 'say "hi'),
     ],
 )
-def test_a_hint_for_a_quote_within_quotes_works_for_what_they_enclose(line: str, value: str) -> None:
+def test_hint_for_a_quote_within_quotes_works(line: str, value: str) -> None:
     problem = only(environment(line).problems)
     assert environment(mend(f"A={value}", str(problem.hint))).values == {"A": value}
 
 
-def test_a_hint_to_close_the_quote_works() -> None:
+def test_hint_to_close_the_quote_works() -> None:
     problem = only(environment('A="b c').problems)
     assert environment(mend('A="b c', str(problem.hint))).values == {"A": "b c"}
 
 
 @given(st.text("AB1=: #'\"\\nt{\r\x0c", max_size=12))
-def test_no_quotes_keep_a_value_that_is_said_to_have_no_spelling(value: str) -> None:
+def test_no_quotes_preserve_a_value_without_a_proposed_spelling(value: str) -> None:
     if any("outside this file" in str(problem.hint) for problem in environment(f"A={value}").problems):
         assert re.search(r"\\+['\"]*[nt]", value)
 
@@ -298,7 +298,7 @@ def test_no_message_shows_a_value(value: str, start: str) -> None:
 @given(
     st.lists(st.one_of(st.text(TELLING), st.text(TELLING).map("A={}".format), st.text(TELLING).map("B='{}'".format)))
 )
-def test_an_environment_without_errors_means_what_honcho_says(lines: list[str]) -> None:
+def test_file_without_errors_has_the_values_of_honcho(lines: list[str]) -> None:
     readable = [line for line in lines if all(problem.level == "warning" for problem in environment(line).problems)]
     text = "\n".join(readable)
     found = environment(text)

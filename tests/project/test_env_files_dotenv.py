@@ -34,12 +34,12 @@ def parsed(text: str | bytes, **environment: str) -> EnvFile:
         ("# comment\n\n", {}),
     ],
 )
-def test_a_file_means_what_python_dotenv_says(text: str, values: dict[str, str]) -> None:
+def test_file_has_the_values_of_python_dotenv(text: str, values: dict[str, str]) -> None:
     found = parsed(text, C="ours")
     assert (found.values, found.problems) == (values, ())
 
 
-def test_each_variable_knows_its_line() -> None:
+def test_each_variable_has_its_line() -> None:
     assert parsed('\n# c\nA="b\nc"\n\nexport B=1\n').lines == {"A": 3, "B": 6}
 
 
@@ -53,16 +53,14 @@ def test_each_variable_knows_its_line() -> None:
         ("A=1\nB=\0", 2, "error", "a NUL byte"),
     ],
 )
-def test_a_line_that_cannot_be_used_is_told_with_its_place(
-    text: str | bytes, line: int, level: str, message: str
-) -> None:
+def test_invalid_line_is_reported_with_its_place(text: str | bytes, line: int, level: str, message: str) -> None:
     [problem] = parsed(text).problems
     assert (problem.path, problem.line, problem.level) == (".env", line, level)
     assert message in problem.message
     assert problem.hint
 
 
-def test_without_python_dotenv_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_python_dotenv_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dotenv.parser", None)
     [problem] = parsed("A=1").problems
     assert problem == Problem(
@@ -74,13 +72,13 @@ def test_without_python_dotenv_the_remedy_is_named(monkeypatch: pytest.MonkeyPat
 
 
 @given(st.text("AB=\"'#$ {}:-\\n\n\t;"))
-def test_a_file_without_errors_means_what_python_dotenv_says_whatever_it_is(text: str) -> None:
+def test_random_file_without_errors_has_the_values_of_python_dotenv(text: str) -> None:
     found = parsed(text)
     if not found.problems:
         assert found.values == dotenv.dotenv_values(stream=StringIO(text), interpolate=True)
 
 
-def test_a_reference_without_braces_is_reported_where_it_means_a_variable() -> None:
+def test_reference_without_braces_to_a_known_variable_is_a_warning() -> None:
     found = parsed("A=1\nB=x:$C\nD=$A$X\nPATH=x:$PATH\n", C="ours", PATH="y")
     assert found.values["B"] == "x:$C"
     assert [(problem.line, problem.message, problem.level) for problem in found.problems] == [

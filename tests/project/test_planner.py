@@ -1,4 +1,4 @@
-"""From a Procfile, a `.reaper.toml` and the command line to a plan, and every mistake on the way."""
+"""Plans from a Procfile, a `.reaper.toml` and the command line, and the errors in these."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def test_many_unknown_names_are_one_short_message() -> None:
     assert problem.message == "-c: there is no process type `n0`, `n1`, `n2`, `n3`, `n4` and 1995 more"
 
 
-def test_a_hint_lists_the_first_of_many_names() -> None:
+def test_hint_lists_the_first_of_many_names() -> None:
     Path("Procfile").write_text("".join(f"type{number}: x\n" for number in range(100)))
     assert str(refusal("", names=("nope",)).hint).endswith("`type19` and 80 more")
 
 
-# Without settings nothing changes.
+# Without settings, the plan is that of honcho.
 
 
 @pytest.mark.parametrize("settings", [None, "", "[output]\n"])
-def test_without_settings_the_plan_is_honchos(settings: str | None) -> None:
+def test_plan_without_settings_is_that_of_honcho(settings: str | None) -> None:
     found = configured(settings, concurrency="web=2", timeout="3")
     assert found.plan.names is None
     assert found.plan.processes[0] == Process(
@@ -60,7 +60,7 @@ def test_without_settings_the_plan_is_honchos(settings: str | None) -> None:
     assert (found.log_format, found.timestamps, found.http) == ("text", True, None)
 
 
-def test_the_settings_are_looked_for_beside_the_procfile() -> None:
+def test_settings_are_read_beside_the_procfile() -> None:
     Path("sub").mkdir()
     Path("sub/Procfile").write_text("web: x\n")
     Path("sub/.reaper.toml").write_text("[process.web]\nrestart = 'always'\n")
@@ -74,7 +74,7 @@ def test_the_settings_are_looked_for_beside_the_procfile() -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"\xff", b"[", b"\xef\xbb\xbf[x"])
-def test_settings_that_cannot_be_read_are_one_error(content: bytes | None) -> None:
+def test_unreadable_settings_are_one_error(content: bytes | None) -> None:
     if content is None:
         Path(".reaper.toml").mkdir()
     else:
@@ -85,7 +85,7 @@ def test_settings_that_cannot_be_read_are_one_error(content: bytes | None) -> No
 # One process type.
 
 
-def test_the_minimal_example_of_the_reference() -> None:
+def test_minimal_example_of_the_reference() -> None:
     Path("Procfile").write_text("web: a\nredis: b\n")
     found = plan(MINIMAL)
     assert found["web.1"].restart is When.ON_FAILURE
@@ -94,7 +94,7 @@ def test_the_minimal_example_of_the_reference() -> None:
     assert found["redis.1"].health == Health(check=TCPCheck("127.0.0.1:6379"))
 
 
-def test_the_full_example_of_the_reference() -> None:
+def test_full_example_of_the_reference() -> None:
     Path("Procfile").write_text("web: a\nworker: b\nmigrate: c\ncss: d\ntunnel: e\n")
     found = plan(FULL)
     assert list(found) == ["web.1", "worker.1", "worker.2", "migrate.1", "css.1", "tunnel.1", "db.1"]
@@ -172,13 +172,13 @@ def test_the_full_example_of_the_reference() -> None:
         ),
     ],
 )
-def test_a_field_becomes_a_word_of_the_plan(fields: str, attribute: str, value: object) -> None:
+def test_field_sets_an_attribute_of_the_plan(fields: str, attribute: str, value: object) -> None:
     Path("sub").mkdir()
     assert getattr(one(fields), attribute) == value
 
 
 @pytest.mark.parametrize("health", ["'redis://db:$PORT'", "{ check = 'redis://db:$PORT' }"])
-def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
+def test_unknown_scheme_selects_a_check_of_a_package(health: str) -> None:
     found = one(f"health = {health}").health
     assert found is not None
     assert isinstance(found.check, Redis)
@@ -257,18 +257,18 @@ def test_a_scheme_that_is_not_ours_is_a_check_of_a_package(health: str) -> None:
         ("depends_on = { db = 'healthy' }", 2, "but `db` has no health check", "add `health` to `db`"),
     ],
 )
-def test_what_contradicts_itself_is_an_error_with_its_line(fields: str, line: int, message: str, hint: str) -> None:
+def test_contradiction_is_an_error_with_its_line(fields: str, line: int, message: str, hint: str) -> None:
     problem = refusal(f"[process.web]\n{fields}\n")
     assert (problem.path, problem.line) == (".reaper.toml", line)
     assert message in problem.message
     assert hint in str(problem.hint)
 
 
-def test_a_mistake_is_told_once_for_all_instances() -> None:
+def test_mistake_is_reported_once_for_all_instances() -> None:
     assert refusal("[process.web]\nhealth = 'http://$NOPE/'\n", concurrency="web=3").line == 2
 
 
-def test_what_follows_from_a_mistake_only_is_not_told() -> None:
+def test_consequences_of_a_mistake_are_not_reported() -> None:
     settings = "[process.db]\nhealth = { htpp = 'http://a' }\n[process.web]\ndepends_on = { db = 'healthy' }\n"
     assert refusal(settings).line == 2
     assert refusal("[process.web]\nrestart = 'on-failur'\nmax_retries = 3\n").line == 2
@@ -279,7 +279,7 @@ def test_what_follows_from_a_mistake_only_is_not_told() -> None:
     assert refusal("[process.web]\noneshot = true\n", names=("web",), quiet="x").path == "Procfile"
 
 
-def test_mistakes_of_all_files_are_told_at_once() -> None:
+def test_mistakes_in_all_files_are_reported_together() -> None:
     Path(".env").write_text("X=it's\n")
     settings = "[process.web]\nrestart = 'x'\n[process.wbe]\noneshot = true\n[process.db]\ndepends_on = ['nope']\n"
     assert [problem.place for problem in refused(settings, port="x", quiet="y")] == [
@@ -295,7 +295,7 @@ def test_mistakes_of_all_files_are_told_at_once() -> None:
 # Defaults.
 
 
-def test_defaults_stand_under_what_a_process_says_itself() -> None:
+def test_settings_of_a_process_override_the_defaults() -> None:
     found = plan(
         "[defaults]\nrestart = 'on-failure'\nbackoff = '2s'\nenv = { A = 1, B = 2 }\n"
         "stop = { signal = 'INT', timeout = 1 }\n"
@@ -314,7 +314,7 @@ def test_defaults_stand_under_what_a_process_says_itself() -> None:
     assert (new.command, new.health, new.max_retries) == ("echo", Health(check=TCPCheck("a:1"), interval=3.0), 4)
 
 
-def test_a_mistake_in_the_defaults_is_told_once_and_there() -> None:
+def test_mistake_in_the_defaults_is_reported_once_at_its_line() -> None:
     assert refusal("[defaults]\nstop = 'SIGFOO'\n").line == 2
     assert (
         refusal("[defaults]\nhealth = { http = 'http://$NOPE' }\n[process.web]\nhealth = { interval = 1 }\n").line == 2
@@ -323,14 +323,14 @@ def test_a_mistake_in_the_defaults_is_told_once_and_there() -> None:
     assert (problem.line, problem.hint) == (2, 'write `restart = "on-failure"` under `[process.web]`')
 
 
-def test_what_was_substituted_is_not_shown() -> None:
+def test_message_does_not_show_values_of_variables() -> None:
     Path(".env").write_text("SECRET=hunter2\n")
     for health in ("{ http = '$SECRET' }", "{ check = 'x://$SECRET' }", "{ tcp = '$SECRET' }"):
         problem = refusal(f"[process.web]\nhealth = {health}\n")
         assert "hunter2" not in str(problem)
 
 
-def test_a_port_in_a_file_of_one_process_is_told_to_be_without_effect() -> None:
+def test_port_in_the_env_file_of_a_process_is_a_warning() -> None:
     Path("mine").write_text("A=1\nPORT=1\n")
     [warning] = configured("[process.web]\nenv_file = 'mine'\n").warnings
     assert (warning.place, warning.message) == ("mine:2", "`PORT` has no effect here")
@@ -339,20 +339,20 @@ def test_a_port_in_a_file_of_one_process_is_told_to_be_without_effect() -> None:
 # Process types.
 
 
-def test_a_type_of_its_own_comes_after_those_of_the_procfile() -> None:
+def test_types_of_the_settings_come_after_those_of_the_procfile() -> None:
     settings = "[process.new]\ncommand = 'new'\n[process.web]\noneshot = true\n[process.other]\ncommand = ['o']\n"
     assert ports(settings) == {"web.1": "5000", "worker.1": "5100", "db.1": "5200", "new.1": "5300", "other.1": "5400"}
     assert ports(settings, names=("new",)) == {"new.1": "5000"}
 
 
-def test_a_type_that_is_nowhere_else_needs_a_command() -> None:
+def test_type_outside_the_procfile_needs_a_command() -> None:
     problem = refusal("[process.wbe]\noneshot = true\n")
     assert problem.message == "there is no process type `wbe` in Procfile, and `process.wbe` has no `command`"
     assert problem.hint == "did you mean `web`?"
     assert "give it a `command`" in str(refusal("[process.zzz]\n").hint)
 
 
-def test_with_types_of_its_own_there_need_not_be_a_procfile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_procfile_is_optional_if_the_settings_have_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = "[process.new]\ncommand = 'new'\n"
     Path("Procfile").write_text("# none\n")
     assert list(plan(settings)) == ["new.1"]
@@ -372,14 +372,14 @@ def test_with_types_of_its_own_there_need_not_be_a_procfile(monkeypatch: pytest.
         ({"formation": "all=1"}, ["web.1", "worker.1", "db.1"]),
     ],
 )
-def test_the_command_line_beats_the_concurrency_of_the_file(options: dict[str, object], names: list[str]) -> None:
+def test_command_line_overrides_the_concurrency_of_the_file(options: dict[str, object], names: list[str]) -> None:
     assert list(plan("[process.web]\nconcurrency = 3\n[process.db]\nconcurrency = 0\n", **options)) == names
 
 
 # The environment.
 
 
-def test_the_environment_is_built_up_in_the_order_of_the_reference() -> None:
+def test_environment_has_the_precedence_of_the_reference() -> None:
     Path(".env").write_text("A=dotenv\nB=dotenv\nC=dotenv\nHOME=dotenv\n")
     Path("one").write_text("B=one\nC=one\nPORT=1\nPS=evil\n")
     Path("two").write_text("C=two\n")
@@ -409,7 +409,7 @@ def test_paths_are_relative_to_the_application_root() -> None:
         assert (web.cwd, (web.env or {})["A"]) == ("app/sub", "e")
 
 
-def test_the_files_of_the_environment_can_be_named_in_the_settings() -> None:
+def test_settings_can_name_the_environment_files() -> None:
     Path("a").write_text("A=a\n")
     Path("b").write_text("A=b\nPORT=7000\n")
     assert ports("[env]\nfiles = ['a', 'b']\n")["web.1"] == "7000"
@@ -425,7 +425,7 @@ def test_the_files_of_the_environment_can_be_named_in_the_settings() -> None:
 # Groups.
 
 
-def test_a_group_stands_wherever_a_name_does() -> None:
+def test_group_is_valid_wherever_a_name_is() -> None:
     settings = "[groups]\nback = ['worker', 'db']\nall-of-it = ['back', 'web']\n"
     assert started(settings, names=("back",)) == ["worker.1", "db.1"]
     assert started(settings, exclude="back") == ["web.1"]
@@ -440,7 +440,7 @@ def test_a_group_stands_wherever_a_name_does() -> None:
     assert [edge.name for edge in found["web.1"].depends_on] == ["worker.1", "db.1"]
 
 
-def test_a_group_may_hold_instances() -> None:
+def test_group_can_contain_instances() -> None:
     settings = "[groups]\nsome = ['web.2', 'db']\n[process.web]\nconcurrency = 2\n"
     assert started(settings, names=("some",)) == ["web.2", "db.1"]
 
@@ -455,33 +455,33 @@ def test_a_group_may_hold_instances() -> None:
         ("all = ['db']", 2, "a group cannot be called `all`"),
     ],
 )
-def test_a_group_that_cannot_be_is_an_error(groups: str, line: int, message: str) -> None:
+def test_invalid_group_is_an_error(groups: str, line: int, message: str) -> None:
     problem = refusal(f"[groups]\n{groups}\n")
     assert (problem.line, problem.message[: len(message)]) == (line, message)
 
 
-# What starts.
+# The processes that start.
 
 CHAIN = (
     "[process.web]\ndepends_on = ['worker']\n[process.worker]\ndepends_on = ['db']\n[process.db]\nautostart = false\n"
 )
 
 
-def test_naming_a_process_starts_what_it_needs_in_the_order_of_the_files() -> None:
+def test_named_process_starts_its_dependencies_in_the_order_of_the_files() -> None:
     assert started(CHAIN, names=("worker",)) == ["worker.1", "db.1"]
     assert ports(names=("worker",)) == {"worker.1": "5000", "db.1": "5100"}
     assert ports(names=("worker", "web")) == {"web.1": "5000", "worker.1": "5100", "db.1": "5200"}
     assert ports(names=("db", "worker")) == {"db.1": "5000", "worker.1": "5100"}
 
 
-def test_without_dependencies_only_what_is_named_starts_and_waits_for_nothing() -> None:
+def test_no_deps_starts_only_named_processes_which_do_not_wait() -> None:
     found = plan(CHAIN, names=("web", "worker"), no_deps=True)
     assert list(found) == ["web.1", "worker.1"]
     assert found["web.1"].depends_on == (Dependency("worker.1"),)
     assert found["worker.1"].depends_on == ()
 
 
-def test_what_does_not_start_by_itself_starts_when_it_is_needed_or_named() -> None:
+def test_process_without_autostart_starts_as_a_dependency_or_by_name() -> None:
     settings = "[process.db]\nautostart = false\n"
     assert started(settings) == ["web.1", "worker.1"]
     assert ports(settings) == {"web.1": "5000", "worker.1": "5100", "db.1": "5200"}
@@ -490,7 +490,7 @@ def test_what_does_not_start_by_itself_starts_when_it_is_needed_or_named() -> No
     assert started(CHAIN, no_deps=True) == ["web.1", "worker.1"]
 
 
-def test_what_is_excluded_does_not_start_and_nobody_waits_for_it() -> None:
+def test_excluded_process_does_not_start_and_no_process_waits_for_it() -> None:
     found = configured(CHAIN, exclude="worker")
     assert found.plan.names == ("web.1",)
     assert [process.depends_on for process in found.plan.processes] == [(), (Dependency("db.1"),), ()]
@@ -503,7 +503,7 @@ def test_what_is_excluded_does_not_start_and_nobody_waits_for_it() -> None:
 # Flags.
 
 
-def test_restart_by_flag_is_always_and_leaves_oneshots_alone() -> None:
+def test_restart_flag_means_always_and_skips_oneshots() -> None:
     settings = "[process.db]\noneshot = true\n[process.web]\nrestart = 'on-failure'\nmax_retries = 3\n"
     assert [process.restart for process in plan(settings, restart="all").values()] == [
         When.ALWAYS,
@@ -519,12 +519,12 @@ def test_restart_by_flag_is_always_and_leaves_oneshots_alone() -> None:
     ]
 
 
-def test_can_die_leaves_the_app_running() -> None:
+def test_can_die_sets_stop_all_to_never() -> None:
     assert [process.stop_all for process in plan(can_die="worker").values()] == [When.ALWAYS, When.NEVER, When.ALWAYS]
     assert {process.stop_all for process in plan(can_die="all").values()} == {When.NEVER}
 
 
-def test_the_timeout_that_was_given_beats_every_other() -> None:
+def test_timeout_flag_overrides_all_settings() -> None:
     settings = "[process.web]\nstop = { signal = 'INT', timeout = '30s' }\n"
     assert [process.stop for process in plan(settings, timeout="1").values()] == [
         StopPolicy(2, 1.0),
@@ -537,13 +537,13 @@ def test_the_timeout_that_was_given_beats_every_other() -> None:
 @pytest.mark.parametrize(
     ("option", "flag"), [("quiet", "-q"), ("restart", "-r"), ("can_die", "--can-die"), ("exclude", "-x")]
 )
-def test_a_name_that_there_is_not_is_told_for_each_option(option: str, flag: str) -> None:
+def test_unknown_name_is_reported_for_each_option(option: str, flag: str) -> None:
     problem = refusal("", **{option: "web,wroker"})
     assert (problem.message, problem.hint) == (f"{flag}: there is no process `wroker`", "did you mean `worker`?")
     assert refusal("", **{option: "web.2"}).message == f"{flag}: there is no process `web.2`"
 
 
-def test_an_instance_cannot_be_named_at_start_as_with_honcho() -> None:
+def test_instance_cannot_be_named_at_start_as_in_honcho() -> None:
     assert refusal("", names=("web.1",)).message == "Process type 'web.1' does not exist in Procfile"
 
 
@@ -555,7 +555,7 @@ def test_an_instance_cannot_be_named_at_start_as_with_honcho() -> None:
         ({"timestamp": True}, "json", True),
     ],
 )
-def test_flags_beat_the_settings_of_the_output(options: dict[str, object], log_format: str, timestamps: bool) -> None:
+def test_flags_override_the_output_settings(options: dict[str, object], log_format: str, timestamps: bool) -> None:
     settings = "[output]\nformat = 'json'\ntimestamps = false\n[control]\nhttp = '127.0.0.1:9464'\n"
     found = configured(settings, **options)
     assert (found.log_format, found.timestamps) == (log_format, timestamps)
@@ -575,22 +575,24 @@ def test_flags_beat_the_settings_of_the_output(options: dict[str, object], log_f
         ("[process.web]\npty = true\n[defaults]\npty = false\n", None, False, [True, False, False]),
         ("[process.web]\npty = false\n", True, False, [True, True, True]),
         ("[process.web]\npty = true\n", False, True, [False, False, False]),
-        # It goes on when we have ended, and our end would hang it up.
+        # A detached process outlives us, but a terminal would not.
         ("[process.web]\ndetached = true\nlog = 'x'\n[defaults]\npty = true\n", True, True, [False, True, True]),
     ],
 )
-def test_who_has_a_terminal(settings: str, flag: bool | None, terminal: bool, expected: list[bool]) -> None:
+def test_flag_settings_and_terminal_determine_the_pty(
+    settings: str, flag: bool | None, terminal: bool, expected: list[bool]
+) -> None:
     if settings:
         Path(".reaper.toml").write_text(settings)
     found = configure(Options(pty=flag), {}, terminal=terminal)
     assert [process.pty for process in found.plan.processes] == expected
 
 
-def test_a_format_that_there_is_not_is_refused() -> None:
+def test_unknown_log_format_is_an_error() -> None:
     assert refusal(log_format="jsn").hint == "did you mean `json`?"
 
 
-def test_python_dotenv_reads_all_environment_files_where_it_is_asked_to() -> None:
+def test_parser_setting_selects_python_dotenv_for_all_environment_files() -> None:
     Path(".env").write_text("export A=b c\nHOST=${HOME}\n")
     Path("more").write_text("B=${A}!\n")
     settings = "[env]\nparser = 'dotenv'\n[process.web]\nenv_file = 'more'\n"
@@ -599,7 +601,7 @@ def test_python_dotenv_reads_all_environment_files_where_it_is_asked_to() -> Non
     assert configured(settings).warnings == ()
 
 
-# Nothing whatever makes it raise anything else.
+# Random settings raise no other exception.
 
 FIELDS = {
     "command": ["'x'", "['x', '$PORT']", "' '"],
@@ -667,7 +669,7 @@ def check_soundness(plan: Plan) -> None:
     assert find_cycle({name: [edge.name for edge in process.depends_on] for name, process in by_name.items()}) == ()
     for process in plan.processes:
         for edge in process.depends_on:
-            # Whatever starts finds that started which it waits for.
+            # The dependencies of a process that starts also start.
             assert edge.name in (started_names if process.name in started_names else by_name)
             assert edge.condition is not Condition.HEALTHY or by_name[edge.name].health is not None
 
@@ -735,17 +737,17 @@ def test_settings_without_a_mistake_give_a_sound_plan(
         assert {process.type for process in found.plan.processes} == set(NEEDS)
 
 
-# A port of its own.
+# The own port of a type.
 
 
-def test_a_type_with_a_port_of_its_own_keeps_its_hundred_for_the_others() -> None:
+def test_type_with_its_own_port_does_not_move_other_ports() -> None:
     settings = "[process.worker]\nport = 3000\nconcurrency = 2\n"
     expected = {"web.1": "5000", "worker.1": "3000", "worker.2": "3001", "db.1": "5200"}
     assert ports(settings) == expected
     assert ports(settings, port="7000") == expected | {"web.1": "7000", "db.1": "7200"}
 
 
-def test_health_and_variables_use_the_port_of_its_own() -> None:
+def test_health_and_variables_use_the_own_port_of_a_type() -> None:
     web = one('port = 3000\nhealth = "tcp://127.0.0.1:$PORT"\nenv = { URL = "http://localhost:$PORT" }')
     assert web.health is not None
     assert web.health.check == TCPCheck("127.0.0.1:3000")
@@ -754,14 +756,14 @@ def test_health_and_variables_use_the_port_of_its_own() -> None:
     assert plan("[process.web]\n")["web.1"].port is None
 
 
-def test_one_port_for_all_types_is_refused_once() -> None:
+def test_port_number_in_the_defaults_is_one_error() -> None:
     for own in ("", "[process.web]\nport = 80\n[process.worker]\nport = 81\n[process.db]\nport = 82\n"):
         problem = refusal(f"[defaults]\nport = 3000\n{own}")
         assert problem.line == 2
         assert "all process types would have the same port" in problem.message
 
 
-def test_the_remedy_for_a_port_in_the_variables_of_all_names_no_single_type() -> None:
+def test_hint_for_a_port_variable_in_the_defaults_names_no_type() -> None:
     hints = {problem.hint for problem in refused("[defaults]\nenv = { PORT = 3000 }\n")}
     assert hints == {
         "write `port = 3000` under `[process.NAME]` for the port of one type; `-p` sets that of the first type"
@@ -775,7 +777,7 @@ def test_two_processes_with_the_same_port_are_a_warning() -> None:
     assert configured("[process.web]\nport = 5100\n").warnings == ()
 
 
-def test_the_last_port_has_none_after_it() -> None:
+def test_port_after_the_highest_one_is_a_warning() -> None:
     [warning] = configured("[process.web]\nport = 65535\nconcurrency = 2\n").warnings
     assert warning.message == "PORT of `web.2` is 65536, but ports end at 65535"
     assert warning.hint == "choose a lower `port`, or run fewer processes"
@@ -793,7 +795,7 @@ def test_the_last_port_has_none_after_it() -> None:
         ("[process.db]\nport = 80\n", "auto", {"web.1", "worker.1"}, {"db.1": "80"}),
     ],
 )
-def test_a_port_of_its_own_beats_p_which_beats_that_of_all(
+def test_own_port_beats_p_which_beats_the_default_port(
     settings: str, port: str | None, derived: set[str], fixed: dict[str, str]
 ) -> None:
     found = ports(settings, port=port)
@@ -801,13 +803,13 @@ def test_a_port_of_its_own_beats_p_which_beats_that_of_all(
     assert found == fixed | {name: str(derive_port(root, name)) for name in derived}
 
 
-def test_a_derived_port_is_no_port_of_another_process() -> None:
+def test_derived_port_differs_from_all_other_ports() -> None:
     first = derive_port(os.path.realpath("."), "web.1")
     settings = f"[process.web]\nport = 'auto'\n[process.db]\nport = {first}\nconcurrency = 2\n"
     assert ports(settings) == {"web.1": str(first + 2), "worker.1": "5100", "db.1": str(first), "db.2": str(first + 1)}
 
 
-def test_every_process_learns_the_ports_of_all_types() -> None:
+def test_every_process_has_variables_with_the_ports_of_all_types() -> None:
     settings = "[process.db]\nport = 80\nautostart = false\n[process.worker]\nconcurrency = 0\n"
     expected = {"PROCREAPER_PORT_WEB": "5000", "PROCREAPER_PORT_WORKER": "5100", "PROCREAPER_PORT_DB": "80"}
     for process in plan(settings).values():
@@ -818,7 +820,7 @@ def test_every_process_learns_the_ports_of_all_types() -> None:
     assert "PROCREAPER_PORT_DB" not in (web.env or {})
 
 
-def test_nothing_overrides_the_port_of_a_type() -> None:
+def test_port_variables_cannot_be_overridden() -> None:
     Path(".env").write_text("PROCREAPER_PORT_WEB=1\n")
     Path("db.env").write_text("PROCREAPER_PORT_WEB=2\n")
     settings = '[process.db]\nenv_file = "db.env"\nenv = { WEB = "$PROCREAPER_PORT_WEB" }\n'
@@ -828,6 +830,6 @@ def test_nothing_overrides_the_port_of_a_type() -> None:
     assert "`process.db.env.PROCREAPER_PORT_WEB` cannot be set" in problem.message
 
 
-def test_of_two_types_with_the_same_variable_the_first_has_it() -> None:
+def test_port_variable_of_two_types_has_the_port_of_the_first() -> None:
     Path("Procfile").write_text("a-b: x\na_b: y\n")
     assert {(process.env or {})["PROCREAPER_PORT_A_B"] for process in plan().values()} == {"5000"}

@@ -14,7 +14,7 @@ def procfile(text: str) -> Procfile:
     return parse_procfile(text.encode(), "Procfile")
 
 
-def told(problems: tuple[Problem, ...]) -> list[tuple[str, int | None]]:
+def messages_and_lines(problems: tuple[Problem, ...]) -> list[tuple[str, int | None]]:
     return [(problem.level, problem.line) for problem in problems]
 
 
@@ -31,22 +31,22 @@ def told(problems: tuple[Problem, ...]) -> list[tuple[str, int | None]]:
         ("web: é\u2028", "web", "é\u2028"),
     ],
 )
-def test_a_process_has_the_name_and_command_that_honcho_finds(line: str, name: str, command: str) -> None:
+def test_process_has_the_name_and_command_of_honcho(line: str, name: str, command: str) -> None:
     assert procfile(line) == Procfile("Procfile", (Entry(name, command, 1),), ())
 
 
-def test_entries_keep_their_order_and_know_their_lines() -> None:
+def test_entries_have_the_order_and_lines_of_the_file() -> None:
     found = procfile("# all\n\nworker: b\r\n  # more\n\t\nweb: a")
     assert found.entries == (Entry("worker", "b", 3), Entry("web", "a", 6))
     assert found.problems == ()
 
 
 @pytest.mark.parametrize("separator", ODD_SEPARATORS)
-def test_nothing_but_a_line_feed_ends_a_line_of_a_procfile(separator: str) -> None:
+def test_only_a_line_feed_ends_a_line(separator: str) -> None:
     assert procfile(f"web: a{separator}b: c\n").entries == (Entry("web", f"a{separator}b: c", 1),)
 
 
-def test_a_byte_order_mark_is_skipped() -> None:
+def test_byte_order_mark_is_skipped() -> None:
     assert procfile("\ufeffweb: a").entries == (Entry("web", "a", 1),)
 
 
@@ -67,7 +67,7 @@ def test_a_byte_order_mark_is_skipped() -> None:
         ("\ufeffweb: python", "U+FEFF cannot stand in the name", "use only"),
     ],
 )
-def test_a_line_that_is_no_process_is_a_warning_with_its_line(line: str, message: str, hint: str) -> None:
+def test_line_without_a_process_is_a_warning(line: str, message: str, hint: str) -> None:
     found = procfile(f"a: b\n{line}\nc: d")
     problem = only(found.problems)
     assert (problem.level, problem.place) == ("warning", "Procfile:2")
@@ -77,7 +77,7 @@ def test_a_line_that_is_no_process_is_a_warning_with_its_line(line: str, message
 
 
 @pytest.mark.parametrize("line", ["web:", "web: ", "web:\t \t", "web: \r"])
-def test_a_line_without_a_command_is_a_warning_and_the_other_processes_stay(line: str) -> None:
+def test_line_without_a_command_is_a_warning(line: str) -> None:
     found = procfile(f"a: b\n{line}\nc: d\n")
     problem = only(found.problems[-1:])
     assert (problem.level, problem.line) == ("warning", 2)
@@ -86,44 +86,44 @@ def test_a_line_without_a_command_is_a_warning_and_the_other_processes_stay(line
     assert [entry.name for entry in found.entries] == ["a", "c"]
 
 
-def test_a_line_without_a_command_defines_nothing_twice() -> None:
+def test_line_without_a_command_is_no_second_definition() -> None:
     found = procfile("web:\nweb: a\n")
     assert found.entries == (Entry("web", "a", 2),)
-    assert told(found.problems) == [("warning", 1)]
+    assert messages_and_lines(found.problems) == [("warning", 1)]
 
 
-def test_a_name_defined_twice_is_an_error_with_both_lines() -> None:
+def test_duplicate_name_is_an_error_with_both_lines() -> None:
     found = procfile("web: a\nworker: b\nweb: c")
     message = "process type `web` is defined twice, first in line 1"
     assert found.problems == (Problem(message, "Procfile", 3, "rename one of them"),)
     assert found.entries == (Entry("web", "a", 1), Entry("worker", "b", 2))
 
 
-def test_a_nul_in_a_command_is_an_error() -> None:
+def test_nul_in_a_command_is_an_error() -> None:
     problem = only(procfile("web: a\0b").problems)
     assert (problem.level, problem.line) == ("error", 1)
 
 
 @pytest.mark.parametrize("raw", [b"", b"\n\n", b"# web: a\n", b"\xef\xbb\xbf"])
-def test_no_process_at_all_is_an_error(raw: bytes) -> None:
+def test_procfile_without_a_process_is_an_error(raw: bytes) -> None:
     problem = only(parse_procfile(raw, "Procfile").problems)
     assert (problem.level, problem.place) == ("error", "Procfile")
     assert "`web: command`" in str(problem.hint)
 
 
-def test_no_process_at_all_is_an_error_after_the_warnings_that_explain_it() -> None:
-    assert told(procfile("web : a").problems) == [("warning", 1), ("error", None)]
-    assert told(procfile("web:").problems) == [("warning", 1), ("error", None)]
+def test_missing_process_is_reported_after_the_warnings_that_explain_it() -> None:
+    assert messages_and_lines(procfile("web : a").problems) == [("warning", 1), ("error", None)]
+    assert messages_and_lines(procfile("web:").problems) == [("warning", 1), ("error", None)]
 
 
-def test_no_process_at_all_is_not_told_where_an_error_explains_it() -> None:
-    assert told(procfile("web: a\0b").problems) == [("error", 1)]
+def test_missing_process_is_not_reported_if_an_error_explains_it() -> None:
+    assert messages_and_lines(procfile("web: a\0b").problems) == [("error", 1)]
 
 
-def test_a_backslash_at_the_end_of_a_command_is_left_to_the_shell_with_a_warning() -> None:
+def test_backslash_at_the_end_of_a_command_is_kept_with_a_warning() -> None:
     found = procfile("web: a \\\n  --b\nc: d")
     assert found.entries == (Entry("web", "a \\", 1), Entry("c", "d", 3))
-    assert told(found.problems) == [("warning", 1), ("warning", 2)]
+    assert messages_and_lines(found.problems) == [("warning", 1), ("warning", 2)]
 
 
 @pytest.mark.parametrize(
@@ -135,13 +135,13 @@ def test_a_backslash_at_the_end_of_a_command_is_left_to_the_shell_with_a_warning
         (b"web: a\r\n\xff\xfe\xfd", 2, 1, "0xff"),
     ],
 )
-def test_what_is_not_utf_8_is_one_error_with_line_and_column(raw: bytes, line: int, column: int, byte: str) -> None:
+def test_invalid_utf_8_is_one_error_with_line_and_column(raw: bytes, line: int, column: int, byte: str) -> None:
     problem = Problem(f"byte {byte} in column {column} is not UTF-8", "f", line, "save the file as UTF-8")
     assert parse_procfile(raw, "f") == Procfile("f", (), (problem,))
 
 
 @pytest.mark.parametrize("text", ["A: b\rC: d", "# x\rA: b\nC: d"])
-def test_a_lone_carriage_return_is_a_warning(text: str) -> None:
+def test_lone_carriage_return_is_a_warning(text: str) -> None:
     assert only(procfile(text).problems)[0] == "a lone carriage return does not end a line"
 
 
@@ -156,7 +156,7 @@ def test_every_problem_has_a_place_in_the_file_and_a_hint(text: str) -> None:
 
 
 @given(st.lists(st.one_of(st.text("ab:# .", max_size=6), st.from_regex(r"[a-f]:[ ]?[^\s].*", fullmatch=True))))
-def test_a_procfile_without_errors_means_what_honcho_says(lines: list[str]) -> None:
+def test_procfile_without_errors_has_the_processes_of_honcho(lines: list[str]) -> None:
     assume(all("\n".join(line.splitlines()) == line for line in lines))
     found = procfile("\n".join(lines))
     assume(all(problem.level == "warning" for problem in found.problems))
@@ -164,7 +164,7 @@ def test_a_procfile_without_errors_means_what_honcho_says(lines: list[str]) -> N
     assert [(entry.name, entry.command) for entry in found.entries] == list(theirs.processes.items())
 
 
-# expand
+# make_instances
 
 
 def expanded(
@@ -185,7 +185,7 @@ def expanded(
     return {instance.name: instance.env for instance in found}
 
 
-def test_ports_go_up_by_a_hundred_per_type_and_by_one_per_instance() -> None:
+def test_ports_increase_by_100_per_type_and_by_1_per_instance() -> None:
     found = expanded("web", "db", "worker", concurrency={"web": 2, "db": 0}, port=7000)
     assert {name: env["PORT"] for name, env in found.items()} == {
         "web.1": "7000",
@@ -194,19 +194,19 @@ def test_ports_go_up_by_a_hundred_per_type_and_by_one_per_instance() -> None:
     }
 
 
-def test_an_instance_knows_its_name_by_both_names_of_the_family() -> None:
+def test_instance_has_its_name_in_the_variables_of_honcho_and_foreman() -> None:
     assert expanded("web", env={"A": "b"}) == {
         "web.1": {"A": "b", "PORT": "5000", "HONCHO_PROCESS_NAME": "web.1", "PS": "web.1"}
     }
 
 
-def test_the_environment_cannot_override_the_port_and_the_names() -> None:
+def test_environment_cannot_override_the_port_and_the_names() -> None:
     evil = {"PORT": "abc", "HONCHO_PROCESS_NAME": "evil", "PS": "evil"}
     assert expanded("web", env=evil) == expanded("web")
     assert evil == {"PORT": "abc", "HONCHO_PROCESS_NAME": "evil", "PS": "evil"}
 
 
-def test_quiet_names_a_type_or_an_instance() -> None:
+def test_quiet_takes_a_type_or_an_instance() -> None:
     found = make_instances(
         [Entry("web", "a", 1), Entry("db", "b", 2)],
         concurrency={"web": 2},
@@ -231,7 +231,7 @@ NAMES = st.text("ab-_1", min_size=1, max_size=3)
     st.sets(NAMES),
     st.integers(0, 65535),
 )
-def test_expansion_is_honchos(
+def test_instances_are_those_of_honcho(
     processes: dict[str, str], concurrency: dict[str, int], env: dict[str, str], quiet: set[str], port: int
 ) -> None:
     ours = make_instances(

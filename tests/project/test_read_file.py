@@ -1,4 +1,4 @@
-"""A file of the project, whatever is at its path."""
+"""Files of the project, also pipes and devices."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("Procfile").write_text("web: sleep 1\n")
 
 
-def test_a_file_is_read_whole() -> None:
+def test_whole_file_is_read() -> None:
     Path("file").write_bytes(b"a\0\xff" * 1_000_000)
     assert read_file("file") == b"a\0\xff" * 1_000_000
     assert read_file(os.devnull) == b""
 
 
-def test_a_file_that_is_larger_than_any_project_needs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with open("file", "wb") as file:
         file.truncate(1 << 30)
     for path in ("file", "/dev/zero"):
@@ -42,20 +42,20 @@ def test_a_file_that_is_larger_than_any_project_needs_is_refused(monkeypatch: py
         read_file("file")
 
 
-def test_a_directory_and_what_does_not_exist_are_refused() -> None:
+def test_directory_and_missing_file_are_refused() -> None:
     with pytest.raises(IsADirectoryError):
         read_file(".")
     with pytest.raises(FileNotFoundError):
         read_file("nowhere")
 
 
-def test_a_pipe_without_a_writer_is_refused() -> None:
+def test_pipe_without_a_writer_is_refused() -> None:
     os.mkfifo("pipe")
     with pytest.raises(OSError, match="it is a pipe to which nothing is written"):
         read_file("pipe")
 
 
-def test_a_pipe_whose_writer_writes_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pipe_with_a_silent_writer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "DATA_TIMEOUT", 0.01)
     os.mkfifo("pipe")
     end = os.open("pipe", os.O_RDWR)
@@ -66,7 +66,7 @@ def test_a_pipe_whose_writer_writes_nothing_is_refused(monkeypatch: pytest.Monke
         os.close(end)
 
 
-def test_a_pipe_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pipe_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "WRITER_TIMEOUT", 60)
     os.mkfifo("pipe")
     text = b"A=1\n" * 100_000
@@ -77,8 +77,8 @@ def test_a_pipe_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("text", [b"A=1\n", b""])
-def test_what_a_command_writes_is_read(text: bytes) -> None:
-    """As after `-e <(command)`."""
+def test_output_of_a_command_is_read(text: bytes) -> None:
+    """This is what `-e <(command)` does."""
     read, write = os.pipe()
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=write) as cat:
         os.close(write)
@@ -91,7 +91,7 @@ def test_what_a_command_writes_is_read(text: bytes) -> None:
 
 @pytest.mark.parametrize("option", ["-e", "-f", "--config"])
 @pytest.mark.parametrize(("kind", "reason"), [("zero", "more than 10 MB"), ("pipe", "nothing is written")])
-def test_what_is_no_file_has_one_message_with_a_remedy(
+def test_pipe_or_device_as_a_file_is_one_error_with_a_remedy(
     option: str, kind: str, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     os.mkfifo("pipe")
@@ -103,7 +103,7 @@ def test_what_is_no_file_has_one_message_with_a_remedy(
     assert hint == f"  hint: name another file with {option}"
 
 
-def test_a_pipe_as_the_environment_file_of_a_process_is_an_error_there(capfd: pytest.CaptureFixture[str]) -> None:
+def test_silent_pipe_as_env_file_is_an_error_at_its_setting(capfd: pytest.CaptureFixture[str]) -> None:
     os.mkfifo("pipe")
     Path(".reaper.toml").write_text("[process.web]\nenv_file = 'pipe'\n")
     assert execute(["check"]) == 1
@@ -111,7 +111,7 @@ def test_a_pipe_as_the_environment_file_of_a_process_is_an_error_there(capfd: py
     assert message in capfd.readouterr().err
 
 
-def test_foremans_defaults_are_read_with_the_same_care(capfd: pytest.CaptureFixture[str]) -> None:
+def test_dot_foreman_is_read_with_the_same_limits(capfd: pytest.CaptureFixture[str]) -> None:
     Path(".foreman").symlink_to("/dev/zero")
     assert execute(["start"]) == 1
     assert ".foreman: error: cannot be read: it has more than 10 MB" in capfd.readouterr().err

@@ -93,7 +93,7 @@ def validator() -> Any:
     return jsonschema.Draft202012Validator(schema)
 
 
-def test_each_key_says_what_it_means_and_not_just_what_kind_of_value_it_takes() -> None:
+def test_each_key_has_its_own_description() -> None:
     tables = {name: table["properties"] for name, table in json_schema()["$defs"].items()}
     for name in tables.keys() - {"Document"}:
         meanings = [prop.get("description") for prop in tables[name].values()]
@@ -102,7 +102,7 @@ def test_each_key_says_what_it_means_and_not_just_what_kind_of_value_it_takes() 
 
 
 @pytest.mark.parametrize("text", ["", MINIMAL, FULL, OTHER])
-def test_the_json_schema_takes_what_the_file_may_say(text: str) -> None:
+def test_json_schema_accepts_valid_files(text: str) -> None:
     data = tomllib.loads(text)
     validator().validate(data)
     msgspec.convert(data, Document)
@@ -132,7 +132,7 @@ def test_the_json_schema_takes_what_the_file_may_say(text: str) -> None:
         "[output]\nformat = 'xml'",
     ],
 )
-def test_the_json_schema_refuses_what_the_file_must_not_say(text: str) -> None:
+def test_json_schema_refuses_invalid_files(text: str) -> None:
     data = tomllib.loads(text)
     with pytest.raises(jsonschema.ValidationError):
         validator().validate(data)
@@ -140,7 +140,7 @@ def test_the_json_schema_refuses_what_the_file_must_not_say(text: str) -> None:
         msgspec.convert(data, Document)
 
 
-def test_the_json_schema_is_one_that_editors_understand() -> None:
+def test_json_schema_has_the_form_that_editors_expect() -> None:
     schema = json.loads(json.dumps(json_schema()))
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["title"] == ".reaper.toml"
@@ -149,13 +149,13 @@ def test_the_json_schema_is_one_that_editors_understand() -> None:
         assert table["additionalProperties"] is False
 
 
-def test_every_field_of_a_process_is_described() -> None:
+def test_every_field_of_a_process_has_a_description() -> None:
     properties = json_schema()["$defs"]["ProcessSettings"]["properties"]
     assert set(properties) == set(ProcessSettings.__struct_fields__)
     assert all(field.get("description") for field in properties.values())
 
 
-def test_every_example_of_the_schema_fits() -> None:
+def test_every_example_in_the_schema_is_valid() -> None:
     schema = json_schema()
     for table in schema["$defs"].values():
         for field in table["properties"].values():

@@ -43,7 +43,7 @@ def only(problems: Sequence[Problem]) -> Problem:
     return problem
 
 
-def test_what_fits_is_read_as_it_is() -> None:
+def test_valid_values_are_read() -> None:
     found = parsed('[process.web]\nrestart = "always"\nbackoff = 2\nenv = { A = 1, B = false, C = "x" }\n')
     assert found.problems == ()
     assert found.document.process == {
@@ -52,18 +52,18 @@ def test_what_fits_is_read_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "\ufeff", "[process]\n"])
-def test_a_file_without_settings_is_none_at_all(text: str) -> None:
+def test_empty_file_has_no_settings(text: str) -> None:
     found = parsed(text)
     assert (found.problems, found.document.process) == ((), {})
 
 
-def test_a_bom_and_windows_line_ends_do_not_matter() -> None:
+def test_bom_and_windows_line_ends_are_accepted() -> None:
     found = parsed("\ufeff[process.web]\r\noneshot = true\r\nwrong = 1\r\n")
     assert found.document.process["web"].oneshot is True
     assert only(found.problems).line == 3
 
 
-def test_every_mistake_of_a_file_is_told_with_its_line() -> None:
+def test_every_mistake_is_reported_with_its_line() -> None:
     problems = parsed(TEN_MISTAKES).problems
     assert [(problem.line, problem.message.split("`")[1]) for problem in problems] == [
         (1, "restart"),
@@ -80,7 +80,7 @@ def test_every_mistake_of_a_file_is_told_with_its_line() -> None:
     assert {problem.level for problem in problems} == {"error"}
 
 
-def test_what_fits_beside_a_mistake_is_kept() -> None:
+def test_valid_values_beside_a_mistake_are_kept() -> None:
     found = parsed(TEN_MISTAKES)
     web = found.document.process["web"]
     assert web.health == HealthSettings(http="http://localhost")
@@ -134,14 +134,14 @@ def test_what_fits_beside_a_mistake_is_kept() -> None:
         ('log = { max_size = "big" }', "must be a size", '"10MB"'),
     ],
 )
-def test_a_value_that_does_not_fit_is_told_in_the_words_of_the_field(text: str, message: str, hint: str) -> None:
+def test_message_for_a_wrong_value_uses_the_terms_of_the_field(text: str, message: str, hint: str) -> None:
     problem = only(parsed(f"[process.web]\n\n{text}\n").problems)
     assert problem.line == 3
     assert message in problem.message
     assert hint in (problem.hint or "")
 
 
-def test_a_reader_of_env_files_that_there_is_not_is_quoted_as_it_is_no_secret() -> None:
+def test_unknown_parser_of_env_files_is_quoted_because_it_is_no_secret() -> None:
     problem = only(parsed('[env]\nparser = "python-dotenv"\n').problems)
     assert problem.message == '`env.parser` must be `honcho` or `dotenv`, not "python-dotenv"'
 
@@ -173,7 +173,7 @@ def test_a_reader_of_env_files_that_there_is_not_is_quoted_as_it_is_no_secret() 
         ("[process.'a b']\noneshot = true", '`process."a b"`: "a b" is not a name', "use only letters"),
     ],
 )
-def test_a_key_that_there_is_not_gets_a_suggestion(text: str, message: str, hint: str) -> None:
+def test_unknown_key_gets_a_suggestion(text: str, message: str, hint: str) -> None:
     problem = only(parsed(text).problems)
     assert message in problem.message
     assert hint in str(problem.hint)
@@ -197,7 +197,7 @@ def test_a_key_that_there_is_not_gets_a_suggestion(text: str, message: str, hint
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else None,
 )
-def test_what_is_not_toml_is_told_with_its_line(text: str, line: int, message: str, hint: str) -> None:
+def test_syntax_error_is_reported_with_its_line(text: str, line: int, message: str, hint: str) -> None:
     found = parsed(text)
     problem = only(found.problems)
     assert problem.line == line
@@ -206,38 +206,38 @@ def test_what_is_not_toml_is_told_with_its_line(text: str, line: int, message: s
     assert found.is_broken(("process", "anything"))
 
 
-def test_bytes_that_are_not_utf8_are_told_with_their_line() -> None:
+def test_bytes_that_are_not_utf8_are_reported_with_their_line() -> None:
     problem = only(parsed(b"[process.web]\ncommand = 'caf\xe9'\n").problems)
     assert (problem.line, problem.message) == (2, "byte 0xe9 is not UTF-8")
 
 
-def test_a_nul_is_refused_wherever_it_hides() -> None:
+def test_nul_is_an_error_in_every_key_and_value() -> None:
     problem = only(parsed('[process.web]\nenv = { A = "a\\u0000b" }\n').problems)
     assert (problem.line, problem.message) == (2, "a NUL in `process.web.env.A`")
     assert only(parsed('[process.web.env]\n"A\\u0000" = "b"\n').problems).line == 2
 
 
 @pytest.mark.parametrize("http", ["127.0.0.1:9464", "localhost:1", "[::1]:0", ":80", "9464", "127.1.2.3:65535"])
-def test_the_control_server_may_listen_on_this_machine(http: str) -> None:
+def test_http_server_may_listen_on_the_loopback_address(http: str) -> None:
     assert parsed(f"[control]\nhttp = '{http}'\n").problems == ()
 
 
 @pytest.mark.parametrize(
     "http", ["0.0.0.0:80", "example.org:80", "[::]:80", "localhost", "::1:80", "localhost:x", "1:70000"]
 )
-def test_the_control_server_may_not_listen_elsewhere(http: str) -> None:
+def test_http_server_may_not_listen_at_other_addresses(http: str) -> None:
     problem = only(parsed(f"\n[control]\nhttp = '{http}'\n").problems)
     assert problem.line == 3
     assert "`control.http` must be" in problem.message
 
 
-def test_a_large_file_is_read_in_time() -> None:
+def test_large_file_is_read_in_time() -> None:
     text = "".join(f"[process.p{number}]\nrestart = 'always'\nenv = {{ A = 'b' }}\n" for number in range(20_000))
     assert len(parsed(text).document.process) == 20_000
     assert only(parsed(text + "wrong = 1\n").problems).line == 60_001
 
 
-# Nothing whatever makes it raise.
+# Random files raise no exception.
 
 WORDS = (
     *ProcessSettings.__struct_fields__,

@@ -35,25 +35,25 @@ from procreaper.project.shell import find_variables
         ("a 'unclosed $X", []),
         ("sh -c 'a $X' $Y", ["Y"]),
         ("a $(b $X)", ["X"]),
-        # It is tested whether they are set.
+        # Their values are tested.
         ('[ -n "$X" ] && a $X', []),
         ('test -z "$X" || a $Y', ["Y"]),
         ('if [ "$X" = y ]; then a ${Y}; fi', ["Y"]),
         ("[[ -n $X && $Y == z ]] && a $Z", ["Z"]),
         ('a; ! [ "$X" ]', []),
         ('case "$X" in y) a;; esac', []),
-        # They have a default from there on.
+        # They have a default.
         (": ${X:=y}; a $X", []),
         ("a ${X:-} $X ${Y+z} $Y", []),
         ("a ${X:?no} $X", ["X"]),
-        # These are no tests.
+        # These are not tests.
         ("latest $X; a test; b[ $Y ]", ["X", "Y"]),
     ],
 )
-def test_the_variables_that_a_command_uses_and_does_not_set(command: str, names: list[str]) -> None:
+def test_variables_that_a_command_uses_and_does_not_set(command: str, names: list[str]) -> None:
     assert find_variables(command) == names
 
 
 @given(st.text("ab $X{}'\"\\()=;#:-<\n"))
-def test_any_command_can_be_looked_at(command: str) -> None:
+def test_any_command_is_handled(command: str) -> None:
     assert all(name.isidentifier() for name in find_variables(command))

@@ -1,4 +1,4 @@
-"""What is wrong with the commands that a shell runs."""
+"""Mistakes in shell commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FILES = Files(defect, lambda name, path: name in ("known", "sleep") and path.end
 
 
 def messages(text: str, *, may_change: bool = False, **environment: str) -> list[str]:
-    """The messages for a command of `web` that runs in /srv/app, where ./run, bin/run and /opt/run can be run."""
+    """Return the messages for a command of `web` in /srv/app, where ./run, bin/run and /opt/run are executable."""
     command = Command(text, "`web`", {"PATH": "/bin", **environment}, "/srv/app", may_change)
     return [message for message, _ in find_file_problems(command, FILES)]
 
@@ -65,7 +65,7 @@ def messages(text: str, *, may_change: bool = False, **environment: str) -> list
         ("source ./nope; known", "the file `./nope`, which `web` reads, does not exist"),
     ],
 )
-def test_what_is_missing(command: str, message: str) -> None:
+def test_missing_program_directory_or_file_is_reported(command: str, message: str) -> None:
     assert messages(command) == [message]
 
 
@@ -77,7 +77,7 @@ def test_what_is_missing(command: str, message: str) -> None:
         "cd bin && ./run",
         "cd bin && cd .. && ./run",
         "cd /opt && ./run",
-        # An earlier part may create or install it, or change what is found.
+        # An earlier part may create or install it, or change the PATH.
         "known && ./nope",
         "known; ./nope",
         "known > nope; ./nope",
@@ -97,7 +97,7 @@ def test_what_is_missing(command: str, message: str) -> None:
         "if known; then ./nope; fi",
         "(cd nope; ./nope)",
         "! ./nope",
-        # What it means is not known here.
+        # Its meaning is unknown here.
         "cd $X && ./nope",
         "cd && ./nope",
         "cd - && ./nope",
@@ -113,32 +113,32 @@ def test_what_is_missing(command: str, message: str) -> None:
         ". nope",
     ],
 )
-def test_what_may_be_right_is_not_reported(command: str) -> None:
+def test_uncertain_mistake_is_not_reported(command: str) -> None:
     assert messages(command) == []
 
 
-def test_files_that_another_process_may_create_are_not_reported() -> None:
+def test_file_that_another_process_may_create_is_not_reported() -> None:
     for command in ("./nope", "./main.py", "cd nope", ". ./nope"):
         assert messages(command)
         assert messages(command, may_change=True) == []
     assert messages("unknown", may_change=True)
 
 
-def test_cdpath_makes_every_directory_possible() -> None:
+def test_cdpath_disables_the_check_of_directories() -> None:
     assert messages("cd nope && ./nope", CDPATH="/x") == []
 
 
-def test_a_path_with_a_reference_that_stays_finds_no_program_and_says_nothing_of_it() -> None:
+def test_path_with_an_unreplaced_reference_disables_the_check_of_programs() -> None:
     assert messages("unknown", PATH="bin:$PATH") == []
 
 
-def test_the_hint_can_be_typed() -> None:
+def test_hint_is_a_valid_command() -> None:
     command = Command("cd bin && ./a.py", "`web`", {}, "/srv/app")
     [(_, hint)] = find_file_problems(command, FILES)
     assert hint == "`chmod +x /srv/app/bin/a.py`"
 
 
-def test_a_list_names_its_program_first() -> None:
+def test_first_item_of_a_list_is_its_program() -> None:
     command = Command("", "`web`", {"PATH": "/bin"}, "/srv/app")
     assert [list(find_list_problems(command, program, FILES)) for program in ("known", "./run")] == [[], []]
     [(message, _)] = find_list_problems(command, "bin/nope", FILES)
@@ -154,13 +154,13 @@ def test_a_list_names_its_program_first() -> None:
         ("a &> b", "write `> FILE 2>&1`"),
     ],
 )
-def test_a_shell_without_the_words_of_bash(command: str, hint: str) -> None:
+def test_words_that_the_shell_lacks_are_reported(command: str, hint: str) -> None:
     [(_, said)] = find_shell_problems(Command(command, "`web`", {}), lambda _: True)
     assert hint in said
     assert list(find_shell_problems(Command(command, "`web`", {}), lambda _: False)) == []
 
 
-def test_only_the_command_of_a_process_can_be_a_list() -> None:
+def test_only_a_main_command_gets_the_hint_of_a_list() -> None:
     for is_main in (True, False):
         command = Command("shopt -s a", "`web`", {}, is_main=is_main)
         [(_, hint)] = find_shell_problems(command, lambda _: True)
@@ -175,7 +175,7 @@ def test_only_the_command_of_a_process_can_be_a_list() -> None:
         ("(a", "end of file unexpected", "sh -n -c"),
     ],
 )
-def test_a_syntax_error_is_quoted_with_what_helps(command: str, reason: str, hint: str) -> None:
+def test_syntax_error_is_quoted_with_a_hint(command: str, reason: str, hint: str) -> None:
     message, said = describe_syntax_error(Command(command, "`web`", {}), reason)
     assert message == f"the shell cannot read the command of `web`: {reason}"
     assert hint in said
@@ -185,5 +185,5 @@ def test_a_syntax_error_is_quoted_with_what_helps(command: str, reason: str, hin
     ("command", "several"),
     [("./a x", False), ("cd a && exec ./b", False), ("make && ./a", True), ("if a; then b; fi", True), ("", True)],
 )
-def test_whether_a_command_runs_several_programs(command: str, several: bool) -> None:
+def test_commands_with_several_programs_are_recognized(command: str, several: bool) -> None:
     assert runs_several(command) is several

@@ -1,4 +1,4 @@
-"""What can be read of a shell command without a shell."""
+"""Shell commands, as far as they can be parsed without a shell."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from procreaper.project.simple_commands import find_bash_syntax, find_beyond_pos
         ("a \\\n b", [("a b", "")]),
         ("a 3< b > /dev/null c", [("a c", "")]),
         ('a $X ${Y:-z} $(b) `c` "$(d)" *.py', [("a $X ${Y:-z} $(b) `c` $(d) *.py", "")]),
-        # Only a shell can read on.
+        # Only a shell can parse the rest.
         ("a; if b; then c; fi", [("a", ";")]),
         ("a; (b; c)", [("a", ";")]),
         ("a; { b; }", [("a", ";")]),
@@ -33,7 +33,7 @@ from procreaper.project.simple_commands import find_bash_syntax, find_beyond_pos
         ("", []),
     ],
 )
-def test_the_simple_commands_at_the_beginning(command: str, simple: list[tuple[str, str]]) -> None:
+def test_simple_commands_at_the_beginning_are_found(command: str, simple: list[tuple[str, str]]) -> None:
     assert [(" ".join(word.text for word in item.words), item.joint) for item in split_commands(command)] == simple
 
 
@@ -44,7 +44,7 @@ def test_the_simple_commands_at_the_beginning(command: str, simple: list[tuple[s
         *[(word, False) for word in ("$a", '"$a"', "~/a", "a*", "{a,b}", "`a`", "$(a)")],
     ],
 )
-def test_a_plain_word_is_what_it_looks_like(word: str, plain: bool) -> None:
+def test_plain_word_has_no_replacements(word: str, plain: bool) -> None:
     [simple] = split_commands(f"x {word}")
     assert simple.words[1].plain is plain
 
@@ -52,7 +52,7 @@ def test_a_plain_word_is_what_it_looks_like(word: str, plain: bool) -> None:
 @pytest.mark.parametrize(
     ("command", "writes"), [("a > b", True), ("a >>b", True), ("a >/dev/null 2>&1", False), ("a < b", False)]
 )
-def test_a_command_that_writes_a_file(command: str, writes: bool) -> None:
+def test_redirection_to_a_file_is_recognized(command: str, writes: bool) -> None:
     [simple] = split_commands(command)
     assert simple.writes is writes
 
@@ -66,7 +66,7 @@ def test_a_command_that_writes_a_file(command: str, writes: bool) -> None:
         ("(source a)", ["source"]),
         ("while ! [[ a ]]; do b; done", ["[["]),
         ("a &> b", ["&>"]),
-        # There the same words are arguments, patterns or text.
+        # Here, the same words are arguments, patterns or text.
         ("echo source [[", []),
         ("a 'source b' \"; source c\" # source d", []),
         ("case $a in source) b;; esac", []),
@@ -76,7 +76,7 @@ def test_a_command_that_writes_a_file(command: str, writes: bool) -> None:
         ("'[[' a", []),
     ],
 )
-def test_what_a_posix_shell_need_not_have(command: str, words: list[str]) -> None:
+def test_words_beyond_posix_are_found(command: str, words: list[str]) -> None:
     assert find_beyond_posix(command) == words
 
 
@@ -93,11 +93,11 @@ def test_what_a_posix_shell_need_not_have(command: str, words: list[str]) -> Non
         ("(a", None),
     ],
 )
-def test_what_only_bash_can_read(command: str, construct: str | None) -> None:
+def test_syntax_of_bash_is_found(command: str, construct: str | None) -> None:
     assert find_bash_syntax(command) == construct
 
 
 @given(st.text(alphabet="ab $'\"\\`(){}[]<>&|;#~*=\n!"))
-def test_no_command_is_too_much(command: str) -> None:
+def test_any_command_is_handled(command: str) -> None:
     split_commands(command)
     find_beyond_posix(command)

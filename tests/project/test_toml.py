@@ -50,20 +50,20 @@ x = 1
         ((), None, None),
     ],
 )
-def test_a_key_is_found_where_it_is_written(keys: Keys, value: object, line: int | None) -> None:
+def test_key_is_found_at_its_line(keys: Keys, value: object, line: int | None) -> None:
     assert find_line(TEXT, keys, value) == line
 
 
 @pytest.mark.parametrize(
     ("value", "line"), [("a", 2), (300, 4), (30, 5), (1.5, 6), (True, 7), ('say "x"', 8), ("lone", 9)]
 )
-def test_an_item_is_found_within_a_list_of_many_lines(value: object, line: int) -> None:
+def test_item_is_found_in_a_list_of_several_lines(value: object, line: int) -> None:
     text = "x = [\n'a',\n# none\n300,\n30,\n1.5,\ntrue,\n\"say \\\"x\\\"\",\n'lone',\n]\n"
     assert find_line(text, ("x", 0), value) == line
 
 
 @pytest.mark.parametrize(("text", "line"), [("", None), ("a = 1\n", None), ("a = 1\nb = [\n1,\n", 2), ('a = "x', 1)])
-def test_a_statement_that_never_ends_is_known(text: str, line: int | None) -> None:
+def test_statement_that_never_ends_is_found(text: str, line: int | None) -> None:
     assert find_statements(text).open == line
 
 
@@ -78,7 +78,7 @@ def test_a_statement_that_never_ends_is_known(text: str, line: int | None) -> No
     ],
     ids=["list", "garbage", "string", "brackets", "headers"],
 )
-def test_no_text_takes_more_than_its_size_in_time(text: str) -> None:
+def test_time_is_linear_in_the_size_of_the_text(text: str) -> None:
     began = time.process_time()
     find_statements(text)
     assert time.process_time() - began < 10

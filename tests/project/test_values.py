@@ -28,7 +28,7 @@ from procreaper.project.values import DURATION_EXAMPLES, DURATION_PATTERN, LONGE
         (0, 0.0),
     ],
 )
-def test_a_duration_is_read_in_seconds(value: str | float, seconds: float) -> None:
+def test_duration_is_parsed_into_seconds(value: str | float, seconds: float) -> None:
     assert parse_duration(value) == pytest.approx(seconds)
 
 
@@ -53,30 +53,30 @@ def test_a_duration_is_read_in_seconds(value: str | float, seconds: float) -> No
         "\u0661s",
     ],
 )
-def test_what_is_no_duration_is_refused_with_its_text(value: str) -> None:
+def test_invalid_duration_is_refused_with_its_text(value: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f'"{value}" is not a duration')):
         parse_duration(value)
 
 
 @pytest.mark.parametrize("value", [-1, -0.001, float("nan"), float("-inf"), True, False])
-def test_a_number_that_is_no_duration_is_refused(value: float) -> None:
+def test_negative_and_boolean_durations_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(value)
 
 
 @pytest.mark.parametrize("value", [float("inf"), LONGEST_DURATION + 1, "87601h", f"{'9' * 400}h", 10**400])
-def test_a_duration_ends_somewhere(value: str | float) -> None:
+def test_duration_above_ten_years_is_refused(value: str | float) -> None:
     with pytest.raises(ValueError, match="longer than ten years"):
         parse_duration(value)
 
 
-def test_the_examples_are_durations() -> None:
+def test_examples_are_valid_durations() -> None:
     for example in DURATION_EXAMPLES:
         assert parse_duration(example) > 0
 
 
 @given(st.text("0123456789.hms \n", max_size=6))
-def test_the_pattern_of_the_schema_and_the_parser_agree(text: str) -> None:
+def test_pattern_of_the_schema_and_parser_agree(text: str) -> None:
     try:
         parse_duration(text)
     except ValueError as error:
