@@ -53,8 +53,8 @@ class AppSelector(NamedTuple):
     def of(cls, directory: str, pid: str | None) -> AppSelector:
         """From what the command line says. Raises ProcreaperError for what is no pid, and for no directory."""
         if pid is not None and not (pid.isascii() and pid.isdecimal()):
-            hint = "`procreaper ls` lists the apps that run, with their pids"
-            raise ProcreaperError(f"--pid {pid}: this is not a pid", hint=hint, exit_code=USAGE_ERROR)
+            hint = "`procreaper ls` lists the running apps with their pids"
+            raise ProcreaperError(f"--pid {pid}: not a pid", hint=hint, exit_code=USAGE_ERROR)
         if not os.path.isdir(directory):
             raise ProcreaperError(f"-d {directory}: this is not a directory", hint="name the directory of the app")
         return cls(os.path.realpath(directory), directory, None if pid is None else int(pid))
@@ -146,7 +146,7 @@ def find_apps(place: AppSelector) -> list[Client]:
         return meant
     if errors:
         raise errors[0]
-    hint = "`procreaper start` starts it, `procreaper ls` lists those that run"
+    hint = "`procreaper start` starts it, `procreaper ls` lists the running apps"
     which = "" if place.pid is None else f" with pid {place.pid}"
     from procreaper.cli.commands.ended import find_last
 
@@ -193,7 +193,7 @@ def look(asked: Sequence[tuple[Client, tuple[str, ...]]]) -> tuple[list[Seen], l
         except ProcreaperError as error:
             answers[app] = error
         except OSError as error:
-            answers[app] = ProcreaperError(f"the app (pid {app.greeting.pid}) cannot be asked: {reason_of(error)}")
+            answers[app] = ProcreaperError(f"cannot ask the app (pid {app.greeting.pid}): {reason_of(error)}")
 
     _at_once([partial(ask, app, names) for app, names in asked])
     seen: list[Seen] = []
@@ -307,7 +307,7 @@ class _Attempt:
 
         pid = pid_of(self.path)
         if pid is not None and _is_suspended(pid):
-            hint = f"`fg` in its terminal has it go on, or `kill -CONT {pid}`"
+            hint = f"`fg` in its terminal resumes it, or `kill -CONT {pid}`"
             self.silence = ProcreaperError(f"the app (pid {pid}) is suspended, so it does not answer", hint=hint)
             return
         try:
@@ -324,8 +324,8 @@ class _Attempt:
             self.error = error
         except OSError as error:
             reason = reason_of(error)
-            hint = "look at its permissions"
-            self.error = ProcreaperError(f"`{self.path}` cannot be connected to: {reason}", hint=hint)
+            hint = "check its permissions"
+            self.error = ProcreaperError(f"cannot connect to `{self.path}`: {reason}", hint=hint)
 
 
 def _is_suspended(pid: int) -> bool:

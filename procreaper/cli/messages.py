@@ -59,7 +59,7 @@ def run_guarded(command: Callable[[], int]) -> int:
         print_error(f"procreaper: error: {place}{reason_of(error)}")
         return FAILED
     except MemoryError:
-        print_error("procreaper: error: the system gives no more memory\n  hint: raise the limit on it (`ulimit -v`)")
+        print_error("procreaper: error: out of memory\n  hint: raise the limit (`ulimit -v`)")
         return FAILED
     except Exception as error:
         hint = "this is a bug of procreaper, please report it"

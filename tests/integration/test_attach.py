@@ -15,7 +15,7 @@ from support.driver import LIMIT, Program, Project
 from support.pages import free_port
 
 LEAVE = "\x1d"
-GREETING = r"attached to web\.1; Ctrl-\] leaves\r\n"
+GREETING = r"attached to web\.1; Ctrl-\] detaches\r\n"
 
 # A server that adds numbers, with a breakpoint.
 SERVER = """
@@ -131,7 +131,7 @@ def test_control_keys_reach_the_process(project: Project) -> None:
 def test_detach_keys_option_changes_the_keys_that_leave(project: Project) -> None:
     app = begin_app(project, ECHO)
     client = project.begin("attach", "web", "--detach-keys", "ctrl-p,ctrl-q", terminal=True)
-    client.wait_for(r"attached to web\.1; Ctrl-P Ctrl-Q leaves\r\n")
+    client.wait_for(r"attached to web\.1; Ctrl-P Ctrl-Q detaches\r\n")
     client.type("a\x1db\x10")
     client.type("c\r")
     client.wait_for("<a\x1db\x10c>")
@@ -324,7 +324,7 @@ def test_client_is_attached_to_the_next_run(project: Project) -> None:
     client = attach(project)
     client.type("3\r")
     # On a slow machine, the next run has already begun.
-    client.wait_for(r"web\.1 exited with code 3; (?:restarting|starting|running), Ctrl-\] leaves\r\n")
+    client.wait_for(r"web\.1 exited with code 3; (?:restarting|starting|running), Ctrl-\] detaches\r\n")
     client.wait_for(GREETING, count=2)
     assert re.search(r"\x1b\[\?2004l.*web\.1 exited", client.out, re.DOTALL)
     client.type("4\r")
@@ -436,7 +436,7 @@ def test_attach_without_a_terminal_is_refused(project: Project, stream: str) -> 
     wrapper = ("/bin/sh", "-c", f'exec "$@" {redirect}', "sh")
     result = project.begin("attach", "web", terminal=True, wrapper=wrapper).end()
     assert result.code == 1
-    assert f"`attach` needs a terminal, and standard {stream} is none" in result.err
+    assert f"`attach` needs a terminal, but standard {stream} is not one" in result.err
 
 
 def test_attach_refuses_its_own_terminal(project: Project) -> None:

@@ -109,7 +109,7 @@ def test_app_without_a_control_socket_does_not_start(project: Project, survivors
         result = project.run("start", "-D", env={"XDG_RUNTIME_DIR": runtime})
     assert (result.code, result.out) == (1, "")
     assert f"no other terminal can control this app: the directory for control sockets, `{directory}`" in result.err
-    assert "error: nobody could end the app in the background, so it does not run there\n  hint: " in result.err
+    assert "error: `start -D` needs a control socket, so the app does not start\n  hint: " in result.err
     wait_until(lambda: not survivors.find())
 
 
@@ -178,7 +178,7 @@ def test_wait_returns_when_all_processes_are_up(project: Project, end: End) -> N
     )
     result = project.run("start", "-D", "--wait")
     assert (result.code, result.err) == (0, "")
-    assert result.out.startswith("all of the app is up, in the background (pid ")
+    assert result.out.startswith("all processes are up; the app runs in the background (pid ")
     states = {"web.1": "healthy", "setup.1": "completed", "worker.1": "running", "never.1": "stopped"}
     assert processes(project) == states
     end()
@@ -301,7 +301,7 @@ def test_wait_timeout_names_the_processes_that_are_not_up(project: Project, end:
     result = project.run("start", "-D", "--wait", "--wait-timeout", "4")
     assert result.code == 1
     assert told(result) == (
-        "procreaper: error: not everything is up after 4 s\n"
+        "procreaper: error: not all processes are up after 4 s\n"
         "  web.1: starting: waiting for its log line\n"
         f"  worker.1: pending: waiting for web.1\n{RUNS_ON}"
     )
@@ -328,7 +328,7 @@ def test_ctrl_c_ends_the_wait_but_not_the_app(project: Project, end: End) -> Non
     wait_until(lambda: project.run("ps").code == 0)
     result = program.stop(signal.SIGINT)
     assert result.code == 130
-    assert told(result) == f"procreaper: error: not waited for any longer\n{RUNS_ON}"
+    assert told(result) == f"procreaper: error: stopped waiting\n{RUNS_ON}"
     assert processes(project) == {"web.1": "starting", "worker.1": "pending"}
     end()
 
@@ -378,7 +378,7 @@ def test_app_that_is_killed_before_that_is_reported(project: Project, survivors:
     os.kill(find_app(survivors), signal.SIGKILL)
     result = program.end()
     assert (result.code, result.out) == (1, "")
-    assert "procreaper: error: the app has ended without a word\n  hint: was it killed?\n" in result.err
+    assert "procreaper: error: the app has ended without giving a reason\n  hint: was it killed?\n" in result.err
     wait_until(lambda: not survivors.find())
 
 
@@ -401,7 +401,7 @@ def test_contradictory_flags_are_refused(project: Project, arguments: tuple[str,
 # What is known of an app that has ended.
 
 GONE = "procreaper: error: no app of this directory is running\n"
-STARTS = "`procreaper start` starts it, `procreaper ls` lists those that run\n"
+STARTS = "`procreaper start` starts it, `procreaper ls` lists the running apps\n"
 KEPT = f"  hint: `procreaper logs` shows its last lines, {STARTS}"
 
 
@@ -430,7 +430,7 @@ def test_ps_and_logs_explain_the_end_of_an_app(project: Project, survivors: Surv
     assert result.lines("api.1") == ["no database"]
     assert result.lines("web.1") == ["ready"]
     assert explained(result) == (
-        "procreaper: no app of this directory is running: these are the last lines that are kept\n"
+        "procreaper: no app of this directory is running: showing the last lines that were kept\n"
         f"  the last app in the background (pid N){end}\n"
     )
     assert project.run("logs", "-n", "1", "api").lines("web.1") == []
@@ -459,7 +459,7 @@ def test_end_of_a_killed_app_is_explained(project: Project, survivors: Survivors
     (pid,) = re.findall(r"\(pid (\d+)\)", project.run("start", "-D", "--wait").out)
     os.kill(int(pid), signal.SIGKILL)
     wait_until(lambda: not survivors.find())
-    killed = ", started at TIME, has ended without a word: it was killed, or ran out of memory"
+    killed = ", started at TIME, has ended without giving a reason: it was killed, or ran out of memory"
     for command in ("ps", "logs"):
         result = project.run(command)
         assert (result.code, explained(result)) == (1, last(killed, hint=f"  hint: {STARTS}"))

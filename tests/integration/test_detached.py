@@ -244,7 +244,7 @@ def test_start_and_ps_warn_of_a_formerly_detached_process(project: Project, tunn
     project.write(".reaper.toml", '[process.tunnel]\nlog = "log/tunnel.log"\n')
     program = project.begin("start", "--no-color")
     warning = (
-        f"procreaper: warning: tunnel.1 of an earlier start, which was detached, still runs (pid {pid})\n"
+        f"procreaper: warning: tunnel.1 of an earlier start was detached and still runs (pid {pid})\n"
         f"  hint: `kill {pid}` ends it; `detached = true` under `[process.tunnel]` adopts it\n"
     )
     program.wait_for_error(warning)

@@ -95,7 +95,7 @@ def test_export_without_processes_is_reported(project: Project, format_: str) ->
     project.write("Procfile", APP)
     result = project.run("export", "-m", "web=0", format_, "out")
     assert result.err.startswith(
-        "procreaper: warning: no process is exported, as the concurrency of all of them is 0\n"
+        "procreaper: warning: no process is exported: the concurrency of every process type is 0\n"
     )
     assert result.code == 0
 

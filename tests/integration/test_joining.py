@@ -59,7 +59,7 @@ def test_process_that_is_still_starting_counts_as_running(project: Project, end:
     assert (result.code, result.out) == (0, f"already up (pid {pid})\n{HINT}")
     result = project.run("start", "-D", "--wait", "--wait-timeout", "0.5")
     waiting = "  web.1: starting: waiting for its log line\n  worker.1: pending: waiting for web.1\n"
-    text = f"not everything is up after 0.5 s\n{waiting}"
+    text = f"not all processes are up after 0.5 s\n{waiting}"
     assert told(result).startswith(f"procreaper: error: {text}  hint: the app runs on in the background (pid N)")
     assert result.code == 1
     end()
@@ -73,7 +73,7 @@ def test_missing_process_starts_in_the_running_app(
     pid = started(project, "web")
     for _ in range(2):
         result = project.run("start", "-D", *flags, "worker")
-        said = f"worker.1 {verb} in the app that runs already (pid {pid})\n{HINT}"
+        said = f"worker.1 {verb} in the running app (pid {pid})\n{HINT}"
         assert (result.code, result.out, result.err) == (0, said, "")
         wait_until(lambda: processes(project) == {"web.1": "running", "worker.1": "running"})
         assert project.run("stop", "worker").code == 0
@@ -107,7 +107,7 @@ def test_flags_that_need_another_plan_are_named_and_ignored(project: Project, en
     result = project.run("start", "-D", "-f", "Procfile", "-c", "web=2", "-p", "7000", "-r", "web")
     assert (result.code, result.out) == (0, f"already up (pid {pid})\n{HINT}")
     assert result.err == (
-        f"procreaper: warning: the app that runs already (pid {pid}) is not changed by `-f`, `-p`, `-c` or `-r`\n"
+        f"procreaper: warning: the running app (pid {pid}) is not changed by `-f`, `-p`, `-c` or `-r`\n"
         "  hint: `procreaper start -D --new` starts another app with them\n"
     )
     assert processes(project) == {"web.1": "running", "worker.1": "running"}
@@ -144,7 +144,7 @@ def test_new_process_type_in_the_files_is_refused_with_a_remedy(project: Project
     project.procfile(web=STAY, worker=STAY)
     result = project.run("start", "-D")
     assert result.code == 1
-    assert result.err.startswith(f"procreaper: error: the app that runs already (pid {pid}): ")
+    assert result.err.startswith(f"procreaper: error: the running app (pid {pid}): ")
     assert "`procreaper reload` reads the files again, `procreaper start -D --new` starts another app" in result.err
     assert processes(project) == {"web.1": "running"}
     end()
@@ -158,7 +158,7 @@ def test_two_calls_at_once_start_one_app(project: Project, survivors: Survivors)
         assert [result.code for result in results] == [0, 0], results
         (pid,) = apps(project)
         said = sorted(result.out.partition("\n")[0] for result in results)
-        assert said == [f"all of the app is up, in the background (pid {pid})", f"already up (pid {pid})"]
+        assert said == [f"all processes are up; the app runs in the background (pid {pid})", f"already up (pid {pid})"]
         quit_all(project, survivors)
 
 

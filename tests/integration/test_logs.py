@@ -280,7 +280,7 @@ def test_without_an_app_its_log_files_are_read(project: Project) -> None:
     assert project.run("start", "--can-die", "all").code == 0
     result = project.run("logs", "-n", "600")
     assert result.code == 0
-    assert result.err == "procreaper: no app of this directory is running: this is what its log files have\n"
+    assert result.err == "procreaper: no app of this directory is running: showing its log files\n"
     assert result.out.startswith("--:--:-- web.1   | 401\n")
     assert re.findall(r"^--:--:-- db\.1 +\| (.*)$", result.out, re.MULTILINE) == ["from the db"]
     assert project.run("logs", "db", "--no-prefix").out == "from the db\n"

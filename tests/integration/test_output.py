@@ -265,5 +265,5 @@ def test_end_that_waits_for_a_reader_is_reported(project: Project) -> None:
     program = project.begin("start", read=False)
     (project.path / "here").read_text()
     program.send(signal.SIGTERM)
-    program.wait_for_error("waits up to 5 s for its output to be read")
+    program.wait_for_error("waiting up to 5 s for its output to be read")
     program.insist(signal.SIGTERM)

@@ -63,7 +63,8 @@ def test_second_start_of_an_app_is_named_as_the_cause(project: Project, holder: 
     result = project.run("start", "-D", "--new", "--wait", "-p", str(port), wrapper=DOUBTFUL)
     assert result.code == 1
     assert result.err.startswith(
-        warning(port, "web.1") + "  hint: the app runs already: `procreaper ps` shows it, `procreaper quit` ends it\n"
+        warning(port, "web.1")
+        + "  hint: the app is already running: `procreaper ps` shows it, `procreaper quit` ends it\n"
     )
     # It is healthy by the answer of the first one, for a moment.
     assert "web.1 has ended (exit code 1), and that ended the app\n" in result.err

@@ -106,7 +106,7 @@ def test_without_an_app_ps_says_so(project: Project) -> None:
     assert (result.code, result.out) == (1, "")
     assert result.err == (
         "procreaper: error: no app of this directory is running\n"
-        "  hint: `procreaper start` starts it, `procreaper ls` lists those that run\n"
+        "  hint: `procreaper start` starts it, `procreaper ls` lists the running apps\n"
     )
 
 
@@ -226,7 +226,7 @@ def test_ps_w_needs_a_terminal(project: Project) -> None:
     project.procfile(web=STAY)
     result = project.run("ps", "-w")
     assert result.code == 1
-    assert "ps -w needs a terminal" in result.err
+    assert "`ps -w` needs a terminal" in result.err
 
 
 def test_ls_lists_every_app_of_this_user(project: Project) -> None:
@@ -293,7 +293,7 @@ def test_suspended_app_is_listed_and_delays_nothing(project: Project) -> None:
         assert [str(apps[name].pid), "-", "-", str((project.path / name).resolve())] in rows
     assert any(row[:2] == [str(apps["two"].pid), "1/1"] for row in rows)
     assert f"the app (pid {pid}) is suspended, so it does not answer" in result.err
-    assert f"`fg` in its terminal has it go on, or `kill -CONT {pid}`" in result.err
+    assert f"`fg` in its terminal resumes it, or `kill -CONT {pid}`" in result.err
     (item,) = [item for item in json.loads(project.run("ls", "--json", wrapper=ALONE).out) if item["pid"] == pid]
     assert item["root"] == str((project.path / "one").resolve())
     assert (item["up"], item["total"], item["uptime"]) == (None, None, None)
@@ -329,7 +329,7 @@ def test_selection_errors_are_reported(project: Project) -> None:
     other = project.run("ps", "--pid", "1")
     assert (other.code, "no app of this directory with pid 1 is running" in other.err) == (1, True)
     wrong = project.run("ps", "--pid", "web")
-    assert (wrong.code, "--pid web: this is not a pid" in wrong.err) == (2, True)
+    assert (wrong.code, "--pid web: not a pid" in wrong.err) == (2, True)
     nowhere = project.run("ps", "-d", "nowhere")
     assert (nowhere.code, "-d nowhere: this is not a directory" in nowhere.err) == (1, True)
     app.stop()

@@ -75,7 +75,7 @@ def test_reload_adds_removes_and_keeps_processes(project: Project) -> None:
     assert result.code == 0, result.err
     assert "+ cache.1: new" in result.out
     assert "- db.1: removed" in result.out
-    assert "= web.1: restart; goes on with the new settings" in result.out
+    assert "= web.1: restart; takes the new settings without a restart" in result.out
     after = processes(project)
     assert sorted(after) == ["cache.1", "web.1"]
     assert after["web.1"]["pid"] == before["web.1"]["pid"]
@@ -134,7 +134,7 @@ def test_manually_stopped_process_stays_stopped_after_a_reload(project: Project)
     result = project.run("reload")
     assert result.code == 0, result.err
     for name in ("web.1", "db.1"):
-        assert f"~ {name}: command; does not run, and has the new settings when it starts\n" in result.out
+        assert f"~ {name}: command; is not running; its next start uses the new settings\n" in result.out
     os.kill(processes(project)["web.1"]["pid"], signal.SIGKILL)
     assert stopping.end().code == 0
     assert {name: found["state"] for name, found in processes(project).items()} == {

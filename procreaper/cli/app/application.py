@@ -291,8 +291,15 @@ class Application:
             if succeeded:
                 background.ready(self._supervisor, self._last_lines)
             else:
-                hint = "mend that, or start it without `-D`"
-                report([Problem("nobody could end the app in the background, so it does not run there", hint=hint)])
+                hint = "fix that, or start it without `-D`"
+                report(
+                    [
+                        Problem(
+                            "`start -D` needs a control socket, so the app does not start",
+                            hint=hint,
+                        )
+                    ]
+                )
                 self._supervisor.post(Shutdown(FAILED))
         elif succeeded and style.terminal and style.prefix and self._source.configuration.log_format == "text":
             self._supervisor.say(FROM_ANOTHER)
@@ -323,7 +330,7 @@ class Application:
             record.begin()
         except OSError as error:
             hint = "set XDG_STATE_HOME to a directory of your own"
-            text = f"nothing will tell why the app has ended: {error.filename}: {reason_of(error)}"
+            text = f"the end of the app will not be recorded: {error.filename}: {reason_of(error)}"
             report([Problem(text, hint=hint, level="warning")])
         else:
             self._record = record
@@ -377,8 +384,10 @@ def _tell_slow_reader(patience: float) -> None:
     poll = select.poll()
     poll.register(STDERR, select.POLLOUT)
     if poll.poll(0):
-        text = f"waits up to {patience:g} s for its output to be read"
-        print_error(str(Problem(text, hint="a further signal ends that, and the rest is lost", level="warning")))
+        text = f"waiting up to {patience:g} s for its output to be read"
+        print_error(
+            str(Problem(text, hint="another signal ends the wait, and the unread output is lost", level="warning"))
+        )
 
 
 def _written_files(plan: Plan) -> list[str]:

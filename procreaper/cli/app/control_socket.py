@@ -168,7 +168,7 @@ class Control:
             self._door = None
             self._unwatch()
             door.close()
-            self._do_without(f"{type(error).__name__}: {error}", "start the app anew")
+            self._do_without(f"{type(error).__name__}: {error}", "start the app again")
 
     def _make_server(self, door: ListeningSocket) -> Server:
         from procreaper.remote.api.feed import Feed

@@ -32,7 +32,7 @@ def hint_at_root(options: Options, hub: Hub, say: Callable[[str], None]) -> None
         hub,
         lambda name: say(
             f"`{name}` ran in the current directory; "
-            f"foreman runs the commands of `{procfile}` in `{directory}`: add `--root {root}` for that"
+            f"foreman runs the commands of `{procfile}` in `{directory}`: add `--root {root}` to do the same"
         ),
     )
 

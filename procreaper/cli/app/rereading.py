@@ -52,7 +52,7 @@ async def _find(supervisor: Supervisor, source: PlanSource, name: str) -> Proces
     with suppress(KeyError):
         old = supervisor.process(name)
         if name not in found:
-            raise ProcreaperError(f"the files define no `{name}` any more; {RELOAD} removes it")
+            raise ProcreaperError(f"the files no longer define `{name}`; {RELOAD} removes it")
         process = _without_circle(supervisor, found[name])
         if process != old:
             _refuse_taken_port(supervisor, old, process)

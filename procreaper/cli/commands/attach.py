@@ -50,8 +50,8 @@ def attach(place: AppSelector, name: str, detach_keys: str | None = None) -> int
     leaving = DetachKeys(DEFAULT if detach_keys is None else detach_keys)
     for descriptor, what in ((KEYBOARD, "input"), (SCREEN, "output")):
         if not os.isatty(descriptor):
-            hint = f"`procreaper logs -f {name}` shows what it writes without one"
-            raise ProcreaperError(f"`attach` needs a terminal, and standard {what} is none", hint=hint)
+            hint = f"`procreaper logs -f {name}` shows its output without a terminal"
+            raise ProcreaperError(f"`attach` needs a terminal, but standard {what} is not one", hint=hint)
     with find_app(place) as app:
         session = Session(app, name, leaving)
         session.attach()
@@ -116,7 +116,7 @@ class Session:
         return None
 
     def _greet(self, terminal: RawTerminal) -> None:
-        terminal.say(f"attached to {self._name}; {self._leaving.name} leaves")
+        terminal.say(f"attached to {self._name}; {self._leaving.name} detaches")
 
     # From here to the process.
 
@@ -214,7 +214,7 @@ class Session:
         process = followed.processes[0]
         if process.state in AT_REST:
             return End(over)
-        terminal.say(f"{over}; {process.state}, {self._leaving.name} leaves")
+        terminal.say(f"{over}; {process.state}, {self._leaving.name} detaches")
         return self._consider(process, terminal)
 
     def _consider(self, process: protocol.ProcessStatus, terminal: RawTerminal) -> End | None:

@@ -101,8 +101,8 @@ def _counts(pairs: Iterable[str]) -> dict[str, int]:
     for pair in pairs:
         match = re.fullmatch(r"([^=]+)=([0-9]{1,9})", pair)
         if match is None:
-            hint = "write the process type and how many of it, as in `web=2`, and a blank before the next"
-            raise ProcreaperError(f"scale {pair}: this is no number of processes", hint=hint, exit_code=USAGE_ERROR)
+            hint = "for example `web=2`; write a space before the next pair"
+            raise ProcreaperError(f"scale {pair}: expected TYPE=NUMBER", hint=hint, exit_code=USAGE_ERROR)
         kind, count = match[1], int(match[2])
         if kind in counts:
             message = f"scale {pair}: `{kind}` is given twice, first as {kind}={counts[kind]}"
@@ -127,12 +127,12 @@ def _follow_changes(app: Client, followed: protocol.FollowResult, changes: proto
         "+": (changes.added, "new"),
         "-": (changes.removed, "removed"),
         "~": (changes.restarted, "restarts"),
-        "=": (changes.updated, "goes on with the new settings"),
+        "=": (changes.updated, "takes the new settings without a restart"),
     }
     resting = set(changes.restarted) - changes.runs.keys()
     for mark, (names, usual) in marks.items():
         for name in names:
-            word = "does not run, and has the new settings when it starts" if name in resting else usual
+            word = "is not running; its next start uses the new settings" if name in resting else usual
             why = ", ".join(changes.changed.get(name, ()))
             say(f"{mark} {name}: {why}; {word}" if why else f"{mark} {name}: {word}")
     changed = sum(len(names) for names, _ in marks.values())
@@ -168,7 +168,7 @@ def _wait(app: Client, waiting: Waiting) -> int:
                 notice = app.next_notice(None if until is None else max(0.0, until - time.monotonic()))
                 _take(waiting, () if notice is None else (notice,))
     except GoneError as error:
-        raise ProcreaperError(f"the app ended before {waiting.left[0]} got there", hint=error.hint) from None
+        raise ProcreaperError(f"the app ended before {waiting.left[0]} was done", hint=error.hint) from None
     return FAILED if any(outcome.obstacle is not None for outcome in waiting.outcomes.values()) else 0
 
 
@@ -190,8 +190,8 @@ def _interruptible() -> Iterator[None]:
         with interruptible():
             yield
     except KeyboardInterrupt:
-        hint = "what was asked for goes on; `procreaper ps` shows how far it is"
-        raise ProcreaperError("not waited for any longer", hint=hint, exit_code=INTERRUPTED) from None
+        hint = "the request continues; `procreaper ps` shows its progress"
+        raise ProcreaperError("stopped waiting", hint=hint, exit_code=INTERRUPTED) from None
 
 
 def _take(waiting: Waiting, notices: Iterable[protocol.AnyNotice]) -> None:

@@ -55,7 +55,7 @@ def completion(shell: str, arguments: Sequence[str]) -> int:
         return 0
     writers = {"bash": _bash, "zsh": _zsh, "fish": _fish}
     if shell not in writers:
-        hint = f"there is {', '.join(f'`{name}`' for name in SHELLS)}"
+        hint = f"use {', '.join(f'`{name}`' for name in SHELLS)}"
         raise ProcreaperError(f"there is no completion for `{shell}`", hint=hint, exit_code=USAGE_ERROR)
     say(writers[shell](commands()))
     return 0

@@ -53,7 +53,7 @@ class Ended(NamedTuple):
         what = f"the last app in the background (pid {self.pid})"
         if self.ended_at is None:
             why = "the machine was restarted" if self.went_down else "it was killed, or ran out of memory"
-            return f"{what}, started at {_moment(self.started_at, now)}, has ended without a word: {why}"
+            return f"{what}, started at {_moment(self.started_at, now)}, has ended without giving a reason: {why}"
         ago = duration(now - self.ended_at)
         return f"{what} ended at {_moment(self.ended_at, now)} ({ago} ago) with exit code {self.code}: {self.reason}"
 

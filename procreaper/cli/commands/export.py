@@ -35,7 +35,7 @@ def export(
     rendered = exporter.render(app)
     report(together(rendered.warnings))
     if not app.processes:
-        report([Problem("no process is exported, as the concurrency of all of them is 0", level="warning")])
+        report([Problem("no process is exported: the concurrency of every process type is 0", level="warning")])
     report(write_files(location, rendered.files, force=force, tell=_tell, names=rendered.names))
     return 0
 

@@ -149,7 +149,7 @@ def _look(app: Client, configuration: Configuration) -> Running | None:
 
 def _wait_for_end(app: Client) -> None:
     with interruptible(), Progress() as progress:
-        progress.show(f"waiting for the end of the app that runs (pid {app.greeting.pid})")
+        progress.show(f"waiting until the running app has ended (pid {app.greeting.pid})")
         try:
             app.ask(protocol.FollowRequest(0))
             for _ in app.notices():
@@ -158,7 +158,7 @@ def _wait_for_end(app: Client) -> None:
             return
         except KeyboardInterrupt:
             hint = f"the app with pid {app.greeting.pid} is about to end"
-            raise ProcreaperError("not waited for any longer", hint=hint, exit_code=INTERRUPTED) from None
+            raise ProcreaperError("stopped waiting", hint=hint, exit_code=INTERRUPTED) from None
 
 
 def _choose(found: Sequence[Running]) -> Running:
@@ -192,7 +192,7 @@ def _warn(running: Running, configuration: Configuration, options: Options, type
     flags = [flag for field, flag in FLAGS.items() if field in typed and field not in alike]
     if flags:
         pid = running.app.greeting.pid
-        text = f"the app that runs already (pid {pid}) is not changed by {enumerate_words(flags)}"
+        text = f"the running app (pid {pid}) is not changed by {enumerate_words(flags)}"
         report([Problem(text, hint=f"{NEW} with them" if len(flags) > 1 else f"{NEW} with it", level="warning")])
 
 
@@ -207,7 +207,7 @@ def _start(running: Running) -> None:
         if app.ask(protocol.StatusRequest(0)).ending:
             raise GoneError("the app ends") from error
         hint = f"`procreaper reload` reads the files again, {NEW}"
-        message = f"the app that runs already (pid {app.greeting.pid}): {error.message}"
+        message = f"the running app (pid {app.greeting.pid}): {error.message}"
         raise ProcreaperError(message, hint=hint) from error
 
 
@@ -216,7 +216,7 @@ def _tell(running: Running, directory: str | None, *, waits: bool) -> None:
     text = f"already up (pid {pid})"
     if missing:
         verb = ("is up" if waits else "starts") if len(missing) == 1 else ("are up" if waits else "start")
-        text = f"{', '.join(missing)} {verb} in the app that runs already (pid {pid})"
+        text = f"{', '.join(missing)} {verb} in the running app (pid {pid})"
     say(f"{text}\n  hint: {remedies(directory)}")
 
 
@@ -243,17 +243,17 @@ class _Watch:
             except TimeoutError:
                 progress.clear()
                 lines = [f"  {name}: {why}" for name, why in self._waiting.states().items()]
-                print_error("\n".join((str(Problem(f"not everything is up after {limit:g} s")), *lines)))
+                print_error("\n".join((str(Problem(f"not all processes are up after {limit:g} s")), *lines)))
                 failed = True
             except KeyboardInterrupt:
                 progress.clear()
-                print_error(str(Problem("not waited for any longer", hint=runs_on(pid, directory))))
+                print_error(str(Problem("stopped waiting", hint=runs_on(pid, directory))))
                 return INTERRUPTED
             except (_EndError, GoneError) as error:
                 progress.clear()
                 goodbye = error.goodbye if isinstance(error, _EndError) else self._find_goodbye()
                 if goodbye is None:
-                    print_error(str(Problem("the app has ended without a word", hint="was it killed?")))
+                    print_error(str(Problem("the app has ended without giving a reason", hint="was it killed?")))
                     return FAILED
                 return self._tell_end(goodbye)
         if failed:

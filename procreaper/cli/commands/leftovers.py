@@ -35,7 +35,7 @@ def find_leftovers(
     for record in living(root, environment, _lives):
         if record.name in attached and record.pid not in known:
             yield Problem(
-                f"{record.name} of an earlier start, which was detached, still runs (pid {record.pid})",
+                f"{record.name} of an earlier start was detached and still runs (pid {record.pid})",
                 hint=f"`kill {record.pid}` ends it; `detached = true` under `[process.{_type(record.name)}]` adopts it",
                 level="warning",
             )

@@ -55,13 +55,13 @@ class Wanted(NamedTuple):
 def wanted(names: Sequence[str], lines: str | None, log_format: str, *, follow: bool) -> Wanted:
     """From what the command line says. Raises ProcreaperError for what makes no sense."""
     if log_format not in LOG_FORMATS:
-        hint = "there is `text` and `json`"
+        hint = "use `text` or `json`"
         raise ProcreaperError(f"--log-format {log_format}: there is no such format", hint=hint, exit_code=USAGE_ERROR)
     number = None
     if lines not in (None, ALL):
         if not (lines.isascii() and lines.isdecimal()) or len(lines) > 9:
-            hint = "write how many of each process, or `all`"
-            raise ProcreaperError(f"-n {lines}: this is no number of lines", hint=hint, exit_code=USAGE_ERROR)
+            hint = "write a number such as `-n 100`, or `all`"
+            raise ProcreaperError(f"-n {lines}: not a number of lines", hint=hint, exit_code=USAGE_ERROR)
         number = int(lines)
     return Wanted(tuple(names), number, follow, log_format)
 
@@ -268,7 +268,7 @@ def _show_the_past(options: Options, style: Style, what: Wanted, error: NoAppErr
     if not notices:
         raise error
     print_error(
-        f"procreaper: {error.message}: these are the last lines that are kept\n  {error.last.explain(time.time())}"
+        f"procreaper: {error.message}: showing the last lines that were kept\n  {error.last.explain(time.time())}"
     )
     screen = _Screen(make_format(what.log_format, _named(notices), style))
     for notice in notices:
@@ -325,7 +325,7 @@ def _show_files(options: Options, style: Style, what: Wanted, error: NoAppError)
     if not logs:
         hint = "`procreaper start` starts it; `log` in .reaper.toml keeps what it writes"
         raise NoAppError(error.message, hint=hint)
-    print_error(f"procreaper: {error.message}: this is what its log files have")
+    print_error(f"procreaper: {error.message}: showing its log files")
     # What was written to a terminal may be in there.
     shown = [process._replace(pty=style.terminal) for process in processes]
     shown += [process._replace(name=_label(sharing), pty=style.terminal) for sharing in logs.values()]

@@ -73,8 +73,8 @@ def show_processes(place: AppSelector, names: Sequence[str], style: Style, *, js
 def watch_processes(place: AppSelector, names: Sequence[str], style: Style) -> int:
     """Show them for as long as somebody looks; the answer is the exit status. Raises as `show_processes` does."""
     if not style.terminal:
-        hint = "without -w it prints them once, with --json for programs"
-        raise ProcreaperError("ps -w needs a terminal to show them on", hint=hint)
+        hint = "leave out `-w` to print the list once, or use `--json`"
+        raise ProcreaperError("`ps -w` needs a terminal", hint=hint)
     view = _View(share_out(names, _find(place, style)), style)
     try:
         with interruptible():

@@ -45,9 +45,9 @@ def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -
     plan = configuration.plan
     if not plan.processes or plan.names == ():
         why = (
-            "nothing is named, and nothing starts by itself"
+            "no process is named, and none starts by default"
             if plan.processes
-            else "every process type has a concurrency of 0"
+            else "the concurrency of every process type is 0"
         )
         print_error(f"procreaper: nothing to start: {why}")
         return 0

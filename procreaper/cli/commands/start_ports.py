@@ -23,7 +23,7 @@ MOST_PORTS = 100
 PATIENCE = 1.0
 HINT = "end what uses it, or choose another base port with `-p`"
 OWN_HINT = "end what uses it, or choose another `port` in the settings"
-RUNS_ALREADY = "the app runs already: `procreaper ps` shows it, `procreaper quit` ends it"
+RUNS_ALREADY = "the app is already running: `procreaper ps` shows it, `procreaper quit` ends it"
 SHELLS = frozenset({"bash", "dash", "ksh", "sh", "zsh"})
 
 

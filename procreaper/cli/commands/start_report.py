@@ -72,7 +72,7 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: 
             case {"up": _}:
                 progress.clear()
                 hint = remedies(awaited.directory)
-                say(f"all of the app is up, in the background (pid {reports.pid})\n  hint: {hint}")
+                say(f"all processes are up; the app runs in the background (pid {reports.pid})\n  hint: {hint}")
                 return 0
             case {"failed": text, "lines": lines, "ending": ending}:
                 progress.clear()
@@ -95,11 +95,11 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: 
                 return status
             case None if reports.ended:
                 progress.clear()
-                print_error(str(Problem("the app has ended without a word", hint="was it killed?")))
+                print_error(str(Problem("the app has ended without giving a reason", hint="was it killed?")))
                 return FAILED
             case _:
                 progress.clear()
-                text = f"not everything is up after {awaited.limit:g} s"
+                text = f"not all processes are up after {awaited.limit:g} s"
                 print_error("\n".join((str(Problem(text)), *(f"  {name}: {why}" for name, why in waiting.items()))))
                 print_error(f"  hint: {runs_on(reports.pid, awaited.directory)}")
                 return FAILED
@@ -114,7 +114,7 @@ def _interrupted(reports: _Reports, awaited: Awaited) -> int:
         # What has come already, before somebody lost patience.
         continue
     if reports.is_ready:
-        print_error(str(Problem("not waited for any longer", hint=runs_on(reports.pid, awaited.directory))))
+        print_error(str(Problem("stopped waiting", hint=runs_on(reports.pid, awaited.directory))))
     elif reports.pid:
         with suppress(ProcessLookupError, KeyboardInterrupt):
             os.kill(reports.pid, signal.SIGTERM)

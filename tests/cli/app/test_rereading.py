@@ -253,7 +253,7 @@ class TestRunning:
             Path(".reaper.toml").unlink()
             app.save("web.1", path="Procfile")
             await app.has_run("web.1", 2)
-            expected = "web.1 keeps its old settings: the files define no `web.1` any more; "
+            expected = "web.1 keeps its old settings: the files no longer define `web.1`; "
             assert any(text.startswith(expected) for text in app.said)
 
     @in_loop

@@ -79,7 +79,7 @@ def test_an_unknown_shell_is_refused() -> None:
     with pytest.raises(ProcreaperError, match="no completion for `csh`") as caught:
         completion("csh", ())
     assert caught.value.exit_code == 2
-    assert caught.value.hint == "there is `bash`, `zsh`, `fish`"
+    assert caught.value.hint == "use `bash`, `zsh`, `fish`"
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_an_app_that_is_gone_without_an_end_was_killed(
     last = find_last(root, environment)
     assert last is not None
     assert last.code is None
-    assert last.explain(last.started_at).endswith(f", has ended without a word: {why}")
+    assert last.explain(last.started_at).endswith(f", has ended without giving a reason: {why}")
     assert read_boot_id() != "another"
 
 

@@ -34,7 +34,7 @@ class EndingApp:
     [
         ([protocol.GoodbyeNotice(0.0, 0, "css.1", "css.1 has ended")], 1, "error: css.1 has ended"),
         ([protocol.GoodbyeNotice(0.0, 7, "web.1", "web.1 has ended")], 7, "error: web.1 has ended"),
-        ([], 1, "error: the app has ended without a word"),
+        ([], 1, "error: the app has ended without giving a reason"),
     ],
 )
 def test_goodbye_counts_that_comes_instead_of_a_reply(
