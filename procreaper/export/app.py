@@ -1,7 +1,7 @@
 """From a project to the app that is exported.
 
-Rules: reads nothing but what it is given. What comes from the machine that we run on, such as its PATH, is not taken
-along, unless the project's files have made it a part of a value.
+Rules: reads only its arguments. Values of this machine, such as its PATH, are not exported, unless the project's files
+use them in a value.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SHELL = "/bin/sh"
 
 
 class Choices(NamedTuple):
-    """The options of `export` that say what the app is called and what it is given, as they were typed."""
+    """The options of `export` about the name and the environment of the app, as typed."""
 
     app: str | None = None
     user: str | None = None

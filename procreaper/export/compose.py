@@ -83,7 +83,7 @@ class _Services:
         self._warnings = warnings
         self._workloads = by_member(workloads)
         self._checks = {workload.name: self._healthcheck(workload.first) for workload in workloads}
-        # A port that is somebody's `PORT` is that one's.
+        # A port that is the `PORT` of a service belongs to that service.
         self._publishers = {
             port: workload.name for workload in workloads for port in workload.ports if port == workload.first.port
         }

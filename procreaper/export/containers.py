@@ -181,7 +181,7 @@ def application_root(app: App, process: Process) -> str | None:
 def argv_of(app: App, exported: Exported, argv: Sequence[str] | None = None) -> list[str]:
     """What is run in the container: its command, or `argv`, in its directory and without what is not to be set.
 
-    Where in the image the application root is, nobody knows but the image: a directory below it is gone to from there.
+    Only the image knows where its application root is, so the command changes to a directory below it with `cd`.
     """
     process = exported.process
     if argv is None:
@@ -196,7 +196,7 @@ def argv_of(app: App, exported: Exported, argv: Sequence[str] | None = None) -> 
 
 
 def tell_of_localhost(warnings: Warnings, workloads: Collection[Workload]) -> None:
-    """Whoever reaches a neighbour at `localhost` does not do so from a container of its own."""
+    """Warn about `localhost`: in its own container, a process does not reach its neighbours there."""
     by_port = {port: workload for workload in workloads for port in workload.ports}
     for workload in workloads:
         for name, value in environment_of(workload.first).items():

@@ -6,9 +6,9 @@ do. It is pure: it looks at the `App` and at nothing else, so that the same proj
 What the target cannot say is a warning that names the process and the key, and never dropped silently. Where only the
 one who has the project can decide, or where a file would be broken, it raises `ConfigError` with every such problem.
 
-Without a `.reaper.toml` an export runs everything again whenever it ends, as all exports of honcho do. With one, what
-stands in it counts, and what does not is as in `start`; but a process that says nothing of `restart` is still run
-again, because nobody is there who would look: `Exported.restart` has the answer.
+Without a `.reaper.toml`, an export restarts every process whenever it ends, like all exports of honcho. With one, its
+settings apply, with the defaults of `start`. Only a process without `restart` still restarts, because no user watches
+it: see `Exported.restart`.
 """
 
 from __future__ import annotations

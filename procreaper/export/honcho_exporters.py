@@ -1,7 +1,7 @@
 """Exporters that were made for honcho: those of other packages, and honcho's own with templates of the user's.
 
-Rules: they are given what honcho gives them, and know nothing of `.reaper.toml`; that is told. They need jinja2, which
-honcho's own module does not import but exit for, so it is looked for first.
+Rules: they get what honcho passes to them, and know nothing of `.reaper.toml`; a warning says so. They need jinja2. If
+it is missing, honcho's own module exits, so this module checks for it first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Kubernetes: a manifest with a Deployment for each process type, a Job for a oneshot, and what goes with them.
 
 Rules: every name is a label of the domain name system, and every text such that Kubernetes' own expansion gives it
-back. What one process waits for is waited for by an init container, as far as that shows at a port; a Service leads to
-those only that are ready, so that its port tells of health too.
+back. An init container waits for a dependency, if it has a port. A Service leads only to ready containers, so an open
+port also means healthy.
 
 A container is stopped by SIGTERM, whatever the settings say; so another signal, or a command, is sent before it, and
 then as much time is waited as there is: the container ends at once when its process does.
@@ -58,7 +58,7 @@ def render(app: App) -> Rendered:
     warnings.add_options(
         {
             "log": "`kubectl logs` has what the containers write",
-            "user": "the image says as whom it runs; `securityContext` has numbers only",
+            "user": "the image decides about the user; `securityContext` has numbers only",
         }
     )
     files = [File("kubernetes.yaml", HEADING + dump_all(documents))]
@@ -183,7 +183,7 @@ class _Manifests:
                 command: Value = [SHELL, "-c", script]
                 found[other.name] = {"name": f"wait-for-{other.name}", "image": WAITING_IMAGE, "command": command}
             if need.restart:
-                reason = f"Kubernetes restarts nobody because `{need.name}` is restarted"
+                reason = f"Kubernetes restarts no process because `{need.name}` is restarted"
                 self._warnings.add(workload.first, "depends_on", reason)
         return list(found.values())
 
@@ -205,7 +205,7 @@ class _Manifests:
         if need.condition is Condition.HEALTHY and not self._probes[name]:
             return f"Kubernetes cannot check `{kind}`", f"check `{kind}` with `http`, `tcp` or `exec`"
         if need.condition is Condition.STARTED and self._probes[name]:
-            # Whoever asks only for that may be what it waits for in turn.
+            # A process that only waits for the start may be a dependency of the health itself.
             return f"a pod could wait only until `{kind}` is healthy, not until it has started", None
         return None, None
 

@@ -1,7 +1,7 @@
-"""Warnings that differ in nothing but whom they are about, told once for all of them.
+"""Merge warnings that differ only in the process that they are about.
 
-Rules: pure. Whom a warning is about is the first name behind an `of`: "`watch` of `web` is left out". The line is that
-of the first, and all that are told together have the same remedy.
+Rules: pure. The process of a warning is the first name after an `of`: "`watch` of `web` is left out". A merged warning
+has the line of the first one. Only warnings with the same remedy are merged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from procreaper.errors import Problem
 
-_WHOM = re.compile(r" of (`[^`]+`)(?!`)")
+_SUBJECT = re.compile(r" of (`[^`]+`)(?!`)")
 
 
 def together(problems: Iterable[Problem]) -> list[Problem]:
@@ -37,5 +37,5 @@ def together(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _parts(message: str) -> tuple[str, str, str]:
-    match = _WHOM.search(message)
+    match = _SUBJECT.search(message)
     return (message, "", "") if match is None else (message[: match.start(1)], match[1], message[match.end(1) :])

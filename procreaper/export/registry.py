@@ -66,7 +66,7 @@ def _load(entry: EntryPoint) -> Exporter:
 
 
 class _Guarded:
-    """Somebody else's exporter, whose mistakes are not ours."""
+    """A third-party exporter, whose errors are reported as such."""
 
     def __init__(self, entry: EntryPoint, exporter: Exporter) -> None:
         self._entry = entry

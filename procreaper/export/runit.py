@@ -37,7 +37,7 @@ LEFT_OUT = {
     "watch": None,
     "hooks": "the script `finish` is the place for them",
     "stop_all": "the script `finish` can call `sv down` for the others",
-    "stop.timeout": "`sv -w SECONDS force-stop` kills what is still there after so many seconds",
+    "stop.timeout": "`sv -w SECONDS force-stop` kills the remaining processes after SECONDS",
     "log.max_size": "without `log` svlogd keeps and rotates what the process writes",
     "log.max_files": None,
     "pty": None,
@@ -229,4 +229,4 @@ def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
     tell(completed, "does not wait for the end of", "run that in the command of the other, before it")
     unchecked = [edge for edge in edges if edge.condition is Condition.HEALTHY and not has_command(edge)]
     tell(unchecked, "knows no command for the health, and waits only for the start, of", "say its health as `exec`")
-    tell((edge for edge in edges if edge.restart), "restarts nobody together with", "`sv restart` both")
+    tell((edge for edge in edges if edge.restart), "restarts no process together with", "`sv restart` both")

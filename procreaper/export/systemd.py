@@ -7,8 +7,8 @@ Theory of operation. A unit file has three layers of meaning: `%` begins a speci
 count where there are words; and `$` in a command, where `$PORT` within a longer word is left to the shell, but
 `${PORT}` and `$$` are not. What honcho puts into single quotes arrives as long as nothing of that is in it.
 
-A dependency is started before, and a `oneshot` has to succeed. `max_retries` becomes a limit of starts within the time
-that so many retries take. `RestartSec` cannot grow before systemd 254, so what doubles it stands there as a comment.
+A dependency starts first, and a `oneshot` must succeed. `max_retries` becomes a limit of starts within the time that
+this number of retries takes. `RestartSec` cannot grow before systemd 254, so the settings that double it are comments.
 """
 
 from __future__ import annotations

@@ -196,5 +196,5 @@ def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
         )
         problems.append(app.warning(one, "depends_on", message, "`post-start` can wait until a job is ready"))
     if names := app.names(edge for edge in process.depends_on if edge.restart):
-        message = f"`depends_on` of `{process.type}`: {TARGET} restarts nobody together with {names}"
+        message = f"`depends_on` of `{process.type}`: {TARGET} restarts no process together with {names}"
         problems.append(app.warning(one, "depends_on", message, "restart the app"))

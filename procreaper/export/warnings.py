@@ -1,7 +1,7 @@
-"""What a format has no words for: collected while it is written, and told as warnings.
+"""Settings that a format cannot express: collected during the export, and reported as warnings.
 
-Rules: nothing that somebody has asked for is left out silently; what nobody has asked for is not told of. What holds of
-all processes of a type is told once.
+Rules: no requested setting is left out silently, and unset settings cause no warning. A warning about all processes of
+a type is given once.
 """
 
 from __future__ import annotations

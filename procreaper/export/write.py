@@ -5,10 +5,10 @@ it already is what is to be written, or because it matches the pattern that its 
 pattern stands for the marker that our files carry, or for the whole shape of a file that must be exactly honcho's and
 cannot have a marker. Everything else takes `force`, which still replaces no directory and follows no link.
 
-Theory of operation. Everything is looked at first. Then each file is written under a name of its own beside its place,
-and last all are renamed, so that whoever watches the directory sees whole files only, and a full disk leaves the old
-ones, and nothing else. Directories are opened one below the other without following links, each time anew, so that none
-that appears meanwhile leads elsewhere, and that there may be more of them than files can be open.
+Theory of operation. First everything is checked. Then each file is written under a temporary name beside its place, and
+finally all are renamed. So a watcher of the directory sees only whole files, and a full disk leaves only the old ones.
+Directories are opened one below the other without following links, and again for each file. So a link that appears
+meanwhile leads nowhere else, and there may be more directories than open files.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def write_files(
     """Write the files below `location`, which is made if need be; `tell` gets the path of each.
 
     Returns warnings: what else is in directories below, such as a variable of an earlier export, still counts there;
-    and so does what has one of these `names` (`Rendered.names`), such as a process that is called otherwise now.
-    Raises ConfigError, with every problem, for files that must not be written, and OSError for what cannot be.
+    and so does what has one of these `names` (`Rendered.names`), such as a process that is called otherwise now. Raises
+    ConfigError, with every problem, for files that must not be written, and OSError for what cannot be.
     """
     _check_names(files)
     if not location or (os.path.lexists(location) and not os.path.isdir(location)):
@@ -189,7 +189,7 @@ def _look(top: int, path: str) -> _Existing | None:
 
 @contextmanager
 def _directory(top: int, path: str, undoing: ExitStack | None = None) -> Iterator[int]:
-    """A descriptor of the directory that a path below the top is in; it is made if somebody would undo that."""
+    """Open the directory of a path below the top; create it if `undoing` can undo that."""
     descriptor = os.dup(top)
     try:
         passed = ""
@@ -225,7 +225,7 @@ def _write(name: str, directory: int, file: File, existing: _Existing | None) ->
         if file.executable:
             os.fchmod(target.fileno(), EXECUTABLE)
         elif existing is not None and stat.S_ISREG(existing.mode):
-            # Somebody may have made it private, as it has values in it.
+            # The user may have made it private, because it contains values.
             os.fchmod(target.fileno(), stat.S_IMODE(existing.mode))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-# Who waits for a lock looks up after so many seconds: a Ctrl-C that comes just before the wait begins wakes nobody.
+# Seconds after which a wait for a lock checks for signals: a Ctrl-C just before the wait does not wake it.
 LOOK_UP = 0.5
 
 

@@ -28,7 +28,7 @@ class Process(plan.Process):
     `command` is a list of arguments, or a string for ``/bin/sh -c``. `env` is added to the environment of this program
     (a None unsets); `cwd` defaults to its current directory.
 
-    `restart` is ``never`` (the default), ``on-failure`` (a non-zero exit, or a signal that nobody here sent) or
+    `restart` is ``never`` (the default), ``on-failure`` (a non-zero exit, or a signal that procreaper did not send) or
     ``always``. `backoff` is the first wait in seconds, default 1; it doubles up to 30 s and starts again once the
     process has been up for 45 s; a `Backoff` sets all three. After `max_retries` failures in a row (default: no limit)
     it is `failed`. A program that cannot be run fails at once. `success_codes` default to 0; a signal is given by its

@@ -222,7 +222,7 @@ class Reaper:
             self._blocking.end()
 
     def accept(self, notice: Notice) -> bool:
-        """Take a notice from the hub: what is waited for may have come."""
+        """Take a notice from the hub, which may end a wait."""
         if isinstance(notice, Transition):
             self._transition.set()
             self._transition = asyncio.Event()

@@ -1,6 +1,6 @@
-"""Who is at the terminals of the processes, and what tells them of the end of the run.
+"""The clients that are attached to the terminals of processes, and how they learn of the end of the run.
 
-Rules: knows nothing of who they are. The rules are told when somebody comes, and when nobody is left.
+Rules: knows nothing about the clients. Posts an event when the first client attaches, and when the last one leaves.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Attachments:
         size: os.terminal_size,
         ended: Callable[[str], None],
     ) -> Attachment:
-        """Somebody comes, and is shown what is written from now on; `ended(reason)` is called when the run is over."""
+        """Attach a client. `show` gets all output from now on; `ended(reason)` is called when the run is over."""
         attachment = console.attach(show, size)
         self._attached.setdefault(name, {})[attachment] = ended
         self._post(TerminalOpened(name))

@@ -1,6 +1,6 @@
 """The children of an app: the runs of each process that can still say something, the current one last.
 
-Rules: makes the runs, and finds them; whether there is to be one, and what it is told, is decided elsewhere.
+Rules: creates and finds the runs. Other modules decide when to run a process and which signals to send.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Runs:
 
     def resume(self) -> None:
         """There is room for output again."""
-        # Whoever was read last waits longest: a few fast writers must not keep all others from being read.
+        # Resume the longest waiting first, so that a few fast writers do not keep all others from being read.
         for child in sorted(self._all(), key=lambda child: child.read_at):
             child.resume()
 

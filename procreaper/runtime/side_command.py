@@ -32,7 +32,7 @@ class Execute(Protocol):
 class SideCommand(NamedTuple):
     """A `command` for the shell, in the environment of `process` with these `variables` besides.
 
-    `kind` is what it is called in words; `failing` what else is said when it fails.
+    `kind` is its name for messages; `failing` is added to the message if it fails.
     """
 
     kind: str

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from procreaper.runtime.child.protocols import DescendantTracker
     from procreaper.runtime.health.check import Execute
 
-# What a command wrote last is reported within so many seconds after its end, when the files are polled or not.
+# Seconds after the end of a command within which its last writes are reported, without and with polling.
 REPORTED_AFTER, REPORTED_AFTER_POLLING = 0.1, 0.6
 
 
@@ -118,7 +118,7 @@ class SideTasks:
         began = time.perf_counter()
         error = await run_check(health, target, execute=self._executor(process.name, life.run))
         duration = time.perf_counter() - began
-        # Somebody looks at it with a debugger, or has stopped it: it cannot answer, and is not to be killed for that.
+        # A debugger holds the process, or it is suspended: it cannot answer, and must not be killed for that.
         skipped = error is not None and self._is_held(process.name)
         if not skipped:
             self._publish(Checked(time.time(), process.name, error, duration))

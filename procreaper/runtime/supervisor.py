@@ -1,14 +1,14 @@
 """The owner: one inbox, one loop, the only writer of the state.
 
 Rules: takes events from the inbox, asks the rules, tells the world what changed and has the hands carry out what was
-decided. It decides nothing itself. Only this module holds the fleet, the `TaskGroup` in which every task lives, and
-the monotonic clock that the rules are fed with.
+decided. It decides nothing itself. Only this module holds the fleet, the `TaskGroup` in which every task lives, and the
+monotonic clock that the rules are fed with.
 
-Theory of operation. The next deadline is derived from the fleet before every wait, so that no stale timer can exist. So
-is what is told, by comparing each process before and after a step (`telling`). While a limit runs, each wait is short,
-so that the owner finds the time in which it did not run (`pauses`); it reports that time to the rules before all other
-events. With a new plan the files are watched anew. However the loop ends, `finally` kills every group that is left,
-but for those that may live on, and waits for it. Hooks and stop commands that are still under way at the end are given
+Theory of operation. The next deadline is derived from the fleet before every wait, so no timer can be stale. Notices
+are derived too, by comparing each process before and after a step (`notices`). While a limit runs, each wait is short,
+so that the supervisor notices time in which it did not run (`pauses`); it reports that time to the rules before all
+other events. A new plan starts a new watcher of files. However the loop ends, `finally` kills every remaining group,
+except those that may live on, and waits for their ends. Hooks and stop commands that still run at the end get
 `LAST_COMMANDS` seconds.
 """
 
@@ -85,13 +85,13 @@ class Supervisor:
     """Runs a plan. `publish` takes every notice; where it returns False, output pauses until `resume`.
 
     With `stays` it goes on until it is told to shut down, even when every process has ended. `largest_read` is how many
-    bytes of output a child may have under way. `logs` are the files that we write: no reason for a restart. `custody`
-    knows whoever has left the group of a run. `window` says how large the terminal of a child is, where it has one.
-    `on_plan` is called with every new plan. `root` is the directory of the app, by which its detached processes are
-    found again. With `idle_input`, the standard input of the children stays open and never delivers anything. With
-    `explains` it says whose end ends the app. Where a file changes that settings come from (`is_project_file`), a
-    process that watches it has its settings read again before its next run: `read_settings` posts a `SettingsRead`,
-    whatever happens.
+    bytes of output a child may have under way. `logs` are the files that we write: no reason for a restart. `tracker`
+    knows the processes that have left the group of a run. `window` says how large the terminal of a child is, where it
+    has one. `on_plan` is called with every new plan. `root` is the directory of the app, by which its detached
+    processes are found again. With `idle_input`, the standard input of the children stays open and never delivers
+    anything. With `explains` it says whose end ends the app. Where a file changes that settings come from
+    (`is_project_file`), a process that watches it has its settings read again before its next run: `read_settings`
+    posts a `SettingsRead`, whatever happens.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Supervisor:
         self._explains = explains
         self._is_project_file = is_project_file
         self._read_settings = read_settings
-        # Whoever makes a new plan, or new settings of one process, holds this from reading the files to posting them.
+        # Held from the reading of the files until the new plan, or the new settings of one process, are posted.
         self.planning = asyncio.Lock()
         self._inbox: deque[Event] = deque()
         self._arrived = asyncio.Event()
@@ -137,9 +137,9 @@ class Supervisor:
             idle_input=idle_input,
         )
         self._started: dict[str, float] = {}
-        # How children have exited whose run is not told to be over yet.
+        # The exits of children whose runs have not been reported as over yet.
         self._ends: dict[str, Exit] = {}
-        # The run that each was in when somebody last asked for its end, or for another run.
+        # The run of each process at the last request to stop or restart it.
         self._asked_in: dict[str, int] = {}
         self._watching: asyncio.Task[None] | None = None
         self._watches: dict[str, Watch] = {}
@@ -173,7 +173,7 @@ class Supervisor:
     def attach(
         self, name: str, show: Callable[[bytes], None], size: os.terminal_size, ended: Callable[[str], None]
     ) -> Attachment | None:
-        """Have somebody at the terminal of this process, which `show`s what is written there from now on.
+        """Attach a client to the terminal of this process. `show` gets all output from now on.
 
         None where it has none at this moment. `ended(reason)` is called when the run is over, and so it is.
         """
@@ -195,7 +195,7 @@ class Supervisor:
         return tuple(self._status(life) for life in self._fleet.members.values())
 
     def look(self) -> tuple[tuple[Process, Status], ...]:
-        """Every process and what it is doing, all at the same moment; may be called in any thread."""
+        """Return every process with its status, all of the same moment. Safe in any thread."""
         return tuple((life.process, self._status(life)) for life in self._fleet.members.values())
 
     def status_of(self, name: str) -> Status:
@@ -245,7 +245,7 @@ class Supervisor:
         return self._plan
 
     def run_when_asked(self, name: str) -> int:
-        """Which run a process was in when somebody last asked for its end, or for another run.
+        """Return the run of a process at the last request to stop or restart it.
 
         Raises KeyError where there is none of that name.
         """
@@ -257,7 +257,7 @@ class Supervisor:
         return life is not None and (life.outdated or life.rereading)
 
     def rests(self, name: str) -> bool:
-        """Whether nobody wants this process to run: not yet, or not any more. Raises KeyError where there is none."""
+        """Whether this process is not wanted, yet or any more. Raises KeyError if there is no such process."""
         life = self._fleet.members[name]
         return life.stopped_by_user or not life.asked
 
@@ -351,7 +351,7 @@ class Supervisor:
         before = self._fleet.members
         now = self._loop.time()
         if isinstance(event, Shutdown) and event.insistent and self._commands_until is not None:
-            # Nothing but hooks and stop commands is left, and somebody has no patience for them.
+            # Only hooks and stop commands are left, and the user does not want to wait for them.
             self._commands_until = now
         if isinstance(event, Stop | Restart):
             self._asked_in.update((name, before[name].run) for name in event.names if name in before)
@@ -403,7 +403,7 @@ class Supervisor:
                 child = self._children.add(self._fleet.members[name].process, run)
                 tasks.create_task(child.spawn(), name=f"spawn {name}")
             case SendSignal(name=name, pid=pid, signal=number):
-                # Those of whom the end of the child has been told already.
+                # Members of a group whose child has already been reported as ended.
                 leftovers = self._fleet.members[name].phase is Phase.LINGERING and name not in self._ends
                 self._publish(SignalSent(time.time(), name, pid, number, leftovers))
                 self._children.current(name).signal(
@@ -460,7 +460,7 @@ class Supervisor:
         return self._chores
 
     def _is_quiet(self, process: Process) -> bool:
-        """Whether nobody has to take what it writes before more is read."""
+        """Whether its output needs no room in any sink, so that it can always be read."""
         life = self._fleet.members.get(process.name)
         process = process if life is None else life.process
         return process.quiet and process.log is None
@@ -552,7 +552,7 @@ class Supervisor:
         return watch_for_ready_line(pattern, process.name, run, self.post, self.say, self._tell)
 
     def _may_live_on(self, name: str) -> bool:
-        """Whether the run of a process may be left: of one that is detached, unless somebody has asked for its end."""
+        """Whether the run of a process may survive the app: it is detached, and its end was not requested."""
         life = self._fleet.members.get(name)
         return life is not None and (life.spawned_with or life.process).detached and not life.asked_to_end
 

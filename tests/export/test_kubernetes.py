@@ -160,7 +160,7 @@ def test_everything_that_cannot_be_said_is_told_with_its_place(tmp_path: Path) -
     assert "`QUEUE` says `localhost:6379`" in text
     assert "a pod cannot wait for the Job of `migrate`" in text
     assert "a pod can wait for a port only, and nothing tells of one of `db`" in text
-    assert "Kubernetes restarts nobody because `db.1` is restarted" in text
+    assert "Kubernetes restarts no process because `db.1` is restarted" in text
     assert "--user is left out" in text
     assert "--log is left out" in text
 

@@ -1,6 +1,6 @@
-"""Whom of a session a signal reaches, and who of them has to wait for others.
+"""Choose the processes of a session that get a signal, and those that must wait for others.
 
-Rules: pure; what `/proc` tells comes in as bytes and as what was parsed of them.
+Rules: pure; the contents of `/proc` come in as bytes and as parsed values.
 
 Theory of operation. A shell that runs a program does not end before the program does, unless a signal ends it. If it is
 the leader of a session on a terminal, its end hangs up that terminal: the kernel sends SIGHUP to the programs that are
@@ -98,8 +98,8 @@ def handlers_below(
 ) -> list[int]:
     """Find the processes of a run that handle a signal: from the leader down, the first ones of each branch.
 
-    What such a process has started is its own affair: the workers of a server get the signal from the server, and
-    many of them would die of it.
+    What such a process has started is its own affair: the workers of a server get the signal from the server, and many
+    of them would die of it.
     """
     children = children_of(members)
     found: list[int] = []

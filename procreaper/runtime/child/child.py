@@ -12,14 +12,14 @@ were that closed by the last who has it open, to stop reading would hang it up, 
 Without a terminal the child inherits our standard input. An app in the background has none to give: there each child
 gets an *idle* input, a pipe that stays open and never delivers anything. /dev/null would not do: esbuild and
 tailwindcss end their `--watch` at the end of their input. Each child has a pipe of its own, because node makes its
-input non-blocking, which would affect all who share the pipe. Only we hold the writing end, so that the input ends
-when we do, also after `kill -9`.
+input non-blocking, which would affect all who share the pipe. Only we hold the writing end, so that the input ends when
+we do, also after `kill -9`.
 
 A signal goes to the whole group. On a terminal, shells get it after the programs that they run (`delivery`).
 
-When the child has been reaped, exactly what the pipe holds at that moment is read before `ChildExited` is posted, so
-that its last words come before its obituary. Members of its group that are still there are polled for, because nobody
-tells us of the end of a grandchild. What comes through a held pipe later is still read.
+When the child has been reaped, the current content of the pipe is read before `ChildExited` is posted, so that its last
+output comes before the message about its end. Remaining members of its group are polled, because the system does not
+report the end of a grandchild. Output that comes later through the pipe is still read.
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ class Child(asyncio.SubprocessProtocol):
     def signal(self, number: int, *, only_main: bool = False, only_handlers: bool = False) -> None:
         """Send a signal to all that belongs to the run, or with `only_main` to its programs, unless they are gone.
 
-        Its programs are the child, or where that is a shell, what the shell runs.
-        With `only_handlers` the signal goes to the first processes that handle it, or else to its programs.
+        Its programs are the child, or where that is a shell, what the shell runs. With `only_handlers` the signal goes
+        to the first processes that handle it, or else to its programs.
         """
         if self.ended or (only_handlers and self._reach_handlers(number)):
             return
@@ -239,8 +239,8 @@ class Child(asyncio.SubprocessProtocol):
     def finish(self) -> None:
         """Read what the pipe holds, room or not, and close it: the app has ended.
 
-        Somebody who left the group may hold the pipe open; what they write from now on is nobody's concern any more.
-        Nor is the end of those who even SIGKILL has not ended: they are looked at no more.
+        A process that has left the group may hold the pipe open; its further output is ignored. Processes that even
+        SIGKILL has not ended are no longer polled.
         """
         if self._look_timer is not None:
             self._look_timer.cancel()
@@ -308,7 +308,7 @@ class Child(asyncio.SubprocessProtocol):
     def _say_last_words(self) -> None:
         self._last_words_timer = None
         self._take_last_words()
-        # From now on, that nobody has it open is the end of the output.
+        # From now on, the output ends when no process has it open.
         self._let_go_of_its_end()
         self._end_input()
         self._report_end()

@@ -25,7 +25,7 @@ from procreaper.core.events import Exit
 from procreaper.descriptors import RESERVE, count_readable_bytes
 
 READ_SIZE = 1 << 16
-# How long a killed command is waited for, in seconds: one that the kernel cannot end must not hold its caller.
+# Seconds to wait for the end of a killed command: one that the kernel cannot end must not block its caller.
 END_TIMEOUT = 2.0
 # The same in seconds for one whose end asyncio cannot watch for, and which therefore blocks the loop.
 UNWATCHED_TIMEOUT = 0.5

@@ -1,13 +1,13 @@
-"""The terminal of a child as those see it who attach to it: what it shows, what is typed at it, how large it is.
+"""The terminal of a child for attached clients: its output, its input, its size.
 
-Rules: bounded in bytes, whatever the child does not read and whoever does not look. Nobody who is attached holds up the
-child. Knows nothing of where those are who look.
+Rules: bounded in bytes, even if the child does not read its input or a client does not read the output. No client
+delays the child. Knows nothing about where the clients are.
 
-Theory of operation. Kept are the last `MOST_KEPT` bytes or more that were written to the main screen, and the modes
-that the child has put its terminal into (`modes`): so somebody who comes later sees what he would see had he been
-there. A program that takes keys one by one, or draws on the alternate screen, is made to draw anew, by a change of the
-size. That is the smallest of those who look, and else that of our own window. What is on the alternate screen are no
-lines; it is told only where the run ends there, as that may be its last words.
+Theory of operation. The console keeps at least the last `MOST_KEPT` bytes that were written to the main screen, and the
+modes that the child has set on its terminal (`modes`). So a late client sees the same screen as an early one. A program
+that reads single keys, or draws on the alternate screen, is made to redraw by a change of the size. The size is the
+smallest of all clients, or that of our own window without clients. What is on the alternate screen are no lines; it is
+told only where the run ends there, as that may be its last words.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Protocol
 from procreaper.runtime.terminal.modes import RESET, Modes, strip_mode_changes, strip_queries
 
 MOST_KEPT = 1 << 15
-# Who writes so much that nobody looks at is spared the returns at the line ends. It is hardly an interactive program,
-# which would go back, all the while that somebody is attached, to the modes that it found.
+# After this number of bytes without a client, no carriage returns are added to the line ends of a child. Such a child
+# is hardly an interactive program, which would return to the modes that it found while a client is attached.
 FLOOD = 1 << 20
 # What is typed waits in the kernel for the child to read it, and then here.
 MOST_TYPED = 1 << 16
-# How long somebody who types waits for room, in seconds.
+# Seconds for which input waits for room.
 PATIENCE = 5.0
-# For so many seconds the terminal has another size, so that what runs on it sees the change.
+# Seconds for which the terminal has another size, so that its program notices the change.
 MOMENT = 0.05
 LINE_END = re.compile(rb"(?<!\r)\n")
 CLEAR = b"\x1b[2J\x1b[H"
@@ -73,7 +73,7 @@ class Console:
         self._window = self._size = terminal.size
         self._loop = asyncio.get_running_loop()
         self._modes = Modes()
-        # How much was written while nobody was attached.
+        # Bytes written without a client.
         self._unseen = 0
         self._kept = bytearray()
         self._drawn = bytearray()
@@ -88,7 +88,7 @@ class Console:
 
     @property
     def attended(self) -> bool:
-        """Whether anybody is attached."""
+        """Whether a client is attached."""
         return bool(self._attached)
 
     @property
@@ -127,7 +127,7 @@ class Console:
         return rest
 
     def resize(self, window: os.terminal_size) -> None:
-        """Our own window has another size, which the terminal gets as soon as nobody is attached."""
+        """Our own window has a new size; the terminal gets it when no client is attached."""
         self._window = window
         self.fit()
 
@@ -144,7 +144,7 @@ class Console:
     # For those who are attached.
 
     def attach(self, show: Callable[[bytes], None], size: os.terminal_size) -> Attachment:
-        """Show all that is written from now on to somebody whose terminal has this size."""
+        """Show all output from now on to a client whose terminal has this size."""
         attachment = Attachment(self, show, size)
         self._terminal.add_carriage_returns()
         self._unseen = 0
@@ -167,7 +167,7 @@ class Console:
     def picture(self, lines: int) -> bytes:
         """The last lines of the main screen, and what brings a terminal with the usual modes into these."""
         if self._modes.is_alternate:
-            # From a part of it nothing would come that is like the whole; but whoever draws will do so anew.
+            # A part of the drawing would not look like the whole, but the program will redraw it.
             drawn = b"" if len(self._drawn) >= MOST_KEPT else strip_mode_changes(bytes(self._drawn))
             return self._modes.enter_sequence() + drawn
         return LINE_END.sub(b"\r\n", strip_queries(self._last_lines(lines))) + self._modes.enter_sequence()
@@ -216,7 +216,7 @@ class Console:
         except BlockingIOError:
             return 0
         except OSError:
-            # Nobody has it open any more.
+            # No process has it open.
             return len(data)
 
     def fit(self) -> bool:
@@ -249,7 +249,7 @@ class Console:
 
 
 class Attachment:
-    """Somebody who is attached, with a terminal of this size."""
+    """An attached client, with a terminal of this size."""
 
     def __init__(self, console: Console, show: Callable[[bytes], None], size: os.terminal_size) -> None:
         self.show = show

@@ -1,13 +1,13 @@
 """One run of a process that outlives us: found if it runs already, else spawned; signalled, and its end reported.
 
-Rules: reports facts through `post`; decides nothing about restarts. What it writes goes to its log file without us, so
-that is made room for only at the start of a run. No pipe, terminal or descriptor of ours is its, nor is the mark by
-which what is left of an app is ended. No number is sent a signal that has become somebody else's.
+Rules: reports facts through `post`; decides nothing about restarts. Its output goes directly to its log file, which is
+therefore rotated only at the start of a run. It has no pipe, terminal or descriptor of ours, and not the mark that
+identifies leftovers of an app. A pid that another process has reused gets no signal.
 
-Theory of operation. A record (`register`) tells the next procreaper, and another one of the same root, that it runs.
-Were we killed between the spawn and the record, nobody would know of it, and the next start would start a twin. So what
-is spawned is a shell that waits at a *gate*, a pipe, and becomes the command once the record has been written; if the
-gate is closed instead, however that comes, it ends.
+Theory of operation. A record (`register`) tells the next procreaper, and another one of the same root, that it runs. If
+we were killed between the spawn and the record, the process would be unknown, and the next start would start a second
+one. So we spawn a shell that waits at a *gate*, a pipe, and becomes the command after the record has been written. If
+the gate closes instead, for any reason, the shell ends.
 
 Neither asyncio's transport nor `Popen` is left in charge of it: both end or await a child that they still know.
 """
@@ -53,7 +53,7 @@ POLL = 0.5
 class DetachedRun:
     """One run of `process`, of the app in the directory `root`. `say` tells the user what was found.
 
-    `custody` is told whom to leave alone.
+    The tracker learns which processes to leave alone.
     """
 
     def __init__(
@@ -289,7 +289,7 @@ class DetachedRun:
 
     def _report_end(self) -> None:
         self._watch_no_more()
-        # Of one that was not our child nobody tells us how it ended.
+        # The exit status of a process that is not our child is unknown.
         end = Exit() if self._popen is None else Exit.of(self._popen.wait())
         leftovers = self._somebody_lives()
         self._post(ChildExited(self._process.name, self._run, end, leftovers))
@@ -317,7 +317,7 @@ class DetachedRun:
         return False
 
     def _is_it(self, record: Record) -> bool:
-        """Whether its number is not somebody else's: while any of its group lives, it is given to nobody."""
+        """Whether the pid still belongs to the process: it is not reused while a member of the group lives."""
         return read_start_time(record.pid) in (record.born, None)
 
     def _watch_no_more(self) -> None:

@@ -3,8 +3,8 @@
 Rules: knows files, and not whether what they say is still so. Nothing in them is believed that another user could have
 written.
 
-Theory of operation. A file has one writer at a time, whoever holds the lock, which is on the directory and goes with
-its holder, also by `kill -9`. It is replaced and never changed, so that a reader sees one record or the other.
+Theory of operation. A file has one writer at a time, the holder of the lock. The lock is on the directory, and ends
+with its holder, also by `kill -9`. The file is replaced and never changed, so a reader sees either record as a whole.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Register:
         self.path = os.path.join(self._directory, f"{digest}.json")
 
     def lock(self) -> int | None:
-        """A descriptor that is the lock until it is closed; None while somebody else has it.
+        """Take the lock; return its descriptor, which holds the lock until it is closed, or None if it is taken.
 
         Raises OSError where there is no directory that is ours alone, and none can be made.
         """
@@ -105,7 +105,7 @@ class Register:
         os.replace(new, self.path)
 
     def forget(self, pid: int, born: str) -> None:
-        """Remove the record if it is about this process. While somebody has the lock it stays; it does no harm."""
+        """Remove the record if it is about this process. If the lock is taken, it stays, which does no harm."""
         with suppress(OSError, UnusableRecordError):
             lock = self.lock()
             if lock is None:

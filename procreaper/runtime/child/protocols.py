@@ -30,10 +30,10 @@ class DescendantTracker(Protocol):
         """A run has started, in this group."""
 
     def exempt_session(self, session: int) -> None:
-        """Whoever is of this session is to outlive us."""
+        """Let the processes of this session outlive us."""
 
     def group_ended(self, group: int) -> None:
-        """Nobody is left in it."""
+        """The group has no members any more."""
 
     def scan_descendants(self) -> None:
         """A run is about to end: see which descendants it has, as long as their parents live."""

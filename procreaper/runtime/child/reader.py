@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # A pipe starts with 64 KiB on Linux; one that was found full is worth more memory, and bigger reads.
 SMALL_READ = 1 << 16
 BIG_READ = 1 << 20
-# Linux gives out 4095 bytes of a terminal at once, macOS less; where one read brought so much, there may be more.
+# Linux gives out 4095 bytes of a terminal at once, macOS less; if one read returns this much, there may be more.
 TERMINAL_READ = 1000
 # The kernel holds no more than this of what was written to a terminal; how much there is, it does not tell.
 TERMINAL_HOLDS = 1 << 17
@@ -43,8 +43,8 @@ class Reader:
 
     `publish` returns False when nothing more should be read until `resume`; `has_room` tells whether it may be read
     now; `largest_read` is how many bytes at once, at most. `console` is what sees it first where that is a terminal.
-    `closed()` is called when the descriptor has been closed.
-    `read_at` is when it last was read, in seconds of the loop's clock.
+    `closed()` is called when the descriptor has been closed. `read_at` is when it last was read, in seconds of the
+    loop's clock.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class Reader:
         if not self._lines.unfinished or self._lines.cut_by_a_buffer:
             return
         if self._console is not None and self._console.attended:
-            # Somebody sees it, and is typing it perhaps, key by key; the others see what comes of it.
+            # An attached client already sees the line, and perhaps types it. All others see the finished line.
             return
         quiet_until = (self.read_at if self._console is None else self._begun_at) + QUIET
         if self.paused or self._loop.time() < quiet_until:
