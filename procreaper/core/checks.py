@@ -1,7 +1,7 @@
-"""What is checked to know whether a process is healthy, and how often, as frozen values.
+"""Health checks and their times, as frozen values.
 
-Rules: words only; `health/` carries the checks out. A value that cannot be used raises `ValueError` when it is made.
-Durations are seconds.
+Rules: values only; `runtime.health` runs the checks. An impossible value raises `ValueError` when it is made. Durations
+are seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Target(NamedTuple):
-    """The run that is checked: the process's name, its pid, environment and working directory."""
+    """The run that is checked: the name of the process, its pid, environment and working directory."""
 
     name: str
     pid: int
@@ -46,7 +46,7 @@ class HealthCheck(Protocol):
 class TCPCheck:
     """Healthy while a TCP connection to `address` can be opened: ``host:port``, ``[::1]:port``, ``:port`` (local).
 
-    A name that has several addresses is tried with IPv4 first, then IPv6. Raises ValueError for anything else.
+    If a name has several addresses, IPv4 comes first, then IPv6. Raises ValueError for anything else.
     """
 
     address: str
@@ -56,7 +56,7 @@ class TCPCheck:
 
     @property
     def endpoint(self) -> tuple[str, int]:
-        """Host and port."""
+        """The host and the port."""
         host, colon, port = self.address.rpartition(":")
         if not colon:
             raise ValueError(f"`{self.address}` has no port; write host:port")
@@ -70,11 +70,11 @@ class TCPCheck:
 
 @dataclass(frozen=True, slots=True)
 class HTTPCheck:
-    """Healthy while a GET of `url` is answered with a status of `status`; empty means any of 200 to 299.
+    """Healthy while a GET of `url` has a status of `status`; empty means any of 200 to 299.
 
-    Redirects are not followed and no proxy is used. The certificate of an ``https`` address is verified, unless
-    `verify` is False: against the system's authorities, or those in the file `ca` (PEM) alone. Raises ValueError for a
-    URL that is not ``http://host/`` or ``https://host/``, a status that there is not, and `ca` without `verify`.
+    The check follows no redirect and uses no proxy. It verifies the certificate of an ``https`` address unless `verify`
+    is False: against the authorities of the system, or only those in the file `ca` (PEM). Raises ValueError for a URL
+    that is not ``http://host/`` or ``https://host/``, an impossible status, and `ca` without `verify`.
     """
 
     url: str
@@ -86,7 +86,7 @@ class HTTPCheck:
         try:
             parts = urlsplit(self.url)
         except ValueError:
-            # A bracket that is not closed, or does not hold an IPv6 address.
+            # The bracket is not closed, or has no IPv6 address in it.
             parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"`{self.url}` is not a URL such as http://127.0.0.1:8000/healthz")
@@ -105,7 +105,7 @@ class HTTPCheck:
 
 @dataclass(frozen=True, slots=True)
 class ExecCheck:
-    """Healthy while `command` exits with 0. A string is run by the shell, a sequence without one.
+    """Healthy while `command` exits with 0. A string runs through the shell, a sequence without one.
 
     It runs in the environment and the directory of the process, in a group that is killed when it is over.
     """
@@ -118,15 +118,15 @@ class ExecCheck:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """What is handed to the kernel."""
+        """The arguments of the command, with the shell if there is one."""
         return ("/bin/sh", "-c", self.command) if isinstance(self.command, str) else tuple(self.command)
 
 
 @dataclass(frozen=True, slots=True)
 class LogCheck:
-    """Ready once a line of the process's output matches the regular expression `pattern`, anywhere in the line.
+    """Ready once a line of output matches the regular expression `pattern`, anywhere in the line.
 
-    It tells readiness only: after the first match nothing is checked any more. Raises ValueError for a bad pattern.
+    It shows readiness only: after the first match it checks nothing. Raises ValueError for a bad pattern.
     """
 
     pattern: str
@@ -143,12 +143,12 @@ Check = TCPCheck | HTTPCheck | ExecCheck | HealthCheck
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What is checked, and when.
+    """The checks of a process and their times.
 
-    `check` and `log` may each be None, but not both; with both, the process is healthy once the log has matched and the
-    check has succeeded. Until the first success there is a check every `start_interval` seconds, and failures count
-    for nothing until `start_timeout`; afterwards one every `interval`, and `retries` failures in a row mean unhealthy.
-    Each check may take `timeout`. The defaults are compose's, reaper's and systemd's.
+    `check` and `log` may each be None, but not both. With both, the process is healthy once the log has matched and the
+    check has succeeded. Until the first success, a check runs every `start_interval` seconds, and failures do not count
+    until `start_timeout`. After it, a check runs every `interval`, and `retries` failures in a row mean unhealthy. Each
+    check may take `timeout`. The defaults are those of compose, reaper and systemd.
     """
 
     check: Check | None = None

@@ -1,7 +1,7 @@
-"""Dependencies: what a process waits for, when it waits in vain, and whom a restart carries with it.
+"""Dependencies: what a process waits for, when it waits in vain, and which processes restart together.
 
-Rules: pure questions about the members of a fleet, which draws the consequences. A dependency on a process that is not
-among them is no dependency.
+Rules: pure questions about the members of a fleet; `fleet` applies the answers. A dependency on a process that is not a
+member does not count.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Members = dict[str, ProcessState]
 
 
 def dependants(members: Members) -> dict[str, tuple[str, ...]]:
-    """For each process on which others depend, all that do so, directly or not."""
+    """Return all direct and indirect dependants of each process that has any."""
     above: dict[str, list[str]] = {}
     for name, life in members.items():
         for dependency in life.process.depends_on:
@@ -28,8 +28,8 @@ def dependants(members: Members) -> dict[str, tuple[str, ...]]:
 def missing(members: Members, life: ProcessState) -> list[ProcessState]:
     """Find the dependencies that its next run waits for.
 
-    A process that was up waits for none: a crash or a restart must not take it down because a dependency was stopped
-    meanwhile. One that only ran before does not wait for a dependency that has ended for good.
+    A process that was up waits for none: a crash or a restart must not keep it down because a dependency was stopped
+    meanwhile. A process that has run but was never up does not wait for a dependency that has ended for good.
     """
     if life.was_up:
         return []
@@ -43,11 +43,11 @@ def missing(members: Members, life: ProcessState) -> list[ProcessState]:
 
 
 def wait(life: ProcessState, others: Sequence[ProcessState]) -> ProcessState:
-    """Say what its next run waits for: these dependencies, or none."""
-    told = [
+    """Record the dependencies that its next run waits for, or that it waits for none."""
+    names = [
         f"{other.process.name}, which is {other.reason}" if other.settled else other.process.name for other in others
     ]
-    reason = f"waiting for {', '.join(told)}" if told else ABOUT_TO_START
+    reason = f"waiting for {', '.join(names)}" if names else ABOUT_TO_START
     waits_for = tuple(other.process.name for other in others)
     if (reason, waits_for) == (life.reason, life.waits_for):
         return life
@@ -55,8 +55,8 @@ def wait(life: ProcessState, others: Sequence[ProcessState]) -> ProcessState:
 
 
 def restarted_together(before: Members, after: Members) -> Members:
-    """Those that were up and restart together with a dependency: they wait for it, and so start in order."""
-    anew = {name for name, life in after.items() if life.asked_anew and _is_asked_now(before.get(name), life)}
+    """Find the processes that were up and restart together with a dependency: they wait for it and start in order."""
+    anew = {name for name, life in after.items() if life.run_requested and _is_asked_now(before.get(name), life)}
     return {
         name: life._replace(was_up=False)
         for name, life in after.items()
@@ -66,12 +66,12 @@ def restarted_together(before: Members, after: Members) -> Members:
 
 
 def _is_asked_now(before: ProcessState | None, after: ProcessState) -> bool:
-    """Its next run was asked for in this step: it was not before, and did not only wait out its back-off."""
+    """Whether its next run was requested in this step: neither before, nor only delayed by its back-off."""
     if before is None:
         return True
-    # A request forgets the retries.
+    # A request resets the retries.
     is_retry = before.state is State.RESTARTING and after.retries > 0
-    return not (before.asked_anew or is_retry)
+    return not (before.run_requested or is_retry)
 
 
 def _restarts_with(
@@ -80,12 +80,12 @@ def _restarts_with(
     if other is None:
         return False
     if edge.name in anew:
-        return life.asked_anew or (life.state is State.RESTARTING and edge.restart)
-    return is_asked_now and other.asked_anew and other.state is State.STOPPING
+        return life.run_requested or (life.state is State.RESTARTING and edge.restart)
+    return is_asked_now and other.run_requested and other.state is State.STOPPING
 
 
 def lost(members: Members) -> Members:
-    """Those that never ran and whose dependencies will never be up, and those that depend on them: all as skipped."""
+    """Skip the processes that never ran and whose dependencies will never be up, and their dependants."""
     skipped: Members = {}
     while more := {
         name: transitions.skip(life, f"{cause.process.name} {with_reason(cause.state, cause.reason)}")
@@ -98,7 +98,7 @@ def lost(members: Members) -> Members:
 
 
 def found(members: Members) -> Members:
-    """Those that were skipped, and whose dependencies begin again, and those that depend on them: as pending again."""
+    """Make skipped processes pending again whose dependencies begin again, and their dependants."""
     revived: Members = {}
     while more := {
         name: transitions.revive(life)
@@ -111,7 +111,7 @@ def found(members: Members) -> Members:
 
 
 def root_cause(members: Members, name: str) -> str:
-    """The process because of which this one was skipped, however far down; the process itself if it was not."""
+    """Find the process because of which this one was skipped, however far down; the process itself if it was not."""
     life = members[name]
     while life.state is State.SKIPPED and (cause := _lost_cause(members, {}, life)) is not None:
         life = cause
@@ -119,11 +119,11 @@ def root_cause(members: Members, name: str) -> str:
 
 
 def followers(before: Members, after: Members) -> list[str]:
-    """Whose edge says `restart`, to a dependency that was up before and begins anew."""
+    """Find the processes whose edge says `restart`, to a dependency that was up and restarts."""
     return [
         name
         for name, life in after.items()
-        if (life.lives or life.phase is Phase.SPAWNING) and not life.asked_to_end
+        if (life.is_alive or life.phase is Phase.SPAWNING) and not life.asked_to_end
         if any(
             dependency.restart
             and _came_up(before[dependency.name], dependency.condition)
@@ -137,7 +137,7 @@ def followers(before: Members, after: Members) -> list[str]:
 
 
 def _lost_cause(members: Members, changed: Mapping[str, ProcessState], life: ProcessState) -> ProcessState | None:
-    """The first dependency that has ended without ever being what is waited for."""
+    """Find the first dependency that has ended for good without satisfying the condition."""
     for dependency in life.process.depends_on:
         other = changed.get(dependency.name) or members.get(dependency.name)
         if other is not None and other.state in FINAL_STATES and not other.satisfies(dependency.condition):
@@ -146,10 +146,10 @@ def _lost_cause(members: Members, changed: Mapping[str, ProcessState], life: Pro
 
 
 def _came_up(life: ProcessState, condition: Condition) -> bool:
-    """Its current run is, or once was, what is waited for: one that is only marked as unhealthy goes on."""
+    """Whether its current run satisfies the condition, or once did: a run that is only marked as unhealthy goes on."""
     return life.satisfies(condition) or (condition is Condition.HEALTHY and life.state is State.UNHEALTHY)
 
 
 def _goes_on(before: ProcessState, after: ProcessState) -> bool:
-    """The same run of it lives, though it may be checked in another way now."""
-    return after.lives and after.run == before.run
+    """Whether the same run goes on, even if its health checks have changed."""
+    return after.is_alive and after.run == before.run

@@ -1,8 +1,8 @@
-"""What differs between two plans: who comes, who goes, who needs a new run for it, and which settings are others.
+"""The differences between two plans: which processes come, go, or need a new run, and which settings changed.
 
-Rules: pure, and the one definition of what a running child cannot take over. Settings are told in the words of
-`.reaper.toml`; of variables the names only, because their values may be secrets. That a process depends on one more of
-a type, or on one fewer, since there are so many of that now, is no setting of its own.
+Rules: pure. Only this module says which settings a running child cannot take over. It names settings by their keys in
+`.reaper.toml`, and variables without their values, because these may be secret. If a process depends on all instances
+of a type and their number changes, this is no changed setting.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import NamedTuple
 from procreaper.core.plan import Condition, Dependency, Plan, Process
 from procreaper.core.ports import PREFIX
 
-# What the child itself has: it was given that when it was spawned.
+# These settings become part of the child when it is spawned.
 OF_THE_CHILD = ("command", "env", "cwd", "pty", "detached")
 
 
 class Differences(NamedTuple):
-    """By name, in the order of the new plan, and `removed` in that of the old one.
+    """The names of processes, in the order of the new plan; `removed` in that of the old one.
 
-    `restarted` need a new run for what is different, `updated` do not; `changed` says what it is, for both.
+    The processes in `restarted` need a new run, those in `updated` do not; `changed` has the changed settings of both.
     """
 
     added: tuple[str, ...]
@@ -32,7 +32,7 @@ class Differences(NamedTuple):
 
 
 def compare(old: Plan, new: Plan) -> Differences:
-    """What differs between the plan that runs and a new one."""
+    """Compare the plan that runs with a new one."""
     before = {process.name: process for process in old.processes}
     after = {process.name: process for process in new.processes}
     moved = before.keys() ^ after.keys()
@@ -53,10 +53,10 @@ def compare(old: Plan, new: Plan) -> Differences:
 
 
 def needs_restart(old: Process, new: Process) -> bool:
-    """Whether a child of the old process cannot become one of the new one.
+    """Whether a child of the old process cannot become one of the new process.
 
-    So it is too where another line of output is to tell that it is ready: it may have been written long ago. And one
-    that is detached has its log file open itself.
+    A new log line for readiness needs a restart too, because the line may have been written long ago. So does a new log
+    file of a detached process, because the process has its log file open itself.
     """
     if any(_has_other(field, old, new) for field in OF_THE_CHILD):
         return True
@@ -67,7 +67,7 @@ def needs_restart(old: Process, new: Process) -> bool:
 
 
 def _has_other(field: str, old: Process, new: Process) -> bool:
-    """Whether a field differs. A process learns the ports of others at its next run, and needs none for that."""
+    """Whether a field differs. The ports of other processes do not count: a process learns them at its next run."""
     if field == "env" and old.env is not None and new.env is not None:
         return bool(_differing(old.env, new.env))
     return bool(getattr(old, field) != getattr(new, field))
@@ -90,7 +90,7 @@ def _words(old: Process, new: Process, moved: Collection[str]) -> tuple[str, ...
 
 
 def _follows(old: Process, new: Process, moved: Collection[str]) -> bool:
-    """Whether it depends on the same as before, of which only the number is another."""
+    """Whether it depends on the same types as before, of which only the number has changed."""
     return _edges(old) == _edges(new) and _staying(old, moved) == _staying(new, moved)
 
 

@@ -1,13 +1,13 @@
-"""What happens, what is wanted, what is decided and what is told: the words that all parts share.
+"""The events, actions and notices of an app.
 
-    facts     what happened, in the past tense; reported by the hands, stamped with the run they are about
-    requests  what somebody wants
-    actions   what the rules decide; carried out by the hands
-    notices   what the world is told; stamped with the wall time
+    facts     what happened, in the past tense; `runtime` reports them, with the run that they are about
+    requests  what a person or a program asks for
+    actions   what the rules decide; `runtime` carries them out
+    notices   what is published, with the wall time
 
-They are named tuples and not dataclasses because each frozen dataclass costs a millisecond at import, before the first
-child can start; a named tuple costs a sixth of that, and is as immutable. For the same reason annotations are not put
-off here, nor in other modules with named tuples that a start needs: `typing` compiles each one that is a text.
+They are named tuples, because a frozen dataclass takes a millisecond at import, before the first child can start. A
+named tuple takes a sixth of that, and is as immutable. Annotations are not postponed here, nor in other modules with
+named tuples that a start needs, because `typing` compiles each annotation that is a string.
 """
 
 from enum import StrEnum
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """What a process is doing; the words of supervisord, Docker and the Go library reaper."""
+    """The state of a process, in the words of supervisord, Docker and the Go library reaper."""
 
     PENDING = "pending"
     STARTING = "starting"
@@ -36,7 +36,7 @@ class State(StrEnum):
 
 
 def with_reason(state: str, reason: str) -> str:
-    """A state and why, as a phrase; a reason that names the state itself says enough, and so does a state without one.
+    """Return a state with its reason, as one phrase, without saying the state twice.
 
     >>> with_reason("failed", "exited with code 1")
     'failed: exited with code 1'
@@ -46,12 +46,12 @@ def with_reason(state: str, reason: str) -> str:
     return reason if reason.startswith(state) else f"{state}: {reason}" if reason else str(state)
 
 
-# What an end counts as of which nobody knows how it was.
+# The exit code of a child whose end is unknown.
 UNKNOWN = 1
 
 
 class RestartReason(StrEnum):
-    """Why a process has one more run: how the last one ended, or what somebody has done."""
+    """Why a process has another run: by the end of the last one, or by a request."""
 
     EXIT = "exit"
     UNHEALTHY = "unhealthy"
@@ -61,31 +61,33 @@ class RestartReason(StrEnum):
 
 
 class Exit(NamedTuple):
-    """How a child ended: by an exit `code`, or by a `signal` number. With neither nobody knows, and it is a failure."""
+    """How a child ended: by an exit `code` or by a `signal` number. With neither it is unknown, and counts as a
+    failure.
+    """
 
     code: int | None = None
     signal: int | None = None
 
     @classmethod
     def of(cls, returncode: int) -> "Exit":
-        """From the number that Python's subprocess gives, which is negative for a signal."""
+        """Return the exit for a return code of `subprocess`, which is negative for a signal."""
         return cls(signal=-returncode) if returncode < 0 else cls(code=returncode)
 
     @property
     def status(self) -> int:
-        """The shell's number for it: the code, or 128 plus the signal; `UNKNOWN` where nobody knows."""
+        """The number of a shell: the code, or 128 plus the signal; `UNKNOWN` if neither is known."""
         if self.signal is not None:
             return 128 + self.signal
         return self.code if self.code is not None else UNKNOWN
 
     @property
     def known(self) -> bool:
-        """Whether anybody knows how it ended: of a child of an earlier procreaper, only that one was told."""
+        """Whether the exit is known. Of the child of an earlier procreaper, only that procreaper learned it."""
         return self.code is not None or self.signal is not None
 
     @property
     def returncode(self) -> int:
-        """Python's number for it, which honcho prints: the code, or the negative signal."""
+        """The number of Python, which honcho prints: the code, or the negative signal."""
         return -self.signal if self.signal is not None else self.status
 
 
@@ -93,7 +95,7 @@ class Exit(NamedTuple):
 
 
 class Spawned(NamedTuple):
-    """A child runs; always reported before its `ChildExited`."""
+    """A child runs. It comes before the `ChildExited` of the same run."""
 
     name: str
     run: int
@@ -101,7 +103,7 @@ class Spawned(NamedTuple):
 
 
 class SpawnFailed(NamedTuple):
-    """No child came of it. `permanent`: trying again cannot help; `code` is what a shell would have said (126, 127)."""
+    """There is no child. `permanent`: another try cannot help. `code` is what a shell would return (126, 127)."""
 
     name: str
     run: int
@@ -111,7 +113,7 @@ class SpawnFailed(NamedTuple):
 
 
 class ChildExited(NamedTuple):
-    """The child itself has been reaped; `leftovers`: others of its group are still alive."""
+    """The child has been reaped. `leftovers`: other processes of its group are alive."""
 
     name: str
     run: int
@@ -120,21 +122,21 @@ class ChildExited(NamedTuple):
 
 
 class GroupEnded(NamedTuple):
-    """After a `ChildExited` with leftovers: now the whole group is gone."""
+    """The whole group has ended, after a `ChildExited` with leftovers."""
 
     name: str
     run: int
 
 
 class StopCommandFailed(NamedTuple):
-    """The command that was to ask a run to end has failed, so the run may not know of it."""
+    """The stop command of a run has failed, so the run may not know that it should end."""
 
     name: str
     run: int
 
 
 class CheckFinished(NamedTuple):
-    """A health check has succeeded (`error` None), failed, or was `skipped` because the child is held by a debugger."""
+    """A health check has succeeded (`error` None), failed, or was `skipped` because a debugger holds the child."""
 
     name: str
     run: int
@@ -143,25 +145,24 @@ class CheckFinished(NamedTuple):
 
 
 class OutputBegan(NamedTuple):
-    """The run has written something for the first time; reported only where a log line tells that it is ready."""
+    """The run has written its first output. Reported only if a log line shows its readiness."""
 
     name: str
     run: int
 
 
 class LogMatched(NamedTuple):
-    """The line of output that tells that this run is ready has come."""
+    """The log line that shows the readiness of this run has come."""
 
     name: str
     run: int
 
 
 class FilesChanged(NamedTuple):
-    """Files were written, appeared or vanished: for each process that watches any, their paths from its root.
+    """Files were written, appeared or vanished: for each process that watches them, their paths from its root.
 
-    For the processes in `outdated`, the settings come from one of these files. `more`: further changes are on their
-    way, as in a branch switch. The next report that is without it names each process that was promised more, even if
-    there are no paths after all.
+    The settings of the processes in `outdated` come from one of these files. `more`: further changes follow, as in a
+    branch switch. The next report without it names each process that was promised more, even without a path.
     """
 
     changes: "Mapping[str, tuple[str, ...]]"
@@ -170,42 +171,42 @@ class FilesChanged(NamedTuple):
 
 
 class PreparationEnded(NamedTuple):
-    """The command that a change of files runs before the restart has ended."""
+    """The command that `watch.run` runs before the restart has ended."""
 
     name: str
     succeeded: bool
 
 
 class SettingsRead(NamedTuple):
-    """The files were read again for this process, which waits for that; None: it keeps the settings that it has."""
+    """The files were read again for a process that waits for this. With None it keeps its settings."""
 
     name: str
     process: "Process | None"
 
 
 class TerminalOpened(NamedTuple):
-    """Somebody is at the terminal of this process now, where nobody was."""
+    """The first client has attached to the terminal of this process."""
 
     name: str
 
 
 class TerminalClosed(NamedTuple):
-    """Nobody is at the terminal of this process any more."""
+    """The last client has left the terminal of this process."""
 
     name: str
 
 
 class TimeLost(NamedTuple):
-    """procreaper did not run for `seconds`, because it was stopped or frozen: that time counts for no limit."""
+    """procreaper did not run for `seconds`, because it was stopped or frozen. No limit counts this time."""
 
     seconds: float
 
 
 class Tick(NamedTuple):
-    """Nothing but time has passed; sent when a deadline is due."""
+    """Only time has passed; sent when a deadline is due."""
 
 
-# What is known of one run; a fact about another run than the current one is stale.
+# Facts about one run. A fact about another run than the current one is stale.
 RunFact = (
     Spawned | SpawnFailed | ChildExited | GroupEnded | CheckFinished | OutputBegan | LogMatched | StopCommandFailed
 )
@@ -216,36 +217,36 @@ Fact = RunFact | FilesChanged | PreparationEnded | SettingsRead | TerminalOpened
 
 
 class Start(NamedTuple):
-    """Have these run. What runs already is left alone."""
+    """Start these processes. Those that run already go on."""
 
     names: tuple[str, ...]
 
 
 class Stop(NamedTuple):
-    """Have these not run; what depends on them is left alone, and so is the app."""
+    """Stop these processes. Their dependants and the app go on."""
 
     names: tuple[str, ...]
 
 
 class Restart(NamedTuple):
-    """Have a new run of each of these, without back-off."""
+    """Have a new run of each of these processes, without back-off."""
 
     names: tuple[str, ...]
 
 
 class Reload(NamedTuple):
-    """Have the app be what this plan says: some processes come, some go, some have other settings.
+    """Make the app follow this plan: some processes come, some go, some have other settings.
 
-    Processes are compared by name. What a plan's processes depend on is in the plan too, or no dependency.
+    Processes are compared by name. The dependencies of a process are in the plan too; others do not count.
     """
 
     plan: "Plan"
 
 
 class Shutdown(NamedTuple):
-    """End the app with this exit code. A second one that is `insistent` (a signal, not a `quit`) means: kill now.
+    """End the app with this exit code. A second `insistent` one (a signal, not `quit`) kills everything at once.
 
-    What is `detached` is let go instead, and lives on. `by` is what asks for it, as a phrase for people.
+    A `detached` process goes on without us instead. `by` is who asks for the end, as a phrase for people.
     """
 
     code: int
@@ -270,7 +271,7 @@ class Spawn(NamedTuple):
 class SendSignal(NamedTuple):
     """Send a signal to the whole group of a run, or with `only_main` to the program that its command runs.
 
-    With `only_handlers` the signal goes to the programs that handle it, so that no shell dies of it.
+    With `only_handlers` the signal goes to the programs that handle it, so that it ends no shell.
     """
 
     name: str
@@ -282,7 +283,7 @@ class SendSignal(NamedTuple):
 
 
 class RunStopCommand(NamedTuple):
-    """Run the command that asks this run to end, instead of a signal."""
+    """Run the stop command of this run, instead of a signal."""
 
     name: str
     run: int
@@ -296,21 +297,21 @@ class StartCheck(NamedTuple):
 
 
 class CancelCheck(NamedTuple):
-    """The result of the check under way does not matter any more."""
+    """Cancel the check that is under way: its result no longer matters."""
 
     name: str
     run: int
 
 
 class Release(NamedTuple):
-    """This run lives on without us: it is not ours any more, and must not be ended, whatever happens."""
+    """Let this run go on without us. From now on it is not ours, and nothing here may end it."""
 
     name: str
     run: int
 
 
 class StartHook(NamedTuple):
-    """Run a hook of a process; `exit_code` is that of the run that ended, `retries` counts from 1."""
+    """Run a hook of a process. `exit_code` is that of the run that ended, `retries` counts from 1."""
 
     name: str
     command: str
@@ -319,26 +320,26 @@ class StartHook(NamedTuple):
 
 
 class RunPreparation(NamedTuple):
-    """Run the command that a change of files runs before the restart, and report it as `PreparationEnded`."""
+    """Run the command in `watch.run` before the restart, and report it as `PreparationEnded`."""
 
     name: str
     command: str
 
 
 class CancelPreparation(NamedTuple):
-    """The preparation under way is of no use any more: end it, and report nothing."""
+    """End the preparation that is under way, and report nothing."""
 
     name: str
 
 
 class ReadSettings(NamedTuple):
-    """Read the files again for this process, which does not start before, and report it as `SettingsRead`."""
+    """Read the files again for this process, which waits for it, and report it as `SettingsRead`."""
 
     name: str
 
 
 class Announce(NamedTuple):
-    """Tell people what is done about a process, and why."""
+    """Print what is done about a process, and why."""
 
     name: str
     text: str
@@ -363,7 +364,7 @@ Action = (
 
 
 class Output(NamedTuple):
-    """Bytes that a child wrote: whole lines, or, where `data` does not end one, a part that was flushed."""
+    """The bytes that a child wrote: whole lines, or a part of a line that was flushed."""
 
     time: float
     name: str
@@ -373,7 +374,7 @@ class Output(NamedTuple):
 class RunBegan(NamedTuple):
     """A child of this process runs. `pty`: it was to have a terminal of its own.
 
-    `since` is when it began, where it has been running already and is adopted; else None.
+    `since` is when it began, for a process that ran before us and was adopted; else None.
     """
 
     time: float
@@ -384,9 +385,9 @@ class RunBegan(NamedTuple):
 
 
 class RunEnded(NamedTuple):
-    """A run is over; `pid` is None where no child came of it. `asked`: somebody wanted it to end.
+    """A run is over; `pid` is None if there was no child. `asked`: its end was requested.
 
-    A child that ends by itself may leave others of its group behind; of one that was told to end, all are gone.
+    A child that ends by itself may leave others of its group behind; of a stopped run, all have ended.
     """
 
     time: float
@@ -398,7 +399,7 @@ class RunEnded(NamedTuple):
 
 
 class SignalSent(NamedTuple):
-    """The whole group of this child was sent a signal. `leftovers`: the child itself has ended before."""
+    """The whole group of this child got a signal. `leftovers`: the child itself had ended before."""
 
     time: float
     name: str
@@ -408,11 +409,11 @@ class SignalSent(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """A process went from one state to another, or stays in it for another reason.
+    """A process has a new state, or the same state for another reason.
 
-    `exit` is how the last run ended, None while one runs; `backoff` the wait in seconds of a process that is
-    `restarting`; `reason_before` what its reason was. `restart` is why there is to be one more run, where that has just
-    been settled.
+    `exit` is how the last run ended, None while one runs. `backoff` is the wait in seconds of a process that is
+    `restarting`. `reason_before` is its reason before. `restart` is why there will be another run, if this was just
+    decided.
     """
 
     time: float
@@ -428,14 +429,14 @@ class Transition(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """A process is not of the app any more, and nothing of it is left."""
+    """The app no longer has this process, and nothing of it is left."""
 
     time: float
     name: str
 
 
 class Checked(NamedTuple):
-    """A health check took so many seconds and succeeded (`error` None) or failed."""
+    """A health check took `duration` seconds and succeeded (`error` None) or failed."""
 
     time: float
     name: str
@@ -444,7 +445,7 @@ class Checked(NamedTuple):
 
 
 class Message(NamedTuple):
-    """Something that procreaper itself has to say."""
+    """A message of procreaper itself."""
 
     time: float
     text: str

@@ -1,23 +1,22 @@
-"""Changed files, as one process sees them: how long a change waits, and when restarts for changes are too many.
+"""Changed files of one process: how long a change waits, what it leads to, and when restarts are too many.
 
-Rules: pure, like `lifecycle`, of which this is the part about file changes. It knows nothing of patterns and trees:
-`watching` says which process a file concerns.
+Rules: pure. The module knows nothing of patterns and trees: `runtime.watch` finds the process that a file concerns.
 
-Theory of operation. A change waits for `debounce` seconds of quiet, but for no more than `PATIENCE`; and where more was
-announced, for that report, but for no more than `MORE_WITHIN` seconds. A process that
-writes a file that it is restarted for would be restarted for ever. So the next restart after `MOST_RESTARTS` within
-`WINDOW` seconds waits for a *calm*: until no file has changed for some seconds (`CALMS`), however long that takes. If a
-file changes again within `SOON` seconds after that restart, the next one waits for a longer calm. If that has happened
-after each of the calms, the process itself writes the file, and its watch is *suspended* until a manual restart or a
-reload. A developer who saves all the time disturbs the calms, and gets the newest version after a pause: the first calm
-is longer than the time between two saves that are this frequent, and each other calm is longer than the one before, so
-that no regular rhythm of saves fits them all.
+Theory of operation. A change waits for `debounce` seconds without another change, but for `PATIENCE` seconds at most.
+If the report announces more changes, it waits for these, but for `MORE_WITHIN` seconds at most. A process that writes a
+file for which it is restarted would restart for ever. So the next restart after `MOST_RESTARTS` within `WINDOW` seconds
+waits for a *calm*: until no file has changed for some seconds (`CALMS`), however long that takes. If a file changes
+again within `SOON` seconds after that restart, the next one waits for a longer calm. If this happens after each of the
+calms, the process itself writes the file, and its watch is *suspended* until a manual restart or a reload. A developer
+who saves all the time disturbs the calms, and gets the newest version after a pause. The first calm is longer than the
+time between two saves of such a developer, and each further calm is longer than the one before, so no regular rhythm of
+saves fits them all.
 
-A command that runs before each restart may write a watched file itself, and would then be run for ever. A file that
-changes only while the command runs is an *echo*. If the same file is one in two rounds, the third waits for
-`ECHO_CALM` seconds without a change: a person who saves the file over and over does so in this time too. If the file
-changes in the third round again, the command changes it, and what happens to this file while the command runs counts no
-more.
+The command in `watch.run` may itself write a watched file, and would then run for ever. A file that changes only while
+the command runs is an *echo*. If the same file is an echo in two rounds, the third round waits for `ECHO_CALM` seconds
+without a change. A person who keeps saving the file saves it in this time too. If the file does not change in this
+time, but does so in the third round again, the command changes it. From then on, changes of this file while the command
+runs do not count.
 """
 
 from __future__ import annotations
@@ -26,24 +25,24 @@ from collections.abc import Iterable, Sequence
 
 from procreaper.core.events import Announce, FilesChanged, PreparationEnded, RestartReason, RunPreparation
 from procreaper.core.state import UNTIL_A_CHANGE, Change, Echoes, Phase, ProcessState, RestartThrottle, named
-from procreaper.core.transitions import Step, begin_anew, restart, signal
+from procreaper.core.transitions import Step, restart, signal, to_pending
 
 PATIENCE = 10.0
 MORE_WITHIN = 60.0
 MOST_RESTARTS, WINDOW = 20, 60.0
-# A change that never became quiet counts as this number of restarts: a busy writer leads to few of them.
+# A change that never became quiet counts as this number of restarts, because a busy writer causes few restarts.
 NEVER_QUIET = 4
 CALMS = (4.0, 6.0, 8.0)
 SOON = CALMS[0]
 ECHO_ROUNDS, ECHO_CALM = 2, 1.5
 
 
-CALMING = "changed; too many restarts for changed files, so the next one waits until none has changed for {calm:g} s"
+CALMING = "changed; too many restarts: the next one waits until no file has changed for {calm:g} s"
 SUSPENDED = (
-    "changes each time as soon as {what} runs; its watch is suspended until `procreaper restart {name}` or `reload`; "
-    "add the files that it writes itself to `watch.ignore`"
+    "changed right after every {what}; not watched any more until `procreaper restart {name}` or `reload`; "
+    "if the process writes the file itself, add it to `watch.ignore`"
 )
-OWN = "what happens to that while it runs is no reason to run it again; better add it to `watch.ignore`"
+OWN = "such changes do not run it again; add the file to `watch.ignore`"
 
 
 def add(
@@ -55,7 +54,7 @@ def add(
     *,
     more: bool = False,
 ) -> tuple[Change | None, RestartThrottle]:
-    """Take one more change into account, or the first; None for a change that suspends the watch."""
+    """Add a change to those that wait, or begin with it. Return None if it suspends the watch."""
     paths = tuple(paths)
     if change is None:
         if throttle.calmed and now > throttle.times[-1] + SOON:
@@ -67,7 +66,7 @@ def add(
     if change.calm and not paths:
         return change, throttle
     if change.calm:
-        # Only the last are named: what is written for hours must not fill the memory.
+        # Only the last paths are kept: a file that is written for hours must not fill the memory.
         due = now + max(debounce, change.calm)
         return change._replace(first=paths[0], paths=frozenset(paths), due=due), throttle
     patience = max(debounce, MORE_WITHIN if more else PATIENCE)
@@ -76,7 +75,7 @@ def add(
 
 
 def count(throttle: RestartThrottle, change: Change, now: float) -> RestartThrottle:
-    """Count what is about to be done for a change."""
+    """Count the restart that a change leads to now."""
     if change.calm:
         return RestartThrottle(times=(now,), calmed=throttle.calmed + 1)
     weight = NEVER_QUIET if change.due - change.since >= PATIENCE else 1
@@ -84,7 +83,7 @@ def count(throttle: RestartThrottle, change: Change, now: float) -> RestartThrot
 
 
 def count_echo(echoes: Echoes, change: Change) -> Echoes:
-    """Count the round that begins for a change."""
+    """Count the round of `watch.run` that begins for a change."""
     if not change.echo:
         return Echoes(own=echoes.own)
     if again := change.paths & echoes.paths:
@@ -93,14 +92,14 @@ def count_echo(echoes: Echoes, change: Change) -> Echoes:
 
 
 def without_echo(echoes: Echoes, paths: Iterable[str]) -> tuple[tuple[str, ...], Echoes]:
-    """Those of the paths that count, of what changes while the command runs."""
+    """Return the paths that count, of those that changed while the command ran."""
     if echoes.rounds >= ECHO_ROUNDS and not echoes.paths.isdisjoint(paths):
         echoes = Echoes(own=echoes.own | echoes.paths)
     return tuple(path for path in paths if path not in echoes.own), echoes
 
 
 def calm_echo(echoes: Echoes, change: Change, now: float) -> Change:
-    """The command has ended: another round for the same files waits."""
+    """Delay the next round for the same files, after the command has ended."""
     if not change.echo or not change.paths & echoes.paths:
         return change
     return change._replace(due=max(change.due, now + ECHO_CALM))
@@ -111,7 +110,7 @@ def _recent(throttle: RestartThrottle, now: float) -> tuple[float, ...]:
 
 
 def apply_fact(life: ProcessState, fact: FilesChanged | PreparationEnded, now: float) -> Step:
-    """Apply one fact that is about the files of this process."""
+    """Apply a fact about the files of this process."""
     if isinstance(fact, FilesChanged):
         return _see_change(life, fact.changes[life.process.name], now, more=fact.more)
     return _prepared(life, succeeded=fact.succeeded, now=now)
@@ -119,10 +118,10 @@ def apply_fact(life: ProcessState, fact: FilesChanged | PreparationEnded, now: f
 
 def _see_change(life: ProcessState, paths: Sequence[str], now: float, *, more: bool) -> Step:
     name, watch = life.process.name, life.process.watch
-    if watch is None or not life.follows_changes or not (paths or life.change):
+    if watch is None or not life.reacts_to_changes or not (paths or life.change):
         return life, ()
     if life.restart_pending and watch.run is None:
-        # The next run has not begun, so it will know what changed.
+        # The next run has not begun, so it will see the change.
         return life, ()
     actions: tuple[Announce, ...] = ()
     if life.preparing:
@@ -137,7 +136,7 @@ def _see_change(life: ProcessState, paths: Sequence[str], now: float, *, more: b
     life = life._replace(change=change, throttle=throttle)
     if change is None:
         life = life._replace(reason=life.reason.removesuffix(UNTIL_A_CHANGE))
-        what = f"`{watch.run}`" if life.preparing else "it"
+        what = f"run of `{watch.run}`" if life.preparing else "start"
         return life, (*actions, Announce(name, f"{throttle.suspended} {SUSPENDED.format(name=name, what=what)}"))
     if paths:
         change = change._replace(echo=life.preparing and (before is None or before.echo))
@@ -148,12 +147,12 @@ def _see_change(life: ProcessState, paths: Sequence[str], now: float, *, more: b
 
 
 def act(life: ProcessState, change: Change, now: float) -> Step:
-    """It has been quiet for long enough: restart, or signal, or first run the command that prepares the restart."""
+    """Act on a change that has been quiet for long enough: restart, signal, or run the command in `watch.run`."""
     name, watch = life.process.name, life.process.watch
     life = life._replace(change=None)
     if watch is None:
         return life, ()
-    in_place = watch.run is not None or (watch.signal is not None and life.listens)
+    in_place = watch.run is not None or (watch.signal is not None and life.handles_signals)
     if not in_place and life.restart_pending:
         return life, ()
     life = life._replace(throttle=count(life.throttle, change, now))
@@ -166,7 +165,7 @@ def act(life: ProcessState, change: Change, now: float) -> Step:
 
 
 def _prepared(life: ProcessState, *, succeeded: bool, now: float) -> Step:
-    """The command of a change has ended; if more has changed meanwhile, it is run again before anything else."""
+    """Go on after the command in `watch.run`. If files have changed meanwhile, it first runs again."""
     watch = life.process.watch
     if not life.preparing or watch is None:
         return life, ()
@@ -180,17 +179,17 @@ def _prepared(life: ProcessState, *, succeeded: bool, now: float) -> Step:
 
 def _signal_or_restart(life: ProcessState, cause: str) -> Step:
     watch = life.process.watch
-    if watch is not None and watch.signal is not None and life.listens:
+    if watch is not None and watch.signal is not None and life.handles_signals:
         return life, (Announce(life.process.name, cause), signal(life, watch.signal, only_handlers=True))
     return _restart_for(life, cause)
 
 
 def _restart_for(life: ProcessState, cause: str) -> Step:
-    """Have a new run, unless the next one is still to begin anyway; that is no failure, and clears the retries."""
+    """Have a new run, unless one is still to begin. It is no failure, and it resets the retries."""
     if life.restart_pending:
         return life, ()
     what = "starting" if life.phase is Phase.NONE else "restarting"
     life = restart(life, RestartReason.CHANGE)
     if life.phase is Phase.NONE:
-        life = begin_anew(life)
+        life = to_pending(life)
     return life, (Announce(life.process.name, f"{cause}; {what}"),)

@@ -1,20 +1,20 @@
-"""Between processes: who may start now, what the end of one means for the others, and how the app ends.
+"""The rules between processes: which process may start, what an end means for the others, and how the app ends.
 
-Rules: pure, like `lifecycle`, of which this is the only caller. An event that names an unknown process changes nothing
-here; the owner refuses such requests before they come in. Once the app shuts down nothing starts any more. What depends
-on what is free of circles: whoever makes a plan sees to that (`plan.find_cycle`).
+Rules: pure. This is the only caller of `lifecycle`. An event with an unknown name changes nothing here; the supervisor
+refuses such requests before. Once the app shuts down, no process starts any more. The dependencies have no cycle;
+`plan.find_cycle` makes sure of it when a plan is made.
 
-Theory of operation. Every event goes to the processes that it is about; then the fleet draws the consequences of a run
+Theory of operation. Each event goes to the processes that it is about. Then the fleet applies the consequences of runs
 that ended for good, and *reconciles*:
 
-    restart    what has an edge that says so, to a dependency that restarts; what restarts together starts in order
-    tell       a process that is to end is told so when nothing that depends on it is ending any more
-    launch     a process that is wanted and not running: at once, if it was up before; else when its dependencies are
-               up; skip it, if they never will be, and have it wait again, if they begin again after all
+    restart    a process restarts along with a dependency if its edge says so; they start again in order
+    stop       a process that is to end gets its stop signal as soon as no dependant of it is ending
+    launch     a process that is wanted and not running starts: at once if it was up before, else when its
+               dependencies are up. If they never will be, it is skipped, and waits again if they begin again
 
-So the order of stopping is planned nowhere: everything is marked as ending at once, and dependants happen to be told
-first. Only a few launches are under way at once (`LAUNCHES_AT_ONCE`), so that a hundred processes cannot keep the loop
-from output and signals, and so that a stop in the first moments finds most of them not yet started.
+So there is no plan for the order of stopping: all processes are marked as ending at once, and dependants get their
+signal first. Only a few launches are under way at once (`LAUNCHES_AT_ONCE`): a hundred processes must not keep the loop
+from output and signals, and an early stop finds most of them not yet started.
 """
 
 from collections.abc import Iterable, Mapping
@@ -53,19 +53,19 @@ from procreaper.core.plan import Plan
 from procreaper.core.state import ABOUT_TO_START, FINAL_STATES, Phase, ProcessState
 
 LAUNCHES_AT_ONCE = 4
-# An app that ended well but left something behind that SIGKILL could not reach did not end well.
+# The exit code if a process outlived SIGKILL, although the app ended well otherwise.
 LEFT_SOMETHING_BEHIND = 1
-# Neither did one of which a part was not started because of another.
+# The exit code if a process was skipped, although the app ended well otherwise.
 SKIPPED_SOMETHING = 1
 
 
 class Fleet(NamedTuple):
-    """The state of the app. `members` is never changed in place; a step that changes something makes a new one.
+    """The state of the app. `members` is never changed in place: a step that changes something makes a new mapping.
 
-    `dependants` has, for each process on which others depend, all that do so, directly or not. `leaving` are those that
-    are not in the plan any more, as long as something of them is left; `removed` are those that left without having
-    ended by themselves, and did not come back. `culprit` is whose end has ended the app, where it was one's; `ended_by`
-    is what else has asked for its end. `runs` are the numbers of the last runs of those that are gone.
+    `dependants` has all direct and indirect dependants of each process that has any. `leaving` are the processes that
+    the plan no longer has, as long as something of them is left. `removed` are those of them that did not end by
+    themselves and did not come back. `culprit` is the process whose end has ended the app, if it was a process;
+    `ended_by` is any other cause. `runs` has the last run numbers of processes that are gone.
     """
 
     members: Members
@@ -82,10 +82,10 @@ class Fleet(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        """Nothing runs that could be ended, and either the app is to end or every process ended by itself.
+        """Whether nothing is left to end, and either the app shuts down or every process has ended by itself.
 
-        A process that was stopped or removed by hand keeps the app, and so does one that waits for files to change:
-        only a `Shutdown` or `stop_all` ends that one. Those that nobody ever wanted do not count.
+        A process that was stopped or removed by hand keeps the app running, and so does a process that waits for
+        changed files: only a `Shutdown` or `stop_all` ends the app then. Processes that were never wanted do not count.
         """
         lives = self.members.values()
         if self.shutting_down:
@@ -97,7 +97,7 @@ class Fleet(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """What the command line ends with, once `finished`: honcho's rule, with 128+n for a signal."""
+        """The exit code of the command line once `finished`: honcho's rule, with 128+n for a signal."""
         code = self.code if self.code is not None else (self.first_failure or 0)
         if code == 0 and any(life.out_of_reach for life in self.members.values()):
             return LEFT_SOMETHING_BEHIND
@@ -108,13 +108,13 @@ Step = tuple[Fleet, tuple[Action, ...]]
 
 
 def begin(plan: Plan) -> Fleet:
-    """The fleet before anything was asked of it."""
+    """Return the fleet before the first request."""
     members = {process.name: ProcessState(process) for process in plan.processes}
     return Fleet(members, dependencies.dependants(members))
 
 
 def step(fleet: Fleet, event: Event, now: float) -> Step:
-    """Apply one event; everything that follows from it is in the answer."""
+    """Apply one event, with everything that follows from it."""
     before = fleet.members
     match event:
         case Stop(names=named):
@@ -155,7 +155,7 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
         else:
             fleet, actions = _apply(fleet, names, event, now)
         if fleet.members is before:
-            # Whatever could follow has followed already.
+            # All consequences have been applied before.
             return fleet, actions
         fleet, more = _conclude(fleet, names if isinstance(event, ChildExited | SpawnFailed) else (), now)
         actions += more
@@ -165,13 +165,13 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
 
 
 def deadline(fleet: Fleet) -> float | None:
-    """The earliest moment at which a `Tick` is due, or None."""
+    """Return the earliest moment at which a `Tick` is due, or None."""
     times = [lifecycle.deadline(life) for life in fleet.members.values()]
     return min((time for time in times if time is not None), default=None)
 
 
 def is_timed(fleet: Fleet) -> bool:
-    """Whether something of some process is limited to a time, of which a pause of procreaper must not be a part."""
+    """Return whether some process has a time limit that must not include a pause of procreaper."""
     return any(map(lifecycle.is_timed, fleet.members.values()))
 
 
@@ -195,7 +195,7 @@ def _apply(fleet: Fleet, names: Iterable[str], event: Event, now: float) -> Step
 def _reload(fleet: Fleet, plan: Plan, now: float) -> Step:
     if fleet.shutting_down:
         return fleet, ()
-    # Not at the top: most apps have one plan all their life.
+    # Imported here, because most apps keep their first plan.
     from procreaper.core.reload import reload
 
     members, leaving, stopped, actions = reload(fleet.members, fleet.leaving, fleet.runs, plan, now)
@@ -205,7 +205,7 @@ def _reload(fleet: Fleet, plan: Plan, now: float) -> Step:
 
 
 def _renew(fleet: Fleet, event: SettingsRead, now: float) -> Step:
-    """One process has waited until its settings were read again; nothing of it runs."""
+    """Give new settings to a process that has no run and waited for them."""
     life = fleet.members.get(event.name)
     if life is None or not life.rereading:
         return fleet, ()
@@ -216,9 +216,9 @@ def _renew(fleet: Fleet, event: SettingsRead, now: float) -> Step:
 
 
 def _related_anew(fleet: Fleet, members: Members) -> Fleet:
-    """The fleet with these members, which may depend on others than before."""
+    """Return the fleet with these members, whose dependencies may have changed."""
     dependants = dependencies.dependants(members)
-    # A process that is still leaving may depend on others through one that is gone.
+    # A leaving process may depend on another one through a process that is gone.
     for name, others in fleet.dependants.items():
         known = dependants.get(name, ())
         if missing := tuple(other for other in others if other in fleet.leaving and other not in known):
@@ -227,7 +227,7 @@ def _related_anew(fleet: Fleet, members: Members) -> Fleet:
 
 
 def _without_gone(fleet: Fleet) -> Fleet:
-    """Those that are leaving are no members any more, once nothing of them is left."""
+    """Remove the leaving members of which nothing is left."""
     gone = [name for name in fleet.leaving if fleet.members[name].phase is Phase.NONE]
     if not gone:
         return fleet
@@ -246,9 +246,9 @@ def _changed(fleet: Fleet, changed: Members) -> Fleet:
 
 
 def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
-    """Draw the consequences of those runs that just ended for good by themselves: for dependants, then for the app.
+    """Apply the consequences of runs that have just ended for good by themselves: for dependants, then for the app.
 
-    What was removed meanwhile has none.
+    The end of a process that was removed meanwhile has none.
     """
     if fleet.shutting_down:
         return fleet, ()
@@ -274,13 +274,13 @@ def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
 
 def _reconcile(fleet: Fleet, before: Members, now: float) -> Step:
     fleet, cancelled = _restart_dependants(fleet, before)
-    fleet, told = _tell(fleet, now)
+    fleet, stopped = _stop_in_order(fleet, now)
     fleet, launched = _launch(fleet)
-    return fleet, (*cancelled, *told, *launched)
+    return fleet, (*cancelled, *stopped, *launched)
 
 
 def _restart_dependants(fleet: Fleet, before: Members) -> Step:
-    """Restart those whose edge says `restart` along with a dependency that was up; those that restart together wait."""
+    """Restart each dependant whose edge says `restart`, if its dependency was up and restarts. It waits for that."""
     if not fleet.dependants or fleet.shutting_down:
         return fleet, ()
     actions: tuple[Action, ...] = ()
@@ -293,16 +293,16 @@ def _restart_dependants(fleet: Fleet, before: Members) -> Step:
     return _changed(fleet, dependencies.restarted_together(before, fleet.members)), actions
 
 
-def _tell(fleet: Fleet, now: float) -> Step:
-    """Tell those to end for whom nobody has to end first."""
+def _stop_in_order(fleet: Fleet, now: float) -> Step:
+    """Send the stop signal to each process that is to end and has no dependant that ends first."""
     actions: list[Action] = []
     changed: Members = {}
     for name, life in fleet.members.items():
-        if not life.untold:
+        if not life.needs_stop_signal:
             continue
         first = [other for other in fleet.dependants.get(name, ()) if _is_ending(fleet.members[other])]
         if not first:
-            changed[name], more = lifecycle.tell_to_end(life, now)
+            changed[name], more = lifecycle.send_stop(life, now)
             actions.extend(more)
         elif life.asked_to_end:
             changed[name] = life._replace(reason=f"stops after {', '.join(first)}")
@@ -310,7 +310,7 @@ def _tell(fleet: Fleet, now: float) -> Step:
 
 
 def _launch(fleet: Fleet) -> Step:
-    """Launch those whose time has come, a few at once."""
+    """Launch the processes that may start now, a few at once."""
     if fleet.shutting_down:
         return fleet, ()
     free = LAUNCHES_AT_ONCE - sum(life.phase is Phase.SPAWNING for life in fleet.members.values())
@@ -320,7 +320,7 @@ def _launch(fleet: Fleet) -> Step:
         if not (life.wanted and life.state is State.PENDING) or life.rereading:
             continue
         if free <= 0 and life.reason is ABOUT_TO_START and not life.process.depends_on:
-            # It waits for the launch of others and for nothing else: of a hundred, most do so most of the time.
+            # It waits only for other launches. Of a hundred processes, most do so most of the time.
             continue
         others = dependencies.missing(fleet.members, life)
         if not others and life.outdated:
@@ -342,7 +342,7 @@ def _is_ending(life: ProcessState) -> bool:
 
 
 def _hooks(before: Members, after: Members) -> list[Action]:
-    """The hooks of those that came up, will be tried again, or have failed for good, in this step."""
+    """Return the hooks of processes that came up, will be retried, or have failed for good in this step."""
     actions: list[Action] = []
     for name, life in after.items():
         hooks = life.process.hooks
@@ -369,7 +369,7 @@ def _hooks(before: Members, after: Members) -> list[Action]:
 
 
 def _shut_down(fleet: Fleet, request: Shutdown, now: float) -> Step:
-    """Stop everything; kill everything when somebody insists for the second time.
+    """Stop everything; kill everything at the second insistent request.
 
     The exit code is that of the first cause: a Ctrl-C while the app ends because `web` crashed does not hide the crash.
     """

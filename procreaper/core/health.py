@@ -1,9 +1,9 @@
-"""The health of one run: when the next check is due, and what its result means.
+"""The health of one run: when the next check is due, and what its result means for the process.
 
-Rules: pure, like `lifecycle`, of which this is the part about health. Before the first success failures do not count
-and only the start timeout ends the waiting; afterwards a number of failures in a row means unhealthy. There is never
-more than one check at once: while one runs, none is due. While somebody is attached, all this is *paused*: what sits at
-a breakpoint does not answer, and is not to be ended for that.
+Rules: pure. Before the first success, failures do not count; only the start timeout ends the wait. After it, a number
+of failures in a row means unhealthy. A process never has two checks at once: while a check runs, none is due. While a
+client is attached to the process, its checks are *paused*: a process at a breakpoint does not answer, and must not be
+ended for that.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from procreaper.core.transitions import NOT_HEALTHY, NOT_IN_TIME, Step, judge, s
 if TYPE_CHECKING:
     from procreaper.core.checks import Health, LogCheck
 
-# How much of a pattern a reason shows, in characters.
+# The longest part of a pattern that a reason shows, in characters.
 LONGEST_PATTERN = 60
-# Most programs write at once to a terminal, and keep several KiB back where their output is a pipe.
+# Most programs write to a terminal at once, but keep several KiB back before they write to a pipe.
 HELD_BACK = "; it has written nothing, its output may be buffered (try `--pty`, `pty = true` or PYTHONUNBUFFERED=1)"
 
 
 class Finding(Enum):
-    """What is known of the health of a run comes to this."""
+    """What the state of the health amounts to."""
 
     WAITING = "not up yet"
     LATE = "not up in time"
@@ -45,107 +45,107 @@ class Finding(Enum):
     UNHEALTHY = "was healthy, and too many checks failed"
 
 
-def begin(health: Health, now: float, *, paused: bool = False, silent: bool = False) -> HealthState:
-    """The child has just started."""
-    log_seen = health.log is None
+def begin(settings: Health, now: float, *, paused: bool = False, silent: bool = False) -> HealthState:
+    """Begin the health of a run that has just been spawned."""
+    log_seen = settings.log is None
     return HealthState(
         log_seen=log_seen,
         silent=silent,
         due=now if log_seen else None,
-        limit=now + health.start_timeout,
+        limit=now + settings.start_timeout,
         paused_at=now if paused else None,
     )
 
 
-def renew(health: Health, before: HealthState | None, now: float, *, paused: bool = False) -> HealthState:
-    """The child goes on, but is checked in another way. A line that it waits for is the same as before."""
-    checkup = begin(health, now, paused=paused, silent=before is not None and before.silent)
-    return log_matched(health, checkup, now) if before is not None and before.log_seen else checkup
+def restart_checks(settings: Health, before: HealthState | None, now: float, *, paused: bool = False) -> HealthState:
+    """Begin again with other settings for a living run. A log line that was seen need not come again."""
+    health = begin(settings, now, paused=paused, silent=before is not None and before.silent)
+    return log_matched(settings, health, now) if before is not None and before.log_seen else health
 
 
-def pause(checkup: HealthState, now: float) -> HealthState:
-    """Somebody is attached."""
-    return checkup._replace(paused_at=now)
+def pause(health: HealthState, now: float) -> HealthState:
+    """Pause the checks, because a client is attached."""
+    return health._replace(paused_at=now)
 
 
-def resume(health: Health, checkup: HealthState, now: float) -> HealthState:
-    """Nobody is attached any more: the time meanwhile does not count, and the next check is due."""
-    if checkup.paused_at is None:
-        return checkup
-    limit = None if checkup.limit is None else checkup.limit + (now - checkup.paused_at)
-    is_due = health.check is not None and checkup.log_seen and not checkup.checking
-    return checkup._replace(paused_at=None, limit=limit, due=now if is_due else None)
+def resume(settings: Health, health: HealthState, now: float) -> HealthState:
+    """Resume the checks. The pause does not count, and the next check is due at once."""
+    if health.paused_at is None:
+        return health
+    limit = None if health.limit is None else health.limit + (now - health.paused_at)
+    is_due = settings.check is not None and health.log_seen and not health.checking
+    return health._replace(paused_at=None, limit=limit, due=now if is_due else None)
 
 
-def lose_time(checkup: HealthState, seconds: float) -> HealthState:
-    """Move the limit by the time in which procreaper did not run. A check that became due in it is made at once."""
-    # `resume` counts all time since `paused_at`.
-    if checkup.limit is not None and checkup.paused_at is None:
-        checkup = checkup._replace(limit=checkup.limit + seconds)
-    return checkup._replace(interrupted=True) if checkup.checking else checkup
+def lose_time(health: HealthState, seconds: float) -> HealthState:
+    """Move the limit by the time in which procreaper did not run. A check that became due meanwhile runs at once."""
+    # `resume` adds all time since `paused_at`.
+    if health.limit is not None and health.paused_at is None:
+        health = health._replace(limit=health.limit + seconds)
+    return health._replace(interrupted=True) if health.checking else health
 
 
-def log_matched(health: Health, checkup: HealthState, now: float) -> HealthState:
-    """The line that was waited for has come; without a check besides, that is all there is to know."""
-    if checkup.log_seen:
-        return checkup
-    checkup = checkup._replace(log_seen=True)
-    if health.check is None:
-        return checkup._replace(passed=True, limit=None)
-    return checkup._replace(due=now)
+def log_matched(settings: Health, health: HealthState, now: float) -> HealthState:
+    """Record that the expected log line has come. Without a check besides, the run is healthy."""
+    if health.log_seen:
+        return health
+    health = health._replace(log_seen=True)
+    if settings.check is None:
+        return health._replace(passed=True, limit=None)
+    return health._replace(due=now)
 
 
-def check_began(checkup: HealthState) -> HealthState:
-    """A check is under way, so none is due."""
-    return checkup._replace(checking=True, interrupted=False, due=None)
+def check_began(health: HealthState) -> HealthState:
+    """Record that a check is under way."""
+    return health._replace(checking=True, interrupted=False, due=None)
 
 
-def check_finished(health: Health, checkup: HealthState, error: str | None, now: float) -> HealthState:
-    """A check has succeeded, or failed with this error. One that was interrupted is made again where it failed."""
-    interrupted, checkup = checkup.interrupted, checkup._replace(checking=False, interrupted=False)
+def check_finished(settings: Health, health: HealthState, error: str | None, now: float) -> HealthState:
+    """Record that a check has succeeded, or failed with `error`. An interrupted check that failed runs again."""
+    interrupted, health = health.interrupted, health._replace(checking=False, interrupted=False)
     if error is None:
-        return checkup._replace(passed=True, failures=0, error="", due=now + health.interval, limit=None)
-    if checkup.paused_at is not None:
-        return checkup
+        return health._replace(passed=True, failures=0, error="", due=now + settings.interval, limit=None)
+    if health.paused_at is not None:
+        return health
     if interrupted:
-        return checkup._replace(due=now)
-    if not checkup.passed:
-        return checkup._replace(error=error, due=now + health.start_interval)
-    return checkup._replace(error=error, failures=checkup.failures + 1, due=now + health.interval)
+        return health._replace(due=now)
+    if not health.passed:
+        return health._replace(error=error, due=now + settings.start_interval)
+    return health._replace(error=error, failures=health.failures + 1, due=now + settings.interval)
 
 
-def check_skipped(health: Health, checkup: HealthState, now: float) -> HealthState:
-    """The child was held by a debugger or a stop signal: nothing is known, and the time does not count."""
-    wait = health.interval if checkup.passed else health.start_interval
-    limit = None if checkup.limit is None else max(checkup.limit, now + health.start_timeout)
-    return checkup._replace(checking=False, interrupted=False, due=now + wait, limit=limit)
+def check_skipped(settings: Health, health: HealthState, now: float) -> HealthState:
+    """Record that a debugger or a stop signal held the child: the check says nothing, and the time does not count."""
+    wait = settings.interval if health.passed else settings.start_interval
+    limit = None if health.limit is None else max(health.limit, now + settings.start_timeout)
+    return health._replace(checking=False, interrupted=False, due=now + wait, limit=limit)
 
 
-def find(health: Health, checkup: HealthState, now: float) -> tuple[Finding, str]:
-    """What all this comes to, and the reason in words."""
-    finding, reason = _find(health, checkup, now)
-    if checkup.paused_at is not None and (health.check is not None or not checkup.passed):
+def find_health(settings: Health, health: HealthState, now: float) -> tuple[Finding, str]:
+    """Return what the health amounts to, and the reason in words."""
+    finding, reason = _find_health(settings, health, now)
+    if health.paused_at is not None and (settings.check is not None or not health.passed):
         return finding, PAUSED
     return finding, reason
 
 
-def is_due(checkup: HealthState, now: float) -> bool:
-    """Whether it is time for a check."""
-    return checkup.paused_at is None and checkup.due is not None and now >= checkup.due
+def is_due(health: HealthState, now: float) -> bool:
+    """Return whether it is time for a check."""
+    return health.paused_at is None and health.due is not None and now >= health.due
 
 
-def _find(health: Health, checkup: HealthState, now: float) -> tuple[Finding, str]:
-    because = f": {checkup.error}" if checkup.error else ""
-    if not checkup.passed:
-        if checkup.paused_at is None and checkup.limit is not None and now >= checkup.limit:
-            late = because if health.log is None or checkup.log_seen else _missing(health.log, silent=checkup.silent)
-            return Finding.LATE, f"not healthy within {health.start_timeout:g} s{late}"
-        what = "health check" if checkup.log_seen else "log line"
+def _find_health(settings: Health, health: HealthState, now: float) -> tuple[Finding, str]:
+    because = f": {health.error}" if health.error else ""
+    if not health.passed:
+        if health.paused_at is None and health.limit is not None and now >= health.limit:
+            late = because if settings.log is None or health.log_seen else _missing(settings.log, silent=health.silent)
+            return Finding.LATE, f"not healthy within {settings.start_timeout:g} s{late}"
+        what = "health check" if health.log_seen else "log line"
         return Finding.WAITING, f"waiting for its {what}{because}"
-    if not checkup.failures:
+    if not health.failures:
         return Finding.HEALTHY, HEALTHY
-    if checkup.failures < health.retries:
-        return Finding.DOUBTFUL, f"check failed ({checkup.failures}/{health.retries}){because}"
+    if health.failures < settings.retries:
+        return Finding.DOUBTFUL, f"check failed ({health.failures}/{settings.retries}){because}"
     return Finding.UNHEALTHY, f"unhealthy{because}"
 
 
@@ -159,49 +159,49 @@ def apply_fact(
     fact: Spawned | CheckFinished | OutputBegan | LogMatched | TerminalOpened | TerminalClosed,
     now: float,
 ) -> Step:
-    """Apply one fact that concerns the health of the current run, or whether it is looked at."""
+    """Apply a fact about the health of the current run, or about an attached client."""
     if isinstance(fact, TerminalOpened | TerminalClosed):
         if life.attached is isinstance(fact, TerminalOpened):
             return life, ()
         life = life._replace(attached=not life.attached)
-    health, checkup = life.process.health, life.checkup
-    if health is None:
+    settings, health = life.process.health, life.health
+    if settings is None:
         return life, ()
     if isinstance(fact, Spawned):
-        return examine(life, begin(health, now, paused=life.attached, silent=not life.process.pty), now)
-    if checkup is None:
+        return apply_health(life, begin(settings, now, paused=life.attached, silent=not life.process.pty), now)
+    if health is None:
         return life, ()
     match fact:
         case TerminalOpened():
-            checkup = pause(checkup, now)
+            health = pause(health, now)
         case TerminalClosed():
-            checkup = resume(health, checkup, now)
+            health = resume(settings, health, now)
         case OutputBegan():
-            return life._replace(checkup=checkup._replace(silent=False)), ()
+            return life._replace(health=health._replace(silent=False)), ()
         case LogMatched():
-            checkup = log_matched(health, checkup, now)
-        case CheckFinished() if not checkup.checking:
+            health = log_matched(settings, health, now)
+        case CheckFinished() if not health.checking:
             return life, ()
         case CheckFinished(skipped=True):
-            checkup = check_skipped(health, checkup, now)
+            health = check_skipped(settings, health, now)
         case CheckFinished(error=error):
-            checkup = check_finished(health, checkup, error, now)
+            health = check_finished(settings, health, error, now)
         case _:
             assert_never(fact)
-    return examine(life, checkup, now)
+    return apply_health(life, health, now)
 
 
-def examine(life: ProcessState, checkup: HealthState, now: float) -> Step:
-    """Draw the consequences of what is known of its health, and begin the next check if it is time."""
-    process, health = life.process, life.process.health
-    if health is None:
+def apply_health(life: ProcessState, health: HealthState, now: float) -> Step:
+    """Apply what the health amounts to, and begin the next check if it is due."""
+    process, settings = life.process, life.process.health
+    if settings is None:
         return life, ()
-    finding, reason = find(health, checkup, now)
+    finding, reason = find_health(settings, health, now)
     match finding:
         case Finding.LATE:
             life = judge(life, NOT_IN_TIME, reason, now=now, ran_well=False, because=RestartReason.UNHEALTHY)
             return stopping(life, life.cause), ()
-        case Finding.UNHEALTHY if process.restart is not When.NEVER and checkup.paused_at is None:
+        case Finding.UNHEALTHY if process.restart is not When.NEVER and health.paused_at is None:
             life = judge(life, NOT_HEALTHY, reason, now=now, ran_well=False, because=RestartReason.UNHEALTHY)
             return stopping(life, life.cause), ()
         case Finding.UNHEALTHY:
@@ -212,7 +212,7 @@ def examine(life: ProcessState, checkup: HealthState, now: float) -> Step:
             pass
         case _:
             assert_never(finding)
-    if is_due(checkup, now):
-        life = life._replace(reason=reason, checkup=check_began(checkup))
+    if is_due(health, now):
+        life = life._replace(reason=reason, health=check_began(health))
         return life, (StartCheck(process.name, life.run),)
-    return life._replace(reason=reason, checkup=checkup), ()
+    return life._replace(reason=reason, health=health), ()

@@ -1,14 +1,14 @@
-"""The last program of a shell command: with `exec` before it, the shell becomes that program.
+"""Puts `exec` before the last program of a shell command, so that the shell becomes that program.
 
-bash by itself becomes the last program of ``sh -c "cd app && server"``; Debian's dash does not. With `exec`, the pid,
-the signals, the exit status and the memory of a run are those of the program, with every /bin/sh.
+bash does so by itself with the last program of ``sh -c "cd app && server"``; Debian's dash does not. With `exec`, the
+pid, the signals, the exit status and the memory of a run are those of the program, with every /bin/sh.
 
-Rules: pure, text in and text out, and on the safe side: a command stays as it is where `exec` could make another
-difference, and where `shell_grammar` does not understand it. Only the last command can get `exec`. It must name a
-program, and be no part of a pipeline. Each command before it must name a program as well, or a builtin that sets no
-trap, defines no function or alias, and traces nothing. A job in the background would become a child of the program.
+Rules: pure, and on the safe side: a command stays as it is if `exec` could make another difference, or if
+`shell_grammar` does not understand it. Only the last command can get `exec`. It must name a program and must not be
+part of a pipeline. Each command before it must also name a program, or a builtin that sets no trap, defines no function
+or alias, and traces nothing. A job in the background would become a child of the program.
 
-Commands of plain words between `&&` and `||` need no parser, and so cost a start nothing.
+Commands of plain words between `&&` and `||` need no parser, and so do not slow down a start.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SHELL, EXPORTED_FUNCTION = "/bin/sh", "BASH_FUNC_"
 NOWHERE = -1
-# Not a program in at least one of POSIX sh, bash, dash, busybox, ksh and zsh.
+# Words that are no program in at least one of POSIX sh, bash, dash, busybox, ksh and zsh.
 _NO_PROGRAMS = """
     . : [ [[ ]] alias autoload bg bind break builtin bye caller case cd chdir command compgen complete compopt
     continue coproc declare dirs disable disown do done echo elif else emulate enable end esac eval exec exit
@@ -31,18 +31,18 @@ _NO_PROGRAMS = """
     while zcompile zmodload zstyle
 """
 NO_PROGRAMS = frozenset(_NO_PROGRAMS.split())
-# Builtins that leave nothing behind for which `exec` would make a difference.
+# Builtins after which `exec` makes no difference.
 _HARMLESS_BUILTINS = """
     : [ break cd continue echo exec exit export false kill printf pwd read test true ulimit umask
 """
 _HARMLESS = frozenset(_HARMLESS_BUILTINS.split())
-# Characters of the names of programs, and of words that no shell reads in two ways.
+# Characters of program names, and of words that all shells read in the same way.
 _IN_NAMES = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./+-@:,%")
 _IN_WORDS = _IN_NAMES | frozenset("=$ &|")
 
 
 def argv_of(command: str | tuple[str, ...], environment: Mapping[str, str]) -> tuple[str, ...]:
-    """What runs a command: itself if it is a list, else a shell that becomes the last program where it can."""
+    """Return the arguments that run a command: the command itself if it is a list, else those of a shell."""
     if not isinstance(command, str):
         return command
     functions = {name[len(EXPORTED_FUNCTION) : -2] for name in environment if name.startswith(EXPORTED_FUNCTION)}
@@ -54,7 +54,7 @@ def argv_of(command: str | tuple[str, ...], environment: Mapping[str, str]) -> t
 
 @lru_cache(maxsize=64)
 def with_exec(command: str) -> str:
-    """The command with `exec` before its last program; unchanged where that could make another difference.
+    """Return the command with `exec` before its last program, or unchanged if that could make another difference.
 
     >>> with_exec("cd app && PORT=1 python main.py"), with_exec("trap 'rm x' EXIT; server"), with_exec("a | b")
     ('cd app && PORT=1 exec python main.py', "trap 'rm x' EXIT; server", 'a | b')
@@ -66,7 +66,7 @@ def with_exec(command: str) -> str:
 
 
 def shell_stays(command: str) -> bool:
-    """Whether the shell that `argv_of` starts remains beside what it runs, instead of becoming its last program.
+    """Return whether the shell of `argv_of` remains beside the program, instead of becoming it.
 
     >>> shell_stays("cd app && server"), shell_stays(". ./env; exec server"), shell_stays("server || other")
     (False, False, True)
@@ -86,7 +86,7 @@ def shell_stays(command: str) -> bool:
 
 
 def _place_among_words(command: str) -> int | None:
-    """Where `exec` belongs, or NOWHERE; None where it takes a parser to know that."""
+    """Return the place for `exec`, or NOWHERE; None if only a parser can find it."""
     if not _IN_WORDS.issuperset(command):
         return None
     place: int | None = None
@@ -111,7 +111,7 @@ def _place_among_words(command: str) -> int | None:
 
 
 def _place(command: str) -> int | None:
-    """Where `exec` belongs, as a parser finds it."""
+    """Return the place for `exec` that a parser finds."""
     from procreaper.core.shell_grammar import UnclearError, simple_commands
 
     try:
@@ -122,7 +122,7 @@ def _place(command: str) -> int | None:
 
 
 def _is_name(word: str) -> bool:
-    """Whether a word is the name of a program, which no expansion changes."""
+    """Return whether a word is the name of a program that no expansion changes."""
     return word not in NO_PROGRAMS and _IN_NAMES.issuperset(word) and word[:1] not in ("-", "@", ":", ",", "%")
 
 
@@ -131,13 +131,13 @@ def _is_program(command: "SimpleCommand") -> bool:
         return False
     name = command.words[0]
     if name.startswith("~"):
-        # The shell of nobody splits a home directory.
+        # A home directory is not split into words.
         return "/" in name and _IN_NAMES.issuperset(name[1:])
     return _is_name(name) or ('"' in name and _is_path(name))
 
 
 def _is_path(name: str) -> bool:
-    """Whether a name has a slash whatever its variables are, which stand in double quotes."""
+    """Return whether a name has a slash whatever its variables are; they stand in double quotes."""
     import re
 
     if re.fullmatch(r"(?:[\w./+@,-]|\"(?:[\w./+@, -]|\$\w+|\$\{\w+\})*\")+", name, re.ASCII) is None:
@@ -146,7 +146,7 @@ def _is_path(name: str) -> bool:
 
 
 def _is_harmless(command: "SimpleCommand") -> bool:
-    """Whether after this command, `exec` is the same as a plain call."""
+    """Return whether `exec` after this command is the same as a plain call."""
     if not command.words or _is_program(command):
         return True
     name, *arguments = command.words
@@ -162,7 +162,7 @@ def _is_harmless(command: "SimpleCommand") -> bool:
 
 
 def _is_harmless_setting(arguments: list[str]) -> bool:
-    """Whether these arguments of `set` only make errors count: ``-e``, ``-u``, ``-euo pipefail``."""
+    """Return whether these arguments of `set` only make errors count: ``-e``, ``-u``, ``-euo pipefail``."""
     match arguments:
         case [flags]:
             return flags[:1] == "-" and frozenset("eu").issuperset(flags[1:]) and len(flags) > 1

@@ -1,18 +1,17 @@
-"""One process: what it does next, given what happened, what is wanted and what time it is.
+"""The rules of one process: what it does next, by what happened, what is wanted, and the time.
 
-Rules: pure. `now` is any clock that never goes back, in seconds; nothing is read from the world. A fact of another run
-than the current one is stale and changes nothing.
+Rules: pure. `now` is any clock that never goes back, in seconds. A fact about another run than the current one is stale
+and changes nothing.
 
-Theory of operation. A new run is launched only in phase NONE (`life`), so that there are never two children of one
-process. `wanted` is the intent: a process that is wanted again while it is still ending starts when the old group is
-gone. A run ends in one of two ways. Somebody asks for it (`asked_to_end`), and then its exit means nothing. Or there is
-a `verdict`, what the run counts as: how it exited, or that it was not healthy; `end` is what it leads to if it is not
-to be retried, and becomes the state when the group is gone (`policy`).
+Theory of operation. A run is launched only in phase NONE (`state.Phase`), so a process never has two children. `wanted`
+is the intent: a process that is wanted again while its run is ending starts when the old group is gone. A run ends in
+one of two ways. It is asked to end (`asked_to_end`), and then its exit means nothing. Or it gets a `verdict` by its
+exit or by its health checks; then `end` is the state that follows if there is no retry (`transitions.judge`).
 
-In either case, what still lives of the group is `stopping`; `fleet`, which knows what has to stop before it, says with
-`tell_to_end` when it gets its signal. `due` is the end of the back-off while `restarting`, and the next escalation
-while `stopping`. What its health means is said by `diagnosis`, and what its changed files by `renewal`; both are parts
-of this, with deadlines of their own, and imported where there is a health check or a watch.
+In both cases the run is `stopping` while processes of its group live. `fleet`, which knows what has to end before it,
+calls `send_stop` when it is its turn. `due` is the end of the back-off while `restarting`, and the next escalation
+while `stopping`. `health` and `file_changes` have the rules about health checks and changed files, with deadlines of
+their own. They are imported only where there is a health check or a watch.
 """
 
 from __future__ import annotations
@@ -75,13 +74,13 @@ from procreaper.core.transitions import (
 )
 
 SIGKILL = 9
-# A group that is still there so long after SIGKILL (seconds) is out of reach: uninterruptible, or another user's.
+# Seconds after SIGKILL until a group counts as out of reach: uninterruptible, or of another user.
 OUT_OF_REACH_AFTER = 5.0
-LIVES_ON = "lives on by itself"
+LIVES_ON = "keeps running without procreaper"
 
 
 def step(life: ProcessState, event: Event, now: float) -> Step:
-    """Apply one event that is about this process; the names in a request have been looked at already."""
+    """Apply one event that is about this process. The names in a request have been resolved before."""
     match event:
         case Tick():
             after, actions = _tick(life, now)
@@ -90,9 +89,9 @@ def step(life: ProcessState, event: Event, now: float) -> Step:
         case Restart():
             after, actions = restart(resume_watch(life)), ()
         case Stop():
-            after, actions = _dismiss(life)
+            after, actions = _stop_by_user(life)
         case Shutdown():
-            after, actions = _let_go(life) if _may_live_on(life) else _dismiss(life)
+            after, actions = _release(life) if _outlives_app(life) else _stop_by_user(life)
         case TerminalOpened() | TerminalClosed():
             after, actions = _diagnose(life, event, now)
         case TimeLost(seconds=seconds):
@@ -100,7 +99,7 @@ def step(life: ProcessState, event: Event, now: float) -> Step:
         case Reload() | SettingsRead():
             return life, ()
         case FilesChanged() | PreparationEnded():
-            # Not at the top: most processes have no `watch`.
+            # Imported here, because most processes have no `watch`.
             from procreaper.core.file_changes import apply_fact
 
             after, actions = apply_fact(life, event, now)
@@ -114,11 +113,11 @@ def step(life: ProcessState, event: Event, now: float) -> Step:
 
 
 def deadline(life: ProcessState) -> float | None:
-    """When a `Tick` is due, or None while only an event can change anything."""
-    checkup, change = life.checkup, life.change
+    """Return when a `Tick` is due, or None while only an event can change anything."""
+    health, change = life.health, life.change
     times = [
         life.due,
-        None if checkup is None else checkup.deadline,
+        None if health is None else health.deadline,
         None if change is None or life.preparing else change.due,
         life.steady_from,
     ]
@@ -126,22 +125,22 @@ def deadline(life: ProcessState) -> float | None:
 
 
 def is_timed(life: ProcessState) -> bool:
-    """Whether something is limited to a time, of which a pause of procreaper must not be a part.
+    """Return whether a time limit runs that must not include a pause of procreaper.
 
     The wait before a retry is no such limit: after a pause, the retry comes as soon as its wait is over.
     """
     return (
         (life.due is not None and life.state is State.STOPPING)
-        or (life.checkup is not None and life.checkup.is_timed)
+        or (life.health is not None and life.health.is_timed)
         or life.change is not None
         or life.steady_from is not None
     )
 
 
 def launch(life: ProcessState) -> Step:
-    """Begin the next run; only for a process that is `pending` with no phase.
+    """Begin the next run of a process that is `pending` and in phase NONE.
 
-    It knows what has changed so far, unless that has to be prepared first.
+    The new run knows all changes so far, unless `watch.run` has to run for them first.
     """
     run, watch = life.run + 1, life.process.watch
     life = life._replace(
@@ -155,7 +154,7 @@ def launch(life: ProcessState) -> Step:
         succeeded=False,
         end=None,
         asked_to_end=False,
-        told=False,
+        stop_sent=False,
         killed=False,
         out_of_reach=False,
         up_since=None,
@@ -168,14 +167,14 @@ def launch(life: ProcessState) -> Step:
     return life, (Spawn(life.process.name, run),)
 
 
-def tell_to_end(life: ProcessState, now: float) -> Step:
-    """Ask the group of an `untold` process to end."""
+def send_stop(life: ProcessState, now: float) -> Step:
+    """Send the stop signal, or run the stop command, for a run that `needs_stop_signal`."""
     policy = life.stop
-    # From now on it ends in this way, whatever becomes of its settings.
+    # The run ends by these settings, even if the process gets new ones.
     spawned_with = life.spawned_with or life.process
-    life = life._replace(told=True, spawned_with=spawned_with, due=now + policy.timeout, reason=_told(life))
+    life = life._replace(stop_sent=True, spawned_with=spawned_with, due=now + policy.timeout, reason=_stop_reason(life))
     if life.phase is Phase.LINGERING:
-        # Only the child knows what a stop command is about.
+        # The stop command was for the child, which has ended; its leftovers get the signal.
         return life, (signal(life, policy.signal),)
     if policy.command is not None:
         return life, (RunStopCommand(life.process.name, life.run),)
@@ -183,8 +182,8 @@ def tell_to_end(life: ProcessState, now: float) -> Step:
 
 
 def kill(life: ProcessState, now: float) -> Step:
-    """End it now, whatever it was asked before, unless it lives on without us."""
-    if life.releasing or _may_live_on(life):
+    """End the run now, whatever was asked before, unless it outlives us."""
+    if life.releasing or _outlives_app(life):
         return life, ()
     before, life = life, stop(life)
     cancelled = _cancelled(before, life, None)
@@ -196,22 +195,22 @@ def kill(life: ProcessState, now: float) -> Step:
     return life, (*cancelled, *actions)
 
 
-def look_again(life: ProcessState, checkup: HealthState, now: float) -> Step:
-    """Draw the consequences of settings that are others now for a living run, of which this is known."""
-    from procreaper.core.health import examine
+def apply_health(life: ProcessState, health: HealthState, now: float) -> Step:
+    """Apply a health state that follows from new settings of a living run."""
+    from procreaper.core.health import apply_health as apply_to_run
 
-    after, actions = examine(life, checkup, now)
+    after, actions = apply_to_run(life, health, now)
     return after, (*_cancelled(life, after, None), *actions)
 
 
 def restart_along(life: ProcessState) -> Step:
-    """Restart it because a dependency restarts, and have it wait for that; its pace stays."""
+    """Restart the process because a dependency restarts, and wait for that one. The throttle stays as it is."""
     after = restart(life, RestartReason.DEPENDENCY)._replace(was_up=False)
     return after, _cancelled(life, after, None)
 
 
 def resume_watch(life: ProcessState) -> ProcessState:
-    """Forget how often it was restarted for changed files, as after a request by hand."""
+    """Forget the restarts for changed files, as after a restart by hand."""
     if life.throttle == RestartThrottle() and life.echoes == Echoes():
         return life
     change = None if life.change is None else life.change._replace(calm=0.0)
@@ -234,7 +233,7 @@ def _learn(
         case Spawned(pid=pid), Phase.SPAWNING:
             life = life._replace(phase=Phase.ALIVE, pid=pid)
             if life.releasing:
-                return _let_go(life)
+                return _release(life)
             if life.asked_to_end:
                 return _kill(life, now) if life.killed else (life, ())
             if life.process.health is None:
@@ -254,8 +253,8 @@ def _learn(
                 return settle(life, now), ()
             if life.state is not State.STOPPING:
                 life = stopping(life, f"{life.cause}; ending what it left running")
-            elif life.told and not life.killed and life.stop.command is not None:
-                # The command has asked the child; now its leftovers are told, as systemd does after ExecStop.
+            elif life.stop_sent and not life.killed and life.stop.command is not None:
+                # The command has ended the child; now its leftovers get the signal, as in systemd after ExecStop.
                 return life._replace(phase=Phase.LINGERING), (signal(life, life.stop.signal),)
             return life._replace(phase=Phase.LINGERING), ()
         case GroupEnded(), Phase.LINGERING:
@@ -273,7 +272,7 @@ def _diagnose(
     fact: Spawned | CheckFinished | OutputBegan | LogMatched | TerminalOpened | TerminalClosed,
     now: float,
 ) -> Step:
-    # Not at the top: most processes have no health check.
+    # Imported here, because most processes have no health check.
     from procreaper.core.health import apply_fact
 
     return apply_fact(life, fact, now)
@@ -287,10 +286,10 @@ def _tick(life: ProcessState, now: float) -> Step:
         from procreaper.core.file_changes import act
 
         life, actions = act(life, life.change, now)
-    if life.checkup is not None:
-        from procreaper.core.health import examine
+    if life.health is not None:
+        from procreaper.core.health import apply_health as apply_to_run
 
-        life, more = examine(life, life.checkup, now)
+        life, more = apply_to_run(life, life.health, now)
         return life, (*actions, *more)
     if life.due is None or now < life.due:
         return life, actions
@@ -303,7 +302,7 @@ def _tick(life: ProcessState, now: float) -> Step:
 
 
 def _lose_time(life: ProcessState, seconds: float) -> ProcessState:
-    """Move each limit that runs by the time in which procreaper did not run."""
+    """Move each limit by the time in which procreaper did not run."""
     if not is_timed(life):
         return life
     if life.due is not None and life.state is State.STOPPING:
@@ -311,17 +310,17 @@ def _lose_time(life: ProcessState, seconds: float) -> ProcessState:
     if life.up_since is not None:
         life = life._replace(up_since=life.up_since + seconds)
     if (change := life.change) is not None:
-        # What changed meanwhile is reported only now.
+        # Changes during the pause are reported only now.
         life = life._replace(change=change._replace(since=change.since + seconds, due=change.due + seconds))
-    if life.checkup is not None:
+    if life.health is not None:
         from procreaper.core.health import lose_time
 
-        life = life._replace(checkup=lose_time(life.checkup, seconds))
+        life = life._replace(health=lose_time(life.health, seconds))
     return life
 
 
-def _dismiss(life: ProcessState) -> Step:
-    """Somebody stops it: what changes does not matter until somebody wants it again."""
+def _stop_by_user(life: ProcessState) -> Step:
+    """Stop the process by hand: changed files do not matter until it is wanted again."""
     if life.stopped_by_user:
         return life, ()
     actions = (CancelPreparation(life.process.name),) if life.preparing else ()
@@ -330,14 +329,14 @@ def _dismiss(life: ProcessState) -> Step:
     return life._replace(reason=reason, stopped_by_user=True, change=None, preparing=False, was_up=False), actions
 
 
-def _may_live_on(life: ProcessState) -> bool:
-    """The end of the app is none for it; that somebody has asked for its own end still counts."""
-    return life.process.detached and (life.lives or life.phase is Phase.SPAWNING) and not life.asked_to_end
+def _outlives_app(life: ProcessState) -> bool:
+    """Whether the end of the app leaves this run alone. A stop of the process itself still counts."""
+    return life.process.detached and (life.is_alive or life.phase is Phase.SPAWNING) and not life.asked_to_end
 
 
-def _let_go(life: ProcessState) -> Step:
-    """It lives on without us, and is none of our business any more; one that is being spawned, once it is there."""
-    life, actions = _dismiss(life)
+def _release(life: ProcessState) -> Step:
+    """Let the run go on without us: now, or if it is being spawned, as soon as its child is there."""
+    life, actions = _stop_by_user(life)
     if life.phase is Phase.SPAWNING:
         return life._replace(releasing=True), actions
     name = life.process.name
@@ -347,18 +346,18 @@ def _let_go(life: ProcessState) -> Step:
 
 
 def _cancelled(before: ProcessState, after: ProcessState, event: Event | None) -> tuple[Action, ...]:
-    """The result of a check that is under way matters no more once the run ends."""
-    was_checking = before.checkup is not None and before.checkup.checking
-    if not was_checking or after.checkup is not None or isinstance(event, CheckFinished):
+    """Cancel the check that is under way if the run ends: its result no longer matters."""
+    was_checking = before.health is not None and before.health.checking
+    if not was_checking or after.health is not None or isinstance(event, CheckFinished):
         return ()
     return (CancelCheck(before.process.name, before.run),)
 
 
 def _kill(life: ProcessState, now: float) -> Step:
-    life = life._replace(told=True, killed=True, due=now + OUT_OF_REACH_AFTER, reason=_told(life))
+    life = life._replace(stop_sent=True, killed=True, due=now + OUT_OF_REACH_AFTER, reason=_stop_reason(life))
     return life, (signal(life, SIGKILL),)
 
 
-def _told(life: ProcessState) -> str:
-    """The reason from now on: what was asked to end may have waited for its dependants, and have said so."""
+def _stop_reason(life: ProcessState) -> str:
+    """Return the reason from now on; until now it may have been that the process waits for its dependants."""
     return STOPPING if life.asked_to_end else life.reason

@@ -1,6 +1,6 @@
-"""What a name stands for: a process type, one of its instances such as ``web.1``, or a group of `.reaper.toml`.
+"""What a name stands for: a process type, an instance such as ``web.1``, or a group of `.reaper.toml`.
 
-Rules: pure. One reading for every place where a name can be given.
+Rules: pure. All options, settings and commands use this reading.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from typing import NamedTuple
 from procreaper.core.plan import Process
 from procreaper.errors import Problem, did_you_mean, list_words
 
-# More unknown names than these have one message.
+# More unknown names than this share one message.
 MOST_UNKNOWN = 5
 
 
 class Member(NamedTuple):
-    """All instances of a process type, or the one with this number."""
+    """All instances of a process type, or the instance with this number."""
 
     type: str
     number: int | None = None
 
     def covers(self, process: Process) -> bool:
-        """Whether this process is meant."""
+        """Return whether this process is one of them."""
         return process.type == self.type and self.number in (None, int(process.name.rpartition(".")[2]))
 
 
 class Names:
-    """The names of a project: its process types, with the number of instances of each, and its groups."""
+    """The names of a project: its process types with their numbers of instances, and its groups."""
 
     def __init__(self, counts: Mapping[str, int], groups: Mapping[str, Sequence[str]]) -> None:
         self.counts = counts
         self.groups = groups
 
     def find(self, name: str) -> tuple[Member, ...] | None:
-        """What the name stands for; None if there is no such name. An instance need not be one that runs."""
+        """Return what a name stands for, or None if there is no such name. The instance need not run."""
         found: dict[Member, None] = {}
         waiting, seen = [name], set()
         while waiting:
@@ -44,7 +44,7 @@ class Names:
             if item in self.counts:
                 found[Member(item)] = None
             elif item in self.groups:
-                # One that is a member of itself is told of elsewhere.
+                # `project.groups` reports a group that contains itself.
                 waiting = [*(self.groups[item] if item not in seen else ()), *waiting]
                 seen.add(item)
             elif kind in self.counts and re.fullmatch("[1-9][0-9]{0,8}", number):
@@ -54,19 +54,19 @@ class Names:
         return tuple(found)
 
     def exists(self, member: Member) -> bool:
-        """Whether there is at least one process that it means."""
+        """Return whether the name stands for at least one process."""
         return self.counts[member.type] >= (member.number or 1)
 
     def suggest(self, name: str) -> str | None:
-        """What may have been meant by an unknown name."""
+        """Return the names that an unknown name may have meant."""
         return did_you_mean(name, (*self.counts, *self.groups))
 
     def list_all(self) -> str | None:
-        """Which names there are, as a hint."""
+        """Return a hint that lists all names."""
         return list_words((*self.counts, *self.groups))
 
     def find_all(self, option: str, names: Iterable[str], problems: list[Problem]) -> list[Member]:
-        """What the names after an option stand for; a problem for each that there is not."""
+        """Return what the names after an option stand for. Each unknown name adds a problem."""
         members: list[Member] = []
         unknown = []
         for name in names:

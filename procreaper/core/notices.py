@@ -1,6 +1,7 @@
-"""What the world is told of a step, by what is known of a process before it and after it.
+"""The notices of one step: what changed for a process, and why the app ends.
 
-Rules: pure. From the state alone, but for the end of a run: in the step that ends one the next may be launched.
+Rules: pure. A notice follows from the states before and after the step. The end of a run also needs the event, because
+the same step may launch the next run.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from procreaper.core.transitions import NOT_RUNNABLE, describe
 def end(
     before: ProcessState, event: ChildExited | GroupEnded | SpawnFailed, ends: MutableMapping[str, Exit], now: float
 ) -> RunEnded | None:
-    """The end of a run: of one that was told to end, when its whole group has; else when the child has.
+    """Return the notice of the end of a run: when the child has exited, or for a stopped run, when its group has ended.
 
-    `ends` are the exits of those whose run is not told to be over yet; it is kept up to date here.
+    `ends` has the exits of children whose notice is still to come; this function updates it.
     """
     if isinstance(event, SpawnFailed):
         exit_, reason = Exit(code=event.code), event.error
@@ -36,7 +37,7 @@ def end(
 
 
 def transition(before: ProcessState, after: ProcessState, now: float) -> Transition | None:
-    """That a process is in another state, or in the same for another reason."""
+    """Return the notice of a new state, or of a new reason for the same state; None if neither changed."""
     if after.state is before.state and after.reason == before.reason:
         return None
     return Transition(
@@ -54,28 +55,31 @@ def transition(before: ProcessState, after: ProcessState, now: float) -> Transit
 
 
 def culprit(fleet: Fleet) -> str | None:
-    """Whose end has ended the app, if anybody's; where nothing else has to end for it, that goes without saying."""
+    """Return which process has ended the app and how; None if no process has, or if no other process ends for it."""
     if fleet.culprit is None:
         return None
     life = fleet.members[fleet.culprit]
     if all(other is life or other.settled for other in fleet.members.values()):
         return None
-    # Where it has been tried again, how it has ended is told in any case.
-    how = "" if life.retries else f"{life.cause}; "
-    return f"{fleet.culprit}: {how}its end ends the app"
+    # After a retry, the state of the process says how it has ended.
+    return (
+        f"{fleet.culprit} ended, stopping the app"
+        if life.retries
+        else f"{fleet.culprit}: {life.cause}; stopping the app"
+    )
 
 
 class AppEnd(NamedTuple):
-    """Why an app ends, as a `text` for people, and the process that is to blame; `name` is None where none is."""
+    """The reason why an app ends, as a `text` for people, and the process that caused it, if any."""
 
     name: str | None
     text: str
 
 
 def app_end(fleet: Fleet) -> AppEnd | None:
-    """Why the app ends, or has ended; None while it goes on.
+    """Return why the app ends, or has ended; None while it goes on.
 
-    It is never a process that only ended because the app did.
+    A process that only ended because the app did is never the cause.
     """
     if fleet.culprit is not None:
         return AppEnd(fleet.culprit, f"{fleet.culprit} {_how(fleet.members[fleet.culprit])}, and that ended the app")
@@ -90,11 +94,11 @@ def app_end(fleet: Fleet) -> AppEnd | None:
 
 
 def _how(life: ProcessState) -> str:
-    """How the last run of a process ended for good, without a request."""
+    """Return how the last run of a process ended for good, without a request."""
     end = life.verdict
     if end is None or end is not life.exit:
         # It could not be started, or was not healthy.
         return f"has failed ({life.cause})"
-    # What a shell says of a program that it cannot run, a signal and retries are explained by the cause.
+    # The cause explains a program that a shell cannot run, a signal, and retries.
     is_plain = end.code is not None and end.code not in NOT_RUNNABLE and not life.retries
     return f"has ended (exit code {end.code})" if is_plain else f"has ended ({life.cause})"

@@ -1,7 +1,6 @@
-"""What has come of a request: whether a process is where somebody wanted it, or cannot get there any more.
+"""The outcome of a request: whether a process has come to the state that was asked for, or cannot get there.
 
-Rules: has no clock; looks at one process at one moment. For everybody who waits: the library, and whoever asks from a
-second terminal.
+Rules: no clock; one process at one moment. The library and all commands that wait use it.
 """
 
 from __future__ import annotations
@@ -13,24 +12,24 @@ from typing import NamedTuple, Protocol, assert_never
 from procreaper.core.events import State, with_reason
 from procreaper.core.status import AT_REST
 
-# What is up is believed to be so only after so many seconds (supervisord's `startsecs` is 1): without a health check
-# it may be about to fail, and with one, somebody else may have answered who holds its port.
+# A process counts as up only after this many seconds (supervisord's `startsecs` is 1). Without a health check it may be
+# about to fail, and with one, another program that holds its port may have answered.
 CONFIRMED_AFTER = 0.3
 UNCONFIRMED = (State.RUNNING, State.HEALTHY)
 NOTHING_ASKED: Mapping[str, int] = {}
 
 
 class Confirmation:
-    """Since when each has been seen to be up, from which follows whether that is believed.
+    """Since when each process has been seen up, which decides whether that counts.
 
-    Times are in seconds of whatever clock, which must be the same for all calls.
+    Times are in seconds of any clock that is the same for all calls.
     """
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, int], float] = {}
 
     def due(self, name: str, seen: Observed, now: float) -> float | None:
-        """When it will be believed that this one is up; None where it is already. To be asked of what is up only."""
+        """Return when a process that is up counts as up; None if it does already."""
         if seen.state not in UNCONFIRMED:
             return None
         due = self._since.setdefault((name, seen.run), now) + CONFIRMED_AFTER
@@ -38,35 +37,35 @@ class Confirmation:
 
 
 class Observed(Protocol):
-    """As much of a status as tells the outcome; `state` is one of the words of `State`."""
+    """The part of a status that decides the outcome; `state` is one of the words of `State`."""
 
     @property
     def state(self) -> str:
-        """What it is doing."""
+        """The state."""
 
     @property
     def reason(self) -> str:
-        """Why, in words."""
+        """The reason, in words."""
 
     @property
     def run(self) -> int:
-        """Which run it is in, or was in last."""
+        """The number of the present or last run."""
 
     @property
     def up(self) -> bool:
-        """Whether it is as it should be."""
+        """Whether the process is up."""
 
     @property
     def out_of_reach(self) -> bool:
-        """Whether it is still there after SIGKILL."""
+        """Whether it has outlived SIGKILL."""
 
     @property
     def waits_for(self) -> tuple[str, ...]:
-        """The dependencies that it waits for, while it is pending."""
+        """The dependencies that a pending process waits for."""
 
 
 class Goal(Enum):
-    """What is waited for."""
+    """The state that a client waits for."""
 
     UP = "up"
     UP_IN_THE_END = "up in the end"
@@ -76,9 +75,9 @@ class Goal(Enum):
 
 
 class Outcome(NamedTuple):
-    """It is `reached`, or there is an `obstacle` in words; while it has neither, it is still to come.
+    """Either `reached`, or an `obstacle` in words; with neither, the outcome is still to come.
 
-    `blocker` is the dependency that the process waits for, where that is the obstacle.
+    `blocker` is the dependency that the process waits for, if that is the obstacle.
     """
 
     reached: bool = False
@@ -87,7 +86,7 @@ class Outcome(NamedTuple):
 
     @property
     def pending(self) -> bool:
-        """Whether there is something left to wait for."""
+        """Whether the outcome is still to come."""
         return not self.reached and self.obstacle is None
 
 
@@ -95,9 +94,9 @@ PENDING, REACHED = Outcome(), Outcome(reached=True)
 
 
 def find(goal: Goal, run: int, seen: Observed | None) -> Outcome:
-    """The outcome for a process that was in `run` when it was asked; None stands for one that is not there any more.
+    """Return the outcome for a process that was in `run` when it was asked; None stands for a process that is gone.
 
-    A run that failed is an obstacle also where it will be tried again, since whoever asked wants to know; but not for
+    A run that failed is an obstacle even if it will be retried, because the client wants to know; but not for
     `UP_IN_THE_END`.
     """
     match goal:
@@ -119,10 +118,10 @@ def find(goal: Goal, run: int, seen: Observed | None) -> Outcome:
 def find_blocker(
     name: str, processes: Mapping[str, Observed], asked: Mapping[str, int] = NOTHING_ASKED
 ) -> Outcome | None:
-    """Why this process cannot come up: a dependency that it waits for is not about to come up itself.
+    """Return why this process cannot come up: a dependency that it waits for does not come up itself.
 
-    None while all of them may. `asked` has the run in which a request found each process that it was about: a retry of
-    an earlier run is no obstacle.
+    None while all of them may. `asked` has the run in which a request found each process; a retry of an earlier run is
+    no obstacle.
     """
     process = processes.get(name)
     if process is None or process.state != State.PENDING:

@@ -1,8 +1,7 @@
 """What is to run: processes and how each is supervised, as frozen values.
 
-Rules: words only. Nothing here reads a file, a clock or the environment; `config` does, and hands over a `Plan`.
-Durations are seconds throughout. What may depend on what is said here too, because the command line and the library
-both have to refuse the same mistakes.
+Rules: values only. `project` reads the files and makes a `Plan`. Durations are seconds. The rules about cycles of
+dependencies are here as well, because the command line and the library refuse the same mistakes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,28 +9,28 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    # Only annotations need it; a project without health checks does not pay for it at start.
+    # Imported for annotations only: a project without health checks does not need it.
     from procreaper.core.checks import Health
 
-# Of one type: what is clearly a slip would otherwise fill the memory before anything is started.
+# The most instances of one type: an obvious typing error must not fill the memory.
 MOST_PROCESSES = 10000
 HIGHEST_PORT = 65535
 
 
 class When(StrEnum):
-    """The three words for every question "when?" (the Go library reaper's, Kubernetes' and compose's)."""
+    """The three words for every question "when?": those of the Go library reaper, of Kubernetes and of compose."""
 
     NEVER = "never"
     ON_FAILURE = "on-failure"
     ALWAYS = "always"
 
     def applies(self, *, success: bool) -> bool:
-        """Whether this word says yes for an end that was, or was not, a success."""
+        """Return whether this word applies to an end that was, or was not, a success."""
         return self is When.ALWAYS or (self is When.ON_FAILURE and not success)
 
 
 class Condition(StrEnum):
-    """What a process waits for in a dependency; compose's conditions, without their `service_`."""
+    """What a process waits for in a dependency; the conditions of compose, without their `service_`."""
 
     STARTED = "started"
     HEALTHY = "healthy"
@@ -39,7 +38,7 @@ class Condition(StrEnum):
 
 
 class Dependency(NamedTuple):
-    """One edge: wait until process `name` is `condition`; `restart`: be restarted whenever it is restarted."""
+    """One edge: the process waits until process `name` is `condition`. With `restart`, it restarts along with it."""
 
     name: str
     condition: Condition = Condition.STARTED
@@ -47,7 +46,8 @@ class Dependency(NamedTuple):
 
 
 class Backoff(NamedTuple):
-    """How long to wait before a retry: `initial`, doubling up to `maximum`; a run up for `reset` clears the count.
+    """The wait before a retry: `initial`, doubled each time up to `maximum`. A run that is up for `reset` clears the
+    count.
 
     Source of the rule: the Go library reaper (2 s: 2, 4, 8, 16, 30, 30 ...; 45 s).
     """
@@ -57,16 +57,16 @@ class Backoff(NamedTuple):
     reset: float = 45.0
 
     def wait(self, retries: int) -> float:
-        """The wait in seconds before retry number `retries`, counted from 1."""
+        """Return the wait in seconds before retry number `retries`, counted from 1."""
         # 2.0 ** 1024 overflows; long before that every wait has reached the maximum.
         return float(min(self.initial * 2.0 ** min(retries - 1, 60), self.maximum))
 
 
 class StopPolicy(NamedTuple):
-    """How a process is asked to end: by `signal` to its whole group, and SIGKILL after `timeout` seconds.
+    """How a process is stopped: `signal` goes to its whole group, and SIGKILL follows after `timeout` seconds.
 
-    With `only_main` the signal goes to the program alone, SIGKILL still to all. A `command` is run by the shell, in the
-    environment of the process, instead of the signal.
+    With `only_main` the signal goes to the program alone, SIGKILL still to all. If there is a `command`, the shell runs
+    it in the environment of the process instead of the signal.
     """
 
     signal: int = 15
@@ -76,7 +76,7 @@ class StopPolicy(NamedTuple):
 
 
 class Hooks(NamedTuple):
-    """Shell commands that are run when a process is up, will be tried again, or has failed for good."""
+    """Shell commands that run when a process is up, will be retried, or has failed for good."""
 
     on_ready: str | None = None
     on_retry: str | None = None
@@ -84,10 +84,11 @@ class Hooks(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """What files a process is restarted for. `paths` are paths and patterns as written, from `root` (absolute).
+    """The files whose changes restart a process. `paths` are paths and patterns as written, from `root` (absolute).
 
-    With `gitignore`, what git ignores is ignored. The restart waits for `debounce` seconds of quiet. `poll` None: as
-    the platform needs. `run`: a command that must succeed before the restart; `signal`: sent instead of it.
+    With `gitignore`, files that git ignores do not count. The restart waits for `debounce` seconds of quiet. `poll`
+    None: only if the platform needs it. `run`: a command that must succeed before the restart. `signal`: a signal that
+    replaces the restart.
     """
 
     root: str
@@ -101,9 +102,10 @@ class Watch(NamedTuple):
 
 
 class LogFile(NamedTuple):
-    """Where what a process writes is kept: `path` (absolute) up to `max_size` bytes, and `max_files` older ones.
+    """The file that keeps the output of a process: `path` (absolute), up to `max_size` bytes, and `max_files` older
+    ones.
 
-    Those are `path` with `.1` for the newest, `.2` and so on (supervisord's, logrotate's and Python's names).
+    The older ones are `path` with `.1` for the newest, `.2` and so on, as with supervisord, logrotate and Python.
     """
 
     path: str
@@ -115,10 +117,10 @@ class Process(NamedTuple):
     """One process: what to run, and how it is supervised.
 
     A `command` that is a string runs through ``/bin/sh -c``, a tuple runs without a shell. `env` is the whole
-    environment of the child, or None for a copy of our own. `success_codes` are shell exit codes (128+n for a
+    environment of the child, or None for a copy of our own. `success_codes` are exit codes of the shell (128+n for a
     signal). `max_retries` None means without limit. `oneshot`: it is up when it has completed. `pty`: it has a terminal
-    of its own, if there is one to be had. `log`: the file that its output goes to as well; of one that is `detached`,
-    and lives on when we end, it goes there only. `port`: its `PORT`, where its own settings ask for one.
+    of its own, if the system has one. `log`: the file that keeps its output as well. A process that is `detached`
+    outlives us, and its output goes to that file only. `port`: its `PORT`, if its own settings name one.
     """
 
     name: str
@@ -150,7 +152,7 @@ class Process(NamedTuple):
 
     @property
     def up(self) -> Condition:
-        """What makes a process of this kind *up*: a oneshot completed, with a health check healthy, else started."""
+        """The condition that makes a process of this kind *up*: completed, healthy, or started."""
         if self.oneshot:
             return Condition.COMPLETED
         return Condition.STARTED if self.health is None else Condition.HEALTHY
@@ -164,7 +166,7 @@ class Plan(NamedTuple):
 
 
 def find_cycle(edges: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """A circle of names that depend on each other, the first name again at its end; empty where there is none."""
+    """Return the names of a cycle, with the first one again at the end; empty if there is none."""
     done: set[str] = set()
     for start in edges:
         path: list[str] = []
@@ -184,7 +186,7 @@ def find_cycle(edges: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
 
 
 def reachable(names: Iterable[str], edges: Mapping[str, Iterable[str]]) -> dict[str, None]:
-    """These names and whatever can be reached from them, as an ordered set."""
+    """Return these names and all that can be reached from them, as an ordered set."""
     found: dict[str, None] = {}
     waiting = list(names)
     while waiting:

@@ -1,23 +1,23 @@
-"""Which port each process is given: honcho's, the one that its settings name, or one derived for `auto`.
+"""The port of each process: by honcho's rule, by its settings, or derived for `auto`.
 
-Rules: pure; the caller says which ports are free. Nothing is stored: the same root, type and instance lead to the same
-port each time, as long as that is free.
+Rules: pure; the caller knows which ports are free. Nothing is stored: the same root, type and instance lead to the same
+port each time, as long as it is free.
 """
 
 import re
 from collections.abc import Callable, Collection
 
 AUTO = "auto"
-# Below the ports that systems hand out by themselves: Linux from 32768, others from 49152.
+# Below the ports that systems assign by themselves: Linux from 32768, others from 49152.
 LOWEST, SIZE = 20000, 10000
-# Of the variables that tell each process the ports of the others.
+# Each process finds the ports of the others in variables with this prefix.
 PREFIX = "PROCREAPER_PORT_"
 # The port for a process of this name that is none of these others.
 FindPort = Callable[[str, Collection[int]], int]
 
 
 class AutoPorts:
-    """Finds ports for the processes of one root (absolute, without symbolic links), and keeps to what it has found.
+    """Finds ports for the processes of one root (absolute, without symbolic links), and keeps to them.
 
     >>> AutoPorts("/srv/shop").find("web.1", ()) == AutoPorts("/srv/shop").find("web.1", ())
     True
@@ -29,7 +29,9 @@ class AutoPorts:
         self._found: dict[str, int] = {}
 
     def find(self, name: str, others: Collection[int]) -> int:
-        """The port of a process: as before, or else its derived port, or the next that is free and none of `others`."""
+        """Return the port of a process: the same as before, or its derived port, or the next one that is free and not
+        in `others`.
+        """
         if name not in self._found:
             taken = {*others, *self._found.values()}
             first = derive_port(self._root, name)
@@ -39,15 +41,15 @@ class AutoPorts:
 
 
 def derive_port(root: str, name: str) -> int:
-    """The port that a process of this root has while that port is free."""
-    # Not at the top: a plain start does not need it.
+    """Return the port that a process of this root has while that port is free."""
+    # Imported here, because a plain start does not need it.
     from zlib import crc32
 
     return LOWEST + crc32(f"{root}\0{name}".encode(errors="surrogateescape")) % SIZE
 
 
 def is_derived(port: int | None) -> bool:
-    """Whether a port is one of those that `auto` stands for."""
+    """Return whether a port is in the range of `auto`."""
     return port is not None and LOWEST <= port < LOWEST + SIZE
 
 

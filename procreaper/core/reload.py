@@ -1,11 +1,11 @@
-"""A new plan for an app that runs: who comes, who goes, and what those who stay make of their new settings.
+"""A new plan for a running app: which processes come and go, and what new settings mean for those that stay.
 
-Rules: pure, like `fleet`, of which this is a part. Whoever goes is told to end as if by hand, and is a member until
-nothing of it is left.
+Rules: pure, called by `fleet` only. A process that goes is stopped as if by hand, and stays a member until nothing of
+it is left.
 
-Theory of operation. Settings that a running child can take over are replaced in place: from then on the rules read the
-new ones. For all others (`differences`) it is restarted as if by hand. Until that run is over, it is ended the way it
-was to be ended when it began: its program knows no other (`ProcessState.parting`).
+Theory of operation. Settings that a running child can take over are replaced in place; from then on the rules read the
+new ones. For all other settings (`needs_restart`) the process restarts as if by hand. Until the present run is over, it
+ends by the settings with which it began, because its program knows no others (`ProcessState.spawned_with`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from procreaper.core.transitions import Step, begin_running, end_reason
 
 
 class Reloaded(NamedTuple):
-    """What has become of the members, those that are leaving last; `stopped` are those that did not end by themselves.
+    """The members after a reload, with the leaving ones last.
 
-    `stopped` and `leaving` are names of such as are not in the plan. Of some that are leaving nothing may be left.
+    `leaving` and `stopped` are names of processes that the plan no longer has; `stopped` are those that did not end by
+    themselves. Of some that are leaving nothing may be left.
     """
 
     members: Members
@@ -36,7 +37,7 @@ class Reloaded(NamedTuple):
 
 
 def reload(members: Members, leaving: Collection[str], runs: Mapping[str, int], plan: Plan, now: float) -> Reloaded:
-    """Have the members be those of the plan. `runs` are the numbers of the last runs of those that are gone."""
+    """Make the processes of the plan the members. `runs` are the last run numbers of processes that are gone."""
     after: Members = {}
     actions: tuple[Action, ...] = ()
     for process in plan.processes:
@@ -59,7 +60,7 @@ def reload(members: Members, leaving: Collection[str], runs: Mapping[str, int], 
 
 
 def renew(life: ProcessState, process: Process | None, now: float) -> Step:
-    """The next run of a process of which nothing runs is to have these settings; None: those that it has."""
+    """Give new settings to the next run of a process that has no run now; None keeps those that it has."""
     if process is None or process == life.process:
         return life, ()
     before = life.process
@@ -67,12 +68,12 @@ def renew(life: ProcessState, process: Process | None, now: float) -> Step:
 
 
 def _keeps_the_app(life: ProcessState) -> bool:
-    """A stop by hand of it would keep the app from ending: it has not ended by itself, for good."""
+    """Whether a stop by hand would keep the app running, because the process has not ended for good by itself."""
     return life.asked and not (life.settled and life.state in FINAL_STATES and life.process.watch is None)
 
 
 def _become(life: ProcessState, process: Process) -> ProcessState:
-    """Its next run is one of another process."""
+    """Take over the settings of another process, with a restart if the child needs one."""
     spawned_with = None if life.phase is Phase.NONE else (life.spawned_with or life.process)
     return life._replace(process=process, spawned_with=spawned_with)
 
@@ -85,7 +86,7 @@ def _take_over(life: ProcessState, process: Process, now: float) -> Step:
     if needs_restart(before, process):
         life, cancelled = _follow_other_files(_become(life, process), before, now)
         if not set(process.depends_on) <= set(before.depends_on):
-            # The new run is the first that needs them.
+            # The new run is the first one that needs them.
             life = life._replace(was_up=False)
         if life.stopped_by_user or not life.asked:
             return life, cancelled
@@ -94,19 +95,19 @@ def _take_over(life: ProcessState, process: Process, now: float) -> Step:
     life, cancelled = _follow_other_files(life._replace(process=process), before, now)
     if life.state in (State.COMPLETED, State.FAILED):
         life = life._replace(reason=end_reason(life))
-    if not life.lives:
+    if not life.is_alive:
         return life, cancelled
     if process.health != before.health:
         life, actions = _check_otherwise(life, now)
-    elif life.checkup is not None:
-        life, actions = lifecycle.look_again(life, life.checkup, now)
+    elif life.health is not None:
+        life, actions = lifecycle.apply_health(life, life.health, now)
     else:
         actions = ()
     return life, (*cancelled, *actions)
 
 
 def _follow_other_files(life: ProcessState, before: Process, now: float) -> Step:
-    """Act upon what has changed so far, but in the new way."""
+    """Act on the changes so far, by the new settings of the watch."""
     watch = life.process.watch
     if watch == before.watch:
         return life, ()
@@ -119,16 +120,16 @@ def _follow_other_files(life: ProcessState, before: Process, now: float) -> Step
 
 
 def _check_otherwise(life: ProcessState, now: float) -> Step:
-    """Its health is to be known in another way: it is up again once that says so."""
-    name, run, checkup, health = life.process.name, life.run, life.checkup, life.process.health
+    """Begin the health checks again by new settings: the process is up again when they succeed."""
+    name, run, health, settings = life.process.name, life.run, life.health, life.process.health
     actions: tuple[Action, ...] = ()
-    if checkup is not None and checkup.checking:
+    if health is not None and health.checking:
         actions = (CancelCheck(name, run),)
-    if health is None:
+    if settings is None:
         since = now if life.up_since is None else life.up_since
-        life = begin_running(life, since)._replace(checkup=None)
+        life = begin_running(life, since)._replace(health=None)
         return life, actions
-    begun = health_rules.renew(health, checkup, now, paused=life.attached)
-    life = life._replace(state=State.STARTING, up_since=None, checkup=begun)
-    life, more = lifecycle.look_again(life, begun, now)
+    begun = health_rules.restart_checks(settings, health, now, paused=life.attached)
+    life = life._replace(state=State.STARTING, up_since=None, health=begun)
+    life, more = lifecycle.apply_health(life, begun, now)
     return life, (*actions, *more)

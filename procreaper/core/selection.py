@@ -1,6 +1,6 @@
-"""Which processes of a running app a name stands for: one of them, a type, a group, a pattern, or `all`.
+"""Which processes of a running app a name stands for: a process, a type, a group, a pattern, or `all`.
 
-Rules: pure. All names are looked at before any answer is given; the answer has the order of the processes.
+Rules: pure. All names are checked before the first answer. The answer has the order of the processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Groups = Mapping[str, Sequence[str]]
 
 
 def select(names: Iterable[str], processes: Sequence[Process], groups: Groups) -> tuple[str, ...]:
-    """The processes that these names stand for. Raises UnknownProcessError for one that stands for none.
+    """Return the processes that these names stand for. Raises UnknownProcessError for a name without a process.
 
     A pattern is one of the shell: ``web.*``, ``*``.
     """
@@ -32,14 +32,14 @@ def select(names: Iterable[str], processes: Sequence[Process], groups: Groups) -
 
 
 def covers(name: str, process: Process, groups: Groups) -> bool:
-    """Whether this name stands for this process too, maybe among others."""
+    """Return whether this name stands for this process, maybe among others."""
     return any(_matches(item, process) for item in _members(name, groups))
 
 
 def choose(names: Iterable[str], groups: Groups) -> Callable[[str], bool]:
-    """Whether the process of a name is meant by one of these (none: by any), also one that comes later.
+    """Return a function that says whether a process is selected by these names; without names, all are.
 
-    The answers are remembered, as they are asked for with each notice.
+    It also answers for a process that comes later. It remembers its answers, because it is called for each notice.
     """
     names = tuple(names)
     known: dict[str, bool] = {}
@@ -59,7 +59,7 @@ def _matches(name: str, process: Process) -> bool:
 
 
 def _members(name: str, groups: Groups) -> dict[str, None]:
-    """The name itself, and of a group all its members; groups may contain groups."""
+    """Return the name itself, and all members of a group; groups may contain groups."""
     found: dict[str, None] = {}
     waiting = [name]
     while waiting:

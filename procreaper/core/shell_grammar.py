@@ -1,10 +1,10 @@
-"""The plain part of the grammar of the shell: which simple commands a text has, where, and within what.
+"""The plain part of the grammar of the shell: the simple commands of a text, their places, and what encloses them.
 
-Rules: pure. It knows only the plain part of the shell's grammar, and says so where a text has more: here-documents,
-`case`, functions, arrays, process substitution, jobs in the background.
+Rules: pure. It raises an error for a text that has more: here-documents, `case`, functions, arrays, process
+substitution, jobs in the background.
 
 Theory of operation. One pass splits the text into words, redirections and operators. Reserved words and parentheses
-open and close levels. Text in quotes and in expansions is only passed over.
+open and close levels. The parser skips text in quotes and expansions.
 """
 
 import re
@@ -31,13 +31,13 @@ EXPANSIONS = ('"', "$", "`")
 
 
 class UnclearError(Exception):
-    """The text is not understood."""
+    """The parser does not understand the text."""
 
 
 class SimpleCommand:
-    """A simple command, or the end of a compound one: its words as they are written, and the place of the first.
+    """A simple command, or the end of a compound one: its words as written, and the place of the first.
 
-    `is_part`: of a pipeline, or behind `!`. `is_fallback`: behind `||`.
+    `is_part`: it is part of a pipeline, or follows `!`. `is_fallback`: it follows `||`.
     """
 
     __slots__ = ("is_blank", "is_compound", "is_fallback", "is_part", "place", "words")
@@ -52,13 +52,13 @@ class SimpleCommand:
 
 
 def simple_commands(text: str) -> list[SimpleCommand]:
-    """The simple commands of a text, at least one, and the ends of compound ones. Raises UnclearError."""
+    """Return the simple commands of a text, at least one, and the ends of compound ones. Raises UnclearError."""
     return _Parser(text).found
 
 
 @cache
 def _pattern(source: str) -> re.Pattern[str]:
-    # Compiled when it is needed: all of them take as long as a good part of a start.
+    # Compiled when needed: together they would take a good part of a start.
     return re.compile(source, re.DOTALL)
 
 
@@ -77,7 +77,7 @@ class _Parser:
         self._current = SimpleCommand()
         # Whether a command must follow, as after `&&`.
         self._is_owed = False
-        # The words that close what is open.
+        # The words that close the open levels.
         self._levels: list[str] = []
         self.found: list[SimpleCommand] = []
         position = 0
@@ -91,7 +91,7 @@ class _Parser:
             raise UnclearError
 
     def _take(self, position: int) -> int:
-        """Take the word, the redirection or the operator at this position; return where it ends."""
+        """Take the word, the redirection or the operator at this position, and return where it ends."""
         text = self._text
         if match := _match(NOTHING, text, position):
             return match.end()
@@ -170,7 +170,7 @@ def _is_assignment(word: str) -> bool:
 
 
 def _end_of_word(text: str, position: int) -> int:
-    """The end of the word that begins here; the position itself where none does."""
+    """Return the end of the word that begins here; the position itself if none does."""
     while True:
         if match := _match(PLAIN, text, position):
             position = match.end()
@@ -181,7 +181,7 @@ def _end_of_word(text: str, position: int) -> int:
 
 
 def _end_of_expansion(text: str, position: int, *, is_quoted: bool = False) -> int:
-    """The end of what a double quote, a dollar sign or a backquote begins."""
+    """Return the end of what a double quote, a dollar sign or a backquote begins."""
     if text[position] == '"':
         return _end(text, position + 1, IN_QUOTES, '"', is_quoted=True)
     if text[position] == "`":
@@ -210,7 +210,7 @@ def _end_of_expansion(text: str, position: int, *, is_quoted: bool = False) -> i
 
 
 def _end(text: str, position: int, inner: str, closing: str, *, is_quoted: bool) -> int:
-    """The position behind `closing`, past plain text that `inner` matches and past expansions."""
+    """Return the position behind `closing`, past plain text that `inner` matches and past expansions."""
     while not text.startswith(closing, position):
         if match := _match(inner, text, position):
             position = match.end()

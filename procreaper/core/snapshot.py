@@ -1,6 +1,6 @@
-"""What a process is doing at this moment, for people and programs: its `Status`, from all that is known of it.
+"""Makes the `Status` of a process from its state.
 
-Rules: pure. Imported only when somebody asks.
+Rules: pure. Imported only when a status is asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from procreaper.core.status import Status
 
 
 def take(life: ProcessState, started_at: float | None) -> Status:
-    """The status of a process whose present run, if there is one, began at this time (seconds since the epoch)."""
+    """Return the status of a process. `started_at` is when its present run began, in seconds since the epoch."""
     end = None if life.exit is None else (life.verdict or life.exit)
     return Status(
         name=life.process.name,
@@ -33,10 +33,10 @@ def take(life: ProcessState, started_at: float | None) -> Status:
 
 
 def _reason(life: ProcessState) -> str:
-    """Why it is in its state, or what is to be said of the watch of a process that is up."""
+    """Return why it is in its state; for a process that is up, what its watch waits for."""
     if life.state in (State.RUNNING, State.HEALTHY):
         if life.throttle.suspended:
-            return f"watch suspended: {life.throttle.suspended} changes each time as soon as it runs"
+            return f"watch suspended: {life.throttle.suspended} changed right after every start"
         if life.change is not None and life.change.calm:
-            return f"{life.change} changed; waits until its files are quiet"
+            return f"{life.change} changed; waiting until no file changes"
     return life.reason

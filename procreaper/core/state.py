@@ -1,7 +1,7 @@
-"""What is known of one process: a frozen value, which `lifecycle` changes and everything else reads.
+"""The state of one process: a frozen value that `lifecycle` changes and all other modules read.
 
-Rules: pure. Two things are kept apart here: the *state*, a word for people, and the *phase*, where the run's
-operating-system processes are:
+Rules: pure. The *state* is a word for people. It is kept apart from the *phase*, which says where the operating
+system's processes of the run are:
 
     NONE --launch--> SPAWNING --Spawned--> ALIVE --ChildExited--> NONE
                         |                    |                     ^
@@ -15,16 +15,16 @@ from typing import NamedTuple, assert_never
 from procreaper.core.events import Exit, RestartReason, State
 from procreaper.core.plan import Condition, Process, StopPolicy
 
-# Reasons that mean nothing but the state.
+# Reasons that say no more than the state.
 ABOUT_TO_START, HEALTHY, STOPPING = "about to start", "healthy", "stopping"
-PAUSED = "checks paused: somebody is attached"
-# How the reason of an end goes on that is none for ever.
+PAUSED = "checks paused: a client is attached"
+# The last part of the reason if changed files start the process again.
 UNTIL_A_CHANGE = "; starts again when its files change"
 FINAL_STATES = (State.COMPLETED, State.FAILED, State.SKIPPED)
 
 
 class Phase(Enum):
-    """Where the operating-system processes of the current run are."""
+    """Where the operating system's processes of the current run are."""
 
     NONE = "none"
     SPAWNING = "spawning"
@@ -33,12 +33,13 @@ class Phase(Enum):
 
 
 class HealthState(NamedTuple):
-    """What is known of the health of one run.
+    """The health of one run.
 
-    `silent`: it writes to a pipe, and has written nothing so far. `passed`: it was up once; `failures` in a row since
-    then, `error` the last one. `due` is when the next check is, `limit` when the start has taken too long; both None
-    where there is none. `paused_at` is since when neither counts. `interrupted`: procreaper did not run during a part
-    of the check that is under way, so a failure of this check means nothing.
+    `passed`: the run was healthy once. `failures` counts the failed checks in a row since then, and `error` is the last
+    failure. `silent`: the run writes to a pipe and has written nothing so far. The next check is at `due`, and the
+    start has taken too long at `limit`; each is None if there is no such time. While `paused_at` is set, neither
+    counts. `interrupted`: procreaper did not run during a part of the check that is under way, so a failure of this
+    check means nothing.
     """
 
     passed: bool = False
@@ -54,12 +55,12 @@ class HealthState(NamedTuple):
 
     @property
     def is_timed(self) -> bool:
-        """Whether a limit runs: that of the start, or that of a check."""
+        """Whether a time limit runs: the limit of the start or of a check."""
         return self.checking or (self.limit is not None and self.paused_at is None)
 
     @property
     def deadline(self) -> float | None:
-        """When something is to be done, or None."""
+        """The time of the next check or limit, or None."""
         if self.paused_at is not None:
             return None
         if self.due is None or self.limit is None:
@@ -68,10 +69,10 @@ class HealthState(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Changed files that nothing was done for yet; `due` is when something will be.
+    """Changed files that have had no consequence yet; it comes at `due`.
 
-    `calm` is for how many seconds nothing may change before, where that is more than the debounce. `echo`: all of it
-    happened while the command ran that is run for changes.
+    If `calm` is not 0, no file may change for this number of seconds before. `echo`: all of these files changed while
+    the command ran that `watch.run` runs for changes.
     """
 
     first: str
@@ -86,9 +87,9 @@ class Change(NamedTuple):
 
 
 class RestartThrottle(NamedTuple):
-    """The `times` of the last restarts for changes; before the last `calmed` of them there was a calm.
+    """The `times` of the last restarts for changed files. Before the last `calmed` of them there was a calm.
 
-    `suspended` is the file that the watch was suspended for, or empty.
+    `suspended` is the file for which the watch was suspended, or empty.
     """
 
     times: tuple[float, ...] = ()
@@ -97,7 +98,9 @@ class RestartThrottle(NamedTuple):
 
 
 class Echoes(NamedTuple):
-    """The `paths` that changed while the command ran in each of the last `rounds`; `own` are those that it changes."""
+    """The `paths` that changed while the command ran in each of the last `rounds`; the command itself changes those in
+    `own`.
+    """
 
     rounds: int = 0
     paths: frozenset[str] = frozenset()
@@ -105,24 +108,29 @@ class Echoes(NamedTuple):
 
 
 def named(first: str, paths: Collection[str]) -> str:
-    """One file by its name, and the number of the others."""
+    """Return the name of one file, and the number of the others."""
     others = len(paths) - 1
     return first if not others else f"{first} and {others} other{'s' if others > 1 else ''}"
 
 
 class ProcessState(NamedTuple):
-    """All that is known of one process. `retries` counts in a row and resets; `restarts` only grows.
+    """All that the rules know of one process.
 
-    `asked`: somebody wanted it once; `dismissed`: and somebody stopped it since. `told`: the group has been asked to
-    end; `killed`: it was sent SIGKILL; `out_of_reach`: to no avail. `exit` is how the child ended, `verdict` what that
-    run counts as, `cause` in words; `succeeded`: that was a success, though under `always` it may have been one too
-    many. `because` is why its next run is one more. `preparing`: the command that a change of files runs first is under
-    way. `came_up`: this run is, or once was, up. `attached`: somebody is at its terminal. `releasing`: it lives on
-    without us, as soon as it is there. `parting` is what it was when this run began, where it is to become something
-    else, or when this run was told to end. It was once removed after `earlier_runs` runs: no number is used again.
-    `outdated`: its settings are read again before its next run; `rereading`: that is under way. `was_up`: it has been
-    up since it was last stopped, so its next run waits for no dependency. `waits_for` are the dependencies that a
-    `pending` process waits for.
+    Intent: `wanted` says whether the process is to run. `asked`: it was wanted at least once. `stopped_by_user`: it was
+    stopped by hand since. `retries` counts the failures in a row and resets; `restarts` only grows.
+
+    The current run, or the last one: `exit` is how the child ended, `verdict` is what the run counts as, and `cause`
+    says so in words. `succeeded`: the run was a success, although under `always` it may have been one too many.
+    `because` is the reason for the next run. `asked_to_end`: the run is to end on request. `stop_sent`: its group got
+    the stop signal; `killed`: it got SIGKILL; `out_of_reach`: it outlived that. `came_up`: the run is up, or was up
+    once. `releasing`: the run becomes independent of us as soon as it is spawned. `spawned_with` are the settings of
+    this run, if the process has others by now or the run was told to end.
+
+    `preparing`: the command that `watch.run` runs for changes is under way. `attached`: a client is at the terminal of
+    the process. `outdated`: the settings are read again before the next run; `rereading`: this is under way. `was_up`:
+    the process was up since it was last stopped, so its next run waits for no dependency. `waits_for` are the
+    dependencies that a `pending` process waits for. A process that comes back after it was removed goes on counting its
+    runs after `earlier_runs`.
     """
 
     process: Process
@@ -141,10 +149,10 @@ class ProcessState(NamedTuple):
     because: RestartReason = RestartReason.EXIT
     end: State | None = None
     asked_to_end: bool = False
-    told: bool = False
+    stop_sent: bool = False
     killed: bool = False
     out_of_reach: bool = False
-    checkup: HealthState | None = None
+    health: HealthState | None = None
     up_since: float | None = None
     retries: int = 0
     restarts: int = 0
@@ -165,34 +173,34 @@ class ProcessState(NamedTuple):
 
     @property
     def has_run(self) -> bool:
-        """Whether there was a run of it since it came, or came back."""
+        """Whether the process has run since it was added, or added again."""
         return self.run > self.earlier_runs
 
     @property
     def stop(self) -> StopPolicy:
-        """How this run is asked to end."""
+        """How this run is stopped."""
         return (self.spawned_with or self.process).stop
 
     @property
     def settled(self) -> bool:
-        """Nothing of it runs, and nothing will until somebody asks."""
+        """Whether no run exists and none will follow without a request."""
         return self.phase is Phase.NONE and not self.wanted
 
     @property
-    def lives(self) -> bool:
-        """A child of it runs and is not about to end."""
+    def is_alive(self) -> bool:
+        """Whether a child runs that is not about to end."""
         return self.phase is Phase.ALIVE and self.state is not State.STOPPING
 
     @property
     def up(self) -> bool:
-        """Whether it is *up*: completed, or what makes a process of its kind up (`Process.up`)."""
+        """Whether the process is *up*: completed, or what counts as up for its kind (`Process.up`)."""
         return self.state is State.COMPLETED or self.satisfies(self.process.up)
 
     def satisfies(self, condition: Condition) -> bool:
-        """Whether a process that waits for this condition may start."""
+        """Whether a dependant that waits for this condition may start."""
         match condition:
             case Condition.STARTED:
-                return self.lives or self.state is State.COMPLETED
+                return self.is_alive or self.state is State.COMPLETED
             case Condition.HEALTHY:
                 return self.state is State.HEALTHY
             case Condition.COMPLETED:
@@ -201,35 +209,35 @@ class ProcessState(NamedTuple):
                 assert_never(condition)
 
     @property
-    def untold(self) -> bool:
-        """What lives of its group is to end, but has not been asked to yet."""
-        return self.state is State.STOPPING and self.pid is not None and not self.told
+    def needs_stop_signal(self) -> bool:
+        """Whether the run is to end, and has not got its stop signal yet."""
+        return self.state is State.STOPPING and self.pid is not None and not self.stop_sent
 
     @property
     def steady_from(self) -> float | None:
-        """When this run has stayed up long enough for its retries to be forgotten; None where there are none."""
+        """When this run will have been up long enough to reset the retries; None if there is nothing to reset."""
         if not self.retries or self.up_since is None:
             return None
         return self.up_since + self.process.backoff.reset
 
     @property
     def restart_pending(self) -> bool:
-        """Its next run has not begun and will, or it waits for what will never be: what changes does not matter."""
+        """Whether changed files do not matter now: the next run is still to begin, or a dependency will never be up."""
         return self.state in (State.PENDING, State.SKIPPED) or (self.state is State.STOPPING and self.asked_to_end)
 
     @property
-    def asked_anew(self) -> bool:
-        """Its next run is about to come: nothing of it runs, or somebody has asked for the end of the present run."""
+    def run_requested(self) -> bool:
+        """Whether the next run is about to begin: no run exists, or the present one ends on request."""
         return self.wanted and (self.state is State.PENDING or (self.state is State.STOPPING and self.asked_to_end))
 
     @property
-    def listens(self) -> bool:
-        """It can be expected to know what to do when it gets a signal: not while it is starting."""
-        return self.lives and self.state is not State.STARTING
+    def handles_signals(self) -> bool:
+        """Whether the run can be expected to handle a signal: not while it is starting."""
+        return self.is_alive and self.state is not State.STARTING
 
     @property
-    def follows_changes(self) -> bool:
-        """Whether changed files are a reason to do something: not before it is asked for, nor after a stop by hand."""
+    def reacts_to_changes(self) -> bool:
+        """Whether changed files have a consequence: not before the first request, nor after a stop by hand."""
         return (
             self.process.watch is not None and self.asked and not self.stopped_by_user and not self.throttle.suspended
         )

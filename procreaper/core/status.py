@@ -1,6 +1,6 @@
-"""What is known of a process at one moment, for people and programs.
+"""The status of a process at one moment, for people and programs.
 
-Rules: words only. A snapshot is a tuple of these, all of the same moment.
+Rules: values only. A snapshot is a tuple of these, all of the same moment.
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-# Nothing of it runs, and nothing will until somebody asks.
+# No run exists, and none will follow without a request.
 AT_REST = (State.STOPPED, State.COMPLETED, State.FAILED, State.SKIPPED)
 
 
 class Status(NamedTuple):
     """The state of one process.
 
-    `reason` is one phrase: why it is in that state. `run` counts its runs from 1. `retries` counts failures in a row
-    and is forgotten after the back-off's reset time; `restarts` counts every new run and only grows. `backoff` is the
-    wait in seconds before the latest retry, 0 where there is none. `started_at` is when the current run began (UTC),
-    None where none runs; `exit_code` how the last one ended (128+n for a signal), None while one runs or before the
-    first. `up`: it is as it should be, that is completed (a oneshot, or one that has ended well), healthy if it
-    has a health check, else running. `out_of_reach`: it is still there after SIGKILL.
-    `waits_for` are the dependencies that a `pending` process waits for.
+    `reason` says in one phrase why it is in that state. `run` counts its runs from 1. `retries` counts failures in a
+    row, and resets after the back-off's reset time; `restarts` counts every new run and only grows. `backoff` is the
+    wait in seconds before the latest retry, or 0. `started_at` is when the current run began (UTC); None if none runs.
+    `exit_code` is how the last run ended (128+n for a signal); None while one runs and before the first. `up`: the
+    process has completed (a oneshot, or one that has ended well), is healthy if it has a health check, else runs.
+    `out_of_reach`: it has outlived SIGKILL. `waits_for` are the dependencies that a `pending` process waits for.
     """
 
     name: str
@@ -45,5 +44,5 @@ class Status(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing of it runs and nothing will until somebody asks."""
+        """Whether no run exists and none will follow without a request."""
         return self.state in AT_REST

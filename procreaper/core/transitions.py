@@ -1,8 +1,8 @@
-"""The end of one run: what it counts as, and what it leads to under the restart policy.
+"""The steps that lifecycle, health and file changes have in common: start, stop, restart, and the end of a run.
 
-Rules: pure, and about runs that nobody asked to end; what somebody asked for needs no judgement. A run is judged as
-soon as its child has exited, or its health checks have given it up. The judgement becomes the state once nothing of
-the run is left.
+Rules: pure. Each function returns the state after one step. A run that was asked to end needs no judgement. Any other
+run is judged as soon as its child has exited or its health checks have failed; the judgement becomes the state when no
+process of the run is left.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from procreaper.core.events import Action, Exit, RestartReason, SendSignal, Stat
 from procreaper.core.plan import When
 from procreaper.core.state import ABOUT_TO_START, STOPPING, UNTIL_A_CHANGE, Phase, ProcessState
 
-# What a shell says of a program that is not executable or not there: running it again cannot help.
+# The exit codes of a shell for a program that is not executable or not there. Another run cannot help.
 NOT_RUNNABLE = {126: "not executable", 127: "command not found"}
-# The signals that have the same number everywhere (POSIX, and those on which Linux, macOS and the BSDs agree).
+# The signals with the same number on Linux, macOS and the BSDs.
 SIGNALS = {
     1: "SIGHUP",
     2: "SIGINT",
@@ -28,7 +28,7 @@ SIGNALS = {
     14: "SIGALRM",
     15: "SIGTERM",
 }
-# What a run counts as that was not healthy in time (the code of timeout(1)), or was not any more.
+# What a run counts as if it was not healthy in time (the code of timeout(1)), or is not healthy any more.
 NOT_IN_TIME, NOT_HEALTHY = Exit(code=124), Exit(code=1)
 
 Step = tuple[ProcessState, tuple[Action, ...]]
@@ -44,9 +44,10 @@ def judge(
     retry_can_help: bool = True,
     because: RestartReason = RestartReason.EXIT,
 ) -> ProcessState:
-    """Decide what a run that nobody asked to end leads to: an `end`, or one more retry.
+    """Decide what a run leads to that was not asked to end: an `end`, or one more retry.
 
-    `ran_well` is False for what is a failure whatever the success codes are; `because` is why there may be another run.
+    With `ran_well` False, the run is a failure whatever the success codes are. `because` is the reason for the next
+    run, if there is one.
     """
     process = life.process
     success = ran_well and verdict.known and verdict.status in process.success_codes
@@ -67,19 +68,19 @@ def judge(
 
 
 def stopping(life: ProcessState, reason: str) -> ProcessState:
-    """The run is to end: what still lives of it is told so, once nothing has to end before it."""
-    return life._replace(state=State.STOPPING, reason=reason, checkup=None, up_since=None)
+    """End the run: its processes get the stop signal as soon as nothing has to end before them."""
+    return life._replace(state=State.STOPPING, reason=reason, health=None, up_since=None)
 
 
 def settle(life: ProcessState, now: float) -> ProcessState:
-    """The run is over and nothing of it is left: move on to what its end, or the request, leads to."""
-    life = life._replace(phase=Phase.NONE, pid=None, checkup=None, up_since=None, due=None, out_of_reach=False)
+    """Move on from a run of which no process is left: to its end, to a retry, or to what was requested."""
+    life = life._replace(phase=Phase.NONE, pid=None, health=None, up_since=None, due=None, out_of_reach=False)
     if not life.wanted:
         if life.end is not None:
             return life._replace(state=life.end, reason=end_reason(life))
         return life._replace(state=State.STOPPED, reason="stopped")
     if life.asked_to_end:
-        return begin_anew(life._replace(restarts=life.restarts + 1))
+        return to_pending(life._replace(restarts=life.restarts + 1))
     wait = life.process.backoff.wait(life.retries)
     limit = life.process.max_retries
     count = f"retry {life.retries}" if limit is None else f"retry {life.retries}/{limit}"
@@ -92,18 +93,18 @@ def settle(life: ProcessState, now: float) -> ProcessState:
 
 
 def end_reason(life: ProcessState) -> str:
-    """Why it is at its end, and whether that is one for ever."""
-    waits = life.follows_changes and not life.process.oneshot
+    """Return the reason of an end, and whether changed files start the process again."""
+    waits = life.reacts_to_changes and not life.process.oneshot
     return life.cause + UNTIL_A_CHANGE if waits else life.cause
 
 
-def begin_anew(life: ProcessState) -> ProcessState:
-    """Have the next run of a process of which nothing runs."""
+def to_pending(life: ProcessState) -> ProcessState:
+    """Have the next run of a process that has no run now."""
     return life._replace(state=State.PENDING, reason=ABOUT_TO_START)
 
 
 def describe(exit_: Exit) -> str:
-    """One phrase for people: ``exited with code 1``, ``killed by SIGKILL``."""
+    """Return how a child ended, for people: ``exited with code 1``, ``killed by SIGKILL``."""
     if not exit_.known:
         return "ended; how is not known, because an earlier procreaper started it"
     if exit_.signal is not None:
@@ -114,39 +115,39 @@ def describe(exit_: Exit) -> str:
 
 
 def predicate(exit_: Exit) -> str:
-    """What a program did, behind its name in a sentence: ``exited with code 1``, ``was killed by SIGKILL``."""
+    """Return how a program ended, for a sentence that begins with its name: ``was killed by SIGKILL``."""
     return f"was {describe(exit_)}" if exit_.signal is not None else describe(exit_)
 
 
 def begin_running(life: ProcessState, since: float) -> ProcessState:
-    """It runs, and no check says more; a oneshot is up only once it has completed."""
+    """Count the run as running, because no check says more. A oneshot is up only when it has completed."""
     was_up = life.was_up or not life.process.oneshot
     return life._replace(state=State.RUNNING, reason="running", up_since=since, came_up=True, was_up=was_up)
 
 
 def skip(life: ProcessState, reason: str) -> ProcessState:
-    """What it waits for will never be: it is not started."""
+    """Do not start a process whose dependency will never be up."""
     return life._replace(state=State.SKIPPED, reason=reason, wanted=False, end=State.SKIPPED)
 
 
 def revive(life: ProcessState) -> ProcessState:
-    """What it waited for in vain begins again."""
+    """Start a skipped process after all, because its dependency begins again."""
     return life._replace(state=State.PENDING, reason=ABOUT_TO_START, wanted=True, end=None)
 
 
 def start(life: ProcessState, because: RestartReason = RestartReason.MANUAL) -> ProcessState:
-    """Have the process run: at once, or when nothing is left of the run that ends now."""
+    """Have the process run: at once, or as soon as nothing is left of a run that is ending."""
     life = life._replace(asked=True, stopped_by_user=False)
     if life.phase is Phase.NONE and life.state is not State.PENDING:
         return life._replace(wanted=True, state=State.PENDING, reason=ABOUT_TO_START, end=None, retries=0, due=None)
     if life.state is State.STOPPING:
-        # It starts again when the old group is gone, at once and whatever the verdict on that run was.
+        # It starts again as soon as the old group is gone, whatever the verdict on that run was.
         life = life._replace(asked_to_end=True, end=None, retries=0, because=because)
     return life._replace(wanted=True)
 
 
 def restart(life: ProcessState, because: RestartReason = RestartReason.MANUAL) -> ProcessState:
-    """Have a new run of it, once nothing is left of the one there is."""
+    """Have a new run as soon as nothing is left of the present one."""
     life = life._replace(retries=0)
     if life.phase is Phase.NONE or life.state is State.STOPPING:
         return start(life, because)
@@ -154,7 +155,7 @@ def restart(life: ProcessState, because: RestartReason = RestartReason.MANUAL) -
 
 
 def stop(life: ProcessState) -> ProcessState:
-    """Have the process not run: its run, if there is one, is to end."""
+    """Have the process not run, and end its run if there is one."""
     life = life._replace(wanted=False)
     if life.phase is Phase.NONE:
         if life.state in (State.PENDING, State.RESTARTING):
@@ -166,7 +167,7 @@ def stop(life: ProcessState) -> ProcessState:
 
 
 def signal(life: ProcessState, number: int, *, only_main: bool = False, only_handlers: bool = False) -> SendSignal:
-    """Send a signal to the group of this run, `only_main` its program, `only_handlers` what handles it."""
+    """Send a signal to the group of this run, or only to its program, or only to the processes that handle it."""
     if life.pid is None:
         raise RuntimeError(f"{life.process.name} has no child to signal")
     return SendSignal(life.process.name, life.run, life.pid, number, only_main, only_handlers)

@@ -228,7 +228,7 @@ class TestHealth:
     def test_a_run_that_stayed_healthy_for_the_reset_time_has_its_retries_cleared_at_that_moment(self) -> None:
         life = alive(web(When.ON_FAILURE, health=HEALTH))._replace(retries=3)
         life = after(life, checked(life), now=30.0)
-        life = life._replace(checkup=life.checkup and life.checkup._replace(due=None))
+        life = life._replace(health=life.health and life.health._replace(due=None))
         assert lifecycle.deadline(life) == 75.0
         assert after(life, TICK, now=74.9).retries == 3
         life = after(life, TICK, now=75.0)

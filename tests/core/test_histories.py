@@ -138,7 +138,7 @@ class History:
 
     def attach(self) -> None:
         """Somebody comes to a terminal, or leaves it; that may be told once more."""
-        checked = [name for name, life in self.fleet.members.items() if life.checkup is not None]
+        checked = [name for name, life in self.fleet.members.items() if life.health is not None]
         name = self.random.choice(checked if checked and self.random.random() < 0.8 else NAMES)
         if name in self.attached:
             self.attached.discard(name)
@@ -306,7 +306,7 @@ def test_the_histories_go_everywhere() -> None:
     signals = {tuple(number for number, _ in group.told) for group in groups}
     assert signals >= {(), (SIGTERM,), (SIGTERM, SIGKILL), (SIGKILL,), (STOP_COMMAND,), (STOP_COMMAND, SIGKILL)}
     said = set().union(*(history.books.said for history in histories))
-    assert said == {"", "restarting", "starting", "running", "too", "its"}
+    assert said == {"", "restarting", "starting", "running", "too", "not"}
     changed_while = set().union(*(history.books.changed_while for history in histories))
     assert changed_while >= set(State) - {State.STOPPED, State.UNHEALTHY}
     assert any(history.world.living for history in histories), "nothing was ever out of reach"

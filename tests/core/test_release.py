@@ -34,7 +34,7 @@ def test_the_end_of_the_app_lets_it_go_and_the_app_waits_no_longer_for_it() -> N
     pid = app.fleet.members["db"].pid
     actions = app.tell(QUIT)
     assert without_words(actions) == (Release("db", 1),)
-    assert announced(actions) == [f"db: lives on by itself (pid {pid})"]
+    assert announced(actions) == [f"db: keeps running without procreaper (pid {pid})"]
     assert (app.state("db"), app.verdict) == (State.STOPPED, 0)
 
 

@@ -79,7 +79,7 @@ def test_detached_process_survives_the_app_and_the_next_app_adopts_it(tunnel: Tu
     pid = tunnel.pid
     assert tunnel.lives()
     if number is not signal.SIGKILL:
-        assert f"tunnel.1: lives on by itself (pid {pid})" in result.lines("system")
+        assert f"tunnel.1: keeps running without procreaper (pid {pid})" in result.lines("system")
         assert "sending SIGTERM to tunnel.1" not in result.out
     program = tunnel.begin()
     program.wait_for(rf"tunnel.1 runs since [\d:]+; adopted \(pid {pid}\)$")

@@ -52,7 +52,7 @@ def test_start_on_a_terminal_names_the_process_that_ends_the_app(project: Projec
     project.procfile(web="exit 3", other="exec sleep 600")
     result = project.begin("start", "--no-color", terminal=True).end()
     assert result.code == 3
-    assert "web.1: exited with code 3; its end ends the app" in result.lines("system")
+    assert "web.1: exited with code 3; stopping the app" in result.lines("system")
 
 
 @pytest.mark.parametrize(

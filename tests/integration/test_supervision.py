@@ -49,7 +49,7 @@ def test_process_fails_after_max_retries_and_the_app_ends_with_its_code(project:
     assert sum("web.1 started" in line for line in system(result.out)) == 3
     lines = system(result.out)
     how = lines.index("web.1: exited with code 7; gave up after 2 retries")
-    assert lines[how + 1] == "web.1: its end ends the app"
+    assert lines[how + 1] == "web.1 ended, stopping the app"
 
 
 def test_unrunnable_command_is_not_retried(project: Project) -> None:

@@ -147,7 +147,7 @@ class TestBursts:
         assert result.code == 143
         assert result.lines("web.1")[-1] == f"version {version}"
         assert result.out.count("web.1 stopped") == len(pids)
-        assert "suspended" not in result.out
+        assert "not watched any more" not in result.out
         # One at a time: each has ended before the next began.
         told = re.findall(r"web\.1 (started|stopped)", result.out)
         assert told == ["started", "stopped"] * len(pids)
@@ -171,7 +171,7 @@ class TestBursts:
         (calm,) = program.wait_for(r"web\.1: app\.py changed; too many restarts .* none has changed for ([.\d]+) s")
         assert float(calm) == PAUSES[0]
         program.wait_for(f"version {11 + MOST_RESTARTS}$")
-        assert "suspended" not in program.stop().out
+        assert "not watched any more" not in program.stop().out
 
 
 class TestFailing:
@@ -351,8 +351,8 @@ def test_process_that_writes_its_own_file_is_left_alone_until_a_manual_restart(p
     program = project.begin(
         "start", wrapper=altered(f"from procreaper.core import file_changes as changes; changes.CALMS = {PAUSES}")
     )
-    (line,) = program.wait_for(r"web\.1: (.* suspended .*)")
-    assert line.startswith("web.log changes each time as soon as it runs")
+    (line,) = program.wait_for(r"web\.1: (.* not watched any more .*)")
+    assert line.startswith("web.log changed right after every start")
     assert "`procreaper restart web.1`" in line
     assert "`watch.ignore`" in line
     assert "watch suspended: web.log" in project.run("ps").out

@@ -262,8 +262,8 @@ def test_all_processes_are_filtered_on_request() -> None:
 
 def test_checks_that_go_on_after_a_pause_are_not_called_a_recovery() -> None:
     healthy = Transition(0.0, "web", State.HEALTHY, State.HEALTHY, "healthy")
-    paused = "checks paused: somebody is attached"
+    paused = "checks paused: a client is attached"
     text = text_format("web")
-    assert text.render(healthy._replace(reason=paused)) == b"system | web: checks paused: somebody is attached\n"
+    assert text.render(healthy._replace(reason=paused)) == b"system | web: checks paused: a client is attached\n"
     assert text.render(healthy._replace(reason_before=paused)) == b"system | web: checks go on\n"
     assert text.render(healthy) == b"system | web: healthy again\n"

@@ -1,4 +1,4 @@
-"""While somebody is attached to a process, its health is not judged."""
+"""The health checks of a process are paused while a client is attached to it."""
 
 from __future__ import annotations
 

@@ -523,7 +523,7 @@ async def test_what_is_let_go_is_not_ended_and_nothing_is_expected_of_it(stands:
     assert await running == 130
     assert (stands["db"].signals, stands["db"].finished) == ([], True)
     assert (stands["web"].signals, stands["web"].finished) == ([15], True)
-    assert "db: lives on by itself (pid 4711)" in [notice.text for notice in app.all(Message)]
+    assert "db: keeps running without procreaper (pid 4711)" in [notice.text for notice in app.all(Message)]
 
 
 @in_loop

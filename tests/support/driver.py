@@ -268,7 +268,7 @@ class Program:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"not over after {LIMIT} s\n{self._told()}") from None
         result = Result(code, self.out, self.err)
-        assert traceback or "Traceback" not in result.out + result.err, self._told()
+        assert traceback or "Traceback" not in result.out + result.err, self._stop_reason()
         return result
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> Result:
@@ -293,7 +293,7 @@ class Program:
                 assert left > 0, f"no {what} after {LIMIT} s\n{self._told()}"
                 self._changed.wait(left)
 
-    def _told(self) -> str:
+    def _stop_reason(self) -> str:
         return f"--- out\n{self.out[-20_000:]}\n--- err\n{self.err[-20_000:]}"
 
 

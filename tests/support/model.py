@@ -80,7 +80,7 @@ SITUATIONS: dict[tuple[State, Phase], tuple[str, ...]] = {
     (STOPPING, ALIVE): ("stopping", "stops after ", "unhealthy: ", "not healthy within ", "still there after SIGKILL"),
     (STOPPING, LINGERING): ("stopping", "stops after ", "unhealthy: ", "not healthy ", "still there", *EXITED),
     (RESTARTING, NONE): ("not healthy ", "unhealthy: ", "no such luck;", *EXITED),
-    (STOPPED, NONE): ("stopped", "not started", "lives on"),
+    (STOPPED, NONE): ("stopped", "not started", "keeps running"),
     (COMPLETED, NONE): EXITED,
     (FAILED, NONE): ("not healthy ", "unhealthy: ", "no such luck", *EXITED),
     (SKIPPED, NONE): ("one ", "two ", "three ", "four ", "five ", "six "),
@@ -90,7 +90,7 @@ WITH_PID = (ALIVE, LINGERING)
 FINAL_STATES = (COMPLETED, FAILED, SKIPPED)
 # What a child cannot take over while it runs, besides another line of output that tells that it is ready.
 OF_THE_CHILD = ("command", "detached")
-LIVES_ON = "lives on by itself (pid "
+LIVES_ON = "keeps running without procreaper (pid "
 UP = {
     Condition.STARTED: (STARTING, RUNNING, HEALTHY, UNHEALTHY, COMPLETED),
     Condition.HEALTHY: (HEALTHY,),
@@ -616,7 +616,7 @@ class Books:
     def _check_following(self, old: Mapping[str, ProcessState], new: Mapping[str, ProcessState]) -> None:
         for name in self.followers:
             life = new.get(name)
-            if life is not None and not life.asked_to_end and (life.lives or life.phase is SPAWNING):
+            if life is not None and not life.asked_to_end and (life.is_alive or life.phase is SPAWNING):
                 assert not self._follows(name, old, new), "did not follow a restart"
 
     def _check_follower(
@@ -673,8 +673,8 @@ class Books:
         cause, _, what = text.partition("; ")
         if isinstance(event, FilesChanged):
             assert "app.py" in cause, "the file is not named"
-            page.suspended = "suspended" in what
-            if page.suspended or what.startswith("what happens to"):
+            page.suspended = what.startswith("not watched any more")
+            if page.suspended or what.startswith("such changes"):
                 page.changed = new[name].change is not None
         elif isinstance(event, PreparationEnded):
             assert event.succeeded, "a preparation that failed has consequences"
@@ -803,7 +803,7 @@ class Books:
                 assert health is not None, "a check that there is not"
                 assert health.check is not None, "a check that there is not"
                 assert page.log_seen, "a check before the log line"
-                assert not page.attached, "a check while somebody is attached"
+                assert not page.attached, "a check while a client is attached"
                 page.interrupted = False
                 if page.last_check is not None:
                     wait = health.interval if page.passed else health.start_interval
@@ -1019,14 +1019,14 @@ def check_life(life: ProcessState) -> None:
         assert life.wanted == (state in WANTED), "not what is wanted"
     if state is RESTARTING:
         assert life.due is not None, "restarting, and waits for nothing"
-    elif state is STOPPING and life.told:
+    elif state is STOPPING and life.stop_sent:
         assert (life.due is None) == life.out_of_reach, "stopping, and nothing will ever be done about it"
     else:
         assert life.due is None, "a deadline for nothing"
     if life.out_of_reach:
         assert state is STOPPING, "out of reach, and no more talk of stopping"
         assert life.killed, "out of reach without having been killed"
-    assert (life.checkup is not None) == (phase is ALIVE and state is not STOPPING and bool(life.process.health))
+    assert (life.health is not None) == (phase is ALIVE and state is not STOPPING and bool(life.process.health))
     if state in (COMPLETED, FAILED):
         assert life.end is state, "an end without a verdict"
         assert "still there" not in life.reason

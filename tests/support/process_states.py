@@ -63,8 +63,8 @@ def step(life: ProcessState, event: Event, now: float = 0.0) -> tuple[ProcessSta
     if life.state is State.PENDING:
         life, launch = lifecycle.launch(life)
         actions = (*actions, *launch)
-    elif life.untold:
-        life, signal = lifecycle.tell_to_end(life, now)
+    elif life.needs_stop_signal:
+        life, signal = lifecycle.send_stop(life, now)
         actions = (*actions, *signal)
     return life, list(actions)
 
