@@ -1,6 +1,6 @@
-"""The running app that a command is about: found by its directory, and by its pid where several run there.
+"""Find the running app for a command: by its directory, and by its pid if several apps run there.
 
-Rules: what is dead is cleared away, what does not answer is told of.
+Rules: remove the socket of a dead app, and report an app that does not answer.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from procreaper.remote.api.protocol import Greeting, ProcessStatus
     from procreaper.remote.control.client import Client
 
-# How long each of several apps may take to answer, in seconds.
+# Seconds that each app may take to answer if there are several.
 LIMIT_OF_SEVERAL = 5.0
 
 
 class NoAppError(ProcreaperError):
-    """No app runs in a directory; `last` is the app that has ended there in the background, if that is known."""
+    """No app runs in the directory. `last` is the last background app that ended there, if its record exists."""
 
     def __init__(self, message: str, *, hint: str, last: Ended | None = None) -> None:
         super().__init__(message, hint=hint)
         self.last = last
-        # What `ps` adds: the last lines of the process that is to blame.
+        # The last lines of the process that caused the end; `ps` adds them.
         self.lines = ""
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class NoAppError(ProcreaperError):
 
 
 class AppSelector(NamedTuple):
-    """Where an app is looked for: its root, without symbolic links, as given, and its pid (None: there is but one)."""
+    """Selects an app: `root` without symbolic links, the directory as `given`, and a pid (None: any)."""
 
     root: str
     given: str
@@ -51,7 +51,7 @@ class AppSelector(NamedTuple):
 
     @classmethod
     def of(cls, directory: str, pid: str | None) -> AppSelector:
-        """From what the command line says. Raises ProcreaperError for what is no pid, and for no directory."""
+        """Read the flags `-d` and `--pid`. Raises ProcreaperError for a wrong pid, or if there is no such directory."""
         if pid is not None and not (pid.isascii() and pid.isdecimal()):
             hint = "`procreaper ls` lists the running apps with their pids"
             raise ProcreaperError(f"--pid {pid}: not a pid", hint=hint, exit_code=USAGE_ERROR)
@@ -61,7 +61,7 @@ class AppSelector(NamedTuple):
 
 
 def find_app(place: AppSelector) -> Client:
-    """A connection to the one app that is meant. Raises NoAppError, or ProcreaperError where it is not clear which."""
+    """Connect to the selected app. Raises NoAppError, and ProcreaperError if several apps match."""
     return _the_only(find_apps(place), place)
 
 
@@ -75,13 +75,13 @@ def _the_only(apps: list[Client], place: AppSelector) -> Client:
 
 
 def find_app_with(place: AppSelector, names: Iterable[str]) -> Client:
-    """A connection to the one app that has processes of all these names. Raises as `find_app`, and RefusedError."""
+    """Connect to the app that has processes of all these names. Raises as `find_app`, and RefusedError."""
     from procreaper.remote.api.protocol import StatusRequest
     from procreaper.remote.control.client import RefusedError
 
     apps = find_apps(place)
     if len(apps) == 1:
-        # It will say itself what it does not know.
+        # The app itself refuses names that it does not know.
         return apps[0]
     having: list[Client] = []
     refused: RefusedError | None = None
@@ -98,10 +98,10 @@ def find_app_with(place: AppSelector, names: Iterable[str]) -> Client:
 
 
 def share_out(names: Sequence[str], apps: Sequence[Client]) -> list[tuple[Client, tuple[str, ...]]]:
-    """Whom to ask for which of these names: of several apps, each for those that it knows.
+    """Assign each name to the apps that know it.
 
-    No names stand for all. Raises RefusedError where none of them knows one. An app that does not answer is reported
-    and left out, unless it is the only one.
+    No names mean all processes. Raises RefusedError if no app knows a name. Of several apps, one that does not answer
+    is reported and left out.
     """
     from procreaper.remote.api.protocol import StatusRequest
     from procreaper.remote.control.client import GoneError, RefusedError, SilentError
@@ -131,7 +131,7 @@ def share_out(names: Sequence[str], apps: Sequence[Client]) -> list[tuple[Client
 
 
 def find_apps(place: AppSelector) -> list[Client]:
-    """Connections to all apps of a root, by pid. Raises NoAppError where there is none."""
+    """Connect to all apps of a root, in the order of their pids. Raises NoAppError if there is none."""
     root = os.fsencode(place.root).decode(errors="replace")
     apps, silent, errors = _connect(place.root)
     errors += (app.error for app in silent if place.pid in (None, app.pid))
@@ -157,28 +157,28 @@ def find_apps(place: AppSelector) -> list[Client]:
 
 
 def report_leftovers(root: str, processes: Sequence[Named], running: Iterable[int | None] = ()) -> None:
-    """Warn of processes of an earlier start that still run, because they were detached then."""
+    """Warn about detached processes of an earlier start that still run."""
     from procreaper.remote.control.socket_directory import state_files
 
     if state_files(os.environ, ".json"):
-        # Not before: most projects have nothing that is detached.
+        # Imported here: most projects have no detached process.
         from procreaper.cli.commands.leftovers import find_leftovers
 
         report(find_leftovers(root, os.environ, processes, running))
 
 
 def find_all() -> tuple[list[Client], list[Silent]]:
-    """Connections to all apps of this user, by pid, and the apps that do not answer."""
+    """Connect to all apps of this user, in the order of their pids; also return the apps that do not answer."""
     apps, silent, errors = _connect(None)
     report((*errors, *(app.error for app in silent)))
     return apps, silent
 
 
 def look(asked: Sequence[tuple[Client, tuple[str, ...]]]) -> tuple[list[Seen], list[tuple[Client, ProcreaperError]]]:
-    """What these names stand for in each app, and the apps that give no answer; then part from all of them.
+    """Ask each app for the status of its names, and close the connections; also return the apps that do not answer.
 
-    All are asked at once, so that several which hang cost one limit together. One that has just ended is left out.
-    Raises RefusedError where an app does not know a name.
+    The apps are asked in parallel, so several apps that hang cost one time limit together. An app that has just ended
+    is left out. Raises RefusedError if an app does not know a name.
     """
     from procreaper.remote.api.protocol import StatusRequest, StatusResult
     from procreaper.remote.control.client import GREETING_LIMIT, GoneError, RefusedError
@@ -212,7 +212,7 @@ def look(asked: Sequence[tuple[Client, tuple[str, ...]]]) -> tuple[list[Seen], l
 
 
 def find_others(limit: float) -> list[Client]:
-    """Connections to all apps of this user but the one that runs here, as far as they answer within `limit` seconds."""
+    """Connect to all other apps of this user that answer within `limit` seconds."""
     apps, _, _ = _connect(None, limit)
     return [app for app in apps if app.greeting.pid != os.getpid()]
 
@@ -225,7 +225,7 @@ def _connect(root: str | None, limit: float | None = None) -> tuple[list[Client]
     if limit is None:
         limit = GREETING_LIMIT if len(paths) < 2 else LIMIT_OF_SEVERAL
     attempts = [_Attempt(path, limit) for path in paths]
-    # So that apps that do not answer delay the others by one limit together.
+    # In parallel: several apps that do not answer cost one time limit together.
     _at_once([attempt.connect for attempt in attempts])
     apps = [attempt.app for attempt in attempts if attempt.app is not None]
     silent = [Silent(attempt.path, attempt.silence) for attempt in attempts if attempt.silence is not None]
@@ -233,12 +233,12 @@ def _connect(root: str | None, limit: float | None = None) -> tuple[list[Client]
 
 
 def _at_once(actions: Sequence[Callable[[], None]]) -> None:
-    """Run all of them, each in a thread of its own, and wait for their end."""
+    """Run each action in its own thread, and wait for all of them."""
     if len(actions) < 2:
         for action in actions:
             action()
         return
-    # Not at the top: one app at a time is the rule.
+    # Imported here: usually there is only one app.
     import threading
 
     threads = []
@@ -247,7 +247,7 @@ def _at_once(actions: Sequence[Callable[[], None]]) -> None:
         try:
             thread.start()
         except RuntimeError:
-            # The system gives no thread, so this one runs alone.
+            # The system has no thread left: run the action here.
             action()
         else:
             threads.append(thread)
@@ -256,28 +256,28 @@ def _at_once(actions: Sequence[Callable[[], None]]) -> None:
 
 
 class Seen(NamedTuple):
-    """What an app has answered: who it is, and the processes that were asked for."""
+    """The answer of an app: its greeting, and the requested processes."""
 
     greeting: Greeting
     processes: tuple[ProcessStatus, ...]
 
 
 class Silent(NamedTuple):
-    """An app that does not answer at its socket, and what to say of it."""
+    """An app that does not answer at its socket, and the error to report."""
 
     path: str
     error: ProcreaperError
 
     @property
     def pid(self) -> int | None:
-        """Its pid, by the name of its socket."""
+        """Its pid, from the name of its socket."""
         from procreaper.remote.control.socket_directory import pid_of
 
         return pid_of(self.path)
 
     @property
     def root(self) -> str | None:
-        """Its root, as far as the system tells: where it was started, or a directory that its command line names."""
+        """Its root if the system shows it: the working directory of the app, or a directory in its command line."""
         from procreaper.remote.control.socket_directory import is_socket_of
 
         try:
@@ -292,7 +292,7 @@ class Silent(NamedTuple):
 
 
 class _Attempt:
-    """To connect to a socket: makes a connection to the `app`, finds its `silence` or another `error`, or nothing."""
+    """One attempt to connect. Sets `app`, `silence` (it does not answer) or `error`; nothing if the app has ended."""
 
     def __init__(self, path: str, limit: float) -> None:
         self.path = path
@@ -315,7 +315,7 @@ class _Attempt:
         except ConnectionRefusedError:
             remove_dead_socket(self.path)
         except (FileNotFoundError, GoneError):
-            # It has ended just now.
+            # The app has just ended.
             pass
         except SilentError as error:
             said = None if error.hint is None else error.hint.replace("PID", str(pid))
@@ -329,10 +329,10 @@ class _Attempt:
 
 
 def _is_suspended(pid: int) -> bool:
-    """Whether Ctrl-Z, a signal or a debugger has stopped this process, as far as the system tells."""
+    """Whether Ctrl-Z, a signal or a debugger has stopped this process; False where there is no /proc."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # The name before it may have anything in it.
+            # The command name before the state may contain spaces and brackets.
             return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
     except (OSError, IndexError):
         return False
@@ -344,7 +344,7 @@ def _name(place: AppSelector) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, Ctrl-C is a KeyboardInterrupt, unless it is ignored; without, it ends a command of ours at once."""
+    """Turn Ctrl-C into KeyboardInterrupt, unless SIGINT is ignored. Elsewhere Ctrl-C ends a command at once."""
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)

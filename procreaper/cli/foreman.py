@@ -1,7 +1,7 @@
-"""`.foreman`: defaults for the options of foreman, in the current directory.
+"""Read `.foreman`, the defaults for foreman's options, in the current directory.
 
-Rules: foreman reads the file as YAML and takes any long option from it. Only flat ``key: value`` lines are understood
-here; anything else is an error that names the line, never a guess.
+Rules: foreman reads the file as YAML, and accepts any long option in it. This module accepts only flat ``key: value``
+lines. Any other line is an error that names the line; the module never guesses.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from procreaper.project.options import FOREMAN
 from procreaper.project.read_file import read_file
 
 PATH = FOREMAN
-# Options of foreman that mean something here, and those that are for its own export only.
+# The options of foreman that procreaper supports, and those that only foreman's export uses.
 KNOWN = ("app", "color", "env", "formation", "log", "port", "procfile", "root", "timeout", "timestamp", "user")
 IGNORED = ("run", "template")
-# What each command takes of them; others take what is in FILES only.
+# The options that each command uses; other commands use only FILES.
 FILES = ("env", "procfile", "root")
 TAKEN = {
     "start": (*FILES, "color", "formation", "port", "timeout", "timestamp"),
@@ -27,7 +27,7 @@ TAKEN = {
 FLAGS = ("color", "timestamp")
 TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")
 NUMBERS = {"port": r"[0-9]{1,5}", "timeout": r"[0-9]+(\.[0-9]+)?"}
-# A plain value must not begin with what begins a list, a mapping, a block or a null in YAML.
+# A plain value must not begin with a character that begins a list, a mapping, a block or a null in YAML.
 LINE = r"""(?!.*\0)([A-Za-z_-]+)[ \t]*:[ \t]+(?:"([^"\\]*)"|'([^']*)'|([^\s"'\[{&*!|>%@`~#-].*?))(?:[ \t]+#.*)?"""
 REMEDY = "give this option on the command line instead"
 # Old releases of foreman had this option. Types that it did not list ran once.
@@ -35,7 +35,7 @@ CONCURRENCY = "foreman calls it `formation` now: write `formation: all=1,{0}`"
 
 
 class Defaults(NamedTuple):
-    """The defaults by option, the line of each, and the warnings."""
+    """The value of each option, the line of each option, and the warnings."""
 
     values: dict[str, str | bool] = {}
     lines: dict[str, int] = {}
@@ -43,11 +43,11 @@ class Defaults(NamedTuple):
 
 
 def read_defaults() -> Defaults:
-    """Read the file; nothing where there is no such file. Raises ConfigError for an unusable one."""
+    """Read the file; return empty defaults if it does not exist. Raises ConfigError if it is unusable."""
     try:
         lines = re.split("\r\n?|\n", read_file(PATH).decode("utf-8-sig"))
     except (FileNotFoundError, IsADirectoryError):
-        # foreman does not mind a directory of this name either.
+        # foreman too ignores a directory of this name.
         return Defaults()
     except OSError as error:
         message = f"cannot be read: {reason_of(error)}"

@@ -1,4 +1,4 @@
-"""From the arguments to a command."""
+"""Parse the arguments, and call the command."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
                 getattr(given, "log_format", "text"),
                 follow=getattr(given, "follow", False),
             )
-            # The names are those of a running app, which may have others than the files.
+            # These are names of a running app. It may have other processes than the files.
             given.names = []
             options = _options(given)
             return show_logs(_place(given, options), options, _style(given), what)
@@ -124,11 +124,11 @@ def _help(task: str | None) -> int:
 
 
 def _options(given: Namespace) -> Options:
-    """What was given, over what `.foreman` says."""
+    """Combine the given options with the defaults of `.foreman`; the given options win."""
     found = foreman.read_defaults()
     report(found.problems)
     defaults = found.values
-    # honcho's and foreman's word for the same question: the one that was given wins over the file.
+    # honcho's and foreman's flag for the same setting: the given flag overrides the file.
     overruled = {"concurrency": "formation", "app_root": "root"}
     for name, other in overruled.items():
         if hasattr(given, name):
@@ -153,7 +153,7 @@ def _options(given: Namespace) -> Options:
 
 
 def _place(given: Namespace, options: Options | None = None) -> AppSelector:
-    """Which app a command is about."""
+    """Make the selector of the app for a command."""
     from procreaper.cli.find_app import AppSelector
 
     options = _options(given) if options is None else options
@@ -172,7 +172,7 @@ def _style(given: Namespace) -> Style:
 
 
 def _wants_colour(terminal: bool) -> bool:
-    """By no-color.org and force-color.org: a variable counts when it is not empty."""
+    """Decide as no-color.org and force-color.org say; an empty variable does not count."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):

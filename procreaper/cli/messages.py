@@ -1,6 +1,6 @@
-"""What the commands themselves print: problems on standard error, answers on standard output.
+"""Print the messages of commands: problems and progress on standard error, results on standard output.
 
-Rules: only here does an exception become text. No traceback reaches the user; an error of ours is reported as one.
+Rules: only this module turns an exception into text. The user never sees a traceback; an internal error is one message.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from procreaper.errors import FAILED, INTERNAL_ERROR, READER_GONE, OutputError, 
 
 
 def report(problems: Iterable[Problem | ProcreaperError]) -> None:
-    """Print each problem with its place and its remedy. A broken standard error is nobody's concern."""
+    """Print each problem with its place and its hint. Ignore a broken standard error."""
     for problem in problems:
         print_error(str(problem))
 
 
 def print_error(text: str) -> None:
-    """Print a text on standard error, whatever bytes it carries and whether or not anybody reads it."""
+    """Print a text with any bytes on standard error. Ignore a broken standard error."""
     data = (text + "\n").encode(errors="surrogateescape")
     try:
         sys.stderr.buffer.write(data)
@@ -29,7 +29,7 @@ def print_error(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print an answer on standard output. Raises OutputError where it is lost, BrokenPipeError where nobody reads."""
+    """Print a result on standard output. Raises BrokenPipeError if the reader is gone, else OutputError."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -39,14 +39,14 @@ def say(text: str) -> None:
 
 
 def lost(error: OSError) -> OutputError:
-    """The error that standard output cannot be written, for this reason."""
+    """Make the error for a failed write to standard output."""
     return OutputError(
         f"standard output cannot be written: {reason_of(error)}", hint="make room, or redirect it elsewhere"
     )
 
 
 def run_guarded(command: Callable[[], int]) -> int:
-    """Run a command and return its exit status; print what it raises as one message."""
+    """Run a command and return its exit status. Print an exception as one message."""
     try:
         return command()
     except ProcreaperError as error:
@@ -68,7 +68,7 @@ def run_guarded(command: Callable[[], int]) -> int:
 
 
 def describe_error(error: BaseException) -> str:
-    """What an error of ours is and where, in one line."""
+    """Describe an internal error in one line: its type, its message and its place in the code."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     place = error.__traceback__

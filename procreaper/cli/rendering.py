@@ -1,4 +1,4 @@
-"""How notices look here: as text or JSON, with the clock of this system and its names of signals."""
+"""Make the format for notices: text or JSON, with the clock and the signal names of this system."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Protocol
 
 from procreaper.output.text import Format, Style, TextFormat
 
-# When something was written of which that is not known: a line of a log file.
+# The time of output whose time is unknown, such as a line of a log file.
 LONG_AGO = 0.0
 
 
 class Named(Protocol):
-    """What must be known of a process: its name, and whether it has a terminal of its own."""
+    """The name of a process, and whether it has its own terminal."""
 
     @property
     def name(self) -> str: ...
@@ -24,9 +24,9 @@ class Named(Protocol):
 
 
 def make_format(log_format: str, processes: Iterable[Named], style: Style, *, filter_all: bool = False) -> Format:
-    """Make the format of this name, ``text`` or ``json``; the processes take their colours in this order.
+    """Make the format ``text`` or ``json``. The processes get their colours in this order.
 
-    `filter_all`: filter also the output of processes that have no terminal of their own.
+    `filter_all`: also filter the output of processes without their own terminal.
     """
     if log_format == "json":
         from procreaper.output.json_lines import RecordFormat

@@ -1,7 +1,7 @@
-"""Tables for people: columns that are aligned, in a pipe too, and that can be read without colour.
+"""Format tables for people: aligned columns, also in a pipe, that are readable without colour.
 
-Rules: pure text. Where there is a width, columns that can be spared make room for the last one, which alone is cut.
-What is in a cell is not for the terminal to carry out: control characters are written as escapes.
+Rules: pure text. If a width is given, drop the optional columns that the last column needs the room of; cut only the
+last column. Write control characters as escapes, so that the terminal does not execute the text of a cell.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 GAP = "  "
-# So much of the last column is worth more than a column that can be spared.
+# An optional column is dropped while the last column has less width than this.
 READABLE = 40
 MINUTE, HOUR, DAY = 60, 3600, 86400
 UNITS = ("B", "K", "M", "G", "T")
@@ -24,10 +24,10 @@ def table(
     spare: Sequence[str] = (),
     paint: tuple[str, Sequence[str]] | None = None,
 ) -> list[str]:
-    """A line of titles and then a line for each row, no longer than `width` columns.
+    """Return a line of titles and a line for each row, at most `width` columns wide.
 
-    The columns named in `right` are for numbers. Those named in `spare` are left out one after another, as far as the
-    last column needs their room. `paint` names a column and has an escape sequence (or nothing) for each row.
+    Align the columns named in `right` to the right. Drop the columns named in `spare` one after another while the last
+    column needs their room. `paint` names a column, with an escape sequence (or an empty string) for each row.
     """
     rows = [[_shown(cell) for cell in row] for row in rows]
     header, rows = _spared(header, rows, width, spare)
@@ -52,7 +52,7 @@ def table(
 def _spared(
     header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, spare: Sequence[str]
 ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """What is left where there is not room for all columns."""
+    """Drop the optional columns that there is no room for."""
     for title in spare:
         widths = _widths(header, rows)
         if width is None or _room(width, widths) >= min(widths[-1], READABLE):
@@ -71,7 +71,7 @@ def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
 
 
 def _room(width: int, widths: Sequence[int]) -> int:
-    """How many columns of the screen are left for the last cell."""
+    """The width that is left for the last cell."""
     return max(0, width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1))
 
 
@@ -82,8 +82,8 @@ def _shown(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """How long something has gone on, in its two largest units."""
-    # A clock may have been set back.
+    """Write a duration in its two largest units, for example `2h05m`."""
+    # The clock may have been set back.
     whole = int(max(0.0, seconds))
     if whole < MINUTE:
         return f"{whole}s"
@@ -95,7 +95,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """So many bytes, in the largest unit of 1024 in which it is at least 1, as `top` and `free -h` have it."""
+    """Write a number of bytes in the largest unit (powers of 1024) that gives at least 1, as `top` and `free -h` do."""
     number, unit = float(count), 0
     while number >= 1024 and unit < len(UNITS) - 1:
         number, unit = number / 1024, unit + 1

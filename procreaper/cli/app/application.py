@@ -1,7 +1,7 @@
-"""The app that runs here: its owner with every hand and sink around it, from the first child to the last word.
+"""Run an app in this process: connect the supervisor with the outputs, the sockets and the signals.
 
-Rules: puts together what the others are, and decides nothing about processes. Imported once asyncio is, so that what a
-mistake in the files does not need is not loaded for it; what only some apps need is imported where they do.
+Rules: this module connects the parts, and decides nothing about processes. It is imported after asyncio, and only when
+the files are free of errors. Parts that only some apps need are imported where they are used.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ if TYPE_CHECKING:
     from procreaper.remote.http.server import Server
 
 STDIN, STDOUT, STDERR = 0, 1, 2
-# So many seconds a reader may rest before what it has not read is given up, at least.
+# The shortest time, in seconds, after which the unread output for a stalled reader is dropped.
 PATIENCE = 5.0
-# The wait for a reader is said after so many seconds.
+# Warn about a slow reader after this many seconds.
 TOLD_AFTER = 1.0
 FROM_ANOTHER = "in another terminal: procreaper ps, logs, attach, restart"
 
 
 class StartContext(NamedTuple):
-    """What stands around an app before it begins: who guards it, what it adopts, where it is shown and served.
+    """The parts that exist before the app: the guard, the adoption of orphans, the background and the HTTP socket.
 
-    `background` is None where it runs in this terminal, `listening` where nobody asked for HTTP.
+    `background` is None if the app runs in this terminal, and `listening` is None without HTTP.
     """
 
     guard: Guard
@@ -66,7 +66,7 @@ class StartContext(NamedTuple):
 
 
 class Application:
-    """Runs what `source` plans, within the running loop. Raises ProcreaperError where a log file cannot be opened."""
+    """Runs the plan of `source` in the running loop. Raises ProcreaperError if a log file cannot be opened."""
 
     def __init__(self, source: PlanSource, style: Style, options: Options, groundwork: StartContext) -> None:
         configuration = source.configuration
@@ -104,16 +104,16 @@ class Application:
             find=self._find_in_files,
             tried=self._control_tried,
         )
-        # Behind the one above: what is shown is told after the socket is there.
+        # After the control socket: clients can connect before any output is shown.
         for sink in (self._history, self._shown, self._files):
             if sink is not None:
                 self._hub.add(sink)
-        # To a program that runs us in the place of honcho, these would be lines that it does not know.
+        # A program that runs procreaper in place of honcho would not know these lines.
         explains = style.terminal or configuration.supervised or groundwork.background is not None
         if explains and options.procfile and options.root is None and not options.app_root and options.cwd is None:
             from procreaper.cli.app.misplaced import hint_at_root
 
-            # Behind what is shown: the hint comes after the end of the run.
+            # After the terminal: the hint follows the message that the run has ended.
             hint_at_root(options, self._hub, lambda text: self._supervisor.say(text))
         self._root = root
         self._record: AppRecord | None = None
@@ -133,17 +133,17 @@ class Application:
         )
 
     async def run(self) -> int:
-        """Supervise until the app has ended, and everything has been told; the answer is the exit status."""
+        """Supervise until the app has ended and all output is written; return the exit status."""
         self._supervising = asyncio.current_task()
         self._loop.set_exception_handler(self._on_loop_error)
         signals_as_requests(self._on_signal, self._supervisor.say)
         if self._style.terminal:
             follow_window(self._supervisor.resize)
-        # Whatever is imported from here on may be needed when no descriptor is left.
+        # Imports from here on may happen when no descriptor is left.
         RESERVE.keep()
         import_with_reserve()
         site = await self._serve()
-        # What has been made so far stays for good.
+        # All objects so far live as long as the app, so the collector can skip them.
         gc.freeze()
         gc.enable()
         code = INTERNAL_ERROR
@@ -159,7 +159,7 @@ class Application:
                 await site.end(code)
             patience = max(PATIENCE, self._slowest_end())
             if self._files is not None:
-                # It may have something to tell.
+                # Before the terminal: the log files may report an error there.
                 await self._files.drain(patience=patience)
             telling = self._loop.call_later(TOLD_AFTER, _tell_slow_reader, patience)
             await self._shown.drain(patience=patience)
@@ -173,14 +173,14 @@ class Application:
         if self._groundwork.adoption.complete:
             self._groundwork.guard.kill()
         else:
-            # It finds by their mark those who did not come to us.
+            # The guard finds by their mark the processes that we did not adopt.
             self._groundwork.guard.end_leftovers()
 
     def _slowest_end(self) -> float:
-        """How long whoever is slowest to end may take, in seconds."""
+        """The longest stop timeout of all processes, in seconds."""
         return max((process.stop.timeout for process in self._supervisor.processes), default=0.0)
 
-    # What the app is shown on, and written to.
+    # Terminal and log files.
 
     def _open_terminal(self) -> Terminal:
         high = HIGH_ON_SCREEN if self._style.terminal else HIGH
@@ -196,7 +196,7 @@ class Application:
         return open_logs(plan, self._source.project, on_room=self._on_room, say=lambda text: self._supervisor.say(text))
 
     def _take_plan(self, plan: Plan) -> None:
-        """The owner has another plan from now on."""
+        """Take over a new plan of the supervisor: quiet processes, log files and colours."""
         self._quiet.clear()
         self._quiet.update(process.name for process in plan.processes if process.quiet)
         self._logs[:] = _written_files(plan)
@@ -229,10 +229,10 @@ class Application:
             read_terminal_size(STDOUT, os.environ, margin=self._text.margin) if background is None else background.size
         )
 
-    # What others tell.
+    # Events from outside.
 
     def _on_room(self) -> None:
-        # What one of them has room for must not be pressed upon the other.
+        # The output must have room in both.
         if self._shown.has_room and (self._files is None or self._files.has_room):
             self._supervisor.resume()
 
@@ -254,18 +254,18 @@ class Application:
     def _on_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception") or RuntimeError(context["message"])
         if "handle" not in context:
-            # A connection that failed, for one: asyncio would log it with its traceback, and goes on.
+            # For example a failed connection. asyncio would log it with a traceback, and continue.
             self._supervisor.say(f"{context['message']}: {error}")
             return
-        # A callback of ours raised it; what it was to do stays undone, so nothing can be relied upon any more.
+        # One of our callbacks raised it and did not finish its work, so the state of the app is unreliable.
         self._errors.append(error)
         if len(self._errors) == 1 and self._supervising is not None:
             self._supervising.cancel()
 
-    # What others can ask.
+    # Control socket and HTTP.
 
     async def _serve(self) -> Server | None:
-        """Serve status and metrics over HTTP, where somebody asked for it."""
+        """Serve status and metrics over HTTP, if the settings or the flags ask for it."""
         if self._groundwork.listening is None:
             return None
         from procreaper.remote.http.server import Server
@@ -282,7 +282,7 @@ class Application:
         return site
 
     def _control_tried(self, succeeded: bool) -> None:
-        """The control socket is open, or could not be opened."""
+        """Continue once the control socket is open, or could not be opened."""
         background, style = self._groundwork.background, self._style
         if succeeded:
             self._record_start()
@@ -304,22 +304,22 @@ class Application:
         elif succeeded and style.terminal and style.prefix and self._source.configuration.log_format == "text":
             self._supervisor.say(FROM_ANOTHER)
         if succeeded and background is None and style.terminal and os.isatty(STDIN):
-            # Not at the top: only who sits at a terminal can type.
+            # Imported here: only a user at a terminal can type.
             from procreaper.cli.app.unread import watch_keys
 
             watch_keys(self._tell_unread)
 
     def _tell_unread(self) -> None:
-        """A line was typed here. A process without a terminal of its own shares our input, and may read it."""
+        """Warn about an unread line. A process without its own terminal shares our input, and may read the line."""
         processes = self._supervisor.processes
         if all(process.pty or process.detached for process in processes):
             name = processes[0].name if len(processes) == 1 else "NAME"
             self._supervisor.say(f"no process reads what is typed here; in another terminal: procreaper attach {name}")
 
-    # What is known of the app once it has ended.
+    # The record of the app, for after its end.
 
     def _record_start(self) -> None:
-        """Say that the app runs if that is not seen anywhere; in any case, what ended before it is of the past."""
+        """Write the record of a background app; in any case, remove the records of earlier apps."""
         if self._groundwork.background is None:
             self._forget_earlier()
             return
@@ -339,7 +339,7 @@ class Application:
         from procreaper.remote.control.socket_directory import state_files
 
         if state_files(os.environ, ".json"):
-            # Not before: most projects have nothing that is detached.
+            # Imported here: most projects have no detached process.
             from procreaper.cli.commands.leftovers import find_leftovers
 
             report(find_leftovers(os.path.realpath(self._root), os.environ, self._supervisor.processes))
@@ -349,7 +349,7 @@ class Application:
 
         root = os.path.realpath(self._root)
         if any(name.startswith(hash_root(root)) for name in state_files(os.environ, ".app")):
-            # Not before: most users of the foreground have no app in the background.
+            # Imported here: most users have no app in the background.
             from procreaper.cli.commands.ended import forget
 
             forget(root, os.environ)
@@ -380,7 +380,7 @@ class Application:
 
 
 def _tell_slow_reader(patience: float) -> None:
-    """Say what the end waits for, unless standard error is as full as standard output, and would block us."""
+    """Say what the shutdown waits for, unless standard error is full too, and would block."""
     poll = select.poll()
     poll.register(STDERR, select.POLLOUT)
     if poll.poll(0):
@@ -391,12 +391,12 @@ def _tell_slow_reader(patience: float) -> None:
 
 
 def _written_files(plan: Plan) -> list[str]:
-    """The files that we write while this plan runs."""
+    """The files that procreaper writes while this plan runs."""
     return [*_own_files(), *(process.log.path for process in plan.processes if process.log is not None)]
 
 
 def _own_files() -> list[str]:
-    """The files that our standard output and error go to, as far as the system tells their names."""
+    """The files behind standard output and standard error, if the system shows their names."""
     found = []
     for descriptor in (STDOUT, STDERR):
         with suppress(OSError):

@@ -1,20 +1,20 @@
-"""`start -D`: the app goes on in the background, and tells whoever has started it what comes of it.
+"""Run the app of `start -D` in the background, and report its progress to the command that started it.
 
-Rules: parts before there is a thread, a loop or a child. Nothing of where it was started is kept but the directory, the
-umask and the environment; but what goes wrong before the app can be reached is still told on standard error.
+Rules: fork before there is a thread, a loop or a child. The app keeps only the directory, the umask and the environment
+of its start. It keeps standard error until it can be reached, and reports earlier errors there.
 
-Theory of operation. Two forks: the app is in a session of its own that it does not lead, so no terminal can become its
-controlling one. Between the two processes is a pipe of *reports*, a line of JSON each, at whose end `arrival` reads:
+Theory of operation. After two forks the app is in its own session, but does not lead it, so no terminal can become its
+controlling terminal. The app sends *reports* through a pipe, one line of JSON each, and `start_report` reads them:
 
     {"pid": 7}                                   first of all
-    {"ready": 7}                                 the control socket answers; standard error is given up now
-    {"waiting": {"web.1": "starting"}}           who is not up yet, and why; only where somebody waits for that
-    {"up": true}                                 everybody is
-    {"failed": "web.1 is not up: ...", "lines": "", "ending": false}    not everything can come up any more, and why;
-                                                 the last lines of the process that is to blame; whether the app ends
+    {"ready": 7}                                 the control socket answers; standard error is closed now
+    {"waiting": {"web.1": "starting"}}           the processes that are not up yet, and why; only with `--wait`
+    {"up": true}                                 all processes are up
+    {"failed": "web.1 is not up: ...", "lines": "", "ending": false}    a process cannot come up, and why; the last
+                                                 lines of the process that caused it; whether the app ends
     {"over": 3}                                  the app has ended with this exit code
 
-No report is waited for: if they are not read, what is waiting is told no more.
+The app does not wait until a report is read. While reports are unread, it sends no further `waiting`.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ if TYPE_CHECKING:
     from procreaper.runtime.supervisor import Supervisor
 
 STDIN, STDOUT, STDERR = 0, 1, 2
-# How long the last reports are tried to be written, in seconds.
+# Seconds to wait for room in the pipe for the last reports.
 PATIENCE = 5.0
-# So many lines of a process that cannot come up are shown.
+# The number of lines shown of a process that cannot come up.
 LAST_LINES = 20
 
 
 def part() -> tuple[bool, int]:
-    """Go on as two processes. True: this one is the app. With the descriptor that the reports are written to, or read.
+    """Fork the app. Return whether this process is the app, with its end of the pipe of reports.
 
-    Raises OSError where there can be no other process.
+    Raises OSError if the system cannot fork.
     """
     reading, writing = os.pipe()
     first = os.fork()
@@ -70,17 +70,17 @@ def part() -> tuple[bool, int]:
     _give_up((STDIN, STDOUT))
     for name in os.listdir("/dev/fd"):
         if int(name) not in (STDIN, STDOUT, STDERR, writing):
-            # The one with which the directory was read is closed already.
+            # The descriptor that read the directory is already closed.
             with suppress(OSError):
                 os.close(int(name))
     return True, writing
 
 
 class Background:
-    """The app's end: writes reports to `descriptor`. Also a sink, in the place of the terminal that there is not.
+    """Writes the reports of the app to `descriptor`. It is also the sink of the app, in place of a terminal.
 
-    `waits`: it is waited for that all of `names` are up. `size` is that of the terminals of the processes, which are as
-    large as the one in which the app was started.
+    `waits`: report when all of `names` are up. `size` is the terminal size of the processes: that of the terminal
+    in which the app was started.
     """
 
     def __init__(self, descriptor: int, names: Collection[str], *, waits: bool, size: os.terminal_size) -> None:
@@ -100,7 +100,7 @@ class Background:
         self._report({"pid": os.getpid()})
 
     def ready(self, supervisor: Supervisor, tail: Callable[[str], bytes]) -> None:
-        """The app can be reached from now on. `tail(name)` are the last lines of a process."""
+        """Report that the app can be reached. `tail(name)` returns the last lines of a process."""
         self._supervisor, self._tail = supervisor, tail
         sys.stderr.flush()
         sys.stderr = cast("TextIO", io.TextIOWrapper(_Complaints(supervisor.say), errors="surrogateescape"))
@@ -121,27 +121,27 @@ class Background:
     # A sink.
 
     def accept(self, notice: Notice) -> bool:
-        """See whether that changes who is up."""
+        """Check whether the notice changes which processes are up."""
         if self._waits and not isinstance(notice, Output | Message):
             self._look(notice.name)
         return True
 
     def abandon(self) -> None:
-        """Nobody reads what could be abandoned."""
+        """Do nothing: there is no pending output."""
 
     async def drain(self, patience: float) -> None:
-        """Nothing is left to be written."""
+        """Do nothing: there is no pending output."""
 
-    # Who is up.
+    # Which processes are up.
 
     def _look(self, first: str | None = None) -> None:
-        """Report what has come of it; of several that cannot come up any more, `first` is the cause."""
+        """Report the progress. If several processes cannot come up, `first` is the cause."""
         supervisor = self._supervisor
         if supervisor is None or not self._waits:
             return
         end = supervisor.end
         if end is not None and end.name is not None:
-            # Before any other: what it took down with it is not to blame.
+            # First of all: processes that ended because of this one are not the cause.
             self._fail(end.text, end.name, ending=True)
             return
         statuses = {status.name: status for status in supervisor.status()}
@@ -167,13 +167,13 @@ class Background:
             self._report({"waiting": {name: waiting[name] for name in self._names if name in waiting}})
 
     def _fail(self, text: str, culprit: str | None, *, ending: bool) -> None:
-        """Report that not everything can come up any more; `culprit` is the process that is to blame, if any."""
+        """Report that a process cannot come up; `culprit` is the process that caused it, if any."""
         self._waits = False
         lines = "" if culprit is None or self._tail is None else os.fsdecode(self._tail(culprit))
         self._report({"failed": text, "lines": lines, "ending": ending})
 
     def _is_confirmed(self, status: Status) -> bool:
-        """Whether one that is up is so for good, as far as can be told: it may be about to fail."""
+        """Whether a process that is up has stayed up long enough; it may be about to fail."""
         loop = asyncio.get_running_loop()
         due = self._confirmation.due(status.name, status, loop.time())
         if due is not None and self._timer is None:
@@ -199,11 +199,11 @@ class Background:
         except BlockingIOError:
             pass
         except OSError:
-            # Whoever started us is gone.
+            # The process that started us is gone.
             self._unsent.clear()
             self._waits = False
         if self._supervisor is None:
-            # There is no loop yet, and no pipe is full of one report.
+            # There is no loop yet, and one report does not fill a pipe.
             return
         loop = asyncio.get_running_loop()
         if self._unsent:
@@ -213,18 +213,18 @@ class Background:
 
 
 def _obstacle(name: str, culprit: str, statuses: Mapping[str, Status]) -> str:
-    """Why a process cannot come up any more, and which one is to blame for that."""
+    """Say why a process cannot come up, and which process caused it."""
     obstacle = find(Goal.UP_IN_THE_END, 0, statuses.get(culprit)).obstacle
     if culprit == name:
         return f"{name} is not up: {obstacle}"
     if obstacle is None:
-        # It has ended well, where something else was expected of it.
+        # It ended successfully, but was expected to stay up.
         obstacle = with_reason(statuses[culprit].state, statuses[culprit].reason)
     return f"{culprit} is not up: {obstacle}; so {name} was not started"
 
 
 def last_lines(process: Process, history: History, text: Format) -> bytes:
-    """What a process has written last, as it would have been shown; of a detached one the log file knows that."""
+    """Render the last lines of a process as the terminal would show them; for a detached process, read its log file."""
     outputs: Iterable[Notice]
     if process.log is None or not process.detached:
         outputs = history.tail({process.name}, LAST_LINES).notices
@@ -238,7 +238,7 @@ def last_lines(process: Process, history: History, text: Format) -> bytes:
 
 
 class _Complaints(io.RawIOBase):
-    """What is written to a standard error that nobody can see is said by the app, a message for each line."""
+    """Replaces standard error in the background: each line becomes a message of the app."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say

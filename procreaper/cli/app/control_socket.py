@@ -1,7 +1,7 @@
-"""The app's side of the second terminal: a socket, as soon as there is something to control.
+"""Open the control socket of the app, through which other terminals control it.
 
-Rules: the first child does not wait for it, and an app that can have none runs on without. While nobody asks there is
-nothing but the socket: the server is imported when the first client comes.
+Rules: the first child does not wait for the socket. If the socket cannot be opened, the app runs without it. The server
+is imported when the first client connects.
 
 A cleaner of /tmp, or a logout, may remove the socket while the app runs. Then the app makes another one, shortly after.
 On Linux inotify reports the removal, so the app need not look. Elsewhere, and after a failure, the app looks whenever a
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from procreaper.remote.control.socket_directory import ListeningSocket
     from procreaper.runtime.supervisor import Supervisor
 
-# Seconds from the removal of the socket to the next one: `rm -r` fails if a directory that it empties fills again.
+# Seconds from the removal of the socket to the new one. `rm -r` fails if the directory fills while it empties it.
 RENEWED_AFTER = 1.0
 
 
 class Control:
-    """A sink that opens the control socket of an app at its first run, before anything that is written is told.
+    """A sink that opens the control socket at the first run of the app, before any output is shown.
 
-    `tried` is told whether it could be opened; if not, it is complained about before.
+    It calls `tried` with True if the socket is open. Otherwise it prints a warning, and calls `tried` with False.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Control:
         hub.add(self)
 
     def accept(self, notice: Notice) -> bool:
-        """Open the socket once something runs, or could not be started; later on, look whether it is in place."""
+        """Open the socket at the first run, even one that could not start. At later runs, check that it is in place."""
         if isinstance(notice, RunBegan | RunEnded):
             if self._opened:
                 self._look()
@@ -81,7 +81,7 @@ class Control:
         return True
 
     async def end(self, code: int, why: AppEnd | None) -> None:
-        """Take leave of all clients, which learn the exit code and why the app has ended."""
+        """Send all clients the exit code and the reason for the end, and close."""
         self._unwatch()
         if self._renewal is not None:
             self._renewal.cancel()
@@ -97,7 +97,7 @@ class Control:
         try:
             self._root = os.path.realpath(self._root)
             self._door = open_socket(self._root, os.environ)
-            # Who comes before the server is there waits a moment in the queue of the socket.
+            # A client that connects before the server exists waits in the queue of the socket.
             self._loop.add_reader(self._door.socket, self._serve, self._door)
             self._watch(self._door)
         except ProcreaperError as error:
@@ -105,10 +105,10 @@ class Control:
         except OSError as error:
             self._do_without(reason_of(error), None)
 
-    # What happens where the socket is removed.
+    # Replace a removed socket.
 
     def _watch(self, door: ListeningSocket) -> None:
-        """Look at the socket when inotify reports its removal; without inotify, when a run begins or ends."""
+        """Check the socket when inotify reports its removal; without inotify, when a run begins or ends."""
         self._watching = door.watch()
         if self._watching is None:
             self._hub.add(self)
@@ -123,7 +123,7 @@ class Control:
             self._watching = None
 
     def _look(self) -> None:
-        """Where the socket is not in place, make another one in a moment."""
+        """If the socket is gone, schedule a new one."""
         if self._watching is not None:
             with suppress(BlockingIOError):
                 os.read(self._watching, 4096)
@@ -159,12 +159,12 @@ class Control:
         self._supervisor().say(f"the control socket was removed, and is now `{door.path}`")
 
     def _serve(self, door: ListeningSocket) -> None:
-        """Somebody is there for the first time."""
+        """Make the server for the first client."""
         self._loop.remove_reader(door.socket)
         try:
             self._server = self._make_server(door)
         except Exception as error:
-            # Such as a package that has been removed since: in a callback of the loop it would end the app.
+            # For example, a package was removed since the start. Raised in a callback, the error would end the app.
             self._door = None
             self._unwatch()
             door.close()

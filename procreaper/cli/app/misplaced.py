@@ -1,7 +1,7 @@
-"""Hint at `--root` where a command is not found, and the Procfile is in another directory than the one we run in.
+"""Suggest `--root` if a command is not found and the Procfile is in another directory.
 
-Rules: says it once. foreman runs each command in the directory of the Procfile; honcho and procreaper run it in the
-current directory.
+Rules: print the hint once. foreman runs each command in the directory of the Procfile; honcho and procreaper run it in
+the current directory.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from procreaper.project.configure import Options
 
 
 def hint_at_root(options: Options, hub: Hub, say: Callable[[str], None]) -> None:
-    """Say once that foreman would run the commands elsewhere, as soon as the shell does not find one of them."""
+    """Say once, when a shell does not find a command, that foreman would run it in the directory of the Procfile."""
     procfile = options.procfile or ""
     directory = os.path.dirname(procfile)
     try:
-        # /dev/stdin and `<(command)` are in no directory of the project.
+        # /dev/stdin and `<(command)` are not in a directory of the project.
         if not directory or not stat.S_ISREG(os.lstat(procfile).st_mode) or os.path.samefile(directory, "."):
             return
     except OSError:

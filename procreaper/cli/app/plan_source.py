@@ -1,4 +1,4 @@
-"""The project that a command is about, with the world around it."""
+"""Read the files of a project and plan the app from them, at the start and again while the app runs."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 
 class PlanSource:
-    """Where a running app comes from: the files as they were read, the options, and the environment of the start.
+    """Plans an app from its files, its options and the environment of its start.
 
-    `configuration` is what was last planned. Raises ConfigError with every problem found, here and from `scale`, `join`
-    and `reload`, after which everything is as it was. Those may be called in other threads; only the latest counts.
+    `configuration` is the latest plan. The constructor, `scale`, `join` and `reload` raise ConfigError with every
+    problem found, and then change nothing. The three methods may be called in other threads; only the latest call takes
+    effect.
     """
 
     def __init__(self, options: Options, *, terminal: bool) -> None:
@@ -39,59 +40,59 @@ class PlanSource:
         self._terminal = terminal
         self._environment = dict(os.environ)
         self._scaled: dict[str, int] = {}
-        # As an ordered set: it decides about ports.
+        # An ordered set: the order decides about ports.
         self._joined: dict[str, None] = {}
-        # The same check for the same URL, or each plan would be a change to it.
+        # Return the same check for the same URL. Otherwise each new plan would seem to change the check.
         self._load_check = cache(load_check)
-        # What has been given to a process stays its port.
+        # A process keeps its assigned port.
         self._free = FreePorts()
         self._ports = AutoPorts(resolve_root(options), self._free.is_free)
-        # What is being planned.
+        # Identifies the latest call; an earlier call that is still running has no effect.
         self._latest: object = None
-        # The files as they were read for the processes that have restarted because they changed since.
+        # By process: the files as they were read for a process that restarted because they had changed.
         self._renewed: dict[str, Project] = {}
-        # The other processes that these files change: it was said that they wait for `reload`.
+        # The other processes that these files change, as named in the last message.
         self.told: tuple[str, ...] = ()
-        # The absolute paths of the files, and the last component of each; None until somebody asks.
+        # The absolute paths of the files (None until needed), and their base names.
         self._places: frozenset[str] | None = None
         self._base_names: frozenset[str] = frozenset()
         self._project, self.configuration = self._read()
-        # What only a start can change.
+        # The state at the start: some settings change only with a new start.
         self._begun = (self._project, self.configuration)
 
     def scale(self, counts: Mapping[str, int]) -> Configuration:
-        """Plan so many processes of these types; edits of the files do not count yet."""
+        """Plan these numbers of processes by type. Later edits of the files have no effect."""
         scaled = {**self._scaled, **counts}
         known = {kind.name for kind in self._project.types}
         planned = {name: count for name, count in scaled.items() if name in known or name in counts}
-        # One of which there is to be none need not be of the app for that.
+        # A type that is scaled to 0 need not join the app.
         joined = {**self._joined, **dict.fromkeys(name for name, count in counts.items() if count)}
         return self._replan(scaled, planned, joined)
 
     def join(self, names: Sequence[str]) -> Configuration:
-        """Plan what these names stand for too, where the app was started without it; edits do not count yet.
+        """Also plan the processes of these names that the app was started without. Later edits have no effect.
 
-        Raises UnknownProcessError where one still stands for nothing.
+        Raises UnknownProcessError if a name matches no process.
         """
         known = {kind.name for kind in self._project.types}
         planned = {name: count for name, count in self._scaled.items() if name in known}
         return self._replan(self._scaled, planned, {**self._joined, **dict.fromkeys(self.left_out(names))}, names)
 
     def left_out(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those that stand, maybe among others, for a type of the files that the app was started without."""
+        """Return the names that match a type that the app was started without."""
         configuration = self.configuration
         present = {process.type for process in configuration.plan.processes}
-        # Of what there is none, the app was not started without: it may be scaled.
+        # A type with a count of 0 was not left out: it may be scaled.
         known = Names(configuration.counts, configuration.groups)
         absent = {name for name, count in configuration.counts.items() if count and name not in present}
         return tuple(name for name in names if absent.intersection(member.type for member in known.find(name) or ()))
 
     def is_none(self, name: str) -> bool:
-        """Whether this is a type of the files of which there are to be no processes."""
+        """Whether this is a type of the files with a count of 0."""
         return self.configuration.counts.get(name) == 0
 
     def reload(self) -> Configuration:
-        """Read the files anew, and plan by them; what was scaled stays so."""
+        """Read the files again and plan from them; scaled types keep their counts."""
         latest = self._latest = object()
         project, configuration = self.read_again()
         configuration = configuration._replace(
@@ -103,7 +104,7 @@ class PlanSource:
         return configuration
 
     def read_again(self) -> tuple[Project, Configuration]:
-        """What the files say now, which does not count yet."""
+        """Read the files and plan from them, without any effect yet."""
         project, configuration = self._read(running=True)
         if any(process.log is not None for process in configuration.plan.processes):
             from procreaper.cli.app.open_logs import check_new_logs
@@ -112,7 +113,7 @@ class PlanSource:
         return project, configuration
 
     def take(self, process: Process, project: Project) -> None:
-        """This process has the settings of that project from now on; for all others nothing changes."""
+        """Use the settings of this project for one process; all others keep theirs."""
         self._renewed[process.name] = project
         self._places = None
         plan = self.configuration.plan
@@ -120,21 +121,21 @@ class PlanSource:
         self.configuration = self.configuration._replace(plan=plan._replace(processes=processes))
 
     def is_file(self, path: str) -> bool:
-        """Whether settings of processes come from the file at this absolute path."""
+        """Whether the settings of a process come from the file at this absolute path."""
         if self._places is None:
             contents = dict.fromkeys(path for project in self._projects for path in project.contents)
             places = [os.path.abspath(place) for place in contents]
             self._places = frozenset((*places, *map(os.path.realpath, places)))
             self._base_names = frozenset(map(os.path.basename, self._places))
-        # Most files are none of ours, and thousands may have changed at once.
+        # A cheap check first: most files do not matter, and thousands may change at once.
         if os.path.basename(path) not in self._base_names:
             return False
         return os.path.normpath(path) in self._places or os.path.realpath(path) in self._places
 
     def find_changed(self) -> tuple[list[str], Configuration | None]:
-        """Find the files that are not what they were when they were read, and what they say now.
+        """Find the files that have changed since they were read, and plan from them.
 
-        None where nothing has changed, or the files have errors now.
+        The plan is None if no file has changed, or if the files have errors now.
         """
         changed = list(dict.fromkeys(path for project in self._projects for path in find_changed(project.contents)))
         if not changed:
@@ -154,7 +155,7 @@ class PlanSource:
         return [self._project, *self._renewed.values()]
 
     def give_up(self) -> None:
-        """Whatever is being planned in another thread does not count."""
+        """Discard the result of a call that still runs in another thread."""
         self._latest = None
 
     def _replan(
@@ -184,7 +185,7 @@ class PlanSource:
     def _with_renewed(
         self, configuration: Configuration, scaled: Mapping[str, int], joined: Iterable[str]
     ) -> Configuration:
-        """The configuration, with the newer settings of those that have them, and of further instances of them."""
+        """Put the newer settings of restarted processes, and of new instances of their types, into the plan."""
         present = {process.name: process for process in self.configuration.plan.processes}
         by_type = {name.rpartition(".")[0]: project for name, project in self._renewed.items()}
         plans: dict[int, dict[str, Process]] = {}
@@ -201,7 +202,7 @@ class PlanSource:
         return configuration._replace(plan=configuration.plan._replace(processes=tuple(processes)))
 
     def _planned(self, project: Project, scaled: Mapping[str, int], joined: Iterable[str]) -> dict[str, Process]:
-        """The processes of a project, by name; none where there is no plan with so many of them."""
+        """Plan the processes of a project, by name; empty if they cannot be planned with these counts."""
         known = {kind.name for kind in project.types}
         try:
             found = replan(
@@ -219,7 +220,7 @@ class PlanSource:
         return {process.name: process for process in found.plan.processes}
 
     def _unheeded(self, project: Project, configuration: Configuration) -> Iterator[Problem]:
-        """Find the settings that differ from those of the start, and that no running app can take over."""
+        """Warn about changed settings that need a new start."""
         before, begun = self._begun
         settings = project.settings or before.settings
         if settings is None:
@@ -234,7 +235,7 @@ class PlanSource:
                 message = f"`{'.'.join(keys)}` has changed, and the running app keeps the old value"
                 hint = "`procreaper quit` and a new start take the new one"
                 problem = settings.problem(keys, message, hint, level="warning")
-                # The line of a file that is gone leads nowhere.
+                # The file is gone, so its line number is useless.
                 yield problem if project.settings is not None else problem._replace(line=None)
 
     def _read(self, *, running: bool = False) -> tuple[Project, Configuration]:
@@ -254,14 +255,14 @@ class PlanSource:
 
 
 def examined(options: Options) -> tuple[Project, Configuration]:
-    """The project and what `start` would do; every problem is among the warnings."""
+    """Read the project and plan what `start` would run; every problem is among the warnings."""
     return inspect_project(
         options, os.environ, load_check, find_port=AutoPorts(resolve_root(options), FreePorts().is_free).find
     )
 
 
 def load_check(url: str) -> HealthCheck:
-    """The health check of an installed package. Raises ValueError where there is none for the scheme of this URL."""
+    """Load the health check of an installed package. Raises ValueError if none supports the scheme of this URL."""
     from procreaper.runtime.health.plugins import load_check
 
     return load_check(url)

@@ -1,7 +1,7 @@
-"""New settings for one process, which restarts because a file changed that its settings come from.
+"""Read new settings for one process, when it restarts because a file of its settings has changed.
 
-Rules: changes only that process; all others wait for `reload`. Where the new settings cannot be used, the process keeps
-the old ones, and the message says why. Imported when the first process needs it.
+Rules: change only that process; all others wait for `reload`. If the new settings are unusable, the process keeps the
+old ones, and a message says why. This module is imported when the first process needs it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from procreaper.runtime.supervisor import Supervisor
 from procreaper.threads import run_in_thread
 
 RELOAD = "`procreaper reload`"
-# So many processes are named in one message.
+# A message names at most this many processes.
 MOST_NAMED = 4
 
 
 async def reread(supervisor: Supervisor, source: PlanSource, name: str) -> None:
-    """Read the files again for this process, and have it go on, with its new settings or with the old ones."""
+    """Read the files again for this process, and continue its restart with the new settings or the old ones."""
     async with supervisor.planning:
         process = None
         try:
@@ -40,7 +40,7 @@ async def reread(supervisor: Supervisor, source: PlanSource, name: str) -> None:
 
 
 async def _find(supervisor: Supervisor, source: PlanSource, name: str) -> Process | None:
-    """The new settings of this process; None where they are the old ones. Raises ProcreaperError."""
+    """Return the new settings of this process, or None if nothing has changed. Raises ProcreaperError."""
     try:
         async with asyncio.timeout(READING_LIMIT):
             project, configuration = await run_in_thread(source.read_again, FOR_READING)
@@ -66,7 +66,7 @@ async def _find(supervisor: Supervisor, source: PlanSource, name: str) -> Proces
 
 
 def _without_circle(supervisor: Supervisor, process: Process) -> Process:
-    """The process with the dependencies that it has, where the new ones would make a circle with those of others."""
+    """Keep the old dependencies of the process if the new ones would form a cycle with those of other processes."""
     edges = {other.name: [edge.name for edge in other.depends_on] for other in supervisor.processes}
     edges[process.name] = [edge.name for edge in process.depends_on]
     if not find_cycle(edges):
@@ -75,7 +75,7 @@ def _without_circle(supervisor: Supervisor, process: Process) -> Process:
 
 
 def _refuse_taken_port(supervisor: Supervisor, old: Process, new: Process) -> None:
-    """The ports of all processes may have moved, but only this one would move. Raises ProcreaperError."""
+    """Raise ProcreaperError if another process has the new port. In the files that one may have another port now."""
     port = (new.env or {}).get("PORT")
     if port == (old.env or {}).get("PORT"):
         return
@@ -85,7 +85,7 @@ def _refuse_taken_port(supervisor: Supervisor, old: Process, new: Process) -> No
 
 
 def _tell_others(supervisor: Supervisor, source: PlanSource, plan: Plan, name: str) -> None:
-    """Name the processes that the files change too, and that do not read them again by themselves; once."""
+    """Name once the other processes that the files change and that wait for `reload`."""
     differences = compare(supervisor.plan, plan)
     changed = (*differences.added, *differences.removed, *differences.changed)
     others = tuple(other for other in changed if other != name and not supervisor.awaits_settings(other))
@@ -96,7 +96,7 @@ def _tell_others(supervisor: Supervisor, source: PlanSource, plan: Plan, name: s
 
 
 def _told(problems: Sequence[Problem]) -> str:
-    """The first error with its place, and how many more there are."""
+    """Describe the first error with its place, and count the others."""
     errors = [problem for problem in problems if problem.level == "error"] or list(problems)
     more = f"; and {len(errors) - 1} more" if len(errors) > 1 else ""
     return f"{errors[0].place}: {errors[0].message}{more}; correct that, then {RELOAD}"

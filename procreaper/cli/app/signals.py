@@ -1,13 +1,13 @@
-"""Signals of the command become requests.
+"""Turn the signals of the command into requests.
 
-Rules: installed by the command line only, never by the library. A signal asks for the end of the app; a second one
-insists. The codes are the shell's, 128 plus the number. A window that changes its size is no request: it concerns only
-the terminals of the children.
+Rules: only the command line installs these handlers, never the library. A signal asks the app to end; a second signal
+insists. The exit codes are those of a shell, 128 plus the signal number. A change of the window size is not a request:
+it concerns only the terminals of the children.
 
-Theory of operation. Python writes the number of each signal to a descriptor, which wakes asyncio. asyncio's own is a
-socket with room for some 270 signals; when a thousand children end at once, the numbers of later signals would be lost,
-that of SIGTERM too. So a pipe with room for 65,536 takes its place, and each turn of the loop passes on what has come,
-with one SIGCHLD for all.
+Theory of operation. Python writes the number of each signal to a descriptor, which wakes asyncio. asyncio's descriptor
+is a socket with room for about 270 signals. When a thousand children end at once, the numbers of later signals would be
+lost, even that of SIGTERM. So a pipe with room for 65,536 signals replaces the socket. Each turn of the loop passes the
+numbers on to asyncio, with one SIGCHLD for all children.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from contextlib import suppress
 from procreaper.core.events import Shutdown
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-# What stays ignored where it is: `nohup` asks for that, and a shell for its background.
+# These stay ignored if they are: `nohup` and the background jobs of a shell rely on that.
 OPTIONAL = (signal.SIGHUP, signal.SIGQUIT)
-# They would end us by default, and leave everything running; foreman passes them on.
+# By default they would end procreaper, and leave the processes running. foreman passes them on.
 IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 PIPE_SIZE = 65536
 
 SIGCHLD = bytes((signal.SIGCHLD,))
 
-# The pipe that takes the numbers of signals, with the loop that it wakes.
+# The write end of the pipe for signal numbers, with the loop that it wakes.
 _pipe: tuple[asyncio.AbstractEventLoop, int] | None = None
 
 
 def follow_window(resize: Callable[[], None]) -> None:
-    """From now on `resize` is called in the running loop when our terminal has another size."""
+    """Call `resize` in the running loop whenever the size of our terminal changes."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, resize)
 
 
 def signals_as_requests(post: Callable[[Shutdown], None], say: Callable[[str], None]) -> None:
-    """From now on every ending signal is announced by `say` and posted as a `Shutdown`, in the running loop.
+    """Announce every ending signal with `say` and post it as a `Shutdown`, in the running loop.
 
-    It stays so until the process ends: taken away earlier, a late Ctrl-C would find Python's own handler.
+    The handlers stay until the process ends. Without them, a late Ctrl-C would run Python's own handler.
     """
     loop = asyncio.get_running_loop()
 
@@ -49,7 +49,7 @@ def signals_as_requests(post: Callable[[Shutdown], None], say: Callable[[str], N
         say(f"{number.name} received")
         post(Shutdown(128 + number, insistent=True, by=number.name))
 
-    # Who started us may have blocked them, and our children would inherit that too.
+    # Our parent may have blocked them, and our children would inherit that.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     for number in ENDING:
         if number in OPTIONAL and signal.getsignal(number) is signal.SIG_IGN:
@@ -62,13 +62,13 @@ def signals_as_requests(post: Callable[[Shutdown], None], say: Callable[[str], N
 
 
 def make_room() -> None:
-    """Let no signal be lost because many come at once; call it again after each new handler of the running loop.
+    """Make room for many signals at once. Call this again after each new signal handler of the running loop.
 
-    It does nothing where the system has no descriptors left.
+    It changes nothing if no descriptor is left.
     """
     global _pipe
     loop = asyncio.get_running_loop()
-    # There is no other way to learn which descriptor asyncio has chosen.
+    # No other call returns the descriptor that asyncio uses.
     wakes_asyncio = signal.set_wakeup_fd(-1)
     try:
         if _pipe is None or _pipe[0] is not loop:

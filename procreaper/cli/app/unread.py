@@ -1,12 +1,13 @@
-"""Tell once that no process reads what is typed into the terminal of `start`.
+"""Warn once that no process reads the text typed into the terminal of `start`.
 
-Rules: reads nothing, so that nothing is taken from a program that does read there. It looks only while we are in the
-foreground; what is typed while a shell has the terminal is for the shell.
+Rules: this module reads nothing, so it takes no input from a program that does. It watches the terminal only while
+procreaper is in the foreground: text that is typed while a shell has the terminal is for the shell.
 
-Theory of operation. A terminal can be read once a line has ended. Each process has a terminal of its own, so no one
-reads that line, and the first one is enough. Where something can be read before we look, it was typed for others.
-After Ctrl-Z or `&` the shell reads single keys, which would wake us for each. We look again at SIGCONT, which `fg`
-sends to a suspended app. An app that runs in the background when `fg` comes gets no signal, and tells nothing.
+Theory of operation. A terminal becomes readable at the end of a line. Each process has its own terminal, so no process
+reads that line, and the first line is enough for the warning. Text that is readable before the watch starts was typed
+for another program. After Ctrl-Z or `&` the shell reads single keys, and each would wake procreaper; so the watch ends.
+It starts again at SIGCONT, which `fg` sends to a suspended app. An app that already runs in the background gets no
+signal at `fg`, so it prints no warning.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ KEYS = 0
 
 
 def watch_keys(tell: Callable[[], None]) -> None:
-    """Call `tell` in the running loop when a line is typed at standard input; once, and only if that is a terminal."""
+    """Call `tell` once in the running loop when a line is typed at standard input, if that is a terminal."""
     if os.isatty(KEYS):
         _Watcher(tell).begin()
 
@@ -45,7 +46,7 @@ class _Watcher:
             return
         ready, _, _ = select.select([KEYS], [], [], 0)
         if not ready:
-            # Some systems cannot wait for every kind of terminal.
+            # Some systems cannot poll every kind of terminal.
             with suppress(OSError):
                 self._loop.add_reader(KEYS, self._came)
 
@@ -60,5 +61,5 @@ def _is_in_foreground() -> bool:
     try:
         return os.tcgetpgrp(KEYS) == os.getpgrp()
     except OSError:
-        # It has hung up, or is not that of our session.
+        # The terminal has hung up, or belongs to another session.
         return False

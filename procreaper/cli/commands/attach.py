@@ -1,11 +1,12 @@
-"""`attach`: be at the terminal of a process, from this one.
+"""`attach`: connect this terminal to the terminal of a running process.
 
-Rules: every key is for the process, but for those that leave (`detach_keys`). What is typed while the process does not
-read waits, and is dropped with a sound where it does not read at all. However it ends or stops, this terminal is as it
-was.
+Rules: every key goes to the process, except for the keys that detach (`detach_keys`). Input waits while the process
+does not read. If the process refuses input, the input is dropped and the bell rings. The command restores this terminal
+whenever it ends or is suspended.
 
-Theory of operation. Keys are sent at once, without waiting for the replies to earlier ones; only so many bytes may be
-without a reply, the rest waits here. When a run has ended, the next one is waited for as long as there will be one.
+Theory of operation. Keys are sent at once, without waiting for the replies to earlier ones. At most MOST_UNANSWERED
+bytes may be without a reply; the rest waits here. After the end of a run, the command waits for the next run, unless
+the process is at rest.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from procreaper.remote.control.client import Client, GoneError, RefusedError
 from procreaper.runtime.terminal.raw import KEYBOARD, SCREEN, SUSPENDING, TERMINATING, RawTerminal
 
 INTERRUPT = b"\x03"
-# How long to wait, on leaving, until what was typed has been taken, in seconds.
+# Seconds to wait on detaching until the process has taken the input.
 PATIENCE = 1.0
-# A line of the protocol holds no more; so many bytes may be without a reply; so many may wait for that.
+# In bytes: the most in one request; the most without a reply; the most that wait to be sent.
 MOST_AT_ONCE, MOST_UNANSWERED, MOST_WAITING = 1 << 13, 1 << 15, 1 << 20
 
 
 class End(NamedTuple):
-    """How it has ended: what to say of it, and the exit status."""
+    """The end of the command: the message, and the exit status."""
 
     text: str
     code: int = 0
@@ -44,8 +45,7 @@ class End(NamedTuple):
 def attach(place: AppSelector, name: str, detach_keys: str | None = None) -> int:
     """Attach until the user types the `detach_keys` (default: Ctrl-]), or the app ends; return the exit status.
 
-    Raises ProcreaperError where there is nothing to attach to, where this is no terminal, and for keys that there are
-    not.
+    Raises ProcreaperError if the process is not running, if this is not a terminal, and for invalid keys.
     """
     leaving = DetachKeys(DEFAULT if detach_keys is None else detach_keys)
     for descriptor, what in ((KEYBOARD, "input"), (SCREEN, "output")):
@@ -62,7 +62,7 @@ def attach(place: AppSelector, name: str, detach_keys: str | None = None) -> int
 
 
 class Session:
-    """One stay at the terminal of a process, through as many of its runs as there are meanwhile."""
+    """One connection to the terminal of a process, over all its runs."""
 
     def __init__(self, app: Client, name: str, leaving: DetachKeys) -> None:
         self._app = app
@@ -70,23 +70,23 @@ class Session:
         self._leaving = leaving
         self._is_attached = False
         self._typed = bytearray()
-        # How many bytes each request had that has no reply yet.
+        # The bytes of each request that has no reply yet.
         self._unanswered: deque[int] = deque()
         self._was_refused = False
 
     def attach(self) -> None:
-        """Attach to the run that there is. Raises RefusedError where there is none."""
+        """Attach to the current run. Raises RefusedError if there is none."""
         columns, lines = os.get_terminal_size(SCREEN)
         attached = self._app.ask(protocol.AttachRequest(0, self._name, columns, lines))
         self._name = attached.process.name
         self._is_attached = True
         if attached.process.pid == os.getsid(0):
-            # What it is shown would be what it shows.
+            # Its output would be its input, without end.
             hint = "attach from another one"
             raise ProcreaperError(f"this is the terminal of `{self._name}` itself", hint=hint)
 
     def stay(self, terminal: RawTerminal) -> End:
-        """Pass on what is typed and what is shown."""
+        """Pass input and output on until the end."""
         try:
             self._greet(terminal)
             while True:
@@ -94,7 +94,7 @@ class Session:
                 if end is not None:
                     return end
         except (OSError, termios.error):
-            # Its window was closed.
+            # The window of this terminal was closed.
             return End(f"detached from {self._name}", 128 + signal.SIGHUP)
 
     def _turn(self, terminal: RawTerminal) -> End | None:
@@ -118,7 +118,7 @@ class Session:
     def _greet(self, terminal: RawTerminal) -> None:
         terminal.say(f"attached to {self._name}; {self._leaving.name} detaches")
 
-    # From here to the process.
+    # Input, from this terminal to the process.
 
     def _read(self, terminal: RawTerminal) -> End | None:
         data = terminal.read_keys()
@@ -132,7 +132,7 @@ class Session:
         return self._left() if typed.leaves else None
 
     def _left(self) -> End:
-        # Who types and leaves at once has meant what was typed.
+        # The user may type a command and detach at once; the process must still get it.
         until = time.monotonic() + PATIENCE
         while self._unanswered and (left := until - time.monotonic()) > 0:
             select.select([self._app.fileno()], [], [], left)
@@ -150,7 +150,7 @@ class Session:
             self._app.post(protocol.TypeRequest(0, data))
 
     def _take_outcomes(self) -> bool:
-        """Whether something that was typed was refused; then so is what was to follow it."""
+        """Return whether some input was refused; then drop the input that follows."""
         was_refused = False
         for failure in self._app.outcomes():
             self._unanswered.popleft()
@@ -160,7 +160,7 @@ class Session:
         return was_refused
 
     def _follow(self, terminal: RawTerminal) -> int:
-        """Take the size that this terminal has now; or the number of the signal that ends us."""
+        """Handle the signals: suspend, resume, resize. Return the number of a signal that ends us, or 0."""
         numbers = terminal.read_signals()
         for number in numbers:
             if number in TERMINATING:
@@ -171,7 +171,7 @@ class Session:
         columns, lines = os.get_terminal_size(SCREEN)
         if stops or signal.SIGCONT in numbers:
             terminal.make_raw()
-            # Another size makes the program draw its screen again.
+            # A changed size makes the program redraw its screen.
             self._resize(columns, lines - 1)
         self._resize(columns, lines)
         return 0
@@ -181,7 +181,7 @@ class Session:
             self._unanswered.append(0)
             self._app.post(protocol.ResizeRequest(0, columns, lines))
 
-    # From the process to here.
+    # Output, from the process to this terminal.
 
     def _take(self, notice: protocol.AnyNotice, terminal: RawTerminal) -> End | None:
         match notice:
@@ -200,7 +200,7 @@ class Session:
         return None
 
     def _wait(self, terminal: RawTerminal, reason: str) -> End | None:
-        """The run is over: wait for the next one, if there is to be one."""
+        """The run has ended: wait for the next one, unless the process is at rest."""
         self._is_attached = False
         self._typed.clear()
         self._leaving.forget()
@@ -209,7 +209,7 @@ class Session:
         try:
             followed = self._app.ask(protocol.FollowRequest(0, (self._name,)))
         except (RefusedError, GoneError):
-            # The app ends too, or the process was removed.
+            # The app is ending too, or the process was removed.
             return End(over)
         process = followed.processes[0]
         if process.state in AT_REST:
@@ -224,7 +224,7 @@ class Session:
             try:
                 self.attach()
             except RefusedError:
-                # That run is over already; what comes of it will be told.
+                # That run has already ended; a notice will follow.
                 return None
             self._greet(terminal)
         return None

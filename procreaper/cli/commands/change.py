@@ -1,8 +1,8 @@
-"""`up`, `stop`, `restart`, `scale`, `reload` and `quit`: ask the running app, and wait for what comes of it.
+"""`up`, `stop`, `restart`, `scale`, `reload` and `quit`: send a request to the running app, and wait for its outcome.
 
-Rules: says how it came out for each process, and succeeds only if every one is where it was wanted. What is told while
-it is under way goes to a terminal only. To be interrupted ends the waiting, not what was asked for. What is up is
-believed to be so only after it has lived for a moment (`outcome.Confirmation`).
+Rules: print the outcome for each process, and succeed only if every process reaches its goal. Show the progress only on
+a terminal. Ctrl-C ends the waiting, but not the request. A process counts as up only after it has stayed up for a
+moment (`outcome.Confirmation`).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ NOT_DONE = {
     Goal.STOPPED: "is not stopped",
     Goal.REMOVED: "is not removed",
 }
-# A process that waits for its dependencies for longer than this, in seconds, is named.
+# Seconds after which a process that still waits for its dependencies is reported.
 TOLD_AFTER = 2.0
 ALREADY = {Goal.UP: "is up already", Goal.STOPPED: "was not running"}
 
 
 def act(place: AppSelector, command: str, names: Sequence[str]) -> int:
-    """`up`, `stop` or `restart` these; the answer is the exit status."""
+    """Start, stop or restart these processes; return the exit status."""
     named = tuple(names)
     requests: dict[str, tuple[protocol.UpRequest | protocol.StopRequest | protocol.RestartRequest, Goal]] = {
         "up": (protocol.UpRequest(0, named), Goal.UP),
@@ -55,20 +55,20 @@ def act(place: AppSelector, command: str, names: Sequence[str]) -> int:
 
 
 def scale(place: AppSelector, pairs: Sequence[str]) -> int:
-    """Have so many processes of each type; the answer is the exit status."""
+    """Set the number of processes of each type; return the exit status."""
     counts = _counts(pairs)
     with _interruptible(), find_app_with(place, counts) as app:
         return _change(app, protocol.ScaleRequest(0, counts))
 
 
 def reload(place: AppSelector) -> int:
-    """Have the app read its files anew, and tell what has changed; the answer is the exit status."""
+    """Make the app read its files again, and print the changes; return the exit status."""
     with _interruptible(), find_app(place) as app:
         return _change(app, protocol.ReloadRequest(0))
 
 
 def quit_app(place: AppSelector) -> int:
-    """Have the app end, and wait until it has; the answer is the exit status."""
+    """End the app, and wait until it has ended; return the exit status."""
     with find_app(place) as app:
         followed = app.ask(protocol.FollowRequest(0))
         waiting = Waiting(
@@ -96,7 +96,7 @@ def quit_app(place: AppSelector) -> int:
 
 
 def _counts(pairs: Iterable[str]) -> dict[str, int]:
-    """How many of each type, as it was typed. Raises ProcreaperError for what cannot be meant."""
+    """Parse the counts by type. Raises ProcreaperError for an argument that is not TYPE=NUMBER, or is given twice."""
     counts: dict[str, int] = {}
     for pair in pairs:
         match = re.fullmatch(r"([^=]+)=([0-9]{1,9})", pair)
@@ -112,7 +112,7 @@ def _counts(pairs: Iterable[str]) -> dict[str, int]:
 
 
 def _change(app: Client, request: protocol.ScaleRequest | protocol.ReloadRequest) -> int:
-    """Have the app planned again."""
+    """Make the app plan again, and wait for the changes; return the exit status."""
     followed = app.ask(protocol.FollowRequest(0))
     with _told_in_full():
         changes = app.ask(request)
@@ -122,7 +122,7 @@ def _change(app: Client, request: protocol.ScaleRequest | protocol.ReloadRequest
 
 
 def _follow_changes(app: Client, followed: protocol.FollowResult, changes: protocol.PlanResult) -> int:
-    """Tell what has changed, and wait until it is so."""
+    """Print the changes, and wait until they have happened; return the exit status."""
     marks = {
         "+": (changes.added, "new"),
         "-": (changes.removed, "removed"),
@@ -150,7 +150,7 @@ def _follow_changes(app: Client, followed: protocol.FollowResult, changes: proto
 
 
 def _wait(app: Client, waiting: Waiting) -> int:
-    """Wait for every outcome, and say each; the answer is the exit status."""
+    """Wait for every outcome, and print each; return the exit status."""
     try:
         with Progress() as progress:
             _take(waiting, app.arrived_so_far())
@@ -174,7 +174,7 @@ def _wait(app: Client, waiting: Waiting) -> int:
 
 @contextmanager
 def _told_in_full() -> Iterator[None]:
-    """Within, a refusal is preceded by what is wrong with the files."""
+    """Print the problems in the files if the app refuses the request."""
     try:
         yield
     except RefusedError as error:
@@ -185,7 +185,7 @@ def _told_in_full() -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Within, Ctrl-C becomes an error, which tells what goes on."""
+    """Turn Ctrl-C into an error whose hint says that the request continues."""
     try:
         with interruptible():
             yield
@@ -211,27 +211,27 @@ def _tell(waiting: Waiting, name: str) -> None:
 
 
 class Waiting:
-    """What is waited for, by process, and how far each of them has come."""
+    """Tracks the goal and the progress of each process until its outcome is known."""
 
     def __init__(self, goals: Mapping[str, tuple[Goal, int]], processes: Iterable[protocol.ProcessStatus]) -> None:
         self._goals = goals
         self._processes = {process.name: process for process in processes}
         self._confirmation = Confirmation()
-        # Since when each process waits for its dependencies, those of which that was told, and what is to be told.
+        # When each process began to wait for its dependencies; the processes already reported; the lines to print.
         self._waits_since: dict[str, float] = {}
         self._told: set[str] = set()
         self._long_waits: list[str] = []
-        # When to look again though nothing has happened; None: never.
+        # When to check again without a notice; None: never.
         self.deadline: float | None = None
         self.outcomes: dict[str, Outcome] = {}
 
     @property
     def left(self) -> list[str]:
-        """Those that there is no outcome of yet."""
+        """The processes without an outcome so far."""
         return [name for name in self._goals if name not in self.outcomes]
 
     def take(self, notice: protocol.Notice) -> None:
-        """Something has happened."""
+        """Take the change from a notice."""
         match notice:
             case protocol.StatusNotice(process=process):
                 self._processes[process.name] = process
@@ -239,7 +239,7 @@ class Waiting:
                 self._processes.pop(name, None)
 
     def look(self, now: float) -> list[str]:
-        """Those of which the outcome is known now, and was not before; `now` in seconds of any clock."""
+        """Return the processes whose outcome is newly known; `now` is in seconds of any clock."""
         found, deadlines = [], []
         runs = {name: run for name, (_, run) in self._goals.items()}
         for name in self.left:
@@ -267,7 +267,7 @@ class Waiting:
         return found
 
     def long_waits(self) -> list[str]:
-        """One line about each process that has waited for its dependencies for long; each is told once."""
+        """Return one line for each process that has long waited for its dependencies; once for each process."""
         told, self._long_waits = self._long_waits, []
         return told
 
@@ -279,7 +279,7 @@ class Waiting:
         return f"{process.name} waits for {'; '.join(others)}"
 
     def describe(self, name: str) -> str:
-        """One line for people about the outcome."""
+        """Describe the outcome in one line."""
         goal, _ = self._goals[name]
         outcome = self.outcomes[name]
         if outcome.obstacle is not None:
@@ -292,7 +292,7 @@ class Waiting:
         return f"{name} {DONE[goal]} (pid {process.pid})" if process.pid is not None else f"{name} {DONE[goal]}"
 
     def remedy(self, name: str) -> str:
-        """What to do about an obstacle."""
+        """Return the hint for an obstacle."""
         blocker = self.outcomes[name].blocker
         if blocker is None:
             return f"`procreaper logs {name}` shows what it wrote"
@@ -302,11 +302,11 @@ class Waiting:
         return f"it starts as soon as {blocker} is up; `procreaper logs {blocker}` shows what that wrote"
 
     def progress(self) -> str:
-        """One line about those that are left."""
+        """Describe the processes without an outcome in one line."""
         return ", ".join(f"{name} {state}".rstrip() for name, state in self.states().items())
 
     def states(self) -> dict[str, str]:
-        """What those that are left do, and why, in words."""
+        """Return the state and its reason for each process without an outcome."""
         processes = {name: self._processes.get(name) for name in self.left}
         return {
             name: "" if process is None else with_reason(process.state, process.reason)

@@ -1,6 +1,6 @@
-"""`check`: look at everything, start nothing.
+"""`check`: find every problem in the files, and start nothing.
 
-Rules: every problem at once. Text goes to standard error as with honcho; what programs read goes to standard output.
+Rules: report all problems at once. Text goes to standard error as in honcho, formats for programs to standard output.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ FORMATS = ("text", "json", "github")
 
 
 def check(options: Options, *, strict: bool = False, format_: str = "text") -> int:
-    """Print every problem, and honcho's line where there is no error; the answer is the exit status.
+    """Print every problem, or honcho's line if there is no error; return the exit status.
 
-    Warnings alone count as an error only if `strict`. Raises ProcreaperError for an unknown format.
+    With `strict`, warnings fail too. Raises ProcreaperError for an unknown format.
     """
     if format_ not in FORMATS:
         message = f"--format {format_}: there is no such format"
@@ -46,7 +46,7 @@ def check(options: Options, *, strict: bool = False, format_: str = "text") -> i
 
 
 def github_command(problem: Problem) -> str:
-    """The problem as a workflow command of GitHub Actions, which shows it at its line."""
+    """Write the problem as a workflow command of GitHub Actions, which shows it at its line."""
     place = {"file": problem.path, "line": problem.line}
     properties = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in place.items() if value is not None)
     text = problem.message if problem.hint is None else f"{problem.message}\nhint: {problem.hint}"
@@ -62,7 +62,7 @@ def _record(problem: Problem) -> dict[str, object]:
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:
-    """By file, in the order in which the files turned up, and then by line."""
+    """Sort by file, in the order of their first problems, and then by line."""
     files = list(dict.fromkeys(problem.path for problem in problems))
     return sorted(problems, key=lambda problem: (files.index(problem.path), problem.line or 0))
 
@@ -78,7 +78,7 @@ def _lint(project: Project, configuration: Configuration, options: Options) -> l
     linter.lint(project.types, plan.processes)
     types = {kind.name: kind for kind in project.types}
     for taken in find_taken(plan, root):
-        # The verdict must not depend on whether the app runs.
+        # The result must not depend on whether the app runs.
         if not taken.by_this_app:
             linter.warn(types[taken.process.type], taken.message, taken.hint)
     return linter.problems

@@ -1,7 +1,7 @@
 """`completion`: scripts that complete what is typed after `procreaper` in bash, zsh and fish.
 
-Rules: written from the parser itself, so that no flag can be missing. The scripts know commands and flags by heart; for
-the names of processes they ask `completion names`, which reads the files of the project and keeps quiet about mistakes.
+Rules: written from the parser itself, so that no flag can be missing. The scripts contain the commands and the flags.
+For the names of processes they call `completion names`, which reads the files of the project and ignores errors.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from procreaper.cli.parser import COMMANDS, EXPORT_FORMATS, CommandParser, build
 from procreaper.errors import USAGE_ERROR, ProcreaperError
 
 SHELLS = ("bash", "zsh", "fish")
-# What is completed after a flag, by the word that stands for its value in the help.
+# The kind of completion after a flag, by the placeholder of its value in the help.
 FILES, DIRECTORIES, NAMES = ("FILE", "FILE,FILE", "PATH"), ("DIR",), ("NAME", "NAME,NAME", "TYPE=N", "TYPE=N,TYPE=N")
 WORDS = {"--log-format": ("text", "json"), "--format": ("text", "json", "github")}
-# What tells the files of a project, in an unfinished command line too.
+# The flags that select the files of a project, also in an unfinished command line.
 PROJECT_FLAGS = {"-d", "--app-root", "--root", "-f", "--procfile", "--config", "-e", "--env"}
 
 
 class Flag(NamedTuple):
-    """One option: its spellings, what it is for, and what its value is (None where it takes none)."""
+    """One option: its spellings, its help, and the placeholder of its value (None: a flag without a value)."""
 
     spellings: tuple[str, ...]
     help: str
@@ -34,9 +34,9 @@ class Flag(NamedTuple):
 
 
 class Command(NamedTuple):
-    """One command: what it is for, its options, whether it is given names of processes, or what words.
+    """One command: its help, its options, whether it takes names of processes, and the words that it takes.
 
-    `arguments` is what stands behind it in its usage.
+    `arguments` are the arguments in its usage line.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Command(NamedTuple):
 
 
 def completion(shell: str, arguments: Sequence[str]) -> int:
-    """Print the script for a shell; or, for `names`, the names that can stand in a command line so far."""
+    """Print the script for a shell; for `names`, the names that complete the command line so far."""
     if shell == "names":
         for name in _names(arguments):
             say(name)
@@ -62,7 +62,7 @@ def completion(shell: str, arguments: Sequence[str]) -> int:
 
 
 def commands() -> list[Command]:
-    """All commands, as the parser has them."""
+    """List all commands of the parser."""
     parser = build_parser(COMMANDS)
     found = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     described = []
@@ -83,9 +83,9 @@ def commands() -> list[Command]:
 
 
 def _names(arguments: Sequence[str]) -> list[str]:
-    """Process types, then groups, then instances; none where the files cannot be read.
+    """Find process types, then groups, then processes; nothing if the files cannot be read.
 
-    For `scale` the types alone, each with the `=` that the number stands behind.
+    For `scale` only the types, each with the `=` that precedes the number.
     """
     from procreaper.cli.app.plan_source import examined
     from procreaper.project.configure import Options
@@ -204,7 +204,7 @@ def _zsh(found: Sequence[Command]) -> str:
     for command in found:
         words = " ".join(command.words)
         rest = "'*:name:_procreaper_names'" if command.takes_names else f"'*:word:({words})'" if words else "'*: : '"
-        # What `*` stands for includes the command itself, a word of the line like all others.
+        # `*` also matches the command itself, as it is a word of the line.
         arguments.append(f"        {command.name}) _arguments -s {_zsh_flags(command.flags)} {rest} ;;")
     return _filled(ZSH, found, CASES=cases, ARGUMENTS=arguments, COMMON=_zsh_flags(_common(found)))
 

@@ -1,8 +1,8 @@
-r"""The keys that leave `attach`, in docker's form: `ctrl-p,ctrl-q`.
+r"""Recognize the keys that end `attach`, written in docker's form: `ctrl-p,ctrl-q`.
 
-Rules: pure. A key is found as the byte that terminals send for it, and as the sequences of kitty and xterm, which a
-program may have asked for. The first keys of a sequence of several wait for the next key, as they do in docker: they
-are for the process where that is another one.
+Rules: pure. A key matches as the byte that terminals send for it, and as the escape sequences of kitty and xterm, which
+a program may have enabled. As in docker, the first keys of a sequence are held until the next key. If that key does not
+continue the sequence, the held keys go to the process.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from procreaper.errors import USAGE_ERROR, ProcreaperError
 DEFAULT = "ctrl-]"
 SINGLE = re.compile(r"[!-+\--~]")
 CONTROL = re.compile(r"ctrl-([a-z@\[\\\]^_])")
-# Kitty also reports that a key is released, where a program has asked for that.
+# Kitty also reports the release of a key, if a program has enabled that.
 RELEASE = rb"(?:\x1b\[[0-9;]*:3u)*"
 
 
 class Typed(NamedTuple):
-    """What of the typed bytes is for the process, and whether the keys that leave stand behind it."""
+    """The typed bytes for the process, and whether the detach keys follow them."""
 
     data: bytes
     leaves: bool
 
 
 class DetachKeys:
-    """A sequence of keys, found in what is typed, also where it comes in pieces.
+    """Finds a sequence of keys in the input, also if it arrives in pieces.
 
-    `name` is the sequence for people. Raises ProcreaperError where `text` is not in docker's form.
+    `name` is the sequence for people. Raises ProcreaperError if `text` is not in docker's form.
     """
 
     def __init__(self, text: str = DEFAULT) -> None:
@@ -42,7 +42,7 @@ class DetachKeys:
         self._held = b""
 
     def feed(self, data: bytes) -> Typed:
-        """Take what was typed. What may be the beginning of the sequence is kept until more is typed."""
+        """Process typed bytes. Hold a possible beginning of the sequence until more is typed."""
         data, self._held = self._held + data, b""
         found = self._pattern.search(data)
         if found is None:
@@ -53,7 +53,7 @@ class DetachKeys:
         return Typed(data[: found.start()], leaves)
 
     def forget(self) -> None:
-        """Keep nothing of what was typed: the process that it was for has ended."""
+        """Drop the held bytes: the run that they were for has ended."""
         self._held = b""
 
 

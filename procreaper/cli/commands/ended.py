@@ -1,11 +1,11 @@
-"""The record of an app in the background: that it runs and, once it has ended, when, why and with which last lines.
+"""Keep a record of each background app: that it runs, and later when and why it ended, with its last lines.
 
-Rules: an app writes its own record and no other; only the next `start` of its root, and the record of that app, replace
-it. Nothing is believed that another user could have written. An app that can have no record runs without.
+Rules: an app writes only its own record. Only the next `start` of the same root replaces it. A file that another user
+could have written is ignored. An app that cannot write its record runs without one.
 
 Theory of operation. The record is a file of the user's state directory, `DIGEST-PID.app`, by the digest of the root.
-Its first line is JSON; after the end of the app, the last notices follow, as the control socket sends them. A record
-that says that its app runs, though the process is gone, is that of an app that was killed.
+Its first line is JSON. After the end of the app, the last notices follow, as the control socket sends them. If the
+record says that the app runs but its process is gone, the app was killed.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from procreaper.core.notices import AppEnd
 
 NAME = r"[0-9a-f]{8}-[0-9]+\.app"
-# As many of the last lines of each process as fit into so many bytes.
+# Keep the largest of these numbers of last lines of each process that fits into MOST_BYTES.
 LINES = (20, 10, 5, 2, 1)
 MOST_BYTES = 1 << 18
-# The record of an app of another root goes once it has not been written for so many seconds, and its app is gone.
+# Seconds after which the record of an ended app of another root is removed.
 OUTDATED = 30 * 86400.0
 
 
 class Ended(NamedTuple):
     """An app that has ended. `ended_at` and `code` are None if it was killed, or its machine went down (`went_down`).
 
-    `name` is the process to blame, if there is one; `notices` are lines of JSON. Times are seconds since the epoch.
+    `name` is the process that caused the end, if any; `notices` are lines of JSON. Times are seconds since the epoch.
     """
 
     pid: int
@@ -49,7 +49,7 @@ class Ended(NamedTuple):
     went_down: bool = False
 
     def explain(self, now: float) -> str:
-        """One line for people about its end."""
+        """Describe the end in one line."""
         what = f"the last app in the background (pid {self.pid})"
         if self.ended_at is None:
             why = "the machine was restarted" if self.went_down else "it was killed, or ran out of memory"
@@ -59,13 +59,13 @@ class Ended(NamedTuple):
 
 
 class AppRecord:
-    """The record of this very app, whose root is `root`. `tail(lines)` gives the last notices of all processes."""
+    """The record of the app in this process. `tail(lines)` returns the last notices of all processes."""
 
     def __init__(self, root: str, environment: Mapping[str, str], tail: Callable[[int], Sequence[Notice]]) -> None:
         self._root = os.path.realpath(root)
         self._environment = environment
         self._tail = tail
-        # Not at the top: with `child` comes asyncio, which a command that asks an app does without.
+        # Imported here: a command that only asks an app does not need these.
         from procreaper.runtime.system.proc import read_boot_id, read_start_time
 
         self._fields = {
@@ -77,7 +77,7 @@ class AppRecord:
         }
 
     def begin(self) -> None:
-        """Say that the app runs, in the place of what apps before it said. Raises OSError."""
+        """Record that the app runs, and remove the records of earlier apps. Raises OSError."""
         directory = state_directory(self._environment)
         os.makedirs(os.path.dirname(directory), exist_ok=True)
         with suppress(FileExistsError):
@@ -86,7 +86,7 @@ class AppRecord:
         self._write({}, b"")
 
     def end(self, code: int, end: AppEnd | None, reason: str) -> None:
-        """Say how the app has ended; `reason` counts where the app itself does not know. Raises OSError."""
+        """Record the end of the app; `reason` is used if `end` is None. Raises OSError."""
         fields = {
             "ended_at": time.time(),
             "code": code,
@@ -118,13 +118,13 @@ class AppRecord:
 
 
 def find_last(root: str, environment: Mapping[str, str], pid: int | None = None) -> Ended | None:
-    """The app in the background of this root (real path) that has ended last, or the one with this pid."""
+    """Find the background app of this root (a real path) that ended last, or the one with this pid."""
     found = [ended for _, ended in _records(root, environment) if ended is not None and pid in (None, ended.pid)]
     return max(found, key=lambda ended: ended.ended_at or ended.started_at, default=None)
 
 
 def forget(root: str, environment: Mapping[str, str]) -> None:
-    """Remove the records of apps of this root (real path) that have ended, and what is outdated of other roots."""
+    """Remove the records of ended apps of this root (a real path), and the outdated records of other roots."""
     for path, ended in _records(root, environment):
         if ended is not None:
             with suppress(OSError):
@@ -137,7 +137,7 @@ def forget(root: str, environment: Mapping[str, str]) -> None:
 
 
 def _records(root: str | None, environment: Mapping[str, str]) -> Iterator[tuple[str, Ended | None]]:
-    """The records of a root, or of all, by path; None for an app that runs. What cannot be believed is left out."""
+    """Yield the path and the end (None: the app runs) of each record of a root, or of all. Skip untrusted files."""
     directory = state_directory(environment)
     try:
         _refuse_strangers(directory)
@@ -155,10 +155,10 @@ def _records(root: str | None, environment: Mapping[str, str]) -> Iterator[tuple
 
 
 def _read(path: str) -> tuple[str, Ended | None]:
-    """The root and the end of an app. Raises OSError, or what comes of a file that is not whole."""
+    """Read the root and the end of an app. Raises OSError, or the errors of an incomplete file."""
     import json
 
-    # Another kind of file could be waited for.
+    # O_NONBLOCK: to open a pipe would block.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         found = os.fstat(descriptor)
@@ -180,7 +180,7 @@ def _read(path: str) -> tuple[str, Ended | None]:
 
 
 def _refuse_strangers(directory: str) -> None:
-    """Raise OSError for what is no directory of ours."""
+    """Raise OSError if this is not a directory, or belongs to another user."""
     found = os.lstat(directory)
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(20, "not a directory", directory)
@@ -189,6 +189,6 @@ def _refuse_strangers(directory: str) -> None:
 
 
 def _moment(seconds: float, now: float) -> str:
-    """The time of day, with the date where that is not today's."""
+    """Write the time of day, with the date unless it is today."""
     then, today = time.localtime(seconds), time.localtime(now)
     return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", then)

@@ -1,6 +1,6 @@
-"""`export`: the project as files for an init system, or for a scheduler.
+"""`export`: write the project as files for an init system or a scheduler.
 
-Rules: everything is decided before anything is written. What is told goes to standard error, in honcho's words.
+Rules: decide everything before the first file is written. Messages go to standard error, in honcho's words.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def export(
     template_dir: str | None = None,
     force: bool = False,
 ) -> int:
-    """Write the files and print their names. Raises ProcreaperError for whatever is wrong, before anything is written.
+    """Write the files and print their names. Raises ProcreaperError for any problem, before a file is written.
 
-    `force`: also over files that are not from an earlier export.
+    `force`: overwrite files that no earlier export wrote.
     """
     exporter = find_exporter(format_, template_dir)
     project, configuration = examined(options)

@@ -1,7 +1,7 @@
-"""`start -D` where an app of this directory runs already: its processes are started there, and no second app.
+"""`start -D` if an app of this directory already runs: start the processes in that app, and no second app.
 
-Rules: asks running apps and starts nothing itself. A process *runs* here if it is wanted and has not ended: one that is
-still starting does, and so does a `oneshot` that is done. The flags that would need another plan change nothing.
+Rules: only send requests to running apps. A process *runs* if it is wanted and has not ended; this includes a process
+that is still starting, and a `oneshot` that is done. Flags that would need another plan have no effect.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from procreaper.remote.api.to_wire import read_port
 from procreaper.remote.control.client import Client, GoneError, RefusedError
 from procreaper.remote.control.socket_directory import BusyError, Lock, acquire_lock
 
-# How long another `start -D` of the same directory may take until its app can be found, in seconds.
+# Seconds that another `start -D` of the same directory may take until its app can be found.
 PATIENCE = 60.0
 LAST_LINES = 20
 RUNNING = frozenset({"pending", "starting", "running", "healthy", "unhealthy", "restarting"})
-# By the field of the options, the flags that would need another plan, or another output.
+# By field of the options: the flags that would need another plan or another output.
 FLAGS = {
     "procfile": "-f",
     "env": "-e",
@@ -59,7 +59,7 @@ NEW = "`procreaper start -D --new` starts another app"
 
 
 class Running(NamedTuple):
-    """An app that runs, its processes by name, and those that `start` would start."""
+    """A running app, its processes by name, and the names that `start` would start (`meant`)."""
 
     app: Client
     processes: Mapping[str, protocol.ProcessStatus]
@@ -67,19 +67,20 @@ class Running(NamedTuple):
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Those of the meant processes that do not run there."""
+        """The meant processes that do not run there."""
         return tuple(name for name in self.meant if not runs(self.processes.get(name)))
 
     @property
     def knows_all(self) -> bool:
-        """Whether all meant processes belong to the app."""
+        """Whether the app has all meant processes."""
         return all(name in self.processes for name in self.meant)
 
 
 def lock_root(options: Options) -> Lock | None:
-    """Wait until no other `start -D` of this directory is under way; None where there is no place for a lock.
+    """Lock the directory against other `start -D` commands; return None if no lock file can be made.
 
-    Raises BusyError where the other one takes too long. The app itself says why it can have no control socket.
+    Raises BusyError if another command holds the lock for too long. Later the app itself reports why it has no control
+    socket.
     """
     try:
         return acquire_lock(os.path.realpath(options.root or options.app_root or "."), os.environ, PATIENCE)
@@ -97,10 +98,10 @@ def runs(process: protocol.ProcessStatus | None) -> bool:
 def join(
     configuration: Configuration, options: Options, style: Style, typed: Collection[str], lock: Lock
 ) -> int | None:
-    """Have the processes run in an app of this directory; the answer is the exit status, None if there is no such app.
+    """Start the processes in a running app of this directory. Return the exit status, or None if no app runs.
 
-    `typed` are the fields of the options that were given on the command line. `lock` is given up before anything is
-    waited for. Raises ProcreaperError where several apps could be meant, and where the app does not know a process.
+    `typed` are the fields of the options given on the command line. The `lock` is released before any waiting. Raises
+    ProcreaperError if several apps match, or if the app does not know a process.
     """
     directory = options.root or options.app_root
     place = AppSelector.of(directory or ".", None)
@@ -117,7 +118,7 @@ def join(
             try:
                 found = [running for app in apps if (running := _look(app, configuration)) is not None]
                 if not found:
-                    # Each of them is about to end: the next look finds other apps, or none.
+                    # All apps were ending: search again.
                     continue
                 chosen = _choose(found)
                 _warn(chosen, configuration, options, typed)
@@ -133,7 +134,7 @@ def join(
 
 
 def _look(app: Client, configuration: Configuration) -> Running | None:
-    """What this app has of the processes that `start` would start; None once it has ended, where it was about to."""
+    """Compare the app with the processes that `start` would start. If the app is ending, wait and return None."""
     seen = app.ask(protocol.StatusRequest(0))
     if seen.ending:
         _wait_for_end(app)
@@ -143,7 +144,7 @@ def _look(app: Client, configuration: Configuration) -> Running | None:
     plan = configuration.plan
     names = [process.name for process in plan.processes] if plan.names is None else plan.names
     kinds = {process.name: process.type for process in plan.processes}
-    # How many of a type there are is a matter of the plan, and so of the app that runs.
+    # The running app decides how many processes of a type there are.
     return Running(app, processes, tuple(name for name in names if name in processes or kinds[name] not in types))
 
 
@@ -162,7 +163,7 @@ def _wait_for_end(app: Client) -> None:
 
 
 def _choose(found: Sequence[Running]) -> Running:
-    """The app that has all the processes. Raises ProcreaperError where that is not clear."""
+    """Choose the app that has all the processes. Raises ProcreaperError if several apps match."""
     for candidates in (
         [running for running in found if not running.missing],
         found if len(found) == 1 else [running for running in found if running.knows_all],
@@ -179,12 +180,12 @@ def _choose(found: Sequence[Running]) -> Running:
 
 
 def _warn(running: Running, configuration: Configuration, options: Options, typed: Collection[str]) -> None:
-    """Name the flags that would need another plan, except those that the app was started with, as far as it shows."""
+    """Warn about flags that have no effect, except for those that the app was evidently started with."""
     ours = {process.name: read_port(process) for process in configuration.plan.processes}
     its = {process.name: process.port for process in running.processes.values()}
     alike = set()
     both = ours.keys() & its.keys()
-    # A port that the app has derived is not free now, so ours is another one.
+    # A derived port of the app is in use now, so our plan has another one.
     if all(ours[name] == its[name] or (options.port == AUTO and is_derived(its[name])) for name in both):
         alike.add("port")
     if ours.keys() == its.keys():
@@ -197,7 +198,7 @@ def _warn(running: Running, configuration: Configuration, options: Options, type
 
 
 def _start(running: Running) -> None:
-    """Ask for the processes that do not run. Raises GoneError where the app has ended, or is about to."""
+    """Request the missing processes. Raises GoneError if the app has ended or is ending."""
     app = running.app
     if not running.missing:
         return
@@ -221,7 +222,7 @@ def _tell(running: Running, directory: str | None, *, waits: bool) -> None:
 
 
 class _Watch:
-    """Follows an app until certain processes are up, or cannot come up any more."""
+    """Follows an app until certain processes are up, or one of them cannot come up."""
 
     def __init__(self, app: Client, names: Sequence[str], style: Style) -> None:
         self._app = app
@@ -232,11 +233,11 @@ class _Watch:
         self._history = History()
 
     def wait(self, directory: str | None, until: float | None, limit: float | None) -> int:
-        """Wait until all are up, and say why they are not; the answer is the exit status."""
+        """Wait until all are up, or print why one is not; return the exit status."""
         pid = self._app.greeting.pid
         with interruptible(), Progress() as progress:
             try:
-                # What was seen before the request may be about an earlier run.
+                # The status from before the request may belong to an earlier run.
                 self._refresh()
                 failed = self._wait(until, progress)
                 progress.clear()
@@ -266,7 +267,7 @@ class _Watch:
             self._take(protocol.StatusNotice(time.time(), process))
 
     def _wait(self, until: float | None, progress: Progress) -> bool:
-        """Whether a process cannot come up any more, which is told; False once all are up."""
+        """Return False once all are up; print the reason and return True if a process cannot come up."""
         while True:
             for notice in self._app.arrived_so_far():
                 self._take(notice)
@@ -274,7 +275,7 @@ class _Watch:
             obstacles = [name for name in found if self._waiting.outcomes[name].obstacle is not None]
             if obstacles:
                 self._raise_if_ending()
-                # What was skipped is not to blame.
+                # A skipped process is not the cause.
                 name = min(obstacles, key=lambda name: self._state(name) == "skipped")
                 progress.clear()
                 print_error(str(Problem(f"{name} is not up: {self._waiting.outcomes[name].obstacle}")))
@@ -300,7 +301,7 @@ class _Watch:
             self._history.accept(event)
 
     def _find_goodbye(self) -> protocol.GoodbyeNotice | None:
-        """The goodbye that came while a reply was awaited, to a request that the app did not answer any more."""
+        """Find the goodbye that arrived instead of a reply."""
         try:
             for notice in self._app.arrived_so_far():
                 self._take(notice)
@@ -309,7 +310,7 @@ class _Watch:
         return None
 
     def _raise_if_ending(self) -> None:
-        """Raise _EndError if the app ends: then the obstacle is what came of that, and not the cause."""
+        """Raise _EndError if the app is ending: then the obstacle is an effect of that, and not the cause."""
         try:
             if not self._app.ask(protocol.StatusRequest(0)).ending:
                 return
@@ -330,7 +331,7 @@ class _Watch:
         return goodbye.code or FAILED
 
     def _show_lines(self, name: str) -> None:
-        """Print the last lines of a process; of a detached one, its log file has them."""
+        """Print the last lines of a process; for a detached process, from its log file."""
         text = make_format("text", self._processes.values(), self._style)
         process = self._processes.get(name)
         if process is not None and process.detached and process.log is not None:

@@ -1,6 +1,6 @@
-"""Detached processes of an earlier start that still run, though the settings do not say `detached` any more.
+"""Find detached processes of an earlier start that still run, although the settings no longer say `detached`.
 
-Rules: reads the records of detached processes and changes none. Imported only where there are such records.
+Rules: read the records of detached processes, and change none. This module is imported only if there are such records.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from procreaper.runtime.system.proc import read_boot_id, read_start_time
 
 
 class Named(Protocol):
-    """As much of a process as must be known here."""
+    """The name of a process, and whether it is detached."""
 
     @property
     def name(self) -> str: ...
@@ -26,9 +26,9 @@ class Named(Protocol):
 def find_leftovers(
     root: str, environment: Mapping[str, str], processes: Iterable[Named], running: Iterable[int | None] = ()
 ) -> Iterator[Problem]:
-    """A warning for each of these processes that is not detached, but of which a detached one of before still runs.
+    """Yield a warning for each process that is not detached, but still runs detached since an earlier start.
 
-    `root` is a real path. `running` are the pids of the processes of the app, which knows those itself.
+    `root` is a real path. `running` are the pids of the processes of the app; they are not reported.
     """
     attached = {process.name for process in processes if not process.detached}
     known = set(running)

@@ -1,11 +1,11 @@
-"""`logs`: what the processes of an app have written, and with `-f` what they write, printed as `start` prints it.
+"""`logs`: print the output of the processes, and with `-f` also new output, in the format of `start`.
 
-Rules: whoever reads this holds nobody up: what comes too fast for us is left out, which is told. Where no app runs, the
-log files are read instead.
+Rules: a slow reader never delays the app. The app drops output that comes too fast, and `logs` reports the gap. If no
+app runs, read the log files instead.
 
-Theory of operation. Each app tells what it remembers, and then what happens, without a gap between the two. Where that
-begins in a log file it tells too, so that what was before can be read there. What comes of several apps is merged by
-time. A detached process writes its log file itself; that is read from here.
+Theory of operation. Each app sends the output that it keeps in memory, and then the new output, without a gap. It also
+sends the place in the log file where the kept output begins, and earlier lines are read from the file. The notices of
+several apps are merged by time. A detached process writes its log file itself, and this module reads that file.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from procreaper.cli.commands.ended import Ended
 
 STDOUT = 1
-# So many lines of a process are shown with the reason why its app has ended.
+# The number of lines of a process that are shown with the reason for the end of its app.
 SHOWN_LINES = 20
 ALL = "all"
-# How often the file of a detached process is looked at, in milliseconds.
+# Milliseconds between two checks of the log file of a detached process.
 LOOK_EVERY = 150
 
 
 class Wanted(NamedTuple):
-    """What of an app is to be printed: the last `lines` of each process (None: all that is kept), and how."""
+    """The output to print: the last `lines` of each process (None: all kept lines), and the format."""
 
     names: tuple[str, ...] = ()
     lines: int | None = None
@@ -53,7 +53,7 @@ class Wanted(NamedTuple):
 
 
 def wanted(names: Sequence[str], lines: str | None, log_format: str, *, follow: bool) -> Wanted:
-    """From what the command line says. Raises ProcreaperError for what makes no sense."""
+    """Read the flags. Raises ProcreaperError for an unknown format or a wrong number of lines."""
     if log_format not in LOG_FORMATS:
         hint = "use `text` or `json`"
         raise ProcreaperError(f"--log-format {log_format}: there is no such format", hint=hint, exit_code=USAGE_ERROR)
@@ -67,7 +67,7 @@ def wanted(names: Sequence[str], lines: str | None, log_format: str, *, follow: 
 
 
 def show_logs(place: AppSelector, options: Options, style: Style, what: Wanted) -> int:
-    """Print them; the answer is the exit status. Raises NoAppError where nothing runs and there is nothing to read."""
+    """Print the selected output; return the exit status. Raises NoAppError if no app runs and no output is kept."""
     try:
         with interruptible(), ExitStack() as stack:
             try:
@@ -81,7 +81,7 @@ def show_logs(place: AppSelector, options: Options, style: Style, what: Wanted) 
             return _show_apps(apps, style, what, stack)
     except KeyboardInterrupt:
         if style.terminal:
-            # The prompt does not stand behind the `^C` then.
+            # Put the prompt on a new line, after the `^C`.
             say("")
         return INTERRUPTED
 
@@ -99,13 +99,13 @@ class _Screen:
         self._write(self._format.finish())
 
     def _write(self, data: bytes) -> None:
-        """Raises BrokenPipeError where nobody reads any more, OutputError where it is lost."""
+        """Raises BrokenPipeError if the reader is gone, OutputError if the write fails."""
         view = memoryview(data)
         while view:
             try:
                 view = view[os.write(STDOUT, view) :]
             except BlockingIOError:
-                # Somebody who shares our standard output has made it non-blocking.
+                # Another process that shares our standard output has made it non-blocking.
                 poll = select.poll()
                 poll.register(STDOUT, select.POLLOUT)
                 poll.poll()
@@ -117,8 +117,8 @@ class _Screen:
 
 def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitStack) -> int:
     everybody = [process for app in apps for process in app.ask(protocol.StatusRequest(0)).processes]
-    # Unlike `start`, `logs` may show what a process wrote to a pipe, such as a stranger's words in an access log, to a
-    # terminal that neither the process nor the stranger could reach.
+    # Filter all output. A process that wrote to a pipe did not write for this terminal, and its lines may contain text
+    # of strangers, for example in an access log.
     screen = _Screen(make_format(what.log_format, everybody, style, filter_all=style.terminal))
     followed: list[Client] = []
     tails: dict[str, RotatedLog] = {}
@@ -151,7 +151,7 @@ def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitSt
 
 
 def _follow(apps: Iterable[Client], tails: dict[str, RotatedLog], screen: _Screen) -> int:
-    """Show what comes until all of the apps have ended, or nobody looks any more."""
+    """Show new output until all apps have ended, or the reader is gone; return the exit status."""
     status = 0
     following = {app.fileno(): app for app in apps}
     poll = select.poll()
@@ -197,7 +197,7 @@ def _take(notice: protocol.AnyNotice, screen: _Screen) -> None:
 
 
 def event_of(notice: protocol.AnyNotice) -> Notice | None:
-    """The notice of the app itself, if it is one that is shown."""
+    """Turn a notice of the protocol into one of the app; return None if it is not shown."""
     match notice:
         case protocol.OutputNotice(time=time, name=name, data=data):
             return Output(time, name, data)
@@ -242,11 +242,11 @@ def _tell_unreadable(path: str, error: OSError) -> None:
     print_error(str(Problem(f"`{path}` cannot be read: {reason}", level="warning")))
 
 
-# Where no app runs.
+# If no app runs.
 
 
 def last_lines(ended: Ended, name: str, style: Style) -> str:
-    """The last lines of one process of an app that has ended, as `logs` prints them."""
+    """Return the last lines of one process of an ended app, as `logs` prints them."""
     notices = _notices_of(ended, Wanted((name,), SHOWN_LINES))
     text = make_format("text", _named(notices), style)
     outputs = [notice for notice in notices if isinstance(notice, Output)]
@@ -254,11 +254,11 @@ def last_lines(ended: Ended, name: str, style: Style) -> str:
 
 
 def _show_the_past(options: Options, style: Style, what: Wanted, error: NoAppError) -> int:
-    """Show what there is of an app that has ended: its log files, else the last lines that are kept."""
+    """Show the output of an ended app: its log files, else the last lines in its record."""
     if error.last is None:
         directory = options.root or options.app_root or "."
         if not os.path.exists(os.path.join(directory, options.procfile or "Procfile")):
-            # Its absence is no mistake of this command, which has no flag for it.
+            # `logs` has no flag for the Procfile, so its absence is not an error of the user.
             raise error
         return _show_files(options, style, what, error)
     try:
@@ -278,7 +278,7 @@ def _show_the_past(options: Options, style: Style, what: Wanted, error: NoAppErr
 
 
 def _notices_of(ended: Ended, what: Wanted) -> Sequence[Notice]:
-    """The kept notices of these names, with the last lines of each that are asked for."""
+    """Read the last lines of the selected processes from the record of an ended app."""
     import msgspec
 
     from procreaper.core.selection import choose
@@ -299,7 +299,7 @@ def _notices_of(ended: Ended, what: Wanted) -> Sequence[Notice]:
 
 
 class _Name(NamedTuple):
-    """As much of a process as a format must know. It may have had a terminal, so that its output needs taming."""
+    """A process, for a format. It may have had a terminal, so its output must be filtered."""
 
     name: str
     pty: bool = True
@@ -326,7 +326,7 @@ def _show_files(options: Options, style: Style, what: Wanted, error: NoAppError)
         hint = "`procreaper start` starts it; `log` in .reaper.toml keeps what it writes"
         raise NoAppError(error.message, hint=hint)
     print_error(f"procreaper: {error.message}: showing its log files")
-    # What was written to a terminal may be in there.
+    # The files may contain output for a terminal.
     shown = [process._replace(pty=style.terminal) for process in processes]
     shown += [process._replace(name=_label(sharing), pty=style.terminal) for sharing in logs.values()]
     screen = _Screen(make_format(what.log_format, {process.name: process for process in shown}.values(), style))
@@ -338,7 +338,7 @@ def _show_files(options: Options, style: Style, what: Wanted, error: NoAppError)
 
 
 def _label(sharing: Sequence[Process]) -> str:
-    """Under which name a log is shown: that of the process whose it is, or of the type, or of the file."""
+    """Return the name that a log is shown under: that of its only process, else of its only type, else of the file."""
     if len(sharing) == 1:
         return sharing[0].name
     types = {process.type for process in sharing}
@@ -351,7 +351,7 @@ def _read(path: str, lines: int | None, before: tuple[int, int, int] | None = No
         with RotatedLog(path) as tail:
             yield from tail.last_lines(lines, before)
     except FileNotFoundError:
-        # Nothing was written yet.
+        # Nothing has been written yet.
         return
     except OSError as error:
         _tell_unreadable(path, error)

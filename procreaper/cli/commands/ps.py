@@ -1,7 +1,7 @@
-"""`ps` and `ls`: what the processes of an app do and why, once or for as long as somebody looks; which apps run.
+"""`ps` and `ls`: list the processes of an app with their states, once or until Ctrl-C; list the running apps.
 
-Rules: a table is for people; only on a terminal is it cut to the width, and does it go on. `--json` is for programs,
-and its keys stay. What a process takes is read here, so that the app itself has nothing to do with it.
+Rules: a table is for people. It is cut to the width, and refreshed, only on a terminal. `--json` is for programs, and
+its keys never change. CPU and memory are measured here, so the app does no work for that.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
     from procreaper.remote.api.protocol import Greeting, ProcessStatus
     from procreaper.remote.control.client import Client
 
-# By the pid of a process; None, that of one that does not run, is none of them.
+# By pid. None, the pid of a process that does not run, is never a key.
 Usages = Mapping[int | None, Usage]
 STDOUT = 1
 HEADER = ("NAME", "STATE", "PID", "UPTIME", "CPU", "MEMORY", "RETRIES", "RESTARTS", "PORT", "REASON")
 APP_KEYS = ("root", "pid", "version", "started_at", "uptime", "up", "total")
-# In this order they make room for the reason on a narrow screen.
+# The columns that are dropped on a narrow screen, in this order, to make room for the reason.
 SPARE = ("RETRIES", "MEMORY", "CPU", "RESTARTS", "UPTIME", "PORT", "PID")
 NUMBERS = ("PID", "UPTIME", "CPU", "MEMORY", "RETRIES", "RESTARTS", "PORT")
-# What is shown live is looked at again after so many seconds, and not sooner than after the second number.
+# With `-w`: seconds between two refreshes without a change, and the shortest time between two refreshes.
 PERIOD, PAUSE = 2.0, 0.1
-# A line that is too long is cut there by the terminal; one that went on in the next would move all that follow.
+# The alternate screen, without line wrapping: a wrapped line would move all lines below it.
 OTHER_SCREEN, BACK = "\x1b[?1049h\x1b[?7l", "\x1b[?7h\x1b[?1049l"
 FROM_THE_TOP, ERASE_LINE, ERASE_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def show_processes(place: AppSelector, names: Sequence[str], style: Style, *, json: bool) -> int:
-    """Print what these names stand for in the apps of this place (none: every process); the answer is the exit status.
+    """Print the processes of these names (none: all) in the selected apps; return the exit status.
 
-    Raises NoAppError, and RefusedError where a name stands for nothing.
+    Raises NoAppError, and RefusedError if a name matches no process.
     """
     now = time.time()
     seen, silent = look(share_out(names, _find(place, style)))
@@ -71,7 +71,7 @@ def show_processes(place: AppSelector, names: Sequence[str], style: Style, *, js
 
 
 def watch_processes(place: AppSelector, names: Sequence[str], style: Style) -> int:
-    """Show them for as long as somebody looks; the answer is the exit status. Raises as `show_processes` does."""
+    """Show the processes until Ctrl-C; return the exit status. Raises as `show_processes` does."""
     if not style.terminal:
         hint = "leave out `-w` to print the list once, or use `--json`"
         raise ProcreaperError("`ps -w` needs a terminal", hint=hint)
@@ -93,7 +93,7 @@ def watch_processes(place: AppSelector, names: Sequence[str], style: Style) -> i
 
 
 def _find(place: AppSelector, style: Style) -> list[Client]:
-    """The apps of this place. A NoAppError shows the last lines of the process whose end ended the last app there."""
+    """Find the selected apps. Add to a NoAppError the last lines of the process that caused the end of the last app."""
     try:
         return find_apps(place)
     except NoAppError as error:
@@ -105,7 +105,7 @@ def _find(place: AppSelector, style: Style) -> list[Client]:
 
 
 def show_apps(style: Style, *, json: bool) -> int:
-    """Print every app of this user; the answer is the exit status."""
+    """Print every app of this user; return the exit status."""
     now = time.time()
     clients, silent = find_all()
     seen, hanging = look([(app, ()) for app in clients])
@@ -140,7 +140,7 @@ def show_apps(style: Style, *, json: bool) -> int:
 
 
 class _View:
-    """Those processes of some apps that are asked for, as they are now, on a screen of their own."""
+    """Shows the current state of the selected processes on the alternate screen."""
 
     def __init__(self, asked: Iterable[tuple[Client, tuple[str, ...]]], style: Style) -> None:
         from procreaper.remote.api.protocol import FollowRequest
@@ -153,12 +153,12 @@ class _View:
         self._before: tuple[float, Usages] = (0.0, {})
 
     def wait(self) -> None:
-        """Until something has happened, or time has passed."""
+        """Wait until a process changes, or PERIOD has passed."""
         from procreaper.remote.control.client import GoneError
 
         ready, _, _ = select.select(self.apps, [], [], PERIOD)
         if ready:
-            # Much may happen at once; nobody can read faster.
+            # Many changes may come at once: show them together.
             time.sleep(PAUSE)
         for app in ready:
             try:
@@ -215,8 +215,8 @@ def _lines(
 
 
 def _colours() -> Mapping[str, str]:
-    """By state: what is as it should be, what is on its way, and what is not."""
-    # Not at the top: in a pipe there is no colour.
+    """Map each state to a colour: green for good, yellow for in transition, red for failed."""
+    # Imported here: a pipe needs no colours.
     from colorama import Fore
 
     return {
@@ -237,7 +237,7 @@ def _row(process: ProcessStatus, taken: Usage | None, share: float | None, now: 
         str(process.retries),
         str(process.restarts),
         _known(process.port),
-        # What the state tells already is not worth being read twice.
+        # Do not repeat the state.
         "" if process.reason == process.state else process.reason,
     ]
 
@@ -247,19 +247,19 @@ def _known(number: int | None) -> str:
 
 
 def _usage(processes: Iterable[ProcessStatus]) -> Usages:
-    """What each takes with all that it has started, by its pid."""
+    """Measure each process with all its descendants, by pid."""
     taken = measure_usage({str(process.pid): process.pid for process in processes if process.pid is not None})
     return {int(pid): its for pid, its in taken.items()}
 
 
 def _average(process: ProcessStatus, taken: Usage, now: float) -> float:
-    """The share of a processor that it has taken since it was started, as ps(1) tells it."""
+    """Return the average share of a processor since the start of the process, as ps(1) does."""
     started = now if process.started_at is None else process.started_at
     return taken.cpu_seconds / max(0.01, now - started)
 
 
 def _record(app: int, process: ProcessStatus, taken: Usage | None, now: float) -> dict[str, Any]:
-    """One process as programs get it: times in seconds, memory in bytes."""
+    """Make the JSON object of one process: times in seconds, memory in bytes."""
     started = process.started_at
     return {
         "name": process.name,
@@ -309,5 +309,5 @@ def _moment(seconds: float) -> str:
 
 
 def _seconds(seconds: float) -> float:
-    # A clock may have been set back.
+    # The clock may have been set back.
     return round(max(0.0, seconds), 3)

@@ -1,7 +1,7 @@
-"""`run`: become a command in the environment of the app.
+"""`run`: replace this process by a command with the environment of the app.
 
-Rules: `run` replaces its own process by the command (`exec`), as env(1) does. Process id, signals, terminal and exit
-status are then the command's own, and nothing of procreaper is left that could end before it or after it. The command
+Rules: `run` replaces its own process by the command (`exec`), as env(1) does. The command then has its own process id,
+signals, terminal and exit status, and no part of procreaper remains that could end before or after it. The command
 inherits no signal that only procreaper blocks or ignores, and no file that only procreaper has open.
 """
 
@@ -32,9 +32,9 @@ ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
 def run(options: Options, argv: Sequence[str]) -> NoReturn:
-    """Become the command.
+    """Replace this process by the command.
 
-    Raises ConfigError for an unusable `.env` file, ProcreaperError where there is no such command or it cannot be run.
+    Raises ConfigError for an unusable `.env` file, and ProcreaperError if the command does not exist or cannot run.
     """
     if argv and argv[0] == "--":
         argv = argv[1:]
@@ -60,7 +60,7 @@ def _find(
 ) -> tuple[str, tuple[str, ...], str | None]:
     """Find the program, else the process of the Procfile, else the builtin of the shell.
 
-    The answer is the program, its arguments, and the directory to run it in (None: the current one).
+    Return the program, its arguments, and the directory to run it in (None: the current one).
     """
     name = argv[0]
     if (program := shutil.which(name, path=environment.get("PATH"))) is not None:
@@ -91,10 +91,10 @@ def _process_command(name: str, options: Options) -> str | None:
 
 
 def _ports(options: Options) -> dict[str, str]:
-    """The variables that name the ports of all types: as in the running app of this root, else as a start sets them."""
+    """The variables with the ports of all types: those of the running app of this root, else those of a new start."""
     from procreaper.cli.commands.start_ports import ports_of_running
 
-    # What is wrong with the Procfile does not concern the command.
+    # Errors in the Procfile do not matter for the command.
     with suppress(ProcreaperError):
         _, configuration = examined(options)
         if processes := configuration.plan.processes:

@@ -1,4 +1,4 @@
-"""`schema`: the JSON Schema of `.reaper.toml`, for editors."""
+"""`schema`: print the JSON Schema of `.reaper.toml`, for editors."""
 
 from __future__ import annotations
 

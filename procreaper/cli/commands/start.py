@@ -1,6 +1,6 @@
 """`start`: run the app in this terminal until it ends.
 
-Rules: nothing heavy is imported before the files have been read, so that a mistake in them is answered at once.
+Rules: import nothing slow before the files have been read, so that an error in them is reported at once.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ STREAMS = (0, 1, 2)
 
 
 def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -> int:
-    """Run the app; the answer is the exit status. Raises ConfigError for anything wrong with the project.
+    """Run the app; return the exit status. Raises ConfigError for any error in the project.
 
-    `typed` are the fields of the options that the command line itself sets.
+    `typed` are the fields of the options given on the command line.
     """
-    # Before the environments of the processes are made of ours.
+    # First: the environments of the processes are copied from ours.
     path = add_mark(os.environ)
     source = PlanSource(options, terminal=style.terminal)
     configuration = source.configuration
@@ -88,7 +88,7 @@ def _run(source: PlanSource, style: Style, options: Options, path: str, backgrou
     http = source.configuration.http
     listening = None if http is None else _listen(http)
     adoption = adopt_orphans()
-    # Before there is anything to be guarded; it comes up while we go on.
+    # Before the first child; the guard starts in parallel.
     guard = Guard(f"{MARK_VARIABLE}={path}", {MARK_VARIABLE: GUARD_MARK}, print_error)
     guard.start()
 
@@ -133,9 +133,9 @@ async def _supervise(source: PlanSource, style: Style, options: Options, groundw
 
 
 def _import_asyncio(*, with_ssl: bool) -> ModuleType:
-    """Import asyncio, without `ssl` where nothing will need it: that is a seventh of the time until the first child."""
+    """Import asyncio, without `ssl` if the app does not need it; that saves a seventh of the start-up time."""
     if not with_ssl and "ssl" not in sys.modules:
-        # asyncio provides for a Python that was built without it.
+        # asyncio supports a Python that was built without ssl.
         sys.modules["ssl"] = None  # type: ignore[assignment]
         try:
             import asyncio
@@ -147,7 +147,7 @@ def _import_asyncio(*, with_ssl: bool) -> ModuleType:
 
 
 def _watch_children_by_descriptor(loop: asyncio.AbstractEventLoop) -> None:
-    """Before Python 3.12 asyncio waits for each child in a thread of its own, unless told otherwise."""
+    """Make asyncio wait for children by pidfd. Before Python 3.12 its default is a thread for each child."""
     if sys.version_info >= (3, 12) or not hasattr(os, "pidfd_open"):
         return
     import asyncio

@@ -1,7 +1,7 @@
-"""Ports that are in use already, before the process starts that needs one: for `start` and `check`.
+"""Warn about ports that are already in use, before the processes that need them start; for `start` and `check`.
 
-Rules: looks only at ports that a process of the plan uses for sure. A process whose port is taken fails, and while it
-does, the holder of the port answers its health checks, so that it seems to be healthy for a moment.
+Rules: check only ports that a process of the plan certainly uses. A process whose port is taken fails. Until then the
+program that holds the port answers the health checks, so the process seems healthy for a moment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from procreaper.errors import Problem, ProcreaperError
 if TYPE_CHECKING:
     from procreaper.remote.api import protocol
 
-# To try a thousand of them would take too long.
+# The most ports to check: to check a thousand would take too long.
 MOST_PORTS = 100
 # Seconds that another app may take to answer.
 PATIENCE = 1.0
@@ -28,7 +28,7 @@ SHELLS = frozenset({"bash", "dash", "ksh", "sh", "zsh"})
 
 
 class Taken(NamedTuple):
-    """The port of a process, in use. `by_this_app`: a running app of the same root gave it to one of its processes."""
+    """A port that is in use, and its process. `by_this_app`: a process of a running app of the same root has it."""
 
     process: Process
     port: int
@@ -36,12 +36,12 @@ class Taken(NamedTuple):
 
     @property
     def message(self) -> str:
-        """What is wrong."""
+        """The text of the warning."""
         return f"port {self.port}, the PORT of `{self.process.name}`, is in use"
 
     @property
     def hint(self) -> str:
-        """What to do about it."""
+        """The hint of the warning."""
         if self.by_this_app:
             return RUNS_ALREADY
         return HINT if self.process.port is None else OWN_HINT
@@ -53,8 +53,8 @@ class Taken(NamedTuple):
 
 
 def find_taken(plan: Plan, directory: str) -> Iterator[Taken]:
-    """Find the ports in use among those of the processes that start. `directory` is the root, as it was given."""
-    # Not at the top, here and below: `socket` costs time where no port is looked at.
+    """Find the ports in use among those of the processes to start. `directory` is the root as it was given."""
+    # Imported here and below: `socket` is slow to import, and often no port is checked.
     from procreaper.project.machine import is_port_taken
 
     own: frozenset[int] | None = None
@@ -67,7 +67,7 @@ def find_taken(plan: Plan, directory: str) -> Iterator[Taken]:
 
 
 def _port(process: Process) -> int:
-    """The PORT of a process that uses it; 0 where that is not known, or where the process itself may hold it."""
+    """Return the PORT of a process; 0 if the process may not use it, or may already hold it itself."""
     port = int((process.env or {}).get("PORT", "0"))
     if process.detached or not port:
         return 0
@@ -76,7 +76,7 @@ def _port(process: Process) -> int:
 
 
 def _script(process: Process) -> str:
-    """What a shell reads of the command."""
+    """The part of the command that a shell expands."""
     if isinstance(process.command, str):
         return process.command
     return " ".join(process.command) if process.command[0].rpartition("/")[2] in SHELLS else ""
@@ -85,7 +85,7 @@ def _script(process: Process) -> str:
 def _checks(process: Process, port: int) -> bool:
     if process.health is None:
         return False
-    # Not at the top: with all that it takes it costs a tenth of the time until the first child.
+    # Imported here: it takes a tenth of the time to the first child.
     from procreaper.core.checks import HTTPCheck, TCPCheck
 
     check = process.health.check
@@ -95,9 +95,9 @@ def _checks(process: Process, port: int) -> bool:
 
 
 class FreePorts:
-    """Tells whether a port is free: no program listens on it, and no other running app gave it to a process.
+    """Knows whether a port is free: no program listens on it, and no other running app assigned it to a process.
 
-    It asks the other apps once; `forget` has it ask them again.
+    It asks the other apps once, and again after `forget`.
     """
 
     def __init__(self) -> None:
@@ -114,19 +114,19 @@ class FreePorts:
         return port not in self._given
 
     def forget(self) -> None:
-        """Other apps may have started or ended since."""
+        """Ask the other apps again at the next call: apps may have started or ended."""
         self._given = None
 
 
 def _given_ports() -> frozenset[int]:
-    """The ports of all processes of the other running apps; a process that has one may not listen yet."""
+    """Return the ports of all processes of other running apps, including ports that no process listens on yet."""
     from procreaper.cli.find_app import find_others
     from procreaper.remote.api.protocol import StatusRequest
 
     ports: set[int] = set()
     with ExitStack() as stack:
         for app in [stack.enter_context(app) for app in find_others(PATIENCE)]:
-            # A suspended app does not answer. Where it listens can be seen all the same.
+            # A suspended app does not answer, but its listening ports still show as taken.
             with suppress(ProcreaperError, OSError):
                 ports.update(
                     process.port for process in app.ask(StatusRequest(0), limit=PATIENCE).processes if process.port
@@ -135,12 +135,12 @@ def _given_ports() -> frozenset[int]:
 
 
 def _ports_of_apps(directory: str) -> frozenset[int]:
-    """The ports of the processes that run in the apps of a root."""
+    """Return the ports of the running processes in the apps of a root."""
     return frozenset(process.port for process in _processes_of_apps(directory) if process.pid and process.port)
 
 
 def ports_of_running(directory: str) -> dict[str, int]:
-    """The ports of the first processes of all types of the running app of a root; of several apps, the last one's."""
+    """Return by type the port of its first process in the running app of a root; the last app wins."""
     return {
         process.type: process.port
         for process in _processes_of_apps(directory)
@@ -153,7 +153,7 @@ def _processes_of_apps(directory: str) -> list[protocol.ProcessStatus]:
     from procreaper.remote.api.protocol import StatusRequest
 
     found: list[protocol.ProcessStatus] = []
-    # An app that does not answer, or ends just now, counts as another program.
+    # An app that does not answer, or is ending, counts as another program.
     with suppress(ProcreaperError, OSError), ExitStack() as stack:
         for app in [stack.enter_context(app) for app in find_apps(AppSelector.of(directory, None))]:
             found += app.ask(StatusRequest(0), limit=PATIENCE).processes

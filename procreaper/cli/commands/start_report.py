@@ -1,7 +1,7 @@
-"""What whoever has typed `start -D` is told: that the app runs, that all of it is up, or who cannot come up and why.
+"""Print what `start -D` prints: that the app runs, that all processes are up, or which one cannot come up and why.
 
-Rules: reads the reports of `background` and knows the app by nothing else; leaves it as it is, but where Ctrl-C comes
-before it could be told that it runs.
+Rules: read the reports of `background`, and use no other source. Never end the app, except when Ctrl-C comes before the
+app can be reached.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from procreaper.cli.progress import Progress
 from procreaper.errors import FAILED, INTERRUPTED, Problem
 
 READ_SIZE = 1 << 16
-# How long an app that is to end after all may take for that, in seconds.
+# Seconds that an app may take to end after Ctrl-C.
 LAST_WORDS = 10.0
 
 
 class Awaited(NamedTuple):
-    """What is waited for: only that the app can be reached, or that all `waits` to be up, for `limit` seconds at most.
+    """How long to wait: until the app can be reached or, if `waits`, until all is up, at most `limit` seconds.
 
-    `directory` is the one that was given for the app, None where it is the current one.
+    `directory` is the given directory of the app, None for the current one.
     """
 
     waits: bool = False
@@ -38,9 +38,9 @@ class Awaited(NamedTuple):
 
 
 def attend(descriptor: int, awaited: Awaited, reachable: Callable[[], None] = lambda: None) -> int:
-    """Tell what is reported there, until that is known which was wanted; the answer is the exit status.
+    """Print the reports from `descriptor` until the wait is over; return the exit status.
 
-    `reachable` is called once other programs can find the app.
+    Call `reachable` once other programs can find the app.
     """
     reports = _Reports(descriptor)
     with interruptible(), Progress() as progress:
@@ -91,7 +91,7 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: 
                     text = f"the app has ended, with exit code {status}"
                     print_error(f"  hint: {text}" if culprit else str(Problem(text)))
                     return status or FAILED
-                # Why, it has told itself.
+                # The app itself has printed the reason.
                 return status
             case None if reports.ended:
                 progress.clear()
@@ -107,11 +107,11 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: 
 
 def _interrupted(reports: _Reports, awaited: Awaited) -> int:
     if not reports.pid:
-        # It is told first of all, and without it the app could not be ended.
+        # The pid is the first report; without it the app could not be ended.
         with suppress(KeyboardInterrupt):
             reports.next(time.monotonic() + LAST_WORDS)
     while reports.next(time.monotonic()) is not None:
-        # What has come already, before somebody lost patience.
+        # Read the reports that arrived before Ctrl-C.
         continue
     if reports.is_ready:
         print_error(str(Problem("stopped waiting", hint=runs_on(reports.pid, awaited.directory))))
@@ -125,7 +125,7 @@ def _interrupted(reports: _Reports, awaited: Awaited) -> int:
 
 
 def remedies(directory: str | None) -> str:
-    """The commands for an app in the background of this directory (None: the current one), as a hint."""
+    """Make the hint with the commands for a background app of this directory (None: the current one)."""
     commands: tuple[str, ...] = ("procreaper ps", "logs -f", "quit")
     if directory is not None:
         commands = tuple(f"{command} -d {shlex.quote(directory)}" for command in commands)
@@ -134,7 +134,7 @@ def remedies(directory: str | None) -> str:
 
 
 def runs_on(pid: int, directory: str | None) -> str:
-    """That the app runs on, as a hint."""
+    """Make the hint that the app continues to run."""
     return f"the app runs on in the background (pid {pid}): {remedies(directory)}"
 
 
@@ -143,7 +143,7 @@ def _enumerate(waiting: dict[str, str]) -> str:
 
 
 class _Reports:
-    """What comes from the app; `pid` is its number, 0 as long as that is not known."""
+    """Reads the reports of the app; `pid` is the pid of the app, 0 until it is known."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -153,7 +153,7 @@ class _Reports:
         self.ended = False
 
     def next(self, until: float | None) -> dict[str, Any] | None:
-        """The next report; None where none comes by then, on the clock of `monotonic`, or where they have `ended`."""
+        """Return the next report; None if none comes until then (on the monotonic clock), or at the end (`ended`)."""
         while b"\n" not in self._incoming:
             left = None if until is None else max(0.0, until - time.monotonic())
             if not select.select([self._descriptor], [], [], left)[0]:
