@@ -22,10 +22,10 @@ from procreaper.export.compose_watch import Rule, rules_of
 from procreaper.export.containers import (
     SHELL,
     Workload,
-    application_root,
     argv_of,
     by_member,
     checks_neighbour,
+    directory_of,
     environment_of,
     labels,
     tell_of_credentials,
@@ -104,7 +104,7 @@ class _Services:
         if profiles := self._profiles[workload.name]:
             service["profiles"] = list(profiles)
         service["command"] = [escaped(text) for text in argv_of(app, exported)]
-        directory = application_root(app, process)
+        directory = directory_of(app, process)
         if directory is not None and directory.startswith("/"):
             service["working_dir"] = escaped(directory)
         if "user" in app.is_given:

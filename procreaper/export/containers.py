@@ -167,8 +167,8 @@ def environment_of(exported: Exported) -> dict[str, str]:
     return found
 
 
-def application_root(app: App, process: Process) -> str | None:
-    """Where it runs: a path below the application root, an absolute one outside of it, None for the root itself."""
+def directory_of(app: App, process: Process) -> str | None:
+    """Return where it runs: a path below the application root, an absolute path outside it, or None for the root."""
     if process.cwd is None:
         return None
     root = posixpath.normpath(app.root)
@@ -189,7 +189,7 @@ def argv_of(app: App, exported: Exported, argv: Sequence[str] | None = None) -> 
         argv = (shell, "-c", exported.exec_script) if isinstance(process.command, str) else process.command
     if exported.unset:
         argv = ("env", *(word for name in exported.unset for word in ("-u", name)), *argv)
-    directory = application_root(app, process)
+    directory = directory_of(app, process)
     if directory is None or not directory.startswith("./"):
         return list(argv)
     return [SHELL, "-c", 'cd "$0" && exec "$@"', directory, *argv]

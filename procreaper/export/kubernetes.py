@@ -18,9 +18,9 @@ from procreaper.errors import ConfigError, Problem
 from procreaper.export.containers import (
     SHELL,
     Workload,
-    application_root,
     argv_of,
     by_member,
+    directory_of,
     labels,
     tell_of_credentials,
     tell_of_localhost,
@@ -137,7 +137,7 @@ class _Manifests:
             "image": self._image,
             "command": [escaped(text) for text in argv_of(self._app, exported)],
         }
-        directory = application_root(self._app, process)
+        directory = directory_of(self._app, process)
         if directory is not None and directory.startswith("/"):
             container["workingDir"] = directory
         container.update(self._environment.of_container(workload.name))
