@@ -1,4 +1,5 @@
-"""The library: `Reaper`, `BlockingReaper`, `Process`.
+"""The library: `Reaper`, `BlockingReaper` and `Process`.
 
-In: processes of an embedding program. Out: their states, as values and events.
+Inside: `reaper` (asyncio), `blocking` (a reaper in a thread) and `process` (the settings of a process).
+In: the processes of a Python program. Out: their states, notices, output and metrics.
 """

@@ -1,7 +1,7 @@
-"""A process as a Python program describes it: what is to run, and how it is supervised.
+"""The settings of a process, as a Python program gives them.
 
-Rules: comes to a `plan.Process`: a word may stand for a constant, what is not given has a default, and what makes no
-sense is an error at once. It runs nothing.
+Rules: converts the arguments to a `plan.Process`: a word may stand for a constant, a missing argument gets its default,
+and an invalid value raises ValueError at once. Runs nothing.
 """
 
 from __future__ import annotations
@@ -18,30 +18,36 @@ from procreaper.core.plan import Backoff, Condition, Dependency, Hooks, StopPoli
 
 T = TypeVar("T", bound=StrEnum)
 Word = Literal["never", "on-failure", "always"]
-# As a shell tells that a program was ended by signal n: 128+n.
+# A shell reports the end by signal n as exit code 128+n.
 KILLED_BY, HIGHEST_CODE = 128, 255
 
 
 class Process(plan.Process):
     """A process to supervise.
 
-    `command` is a list of arguments, or a string for ``/bin/sh -c``. `env` is added to the environment of this program
-    (a None unsets); `cwd` defaults to its current directory.
+    `name` is a printable name, unique in a reaper. `command` is a list of arguments, or a string for ``/bin/sh -c``.
+    `env` is added to the environment of this program; the value None removes a variable. `cwd` is the working directory
+    (default: that of this program). `hooks` are shell commands for when the process is up, is retried, or has failed.
 
-    `restart` is ``never`` (the default), ``on-failure`` (a non-zero exit, or a signal that procreaper did not send) or
-    ``always``. `backoff` is the first wait in seconds, default 1; it doubles up to 30 s and starts again once the
-    process has been up for 45 s; a `Backoff` sets all three. After `max_retries` failures in a row (default: no limit)
-    it is `failed`. A program that cannot be run fails at once. `success_codes` default to 0; a signal is given by its
-    name, or as 128+n.
+    `restart` is ``never`` (the default), ``on-failure`` (after a non-zero exit code, or a signal that the reaper did
+    not send) or ``always``. `backoff` is the first wait before a retry in seconds (default: 1). The wait doubles with
+    each failure up to 30 s, and is reset once the process has been up for 45 s; a `Backoff` sets all three values.
+    After `max_retries` failures in a row (default: no limit) the process is `failed`. A command that cannot be run
+    fails at once. `success_codes` (default: 0) are exit codes, or signals by name or as 128+n.
 
-    `health` is a URL (``http://``, ``https://`` or ``tcp://host:port``), a check, or a `Health` with its times.
-    `depends_on` names processes that have to be up before: a oneshot completed, with a health check healthy, else
-    started; a mapping says which ``condition`` for each.
+    `health` is a URL (``http://``, ``https://`` or ``tcp://host:port``), a check, or a `Health` with the times of its
+    check. A check of your own is any object with a method `check`.
 
-    To stop it, `stop_signal` goes to its whole group, and SIGKILL after `stop_timeout` seconds (5). `stop_all` says
-    whether its end for good ends everything, default ``never``. With `autostart` False it waits for `Reaper.start`.
+    With `oneshot`, the process is up once it has completed; it has no health check. `depends_on` names the processes
+    that must be up before this one starts: completed for a oneshot, healthy for a process with a health check, else
+    started. A mapping gives a condition for each name: ``started``, ``healthy`` or ``completed``. With `autostart`
+    False the process waits for `Reaper.start`.
 
-    Raises ValueError for a value that makes no sense.
+    A stop sends `stop_signal` (default: SIGTERM) to the process group, and SIGKILL after `stop_timeout` seconds
+    (default: 5). `stop_all` says after which final end of this process all others stop: ``never`` (the default),
+    ``on-failure`` or ``always``.
+
+    Raises ValueError for an invalid value.
 
     >>> Process("redis", ["redis-server"], restart="always", backoff=2.0).restart
     <When.ALWAYS: 'always'>
@@ -79,37 +85,37 @@ class Process(plan.Process):
         if oneshot and health is not None:
             raise ValueError(f"{name}: a oneshot is up when it has completed, so it has no health check")
         if not isinstance(backoff, Backoff):
-            backoff = Backoff(_seconds(name, "backoff", backoff))
-        stop_timeout = _seconds(name, "stop_timeout", stop_timeout)
+            backoff = Backoff(_parse_seconds(name, "backoff", backoff))
+        stop_timeout = _parse_seconds(name, "stop_timeout", stop_timeout)
         if min(backoff) < 0 or stop_timeout < 0:
             raise ValueError(f"{name}: a duration is negative")
         process = super().__new__(
             cls,
             name,
             command if isinstance(command, str) else tuple(os.fspath(word) for word in command),
-            env=None if env is None else _merged(name, os.environ, env),
+            env=None if env is None else _merge_environment(name, os.environ, env),
             cwd=None if cwd is None else os.fspath(cwd),
             oneshot=oneshot,
-            restart=_word(name, "restart", restart, When),
+            restart=_parse_word(name, "restart", restart, When),
             backoff=backoff,
             max_retries=max_retries,
-            success_codes=frozenset(_code(name, code) for code in success_codes),
-            stop_all=_word(name, "stop_all", stop_all, When),
-            health=_health(name, health),
-            stop=StopPolicy(_signal_number(name, stop_signal), stop_timeout),
+            success_codes=frozenset(_parse_code(name, code) for code in success_codes),
+            stop_all=_parse_word(name, "stop_all", stop_all, When),
+            health=_parse_health(name, health),
+            stop=StopPolicy(_parse_signal(name, stop_signal), stop_timeout),
             hooks=hooks,
         )
         named = depends_on if isinstance(depends_on, Mapping) else dict.fromkeys(depends_on)
         process.autostart = autostart
         process.conditions = {
-            other: None if word is None else _word(name, f"depends_on[{other!r}]", word, Condition)
+            other: None if word is None else _parse_word(name, f"depends_on[{other!r}]", word, Condition)
             for other, word in named.items()
         }
         return process
 
 
-def resolve(processes: Sequence[plan.Process]) -> tuple[plan.Process, ...]:
-    """The processes with their dependencies as edges. Raises ValueError for an unknown one, or a cycle."""
+def resolve_dependencies(processes: Sequence[plan.Process]) -> tuple[plan.Process, ...]:
+    """Return the processes with their dependencies as edges. Raises ValueError for an unknown name, or a cycle."""
     by_name = {process.name: process for process in processes}
     resolved = []
     for process in processes:
@@ -128,7 +134,7 @@ def resolve(processes: Sequence[plan.Process]) -> tuple[plan.Process, ...]:
     return tuple(resolved)
 
 
-def _word(name: str, field: str, value: str, words: type[T]) -> T:
+def _parse_word(name: str, field: str, value: str, words: type[T]) -> T:
     try:
         return words(value)
     except ValueError:
@@ -136,21 +142,21 @@ def _word(name: str, field: str, value: str, words: type[T]) -> T:
         raise ValueError(f"{name}: {field} is {value!r}; it is one of {known}") from None
 
 
-def _seconds(name: str, field: str, value: object) -> float:
+def _parse_seconds(name: str, field: str, value: object) -> float:
     if isinstance(value, int | float):
         return float(value)
     raise ValueError(f"{name}: {field} is {value!r}; it is a number of seconds")
 
 
-def _code(name: str, code: int | str) -> int:
+def _parse_code(name: str, code: int | str) -> int:
     if isinstance(code, str):
-        return KILLED_BY + _signal_number(name, code)
+        return KILLED_BY + _parse_signal(name, code)
     if 0 <= code <= HIGHEST_CODE:
         return code
     raise ValueError(f"{name}: success_codes has {code}; an exit code is a number from 0 to {HIGHEST_CODE}")
 
 
-def _health(name: str, health: str | Check | LogCheck | Health | None) -> Health | None:
+def _parse_health(name: str, health: str | Check | LogCheck | Health | None) -> Health | None:
     if health is None or isinstance(health, Health):
         return health
     if isinstance(health, str):
@@ -163,7 +169,7 @@ def _health(name: str, health: str | Check | LogCheck | Health | None) -> Health
     return Health(check=health)
 
 
-def _signal_number(name: str, signal: str | int) -> int:
+def _parse_signal(name: str, signal: str | int) -> int:
     try:
         if isinstance(signal, str):
             return int(Signals[signal if signal.startswith("SIG") else f"SIG{signal}"])
@@ -172,7 +178,7 @@ def _signal_number(name: str, signal: str | int) -> int:
         raise ValueError(f"{name}: there is no signal {signal!r}") from None
 
 
-def _merged(name: str, ours: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+def _merge_environment(name: str, ours: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
     for key, value in changes.items():
         if not isinstance(key, str) or not isinstance(value, str | None):
             raise ValueError(f"{name}: env has {key!r}: {value!r}; both are strings, or the value is None")

@@ -1,7 +1,8 @@
-"""The library: supervise processes from within a Python program.
+"""The library: supervise processes from a Python program.
 
-Rules: touches no signal handler, no root logger and no global, and waits for no process but its own; works in the loop
-of any thread. Nothing here decides about processes: it posts requests to the owner and waits for what becomes of them.
+Rules: a reaper changes no signal handler, no root logger and no other global state, and waits only for its own
+children. It works in the event loop of any thread. It decides nothing about processes: it posts requests to the
+supervisor and waits for their effect.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from procreaper.core.events import Event, Notice, Output, Restart, Shutdown, Sta
 from procreaper.core.plan import Plan, When
 from procreaper.core.ports import AutoPorts
 from procreaper.errors import NotReadyError, UnknownProcessError, UsageError, enumerate_words
-from procreaper.library.process import resolve
+from procreaper.library.process import resolve_dependencies
 from procreaper.output.hub import Hub
 from procreaper.output.stdlib_log import Log
 from procreaper.output.subscription import Subscription
@@ -34,15 +35,25 @@ if TYPE_CHECKING:
 
 
 class Reaper:
-    """Supervises processes for as long as its block lasts.
+    """Supervises processes while its `with` block runs.
 
-    ``async with Reaper([...]) as reaper:`` runs them in this loop; ``with Reaper([...]) as reaper:`` in a thread of its
-    own, and what is awaited below blocks there. Entering starts everything and does not wait for it (`ready` does);
-    leaving it, also by an exception or a cancellation, stops everything in order and waits until nothing is left.
-    Supervision is logged by the `procreaper` logger; `on_output(name, data)` gets what the processes write, in whole
-    lines, in the thread of the loop, and must not block.
+    ``async with Reaper([...]) as reaper:`` runs the processes in the current event loop. ``with Reaper([...]) as
+    reaper:`` runs them in a thread with a loop of its own and gives a `BlockingReaper`, whose methods block.
 
-    Raises ValueError for a name given twice, an unknown dependency, or a dependency cycle.
+    Entering the block starts all processes and returns at once; `ready` waits until they are up. Leaving the block,
+    also by an exception or a cancellation, stops all processes in the reverse order of their dependencies and waits
+    until no process is left. A second cancellation kills them at once.
+
+    The `procreaper` logger reports starts, ends and restarts. `on_output(name, data)` receives the output of the
+    processes in whole lines, as bytes. It is called in the thread of the event loop and must not block; an exception
+    from it is logged.
+
+    Raises ValueError for a duplicate name, and TypeError for an item that is not a `Process`. Entering the block raises
+    ValueError for an unknown dependency or a dependency cycle.
+
+    >>> async def main() -> None:
+    ...     async with Reaper([Process("web", ["python", "-m", "http.server"])]) as reaper:
+    ...         await reaper.ready(timeout=10)
     """
 
     def __init__(
@@ -76,11 +87,18 @@ class Reaper:
         port: int | None = None,
         on_output: Callable[[str, bytes], None] | None = None,
     ) -> Reaper:
-        """The processes of a Procfile, with the ``.env`` and ``.reaper.toml`` beside it, as `procreaper start` does.
+        """Create a reaper for the processes of a Procfile, as `procreaper start` does.
 
-        `names` are the process types to start (default: all), `env` the environment files separated by commas, `config`
-        another file than ``.reaper.toml``. No process ends the others (`stop_all` is ``never``). Raises ConfigError
-        with every problem found.
+        The ``.env`` and ``.reaper.toml`` beside the Procfile are read too. `names` are the process types to start
+        (default: all). `env` names the environment files, separated by commas. `config` is another file instead of
+        ``.reaper.toml``. `concurrency` is the number of processes of each type. `port` is the base of the ports
+        (`PORT`). `on_output` is as for `Reaper`.
+
+        The end of a process does not end the others, whatever the files say: `stop_all` is ``never``.
+
+        Raises ConfigError with all problems of the files.
+
+        >>> reaper = Reaper.from_procfile("shop/Procfile", concurrency={"worker": 2})  # doctest: +SKIP
         """
         from procreaper.project.configure import Options, configure
 
@@ -103,9 +121,10 @@ class Reaper:
         return reaper
 
     def add(self, process: plan.Process) -> None:
-        """Supervise this one too. Raises ValueError for a name given twice, UsageError once the reaper runs.
+        """Add a process. Call this before entering the block.
 
-        Raises TypeError for what is no `Process`.
+        Raises ValueError for a duplicate name, UsageError once the reaper has started, and TypeError for any other
+        object than a `Process`.
         """
         if not isinstance(process, plan.Process):
             raise TypeError(f"{process!r} is not a Process")
@@ -116,63 +135,84 @@ class Reaper:
         self._processes.append(process)
 
     def status(self) -> tuple[Status, ...]:
-        """What every process is doing, all at the same moment. Also tells after the end. Raises UsageError before."""
+        """Return the status of all processes at one moment, in the order in which they were added.
+
+        This also works after the block has ended. Raises UsageError before it begins.
+        """
         return self._started.status()
 
     async def ready(self, *names: str, timeout: float | None = None) -> None:
-        """Wait until these processes (default: all that start by themselves) are up.
+        """Wait until these processes (default: all that start on their own) are up.
 
-        Up means completed for a oneshot, healthy with a health check, else running. Raises NotReadyError when one of
-        them has ended instead, TimeoutError after `timeout` seconds, UnknownProcessError. Cancelling changes nothing.
+        A process is up once it has completed (a oneshot), is healthy (with a health check), or else runs.
+
+        Raises NotReadyError if a process ends before it is up, TimeoutError after `timeout` seconds (default: no
+        limit), and UnknownProcessError for an unknown name. Cancelling stops the wait and leaves the processes alone.
         """
-        wanted = self._known(names or self._wanted)
+        wanted = self._check_names(names or self._wanted)
         try:
             async with asyncio.timeout(timeout) as limit:
                 for name in wanted:
-                    await self._until(name, _has_come_up)
+                    await self._wait_until(name, _has_come_up)
         except TimeoutError:
             if not limit.expired():
                 raise
             late = [status for status in self.status() if status.name in wanted and not status.up]
-            told = ", ".join(f"`{status.name}` is {with_reason(status.state, status.reason)}" for status in late)
-            raise TimeoutError(f"not ready after {timeout:g} s: {told}") from None
+            late_states = ", ".join(f"`{status.name}` is {with_reason(status.state, status.reason)}" for status in late)
+            raise TimeoutError(f"not ready after {timeout:g} s: {late_states}") from None
 
     async def start(self, *names: str) -> None:
-        """Start these and wait until they are up; raises as `ready`. What runs already is left alone."""
-        self._request(Start(self._known(names)))
+        """Start these processes and wait until they are up. A process that already runs is left alone.
+
+        Raises NotReadyError and UnknownProcessError as `ready` does. Cancelling stops the wait; the processes still
+        start.
+        """
+        self._request(Start(self._check_names(names)))
         await self.ready(*names)
 
     async def stop(self, *names: str) -> None:
-        """Stop these and wait until nothing of them is left; others go on, also those that depend on them.
+        """Stop these processes and wait until no child of them is left.
 
-        Where a later request starts one again, the wait is for the end of the run that was to be stopped. Raises
-        NotReadyError for one that even SIGKILL does not end, UnknownProcessError. Cancelling changes nothing.
+        All other processes continue, even those that depend on these. If another request starts a process again, `stop`
+        waits only for the end of the run that it stops.
+
+        Raises NotReadyError for a process that survives SIGKILL, and UnknownProcessError for an unknown name.
+        Cancelling stops the wait; the processes still stop.
         """
-        self._request(Stop(self._known(names)))
-        before = await self._runs_when_asked(names)
+        self._request(Stop(self._check_names(names)))
+        before = await self._find_runs_when_asked(names)
         for name in names:
-            await self._until(name, lambda status: _has_ended(status) or status.run > before[status.name])
+            await self._wait_until(name, lambda status: _has_stopped(status) or status.run > before[status.name])
 
     async def restart(self, *names: str) -> None:
-        """Stop these, start a new run of each, without back-off, and wait until they are up; raises as `ready`.
+        """Stop these processes, start a new run of each without back-off, and wait until they are up.
 
-        So it raises NotReadyError where a later `stop` leaves no new run.
+        Raises NotReadyError and UnknownProcessError as `ready` does; NotReadyError also if a later `stop` prevents the
+        new run. Cancelling stops the wait; the processes still restart.
         """
-        self._request(Restart(self._known(names)))
-        before = await self._runs_when_asked(names)
+        self._request(Restart(self._check_names(names)))
+        before = await self._find_runs_when_asked(names)
         for name in names:
-            await self._until(name, lambda status: _has_come_up(status) and status.run > before[status.name])
+            await self._wait_until(name, lambda status: _has_come_up(status) and status.run > before[status.name])
 
     async def wait(self, *names: str) -> tuple[Status, ...]:
-        """Wait until these (default: all that start by themselves) have ended for good, and return their status."""
-        known = self._known(names or self._wanted)
-        return tuple([await self._until(name, lambda status: status.ended) for name in known])
+        """Wait until these processes (default: all that start on their own) have ended and will not restart.
+
+        Returns their final status, in the order of the names. Raises UnknownProcessError for an unknown name.
+        Cancelling stops the wait and leaves the processes alone.
+        """
+        known = self._check_names(names or self._wanted)
+        return tuple([await self._wait_until(name, lambda status: status.ended) for name in known])
 
     def subscribe(self) -> Subscription:
-        """Follow everything that happens: `snapshot` is the state now, iterating gives every notice from now on.
+        """Return a subscription to all notices from now on; its `snapshot` is the current status of all processes.
 
-        ``async for notice in subscription``; it ends with the reaper. A follower that is too slow loses notices and is
-        told how many (`Dropped`); it never holds up a process. Raises UsageError while the reaper does not run.
+        The iteration ends with the reaper. A subscriber that is too slow loses notices and gets a `Dropped` with their
+        number; it never delays a process. Raises UsageError while the reaper does not run.
+
+        >>> async def print_notices(reaper: Reaper) -> None:
+        ...     async for notice in reaper.subscribe():
+        ...         print(notice)
         """
         subscription = Subscription(self._started.status(), self._unsubscribe)
         self._subscriptions.add(subscription)
@@ -180,11 +220,13 @@ class Reaper:
         return subscription
 
     def collector(self) -> Collector:
-        """A collector of the metrics of these processes, for any registry of `prometheus_client`.
+        """Return a collector of the metrics of these processes, for any registry of `prometheus_client`.
 
-        It counts from the first call on, so call it before entering; all calls give the same one. It can be asked in
-        any thread, before the reaper runs (there are no processes then) and after. Names and labels of the metrics are
-        those of `procreaper start --http`. Raises UsageError where `prometheus-client` is not installed.
+        All calls return the same collector. It counts from the first call on, so call this before entering the block.
+        Any thread may collect, also before the reaper runs (without processes) and after it has ended. The metrics have
+        the names and labels of `procreaper start --http`, which `docs/metrics.md` lists.
+
+        Raises UsageError if `prometheus-client` is not installed.
 
         >>> prometheus_client.REGISTRY.register(reaper.collector())  # doctest: +SKIP
         """
@@ -202,11 +244,11 @@ class Reaper:
         return self._collector
 
     async def __aenter__(self) -> Reaper:
-        self._begin()
+        self._enter()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._end()
+        await self._leave()
 
     def __enter__(self) -> BlockingReaper:
         from procreaper.library.blocking import BlockingReaper
@@ -222,7 +264,7 @@ class Reaper:
             self._blocking.end()
 
     def accept(self, notice: Notice) -> bool:
-        """Take a notice from the hub, which may end a wait."""
+        """Receive a notice from the hub: wake waiting calls after a transition, and pass output to `on_output`."""
         if isinstance(notice, Transition):
             self._transition.set()
             self._transition = asyncio.Event()
@@ -230,7 +272,7 @@ class Reaper:
             try:
                 self._on_output(notice.name, notice.data)
             except Exception:
-                # The error is the application's; supervision goes on.
+                # The error belongs to the application; supervision continues.
                 logging.getLogger("procreaper").exception("on_output failed for %s", notice.name)
         return True
 
@@ -244,10 +286,10 @@ class Reaper:
     def _wanted(self) -> tuple[str, ...]:
         return tuple(process.name for process in self._processes) if self._names is None else self._names
 
-    def _begin(self) -> None:
+    def _enter(self) -> None:
         if self._supervisor is not None:
             raise UsageError("this reaper was started already", hint="make a new one")
-        resolved = resolve(self._processes)
+        resolved = resolve_dependencies(self._processes)
         if self._names is None and any(not getattr(process, "autostart", True) for process in self._processes):
             self._names = tuple(process.name for process in self._processes if getattr(process, "autostart", True))
         for sink in (self, Log()):
@@ -256,10 +298,10 @@ class Reaper:
             Plan(resolved, self._names), publish=self._hub.publish, stays=True, root=self._root
         )
         self._running = asyncio.get_running_loop().create_task(self._supervisor.run(), name="procreaper")
-        self._running.add_done_callback(self._has_ended)
+        self._running.add_done_callback(self._finish)
 
-    async def _end(self) -> None:
-        """Stop everything and wait; a cancellation meanwhile makes it quick and is passed on at the end."""
+    async def _leave(self) -> None:
+        """Stop all processes and wait for their end. A cancellation meanwhile kills them, and is raised at the end."""
         running = self._running
         if running is None:
             return
@@ -275,7 +317,7 @@ class Reaper:
             raise cancelled
         running.result()
 
-    def _has_ended(self, _: asyncio.Task[int]) -> None:
+    def _finish(self, _: asyncio.Task[int]) -> None:
         for subscription in tuple(self._subscriptions):
             subscription.close()
         self._transition.set()
@@ -289,7 +331,7 @@ class Reaper:
             raise UsageError("this reaper does not run", hint="enter it first: `async with` or `with`")
         self._started.post(request)
 
-    def _known(self, names: Iterable[str]) -> tuple[str, ...]:
+    def _check_names(self, names: Iterable[str]) -> tuple[str, ...]:
         names = tuple(names)
         known = [process.name for process in self._processes]
         for name in names:
@@ -298,13 +340,13 @@ class Reaper:
                 raise UnknownProcessError(f"there is no process `{name}`", hint=hint)
         return names
 
-    async def _runs_when_asked(self, names: Iterable[str]) -> dict[str, int]:
+    async def _find_runs_when_asked(self, names: Iterable[str]) -> dict[str, int]:
         supervisor = self._started
         await supervisor.settled()
         return {name: supervisor.run_when_asked(name) for name in names}
 
-    async def _until(self, name: str, reached: Callable[[Status], bool]) -> Status:
-        # What was posted just now has to have been seen before the state tells anything.
+    async def _wait_until(self, name: str, reached: Callable[[Status], bool]) -> Status:
+        # The status must reflect all events that were posted before this call.
         await self._started.settled()
         while True:
             transition = self._transition
@@ -322,7 +364,7 @@ def _has_come_up(status: Status) -> bool:
     return status.up
 
 
-def _has_ended(status: Status) -> bool:
+def _has_stopped(status: Status) -> bool:
     if status.out_of_reach:
         raise NotReadyError(f"`{status.name}` cannot be stopped: it is {status.reason}", status)
     return status.ended
