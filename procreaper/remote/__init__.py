@@ -1,4 +1,5 @@
-"""Other terminals and programs: the control socket, HTTP, metrics.
+"""Other terminals and programs: the control socket, HTTP and metrics.
 
-In: requests of clients. Out: answers, notices and output of a running app.
+Inside: `api` (messages), `control` (the control socket), `http` and `metrics` (for Prometheus).
+In: requests of clients. Out: replies, notices and output of a running app.
 """

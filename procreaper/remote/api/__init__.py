@@ -1,1 +1,1 @@
-"""The messages between an app and its clients, and what they mean."""
+"""The messages between an app and its clients: their types, their encoding, and the queue of notices."""

@@ -1,6 +1,6 @@
-"""From a line of a client to a request, and from its result, or an error, to the line of the reply.
+"""Decode the lines of clients to requests, and encode results and errors as reply lines.
 
-Rules: pure. Whatever a line is, there is a reply to it, with the `id` of the line as far as that can be read.
+Rules: pure. Each line gets a reply, with the `id` of the line if that can be read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def decode_request(line: bytes) -> tuple[int, AnyRequest]:
-    """The request and its id. Raises ProcreaperError where it is none."""
+    """Decode a line to the id and the request. Raises ProcreaperError if the line is not a request."""
     try:
         request = msgspec.json.decode(line, type=AnyRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -30,7 +30,7 @@ def decode_request(line: bytes) -> tuple[int, AnyRequest]:
 
 
 def find_id(line: bytes) -> int | None:
-    """The id in a line that is no request of ours."""
+    """Return the id in a line that is not a valid request, or None."""
     try:
         found = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -40,24 +40,24 @@ def find_id(line: bytes) -> int | None:
 
 
 def encode_reply(number: int, result: Any) -> bytes:
-    """The reply with this result; None stands for an empty one."""
+    """Encode the reply with this result; None stands for an empty object."""
     return msgspec.json.encode(Reply(number, {} if result is None else result)) + b"\n"
 
 
 def encode_error(number: int | None, error: ProcreaperError) -> bytes:
-    """The reply that says why a request was not carried out."""
+    """Encode the reply to a request that failed."""
     problems = tuple(replace_surrogates(str(problem)) for problem in getattr(error, "problems", ()))
     hint = None if error.hint is None else replace_surrogates(error.hint)
     return msgspec.json.encode(Reply(number, error=Failure(replace_surrogates(error.message), hint, problems))) + b"\n"
 
 
 def encode_too_late(line: bytes) -> bytes:
-    """The reply to what comes when the app has ended."""
+    """Encode the reply to a line that arrives after the end of the app."""
     return encode_error(find_id(line), ProcreaperError("the app has ended", hint="`procreaper start` starts it again"))
 
 
 def replace_surrogates(text: str) -> str:
-    """A text without lone surrogates, which stand for bytes that are no UTF-8, and which JSON cannot hold."""
+    """Replace lone surrogates, which stand for bytes that are not UTF-8; JSON cannot hold them."""
     return LONE_SURROGATE.sub("\ufffd", text)
 
 

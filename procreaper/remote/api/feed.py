@@ -1,7 +1,8 @@
-"""What followers are told: each line encoded once for all of them, kept for a while, and what each has missed.
+"""The queue of notices for all followers: each line is encoded once, kept for a while, and counted if a follower misses
+it.
 
-Rules: pure. Whatever the number of followers, no more than `MOST_KEPT` bytes are kept. A follower delays no other. A
-follower that falls behind loses all lines that it has not read, learns how many, and continues from there.
+Rules: pure. All followers together keep at most `MOST_KEPT` bytes. A follower delays no other. A follower that falls
+behind loses all lines that it has not read, learns how many, and continues from there.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 MOST_KEPT = 4 << 20
-# About what Python needs to keep a line, besides its bytes.
+# About the size of Python's objects for a line, in bytes, besides the line itself.
 OVERHEAD = 200
 
 
 class Line(NamedTuple):
-    """One notice, as it is sent: about process `name` (None: about none), with `output` bytes of output.
+    """One encoded notice about process `name` (None: about no process), with `output` bytes of output.
 
-    `spoken`: it is for those only who want to read what is written and said.
+    `spoken`: the line is only for followers that read output and messages.
     """
 
     data: bytes
@@ -28,7 +29,7 @@ class Line(NamedTuple):
 
 
 class Feed:
-    """The lines that some follower still has to read, oldest first; `end` is the position of the next one."""
+    """The lines that some follower still has to read, oldest first; `end` is the position of the next line."""
 
     def __init__(self, most: int = MOST_KEPT) -> None:
         self._most = most
@@ -45,7 +46,7 @@ class Feed:
 
     @property
     def readers(self) -> int:
-        """How many read."""
+        """The number of followers."""
         return len(self._readers)
 
     def follow(
@@ -54,16 +55,17 @@ class Feed:
         missed: Callable[[int, int], Iterable[bytes]],
         arrived: Callable[[], None],
     ) -> Reader:
-        """Read from the next line on those that are wanted; `arrived` is called when there is one again.
+        """Return a reader of the lines from now on for which `wants` is true.
 
-        `missed` makes the lines that report lost notices, from their number and the bytes of their output.
+        The reader calls `arrived` when there is a line again after it has read all. `missed` makes the lines that
+        report lost notices, from their number and the bytes of their output.
         """
         reader = Reader(self, wants, missed, arrived, self.end)
         self._readers.append(reader)
         return reader
 
     def leave(self, reader: Reader) -> None:
-        """Read no more; nothing happens when it does not."""
+        """Remove this reader. Do nothing if it was removed before. Without readers, drop all lines."""
         if reader in self._readers:
             self._readers.remove(reader)
         if not self._readers:
@@ -71,7 +73,7 @@ class Feed:
             self._first, self._size = self.end, 0
 
     def publish(self, line: Line) -> None:
-        """Add a line for all followers that want it. Without followers, keep nothing."""
+        """Add a line for all followers. Without followers, keep nothing."""
         if not self._readers:
             return
         self._lines[self.end] = line
@@ -88,12 +90,12 @@ class Feed:
             reader.notify()
 
     def line(self, position: int) -> Line | None:
-        """The line at this position; None where that is the end."""
+        """Return the line at this position, or None at the end."""
         return self._lines.get(position)
 
 
 class Reader:
-    """Where one follower is."""
+    """The position of one follower in the feed."""
 
     def __init__(
         self,
@@ -110,11 +112,11 @@ class Reader:
         self._arrived = arrived
         self._waits = True
         self._lost = (0, 0)
-        # What is sent before it goes on.
+        # Lines to read before the next line of the feed.
         self._first: deque[bytes] = deque()
 
     def read(self) -> bytes | None:
-        """The next line; None where there is none, until `arrived` is called."""
+        """Return the next line. Return None if there is none; then `arrived` is called when the next one comes."""
         if self._lost != (0, 0):
             lost, self._lost = self._lost, (0, 0)
             self._first.extend(self._missed(*lost))
@@ -128,7 +130,7 @@ class Reader:
         return None
 
     def until_now(self) -> Iterator[bytes]:
-        """What it has not read of all that has been published so far, as it is asked for."""
+        """Yield the unread lines of those that have been published so far."""
         end = self._feed.end
         while self.position < end or self._lost != (0, 0) or self._first:
             data = self.read()
@@ -137,13 +139,13 @@ class Reader:
             yield data
 
     def notify(self) -> None:
-        """There is a new line."""
+        """Call `arrived` if the reader waits for a line."""
         if self._waits:
             self._waits = False
             self._arrived()
 
     def give_up(self) -> None:
-        """Lose all that was not read."""
+        """Drop and count all unread lines."""
         notices, size = self._lost
         while (line := self._feed.line(self.position)) is not None:
             self.position += 1
@@ -153,5 +155,5 @@ class Reader:
         self._lost = (notices, size)
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._feed.leave(self)

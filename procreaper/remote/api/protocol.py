@@ -1,18 +1,18 @@
-"""What is said over the control socket of a running app: JSON, a line each.
+"""The messages at the control socket of a running app: JSON, one object a line.
 
-Rules: words only; nothing here knows a socket. It is a contract with other programs too: what is there keeps its name
-and meaning for as long as `VERSION` stays, and unknown fields are ignored on both sides.
+Rules: only types; nothing here knows a socket. The protocol is a contract with other programs: names and meanings do
+not change while `VERSION` stays the same, and both sides ignore unknown fields.
 
-The server speaks first, with a `Greeting`. Then the client asks (`Request`), and every line that it sends is answered
-by exactly one `Reply` with the same `id`, in the order of the lines. Between replies come `Notice` lines, once the
-client has asked to `follow` or to `attach`.
+The server sends a `Greeting` first. Then the client sends requests (`Request`). The server answers each line of the
+client with exactly one `Reply` with the same `id`, in the order of the lines. After a `follow` or `attach` request,
+`Notice` lines come between the replies.
 
     {"protocol":1,"version":"0.1.0","root":"/home/ann/shop","pid":4711,"started_at":1764033000.1}
     > {"request":"restart","id":1,"names":["web"]}
     {"id":1,"result":{"runs":{"web.1":3}}}
 
-Bytes, in the fields named `data`, are base64. Text that was no UTF-8 has replacement characters. Times are seconds
-since the epoch.
+Bytes, in the fields named `data`, are base64. In text, replacement characters stand for bytes that are not UTF-8. Times
+are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any
 from msgspec import Struct
 
 VERSION = 1
-# No line of a client may be longer, in bytes.
+# The longest line that a client may send, in bytes.
 LONGEST_LINE = 1 << 16
 
 
 class Greeting(Struct, frozen=True):
-    """Who answers: an app, by its root (absolute, without symbolic links), and the process that supervises it."""
+    """The app that answers: its root (absolute, without symbolic links) and the pid of its manager."""
 
     protocol: int
     version: str
@@ -40,23 +40,23 @@ class Greeting(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True, tag_field="request"):
-    """One line of a client. `id` is the client's; it comes back with the reply."""
+    """One line of a client. The client chooses the `id`, and the reply repeats it."""
 
     id: int
 
 
 class StatusRequest(Request, frozen=True, tag="status"):
-    """What these processes are doing (default: all). Result: `Processes`."""
+    """Return the status of these processes (default: all). Result: `StatusResult`."""
 
     names: tuple[str, ...] = ()
 
 
 class FollowRequest(Request, frozen=True, tag="follow"):
-    """As `status`, and from that very moment on a notice for everything that happens. Result: `Followed`.
+    """Return the status as `status` does, and from that moment on send a notice of each event. Result: `FollowResult`.
 
-    With `output` also what they write, and what procreaper itself says, beginning with the last `lines` lines of each
-    (None: all that is kept; 0: none) and what has happened since; with `until_now`, nothing after those. A follower
-    that is too slow loses notices and is told how many (`dropped`).
+    With `output`, the notices include the output of the processes and the messages of procreaper. They begin with the
+    last `lines` lines of each process (None: all that is kept; 0: none) and the events since. With `until_now`, nothing
+    follows after those. A follower that is too slow loses notices and receives their number (`dropped`).
     """
 
     names: tuple[str, ...] = ()
@@ -66,31 +66,31 @@ class FollowRequest(Request, frozen=True, tag="follow"):
 
 
 class UpRequest(Request, frozen=True, tag="up"):
-    """Have these run, and what they need. What is up already is left alone. Result: `Asked`."""
+    """Start these processes and their dependencies, unless they are up. Result: `ActionResult`."""
 
     names: tuple[str, ...]
 
 
 class StopRequest(Request, frozen=True, tag="stop"):
-    """Have these not run; all others go on, and so does the app. Result: `Asked`."""
+    """Stop these processes. All others, and the app, continue. Result: `ActionResult`."""
 
     names: tuple[str, ...]
 
 
 class RestartRequest(Request, frozen=True, tag="restart"):
-    """Have a new run of each of these. Result: `Asked`."""
+    """Start a new run of each of these processes. Result: `ActionResult`."""
 
     names: tuple[str, ...]
 
 
 class ScaleRequest(Request, frozen=True, tag="scale"):
-    """Set the number of processes of each of these types. Result: `Changes`."""
+    """Set the number of processes of each of these types. Result: `PlanResult`."""
 
     counts: dict[str, int]
 
 
 class ReloadRequest(Request, frozen=True, tag="reload"):
-    """Read the project's files anew, and do what has changed in them. Result: `Changes`, or an error with problems."""
+    """Read the project's files again and apply the changes. Result: `PlanResult`, or an error with problems."""
 
 
 class QuitRequest(Request, frozen=True, tag="quit"):
@@ -98,9 +98,9 @@ class QuitRequest(Request, frozen=True, tag="quit"):
 
 
 class AttachRequest(Request, frozen=True, tag="attach"):
-    """Be at the terminal of this process, which gets this size. Result: `Attached`; then `screen` notices.
+    """Attach to the terminal of this process and give it this size. Result: `AttachResult`; then `screen` notices.
 
-    It lasts as long as the connection; one connection is attached to one process at most.
+    It lasts as long as the connection. A connection is attached to one process at most.
     """
 
     name: str
@@ -109,13 +109,13 @@ class AttachRequest(Request, frozen=True, tag="attach"):
 
 
 class TypeRequest(Request, frozen=True, tag="type"):
-    """Something was typed at the terminal that this connection is attached to. Result: an empty object."""
+    """Type these bytes at the attached terminal. Result: an empty object."""
 
     data: bytes
 
 
 class ResizeRequest(Request, frozen=True, tag="resize"):
-    """The terminal that is attached has another size. Result: an empty object."""
+    """Set the size of the attached terminal. Result: an empty object."""
 
     columns: int
     lines: int
@@ -140,10 +140,10 @@ AnyRequest = (
 
 
 class ProcessStatus(Struct, frozen=True):
-    """One process at one moment; the fields are those of `status.Status`, and what else people ask for.
+    """The status of one process at one moment: the fields of `status.Status`, and a few settings.
 
-    `type` is `web` for `web.2`; `port` its `PORT`, None where it has none; `pty`: it can be attached to; `log` is the
-    file that its output goes to as well, absolute.
+    `type` is `web` for `web.2`. `port` is its `PORT`, or None. `pty`: it has a terminal to attach to. `log` is the
+    absolute path of the file that also receives its output, or None.
     """
 
     name: str
@@ -167,16 +167,19 @@ class ProcessStatus(Struct, frozen=True):
 
 
 class StatusResult(Struct, frozen=True):
-    """All that were asked for, in the order of the Procfile, at one moment. `ending`: the app is about to end."""
+    """The status of the requested processes, in the order of the Procfile, at one moment. `ending`: the app is about to
+    end.
+    """
 
     processes: tuple[ProcessStatus, ...]
     ending: bool = False
 
 
 class LogPosition(Struct, frozen=True):
-    """What was written before all that is kept ends at `offset` of that file of the log which has this inode.
+    """The position in a log file where the output begins that the app keeps in memory.
 
-    The number of `lines` of it that are still wanted; None: all.
+    Older output ends at byte `offset` of the file of the log with this device and inode. `lines` is the number of older
+    lines that are still wanted; None: all.
     """
 
     device: int
@@ -186,7 +189,10 @@ class LogPosition(Struct, frozen=True):
 
 
 class FollowResult(Struct, frozen=True):
-    """The state before the first notice. `truncated`: these wrote more than is kept; `earlier` tells where that is."""
+    """The status before the first notice.
+
+    `truncated` names the processes that wrote more than the app keeps; `earlier` is where their logs have the rest.
+    """
 
     processes: tuple[ProcessStatus, ...]
     truncated: tuple[str, ...] = ()
@@ -194,10 +200,10 @@ class FollowResult(Struct, frozen=True):
 
 
 class ActionResult(Struct, frozen=True):
-    """What the names stood for: each process, with the run that it was in when it was asked to change.
+    """The processes that the names stand for, each with its run at the time of the request.
 
-    It has stopped once that run has ended, and is restarted once a later one is up. `already`: nothing had to be done.
-    `warnings` are those about files that have changed since they were read.
+    A process has stopped once that run has ended, and has restarted once a later run is up. `already` names the
+    processes for which there was nothing to do. `warnings` are about files that have changed since they were read.
     """
 
     runs: dict[str, int]
@@ -206,10 +212,11 @@ class ActionResult(Struct, frozen=True):
 
 
 class PlanResult(Struct, frozen=True):
-    """What a `reload` or `scale` has found to do, by process, in words for `changed` (`command`, `env: A, B` ...).
+    """The changes of a `reload` or `scale`, by process. `changed` has the names of the changed settings (`command`,
+    `env: A, B` ...).
 
-    Those in `restarted` get a new run, with those settings; `updated` keep theirs. `runs` as in `Asked`. `warnings` are
-    those of `check`.
+    Processes in `restarted` get a new run with their new settings; those in `updated` get the settings without a new
+    run. `runs` is as in `ActionResult`. `warnings` are those of `check`.
     """
 
     added: tuple[str, ...] = ()
@@ -223,14 +230,14 @@ class PlanResult(Struct, frozen=True):
 
 
 class AttachResult(Struct, frozen=True):
-    """`process` as it is; `alternate`: it shows the alternate screen, so there is no scroll-back to it."""
+    """The current status. `alternate`: the terminal shows the alternate screen, so there is no scroll-back."""
 
     process: ProcessStatus
     alternate: bool = False
 
 
 class Failure(Struct, frozen=True):
-    """Why a request was not carried out: nothing of it was. `problems` are those of the project's files, one each."""
+    """Why a request failed. It has changed nothing. `problems` are the problems in the project's files, one each."""
 
     message: str
     hint: str | None = None
@@ -238,7 +245,7 @@ class Failure(Struct, frozen=True):
 
 
 class Reply(Struct, frozen=True, omit_defaults=True):
-    """The answer to one line: `result` or `error`. `id` is None where that of the request could not be read."""
+    """The answer to one line: `result` or `error`. `id` is None if that of the request could not be read."""
 
     id: int | None
     result: Any = None
@@ -249,32 +256,32 @@ class Reply(Struct, frozen=True, omit_defaults=True):
 
 
 class Notice(Struct, frozen=True, tag_field="notice"):
-    """Something that has happened."""
+    """An event in the app."""
 
     time: float
 
 
 class StatusNotice(Notice, frozen=True, tag="status"):
-    """A process has changed; this is how it is now."""
+    """A process has changed; this is its current status."""
 
     process: ProcessStatus
 
 
 class RemovedNotice(Notice, frozen=True, tag="removed"):
-    """A process is not of the app any more: after `reload` or `scale`, once nothing of it is left."""
+    """A process has left the app after `reload` or `scale`, and its last child has ended."""
 
     name: str
 
 
 class OutputNotice(Notice, frozen=True, tag="output"):
-    """A process wrote whole lines, or part of one, which the next output of that process continues."""
+    """Output of a process: whole lines, or part of a line, which the next output of that process continues."""
 
     name: str
     data: bytes
 
 
 class BeganNotice(Notice, frozen=True, tag="began"):
-    """A run has begun; `pty`: it was to have a terminal of its own. `since` is when, of one that is adopted."""
+    """A run has begun. `pty`: it was to get its own terminal. `since`: the start time of an adopted run, else None."""
 
     name: str
     pid: int
@@ -283,7 +290,7 @@ class BeganNotice(Notice, frozen=True, tag="began"):
 
 
 class EndedNotice(Notice, frozen=True, tag="ended"):
-    """A run is over; `code` and `signal` as in `events.Exit`."""
+    """A run has ended; `code` and `signal` are as in `events.Exit`."""
 
     name: str
     pid: int | None
@@ -294,7 +301,7 @@ class EndedNotice(Notice, frozen=True, tag="ended"):
 
 
 class SignalNotice(Notice, frozen=True, tag="signal"):
-    """A process was sent a signal."""
+    """procreaper has sent a signal to a process."""
 
     name: str
     pid: int
@@ -302,10 +309,10 @@ class SignalNotice(Notice, frozen=True, tag="signal"):
 
 
 class TransitionNotice(Notice, frozen=True, tag="transition"):
-    """What people are told of a change of state, for those who follow the output; the fields of `events.Transition`.
+    """A change of state, for followers of the output; the fields are those of `events.Transition`.
 
-    The time may be long past, where a `status` tells of the present. `restart` is why there is to be one more run, one
-    of the words of `events.RestartReason`, where that has just been settled.
+    The time may be long past, whereas `status` is about the present. `restart` is the reason of the next run, a word of
+    `events.RestartReason`, if the change of state has just caused one.
     """
 
     name: str
@@ -321,26 +328,26 @@ class TransitionNotice(Notice, frozen=True, tag="transition"):
 
 
 class MessageNotice(Notice, frozen=True, tag="message"):
-    """Something that procreaper says."""
+    """A message of procreaper."""
 
     text: str
 
 
 class DroppedNotice(Notice, frozen=True, tag="dropped"):
-    """This client was too slow: the given numbers of notices and of bytes of output are missing here."""
+    """This client was too slow: this number of notices, with this number of bytes of output, is missing here."""
 
     notices: int
     bytes: int
 
 
 class ScreenNotice(Notice, frozen=True, tag="screen"):
-    """What the terminal that is attached to shows next, escape sequences and all."""
+    """The next output for the attached terminal, with its escape sequences."""
 
     data: bytes
 
 
 class TerminalClosedNotice(Notice, frozen=True, tag="detached"):
-    """The terminal that was attached to is gone: its run has ended. A new run is a new terminal."""
+    """The attached terminal is closed because its run has ended. The next run has a new terminal."""
 
     reason: str
 
@@ -348,7 +355,7 @@ class TerminalClosedNotice(Notice, frozen=True, tag="detached"):
 class GoodbyeNotice(Notice, frozen=True, tag="goodbye"):
     """The app has ended with this exit code; nothing follows.
 
-    `reason` says why, in one sentence; `name` is the process whose end ended the app, or that failed, if there is one.
+    `reason` is one sentence that says why. `name` is the process that failed, or whose end ended the app, or None.
     """
 
     code: int

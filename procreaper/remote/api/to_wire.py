@@ -1,6 +1,6 @@
-"""What programs are told of the app: its processes and what happens to them, in the words of `control.protocol`.
+"""Convert statuses and notices to the types of `api.protocol`.
 
-Rules: pure. All that programs get is made here, whichever way it goes to them: the control socket, HTTP.
+Rules: pure. The control socket and HTTP both send what is made here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from procreaper.remote.api.codec import replace_surrogates
 
 
 def process_to_wire(status: Status, process: Process) -> protocol.ProcessStatus:
-    """One process at one moment."""
+    """Convert the status of a process at one moment."""
     return protocol.ProcessStatus(
         name=replace_surrogates(process.name),
         type=replace_surrogates(process.type),
@@ -39,12 +39,16 @@ def process_to_wire(status: Status, process: Process) -> protocol.ProcessStatus:
 
 
 def notice_to_wire(notice: events.Notice) -> protocol.AnyNotice | None:
-    """What a notice says, at whatever time it is read; None for output, which everybody wants in another way."""
+    """Convert a notice; the result does not depend on the time of the call.
+
+    Return None for output, which each kind of client encodes in its own way, and for a health check, which the
+    transitions reflect.
+    """
     match notice:
         case events.Output():
             return None
         case events.Checked():
-            # What comes of it is told by transitions.
+            # Transitions report its effect.
             return None
         case events.Transition(time=time, name=name, exit=end):
             return protocol.TransitionNotice(
@@ -77,11 +81,11 @@ def notice_to_wire(notice: events.Notice) -> protocol.AnyNotice | None:
 
 
 def changes_status(notice: events.Notice) -> TypeGuard[events.Transition | events.RunBegan]:
-    """Whether a process is another than before, so that its status is worth telling."""
+    """Whether this notice changes the status of a process, so that followers need the new status."""
     return isinstance(notice, events.Transition | events.RunBegan)
 
 
 def read_port(process: Process) -> int | None:
-    """The `PORT` in the environment of a process; None where it has none."""
+    """Return the `PORT` in the environment of a process, or None if it has no valid one."""
     port = "" if process.env is None else process.env.get("PORT", "")
     return int(port) if port.isascii() and port.isdecimal() else None

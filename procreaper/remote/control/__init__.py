@@ -1,1 +1,1 @@
-"""The control socket: server, client, and the directory in which apps are found."""
+"""The control socket: its directory, the server with the requests, and the client."""

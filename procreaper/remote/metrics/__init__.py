@@ -1,1 +1,1 @@
-"""Metrics for Prometheus."""
+"""Metrics for Prometheus: what is counted, and the collector that reports it."""
