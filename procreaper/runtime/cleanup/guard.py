@@ -124,7 +124,7 @@ class Guard:
         self._close()
 
     def _start(self) -> None:
-        # Not at the top: asyncio imports it too, later.
+        # Not at the top, because the import is slow. A start pays for it only once: asyncio needs the module too.
         import subprocess
 
         reading, writing = os.pipe()

@@ -57,9 +57,9 @@ async def check(spec: HTTPCheck, timeout: float) -> None:
     connection: Connection = plain
     try:
         if parts.scheme == "https":
-            from procreaper.runtime.health.tls import secure
+            from procreaper.runtime.health.tls import start_tls
 
-            connection = await secure(plain, host, verify=spec.verify, ca=spec.ca)
+            connection = await start_tls(plain, host, verify=spec.verify, ca=spec.ca)
         await connection.send(build_request(parts))
         status, target = await _read_status(connection)
         await _read_rest(connection)

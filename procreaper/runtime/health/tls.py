@@ -27,7 +27,7 @@ REMEDIES = f"name the file that has signed it as `ca` in `health`; {REMEDY}"
 
 
 class Connection(Protocol):
-    """A way to send and receive bytes. Its methods raise OSError; those of a secured one also UnhealthyError."""
+    """A way to send and receive bytes. Its methods raise OSError; those of a TLSConnection also UnhealthyError."""
 
     async def send(self, data: bytes) -> None:
         """Send all of `data`."""
@@ -38,25 +38,25 @@ class Connection(Protocol):
         ...
 
 
-async def secure(connection: Connection, host: str, *, verify: bool = True, ca: str | None = None) -> Secured:
+async def start_tls(connection: Connection, host: str, *, verify: bool = True, ca: str | None = None) -> TLSConnection:
     """Set up TLS with the peer. Raises UnhealthyError if its certificate does not prove that it is `host`.
 
     Without `verify`, any host is accepted. `ca` is a file of certificates to trust instead of the system's.
     """
     if not verify or ca is not None:
         # Not cached: the file may have changed by the next check.
-        context = _special_context(ca)
+        context = _make_context(ca)
     else:
         if not _context.cache_info().currsize:
             # Reading the system's certificates takes tens of milliseconds.
             await run_in_thread(_context, "for reading the certificates")
         context = _context()
-    secured = Secured(connection, host, context)
-    await secured.shake_hands()
-    return secured
+    tls = TLSConnection(connection, host, context)
+    await tls.shake_hands()
+    return tls
 
 
-class Secured:
+class TLSConnection:
     """The plain side of a TLS connection. Raises UnhealthyError if TLS fails, OSError if the connection does."""
 
     def __init__(self, connection: Connection, host: str, context: ssl.SSLContext) -> None:
@@ -110,7 +110,7 @@ def _context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _special_context(ca: str | None) -> ssl.SSLContext:
+def _make_context(ca: str | None) -> ssl.SSLContext:
     if ca is not None:
         try:
             return ssl.create_default_context(cafile=ca)

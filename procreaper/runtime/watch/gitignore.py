@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 WILDCARDS = frozenset("*?[")
 SPECIAL = WILDCARDS | {"\\"}
-# A line without the spaces at its end; the first of these may be escaped, and then stays.
+# A line without the spaces at its end. If the first of these is escaped, it stays.
 WITHOUT_TRAILING_SPACES = re.compile(r"((?:\\.|[^\\])*?) *", re.DOTALL)
 
 
