@@ -86,7 +86,7 @@ class Control:
         if self._renewal is not None:
             self._renewal.cancel()
         if self._server is not None:
-            await self._server.end(lambda: _farewell(code, why))
+            await self._server.end(lambda: _encode_goodbye(code, why))
         elif self._door is not None:
             self._loop.remove_reader(self._door.socket)
             self._door.close()
@@ -215,7 +215,7 @@ def _explain_loss(error: ProcreaperError | OSError) -> str:
     return f"{text}; procreaper tries again when a process starts or ends"
 
 
-def _farewell(code: int, why: AppEnd | None) -> bytes:
+def _encode_goodbye(code: int, why: AppEnd | None) -> bytes:
     import msgspec
 
     from procreaper.remote.api.codec import replace_surrogates

@@ -1,4 +1,4 @@
-"""To be at the terminal of a process from another one: what `attach`, `type` and `resize` mean for the running app.
+"""Attached clients: the meaning of `attach`, `type` and `resize` for the running app.
 
 Rules: a connection is attached to at most one terminal, for one run. For the next run, the client attaches again.
 """
@@ -16,32 +16,34 @@ from procreaper.remote.control.connection import Connection, NoticeSource
 from procreaper.runtime.child.console import Attachment
 from procreaper.runtime.supervisor import Supervisor
 
-# No terminal is larger, and none is empty.
+# The largest number of columns or lines; the smallest is 1.
 LONGEST_SIDE = 1 << 12
 
 
 class AttachedClient(NamedTuple):
-    """Where a connection is."""
+    """The process that a connection is attached to."""
 
     name: str
     attachment: Attachment
 
 
 class AttachedClients:
-    """All connections that are attached to processes of the app of `owner`."""
+    """All connections that are attached to processes of the app."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._seats: dict[Connection, AttachedClient] = {}
+        self._clients: dict[Connection, AttachedClient] = {}
 
     def attach(self, name: str, request: protocol.AttachRequest, connection: Connection) -> bool:
-        """Show the terminal of this process, from the reply on; whether it shows the alternate screen.
+        """Show the terminal of this process, after the reply. Return whether it shows the alternate screen.
 
-        Raises ProcreaperError where it has none now.
+        Raises ProcreaperError if the process has no terminal now.
         """
-        if connection in self._seats:
+        if connection in self._clients:
             hint = "one connection is at one terminal"
-            raise ProcreaperError(f"this connection is attached to `{self._seats[connection].name}` already", hint=hint)
+            raise ProcreaperError(
+                f"this connection is attached to `{self._clients[connection].name}` already", hint=hint
+            )
         screens: list[Screen] = []
         attachment = self._supervisor.attach(
             name,
@@ -56,34 +58,36 @@ class AttachedClients:
             screens.append(Screen(arrived, attachment.picture_anew, lambda: self._leave(connection)))
             return screens[0]
 
-        self._seats[connection] = AttachedClient(name, attachment)
-        connection.tell(source)
+        self._clients[connection] = AttachedClient(name, attachment)
+        connection.follow_source(source)
         screens[0].show(attachment.picture())
         return attachment.alternate
 
     async def type(self, data: bytes, connection: Connection) -> None:
-        """Type this. Raises ProcreaperError where it is not attached, and where it is not read."""
-        seat = self._seat(connection)
-        if not await seat.attachment.type(data):
+        """Type these bytes. Raises ProcreaperError if the connection is not attached, or if the process does not read
+        them.
+        """
+        client = self._find_client(connection)
+        if not await client.attachment.type(data):
             hint = "it is busy, stopped, or expects nothing"
-            raise ProcreaperError(f"`{seat.name}` does not read what is typed", hint=hint)
+            raise ProcreaperError(f"`{client.name}` does not read what is typed", hint=hint)
 
     def resize(self, columns: int, lines: int, connection: Connection) -> None:
-        """The terminal of the client has another size. Raises ProcreaperError where it is not attached."""
-        self._seat(connection).attachment.resize(_size(columns, lines))
+        """Set the size of the client's terminal. Raises ProcreaperError if the connection is not attached."""
+        self._find_client(connection).attachment.resize(_size(columns, lines))
 
-    def _seat(self, connection: Connection) -> AttachedClient:
-        if connection not in self._seats:
+    def _find_client(self, connection: Connection) -> AttachedClient:
+        if connection not in self._clients:
             raise ProcreaperError("this connection is not attached, or not any more", hint="`attach` comes first")
-        return self._seats[connection]
+        return self._clients[connection]
 
     def _leave(self, connection: Connection) -> None:
-        seat = self._seats.pop(connection, None)
-        if seat is not None:
-            self._supervisor.detach(seat.name, seat.attachment)
+        client = self._clients.pop(connection, None)
+        if client is not None:
+            self._supervisor.detach(client.name, client.attachment)
 
     def _end(self, connection: Connection, screen: Screen, reason: str) -> None:
-        self._seats.pop(connection, None)
+        self._clients.pop(connection, None)
         screen.end(reason)
 
     def _refusal(self, name: str) -> ProcreaperError:

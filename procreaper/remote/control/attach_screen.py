@@ -14,26 +14,27 @@ import msgspec
 from procreaper.remote.api.protocol import ScreenNotice, TerminalClosedNotice
 
 MOST_WAITING = 1 << 20
-# What is encoded at once.
+# The bytes that are encoded at once.
 SLICE = 1 << 14
 
 
 class Screen:
-    """The source of a connection; `arrived` is called when there is something to read again.
+    """The notices for an attached connection; `arrived` is called when there is something to read again.
 
-    `draw_anew()` makes what has a terminal show the present, whatever it has shown before.
+    `redraw()` returns the escape sequences that make a terminal show the current screen, whatever it shows now.
+    `left` is called when the client has gone.
     """
 
-    def __init__(self, arrived: Callable[[], None], draw_anew: Callable[[], bytes], left: Callable[[], None]) -> None:
+    def __init__(self, arrived: Callable[[], None], redraw: Callable[[], bytes], left: Callable[[], None]) -> None:
         self._arrived = arrived
-        self._draw_anew = draw_anew
+        self._redraw = redraw
         self._left = left
         self._waiting = bytearray()
         self._missed = False
         self._reason: str | None = None
 
     def show(self, data: bytes) -> None:
-        """Something is shown."""
+        """Add output of the terminal."""
         if self._missed:
             return
         if len(self._waiting) + len(data) > MOST_WAITING:
@@ -43,16 +44,18 @@ class Screen:
         self._arrived()
 
     def end(self, reason: str) -> None:
-        """The run is over: nothing more is shown."""
+        """The run has ended: add a last notice with the reason."""
         self._reason = reason
         self._missed = False
         self._arrived()
 
     def read(self) -> bytes | None:
-        """The next notice, encoded; None where there is none, until `arrived` is called."""
+        """Return the next notice, encoded. Return None if there is none; then `arrived` is called when the next one
+        comes.
+        """
         if not self._waiting and self._missed:
             self._missed = False
-            self._waiting += self._draw_anew()
+            self._waiting += self._redraw()
         if self._waiting:
             data = bytes(self._waiting[:SLICE])
             del self._waiting[:SLICE]
@@ -68,5 +71,5 @@ class Screen:
         return iter(())
 
     def close(self) -> None:
-        """The client is gone, or looks at something else."""
+        """The client has gone, or follows something else."""
         self._left()

@@ -1,12 +1,13 @@
-"""One client: its lines are read, answered one after another, and what it follows is sent.
+"""One client: reads its lines, answers them one after another, and sends the notices that it follows.
 
-Rules: no error goes beyond the client; what it costs is bounded, whatever it sends or does not read.
+Rules: no error leaves the connection. The cost of a client is bounded, whatever it sends or does not read.
 
-Theory of operation. The socket is read and written in callbacks of the loop, a bounded amount at a time. Each line is
-handled in a task of the owner's, the next one when the reply to it has been taken; until then little more is read. What
-is *owed*, replies with what had happened before them, goes out before what is *told*, asked of the feed only when there
-is room for it in the socket: so a client that does not read costs no more than what the feed keeps for all. A client
-that ends its half of the connection is answered what it has asked, and then left.
+Theory of operation. Callbacks of the loop read and write the socket, a bounded amount at a time. Each line is handled
+in a task of the supervisor. The next line is handled once the client has taken the reply; until then little more is
+read. Data that is *due* (replies, and the notices from before them) is sent first. Other *notices* are read from the
+feed only when the socket has room for them, so a client that does not read costs no more than what the feed keeps for
+all clients. A client that shuts down its half of the connection gets the replies to its requests; then the connection
+closes.
 """
 
 from __future__ import annotations
@@ -24,76 +25,76 @@ from procreaper.remote.api.feed import Feed, Line
 from procreaper.remote.api.protocol import LONGEST_LINE
 
 READ_SIZE = 1 << 16
-# Small notices are sent together, up to this number of bytes.
+# Small pieces are sent together, up to this number of bytes.
 SENT_TOGETHER = 1 << 15
 # Linux's struct ucred: pid, uid and gid.
 CREDENTIALS = struct.Struct("3i")
 
 
 class Host(Protocol):
-    """What a connection needs of its server."""
+    """The server, as a connection sees it."""
 
     feed: Feed
 
     def begin(self, work: Coroutine[Any, Any, bytes], /) -> asyncio.Task[bytes] | None:
-        """Run this beside all else; None where it is too late."""
+        """Run this coroutine as a task; return None if it is too late for that."""
 
     def reply(self, line: bytes, connection: Connection, /) -> Coroutine[Any, Any, bytes]:
-        """The reply to a line, whatever it says."""
+        """Return the reply to a line, which may be invalid."""
 
     def share(self) -> int:
-        """How many bytes one client may be sent in one round of the loop."""
+        """Return the number of bytes that one client may get in one round of the loop."""
 
     def left(self, connection: Connection, /) -> None:
-        """This client is gone."""
+        """Forget this connection, which has closed."""
 
 
 class NoticeSource(Protocol):
-    """What a client is told, beside the replies: asked for only when there is room for it in the socket."""
+    """The notices for a client, besides the replies. It is read only when the socket has room."""
 
     def read(self) -> bytes | None:
-        """What comes next; None where there is nothing."""
+        """Return the next notice, encoded, or None."""
 
     def until_now(self) -> Iterator[bytes]:
-        """What has happened so far and is to be told before a reply."""
+        """Yield the notices so far that have to be sent before a reply."""
 
     def close(self) -> None:
-        """Nothing more is asked for."""
+        """Release the source; it is not read again."""
 
 
 class Connection:
-    """One client, as far as the handlers of requests may know it."""
+    """One client, as the handlers of requests see it."""
 
     def __init__(self, accepted: socket.socket, server: Host) -> None:
         self._socket = accepted
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._incoming = bytearray()
-        # How much of what has come is known to have no end of a line.
+        # The first bytes of `_incoming` without a newline, so that they are searched only once.
         self._searched = 0
         self._outgoing: deque[Iterator[bytes]] = deque()
         self._piece = memoryview(b"")
-        # Whether that is, or ends, what the client was owed.
-        self._owes = False
+        # Whether `_piece` is data that is due.
+        self._is_due = False
         self._task: asyncio.Task[bytes] | None = None
         self._source: NoticeSource | None = None
-        # What follows the reply to the request that is being handled, and what is followed from then on.
+        # Lines to send after the reply to the current request, and the source of the notices from then on.
         self._behind: list[Iterable[bytes]] = []
         self._followed: list[NoticeSource | None] = []
-        # Whether the client is to be told of the end of the app.
+        # Whether the client gets a goodbye at the end of the app.
         self._stays = False
-        self._farewell: Callable[[], bytes] | None = None
+        self._goodbye: Callable[[], bytes] | None = None
         self._reads = self._writes = False
         self._finished = self._ending = self._too_long = self.closed = False
-        # When it last asked for something, or got a reply, in seconds of the loop's clock.
+        # The time of the last request or reply, on the clock of the loop, in seconds.
         self.active_at = self._loop.time()
-        self._regard()
+        self._update_reading()
 
     # For the handlers.
 
     @property
     def pid(self) -> int | None:
-        """The pid of the client, where the system tells it."""
+        """The pid of the client, or None if the system cannot report it."""
         if not hasattr(socket, "SO_PEERCRED"):
             return None
         try:
@@ -109,31 +110,33 @@ class Connection:
         missed: Callable[[int, int], Iterable[bytes]],
         before: Iterable[bytes],
     ) -> None:
-        """While a request is handled: behind the reply send what was `before`, then what is wanted from this moment on.
+        """Call this while a request is handled: after the reply, send the lines in `before`, then wanted lines from now
+        on.
 
-        This takes the place of what was followed so far; None follows nothing.
+        This replaces the source that the client followed so far. With `wants` None, the client follows nothing.
         """
         self._followed.append(None if wants is None else self._server.feed.follow(wants, missed, self._write_soon))
         self._behind.append(before)
 
-    def tell(self, source: Callable[[Callable[[], None]], NoticeSource]) -> None:
-        """While a request is handled: tell what this source has, behind the reply, in place of what is followed so far.
+    def follow_source(self, source: Callable[[Callable[[], None]], NoticeSource]) -> None:
+        """Call this while a request is handled: after the reply, send the notices of this source.
 
-        It is made with what it has to call when there is something to read again.
+        This replaces the source that the client followed so far. `source` is called with the function that the new
+        source has to call when it has something to read again.
         """
         self._followed.append(source(self._write_soon))
 
     @property
     def has_room(self) -> bool:
-        """Whether the client has read all that it was sent, but for the feed."""
-        return not self._outgoing and not self._owes
+        """Whether the client has read all replies; notices of the feed do not count."""
+        return not self._outgoing and not self._is_due
 
     def close(self) -> None:
-        """Part from the client at once."""
+        """Close the connection at once."""
         if self.closed:
             return
         self.closed = True
-        self._regard()
+        self._update_reading()
         if self._writes:
             self._loop.remove_writer(self._socket)
         self._socket.close()
@@ -147,18 +150,18 @@ class Connection:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the client waits for nothing: neither for a reply nor for what it follows."""
+        """Whether the client waits for nothing: no reply and no notice."""
         return self._task is None and self._source is None and self.has_room
 
-    def end(self, farewell: Callable[[], bytes]) -> None:
-        """Send what is left, with the farewell behind it for a follower, and close."""
+    def end(self, goodbye: Callable[[], bytes]) -> None:
+        """Send all that is due, then the goodbye to a follower, and close."""
         self._ending = True
-        self._farewell = farewell
+        self._goodbye = goodbye
         self._advance()
         self._write_soon()
 
-    def _regard(self) -> None:
-        """Have the loop look at what we wait for, and at nothing else."""
+    def _update_reading(self) -> None:
+        """Register with the loop for reading, or stop reading, as the current state requires."""
         full = self._task is not None and len(self._incoming) > READ_SIZE
         reads = not (self.closed or self._finished or self._ending or self._too_long or full or not self.has_room)
         if reads is not self._reads:
@@ -174,7 +177,7 @@ class Connection:
             self._loop.add_writer(self._socket, self.guarded, self._write)
 
     def guarded(self, act: Callable[..., None], *arguments: object) -> None:
-        """No error in a callback of the loop may reach those who supervise."""
+        """Call a function; on an error close the connection, because the error would end the app."""
         try:
             act(*arguments)
         except Exception:
@@ -191,7 +194,7 @@ class Connection:
         self._advance()
 
     def _advance(self) -> None:
-        """Handle the next line, if it is time for it."""
+        """Handle the next line, if the client may have another reply."""
         if self._task is None and self.has_room and not (self.closed or self._too_long):
             line = self._next_line()
             if line is not None:
@@ -199,11 +202,11 @@ class Connection:
                 if self._task is None:
                     self._reply(encode_too_late(line))
                 else:
-                    self._task.add_done_callback(lambda task: self.guarded(self._handled, line, task))
+                    self._task.add_done_callback(lambda task: self.guarded(self._finish_request, line, task))
             elif self._finished or self._ending:
-                # Nothing more will be asked; what is still to be sent is.
+                # There will be no more requests; send the rest.
                 self._write_soon()
-        self._regard()
+        self._update_reading()
 
     def _next_line(self) -> bytes | None:
         end = self._incoming.find(b"\n", self._searched)
@@ -220,7 +223,7 @@ class Connection:
         del self._incoming[: end + 1]
         return line
 
-    def _handled(self, line: bytes, task: asyncio.Task[bytes]) -> None:
+    def _finish_request(self, line: bytes, task: asyncio.Task[bytes]) -> None:
         self._task = None
         self.active_at = self._loop.time()
         if not self.closed:
@@ -240,7 +243,7 @@ class Connection:
             self._source = last
             self._stays = self._stays or last is not None
         self._write_soon()
-        self._regard()
+        self._update_reading()
 
     def _leave_source(self) -> None:
         for source in (self._source, *self._followed):
@@ -252,8 +255,8 @@ class Connection:
     def _write(self) -> None:
         budget = self._server.share()
         while budget > 0:
-            if not self._piece and not self._take(min(budget, SENT_TOGETHER)):
-                self._rest()
+            if not self._piece and not self._take_piece(min(budget, SENT_TOGETHER)):
+                self._stop_writing()
                 return
             try:
                 sent = self._socket.send(self._piece)
@@ -262,20 +265,20 @@ class Connection:
             self._piece = self._piece[sent:]
             budget -= sent
 
-    def _take(self, most: int) -> bool:
-        """Take the data to send next: first replies, then notices. Return False if there is none."""
-        self._owes = False
-        pieces = _gather(self._next_owed, most)
+    def _take_piece(self, most: int) -> bool:
+        """Take the data to send next: first what is due, then notices. Return False if there is none."""
+        self._is_due = False
+        pieces = _gather(self._next_due, most)
         if not pieces:
             self._advance()
-            pieces = _gather(self._next_owed, most)
-        self._owes = bool(pieces)
+            pieces = _gather(self._next_due, most)
+        self._is_due = bool(pieces)
         if not pieces:
-            pieces = _gather(self._next_told, most)
+            pieces = _gather(self._next_notice, most)
         self._piece = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         return bool(pieces)
 
-    def _next_owed(self) -> bytes | None:
+    def _next_due(self) -> bytes | None:
         while self._outgoing:
             piece = next(self._outgoing[0], None)
             if piece is not None:
@@ -283,14 +286,14 @@ class Connection:
             self._outgoing.popleft()
         return None
 
-    def _next_told(self) -> bytes | None:
+    def _next_notice(self) -> bytes | None:
         piece = None if self._source is None else self._source.read()
-        if piece is None and self._stays and self._farewell is not None and b"\n" not in self._incoming:
-            piece, self._farewell = self._farewell(), None
+        if piece is None and self._stays and self._goodbye is not None and b"\n" not in self._incoming:
+            piece, self._goodbye = self._goodbye(), None
         return piece
 
-    def _rest(self) -> None:
-        """All has been sent: wait, or part."""
+    def _stop_writing(self) -> None:
+        """All data has been sent: stop writing, and close if the connection has ended."""
         self._loop.remove_writer(self._socket)
         self._writes = False
         if self._too_long or (self._task is None and (self._finished or self._ending)):

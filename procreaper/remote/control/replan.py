@@ -1,6 +1,6 @@
-"""`scale`, `reload` and `up`: plan the running app again, tell what that changes, and have its owner do just that.
+"""`scale`, `reload` and `up`: plan the running app again, report the changes, and have the supervisor apply them.
 
-Rules: an error in the files changes nothing. They are read in a thread, with a time limit, because a disk may be slow
+Rules: an error in the files changes nothing. A thread reads the files, with a time limit, because a disk may be slow
 and a pipe may have no writer. Requests of all clients run one after another.
 """
 
@@ -20,50 +20,55 @@ from procreaper.remote.api.codec import replace_surrogates
 from procreaper.runtime.supervisor import Supervisor
 from procreaper.threads import NoThreadError, run_in_thread
 
-# How long the files may take to be read, in seconds; a client waits longer for the answer.
+# The time limit for reading the files, in seconds; clients wait longer for the reply.
 READING_LIMIT = 30.0
-# How long a `restart` may look for files that have changed, in seconds; it has been carried out before.
-LOOKING_LIMIT = 5.0
+# How long a `restart` may search for changed files, in seconds; the restart itself comes before.
+SEARCH_LIMIT = 5.0
 FOR_READING = "for reading the files"
-MEND = "mend the files, and `procreaper reload`; `procreaper check` looks without changing anything"
+HINT_FIX_FILES = "mend the files, and `procreaper reload`; `procreaper check` looks without changing anything"
 
 
-# Says who asks for a change, once it is certain that it is carried out, and before anything comes of it.
+# Reports which client asks for a change, once it is certain that the change happens, and before its first effect.
 Announce = Callable[[], None]
 
 
 class PlanSource(Protocol):
-    """Where the plan comes from. Three raise ConfigError with every problem found, after which all is as it was."""
+    """Makes the plan. `scale`, `reload` and `join` raise ConfigError with all problems, and then change nothing."""
 
     def scale(self, counts: Mapping[str, int]) -> Configuration:
         """Return the configuration of the files as last read, with these numbers of processes."""
 
     def reload(self) -> Configuration:
-        """What the files say now."""
+        """Read the files again and return their configuration."""
 
     def join(self, names: Sequence[str]) -> Configuration:
-        """What the files said, with those too that these names stand for. Raises UnknownProcessError."""
+        """Return the configuration of the files as last read, with the processes of these names added.
+
+        Raises UnknownProcessError.
+        """
 
     def left_out(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those that stand, maybe among others, for what the app was started without."""
+        """Return those names that stand, perhaps among others, for a process that the app was started without."""
 
     def is_none(self, name: str) -> bool:
-        """Whether this is a process type of which there are to be no processes."""
+        """Whether this is a process type with a concurrency of 0."""
 
     def find_changed(self) -> tuple[list[str], Configuration | None]:
-        """The files that are not what they were when they were read, and what they say now; None: they have errors."""
+        """Return the files that have changed since they were read, and their configuration; None if they have
+        errors.
+        """
 
     def give_up(self) -> None:
-        """Whatever is being planned in another thread is not to be carried out."""
+        """Discard the plan that another thread is making."""
 
 
 class Replanner:
-    """Plans the app of `owner` again; `taken` is called with each configuration that is carried out."""
+    """Plans the app again. `taken` is called with each configuration that is applied."""
 
     def __init__(self, supervisor: Supervisor, source: PlanSource, taken: Callable[[Configuration], None]) -> None:
         self._supervisor = supervisor
         self._source = source
-        self._taken = taken
+        self._on_applied = taken
 
     async def scale(self, counts: Mapping[str, int], announce: Announce) -> protocol.PlanResult:
         """Set the number of processes of these types. Raises ConfigError."""
@@ -73,13 +78,14 @@ class Replanner:
         return await self._replan(lambda: self._source.scale(counts), announce, starting=frozenset(counts))
 
     async def reload(self, announce: Announce) -> protocol.PlanResult:
-        """Have what the files say now. Raises ConfigError."""
-        return await self._replan(self._source.reload, announce, hint=MEND)
+        """Apply the current content of the files. Raises ConfigError."""
+        return await self._replan(self._source.reload, announce, hint=HINT_FIX_FILES)
 
     async def join(self, names: Sequence[str], announce: Announce) -> Mapping[str, int]:
-        """Have what these names stand for be of the app, also what it was started without; the answer is who is new.
+        """Add the processes of these names to the app, if it was started without them.
 
-        By name, with the number of the run before the one that is asked for. Raises as `PlanSource.join`.
+        Return the new processes by name, each with the number of the run before the requested one. Raises as
+        `PlanSource.join`.
         """
         if not self._source.left_out(names):
             return {}
@@ -87,13 +93,13 @@ class Replanner:
         return {name: changes.runs.get(name, 0) for name in changes.added}
 
     async def find_outdated(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Warn of the processes that go on with old settings, though the files have others for them by now."""
+        """Return warnings about the processes that keep old settings although the files have changed."""
         if self._supervisor.planning.locked() or self._supervisor.shutting_down:
-            # The files are being read at this moment, or do not matter any more.
+            # Another request is reading the files, or they no longer matter.
             return ()
         async with self._supervisor.planning:
             try:
-                async with asyncio.timeout(LOOKING_LIMIT):
+                async with asyncio.timeout(SEARCH_LIMIT):
                     paths, configuration = await run_in_thread(self._source.find_changed, FOR_READING)
             except (TimeoutError, NoThreadError):
                 return ()
@@ -115,7 +121,7 @@ class Replanner:
             return (replace_surrogates(str(Problem(message, hint=hint, level="warning"))),)
 
     def explain(self, name: str) -> UnknownProcessError | None:
-        """Why this name stands for no process, where more is known of that than that there is none."""
+        """Return why this name stands for no process, if there is a better reason than that it is unknown."""
         if self._source.left_out((name,)):
             message = f"`{name}` is not of this app, which was started without it"
             return UnknownProcessError(message, hint=f"`procreaper up {name}` starts it too")
@@ -149,18 +155,18 @@ class Replanner:
             plan = configuration.plan
             found = compare(self._supervisor.plan, plan)
             present = {process.name for process in self._supervisor.processes}
-            concerned = (*found.added, *found.restarted)
-            runs = {name: self._supervisor.status_of(name).run if name in present else 0 for name in concerned}
-            # Not before: what is refused changes nothing, and nothing is to be said of it.
+            starting_names = (*found.added, *found.restarted)
+            runs = {name: self._supervisor.status_of(name).run if name in present else 0 for name in starting_names}
+            # Not earlier: a request that fails changes nothing, so nothing is reported.
             announce()
-            # Also where nothing differs: a reload resumes the watches that were suspended.
+            # Even without differences: a reload resumes suspended watches.
             self._supervisor.post(events.Reload(plan))
             types = {process.name: process.type for process in plan.processes}
             if more := tuple(name for name in found.added if types[name] in starting):
                 self._supervisor.post(events.Start(more))
             await self._supervisor.settled()
-            self._taken(configuration)
-            # What was stopped by hand keeps still, or is about to, and what does not start by itself too.
+            self._on_applied(configuration)
+            # A process that a user has stopped, or that does not start on its own, gets no new run.
             runs = {
                 name: run
                 for name, run in runs.items()
@@ -179,7 +185,7 @@ class Replanner:
 
 
 class _UnusableError(ProcreaperError):
-    """There is no plan to go by; `problems` are those of the files, or of what was asked for."""
+    """There is no valid plan; `problems` are those of the files, or of the request."""
 
     def __init__(self, error: ConfigError, hint: str | None) -> None:
         errors = sum(problem.level == "error" for problem in error.problems)

@@ -1,6 +1,6 @@
-"""The app's end of the control socket: lets clients in, and answers each line with exactly one reply.
+"""The server of the control socket: accepts clients and answers each line with exactly one reply.
 
-Rules: knows nothing of the app; it is given functions. Whatever a client sends, or does not read, delays only that
+Rules: knows nothing of the app; it receives functions. Whatever a client sends, or does not read, delays only that
 client. The server is idle while all clients are.
 """
 
@@ -27,24 +27,24 @@ Answer = Callable[[AnyRequest, Connection], Awaitable[Any]]
 Begin = Callable[[Coroutine[Any, Any, bytes]], "asyncio.Task[bytes] | None"]
 
 MOST_CLIENTS = 256
-# If there are too many clients, one that has been idle for this number of seconds is disconnected.
+# If there are too many clients, a client that has been idle for this number of seconds is disconnected.
 IDLE_FOR = 5.0
-# What all followers together are sent in one round of the loop, and what each of them is at least; it must stay short.
+# The bytes that all followers together get in one round of the loop, and the least for each. A round must stay short.
 MOST_AT_ONCE, LEAST_AT_ONCE = 1 << 18, 1 << 12
-# Where the system has nothing left for another client: seconds until the next try, and tries before it is refused.
-SCARCE = frozenset({*NO_DESCRIPTOR_LEFT, errno.ENOBUFS, errno.ENOMEM})
-PAUSE = 0.2
+# If the system lacks resources for another client: the seconds until the next try, and the tries before it is refused.
+OUT_OF_RESOURCES = frozenset({*NO_DESCRIPTOR_LEFT, errno.ENOBUFS, errno.ENOMEM})
+RETRY_AFTER = 0.2
 MOST_TRIES = 10
-# How long clients are given at the end to read what is left for them, in seconds.
-LAST_WORDS = 1.0
+# The time for clients to read the remaining lines at the end, in seconds.
+GOODBYE_LIMIT = 1.0
 
 
 class Server:
-    """Serves one app at a socket that listens, from its making to its `end`; `close` then closes that socket.
+    """Serves one app at a listening socket, from its creation until `end`; `close` closes that socket.
 
-    `greeting` is the first line for every client. `answers()` is called when the first one comes, and makes the
-    function that carries out a request: it returns the result, or raises ProcreaperError where nothing was done.
-    `begin` runs a coroutine beside all else, or returns None where it is too late for that.
+    `greeting` makes the first line for each client. `answers()` is called at the first request and returns the function
+    that carries out a request: that function returns the result, or raises ProcreaperError if it has changed nothing.
+    `begin` runs a coroutine as a task, or returns None if it is too late for that.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Server:
         self._most_clients = limit_connections(most_clients)
         self._connections: set[Connection] = set()
         self._last_left = asyncio.Event()
-        # How often the client that waits could not be let in.
+        # The number of failed attempts to accept the waiting client.
         self._tries = 0
         self._ended = False
         self._loop = asyncio.get_running_loop()
@@ -76,14 +76,16 @@ class Server:
 
     @property
     def clients(self) -> int:
-        """How many are connected."""
+        """The number of connected clients."""
         return len(self._connections)
 
-    async def end(self, farewell: Callable[[], bytes], patience: float = LAST_WORDS) -> None:
-        """Accept no more clients, send all that is due, with a farewell to followers, and close."""
+    async def end(self, goodbye: Callable[[], bytes], patience: float = GOODBYE_LIMIT) -> None:
+        """Accept no more clients, send all that is due, with a goodbye to followers, and close after `patience` seconds
+        at most.
+        """
         self._stop_listening()
         for connection in tuple(self._connections):
-            connection.guarded(connection.end, farewell)
+            connection.guarded(connection.end, goodbye)
         if self._connections:
             self._last_left.clear()
             with suppress(TimeoutError):
@@ -92,7 +94,7 @@ class Server:
         self.close()
 
     def move(self, listening: socket.socket, close: Callable[[], None]) -> None:
-        """Let clients in at another socket from now on, and close the one before; clients that are connected stay."""
+        """Accept clients at another socket from now on, and close the old one; connected clients stay."""
         if self._ended:
             close()
             return
@@ -102,23 +104,23 @@ class Server:
         self._loop.add_reader(listening, self._accept)
 
     def close(self) -> None:
-        """Close everything at once; to be called however the app ends."""
+        """Close the socket and all connections at once. Call this however the app ends."""
         self._stop_listening()
         for connection in tuple(self._connections):
             connection.close()
 
     def share(self) -> int:
-        """How many bytes one client may be sent in one round of the loop."""
+        """Return the number of bytes that one client may get in one round of the loop."""
         return max(LEAST_AT_ONCE, MOST_AT_ONCE // max(1, self.feed.readers))
 
     def left(self, connection: Connection) -> None:
-        """A client is gone."""
+        """Forget a connection that has closed."""
         self._connections.discard(connection)
         if not self._connections:
             self._last_left.set()
 
     async def reply(self, line: bytes, connection: Connection) -> bytes:
-        """The reply to one line, whatever it says."""
+        """Return the reply to one line, which may be invalid."""
         number: int | None = None
         try:
             number, request = decode_request(line)
@@ -135,39 +137,41 @@ class Server:
         try:
             accepted, _ = self._listening.accept()
         except OSError as error:
-            if error.errno in SCARCE:
-                self._accept_in_need(error)
+            if error.errno in OUT_OF_RESOURCES:
+                self._accept_without_resources(error)
             return
-        self._welcome(accepted)
+        self._greet(accepted)
 
-    def _accept_in_need(self, lack: OSError) -> None:
-        """Let the next client in with a descriptor of the reserve; where that is in use, try again, or refuse it."""
+    def _accept_without_resources(self, shortage: OSError) -> None:
+        """Accept the next client with a reserved descriptor. If the reserve is in use, try again later or refuse the
+        client.
+        """
         self._tries += 1
-        lent = lack.errno in NO_DESCRIPTOR_LEFT and RESERVE.is_full
+        lent = shortage.errno in NO_DESCRIPTOR_LEFT and RESERVE.is_full
         with suppress(OSError):
             if lent:
                 with RESERVE.freed():
                     accepted, _ = self._listening.accept()
-                return self._welcome(accepted)
+                return self._greet(accepted)
             if self._tries >= MOST_TRIES:
                 self._tries = 0
                 with RESERVE.freed():
                     accepted, _ = self._listening.accept()
-                    return self._refuse(accepted, lack)
-        # The loop would call again and again as long as the client waits.
+                    return self._refuse(accepted, shortage)
+        # The loop would call this all the time while the client waits.
         self._loop.remove_reader(self._listening)
-        self._loop.call_later(PAUSE, self._listen_again)
+        self._loop.call_later(RETRY_AFTER, self._listen_again)
         return None
 
-    def _refuse(self, accepted: socket.socket, lack: OSError) -> None:
+    def _refuse(self, accepted: socket.socket, shortage: OSError) -> None:
         with accepted, suppress(OSError):
             accepted.setblocking(False)
             if _uid_of_peer(accepted) in (None, os.geteuid()):
                 hint = "raise the limit (`ulimit -n`) before the app starts, or stop some processes of it"
-                refusal = ProcreaperError(f"this app cannot let another client in: {reason_of(lack)}", hint=hint)
+                refusal = ProcreaperError(f"this app cannot let another client in: {reason_of(shortage)}", hint=hint)
                 accepted.send(self._greeting() + encode_error(None, refusal))
 
-    def _welcome(self, accepted: socket.socket) -> None:
+    def _greet(self, accepted: socket.socket) -> None:
         self._tries = 0
         try:
             accepted.setblocking(False)
@@ -183,11 +187,11 @@ class Server:
             accepted.send(encode_error(None, ProcreaperError(message, hint="close some of them")))
             accepted.close()
         except Exception:
-            # It is the client that goes, not the app: in a callback of the loop that would be the end of it.
+            # An error in a callback of the loop would end the app; end this client instead.
             accepted.close()
 
     def _make_room(self) -> bool:
-        """Close the client that has been idle for longest, if there is one."""
+        """Close the client that has been idle for longest. Return whether there was one."""
         limit = self._loop.time() - IDLE_FOR
         idle = [connection for connection in self._connections if connection.is_idle and connection.active_at <= limit]
         if not idle:
@@ -207,12 +211,14 @@ class Server:
 
 
 def _uid_of_peer(accepted: socket.socket) -> int | None:
-    """Who is at the other end; None where the system does not tell, and the directory has to do."""
+    """Return the uid of the client; None if the system cannot report it, so that only the directory protects the
+    socket.
+    """
     if hasattr(socket, "SO_PEERCRED"):
         _, uid, _ = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         return int(uid)
     if sys.platform == "darwin":
-        # LOCAL_PEERCRED of SOL_LOCAL: a struct xucred, which begins with its version and the uid.
+        # LOCAL_PEERCRED of SOL_LOCAL: a struct xucred, which starts with its version and the uid.
         _, uid = struct.unpack_from("II", accepted.getsockopt(0, 1, 76))
         return int(uid)
     return None

@@ -406,7 +406,7 @@ def test_the_uid_that_macos_tells_is_understood(monkeypatch: pytest.MonkeyPatch)
 async def test_while_no_file_can_be_opened_nobody_is_let_in_and_later_everybody_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "PAUSE", 0.01)
+    monkeypatch.setattr(module, "RETRY_AFTER", 0.01)
     refused = 0
 
     class Scarce:
@@ -588,7 +588,7 @@ async def test_a_follower_that_leaves_while_it_is_told_something_is_forgotten() 
 
 
 @in_loop
-async def test_at_the_end_followers_get_what_is_left_and_then_a_farewell() -> None:
+async def test_at_the_end_followers_get_what_is_left_and_then_a_goodbye() -> None:
     async with served(following()) as app:
         follower, other = await app.connect(), await app.connect()
         follower.send(request(1))
