@@ -109,87 +109,96 @@ def _recent(throttle: RestartThrottle, now: float) -> tuple[float, ...]:
     return tuple(time for time in throttle.times if now - time < WINDOW)
 
 
-def apply_fact(life: ProcessState, fact: FilesChanged | PreparationEnded, now: float) -> Step:
+def apply_fact(process_state: ProcessState, fact: FilesChanged | PreparationEnded, now: float) -> Step:
     """Apply a fact about the files of this process."""
     if isinstance(fact, FilesChanged):
-        return _see_change(life, fact.changes[life.process.name], now, more=fact.more)
-    return _prepared(life, succeeded=fact.succeeded, now=now)
+        return _see_change(process_state, fact.changes[process_state.process.name], now, more=fact.more)
+    return _prepared(process_state, succeeded=fact.succeeded, now=now)
 
 
-def _see_change(life: ProcessState, paths: Sequence[str], now: float, *, more: bool) -> Step:
-    name, watch = life.process.name, life.process.watch
-    if watch is None or not life.reacts_to_changes or not (paths or life.change):
-        return life, ()
-    if life.restart_pending and watch.run is None:
+def _see_change(process_state: ProcessState, paths: Sequence[str], now: float, *, more: bool) -> Step:
+    name, watch = process_state.process.name, process_state.process.watch
+    if watch is None or not process_state.reacts_to_changes or not (paths or process_state.change):
+        return process_state, ()
+    if process_state.restart_pending and watch.run is None:
         # The next run has not begun, so it will see the change.
-        return life, ()
+        return process_state, ()
     actions: tuple[Announce, ...] = ()
-    if life.preparing:
-        paths, echoes = without_echo(life.echoes, paths)
-        if own := echoes.own - life.echoes.own:
+    if process_state.preparing:
+        paths, echoes = without_echo(process_state.echoes, paths)
+        if own := echoes.own - process_state.echoes.own:
             actions = (Announce(name, f"`{watch.run}` changes {named(min(own), own)} itself; {OWN}"),)
-        life = life._replace(echoes=echoes)
-        if not (paths or life.change):
-            return life, actions
-    before = life.change
-    change, throttle = add(before, life.throttle, paths, watch.debounce, now, more=more)
-    life = life._replace(change=change, throttle=throttle)
+        process_state = process_state._replace(echoes=echoes)
+        if not (paths or process_state.change):
+            return process_state, actions
+    before = process_state.change
+    change, throttle = add(before, process_state.throttle, paths, watch.debounce, now, more=more)
+    process_state = process_state._replace(change=change, throttle=throttle)
     if change is None:
-        life = life._replace(reason=life.reason.removesuffix(UNTIL_A_CHANGE))
-        what = f"run of `{watch.run}`" if life.preparing else "start"
-        return life, (*actions, Announce(name, f"{throttle.suspended} {SUSPENDED.format(name=name, what=what)}"))
+        process_state = process_state._replace(reason=process_state.reason.removesuffix(UNTIL_A_CHANGE))
+        what = f"run of `{watch.run}`" if process_state.preparing else "start"
+        return process_state, (
+            *actions,
+            Announce(name, f"{throttle.suspended} {SUSPENDED.format(name=name, what=what)}"),
+        )
     if paths:
-        change = change._replace(echo=life.preparing and (before is None or before.echo))
-        life = life._replace(change=change)
+        change = change._replace(echo=process_state.preparing and (before is None or before.echo))
+        process_state = process_state._replace(change=change)
     if change.calm and before is None:
-        return life, (*actions, Announce(name, f"{change} {CALMING.format(calm=change.calm)}"))
-    return life, actions
+        return process_state, (*actions, Announce(name, f"{change} {CALMING.format(calm=change.calm)}"))
+    return process_state, actions
 
 
-def act(life: ProcessState, change: Change, now: float) -> Step:
+def act(process_state: ProcessState, change: Change, now: float) -> Step:
     """Act on a change that has been quiet for long enough: restart, signal, or run the command in `watch.run`."""
-    name, watch = life.process.name, life.process.watch
-    life = life._replace(change=None)
+    name, watch = process_state.process.name, process_state.process.watch
+    process_state = process_state._replace(change=None)
     if watch is None:
-        return life, ()
-    in_place = watch.run is not None or (watch.signal is not None and life.handles_signals)
-    if not in_place and life.restart_pending:
-        return life, ()
-    life = life._replace(throttle=count(life.throttle, change, now))
+        return process_state, ()
+    in_place = watch.run is not None or (watch.signal is not None and process_state.handles_signals)
+    if not in_place and process_state.restart_pending:
+        return process_state, ()
+    process_state = process_state._replace(throttle=count(process_state.throttle, change, now))
     if not in_place:
-        return _restart_for(life, f"{change} changed")
+        return _restart_for(process_state, f"{change} changed")
     if watch.run is not None:
-        life = life._replace(preparing=True, echoes=count_echo(life.echoes, change))
-        return life, (Announce(name, f"{change} changed; running `{watch.run}`"), RunPreparation(name, watch.run))
-    return _signal_or_restart(life, f"{change} changed")
+        process_state = process_state._replace(preparing=True, echoes=count_echo(process_state.echoes, change))
+        return process_state, (
+            Announce(name, f"{change} changed; running `{watch.run}`"),
+            RunPreparation(name, watch.run),
+        )
+    return _signal_or_restart(process_state, f"{change} changed")
 
 
-def _prepared(life: ProcessState, *, succeeded: bool, now: float) -> Step:
+def _prepared(process_state: ProcessState, *, succeeded: bool, now: float) -> Step:
     """Go on after the command in `watch.run`. If files have changed meanwhile, it first runs again."""
-    watch = life.process.watch
-    if not life.preparing or watch is None:
-        return life, ()
-    life = life._replace(preparing=False)
-    if life.change is not None:
-        return life._replace(change=calm_echo(life.echoes, life.change, now)), ()
+    watch = process_state.process.watch
+    if not process_state.preparing or watch is None:
+        return process_state, ()
+    process_state = process_state._replace(preparing=False)
+    if process_state.change is not None:
+        return process_state._replace(change=calm_echo(process_state.echoes, process_state.change, now)), ()
     if not succeeded:
-        return life, ()
-    return _signal_or_restart(life, f"`{watch.run}` succeeded" if watch.run else "prepared")
+        return process_state, ()
+    return _signal_or_restart(process_state, f"`{watch.run}` succeeded" if watch.run else "prepared")
 
 
-def _signal_or_restart(life: ProcessState, cause: str) -> Step:
-    watch = life.process.watch
-    if watch is not None and watch.signal is not None and life.handles_signals:
-        return life, (Announce(life.process.name, cause), signal(life, watch.signal, only_handlers=True))
-    return _restart_for(life, cause)
+def _signal_or_restart(process_state: ProcessState, cause: str) -> Step:
+    watch = process_state.process.watch
+    if watch is not None and watch.signal is not None and process_state.handles_signals:
+        return process_state, (
+            Announce(process_state.process.name, cause),
+            signal(process_state, watch.signal, only_handlers=True),
+        )
+    return _restart_for(process_state, cause)
 
 
-def _restart_for(life: ProcessState, cause: str) -> Step:
+def _restart_for(process_state: ProcessState, cause: str) -> Step:
     """Have a new run, unless one is still to begin. It is no failure, and it resets the retries."""
-    if life.restart_pending:
-        return life, ()
-    what = "starting" if life.phase is Phase.NONE else "restarting"
-    life = restart(life, RestartReason.CHANGE)
-    if life.phase is Phase.NONE:
-        life = to_pending(life)
-    return life, (Announce(life.process.name, f"{cause}; {what}"),)
+    if process_state.restart_pending:
+        return process_state, ()
+    what = "starting" if process_state.phase is Phase.NONE else "restarting"
+    process_state = restart(process_state, RestartReason.CHANGE)
+    if process_state.phase is Phase.NONE:
+        process_state = to_pending(process_state)
+    return process_state, (Announce(process_state.process.name, f"{cause}; {what}"),)

@@ -89,17 +89,18 @@ class Fleet(NamedTuple):
         """
         lives = self.members.values()
         if self.shutting_down:
-            return all(life.settled or life.out_of_reach for life in lives)
+            return all(process_state.settled or process_state.out_of_reach for process_state in lives)
         return not self.removed and all(
-            life.settled and (not life.asked or (life.state in FINAL_STATES and not life.process.watch))
-            for life in lives
+            process_state.settled
+            and (not process_state.asked or (process_state.state in FINAL_STATES and not process_state.process.watch))
+            for process_state in lives
         )
 
     @property
     def exit_code(self) -> int:
         """The exit code of the command line once `finished`: honcho's rule, with 128+n for a signal."""
         code = self.code if self.code is not None else (self.first_failure or 0)
-        if code == 0 and any(life.out_of_reach for life in self.members.values()):
+        if code == 0 and any(process_state.out_of_reach for process_state in self.members.values()):
             return LEFT_SOMETHING_BEHIND
         return code
 
@@ -166,7 +167,7 @@ def step(fleet: Fleet, event: Event, now: float) -> Step:
 
 def deadline(fleet: Fleet) -> float | None:
     """Return the earliest moment at which a `Tick` is due, or None."""
-    times = [lifecycle.deadline(life) for life in fleet.members.values()]
+    times = [lifecycle.deadline(process_state) for process_state in fleet.members.values()]
     return min((time for time in times if time is not None), default=None)
 
 
@@ -175,8 +176,8 @@ def is_timed(fleet: Fleet) -> bool:
     return any(map(lifecycle.is_timed, fleet.members.values()))
 
 
-def _is_due(life: ProcessState, now: float) -> bool:
-    due = lifecycle.deadline(life)
+def _is_due(process_state: ProcessState, now: float) -> bool:
+    due = lifecycle.deadline(process_state)
     return due is not None and due <= now
 
 
@@ -206,13 +207,13 @@ def _reload(fleet: Fleet, plan: Plan, now: float) -> Step:
 
 def _renew(fleet: Fleet, event: SettingsRead, now: float) -> Step:
     """Give new settings to a process that has no run and waited for them."""
-    life = fleet.members.get(event.name)
-    if life is None or not life.rereading:
+    process_state = fleet.members.get(event.name)
+    if process_state is None or not process_state.rereading:
         return fleet, ()
     from procreaper.core.reload import renew
 
-    life, actions = renew(life._replace(rereading=False), event.process, now)
-    return _related_anew(fleet, {**fleet.members, event.name: life}), actions
+    process_state, actions = renew(process_state._replace(rereading=False), event.process, now)
+    return _related_anew(fleet, {**fleet.members, event.name: process_state}), actions
 
 
 def _related_anew(fleet: Fleet, members: Members) -> Fleet:
@@ -232,7 +233,7 @@ def _without_gone(fleet: Fleet) -> Fleet:
     if not gone:
         return fleet
     return fleet._replace(
-        members={name: life for name, life in fleet.members.items() if name not in gone},
+        members={name: process_state for name, process_state in fleet.members.items() if name not in gone},
         leaving=fleet.leaving.difference(gone),
         dependants={
             name: tuple(other for other in others if other not in gone) for name, others in fleet.dependants.items()
@@ -254,13 +255,19 @@ def _conclude(fleet: Fleet, names: Iterable[str], now: float) -> Step:
         return fleet, ()
     causes: list[tuple[str, int]] = []
     for name in names:
-        life = fleet.members.get(name)
-        if life is None or life.end is None or life.exit is None or life.verdict is None or name in fleet.leaving:
+        process_state = fleet.members.get(name)
+        if (
+            process_state is None
+            or process_state.end is None
+            or process_state.exit is None
+            or process_state.verdict is None
+            or name in fleet.leaving
+        ):
             continue
-        code = 0 if life.succeeded else life.verdict.status
+        code = 0 if process_state.succeeded else process_state.verdict.status
         if code and fleet.first_failure is None:
             fleet = fleet._replace(first_failure=code)
-        if life.process.stop_all.applies(success=life.end is State.COMPLETED):
+        if process_state.process.stop_all.applies(success=process_state.end is State.COMPLETED):
             causes.append((name, code))
     fleet = _changed(fleet, dependencies.found(fleet.members))
     if skipped := dependencies.lost(fleet.members):
@@ -297,15 +304,15 @@ def _stop_in_order(fleet: Fleet, now: float) -> Step:
     """Send the stop signal to each process that is to end and has no dependant that ends first."""
     actions: list[Action] = []
     changed: Members = {}
-    for name, life in fleet.members.items():
-        if not life.needs_stop_signal:
+    for name, process_state in fleet.members.items():
+        if not process_state.needs_stop_signal:
             continue
         first = [other for other in fleet.dependants.get(name, ()) if _is_ending(fleet.members[other])]
         if not first:
-            changed[name], more = lifecycle.send_stop(life, now)
+            changed[name], more = lifecycle.send_stop(process_state, now)
             actions.extend(more)
-        elif life.asked_to_end:
-            changed[name] = life._replace(reason=f"stops after {', '.join(first)}")
+        elif process_state.asked_to_end:
+            changed[name] = process_state._replace(reason=f"stops after {', '.join(first)}")
     return _changed(fleet, changed), tuple(actions)
 
 
@@ -313,48 +320,48 @@ def _launch(fleet: Fleet) -> Step:
     """Launch the processes that may start now, a few at once."""
     if fleet.shutting_down:
         return fleet, ()
-    free = LAUNCHES_AT_ONCE - sum(life.phase is Phase.SPAWNING for life in fleet.members.values())
+    free = LAUNCHES_AT_ONCE - sum(process_state.phase is Phase.SPAWNING for process_state in fleet.members.values())
     actions: list[Action] = []
     changed: Members = {}
-    for name, life in fleet.members.items():
-        if not (life.wanted and life.state is State.PENDING) or life.rereading:
+    for name, process_state in fleet.members.items():
+        if not (process_state.wanted and process_state.state is State.PENDING) or process_state.rereading:
             continue
-        if free <= 0 and life.reason is ABOUT_TO_START and not life.process.depends_on:
+        if free <= 0 and process_state.reason is ABOUT_TO_START and not process_state.process.depends_on:
             # It waits only for other launches. Of a hundred processes, most do so most of the time.
             continue
-        others = dependencies.missing(fleet.members, life)
-        if not others and life.outdated:
-            changed[name] = life._replace(outdated=False, rereading=True, reason=ABOUT_TO_START, waits_for=())
+        others = dependencies.missing(fleet.members, process_state)
+        if not others and process_state.outdated:
+            changed[name] = process_state._replace(outdated=False, rereading=True, reason=ABOUT_TO_START, waits_for=())
             actions.append(ReadSettings(name))
             continue
         if not others and free > 0:
-            changed[name], more = lifecycle.launch(life)
+            changed[name], more = lifecycle.launch(process_state)
             actions.extend(more)
             free -= 1
             continue
-        if (after := dependencies.wait(life, others)) is not life:
+        if (after := dependencies.wait(process_state, others)) is not process_state:
             changed[name] = after
     return _changed(fleet, changed), tuple(actions)
 
 
-def _is_ending(life: ProcessState) -> bool:
-    return life.state is State.STOPPING and not life.out_of_reach
+def _is_ending(process_state: ProcessState) -> bool:
+    return process_state.state is State.STOPPING and not process_state.out_of_reach
 
 
 def _hooks(before: Members, after: Members) -> list[Action]:
     """Return the hooks of processes that came up, will be retried, or have failed for good in this step."""
     actions: list[Action] = []
-    for name, life in after.items():
-        hooks = life.process.hooks
+    for name, process_state in after.items():
+        hooks = process_state.process.hooks
         if hooks is None:
             continue
         earlier = before.get(name)
-        if earlier is None or life.state is earlier.state:
+        if earlier is None or process_state.state is earlier.state:
             continue
-        match life.state:
-            case State.RUNNING | State.HEALTHY if not earlier.came_up and not life.process.oneshot:
+        match process_state.state:
+            case State.RUNNING | State.HEALTHY if not earlier.came_up and not process_state.process.oneshot:
                 command = hooks.on_ready
-            case State.COMPLETED if life.process.oneshot:
+            case State.COMPLETED if process_state.process.oneshot:
                 command = hooks.on_ready
             case State.RESTARTING:
                 command = hooks.on_retry
@@ -363,8 +370,8 @@ def _hooks(before: Members, after: Members) -> list[Action]:
             case _:
                 command = None
         if command is not None:
-            code = None if life.verdict is None else life.verdict.status
-            actions.append(StartHook(name, command, code, life.retries))
+            code = None if process_state.verdict is None else process_state.verdict.status
+            actions.append(StartHook(name, command, code, process_state.retries))
     return actions
 
 
@@ -382,7 +389,9 @@ def _shut_down(fleet: Fleet, request: Shutdown, now: float) -> Step:
     )
     changed: Members = {}
     actions: list[Action] = []
-    for name, life in fleet.members.items():
-        changed[name], more = lifecycle.kill(life, now) if kill else lifecycle.step(life, request, now)
+    for name, process_state in fleet.members.items():
+        changed[name], more = (
+            lifecycle.kill(process_state, now) if kill else lifecycle.step(process_state, request, now)
+        )
         actions.extend(more)
     return fleet._replace(members=changed), tuple(actions)

@@ -155,64 +155,72 @@ def _missing(log: LogCheck, *, silent: bool) -> str:
 
 
 def apply_fact(
-    life: ProcessState,
+    process_state: ProcessState,
     fact: Spawned | CheckFinished | OutputBegan | LogMatched | TerminalOpened | TerminalClosed,
     now: float,
 ) -> Step:
     """Apply a fact about the health of the current run, or about an attached client."""
     if isinstance(fact, TerminalOpened | TerminalClosed):
-        if life.attached is isinstance(fact, TerminalOpened):
-            return life, ()
-        life = life._replace(attached=not life.attached)
-    settings, health = life.process.health, life.health
+        if process_state.attached is isinstance(fact, TerminalOpened):
+            return process_state, ()
+        process_state = process_state._replace(attached=not process_state.attached)
+    settings, health = process_state.process.health, process_state.health
     if settings is None:
-        return life, ()
+        return process_state, ()
     if isinstance(fact, Spawned):
-        return apply_health(life, begin(settings, now, paused=life.attached, silent=not life.process.pty), now)
+        return apply_health(
+            process_state,
+            begin(settings, now, paused=process_state.attached, silent=not process_state.process.pty),
+            now,
+        )
     if health is None:
-        return life, ()
+        return process_state, ()
     match fact:
         case TerminalOpened():
             health = pause(health, now)
         case TerminalClosed():
             health = resume(settings, health, now)
         case OutputBegan():
-            return life._replace(health=health._replace(silent=False)), ()
+            return process_state._replace(health=health._replace(silent=False)), ()
         case LogMatched():
             health = log_matched(settings, health, now)
         case CheckFinished() if not health.checking:
-            return life, ()
+            return process_state, ()
         case CheckFinished(skipped=True):
             health = check_skipped(settings, health, now)
         case CheckFinished(error=error):
             health = check_finished(settings, health, error, now)
         case _:
             assert_never(fact)
-    return apply_health(life, health, now)
+    return apply_health(process_state, health, now)
 
 
-def apply_health(life: ProcessState, health: HealthState, now: float) -> Step:
+def apply_health(process_state: ProcessState, health: HealthState, now: float) -> Step:
     """Apply what the health amounts to, and begin the next check if it is due."""
-    process, settings = life.process, life.process.health
+    process, settings = process_state.process, process_state.process.health
     if settings is None:
-        return life, ()
+        return process_state, ()
     finding, reason = find_health(settings, health, now)
     match finding:
         case Finding.LATE:
-            life = judge(life, NOT_IN_TIME, reason, now=now, ran_well=False, because=RestartReason.UNHEALTHY)
-            return stopping(life, life.cause), ()
+            process_state = judge(
+                process_state, NOT_IN_TIME, reason, now=now, ran_well=False, because=RestartReason.UNHEALTHY
+            )
+            return stopping(process_state, process_state.cause), ()
         case Finding.UNHEALTHY if process.restart is not When.NEVER and health.paused_at is None:
-            life = judge(life, NOT_HEALTHY, reason, now=now, ran_well=False, because=RestartReason.UNHEALTHY)
-            return stopping(life, life.cause), ()
+            process_state = judge(
+                process_state, NOT_HEALTHY, reason, now=now, ran_well=False, because=RestartReason.UNHEALTHY
+            )
+            return stopping(process_state, process_state.cause), ()
         case Finding.UNHEALTHY:
-            life = life._replace(state=State.UNHEALTHY, up_since=None)
-        case Finding.HEALTHY if life.state is not State.HEALTHY:
-            life = life._replace(state=State.HEALTHY, up_since=now, came_up=True, was_up=True)
+            process_state = process_state._replace(state=State.UNHEALTHY, up_since=None)
+        case Finding.HEALTHY if process_state.state is not State.HEALTHY:
+            process_state = process_state._replace(state=State.HEALTHY, up_since=now, came_up=True, was_up=True)
         case Finding.HEALTHY | Finding.WAITING | Finding.DOUBTFUL:
             pass
         case _:
             assert_never(finding)
     if is_due(health, now):
-        life = life._replace(reason=reason, health=check_began(health))
-        return life, (StartCheck(process.name, life.run),)
-    return life._replace(reason=reason, health=health), ()
+        process_state = process_state._replace(reason=reason, health=check_began(health))
+        return process_state, (StartCheck(process.name, process_state.run),)
+    return process_state._replace(reason=reason, health=health), ()

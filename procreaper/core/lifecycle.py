@@ -79,71 +79,71 @@ OUT_OF_REACH_AFTER = 5.0
 LIVES_ON = "keeps running without procreaper"
 
 
-def step(life: ProcessState, event: Event, now: float) -> Step:
+def step(process_state: ProcessState, event: Event, now: float) -> Step:
     """Apply one event that is about this process. The names in a request have been resolved before."""
     match event:
         case Tick():
-            after, actions = _tick(life, now)
+            after, actions = _tick(process_state, now)
         case Start():
-            after, actions = start(resume_watch(life)), ()
+            after, actions = start(resume_watch(process_state)), ()
         case Restart():
-            after, actions = restart(resume_watch(life)), ()
+            after, actions = restart(resume_watch(process_state)), ()
         case Stop():
-            after, actions = _stop_by_user(life)
+            after, actions = _stop_by_user(process_state)
         case Shutdown():
-            after, actions = _release(life) if _outlives_app(life) else _stop_by_user(life)
+            after, actions = _release(process_state) if _outlives_app(process_state) else _stop_by_user(process_state)
         case TerminalOpened() | TerminalClosed():
-            after, actions = _diagnose(life, event, now)
+            after, actions = _diagnose(process_state, event, now)
         case TimeLost(seconds=seconds):
-            return _lose_time(life, seconds), ()
+            return _lose_time(process_state, seconds), ()
         case Reload() | SettingsRead():
-            return life, ()
+            return process_state, ()
         case FilesChanged() | PreparationEnded():
             # Imported here, because most processes have no `watch`.
             from procreaper.core.file_changes import apply_fact
 
-            after, actions = apply_fact(life, event, now)
-            if isinstance(event, FilesChanged) and life.process.name in event.outdated and not after.outdated:
+            after, actions = apply_fact(process_state, event, now)
+            if isinstance(event, FilesChanged) and process_state.process.name in event.outdated and not after.outdated:
                 after = after._replace(outdated=True)
         case _:
-            if event.run != life.run:
-                return life, ()
-            after, actions = _learn(life, event, now)
-    return after, (*_cancelled(life, after, event), *actions)
+            if event.run != process_state.run:
+                return process_state, ()
+            after, actions = _learn(process_state, event, now)
+    return after, (*_cancelled(process_state, after, event), *actions)
 
 
-def deadline(life: ProcessState) -> float | None:
+def deadline(process_state: ProcessState) -> float | None:
     """Return when a `Tick` is due, or None while only an event can change anything."""
-    health, change = life.health, life.change
+    health, change = process_state.health, process_state.change
     times = [
-        life.due,
+        process_state.due,
         None if health is None else health.deadline,
-        None if change is None or life.preparing else change.due,
-        life.steady_from,
+        None if change is None or process_state.preparing else change.due,
+        process_state.steady_from,
     ]
     return min((time for time in times if time is not None), default=None)
 
 
-def is_timed(life: ProcessState) -> bool:
+def is_timed(process_state: ProcessState) -> bool:
     """Return whether a time limit runs that must not include a pause of procreaper.
 
     The wait before a retry is no such limit: after a pause, the retry comes as soon as its wait is over.
     """
     return (
-        (life.due is not None and life.state is State.STOPPING)
-        or (life.health is not None and life.health.is_timed)
-        or life.change is not None
-        or life.steady_from is not None
+        (process_state.due is not None and process_state.state is State.STOPPING)
+        or (process_state.health is not None and process_state.health.is_timed)
+        or process_state.change is not None
+        or process_state.steady_from is not None
     )
 
 
-def launch(life: ProcessState) -> Step:
+def launch(process_state: ProcessState) -> Step:
     """Begin the next run of a process that is `pending` and in phase NONE.
 
     The new run knows all changes so far, unless `watch.run` has to run for them first.
     """
-    run, watch = life.run + 1, life.process.watch
-    life = life._replace(
+    run, watch = process_state.run + 1, process_state.process.watch
+    process_state = process_state._replace(
         state=State.STARTING,
         reason="starting",
         phase=Phase.SPAWNING,
@@ -161,64 +161,66 @@ def launch(life: ProcessState) -> Step:
         came_up=False,
         spawned_with=None,
         due=None,
-        change=None if watch is None or watch.run is None else life.change,
+        change=None if watch is None or watch.run is None else process_state.change,
         waits_for=(),
     )
-    return life, (Spawn(life.process.name, run),)
+    return process_state, (Spawn(process_state.process.name, run),)
 
 
-def send_stop(life: ProcessState, now: float) -> Step:
+def send_stop(process_state: ProcessState, now: float) -> Step:
     """Send the stop signal, or run the stop command, for a run that `needs_stop_signal`."""
-    policy = life.stop
+    policy = process_state.stop
     # The run ends by these settings, even if the process gets new ones.
-    spawned_with = life.spawned_with or life.process
-    life = life._replace(stop_sent=True, spawned_with=spawned_with, due=now + policy.timeout, reason=_stop_reason(life))
-    if life.phase is Phase.LINGERING:
+    spawned_with = process_state.spawned_with or process_state.process
+    process_state = process_state._replace(
+        stop_sent=True, spawned_with=spawned_with, due=now + policy.timeout, reason=_stop_reason(process_state)
+    )
+    if process_state.phase is Phase.LINGERING:
         # The stop command was for the child, which has ended; its leftovers get the signal.
-        return life, (signal(life, policy.signal),)
+        return process_state, (signal(process_state, policy.signal),)
     if policy.command is not None:
-        return life, (RunStopCommand(life.process.name, life.run),)
-    return life, (signal(life, policy.signal, only_main=policy.only_main),)
+        return process_state, (RunStopCommand(process_state.process.name, process_state.run),)
+    return process_state, (signal(process_state, policy.signal, only_main=policy.only_main),)
 
 
-def kill(life: ProcessState, now: float) -> Step:
+def kill(process_state: ProcessState, now: float) -> Step:
     """End the run now, whatever was asked before, unless it outlives us."""
-    if life.releasing or _outlives_app(life):
-        return life, ()
-    before, life = life, stop(life)
-    cancelled = _cancelled(before, life, None)
-    if life.phase is Phase.SPAWNING:
-        return life._replace(killed=True), cancelled
-    if life.phase is Phase.NONE or life.killed:
-        return life, cancelled
-    life, actions = _kill(life, now)
-    return life, (*cancelled, *actions)
+    if process_state.releasing or _outlives_app(process_state):
+        return process_state, ()
+    before, process_state = process_state, stop(process_state)
+    cancelled = _cancelled(before, process_state, None)
+    if process_state.phase is Phase.SPAWNING:
+        return process_state._replace(killed=True), cancelled
+    if process_state.phase is Phase.NONE or process_state.killed:
+        return process_state, cancelled
+    process_state, actions = _kill(process_state, now)
+    return process_state, (*cancelled, *actions)
 
 
-def apply_health(life: ProcessState, health: HealthState, now: float) -> Step:
+def apply_health(process_state: ProcessState, health: HealthState, now: float) -> Step:
     """Apply a health state that follows from new settings of a living run."""
     from procreaper.core.health import apply_health as apply_to_run
 
-    after, actions = apply_to_run(life, health, now)
-    return after, (*_cancelled(life, after, None), *actions)
+    after, actions = apply_to_run(process_state, health, now)
+    return after, (*_cancelled(process_state, after, None), *actions)
 
 
-def restart_along(life: ProcessState) -> Step:
+def restart_along(process_state: ProcessState) -> Step:
     """Restart the process because a dependency restarts, and wait for that one. The throttle stays as it is."""
-    after = restart(life, RestartReason.DEPENDENCY)._replace(was_up=False)
-    return after, _cancelled(life, after, None)
+    after = restart(process_state, RestartReason.DEPENDENCY)._replace(was_up=False)
+    return after, _cancelled(process_state, after, None)
 
 
-def resume_watch(life: ProcessState) -> ProcessState:
+def resume_watch(process_state: ProcessState) -> ProcessState:
     """Forget the restarts for changed files, as after a restart by hand."""
-    if life.throttle == RestartThrottle() and life.echoes == Echoes():
-        return life
-    change = None if life.change is None else life.change._replace(calm=0.0)
-    return life._replace(throttle=RestartThrottle(), echoes=Echoes(), change=change)
+    if process_state.throttle == RestartThrottle() and process_state.echoes == Echoes():
+        return process_state
+    change = None if process_state.change is None else process_state.change._replace(calm=0.0)
+    return process_state._replace(throttle=RestartThrottle(), echoes=Echoes(), change=change)
 
 
 def _learn(
-    life: ProcessState,
+    process_state: ProcessState,
     fact: Spawned
     | SpawnFailed
     | ChildExited
@@ -229,120 +231,136 @@ def _learn(
     | StopCommandFailed,
     now: float,
 ) -> Step:
-    match fact, life.phase:
+    match fact, process_state.phase:
         case Spawned(pid=pid), Phase.SPAWNING:
-            life = life._replace(phase=Phase.ALIVE, pid=pid)
-            if life.releasing:
-                return _release(life)
-            if life.asked_to_end:
-                return _kill(life, now) if life.killed else (life, ())
-            if life.process.health is None:
-                return begin_running(life, now), ()
-            return _diagnose(life, fact, now)
+            process_state = process_state._replace(phase=Phase.ALIVE, pid=pid)
+            if process_state.releasing:
+                return _release(process_state)
+            if process_state.asked_to_end:
+                return _kill(process_state, now) if process_state.killed else (process_state, ())
+            if process_state.process.health is None:
+                return begin_running(process_state, now), ()
+            return _diagnose(process_state, fact, now)
         case SpawnFailed(), Phase.SPAWNING:
-            life = life._replace(exit=Exit(code=fact.code))
-            if not life.asked_to_end:
+            process_state = process_state._replace(exit=Exit(code=fact.code))
+            if not process_state.asked_to_end:
                 verdict, hope = Exit(code=fact.code), not fact.permanent
-                life = judge(life, verdict, fact.error, retry_can_help=hope, ran_well=False, now=now)
-            return settle(life, now), ()
+                process_state = judge(process_state, verdict, fact.error, retry_can_help=hope, ran_well=False, now=now)
+            return settle(process_state, now), ()
         case ChildExited(exit=exit_, leftovers=leftovers), Phase.ALIVE:
-            life = life._replace(exit=exit_)
-            if life.state is not State.STOPPING:
-                life = judge(life, exit_, describe(exit_), retry_can_help=exit_.code not in NOT_RUNNABLE, now=now)
+            process_state = process_state._replace(exit=exit_)
+            if process_state.state is not State.STOPPING:
+                process_state = judge(
+                    process_state, exit_, describe(exit_), retry_can_help=exit_.code not in NOT_RUNNABLE, now=now
+                )
             if not leftovers:
-                return settle(life, now), ()
-            if life.state is not State.STOPPING:
-                life = stopping(life, f"{life.cause}; ending what it left running")
-            elif life.stop_sent and not life.killed and life.stop.command is not None:
+                return settle(process_state, now), ()
+            if process_state.state is not State.STOPPING:
+                process_state = stopping(process_state, f"{process_state.cause}; ending what it left running")
+            elif process_state.stop_sent and not process_state.killed and process_state.stop.command is not None:
                 # The command has ended the child; now its leftovers get the signal, as in systemd after ExecStop.
-                return life._replace(phase=Phase.LINGERING), (signal(life, life.stop.signal),)
-            return life._replace(phase=Phase.LINGERING), ()
+                return process_state._replace(phase=Phase.LINGERING), (
+                    signal(process_state, process_state.stop.signal),
+                )
+            return process_state._replace(phase=Phase.LINGERING), ()
         case GroupEnded(), Phase.LINGERING:
-            return settle(life, now), ()
-        case StopCommandFailed(), Phase.ALIVE if life.state is State.STOPPING and not life.killed:
-            return life, (signal(life, life.stop.signal, only_main=life.stop.only_main),)
+            return settle(process_state, now), ()
+        case StopCommandFailed(), Phase.ALIVE if process_state.state is State.STOPPING and not process_state.killed:
+            return process_state, (
+                signal(process_state, process_state.stop.signal, only_main=process_state.stop.only_main),
+            )
         case ((CheckFinished() | OutputBegan() | LogMatched()), Phase.ALIVE):
-            return _diagnose(life, fact, now)
+            return _diagnose(process_state, fact, now)
         case _:
-            return life, ()
+            return process_state, ()
 
 
 def _diagnose(
-    life: ProcessState,
+    process_state: ProcessState,
     fact: Spawned | CheckFinished | OutputBegan | LogMatched | TerminalOpened | TerminalClosed,
     now: float,
 ) -> Step:
     # Imported here, because most processes have no health check.
     from procreaper.core.health import apply_fact
 
-    return apply_fact(life, fact, now)
+    return apply_fact(process_state, fact, now)
 
 
-def _tick(life: ProcessState, now: float) -> Step:
-    if (steady_from := life.steady_from) is not None and now >= steady_from:
-        life = life._replace(retries=0)
+def _tick(process_state: ProcessState, now: float) -> Step:
+    if (steady_from := process_state.steady_from) is not None and now >= steady_from:
+        process_state = process_state._replace(retries=0)
     actions: tuple[Action, ...] = ()
-    if life.change is not None and now >= life.change.due and not life.preparing:
+    if process_state.change is not None and now >= process_state.change.due and not process_state.preparing:
         from procreaper.core.file_changes import act
 
-        life, actions = act(life, life.change, now)
-    if life.health is not None:
+        process_state, actions = act(process_state, process_state.change, now)
+    if process_state.health is not None:
         from procreaper.core.health import apply_health as apply_to_run
 
-        life, more = apply_to_run(life, life.health, now)
-        return life, (*actions, *more)
-    if life.due is None or now < life.due:
-        return life, actions
-    if life.state is State.RESTARTING:
-        return life._replace(state=State.PENDING, reason=ABOUT_TO_START, due=None), actions
-    if not life.killed:
-        life, more = _kill(life, now)
-        return life, (*actions, *more)
-    return life._replace(due=None, out_of_reach=True, reason="still there after SIGKILL"), actions
+        process_state, more = apply_to_run(process_state, process_state.health, now)
+        return process_state, (*actions, *more)
+    if process_state.due is None or now < process_state.due:
+        return process_state, actions
+    if process_state.state is State.RESTARTING:
+        return process_state._replace(state=State.PENDING, reason=ABOUT_TO_START, due=None), actions
+    if not process_state.killed:
+        process_state, more = _kill(process_state, now)
+        return process_state, (*actions, *more)
+    return process_state._replace(due=None, out_of_reach=True, reason="still there after SIGKILL"), actions
 
 
-def _lose_time(life: ProcessState, seconds: float) -> ProcessState:
+def _lose_time(process_state: ProcessState, seconds: float) -> ProcessState:
     """Move each limit by the time in which procreaper did not run."""
-    if not is_timed(life):
-        return life
-    if life.due is not None and life.state is State.STOPPING:
-        life = life._replace(due=life.due + seconds)
-    if life.up_since is not None:
-        life = life._replace(up_since=life.up_since + seconds)
-    if (change := life.change) is not None:
+    if not is_timed(process_state):
+        return process_state
+    if process_state.due is not None and process_state.state is State.STOPPING:
+        process_state = process_state._replace(due=process_state.due + seconds)
+    if process_state.up_since is not None:
+        process_state = process_state._replace(up_since=process_state.up_since + seconds)
+    if (change := process_state.change) is not None:
         # Changes during the pause are reported only now.
-        life = life._replace(change=change._replace(since=change.since + seconds, due=change.due + seconds))
-    if life.health is not None:
+        process_state = process_state._replace(
+            change=change._replace(since=change.since + seconds, due=change.due + seconds)
+        )
+    if process_state.health is not None:
         from procreaper.core.health import lose_time
 
-        life = life._replace(health=lose_time(life.health, seconds))
-    return life
+        process_state = process_state._replace(health=lose_time(process_state.health, seconds))
+    return process_state
 
 
-def _stop_by_user(life: ProcessState) -> Step:
+def _stop_by_user(process_state: ProcessState) -> Step:
     """Stop the process by hand: changed files do not matter until it is wanted again."""
-    if life.stopped_by_user:
-        return life, ()
-    actions = (CancelPreparation(life.process.name),) if life.preparing else ()
-    life = stop(life)
-    reason = life.reason.removesuffix(UNTIL_A_CHANGE)
-    return life._replace(reason=reason, stopped_by_user=True, change=None, preparing=False, was_up=False), actions
+    if process_state.stopped_by_user:
+        return process_state, ()
+    actions = (CancelPreparation(process_state.process.name),) if process_state.preparing else ()
+    process_state = stop(process_state)
+    reason = process_state.reason.removesuffix(UNTIL_A_CHANGE)
+    return process_state._replace(
+        reason=reason, stopped_by_user=True, change=None, preparing=False, was_up=False
+    ), actions
 
 
-def _outlives_app(life: ProcessState) -> bool:
+def _outlives_app(process_state: ProcessState) -> bool:
     """Whether the end of the app leaves this run alone. A stop of the process itself still counts."""
-    return life.process.detached and (life.is_alive or life.phase is Phase.SPAWNING) and not life.asked_to_end
+    return (
+        process_state.process.detached
+        and (process_state.is_alive or process_state.phase is Phase.SPAWNING)
+        and not process_state.asked_to_end
+    )
 
 
-def _release(life: ProcessState) -> Step:
+def _release(process_state: ProcessState) -> Step:
     """Let the run go on without us: now, or if it is being spawned, as soon as its child is there."""
-    life, actions = _stop_by_user(life)
-    if life.phase is Phase.SPAWNING:
-        return life._replace(releasing=True), actions
-    name = life.process.name
-    said = Announce(name, f"{LIVES_ON} (pid {life.pid})")
-    life = life._replace(state=State.STOPPED, reason=LIVES_ON, phase=Phase.NONE, pid=None, releasing=False)
-    return life, (*actions, Release(name, life.run), said)
+    process_state, actions = _stop_by_user(process_state)
+    if process_state.phase is Phase.SPAWNING:
+        return process_state._replace(releasing=True), actions
+    name = process_state.process.name
+    said = Announce(name, f"{LIVES_ON} (pid {process_state.pid})")
+    process_state = process_state._replace(
+        state=State.STOPPED, reason=LIVES_ON, phase=Phase.NONE, pid=None, releasing=False
+    )
+    return process_state, (*actions, Release(name, process_state.run), said)
 
 
 def _cancelled(before: ProcessState, after: ProcessState, event: Event | None) -> tuple[Action, ...]:
@@ -353,11 +371,13 @@ def _cancelled(before: ProcessState, after: ProcessState, event: Event | None) -
     return (CancelCheck(before.process.name, before.run),)
 
 
-def _kill(life: ProcessState, now: float) -> Step:
-    life = life._replace(stop_sent=True, killed=True, due=now + OUT_OF_REACH_AFTER, reason=_stop_reason(life))
-    return life, (signal(life, SIGKILL),)
+def _kill(process_state: ProcessState, now: float) -> Step:
+    process_state = process_state._replace(
+        stop_sent=True, killed=True, due=now + OUT_OF_REACH_AFTER, reason=_stop_reason(process_state)
+    )
+    return process_state, (signal(process_state, SIGKILL),)
 
 
-def _stop_reason(life: ProcessState) -> str:
+def _stop_reason(process_state: ProcessState) -> str:
     """Return the reason from now on; until now it may have been that the process waits for its dependants."""
-    return STOPPING if life.asked_to_end else life.reason
+    return STOPPING if process_state.asked_to_end else process_state.reason

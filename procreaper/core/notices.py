@@ -58,14 +58,14 @@ def culprit(fleet: Fleet) -> str | None:
     """Return which process has ended the app and how; None if no process has, or if no other process ends for it."""
     if fleet.culprit is None:
         return None
-    life = fleet.members[fleet.culprit]
-    if all(other is life or other.settled for other in fleet.members.values()):
+    process_state = fleet.members[fleet.culprit]
+    if all(other is process_state or other.settled for other in fleet.members.values()):
         return None
     # After a retry, the state of the process says how it has ended.
     return (
         f"{fleet.culprit} ended, stopping the app"
-        if life.retries
-        else f"{fleet.culprit}: {life.cause}; stopping the app"
+        if process_state.retries
+        else f"{fleet.culprit}: {process_state.cause}; stopping the app"
     )
 
 
@@ -87,18 +87,20 @@ def app_end(fleet: Fleet) -> AppEnd | None:
         return AppEnd(None, f"{fleet.ended_by or 'a request'} ended the app")
     if not fleet.finished:
         return None
-    failed = next((life for life in fleet.members.values() if life.state is State.FAILED), None)
+    failed = next(
+        (process_state for process_state in fleet.members.values() if process_state.state is State.FAILED), None
+    )
     if failed is None:
         return AppEnd(None, "all processes have ended")
     return AppEnd(failed.process.name, f"{failed.process.name} has failed ({failed.reason}), and nothing else runs")
 
 
-def _how(life: ProcessState) -> str:
+def _how(process_state: ProcessState) -> str:
     """Return how the last run of a process ended for good, without a request."""
-    end = life.verdict
-    if end is None or end is not life.exit:
+    end = process_state.verdict
+    if end is None or end is not process_state.exit:
         # It could not be started, or was not healthy.
-        return f"has failed ({life.cause})"
+        return f"has failed ({process_state.cause})"
     # The cause explains a program that a shell cannot run, a signal, and retries.
-    is_plain = end.code is not None and end.code not in NOT_RUNNABLE and not life.retries
-    return f"has ended (exit code {end.code})" if is_plain else f"has ended ({life.cause})"
+    is_plain = end.code is not None and end.code not in NOT_RUNNABLE and not process_state.retries
+    return f"has ended (exit code {end.code})" if is_plain else f"has ended ({process_state.cause})"

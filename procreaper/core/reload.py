@@ -42,94 +42,109 @@ def reload(members: Members, leaving: Collection[str], runs: Mapping[str, int], 
     actions: tuple[Action, ...] = ()
     for process in plan.processes:
         name = process.name
-        life = members.get(name)
-        if life is not None and name not in leaving:
-            after[name], more = _take_over(life, process, now)
+        process_state = members.get(name)
+        if process_state is not None and name not in leaving:
+            after[name], more = _take_over(process_state, process, now)
         else:
             before = runs.get(name, 0)
-            life = ProcessState(process, run=before, earlier_runs=before) if life is None else _become(life, process)
+            process_state = (
+                ProcessState(process, run=before, earlier_runs=before)
+                if process_state is None
+                else _become(process_state, process)
+            )
             is_wanted = plan.names is None or name in plan.names
-            after[name], more = lifecycle.step(life, Start((name,)), now) if is_wanted else (life, ())
+            after[name], more = lifecycle.step(process_state, Start((name,)), now) if is_wanted else (process_state, ())
         actions += more
-    gone = {name: life for name, life in members.items() if name not in after}
-    stopped = frozenset(name for name, life in gone.items() if name not in leaving and _keeps_the_app(life))
-    for name, life in gone.items():
-        gone[name], more = lifecycle.step(life, Stop((name,)), now)
+    gone = {name: process_state for name, process_state in members.items() if name not in after}
+    stopped = frozenset(
+        name for name, process_state in gone.items() if name not in leaving and _keeps_the_app(process_state)
+    )
+    for name, process_state in gone.items():
+        gone[name], more = lifecycle.step(process_state, Stop((name,)), now)
         actions += more
     return Reloaded({**after, **gone}, frozenset(gone), stopped, actions)
 
 
-def renew(life: ProcessState, process: Process | None, now: float) -> Step:
+def renew(process_state: ProcessState, process: Process | None, now: float) -> Step:
     """Give new settings to the next run of a process that has no run now; None keeps those that it has."""
-    if process is None or process == life.process:
-        return life, ()
-    before = life.process
-    return _follow_other_files(life._replace(process=process), before, now)
+    if process is None or process == process_state.process:
+        return process_state, ()
+    before = process_state.process
+    return _follow_other_files(process_state._replace(process=process), before, now)
 
 
-def _keeps_the_app(life: ProcessState) -> bool:
+def _keeps_the_app(process_state: ProcessState) -> bool:
     """Whether a stop by hand would keep the app running, because the process has not ended for good by itself."""
-    return life.asked and not (life.settled and life.state in FINAL_STATES and life.process.watch is None)
+    return process_state.asked and not (
+        process_state.settled and process_state.state in FINAL_STATES and process_state.process.watch is None
+    )
 
 
-def _become(life: ProcessState, process: Process) -> ProcessState:
+def _become(process_state: ProcessState, process: Process) -> ProcessState:
     """Take over the settings of another process, with a restart if the child needs one."""
-    spawned_with = None if life.phase is Phase.NONE else (life.spawned_with or life.process)
-    return life._replace(process=process, spawned_with=spawned_with)
+    spawned_with = None if process_state.phase is Phase.NONE else (process_state.spawned_with or process_state.process)
+    return process_state._replace(process=process, spawned_with=spawned_with)
 
 
-def _take_over(life: ProcessState, process: Process, now: float) -> Step:
-    before = life.process
-    if process == before and not life.throttle.suspended:
-        return life, ()
-    life = lifecycle.resume_watch(life)
+def _take_over(process_state: ProcessState, process: Process, now: float) -> Step:
+    before = process_state.process
+    if process == before and not process_state.throttle.suspended:
+        return process_state, ()
+    process_state = lifecycle.resume_watch(process_state)
     if needs_restart(before, process):
-        life, cancelled = _follow_other_files(_become(life, process), before, now)
+        process_state, cancelled = _follow_other_files(_become(process_state, process), before, now)
         if not set(process.depends_on) <= set(before.depends_on):
             # The new run is the first one that needs them.
-            life = life._replace(was_up=False)
-        if life.stopped_by_user or not life.asked:
-            return life, cancelled
-        life, actions = lifecycle.step(life, Restart((process.name,)), now)
-        return life, (*cancelled, *actions)
-    life, cancelled = _follow_other_files(life._replace(process=process), before, now)
-    if life.state in (State.COMPLETED, State.FAILED):
-        life = life._replace(reason=end_reason(life))
-    if not life.is_alive:
-        return life, cancelled
+            process_state = process_state._replace(was_up=False)
+        if process_state.stopped_by_user or not process_state.asked:
+            return process_state, cancelled
+        process_state, actions = lifecycle.step(process_state, Restart((process.name,)), now)
+        return process_state, (*cancelled, *actions)
+    process_state, cancelled = _follow_other_files(process_state._replace(process=process), before, now)
+    if process_state.state in (State.COMPLETED, State.FAILED):
+        process_state = process_state._replace(reason=end_reason(process_state))
+    if not process_state.is_alive:
+        return process_state, cancelled
     if process.health != before.health:
-        life, actions = _check_otherwise(life, now)
-    elif life.health is not None:
-        life, actions = lifecycle.apply_health(life, life.health, now)
+        process_state, actions = _check_otherwise(process_state, now)
+    elif process_state.health is not None:
+        process_state, actions = lifecycle.apply_health(process_state, process_state.health, now)
     else:
         actions = ()
-    return life, (*cancelled, *actions)
+    return process_state, (*cancelled, *actions)
 
 
-def _follow_other_files(life: ProcessState, before: Process, now: float) -> Step:
+def _follow_other_files(process_state: ProcessState, before: Process, now: float) -> Step:
     """Act on the changes so far, by the new settings of the watch."""
-    watch = life.process.watch
+    watch = process_state.process.watch
     if watch == before.watch:
-        return life, ()
+        return process_state, ()
     if watch is None:
-        actions = (CancelPreparation(life.process.name),) if life.preparing else ()
-        return life._replace(change=None, preparing=False), actions
-    if life.change is not None:
-        life = life._replace(change=life.change._replace(since=now, due=now + watch.debounce, calm=0.0))
-    return life, ()
+        actions = (CancelPreparation(process_state.process.name),) if process_state.preparing else ()
+        return process_state._replace(change=None, preparing=False), actions
+    if process_state.change is not None:
+        process_state = process_state._replace(
+            change=process_state.change._replace(since=now, due=now + watch.debounce, calm=0.0)
+        )
+    return process_state, ()
 
 
-def _check_otherwise(life: ProcessState, now: float) -> Step:
+def _check_otherwise(process_state: ProcessState, now: float) -> Step:
     """Begin the health checks again by new settings: the process is up again when they succeed."""
-    name, run, health, settings = life.process.name, life.run, life.health, life.process.health
+    name, run, health, settings = (
+        process_state.process.name,
+        process_state.run,
+        process_state.health,
+        process_state.process.health,
+    )
     actions: tuple[Action, ...] = ()
     if health is not None and health.checking:
         actions = (CancelCheck(name, run),)
     if settings is None:
-        since = now if life.up_since is None else life.up_since
-        life = begin_running(life, since)._replace(health=None)
-        return life, actions
-    begun = health_rules.restart_checks(settings, health, now, paused=life.attached)
-    life = life._replace(state=State.STARTING, up_since=None, health=begun)
-    life, more = lifecycle.apply_health(life, begun, now)
-    return life, (*actions, *more)
+        since = now if process_state.up_since is None else process_state.up_since
+        process_state = begin_running(process_state, since)._replace(health=None)
+        return process_state, actions
+    begun = health_rules.restart_checks(settings, health, now, paused=process_state.attached)
+    process_state = process_state._replace(state=State.STARTING, up_since=None, health=begun)
+    process_state, more = lifecycle.apply_health(process_state, begun, now)
+    return process_state, (*actions, *more)

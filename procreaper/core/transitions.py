@@ -35,7 +35,7 @@ Step = tuple[ProcessState, tuple[Action, ...]]
 
 
 def judge(
-    life: ProcessState,
+    process_state: ProcessState,
     verdict: Exit,
     cause: str,
     *,
@@ -49,58 +49,62 @@ def judge(
     With `ran_well` False, the run is a failure whatever the success codes are. `because` is the reason for the next
     run, if there is one.
     """
-    process = life.process
+    process = process_state.process
     success = ran_well and verdict.known and verdict.status in process.success_codes
-    retries = life.retries
-    if (steady_from := life.steady_from) is not None and now >= steady_from:
+    retries = process_state.retries
+    if (steady_from := process_state.steady_from) is not None and now >= steady_from:
         retries = 0
-    life = life._replace(verdict=verdict, retries=retries, cause=cause, succeeded=success, because=because)
+    process_state = process_state._replace(
+        verdict=verdict, retries=retries, cause=cause, succeeded=success, because=because
+    )
     if success and process.restart is not When.ALWAYS:
-        return life._replace(end=State.COMPLETED, wanted=False, was_up=True)
+        return process_state._replace(end=State.COMPLETED, wanted=False, was_up=True)
     if not success and not retry_can_help:
-        return life._replace(end=State.FAILED, wanted=False)
+        return process_state._replace(end=State.FAILED, wanted=False)
     if not process.restart.applies(success=success):
-        return life._replace(end=State.FAILED, wanted=False)
+        return process_state._replace(end=State.FAILED, wanted=False)
     if process.max_retries is not None and retries >= process.max_retries:
         cause = f"{cause}; gave up after {retries} {'retry' if retries == 1 else 'retries'}"
-        return life._replace(end=State.FAILED, wanted=False, cause=cause)
-    return life._replace(retries=retries + 1)
+        return process_state._replace(end=State.FAILED, wanted=False, cause=cause)
+    return process_state._replace(retries=retries + 1)
 
 
-def stopping(life: ProcessState, reason: str) -> ProcessState:
+def stopping(process_state: ProcessState, reason: str) -> ProcessState:
     """End the run: its processes get the stop signal as soon as nothing has to end before them."""
-    return life._replace(state=State.STOPPING, reason=reason, health=None, up_since=None)
+    return process_state._replace(state=State.STOPPING, reason=reason, health=None, up_since=None)
 
 
-def settle(life: ProcessState, now: float) -> ProcessState:
+def settle(process_state: ProcessState, now: float) -> ProcessState:
     """Move on from a run of which no process is left: to its end, to a retry, or to what was requested."""
-    life = life._replace(phase=Phase.NONE, pid=None, health=None, up_since=None, due=None, out_of_reach=False)
-    if not life.wanted:
-        if life.end is not None:
-            return life._replace(state=life.end, reason=end_reason(life))
-        return life._replace(state=State.STOPPED, reason="stopped")
-    if life.asked_to_end:
-        return to_pending(life._replace(restarts=life.restarts + 1))
-    wait = life.process.backoff.wait(life.retries)
-    limit = life.process.max_retries
-    count = f"retry {life.retries}" if limit is None else f"retry {life.retries}/{limit}"
-    return life._replace(
+    process_state = process_state._replace(
+        phase=Phase.NONE, pid=None, health=None, up_since=None, due=None, out_of_reach=False
+    )
+    if not process_state.wanted:
+        if process_state.end is not None:
+            return process_state._replace(state=process_state.end, reason=end_reason(process_state))
+        return process_state._replace(state=State.STOPPED, reason="stopped")
+    if process_state.asked_to_end:
+        return to_pending(process_state._replace(restarts=process_state.restarts + 1))
+    wait = process_state.process.backoff.wait(process_state.retries)
+    limit = process_state.process.max_retries
+    count = f"retry {process_state.retries}" if limit is None else f"retry {process_state.retries}/{limit}"
+    return process_state._replace(
         state=State.RESTARTING,
-        reason=f"{life.cause}; {count} in {wait:.1f} s",
-        restarts=life.restarts + 1,
+        reason=f"{process_state.cause}; {count} in {wait:.1f} s",
+        restarts=process_state.restarts + 1,
         due=now + wait,
     )
 
 
-def end_reason(life: ProcessState) -> str:
+def end_reason(process_state: ProcessState) -> str:
     """Return the reason of an end, and whether changed files start the process again."""
-    waits = life.reacts_to_changes and not life.process.oneshot
-    return life.cause + UNTIL_A_CHANGE if waits else life.cause
+    waits = process_state.reacts_to_changes and not process_state.process.oneshot
+    return process_state.cause + UNTIL_A_CHANGE if waits else process_state.cause
 
 
-def to_pending(life: ProcessState) -> ProcessState:
+def to_pending(process_state: ProcessState) -> ProcessState:
     """Have the next run of a process that has no run now."""
-    return life._replace(state=State.PENDING, reason=ABOUT_TO_START)
+    return process_state._replace(state=State.PENDING, reason=ABOUT_TO_START)
 
 
 def describe(exit_: Exit) -> str:
@@ -119,55 +123,61 @@ def predicate(exit_: Exit) -> str:
     return f"was {describe(exit_)}" if exit_.signal is not None else describe(exit_)
 
 
-def begin_running(life: ProcessState, since: float) -> ProcessState:
+def begin_running(process_state: ProcessState, since: float) -> ProcessState:
     """Count the run as running, because no check says more. A oneshot is up only when it has completed."""
-    was_up = life.was_up or not life.process.oneshot
-    return life._replace(state=State.RUNNING, reason="running", up_since=since, came_up=True, was_up=was_up)
+    was_up = process_state.was_up or not process_state.process.oneshot
+    return process_state._replace(state=State.RUNNING, reason="running", up_since=since, came_up=True, was_up=was_up)
 
 
-def skip(life: ProcessState, reason: str) -> ProcessState:
+def skip(process_state: ProcessState, reason: str) -> ProcessState:
     """Do not start a process whose dependency will never be up."""
-    return life._replace(state=State.SKIPPED, reason=reason, wanted=False, end=State.SKIPPED)
+    return process_state._replace(state=State.SKIPPED, reason=reason, wanted=False, end=State.SKIPPED)
 
 
-def revive(life: ProcessState) -> ProcessState:
+def revive(process_state: ProcessState) -> ProcessState:
     """Start a skipped process after all, because its dependency begins again."""
-    return life._replace(state=State.PENDING, reason=ABOUT_TO_START, wanted=True, end=None)
+    return process_state._replace(state=State.PENDING, reason=ABOUT_TO_START, wanted=True, end=None)
 
 
-def start(life: ProcessState, because: RestartReason = RestartReason.MANUAL) -> ProcessState:
+def start(process_state: ProcessState, because: RestartReason = RestartReason.MANUAL) -> ProcessState:
     """Have the process run: at once, or as soon as nothing is left of a run that is ending."""
-    life = life._replace(asked=True, stopped_by_user=False)
-    if life.phase is Phase.NONE and life.state is not State.PENDING:
-        return life._replace(wanted=True, state=State.PENDING, reason=ABOUT_TO_START, end=None, retries=0, due=None)
-    if life.state is State.STOPPING:
+    process_state = process_state._replace(asked=True, stopped_by_user=False)
+    if process_state.phase is Phase.NONE and process_state.state is not State.PENDING:
+        return process_state._replace(
+            wanted=True, state=State.PENDING, reason=ABOUT_TO_START, end=None, retries=0, due=None
+        )
+    if process_state.state is State.STOPPING:
         # It starts again as soon as the old group is gone, whatever the verdict on that run was.
-        life = life._replace(asked_to_end=True, end=None, retries=0, because=because)
-    return life._replace(wanted=True)
+        process_state = process_state._replace(asked_to_end=True, end=None, retries=0, because=because)
+    return process_state._replace(wanted=True)
 
 
-def restart(life: ProcessState, because: RestartReason = RestartReason.MANUAL) -> ProcessState:
+def restart(process_state: ProcessState, because: RestartReason = RestartReason.MANUAL) -> ProcessState:
     """Have a new run as soon as nothing is left of the present one."""
-    life = life._replace(retries=0)
-    if life.phase is Phase.NONE or life.state is State.STOPPING:
-        return start(life, because)
-    return stop(life)._replace(wanted=True, because=because)
+    process_state = process_state._replace(retries=0)
+    if process_state.phase is Phase.NONE or process_state.state is State.STOPPING:
+        return start(process_state, because)
+    return stop(process_state)._replace(wanted=True, because=because)
 
 
-def stop(life: ProcessState) -> ProcessState:
+def stop(process_state: ProcessState) -> ProcessState:
     """Have the process not run, and end its run if there is one."""
-    life = life._replace(wanted=False)
-    if life.phase is Phase.NONE:
-        if life.state in (State.PENDING, State.RESTARTING):
-            life = life._replace(state=State.STOPPED, reason="stopped", due=None)
-        return life
-    if life.state is State.STOPPING:
-        return life
-    return stopping(life._replace(asked_to_end=True), STOPPING)
+    process_state = process_state._replace(wanted=False)
+    if process_state.phase is Phase.NONE:
+        if process_state.state in (State.PENDING, State.RESTARTING):
+            process_state = process_state._replace(state=State.STOPPED, reason="stopped", due=None)
+        return process_state
+    if process_state.state is State.STOPPING:
+        return process_state
+    return stopping(process_state._replace(asked_to_end=True), STOPPING)
 
 
-def signal(life: ProcessState, number: int, *, only_main: bool = False, only_handlers: bool = False) -> SendSignal:
+def signal(
+    process_state: ProcessState, number: int, *, only_main: bool = False, only_handlers: bool = False
+) -> SendSignal:
     """Send a signal to the group of this run, or only to its program, or only to the processes that handle it."""
-    if life.pid is None:
-        raise RuntimeError(f"{life.process.name} has no child to signal")
-    return SendSignal(life.process.name, life.run, life.pid, number, only_main, only_handlers)
+    if process_state.pid is None:
+        raise RuntimeError(f"{process_state.process.name} has no child to signal")
+    return SendSignal(
+        process_state.process.name, process_state.run, process_state.pid, number, only_main, only_handlers
+    )

@@ -61,10 +61,10 @@ class SideTasks:
         """Whether a hook or a stop command has not ended."""
         return bool(self._commands)
 
-    def check(self, life: ProcessState, number: int) -> None:
+    def check(self, process_state: ProcessState, number: int) -> None:
         """Check the health of this run."""
-        name = life.process.name
-        check = self._check(life, number, self._checks.get(name))
+        name = process_state.process.name
+        check = self._check(process_state, number, self._checks.get(name))
         self._checks[name] = self._tasks.create_task(check, name=f"check {name}")
 
     def cancel_check(self, name: str) -> None:
@@ -103,12 +103,12 @@ class SideTasks:
         for task in (*self._checks.values(), *self._commands, *self._preparations.values()):
             task.cancel()
 
-    async def _check(self, life: ProcessState, number: int, previous: asyncio.Task[None] | None) -> None:
+    async def _check(self, process_state: ProcessState, number: int, previous: asyncio.Task[None] | None) -> None:
         # Not at the top: hooks do without.
         from procreaper.core.checks import Target
         from procreaper.runtime.health.check import run_check
 
-        process, health, pid = life.process, life.process.health, life.pid
+        process, health, pid = process_state.process, process_state.process.health, process_state.pid
         if health is None or pid is None:
             raise RuntimeError(f"{process.name} has nothing to check")
         if previous is not None and not previous.done():
@@ -116,7 +116,7 @@ class SideTasks:
             await asyncio.wait([previous])
         target = Target(process.name, pid, environment_of(process), process.cwd)
         began = time.perf_counter()
-        error = await run_check(health, target, execute=self._executor(process.name, life.run))
+        error = await run_check(health, target, execute=self._executor(process.name, process_state.run))
         duration = time.perf_counter() - began
         # A debugger holds the process, or it is suspended: it cannot answer, and must not be killed for that.
         skipped = error is not None and self._is_held(process.name)

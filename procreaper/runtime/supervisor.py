@@ -192,11 +192,13 @@ class Supervisor:
 
     def status(self) -> tuple[Status, ...]:
         """What every process is doing at this moment."""
-        return tuple(self._status(life) for life in self._fleet.members.values())
+        return tuple(self._status(process_state) for process_state in self._fleet.members.values())
 
     def look(self) -> tuple[tuple[Process, Status], ...]:
         """Return every process with its status, all of the same moment. Safe in any thread."""
-        return tuple((life.process, self._status(life)) for life in self._fleet.members.values())
+        return tuple(
+            (process_state.process, self._status(process_state)) for process_state in self._fleet.members.values()
+        )
 
     def status_of(self, name: str) -> Status:
         """What one process is doing at this moment. Raises KeyError for one that there is not."""
@@ -209,7 +211,7 @@ class Supervisor:
     @property
     def processes(self) -> tuple[Process, ...]:
         """All processes, in the order in which they start."""
-        return tuple(life.process for life in self._fleet.members.values())
+        return tuple(process_state.process for process_state in self._fleet.members.values())
 
     @property
     def is_ending(self) -> bool:
@@ -253,13 +255,13 @@ class Supervisor:
 
     def awaits_settings(self, name: str) -> bool:
         """Whether the next run of a process has its settings read again before; False where there is none."""
-        life = self._fleet.members.get(name)
-        return life is not None and (life.outdated or life.rereading)
+        process_state = self._fleet.members.get(name)
+        return process_state is not None and (process_state.outdated or process_state.rereading)
 
     def rests(self, name: str) -> bool:
         """Whether this process is not wanted, yet or any more. Raises KeyError if there is no such process."""
-        life = self._fleet.members[name]
-        return life.stopped_by_user or not life.asked
+        process_state = self._fleet.members[name]
+        return process_state.stopped_by_user or not process_state.asked
 
     @property
     def end(self) -> telling.AppEnd | None:
@@ -360,7 +362,7 @@ class Supervisor:
         was_shutting_down = self._fleet.shutting_down
         self._fleet, actions = rules.step(self._fleet, event, now)
         after = self._fleet.members
-        changed = [name for name, life in after.items() if life is not before.get(name)]
+        changed = [name for name, process_state in after.items() if process_state is not before.get(name)]
         gone = [] if after is before else [*(before.keys() - after.keys())]
         # The cause before what follows from it.
         for name in sorted((*changed, *gone), key=lambda name: name != getattr(event, "name", None)):
@@ -379,8 +381,8 @@ class Supervisor:
         if isinstance(event, Reload | SettingsRead):
             self._follow_files(tasks)
 
-    def _tell_end(self, life: ProcessState, event: ChildExited | GroupEnded | SpawnFailed) -> None:
-        notice = telling.end(life, event, self._ends, time.time())
+    def _tell_end(self, process_state: ProcessState, event: ChildExited | GroupEnded | SpawnFailed) -> None:
+        notice = telling.end(process_state, event, self._ends, time.time())
         if notice is not None:
             self._publish(notice)
             self._attendance.end(event.name, notice.reason)
@@ -420,9 +422,9 @@ class Supervisor:
             case Release(name=name):
                 self._children.release(name)
             case RunStopCommand(name=name, run=run):
-                life = self._fleet.members[name]
+                process_state = self._fleet.members[name]
                 # It is about the run as it began.
-                process = life.spawned_with or life.process
+                process = process_state.spawned_with or process_state.process
                 if process.stop.command is not None:
                     self._beside(tasks).stop(process, run, process.stop.command)
             case RunPreparation(name=name, command=command):
@@ -461,8 +463,8 @@ class Supervisor:
 
     def _is_quiet(self, process: Process) -> bool:
         """Whether its output needs no room in any sink, so that it can always be read."""
-        life = self._fleet.members.get(process.name)
-        process = process if life is None else life.process
+        process_state = self._fleet.members.get(process.name)
+        process = process if process_state is None else process_state.process
         return process.quiet and process.log is None
 
     def _tell(self, notice: Notice) -> bool:
@@ -476,11 +478,11 @@ class Supervisor:
         self._room = self._room and room
         return room
 
-    def _status(self, life: ProcessState) -> Status:
+    def _status(self, process_state: ProcessState) -> Status:
         # Not at the top: a plain start never asks.
         from procreaper.core.snapshot import take
 
-        return take(life, self._started.get(life.process.name))
+        return take(process_state, self._started.get(process_state.process.name))
 
     # A new plan.
 
@@ -488,19 +490,19 @@ class Supervisor:
         if self._fleet.shutting_down:
             return
         for process in plan.processes:
-            life = self._fleet.members.get(process.name)
-            if life is not None and (life.process != process or process.name in self._fleet.leaving):
-                self._asked_in[process.name] = life.run
+            process_state = self._fleet.members.get(process.name)
+            if process_state is not None and (process_state.process != process or process.name in self._fleet.leaving):
+                self._asked_in[process.name] = process_state.run
         for name in self._fleet.members.keys() - {process.name for process in plan.processes}:
             self._asked_in[name] = self._fleet.members[name].run
         self._plan = plan
         self._on_plan(plan)
 
     def _take_settings(self, event: SettingsRead, before: Mapping[str, ProcessState]) -> None:
-        life = self._fleet.members.get(event.name)
-        if life is None or life.process is before[event.name].process:
+        process_state = self._fleet.members.get(event.name)
+        if process_state is None or process_state.process is before[event.name].process:
             return
-        processes = (life.process if other.name == event.name else other for other in self._plan.processes)
+        processes = (process_state.process if other.name == event.name else other for other in self._plan.processes)
         self._plan = self._plan._replace(processes=tuple(processes))
         self._on_plan(self._plan)
 
@@ -553,8 +555,12 @@ class Supervisor:
 
     def _may_live_on(self, name: str) -> bool:
         """Whether the run of a process may survive the app: it is detached, and its end was not requested."""
-        life = self._fleet.members.get(name)
-        return life is not None and (life.spawned_with or life.process).detached and not life.asked_to_end
+        process_state = self._fleet.members.get(name)
+        return (
+            process_state is not None
+            and (process_state.spawned_with or process_state.process).detached
+            and not process_state.asked_to_end
+        )
 
     async def _kill_everything(self) -> None:
         """The way out after an error of our own, or a cancellation: nothing may be left, whatever the rules say."""

@@ -49,7 +49,7 @@ class TestStarting:
     def test_before_anything_is_asked_nothing_runs(self) -> None:
         app = App(process("db"), process("web"))
         assert list(app.fleet.members) == ["db", "web"]
-        assert [life.state for life in app.fleet.members.values()] == [State.STOPPED, State.STOPPED]
+        assert [process_state.state for process_state in app.fleet.members.values()] == [State.STOPPED, State.STOPPED]
         assert fleet.deadline(app.fleet) is None
         assert app.fleet.finished, "what nobody wants keeps no app"
 

@@ -138,7 +138,7 @@ class History:
 
     def attach(self) -> None:
         """Somebody comes to a terminal, or leaves it; that may be told once more."""
-        checked = [name for name, life in self.fleet.members.items() if life.health is not None]
+        checked = [name for name, process_state in self.fleet.members.items() if process_state.health is not None]
         name = self.random.choice(checked if checked and self.random.random() < 0.8 else NAMES)
         if name in self.attached:
             self.attached.discard(name)
@@ -273,9 +273,9 @@ class History:
         return own + max((self.longest(other) for other in self.books.dependants[name]), default=0.0)
 
 
-def is_at_rest(life: ProcessState) -> bool:
-    waits = life.rereading or (life.change is not None and not life.preparing)
-    return (life.state in AT_REST or life.out_of_reach) and not waits
+def is_at_rest(process_state: ProcessState) -> bool:
+    waits = process_state.rereading or (process_state.change is not None and not process_state.preparing)
+    return (process_state.state in AT_REST or process_state.out_of_reach) and not waits
 
 
 def play(number: int) -> History:
@@ -325,9 +325,9 @@ def test_the_histories_go_everywhere() -> None:
     assert any(history.books.renewed for history in histories), "no settings were read again"
     assert any(history.world.free for history in histories), "nothing was ever let go"
     assert any(history.books.repeated for history in histories), "no check was made again after a pause"
-    lives = [life for history in histories for life in history.fleet.members.values()]
-    assert any("gave up" in life.reason for life in lives)
-    assert max(life.restarts for life in lives) > 2
+    lives = [process_state for history in histories for process_state in history.fleet.members.values()]
+    assert any("gave up" in process_state.reason for process_state in lives)
+    assert max(process_state.restarts for process_state in lives) > 2
 
 
 def played(share: int) -> subprocess.CompletedProcess[str]:

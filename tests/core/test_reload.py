@@ -247,9 +247,9 @@ class TestARestart:
         app = App(process("web", stop=StopPolicy(SIGTERM, 5.0, command="bye"))).start()
         (action,) = app.reload(process("web")._replace(command="run it"))
         assert isinstance(action, RunStopCommand)
-        life = app.fleet.members["web"]
-        assert life.spawned_with is not None
-        assert life.spawned_with.stop.command == "bye"
+        process_state = app.fleet.members["web"]
+        assert process_state.spawned_with is not None
+        assert process_state.spawned_with.stop.command == "bye"
 
     @pytest.mark.parametrize("returncode", [0, 1])
     def test_what_has_ended_starts_anew(self, returncode: int) -> None:

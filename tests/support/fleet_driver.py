@@ -159,7 +159,7 @@ class App:
     @property
     def states(self) -> dict[str, str]:
         """The word for each process."""
-        return {name: str(life.state) for name, life in self.fleet.members.items()}
+        return {name: str(process_state.state) for name, process_state in self.fleet.members.items()}
 
     @property
     def verdict(self) -> int | None:

@@ -214,14 +214,14 @@ class Page:
             self.spawned_with = self.ends_as
         self.process = process
 
-    def follow(self, before: Process, life: ProcessState, now: float) -> None:
+    def follow(self, before: Process, process_state: ProcessState, now: float) -> None:
         """It is, or is not, restarted for other files now."""
         if self.process.watch == before.watch:
             return
         if self.process.watch is None:
             self.changed = self.prepared = False
         # What the next run was to know anyway needs no preparation now.
-        self.changed = self.changed and life.change is not None
+        self.changed = self.changed and process_state.change is not None
         self.changed_first = self.changed_last = now
 
     def lose_time(self, seconds: float, *, checking: bool) -> None:
@@ -369,9 +369,9 @@ class Books:
                     if not over and name in self.pages and name in outdated:
                         self.pages[name].outdated = True
                     if not over and name in self.watched:
-                        life = before[name]
-                        if not (life.preparing and life.echoes.own.issuperset(paths)):
-                            self._see_change(self.watched[name], life, now)
+                        process_state = before[name]
+                        if not (process_state.preparing and process_state.echoes.own.issuperset(paths)):
+                            self._see_change(self.watched[name], process_state, now)
                             self.watched[name].more = event.more
             case PreparationEnded(name=name, succeeded=succeeded):
                 page = self.pages[name]
@@ -396,26 +396,26 @@ class Books:
             else:
                 self._take_over(page, process, before[name], now)
         for name in self.pages.keys() - {process.name for process in plan.processes}:
-            page, life = self.pages[name], before[name]
+            page, process_state = self.pages[name], before[name]
             if page.leaving:
                 continue
-            self.reloads.add("gone" if life.phase is NONE else "removed")
+            self.reloads.add("gone" if process_state.phase is NONE else "removed")
             if page.ever_asked and not (
-                life.phase is NONE and life.state in FINAL_STATES and page.process.watch is None
+                process_state.phase is NONE and process_state.state in FINAL_STATES and page.process.watch is None
             ):
                 self.removed.add(name)
             page.leaving = True
-            self._stop(page, life)
+            self._stop(page, process_state)
         self._relate()
 
-    def _renew(self, page: Page, process: Process, life: ProcessState, now: float) -> None:
+    def _renew(self, page: Page, process: Process, process_state: ProcessState, now: float) -> None:
         old = page.process
         self.renewed += process != old
         page.process = self.world.processes[process.name] = process
-        page.follow(old, life, now)
+        page.follow(old, process_state, now)
         self._relate()
 
-    def _take_over(self, page: Page, process: Process, life: ProcessState, now: float) -> None:
+    def _take_over(self, page: Page, process: Process, process_state: ProcessState, now: float) -> None:
         old = page.process
         page.suspended = False
         if process == old:
@@ -427,18 +427,18 @@ class Books:
             None,
             old_line,
         ):
-            page.become(process, life.phase)
-            page.follow(old, life, now)
+            page.become(process, process_state.phase)
+            page.follow(old, process_state, now)
             if any(edge not in old.depends_on for edge in process.depends_on):
                 page.established = False
             self.reloads.add("restarted" if page.ever_asked and not page.stopped_by_user else "still")
             if page.ever_asked and not page.stopped_by_user:
-                self._ask(page, life, restart=True)
+                self._ask(page, process_state, restart=True)
             return
         self.reloads.add("in place")
         page.process = process
-        page.follow(old, life, now)
-        if not _lives(life):
+        page.follow(old, process_state, now)
+        if not _lives(process_state):
             return
         if process.health == old.health:
             page.give_up(now)
@@ -454,28 +454,28 @@ class Books:
             if page.log_seen and process.health.check is None:
                 page.passed, page.limit, page.up_at, page.established = True, None, now, True
 
-    def _detach(self, page: Page, life: ProcessState, now: float) -> None:
+    def _detach(self, page: Page, process_state: ProcessState, now: float) -> None:
         page.attached = False
         if page.paused_at is None:
             return
         if page.limit is not None:
             page.limit += now - page.paused_at
         page.paused_at = page.last_check = None
-        if _lives(life):
+        if _lives(process_state):
             page.give_up(now)
 
-    def _see_change(self, page: Page, life: ProcessState, now: float) -> None:
+    def _see_change(self, page: Page, process_state: ProcessState, now: float) -> None:
         if page.ever_asked and not page.stopped_by_user and not page.suspended:
-            self.changed_while.add(life.state)
-            if life.change is None:
+            self.changed_while.add(process_state.state)
+            if process_state.change is None:
                 page.changed_first = now
             page.changed, page.changed_last = True, now
 
-    def _ask(self, page: Page, life: ProcessState, *, restart: bool) -> None:
+    def _ask(self, page: Page, process_state: ProcessState, *, restart: bool) -> None:
         page.allowed = page.ever_asked = True
         page.stopped_by_user = False
-        if life.phase is NONE:
-            if restart or life.state is not PENDING:
+        if process_state.phase is NONE:
+            if restart or process_state.state is not PENDING:
                 page.retries = 0
                 page.asked = True
         elif page.ending:
@@ -484,10 +484,10 @@ class Books:
             page.retries, page.asked = 0, True
             page.ask_to_end(again=True)
 
-    def _stop(self, page: Page, life: ProcessState) -> None:
+    def _stop(self, page: Page, process_state: ProcessState) -> None:
         page.allowed = page.asked = page.changed = page.prepared = page.established = False
         page.stopped_by_user = True
-        if life.phase is NONE:
+        if process_state.phase is NONE:
             return
         if not page.ending:
             page.ask_to_end(again=False)
@@ -550,7 +550,7 @@ class Books:
         old, new = dict(before.members), after.members
         for name in new.keys() - old.keys():
             old[name] = ProcessState(new[name].process, run=self.runs.get(name, 0), earlier_runs=self.runs.get(name, 0))
-        changed = [name for name, life in new.items() if life is not old[name]]
+        changed = [name for name, process_state in new.items() if process_state is not old[name]]
         if stale:
             assert not actions, "a stale fact had consequences"
             assert all(new[name] == old[name] for name in changed), "a stale fact changed something"
@@ -597,8 +597,8 @@ class Books:
     def check_rest(self, members: Mapping[str, ProcessState]) -> None:
         """When all is quiet, the newest is what runs, unless its preparation failed, or never ends."""
         for name, page in self.watched.items():
-            life = members[name]
-            if not (life.preparing or _begins_anew(life)):
+            process_state = members[name]
+            if not (process_state.preparing or _begins_anew(process_state)):
                 assert not page.changed, "what runs is not the newest"
                 assert not page.prepared, "what runs is not the newest"
 
@@ -615,8 +615,12 @@ class Books:
 
     def _check_following(self, old: Mapping[str, ProcessState], new: Mapping[str, ProcessState]) -> None:
         for name in self.followers:
-            life = new.get(name)
-            if life is not None and not life.asked_to_end and (life.is_alive or life.phase is SPAWNING):
+            process_state = new.get(name)
+            if (
+                process_state is not None
+                and not process_state.asked_to_end
+                and (process_state.is_alive or process_state.phase is SPAWNING)
+            ):
                 assert not self._follows(name, old, new), "did not follow a restart"
 
     def _check_follower(
@@ -633,8 +637,10 @@ class Books:
     ) -> None:
         """A process and its dependency that restart together start in order."""
 
-        def is_asked(life: ProcessState) -> bool:
-            return life.wanted and (life.state is PENDING or (life.state is STOPPING and life.asked_to_end))
+        def is_asked(process_state: ProcessState) -> bool:
+            return process_state.wanted and (
+                process_state.state is PENDING or (process_state.state is STOPPING and process_state.asked_to_end)
+            )
 
         def is_asked_now(name: str) -> bool:
             launched = new[name].phase is SPAWNING and new[name].run > old[name].run
@@ -642,10 +648,12 @@ class Books:
             return (is_asked(new[name]) or launched) and not is_asked(old[name]) and not retried
 
         now = {name for name in new if is_asked_now(name)}
-        for name, life in new.items():
+        for name, process_state in new.items():
             for edge in self.pages[name].process.depends_on:
                 if edge.name in now:
-                    waits = name in now or is_asked(life) or (life.state is RESTARTING and edge.restart)
+                    waits = (
+                        name in now or is_asked(process_state) or (process_state.state is RESTARTING and edge.restart)
+                    )
                 else:
                     other = new.get(edge.name)
                     waits = name in now and other is not None and other.state is STOPPING and is_asked(other)
@@ -707,24 +715,28 @@ class Books:
             page.changed = page.prepared = False
         self.said.add(what.partition(" ")[0])
 
-    def _check_watched(self, name: str, life: ProcessState) -> None:
+    def _check_watched(self, name: str, process_state: ProcessState) -> None:
         """What changed is known to the run, or will be."""
-        page, anew = self.watched[name], _begins_anew(life)
-        assert life.preparing is (name in self.world.preparing), "not what is being prepared"
-        assert life.change is None or page.changed, "waits for quiet, and nothing has changed"
-        assert not page.changed or life.change is not None or anew, "what has changed was forgotten"
+        page, anew = self.watched[name], _begins_anew(process_state)
+        assert process_state.preparing is (name in self.world.preparing), "not what is being prepared"
+        assert process_state.change is None or page.changed, "waits for quiet, and nothing has changed"
+        assert not page.changed or process_state.change is not None or anew, "what has changed was forgotten"
         assert not page.prepared or anew, "what was prepared was forgotten"
-        assert bool(life.throttle.suspended) is page.suspended, "suspended, and nobody was told"
-        if life.change is not None and not (life.change.echo or anew) and page.process.watch is not None:
-            quiet = max(page.process.watch.debounce, life.change.calm, MORE_WITHIN if page.more else 0.0)
-            assert life.change.due <= page.changed_last + quiet + ROUNDING, "waits for too long"
+        assert bool(process_state.throttle.suspended) is page.suspended, "suspended, and nobody was told"
+        if (
+            process_state.change is not None
+            and not (process_state.change.echo or anew)
+            and page.process.watch is not None
+        ):
+            quiet = max(page.process.watch.debounce, process_state.change.calm, MORE_WITHIN if page.more else 0.0)
+            assert process_state.change.due <= page.changed_last + quiet + ROUNDING, "waits for too long"
 
     def _check_revived(self, name: str, new: Mapping[str, ProcessState]) -> None:
-        page, life = self.pages[name], new[name]
-        if life.state is SKIPPED or page.allowed:
+        page, process_state = self.pages[name], new[name]
+        if process_state.state is SKIPPED or page.allowed:
             return
         assert not page.stopped_by_user, "wanted again, and somebody has stopped it"
-        assert not _lost_causes(life, new), "wanted again, and still in vain"
+        assert not _lost_causes(process_state, new), "wanted again, and still in vain"
         page.allowed = page.asked = True
 
     def _check_end(
@@ -735,28 +747,28 @@ class Books:
         now: float,
     ) -> None:
         name = event.name
-        page, life = self.pages[name], new.get(name)
-        if life is None:
+        page, process_state = self.pages[name], new.get(name)
+        if process_state is None:
             assert page.leaving, "gone, and in the plan"
             return
         if isinstance(event, ChildExited) and event.leftovers:
-            assert (life.state, life.phase) == (STOPPING, LINGERING)
+            assert (process_state.state, process_state.phase) == (STOPPING, LINGERING)
             return
         outcome, page.ending = page.outcome, False
         if outcome in FINAL_STATES:
-            assert life.state is outcome, "not its verdict"
+            assert process_state.state is outcome, "not its verdict"
         elif not page.allowed:
-            assert life.state is STOPPED, "ended on request, and not stopped"
+            assert process_state.state is STOPPED, "ended on request, and not stopped"
         elif page.again:
-            assert life.state in (PENDING, STARTING), "wanted again, and not about to start"
+            assert process_state.state in (PENDING, STARTING), "wanted again, and not about to start"
         else:
-            assert life.state is outcome is RESTARTING, "not its verdict"
-        if life.state is RESTARTING:
+            assert process_state.state is outcome is RESTARTING, "not its verdict"
+        if process_state.state is RESTARTING:
             wait = page.process.backoff.wait(page.retries)
             page.retry_at = now + wait
-            assert life.due == page.retry_at, "not the wait of the back-off"
+            assert process_state.due == page.retry_at, "not the wait of the back-off"
             count = page.retries if page.process.max_retries is None else f"{page.retries}/{page.process.max_retries}"
-            assert life.reason.endswith(f"; retry {count} in {wait:.1f} s"), "not the reason of a retry"
+            assert process_state.reason.endswith(f"; retry {count} in {wait:.1f} s"), "not the reason of a retry"
 
     def _check_app(self, before: Fleet, event: Event, after: Fleet, old: Mapping[str, ProcessState]) -> None:
         if before.shutting_down:
@@ -779,8 +791,8 @@ class Books:
             assert not isinstance(event, Shutdown) or after.code == event.code, "not the exit code that was asked for"
         if after.shutting_down:
             self.ended_by = type(event)
-        for name, life in after.members.items():
-            if life.state is SKIPPED and old[name].state is not SKIPPED:
+        for name, process_state in after.members.items():
+            if process_state.state is SKIPPED and old[name].state is not SKIPPED:
                 self.first_failure = self.first_failure or 1
                 self.pages[name].allowed = self.pages[name].asked = False
 
@@ -939,64 +951,74 @@ class Books:
         assert set(members) == {*planned, *leaving}, "not those of the plan"
         launching = {launch.name: launch.run for launch in world.spawning}
         assert len(launching) <= LAUNCHES_AT_ONCE, "too many launches at once"
-        for name, life in members.items():
-            page, state = self.pages[name], life.state
-            assert life.process == page.process, "not what the plan says"
+        for name, process_state in members.items():
+            page, state = self.pages[name], process_state.state
+            assert process_state.process == page.process, "not what the plan says"
             if name in launching:
-                assert (life.run, life.phase) == (launching[name], SPAWNING), "a launch was forgotten"
+                assert (process_state.run, process_state.phase) == (launching[name], SPAWNING), "a launch was forgotten"
             elif name in world.living:
                 run, group = world.living[name]
-                assert (life.run, life.pid, life.phase) == (run, group.pid, group.phase), "not the run that lives"
+                assert (process_state.run, process_state.pid, process_state.phase) == (run, group.pid, group.phase), (
+                    "not the run that lives"
+                )
                 if state is STOPPING:
-                    self._check_stopping(name, life, members)
+                    self._check_stopping(name, process_state, members)
                 else:
                     assert not group.told, "told to end, and not stopping"
             else:
-                assert life.phase is NONE, "waits for what is known to be gone"
-            assert page.allowed or not life.wanted, "wanted, and nobody wants it"
+                assert process_state.phase is NONE, "waits for what is known to be gone"
+            assert page.allowed or not process_state.wanted, "wanted, and nobody wants it"
             if state is PENDING:
-                self._check_pending(life, members, len(launching))
+                self._check_pending(process_state, members, len(launching))
             elif state is SKIPPED and not after.shutting_down:
-                assert page.stopped_by_user or _lost_causes(life, members), "skipped, and not in vain"
+                assert page.stopped_by_user or _lost_causes(process_state, members), "skipped, and not in vain"
         if after.shutting_down:
-            assert after.finished == all(life.phase is NONE or life.out_of_reach for life in members.values())
+            assert after.finished == all(
+                process_state.phase is NONE or process_state.out_of_reach for process_state in members.values()
+            )
         else:
             asked = [members[name] for name, page in self.pages.items() if page.ever_asked]
-            ended = all(life.state in FINAL_STATES and life.process.watch is None for life in asked)
+            ended = all(
+                process_state.state in FINAL_STATES and process_state.process.watch is None for process_state in asked
+            )
             assert after.finished == (ended and not self.removed), "finished, or not?"
         if after.finished:
             self._check_finished(after)
 
-    def _check_stopping(self, name: str, life: ProcessState, members: Mapping[str, ProcessState]) -> None:
+    def _check_stopping(self, name: str, process_state: ProcessState, members: Mapping[str, ProcessState]) -> None:
         told = self.world.living[name][1].told
         first = [other for other in self.dependants[name] if _ends_and_can_be_reached(members[other])]
         assert told or first, "stopping, and nobody told the child"
-        if not told and life.asked_to_end:
-            assert sorted(life.reason.removeprefix("stops after ").split(", ")) == sorted(first), "waits for others"
-        assert not told or not life.reason.startswith("stops after"), "told already, and said to wait"
+        if not told and process_state.asked_to_end:
+            assert sorted(process_state.reason.removeprefix("stops after ").split(", ")) == sorted(first), (
+                "waits for others"
+            )
+        assert not told or not process_state.reason.startswith("stops after"), "told already, and said to wait"
 
-    def _check_pending(self, life: ProcessState, members: Mapping[str, ProcessState], launching: int) -> None:
+    def _check_pending(self, process_state: ProcessState, members: Mapping[str, ProcessState], launching: int) -> None:
         missing = []
-        if self.pages[life.process.name].rereading:
-            assert life.reason.startswith(("waiting ", "about to start")), "does not say that it waits"
+        if self.pages[process_state.process.name].rereading:
+            assert process_state.reason.startswith(("waiting ", "about to start")), "does not say that it waits"
             return
-        for edge in life.process.depends_on:
+        for edge in process_state.process.depends_on:
             other = members[edge.name]
-            if not (self.pages[life.process.name].established or _is_up(other, edge.condition)):
-                assert self.pages[life.process.name].ran or other.state not in FINAL_STATES, "waits for a lost cause"
+            if not (self.pages[process_state.process.name].established or _is_up(other, edge.condition)):
+                assert self.pages[process_state.process.name].ran or other.state not in FINAL_STATES, (
+                    "waits for a lost cause"
+                )
                 if other.state not in FINAL_STATES:
                     missing.append(edge.name + (f", which is {other.reason}" if other.state is STOPPED else ""))
         if missing:
-            assert life.reason == f"waiting for {', '.join(missing)}", "does not wait for what it says"
+            assert process_state.reason == f"waiting for {', '.join(missing)}", "does not wait for what it says"
         else:
             assert launching == LAUNCHES_AT_ONCE, "pending, and waits for nothing"
-            assert life.reason == "about to start", "does not wait for what it says"
+            assert process_state.reason == "about to start", "does not wait for what it says"
 
-    def _check_skipped(self, life: ProcessState, members: Mapping[str, ProcessState]) -> None:
-        assert not self.pages[life.process.name].ran, "skipped, and ran before"
-        causes = _lost_causes(life, members)
+    def _check_skipped(self, process_state: ProcessState, members: Mapping[str, ProcessState]) -> None:
+        assert not self.pages[process_state.process.name].ran, "skipped, and ran before"
+        causes = _lost_causes(process_state, members)
         assert causes, "skipped without a cause"
-        assert life.reason in causes, "skipped, and names another cause"
+        assert process_state.reason in causes, "skipped, and names another cause"
 
     def _check_finished(self, after: Fleet) -> None:
         assert not self.world.spawning, "finished during a launch"
@@ -1008,54 +1030,60 @@ class Books:
             assert after.exit_code == self.first_failure, "not the exit code of the first failure"
 
 
-def check_life(life: ProcessState) -> None:
+def check_life(process_state: ProcessState) -> None:
     """Hold one process to what its words mean."""
-    state, phase = life.state, life.phase
+    state, phase = process_state.state, process_state.phase
     reasons = SITUATIONS.get((state, phase))
     assert reasons is not None, f"no such situation: {state}, {phase}"
-    assert life.reason.startswith(reasons), f"{state}, and the reason is `{life.reason}`"
-    assert (life.pid is not None) == (phase in WITH_PID), "a pid without a child, or none with one"
+    assert process_state.reason.startswith(reasons), f"{state}, and the reason is `{process_state.reason}`"
+    assert (process_state.pid is not None) == (phase in WITH_PID), "a pid without a child, or none with one"
     if state is not STOPPING:
-        assert life.wanted == (state in WANTED), "not what is wanted"
+        assert process_state.wanted == (state in WANTED), "not what is wanted"
     if state is RESTARTING:
-        assert life.due is not None, "restarting, and waits for nothing"
-    elif state is STOPPING and life.stop_sent:
-        assert (life.due is None) == life.out_of_reach, "stopping, and nothing will ever be done about it"
+        assert process_state.due is not None, "restarting, and waits for nothing"
+    elif state is STOPPING and process_state.stop_sent:
+        assert (process_state.due is None) == process_state.out_of_reach, (
+            "stopping, and nothing will ever be done about it"
+        )
     else:
-        assert life.due is None, "a deadline for nothing"
-    if life.out_of_reach:
+        assert process_state.due is None, "a deadline for nothing"
+    if process_state.out_of_reach:
         assert state is STOPPING, "out of reach, and no more talk of stopping"
-        assert life.killed, "out of reach without having been killed"
-    assert (life.health is not None) == (phase is ALIVE and state is not STOPPING and bool(life.process.health))
+        assert process_state.killed, "out of reach without having been killed"
+    assert (process_state.health is not None) == (
+        phase is ALIVE and state is not STOPPING and bool(process_state.process.health)
+    )
     if state in (COMPLETED, FAILED):
-        assert life.end is state, "an end without a verdict"
-        assert "still there" not in life.reason
-        assert "left running" not in life.reason
+        assert process_state.end is state, "an end without a verdict"
+        assert "still there" not in process_state.reason
+        assert "left running" not in process_state.reason
 
 
-def _lives(life: ProcessState) -> bool:
-    return life.phase is ALIVE and life.state is not STOPPING
+def _lives(process_state: ProcessState) -> bool:
+    return process_state.phase is ALIVE and process_state.state is not STOPPING
 
 
-def _is_up(life: ProcessState, condition: Condition) -> bool:
-    return life.state in UP[condition] and life.phase is not SPAWNING
+def _is_up(process_state: ProcessState, condition: Condition) -> bool:
+    return process_state.state in UP[condition] and process_state.phase is not SPAWNING
 
 
-def _had_come_up(life: ProcessState, condition: Condition) -> bool:
-    return _is_up(life, condition) or (condition is Condition.HEALTHY and life.state is UNHEALTHY)
+def _had_come_up(process_state: ProcessState, condition: Condition) -> bool:
+    return _is_up(process_state, condition) or (condition is Condition.HEALTHY and process_state.state is UNHEALTHY)
 
 
-def _begins_anew(life: ProcessState) -> bool:
-    return life.state in (PENDING, SKIPPED) or (life.state is STOPPING and life.wanted and life.asked_to_end)
+def _begins_anew(process_state: ProcessState) -> bool:
+    return process_state.state in (PENDING, SKIPPED) or (
+        process_state.state is STOPPING and process_state.wanted and process_state.asked_to_end
+    )
 
 
-def _lost_causes(life: ProcessState, members: Mapping[str, ProcessState]) -> list[str]:
+def _lost_causes(process_state: ProcessState, members: Mapping[str, ProcessState]) -> list[str]:
     return [
         f"{edge.name} {with_reason(members[edge.name].state, members[edge.name].reason)}"
-        for edge in life.process.depends_on
+        for edge in process_state.process.depends_on
         if members[edge.name].state in FINAL_STATES and not _is_up(members[edge.name], edge.condition)
     ]
 
 
-def _ends_and_can_be_reached(life: ProcessState) -> bool:
-    return life.state is STOPPING and not life.out_of_reach
+def _ends_and_can_be_reached(process_state: ProcessState) -> bool:
+    return process_state.state is STOPPING and not process_state.out_of_reach

@@ -57,22 +57,22 @@ def web(
     )
 
 
-def step(life: ProcessState, event: Event, now: float = 0.0) -> tuple[ProcessState, list[Action]]:
+def step(process_state: ProcessState, event: Event, now: float = 0.0) -> tuple[ProcessState, list[Action]]:
     """One step; a process that is pending afterwards is launched at once, as the fleet does."""
-    life, actions = lifecycle.step(life, event, now)
-    if life.state is State.PENDING:
-        life, launch = lifecycle.launch(life)
+    process_state, actions = lifecycle.step(process_state, event, now)
+    if process_state.state is State.PENDING:
+        process_state, launch = lifecycle.launch(process_state)
         actions = (*actions, *launch)
-    elif life.needs_stop_signal:
-        life, signal = lifecycle.send_stop(life, now)
+    elif process_state.needs_stop_signal:
+        process_state, signal = lifecycle.send_stop(process_state, now)
         actions = (*actions, *signal)
-    return life, list(actions)
+    return process_state, list(actions)
 
 
-def after(life: ProcessState, *events: Event, now: float = 0.0) -> ProcessState:
+def after(process_state: ProcessState, *events: Event, now: float = 0.0) -> ProcessState:
     for event in events:
-        life, _ = step(life, event, now)
-    return life
+        process_state, _ = step(process_state, event, now)
+    return process_state
 
 
 def pending(process: Process) -> ProcessState:
@@ -83,35 +83,35 @@ def spawning(process: Process) -> ProcessState:
     return lifecycle.launch(pending(process))[0]
 
 
-def spawned(life: ProcessState) -> Spawned:
-    return Spawned("web", life.run, PID + life.run)
+def spawned(process_state: ProcessState) -> Spawned:
+    return Spawned("web", process_state.run, PID + process_state.run)
 
 
 def alive(process: Process, *, now: float = 0.0) -> ProcessState:
-    life = spawning(process)
-    return after(life, spawned(life), now=now)
+    process_state = spawning(process)
+    return after(process_state, spawned(process_state), now=now)
 
 
-def checked(life: ProcessState, error: str | None = None, *, skipped: bool = False) -> CheckFinished:
-    return CheckFinished("web", life.run, error, skipped)
+def checked(process_state: ProcessState, error: str | None = None, *, skipped: bool = False) -> CheckFinished:
+    return CheckFinished("web", process_state.run, error, skipped)
 
 
 def healthy(restart: When = When.ON_FAILURE, health: Health = HEALTH, *, now: float = 0.0) -> ProcessState:
-    life = alive(web(restart, health=health), now=now)
-    return after(life, checked(life), now=now)
+    process_state = alive(web(restart, health=health), now=now)
+    return after(process_state, checked(process_state), now=now)
 
 
-def exited(life: ProcessState, returncode: int, *, leftovers: bool = False) -> ChildExited:
-    return ChildExited("web", life.run, Exit.of(returncode), leftovers)
+def exited(process_state: ProcessState, returncode: int, *, leftovers: bool = False) -> ChildExited:
+    return ChildExited("web", process_state.run, Exit.of(returncode), leftovers)
 
 
-def failed_to_spawn(life: ProcessState, *, permanent: bool) -> SpawnFailed:
-    return SpawnFailed("web", life.run, "no such file or directory", 127, permanent)
+def failed_to_spawn(process_state: ProcessState, *, permanent: bool) -> SpawnFailed:
+    return SpawnFailed("web", process_state.run, "no such file or directory", 127, permanent)
 
 
 def lingering(process: Process, returncode: int = 1) -> ProcessState:
-    life = alive(process)
-    return after(life, exited(life, returncode, leftovers=True))
+    process_state = alive(process)
+    return after(process_state, exited(process_state, returncode, leftovers=True))
 
 
 def stopping(process: Process) -> ProcessState:
@@ -119,8 +119,8 @@ def stopping(process: Process) -> ProcessState:
 
 
 def restarting(process: Process, *, now: float = 0.0) -> ProcessState:
-    life = alive(process)
-    return after(life, exited(life, 1), now=now)
+    process_state = alive(process)
+    return after(process_state, exited(process_state, 1), now=now)
 
 
 def changed(*paths: str) -> FilesChanged:
