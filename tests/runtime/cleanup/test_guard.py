@@ -142,16 +142,17 @@ def escapee(command: str, *, stdout: int = subprocess.PIPE, **variables: str) ->
         process.stdout.close()
 
 
+def is_alive(pid: int) -> bool:
+    """Return whether a process, which need not be our child, is neither gone nor a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] != b"Z"
+    except OSError:
+        return False
+
+
 def wait_until_gone(pid: int) -> None:
-    """Wait until a process, which need not be our child, is gone or a zombie."""
     deadline = time.monotonic() + LIMIT
-    while True:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
-        except OSError:
-            return
-        if state == b"Z":
-            return
+    while is_alive(pid):
         assert time.monotonic() < deadline
         os.sched_yield()
 
@@ -177,12 +178,14 @@ async def test_descendant_in_another_session_is_killed_while_its_parent_lives(co
 @pytest.mark.parametrize("mark", ["guard", "detached/"])
 @in_loop
 async def test_nested_guards_and_detached_processes_are_left_alone_with_their_descendants(mark: str) -> None:
-    command = f'MARK={mark} setsid sh -c "{ESCAPE}; :" & wait'
+    # The innermost shell prints its pid, not the shell around it.
+    command = f'MARK={mark} setsid sh -c "{ESCAPE.replace("$", chr(92) + "$")}; :" & wait'
     with escapee(command) as (listed, escaped):
         async with guarded("MARK=app/") as guard:
             guard.add_process(listed, -listed, start_of(listed))
             await run_guard(guard)
-        os.kill(escaped, 0)
+        assert os.getpgid(escaped) not in (listed, os.getpgrp())
+        assert is_alive(escaped)
 
 
 @LINUX
