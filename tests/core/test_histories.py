@@ -19,7 +19,7 @@ from random import Random
 
 import pytest
 from support.model import ROUNDING, SITUATIONS, Books
-from support.plans import NAMES, another_plan, random_plan
+from support.plans import NAMES, change_plan, random_plan
 from support.simulated_os import SIGKILL, SIGTERM, STOP_COMMAND, World
 
 from procreaper.core import file_changes as changes
@@ -130,7 +130,7 @@ class History:
 
     def reload(self) -> None:
         """Somebody has edited the files."""
-        processes = another_plan(self.processes, self.random)
+        processes = change_plan(self.processes, self.random)
         names = tuple(process.name for process in processes if self.random.random() < 0.8)
         if not self.fleet.shutting_down:
             self.processes = processes

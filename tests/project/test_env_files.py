@@ -6,7 +6,7 @@ import honcho.environ
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from support.hand_written import ODD_SEPARATORS, TELLING, check_problems, only
+from support.hand_written import CHARACTERS, ODD_SEPARATORS, check_problems, only_problem
 
 from procreaper.errors import Problem
 from procreaper.project.env_files import EnvFile, parse_env_file
@@ -37,7 +37,7 @@ def test_no_bytes_make_the_parser_raise(raw: bytes) -> None:
     parse_env_file(raw, "f")
 
 
-@given(st.text(TELLING + "\n\r\0\x0c\u2028\ue0001"))
+@given(st.text(CHARACTERS + "\n\r\0\x0c\u2028\ue0001"))
 def test_every_problem_has_a_place_in_the_file_and_a_hint(text: str) -> None:
     check_problems(environment(text).problems, ".env", text)
 
@@ -117,7 +117,7 @@ def test_only_a_line_feed_ends_a_line(form: str, separator: str) -> None:
 )
 def test_value_that_honcho_changes_is_a_warning(line: str, value: str, message: str, hint: str) -> None:
     found = environment(f"# first\n{line}\nZ=z")
-    problem = only(found.problems)
+    problem = only_problem(found.problems)
     assert list(found.values.values()) == [value, "z"]
     assert (problem.level, problem.place) == ("warning", ".env:2")
     assert message in problem.message
@@ -147,7 +147,7 @@ def test_value_that_honcho_changes_is_a_warning(line: str, value: str, message: 
 )
 def test_line_that_honcho_drops_is_a_warning(line: str, message: str, hint: str) -> None:
     found = environment(f"# first\n{line}\nZ=z")
-    problem = only(found.problems)
+    problem = only_problem(found.problems)
     assert found.values == {"Z": "z"}
     assert (problem.level, problem.place) == ("warning", ".env:2")
     assert message in problem.message
@@ -172,7 +172,7 @@ def test_line_that_honcho_drops_is_a_warning(line: str, message: str, hint: str)
 )
 def test_invalid_line_is_an_error_with_its_place(line: str, message: str, hint: str) -> None:
     found = environment(f"# first\n{line}\nZ=z")
-    problem = only(found.problems)
+    problem = only_problem(found.problems)
     assert found.values == {"Z": "z"}
     assert (problem.level, problem.place) == ("error", ".env:2")
     assert message in problem.message
@@ -185,7 +185,7 @@ def test_invalid_line_is_an_error_with_its_place(line: str, message: str, hint: 
 )
 def test_value_of_several_lines_is_one_error_at_its_first_line(value: str) -> None:
     found = environment(f"A=a\nK={value}\nB=b")
-    problem = only(found.problems)
+    problem = only_problem(found.problems)
     assert (problem.level, problem.line) == ("error", 2)
     assert problem.message == "the quote that opens the value of `K` is closed only in line 5"
     assert found.lines == {"A": 1, "B": 6}
@@ -245,8 +245,8 @@ def mend(line: str, hint: str) -> str:
 
 @given(
     st.sampled_from(["A=", "export A=", "A:"]),
-    st.text(TELLING.replace(" ", "").replace("\t", ""), max_size=8),
-    st.text(TELLING, max_size=8),
+    st.text(CHARACTERS.replace(" ", "").replace("\t", ""), max_size=8),
+    st.text(CHARACTERS, max_size=8),
 )
 def test_every_proposed_spelling_works(start: str, value: str, more: str) -> None:
     # Remove the comment of the line, and the quotes around the value.
@@ -273,12 +273,12 @@ def test_every_proposed_spelling_works(start: str, value: str, more: str) -> Non
     ],
 )
 def test_hint_for_a_quote_within_quotes_works(line: str, value: str) -> None:
-    problem = only(environment(line).problems)
+    problem = only_problem(environment(line).problems)
     assert environment(mend(f"A={value}", str(problem.hint))).values == {"A": value}
 
 
 def test_hint_to_close_the_quote_works() -> None:
-    problem = only(environment('A="b c').problems)
+    problem = only_problem(environment('A="b c').problems)
     assert environment(mend('A="b c', str(problem.hint))).values == {"A": "b c"}
 
 
@@ -296,7 +296,13 @@ def test_no_message_shows_a_value(value: str, start: str) -> None:
 
 
 @given(
-    st.lists(st.one_of(st.text(TELLING), st.text(TELLING).map("A={}".format), st.text(TELLING).map("B='{}'".format)))
+    st.lists(
+        st.one_of(
+            st.text(CHARACTERS),
+            st.text(CHARACTERS).map("A={}".format),
+            st.text(CHARACTERS).map("B='{}'".format),
+        )
+    )
 )
 def test_file_without_errors_has_the_values_of_honcho(lines: list[str]) -> None:
     readable = [line for line in lines if all(problem.level == "warning" for problem in environment(line).problems)]

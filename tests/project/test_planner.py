@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.planning_helpers import OURS, PROCFILE, Redis, configured, one, plan, ports, refusal, refused, started
+from support.planning_helpers import (
+    OURS,
+    PROCFILE,
+    Redis,
+    find_error,
+    find_errors,
+    make_configuration,
+    plan,
+    plan_web,
+    ports,
+    started_names,
+)
 
 from procreaper.core.checks import ExecCheck, Health, HTTPCheck, LogCheck, TCPCheck
 from procreaper.core.plan import Backoff, Condition, Dependency, Hooks, Plan, Process, StopPolicy, When, find_cycle
@@ -29,18 +40,18 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_many_unknown_names_are_one_short_message() -> None:
     names = tuple(f"n{number}" for number in range(2000))
-    problem = refusal("", names=names)
+    problem = find_error("", names=names)
     assert problem.message == "Process types 'n0', 'n1', 'n2', 'n3', 'n4' and 1995 more do not exist in Procfile"
-    problem = refusal("", exclude=",".join(names))
+    problem = find_error("", exclude=",".join(names))
     assert problem.message == "-x: there is no process `n0`, `n1`, `n2`, `n3`, `n4` and 1995 more"
-    assert len(refused("", names=names[:5])) == 5
-    problem = refusal("", concurrency=",".join(f"{name}=1" for name in names))
+    assert len(find_errors("", names=names[:5])) == 5
+    problem = find_error("", concurrency=",".join(f"{name}=1" for name in names))
     assert problem.message == "-c: there is no process type `n0`, `n1`, `n2`, `n3`, `n4` and 1995 more"
 
 
 def test_hint_lists_the_first_of_many_names() -> None:
     Path("Procfile").write_text("".join(f"type{number}: x\n" for number in range(100)))
-    assert str(refusal("", names=("nope",)).hint).endswith("`type19` and 80 more")
+    assert str(find_error("", names=("nope",)).hint).endswith("`type19` and 80 more")
 
 
 # Without settings, the plan is that of honcho.
@@ -48,7 +59,7 @@ def test_hint_lists_the_first_of_many_names() -> None:
 
 @pytest.mark.parametrize("settings", [None, "", "[output]\n"])
 def test_plan_without_settings_is_that_of_honcho(settings: str | None) -> None:
-    found = configured(settings, concurrency="web=2", timeout="3")
+    found = make_configuration(settings, concurrency="web=2", timeout="3")
     assert found.plan.names is None
     assert found.plan.processes[0] == Process(
         "web.1",
@@ -68,7 +79,7 @@ def test_settings_are_read_beside_the_procfile() -> None:
     assert plan(root="sub")["web.1"].restart is When.ALWAYS
     assert plan(procfile="sub/Procfile")["web.1"].restart is When.NEVER
     assert plan(config="sub/.reaper.toml")["web.1"].restart is When.ALWAYS
-    assert refusal(config="nope.toml").path == "nope.toml"
+    assert find_error(config="nope.toml").path == "nope.toml"
     Path("other.toml").write_text("[process.web]\nrestart = 'on-failure'\n")
     assert plan(root="sub", config="other.toml")["web.1"].restart is When.ON_FAILURE
 
@@ -79,7 +90,7 @@ def test_unreadable_settings_are_one_error(content: bytes | None) -> None:
         Path(".reaper.toml").mkdir()
     else:
         Path(".reaper.toml").write_bytes(content)
-    assert refusal().path == ".reaper.toml"
+    assert find_error().path == ".reaper.toml"
 
 
 # One process type.
@@ -174,12 +185,12 @@ def test_full_example_of_the_reference() -> None:
 )
 def test_field_sets_an_attribute_of_the_plan(fields: str, attribute: str, value: object) -> None:
     Path("sub").mkdir()
-    assert getattr(one(fields), attribute) == value
+    assert getattr(plan_web(fields), attribute) == value
 
 
 @pytest.mark.parametrize("health", ["'redis://db:$PORT'", "{ check = 'redis://db:$PORT' }"])
 def test_unknown_scheme_selects_a_check_of_a_package(health: str) -> None:
-    found = one(f"health = {health}").health
+    found = plan_web(f"health = {health}").health
     assert found is not None
     assert isinstance(found.check, Redis)
     assert found.check.url == "redis://db:5000"
@@ -258,31 +269,31 @@ def test_unknown_scheme_selects_a_check_of_a_package(health: str) -> None:
     ],
 )
 def test_contradiction_is_an_error_with_its_line(fields: str, line: int, message: str, hint: str) -> None:
-    problem = refusal(f"[process.web]\n{fields}\n")
+    problem = find_error(f"[process.web]\n{fields}\n")
     assert (problem.path, problem.line) == (".reaper.toml", line)
     assert message in problem.message
     assert hint in str(problem.hint)
 
 
 def test_mistake_is_reported_once_for_all_instances() -> None:
-    assert refusal("[process.web]\nhealth = 'http://$NOPE/'\n", concurrency="web=3").line == 2
+    assert find_error("[process.web]\nhealth = 'http://$NOPE/'\n", concurrency="web=3").line == 2
 
 
 def test_consequences_of_a_mistake_are_not_reported() -> None:
     settings = "[process.db]\nhealth = { htpp = 'http://a' }\n[process.web]\ndepends_on = { db = 'healthy' }\n"
-    assert refusal(settings).line == 2
-    assert refusal("[process.web]\nrestart = 'on-failur'\nmax_retries = 3\n").line == 2
-    assert refusal("[process.web]\nenv_file = 'nope'\nenv = { A = '$B' }\n").line == 2
-    assert refusal("[process.web]\nenv = { A = [], B = '$A' }\n").line == 2
-    assert refusal("[process.new]\ncommand = 5\n").line == 2
+    assert find_error(settings).line == 2
+    assert find_error("[process.web]\nrestart = 'on-failur'\nmax_retries = 3\n").line == 2
+    assert find_error("[process.web]\nenv_file = 'nope'\nenv = { A = '$B' }\n").line == 2
+    assert find_error("[process.web]\nenv = { A = [], B = '$A' }\n").line == 2
+    assert find_error("[process.new]\ncommand = 5\n").line == 2
     Path("Procfile").unlink()
-    assert refusal("[process.web]\noneshot = true\n", names=("web",), quiet="x").path == "Procfile"
+    assert find_error("[process.web]\noneshot = true\n", names=("web",), quiet="x").path == "Procfile"
 
 
 def test_mistakes_in_all_files_are_reported_together() -> None:
     Path(".env").write_text("X=it's\n")
     settings = "[process.web]\nrestart = 'x'\n[process.wbe]\noneshot = true\n[process.db]\ndepends_on = ['nope']\n"
-    assert [problem.place for problem in refused(settings, port="x", quiet="y")] == [
+    assert [problem.place for problem in find_errors(settings, port="x", quiet="y")] == [
         ".env:1",
         ".reaper.toml:2",
         ".reaper.toml:3",
@@ -315,24 +326,25 @@ def test_settings_of_a_process_override_the_defaults() -> None:
 
 
 def test_mistake_in_the_defaults_is_reported_once_at_its_line() -> None:
-    assert refusal("[defaults]\nstop = 'SIGFOO'\n").line == 2
+    assert find_error("[defaults]\nstop = 'SIGFOO'\n").line == 2
     assert (
-        refusal("[defaults]\nhealth = { http = 'http://$NOPE' }\n[process.web]\nhealth = { interval = 1 }\n").line == 2
+        find_error("[defaults]\nhealth = { http = 'http://$NOPE' }\n[process.web]\nhealth = { interval = 1 }\n").line
+        == 2
     )
-    problem = refusal("[defaults]\nrestart = 'always'\n[process.web]\noneshot = true\n")
+    problem = find_error("[defaults]\nrestart = 'always'\n[process.web]\noneshot = true\n")
     assert (problem.line, problem.hint) == (2, 'write `restart = "on-failure"` under `[process.web]`')
 
 
 def test_message_does_not_show_values_of_variables() -> None:
     Path(".env").write_text("SECRET=hunter2\n")
     for health in ("{ http = '$SECRET' }", "{ check = 'x://$SECRET' }", "{ tcp = '$SECRET' }"):
-        problem = refusal(f"[process.web]\nhealth = {health}\n")
+        problem = find_error(f"[process.web]\nhealth = {health}\n")
         assert "hunter2" not in str(problem)
 
 
 def test_port_in_the_env_file_of_a_process_is_a_warning() -> None:
     Path("mine").write_text("A=1\nPORT=1\n")
-    [warning] = configured("[process.web]\nenv_file = 'mine'\n").warnings
+    [warning] = make_configuration("[process.web]\nenv_file = 'mine'\n").warnings
     assert (warning.place, warning.message) == ("mine:2", "`PORT` has no effect here")
 
 
@@ -346,10 +358,10 @@ def test_types_of_the_settings_come_after_those_of_the_procfile() -> None:
 
 
 def test_type_outside_the_procfile_needs_a_command() -> None:
-    problem = refusal("[process.wbe]\noneshot = true\n")
+    problem = find_error("[process.wbe]\noneshot = true\n")
     assert problem.message == "there is no process type `wbe` in Procfile, and `process.wbe` has no `command`"
     assert problem.hint == "did you mean `web`?"
-    assert "give it a `command`" in str(refusal("[process.zzz]\n").hint)
+    assert "give it a `command`" in str(find_error("[process.zzz]\n").hint)
 
 
 def test_procfile_is_optional_if_the_settings_have_commands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,8 +370,8 @@ def test_procfile_is_optional_if_the_settings_have_commands(monkeypatch: pytest.
     assert list(plan(settings)) == ["new.1"]
     Path("Procfile").unlink()
     assert list(plan(settings)) == ["new.1"]
-    assert refusal(procfile="Procfile").path == "Procfile"
-    assert refusal("[process.new]\noneshot = true\n").path == "Procfile"
+    assert find_error(procfile="Procfile").path == "Procfile"
+    assert find_error("[process.new]\noneshot = true\n").path == "Procfile"
 
 
 @pytest.mark.parametrize(
@@ -383,7 +395,9 @@ def test_environment_has_the_precedence_of_the_reference() -> None:
     Path(".env").write_text("A=dotenv\nB=dotenv\nC=dotenv\nHOME=dotenv\n")
     Path("one").write_text("B=one\nC=one\nPORT=1\nPS=evil\n")
     Path("two").write_text("C=two\n")
-    env = one("env_file = ['one', 'two']\nenv = { C = '$C+', D = '${PORT}', E = 'a$$b', PATH = false, F = 1.5 }").env
+    env = plan_web(
+        "env_file = ['one', 'two']\nenv = { C = '$C+', D = '${PORT}', E = 'a$$b', PATH = false, F = 1.5 }"
+    ).env
     assert env == {
         "HOME": "dotenv",
         "A": "dotenv",
@@ -415,10 +429,10 @@ def test_settings_can_name_the_environment_files() -> None:
     assert ports("[env]\nfiles = ['a', 'b']\n")["web.1"] == "7000"
     assert (plan("[env]\nfiles = 'a'\n")["web.1"].env or {})["A"] == "a"
     assert (plan(env="b")["web.1"].env or {})["A"] == "b"
-    [warning] = configured("[env]\nfiles = ['nope']\n").warnings
+    [warning] = make_configuration("[env]\nfiles = ['nope']\n").warnings
     assert warning.hint == "create it, or correct the name in `env.files` of `.reaper.toml`"
     assert (warning.path, warning.level) == ("nope", "warning")
-    [typed] = configured("[env]\nfiles = ['a']\n", env="nope").warnings
+    [typed] = make_configuration("[env]\nfiles = ['a']\n", env="nope").warnings
     assert typed.hint == "create it, or correct the name after -e"
 
 
@@ -427,9 +441,9 @@ def test_settings_can_name_the_environment_files() -> None:
 
 def test_group_is_valid_wherever_a_name_is() -> None:
     settings = "[groups]\nback = ['worker', 'db']\nall-of-it = ['back', 'web']\n"
-    assert started(settings, names=("back",)) == ["worker.1", "db.1"]
-    assert started(settings, exclude="back") == ["web.1"]
-    assert configured(settings, quiet="back").quiet == {"worker.1", "db.1"}
+    assert started_names(settings, names=("back",)) == ["worker.1", "db.1"]
+    assert started_names(settings, exclude="back") == ["web.1"]
+    assert make_configuration(settings, quiet="back").quiet == {"worker.1", "db.1"}
     assert {p.name for p in plan(settings, restart="back").values() if p.restart is When.ALWAYS} == {"worker.1", "db.1"}
     assert {p.name for p in plan(settings, can_die="all-of-it").values() if p.stop_all is When.NEVER} == {
         "web.1",
@@ -442,7 +456,7 @@ def test_group_is_valid_wherever_a_name_is() -> None:
 
 def test_group_can_contain_instances() -> None:
     settings = "[groups]\nsome = ['web.2', 'db']\n[process.web]\nconcurrency = 2\n"
-    assert started(settings, names=("some",)) == ["web.2", "db.1"]
+    assert started_names(settings, names=("some",)) == ["web.2", "db.1"]
 
 
 @pytest.mark.parametrize(
@@ -456,7 +470,7 @@ def test_group_can_contain_instances() -> None:
     ],
 )
 def test_invalid_group_is_an_error(groups: str, line: int, message: str) -> None:
-    problem = refusal(f"[groups]\n{groups}\n")
+    problem = find_error(f"[groups]\n{groups}\n")
     assert (problem.line, problem.message[: len(message)]) == (line, message)
 
 
@@ -468,7 +482,7 @@ CHAIN = (
 
 
 def test_named_process_starts_its_dependencies_in_the_order_of_the_files() -> None:
-    assert started(CHAIN, names=("worker",)) == ["worker.1", "db.1"]
+    assert started_names(CHAIN, names=("worker",)) == ["worker.1", "db.1"]
     assert ports(names=("worker",)) == {"worker.1": "5000", "db.1": "5100"}
     assert ports(names=("worker", "web")) == {"web.1": "5000", "worker.1": "5100", "db.1": "5200"}
     assert ports(names=("db", "worker")) == {"db.1": "5000", "worker.1": "5100"}
@@ -483,21 +497,21 @@ def test_no_deps_starts_only_named_processes_which_do_not_wait() -> None:
 
 def test_process_without_autostart_starts_as_a_dependency_or_by_name() -> None:
     settings = "[process.db]\nautostart = false\n"
-    assert started(settings) == ["web.1", "worker.1"]
+    assert started_names(settings) == ["web.1", "worker.1"]
     assert ports(settings) == {"web.1": "5000", "worker.1": "5100", "db.1": "5200"}
-    assert started(settings, names=("db",)) == ["db.1"]
-    assert started(CHAIN) == ["web.1", "worker.1", "db.1"]
-    assert started(CHAIN, no_deps=True) == ["web.1", "worker.1"]
+    assert started_names(settings, names=("db",)) == ["db.1"]
+    assert started_names(CHAIN) == ["web.1", "worker.1", "db.1"]
+    assert started_names(CHAIN, no_deps=True) == ["web.1", "worker.1"]
 
 
 def test_excluded_process_does_not_start_and_no_process_waits_for_it() -> None:
-    found = configured(CHAIN, exclude="worker")
+    found = make_configuration(CHAIN, exclude="worker")
     assert found.plan.names == ("web.1",)
     assert [process.depends_on for process in found.plan.processes] == [(), (Dependency("db.1"),), ()]
-    assert started(CHAIN, names=("web",), exclude="worker") == ["web.1"]
-    assert started(concurrency="web=2", exclude="web.2,db") == ["web.1", "worker.1"]
+    assert started_names(CHAIN, names=("web",), exclude="worker") == ["web.1"]
+    assert started_names(concurrency="web=2", exclude="web.2,db") == ["web.1", "worker.1"]
     Path(".reaper.toml").unlink()
-    assert started(exclude="web") == ["worker.1", "db.1"]
+    assert started_names(exclude="web") == ["worker.1", "db.1"]
 
 
 # Flags.
@@ -511,7 +525,7 @@ def test_restart_flag_means_always_and_skips_oneshots() -> None:
         When.NEVER,
     ]
     assert plan(restart="web")["web.1"].max_retries == 3
-    assert refusal(restart="db").message == "-r: `db` is a oneshot, so it cannot be restarted always"
+    assert find_error(restart="db").message == "-r: `db` is a oneshot, so it cannot be restarted always"
     assert [process.restart for process in plan("", restart="web, worker,").values()] == [
         When.ALWAYS,
         When.ALWAYS,
@@ -538,13 +552,13 @@ def test_timeout_flag_overrides_all_settings() -> None:
     ("option", "flag"), [("quiet", "-q"), ("restart", "-r"), ("can_die", "--can-die"), ("exclude", "-x")]
 )
 def test_unknown_name_is_reported_for_each_option(option: str, flag: str) -> None:
-    problem = refusal("", **{option: "web,wroker"})
+    problem = find_error("", **{option: "web,wroker"})
     assert (problem.message, problem.hint) == (f"{flag}: there is no process `wroker`", "did you mean `worker`?")
-    assert refusal("", **{option: "web.2"}).message == f"{flag}: there is no process `web.2`"
+    assert find_error("", **{option: "web.2"}).message == f"{flag}: there is no process `web.2`"
 
 
 def test_instance_cannot_be_named_at_start_as_in_honcho() -> None:
-    assert refusal("", names=("web.1",)).message == "Process type 'web.1' does not exist in Procfile"
+    assert find_error("", names=("web.1",)).message == "Process type 'web.1' does not exist in Procfile"
 
 
 @pytest.mark.parametrize(
@@ -557,7 +571,7 @@ def test_instance_cannot_be_named_at_start_as_in_honcho() -> None:
 )
 def test_flags_override_the_output_settings(options: dict[str, object], log_format: str, timestamps: bool) -> None:
     settings = "[output]\nformat = 'json'\ntimestamps = false\n[control]\nhttp = '127.0.0.1:9464'\n"
-    found = configured(settings, **options)
+    found = make_configuration(settings, **options)
     assert (found.log_format, found.timestamps) == (log_format, timestamps)
     assert found.http is not None
     assert str(found.http.address) == "127.0.0.1:9464"
@@ -589,7 +603,7 @@ def test_flag_settings_and_terminal_determine_the_pty(
 
 
 def test_unknown_log_format_is_an_error() -> None:
-    assert refusal(log_format="jsn").hint == "did you mean `json`?"
+    assert find_error(log_format="jsn").hint == "did you mean `json`?"
 
 
 def test_parser_setting_selects_python_dotenv_for_all_environment_files() -> None:
@@ -598,7 +612,7 @@ def test_parser_setting_selects_python_dotenv_for_all_environment_files() -> Non
     settings = "[env]\nparser = 'dotenv'\n[process.web]\nenv_file = 'more'\n"
     found = plan(settings)["web.1"].env or {}
     assert (found["A"], found["B"], found["HOST"]) == ("b c", "b c!", "/home/me")
-    assert configured(settings).warnings == ()
+    assert make_configuration(settings).warnings == ()
 
 
 # Random settings raise no other exception.
@@ -680,7 +694,7 @@ def test_any_settings_give_a_sound_plan_or_problems_with_a_place(
     document: tuple[dict[str, dict[str, str]], dict[str, str]], options: dict[str, object]
 ) -> None:
     try:
-        found = configured(written(*document), **options)
+        found = make_configuration(written(*document), **options)
     except ConfigError as error:
         for problem in error.problems:
             assert (problem.path is None) == (problem.line is None) or problem.path == "Procfile"
@@ -730,7 +744,7 @@ SOUND_CHOICES = st.fixed_dictionaries(
 def test_settings_without_a_mistake_give_a_sound_plan(
     tables: dict[str, dict[str, str]], options: dict[str, object]
 ) -> None:
-    found = configured(written(tables, {"group": "['db', 'new']"}), **options)
+    found = make_configuration(written(tables, {"group": "['db', 'new']"}), **options)
     check_soundness(found.plan)
     assert found.warnings == ()
     if not options.get("names"):
@@ -748,7 +762,7 @@ def test_type_with_its_own_port_does_not_move_other_ports() -> None:
 
 
 def test_health_and_variables_use_the_own_port_of_a_type() -> None:
-    web = one('port = 3000\nhealth = "tcp://127.0.0.1:$PORT"\nenv = { URL = "http://localhost:$PORT" }')
+    web = plan_web('port = 3000\nhealth = "tcp://127.0.0.1:$PORT"\nenv = { URL = "http://localhost:$PORT" }')
     assert web.health is not None
     assert web.health.check == TCPCheck("127.0.0.1:3000")
     assert (web.env or {})["URL"] == "http://localhost:3000"
@@ -758,13 +772,13 @@ def test_health_and_variables_use_the_own_port_of_a_type() -> None:
 
 def test_port_number_in_the_defaults_is_one_error() -> None:
     for own in ("", "[process.web]\nport = 80\n[process.worker]\nport = 81\n[process.db]\nport = 82\n"):
-        problem = refusal(f"[defaults]\nport = 3000\n{own}")
+        problem = find_error(f"[defaults]\nport = 3000\n{own}")
         assert problem.line == 2
         assert "all process types would have the same port" in problem.message
 
 
 def test_hint_for_a_port_variable_in_the_defaults_names_no_type() -> None:
-    hints = {problem.hint for problem in refused("[defaults]\nenv = { PORT = 3000 }\n")}
+    hints = {problem.hint for problem in find_errors("[defaults]\nenv = { PORT = 3000 }\n")}
     assert hints == {
         "write `port = 3000` under `[process.NAME]` for the port of one type; `-p` sets that of the first type"
     }
@@ -772,13 +786,13 @@ def test_hint_for_a_port_variable_in_the_defaults_names_no_type() -> None:
 
 def test_two_processes_with_the_same_port_are_a_warning() -> None:
     settings = "[process.web]\nport = 3001\n[process.db]\nport = 3000\nconcurrency = 3\n"
-    [warning] = configured(settings).warnings
+    [warning] = make_configuration(settings).warnings
     assert (warning.level, warning.message) == ("warning", "`web.1` and `db.2` both have port 3001")
-    assert configured("[process.web]\nport = 5100\n").warnings == ()
+    assert make_configuration("[process.web]\nport = 5100\n").warnings == ()
 
 
 def test_port_after_the_highest_one_is_a_warning() -> None:
-    [warning] = configured("[process.web]\nport = 65535\nconcurrency = 2\n").warnings
+    [warning] = make_configuration("[process.web]\nport = 65535\nconcurrency = 2\n").warnings
     assert warning.message == "PORT of `web.2` is 65536, but ports end at 65535"
     assert warning.hint == "choose a lower `port`, or run fewer processes"
 
@@ -826,7 +840,7 @@ def test_port_variables_cannot_be_overridden() -> None:
     settings = '[process.db]\nenv_file = "db.env"\nenv = { WEB = "$PROCREAPER_PORT_WEB" }\n'
     assert [(process.env or {})["PROCREAPER_PORT_WEB"] for process in plan(settings).values()] == ["5000"] * 3
     assert (plan(settings)["db.1"].env or {})["WEB"] == "5000"
-    problem = refusal("[process.db]\nenv = { PROCREAPER_PORT_WEB = 1 }\n")
+    problem = find_error("[process.db]\nenv = { PROCREAPER_PORT_WEB = 1 }\n")
     assert "`process.db.env.PROCREAPER_PORT_WEB` cannot be set" in problem.message
 
 

@@ -4,7 +4,7 @@ import honcho.environ
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from support.hand_written import ODD_SEPARATORS, TELLING, check_problems, only
+from support.hand_written import CHARACTERS, ODD_SEPARATORS, check_problems, only_problem
 
 from procreaper.errors import Problem
 from procreaper.project.procfile import Entry, Procfile, make_instances, parse_procfile
@@ -69,7 +69,7 @@ def test_byte_order_mark_is_skipped() -> None:
 )
 def test_line_without_a_process_is_a_warning(line: str, message: str, hint: str) -> None:
     found = procfile(f"a: b\n{line}\nc: d")
-    problem = only(found.problems)
+    problem = only_problem(found.problems)
     assert (problem.level, problem.place) == ("warning", "Procfile:2")
     assert message in problem.message
     assert hint in str(problem.hint)
@@ -79,7 +79,7 @@ def test_line_without_a_process_is_a_warning(line: str, message: str, hint: str)
 @pytest.mark.parametrize("line", ["web:", "web: ", "web:\t \t", "web: \r"])
 def test_line_without_a_command_is_a_warning(line: str) -> None:
     found = procfile(f"a: b\n{line}\nc: d\n")
-    problem = only(found.problems[-1:])
+    problem = only_problem(found.problems[-1:])
     assert (problem.level, problem.line) == ("warning", 2)
     assert problem.message == "line ignored: no command after `web:`"
     assert problem.hint == "write `web: command`, or remove it"
@@ -100,13 +100,13 @@ def test_duplicate_name_is_an_error_with_both_lines() -> None:
 
 
 def test_nul_in_a_command_is_an_error() -> None:
-    problem = only(procfile("web: a\0b").problems)
+    problem = only_problem(procfile("web: a\0b").problems)
     assert (problem.level, problem.line) == ("error", 1)
 
 
 @pytest.mark.parametrize("raw", [b"", b"\n\n", b"# web: a\n", b"\xef\xbb\xbf"])
 def test_procfile_without_a_process_is_an_error(raw: bytes) -> None:
-    problem = only(parse_procfile(raw, "Procfile").problems)
+    problem = only_problem(parse_procfile(raw, "Procfile").problems)
     assert (problem.level, problem.place) == ("error", "Procfile")
     assert "`web: command`" in str(problem.hint)
 
@@ -142,7 +142,7 @@ def test_invalid_utf_8_is_one_error_with_line_and_column(raw: bytes, line: int, 
 
 @pytest.mark.parametrize("text", ["A: b\rC: d", "# x\rA: b\nC: d"])
 def test_lone_carriage_return_is_a_warning(text: str) -> None:
-    assert only(procfile(text).problems)[0] == "a lone carriage return does not end a line"
+    assert only_problem(procfile(text).problems)[0] == "a lone carriage return does not end a line"
 
 
 @given(st.binary())
@@ -150,7 +150,7 @@ def test_no_bytes_make_the_parser_raise(raw: bytes) -> None:
     parse_procfile(raw, "f")
 
 
-@given(st.text(TELLING + "\n\r\0\x0c\u2028\ue0001"))
+@given(st.text(CHARACTERS + "\n\r\0\x0c\u2028\ue0001"))
 def test_every_problem_has_a_place_in_the_file_and_a_hint(text: str) -> None:
     check_problems(procfile(text).problems, "Procfile", text)
 

@@ -1,22 +1,22 @@
-"""Texts as people write them into a Procfile or a `.env` file, and what a parser has to say of them."""
+"""Characters for random Procfiles and `.env` files, and checks of the problems that the parsers report."""
 
 from __future__ import annotations
 
 from procreaper.errors import Problem
 
 ODD_SEPARATORS = ["\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
-# What has a meaning to some reader of these files, and a little that has none.
-TELLING = "AB1_-.=: \t#'\"\\nt{$é"
+# Characters with a meaning in one of these formats, and a few without.
+CHARACTERS = "AB1_-.=: \t#'\"\\nt{$é"
 
 
-def only(problems: tuple[Problem, ...]) -> Problem:
+def only_problem(problems: tuple[Problem, ...]) -> Problem:
     [problem] = problems
     assert problem.hint
     return problem
 
 
 def check_problems(problems: tuple[Problem, ...], path: str, text: str) -> None:
-    """Every problem has a place in the file and a hint, and is written as the house writes."""
+    """Check that every problem has a place in the file and a hint, and follows the rules for messages."""
     for problem in problems:
         assert problem.path == path
         assert problem.line is None or 1 <= problem.line <= text.count("\n") + 1

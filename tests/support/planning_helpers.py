@@ -1,4 +1,4 @@
-"""A project in the current directory, and the plan that it comes to."""
+"""Plans a project in the current directory, or finds its errors."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def load_check(url: str) -> Redis:
     return Redis(url)
 
 
-def configured(settings: str | None = None, **options: object) -> Configuration:
+def make_configuration(settings: str | None = None, **options: object) -> Configuration:
     if settings is not None:
         Path(".reaper.toml").write_text(settings)
     return configure(Options(**options), OURS, load_check)  # type: ignore[arg-type]
 
 
 def plan(settings: str | None = None, **options: object) -> dict[str, Process]:
-    return {process.name: process for process in configured(settings, **options).plan.processes}
+    return {process.name: process for process in make_configuration(settings, **options).plan.processes}
 
 
-def one(fields: str) -> Process:
-    """The process `web` with these settings."""
+def plan_web(fields: str) -> Process:
+    """Return the process `web`, planned with these settings."""
     return plan(f"[process.web]\n{fields}\n")["web.1"]
 
 
-def started(settings: str | None = None, **options: object) -> list[str]:
-    found = configured(settings, **options).plan
+def started_names(settings: str | None = None, **options: object) -> list[str]:
+    found = make_configuration(settings, **options).plan
     return [process.name for process in found.processes] if found.names is None else list(found.names)
 
 
@@ -52,13 +52,13 @@ def ports(settings: str | None = None, **options: object) -> dict[str, str]:
     return {name: (process.env or {})["PORT"] for name, process in plan(settings, **options).items()}
 
 
-def refused(settings: str | None = None, **options: object) -> list[Problem]:
+def find_errors(settings: str | None = None, **options: object) -> list[Problem]:
     with pytest.raises(ConfigError) as caught:
-        configured(settings, **options)
+        make_configuration(settings, **options)
     return [problem for problem in caught.value.problems if problem.level == "error"]
 
 
-def refusal(settings: str | None = None, **options: object) -> Problem:
-    [problem] = refused(settings, **options)
+def find_error(settings: str | None = None, **options: object) -> Problem:
+    [problem] = find_errors(settings, **options)
     assert problem.hint
     return problem

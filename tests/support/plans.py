@@ -1,4 +1,4 @@
-"""Random plans: every policy, kind of health, kind of edge and way to watch files, and the extremes of all numbers."""
+"""Random plans, with all policies, health checks, dependencies and ways to watch files, and with extreme numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.fleet_driver import CHECK, LOG, SIGINT, SIGKILL, SIGTERM
 WORDS = tuple(When)
 CONDITIONS = tuple(Condition)
 BACKOFFS = (Backoff(2.0, 30.0, 45.0), Backoff(2.0, 30.0, 45.0), Backoff(0.5, 1.0, 5.0), Backoff(0.0, 0.0, 0.0))
-ENDINGS = (
+STOP_POLICIES = (
     StopPolicy(SIGTERM, 5.0),
     StopPolicy(SIGTERM, 5.0),
     StopPolicy(SIGINT, 2.0),
@@ -28,7 +28,7 @@ HEALTHS = (
     Health(log=LOG, start_timeout=5.0),
     Health(check=CHECK, log=LOG, interval=3.0, retries=2, start_timeout=7.0),
 )
-# Sent for a change of files, and by nothing else here.
+# The signal for a change of files. No other event in these plans sends it.
 CHANGE_SIGNAL = 10
 WATCHES = (
     Watch("/", ("app",), debounce=0.05),
@@ -44,12 +44,12 @@ NAMES = ("one", "two", "three", "four", "five", "six")
 
 
 def random_plan(random: Random) -> tuple[Process, ...]:
-    """A few processes; more than are launched at once in a few plans."""
+    """Return one to six processes. A few plans have more than are launched at once."""
     return _random_processes(NAMES[: random.choice((1, 2, 2, 3, 3, 3, 4, 6))], random)
 
 
-def another_plan(processes: tuple[Process, ...], random: Random) -> tuple[Process, ...]:
-    """Some of these are missing, some are others in a few respects, and there may be new ones."""
+def change_plan(processes: tuple[Process, ...], random: Random) -> tuple[Process, ...]:
+    """Return a changed plan: some processes are missing, some differ in a few settings, and there may be new ones."""
     kept = {process.name: process for process in processes if random.random() < 0.8}
     names = [name for name in NAMES if name in kept or random.random() < 0.15]
     fresh = {process.name: process for process in _random_processes(names, random)}
@@ -65,7 +65,7 @@ def another_plan(processes: tuple[Process, ...], random: Random) -> tuple[Proces
 
 
 def _random_processes(names: Sequence[str], random: Random) -> tuple[Process, ...]:
-    """What depends on another one stands behind it in `NAMES`, so that no two of these plans make a circle."""
+    """Make a process for each name. Each depends only on earlier `NAMES`, so two plans together have no cycle."""
     processes: list[Process] = []
     dense = random.random()
     calm = random.random() < 0.5
@@ -85,7 +85,7 @@ def _random_processes(names: Sequence[str], random: Random) -> tuple[Process, ..
             success_codes=frozenset(random.choice(((0,), (0,), (0, 143), (1, 124, 127)))),
             stop_all=When.NEVER if calm or random.random() < 0.5 else random.choice(WORDS),
             health=health,
-            stop=random.choice(ENDINGS),
+            stop=random.choice(STOP_POLICIES),
             hooks=HOOKS if random.random() < 0.3 else None,
             watch=random.choice(WATCHES) if random.random() < watched else None,
         )
@@ -95,6 +95,6 @@ def _random_processes(names: Sequence[str], random: Random) -> tuple[Process, ..
 
 
 def _random_edge(to: Process, random: Random) -> Dependency:
-    """As a rule it waits until the other is up by its kind; now and then for something that may never be."""
+    """Make a dependency. Usually it waits until the process is up, and sometimes for an event that may never come."""
     condition = to.up if random.random() < 0.75 else random.choice(CONDITIONS)
     return Dependency(to.name, condition, restart=random.random() < 0.4)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
-from support.checking import LONG, SHORT, TARGET, examine_here, run_check
+from support.checking import LONG, SHORT, TARGET, run_check, run_check_here
 
 from procreaper.core.checks import Health, LogCheck, Target
 from procreaper.runtime.child.command import execute
@@ -97,7 +97,7 @@ def test_cancellation_of_the_caller_passes_through() -> None:
             begun.set()
             await for_ever()
 
-        check = asyncio.create_task(examine_here(Own(act)))
+        check = asyncio.create_task(run_check_here(Own(act)))
         await begun.wait()
         check.cancel()
         with pytest.raises(asyncio.CancelledError):

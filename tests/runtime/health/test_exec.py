@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from support.checking import SHORT, TARGET, examine_here, run_check
+from support.checking import SHORT, TARGET, run_check, run_check_here
 from support.leftovers import Lifeline
 
 from procreaper.core.checks import ExecCheck
@@ -102,7 +102,7 @@ def test_endless_output_ends_at_the_timeout() -> None:
 def test_cancellation_kills_the_whole_group(lifeline: Lifeline) -> None:
     async def main() -> None:
         script = f"trap '' TERM; {lifeline.hold} sleep 1000 & yes"
-        check = asyncio.create_task(examine_here(ExecCheck(script)))
+        check = asyncio.create_task(run_check_here(ExecCheck(script)))
         await lifeline.held()
         check.cancel()
         with pytest.raises(asyncio.CancelledError):

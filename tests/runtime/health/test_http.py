@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from support.checking import LONG, SHORT, examine_here, run_check
+from support.checking import LONG, SHORT, run_check, run_check_here
 from support.peers import (
     Serve,
     answers,
@@ -318,7 +318,7 @@ def test_cancellation_closes_the_connection(scheme: str, beginning: bytes) -> No
         gone.set()
 
     async def main(port: int) -> None:
-        check = asyncio.create_task(examine_here(HTTPCheck(f"{scheme}://127.0.0.1:{port}/")))
+        check = asyncio.create_task(run_check_here(HTTPCheck(f"{scheme}://127.0.0.1:{port}/")))
         assert await asyncio.to_thread(asked.wait, LONG)
         check.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -333,7 +333,7 @@ def test_cancellation_closes_the_connection(scheme: str, beginning: bytes) -> No
 def test_cancellation_while_connecting_leaves_nothing() -> None:
     async def main() -> None:
         with full_listener() as port:
-            check = asyncio.create_task(examine_here(HTTPCheck(f"http://127.0.0.1:{port}/")))
+            check = asyncio.create_task(run_check_here(HTTPCheck(f"http://127.0.0.1:{port}/")))
             for _ in range(5):
                 await asyncio.sleep(0)
             check.cancel()

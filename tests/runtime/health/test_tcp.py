@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import pytest
-from support.checking import LONG, SHORT, examine_here, run_check
+from support.checking import LONG, SHORT, run_check, run_check_here
 from support.peers import bound, bound_twice, full_listener, has_ipv6, peer, until_gone
 
 from procreaper.core.checks import TCPCheck
@@ -158,9 +158,9 @@ def test_checks_share_one_lookup_of_a_name(monkeypatch: pytest.MonkeyPatch) -> N
 
     async def main(ports: list[int]) -> list[str | None]:
         # The first check gives up and asks again: it joins the running lookup.
-        assert await examine_here(TCPCheck(f"db.example:{ports[0]}"), SHORT) == "no answer within 0.2 s"
-        checks = [asyncio.create_task(examine_here(TCPCheck(f"db.example:{port}"))) for port in ports]
-        checks.append(asyncio.create_task(examine_here(TCPCheck(f"other.example:{ports[0]}"))))
+        assert await run_check_here(TCPCheck(f"db.example:{ports[0]}"), SHORT) == "no answer within 0.2 s"
+        checks = [asyncio.create_task(run_check_here(TCPCheck(f"db.example:{port}"))) for port in ports]
+        checks.append(asyncio.create_task(run_check_here(TCPCheck(f"other.example:{ports[0]}"))))
         while len(asked) < 2:
             await asyncio.sleep(0)
         checks[0].cancel()
@@ -188,7 +188,7 @@ def test_late_answer_of_the_resolver_is_ignored(monkeypatch: pytest.MonkeyPatch)
         return []
 
     async def main() -> None:
-        assert await examine_here(TCPCheck("db.example:1"), timeout=SHORT) == "no answer within 0.2 s"
+        assert await run_check_here(TCPCheck("db.example:1"), timeout=SHORT) == "no answer within 0.2 s"
         answering.set()
         await asyncio.to_thread(threads[0].join)
         await asyncio.sleep(0)
@@ -237,7 +237,7 @@ def test_connection_is_closed_after_the_check() -> None:
         gone.set()
 
     async def main() -> None:
-        assert await examine_here(TCPCheck(f":{port}")) is None
+        assert await run_check_here(TCPCheck(f":{port}")) is None
         assert await asyncio.to_thread(gone.wait, LONG)
 
     with peer(serve) as port:
@@ -248,7 +248,7 @@ def test_connection_is_closed_after_the_check() -> None:
 def test_cancellation_while_connecting_leaves_nothing() -> None:
     async def main() -> None:
         with full_listener() as port:
-            check = asyncio.create_task(examine_here(TCPCheck(f"127.0.0.1:{port}")))
+            check = asyncio.create_task(run_check_here(TCPCheck(f"127.0.0.1:{port}")))
             for _ in range(5):
                 await asyncio.sleep(0)
             check.cancel()
