@@ -1,6 +1,6 @@
 """A client of a running app: connects to its control socket, sends requests, and reads replies and notices.
 
-Rules: speaks the protocol and knows nothing else of an app. It blocks, with a limit on every wait, and belongs to one
+Rules: knows the protocol and nothing else of an app. Its methods block, with a limit on every wait, and belong to one
 thread. Notices that arrive before a reply are kept, in their order.
 """
 
@@ -18,7 +18,7 @@ import msgspec
 from procreaper.errors import ProcreaperError
 from procreaper.remote.api import protocol
 
-# How long the app may take to answer, in seconds: to the connection, and to a request.
+# The time limits in seconds: for the greeting after the connection, and for the reply to a request.
 GREETING_LIMIT = 10.0
 REPLY_LIMIT = 60.0
 READ_SIZE = 1 << 17
@@ -40,7 +40,7 @@ RESULTS: dict[type[protocol.Request], Any] = {
 
 
 class _Line(msgspec.Struct):
-    """What every line from the app may have; a notice says which it is."""
+    """The fields of all lines from the app; only a notice has `notice`."""
 
     notice: str | None = None
     id: int | None = None
@@ -49,7 +49,7 @@ class _Line(msgspec.Struct):
 
 
 class RefusedError(ProcreaperError):
-    """The app has not carried out a request; `problems` are those of the project's files, as `check` words them."""
+    """The app refuses a request; `problems` are those of the project's files, in the words of `check`."""
 
     def __init__(self, failure: protocol.Failure) -> None:
         super().__init__(failure.message, hint=failure.hint)
@@ -65,7 +65,7 @@ class SilentError(ProcreaperError):
 
 
 class Client:
-    """A connection to an app, which `greeting` tells of. Also a context manager that closes it."""
+    """A connection to the app that `greeting` describes. It is also a context manager that closes the connection."""
 
     def __init__(self, path: str, *, limit: float = GREETING_LIMIT) -> None:
         """Connect. Raise OSError if no app listens (ConnectionRefusedError: it has ended), else ProcreaperError."""
@@ -83,14 +83,16 @@ class Client:
             try:
                 self._connect(path, until)
             except TimeoutError:
-                raise self._is_silent(limit, path) from None
-            self.greeting = self._greeted(self._line(until, limit, path))
+                raise self._silent_error(limit, path) from None
+            self.greeting = self._decode_greeting(self._read_line(until, limit, path))
         except BaseException:
             self._socket.close()
             raise
 
     def fileno(self) -> int:
-        """For `select`: look at `arrived` once before the first time, and whenever there is something to read."""
+        """Return the descriptor for `select`. Call `arrived` once before the first `select`, and each time it reports
+        data.
+        """
         return self._socket.fileno()
 
     @overload
@@ -108,49 +110,54 @@ class Client:
     @overload
     def ask(self, request: Simple, *, limit: float = ...) -> None: ...
     def ask(self, request: protocol.AnyRequest, *, limit: float = REPLY_LIMIT) -> Any:
-        """The result of a request, whose `id` is replaced by one of ours.
+        """Send a request, with an `id` of this client, and return its result.
 
-        Raises RefusedError where the app says no, GoneError where it has ended first, ProcreaperError after `limit`
+        Raises RefusedError if the app refuses it, GoneError if the app ends first, and SilentError after `limit`
         seconds.
         """
         self._count += 1
         self._send(msgspec.json.encode(msgspec.structs.replace(request, id=self._count)) + b"\n", limit)
         until = time.monotonic() + limit
         while True:
-            line = self._line(until, limit)
-            answer = self._understood(line)
+            line = self._read_line(until, limit)
+            answer = self._decode_line(line)
             if answer.notice is not None:
-                self._keep(line)
+                self._keep_notice(line)
                 continue
-            if self._is_posted(answer):
+            if self._keep_outcome(answer):
                 continue
             if answer.error is not None and answer.id in (self._count, None):
                 raise RefusedError(answer.error)
             if answer.id == self._count:
-                # The reply to an earlier request, which was given up, is passed over.
+                # Skip the reply to an earlier request whose caller has given up.
                 kind = RESULTS.get(type(request))
-                return None if kind is None else self._decoded(bytes(answer.result), kind)
+                return None if kind is None else self._decode(bytes(answer.result), kind)
 
     def post(self, request: protocol.AnyRequest, *, limit: float = REPLY_LIMIT) -> None:
-        """Send a request and do not wait: what came of it is among the `outcomes`. Raises GoneError, as `ask` does."""
+        """Send a request without waiting for its reply; `outcomes` returns the result.
+
+        Raises SilentError if the app does not accept the request within `limit` seconds.
+        """
         self._count += 1
         self._posted.add(self._count)
         self._send(msgspec.json.encode(msgspec.structs.replace(request, id=self._count)) + b"\n", limit)
 
     def outcomes(self) -> list[protocol.Failure | None]:
-        """How the requests ended that were posted, as far as the replies have been read: in their order, each once."""
+        """Return the outcomes of posted requests whose replies have arrived, in their order, each once. None means
+        success.
+        """
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
     def notices(self) -> Iterator[protocol.AnyNotice]:
-        """All that is told, as it comes, up to the goodbye. Raises GoneError where the app goes without one."""
+        """Yield the notices as they arrive, up to the goodbye. Raises GoneError if the app ends without one."""
         while (notice := self.next_notice()) is not None:
             yield notice
             if isinstance(notice, protocol.GoodbyeNotice):
                 return
 
     def next_notice(self, limit: float | None = None) -> protocol.AnyNotice | None:
-        """The next one; None where there is none within `limit` seconds. Raises GoneError where none can come."""
+        """Return the next notice, or None after `limit` seconds. Raises GoneError if none can come."""
         until = None if limit is None else time.monotonic() + limit
         while not self._notices:
             if not self._receive(until):
@@ -158,13 +165,15 @@ class Client:
         return self._notices.popleft()
 
     def arrived_so_far(self) -> list[protocol.AnyNotice]:
-        """The notices that came before the latest reply."""
+        """Return the notices that arrived before the latest reply."""
         arrived = list(self._notices)
         self._notices.clear()
         return arrived
 
     def arrived(self) -> list[protocol.AnyNotice]:
-        """What has come already, without waiting. Raises GoneError where nothing has, and nothing can come."""
+        """Return the notices that have arrived, without waiting. Raises GoneError if there is none and none can
+        come.
+        """
         while not self._notices and self._receive(time.monotonic()):
             pass
         arrived = list(self._notices)
@@ -172,7 +181,7 @@ class Client:
         return arrived
 
     def rest(self) -> Iterator[protocol.AnyNotice]:
-        """Ask no more, and read what is left of what was asked for, up to the end of the connection."""
+        """Send no more requests, and yield the remaining notices up to the end of the connection."""
         self._socket.shutdown(socket.SHUT_WR)
         while True:
             try:
@@ -183,7 +192,7 @@ class Client:
                 yield notice
 
     def close(self) -> None:
-        """Part from the app."""
+        """Close the connection."""
         self._socket.close()
 
     def __enter__(self) -> Client:
@@ -207,30 +216,30 @@ class Client:
         try:
             self._socket.sendall(data)
         except TimeoutError:
-            raise self._is_silent(limit) from None
+            raise self._silent_error(limit) from None
         except OSError:
-            # It is gone; what it said last is still to be read.
+            # The app has closed the connection; its last lines are still to be read.
             return
 
     def _receive(self, until: float | None) -> bool:
-        """Wait for something, and keep what notices there are in it; False where nothing comes in time."""
+        """Wait for data and keep the notices in it. Return False if nothing arrives in time."""
         found = False
-        while (line := self._whole_line()) is not None:
-            answer = self._understood(line)
+        while (line := self._take_line()) is not None:
+            answer = self._decode_line(line)
             if answer.notice is not None:
-                self._keep(line)
+                self._keep_notice(line)
                 found = True
             else:
-                self._is_posted(answer)
+                self._keep_outcome(answer)
         return found or self._read(until)
 
-    def _line(self, until: float, limit: float, path: str | None = None) -> bytes:
-        while (line := self._whole_line()) is None:
+    def _read_line(self, until: float, limit: float, path: str | None = None) -> bytes:
+        while (line := self._take_line()) is None:
             if not self._read(until):
-                raise self._is_silent(limit, path)
+                raise self._silent_error(limit, path)
         return line
 
-    def _whole_line(self) -> bytes | None:
+    def _take_line(self) -> bytes | None:
         end = self._incoming.find(b"\n", self._searched)
         if end < 0:
             self._searched = len(self._incoming)
@@ -241,7 +250,7 @@ class Client:
         return line
 
     def _read(self, until: float | None) -> bool:
-        """Read more; False where nothing comes in time."""
+        """Read data. Return False if nothing arrives in time."""
         if until is not None:
             ready, _, _ = select.select([self._socket], [], [], max(0.0, until - time.monotonic()))
             if not ready:
@@ -252,36 +261,38 @@ class Client:
         except OSError:
             data = b""
         if not data:
-            raise self._is_gone()
+            raise self._gone_error()
         self._incoming += data
         return True
 
-    def _keep(self, line: bytes) -> None:
+    def _keep_notice(self, line: bytes) -> None:
         try:
             self._notices.append(msgspec.json.decode(line, type=protocol.AnyNotice))
         except msgspec.ValidationError:
-            # A newer app has notices that we do not know.
+            # A newer app has notices that this client does not know.
             return
 
-    def _is_posted(self, answer: _Line) -> bool:
-        """Whether this is the reply to a request without a waiting caller."""
+    def _keep_outcome(self, answer: _Line) -> bool:
+        """Whether this is the reply to a posted request; if so, keep its outcome."""
         if answer.id not in self._posted:
             return False
         self._posted.remove(answer.id)
         self._outcomes.append(answer.error)
         return True
 
-    def _understood(self, line: bytes) -> _Line:
-        return self._decoded(line, _Line)
+    def _decode_line(self, line: bytes) -> _Line:
+        return self._decode(line, _Line)
 
-    def _decoded(self, line: bytes, kind: type[Kind]) -> Kind:
+    def _decode(self, line: bytes, kind: type[Kind]) -> Kind:
         try:
             return msgspec.json.decode(line, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             hint = "start the app anew with the procreaper that you are using"
-            raise ProcreaperError(f"{self._whose} says something that is not understood: {error}", hint=hint) from None
+            raise ProcreaperError(
+                f"{self._app_name} says something that is not understood: {error}", hint=hint
+            ) from None
 
-    def _greeted(self, line: bytes) -> protocol.Greeting:
+    def _decode_greeting(self, line: bytes) -> protocol.Greeting:
         try:
             version = msgspec.json.decode(line, type=_Version)
             if version.protocol == protocol.VERSION:
@@ -295,24 +306,24 @@ class Client:
         )
 
     @property
-    def _whose(self) -> str:
+    def _app_name(self) -> str:
         return f"the app (pid {self.greeting.pid})" if self.greeting.pid else "the app"
 
-    def _is_gone(self) -> GoneError:
+    def _gone_error(self) -> GoneError:
         return GoneError(
-            f"{self._whose} has ended, or has closed the connection", hint="`procreaper ls` lists what runs"
+            f"{self._app_name} has ended, or has closed the connection", hint="`procreaper ls` lists what runs"
         )
 
-    def _is_silent(self, limit: float, path: str | None = None) -> SilentError:
+    def _silent_error(self, limit: float, path: str | None = None) -> SilentError:
         where = "" if path is None else f" at {path}"
         hint = (
             f"is it suspended (Ctrl-Z), or held by a debugger? `kill -CONT {self.greeting.pid or 'PID'}` has it go on"
         )
-        return SilentError(f"{self._whose}{where} does not answer within {limit:g} s", hint=hint)
+        return SilentError(f"{self._app_name}{where} does not answer within {limit:g} s", hint=hint)
 
 
 class _Version(msgspec.Struct):
-    """What every greeting has, of whatever protocol."""
+    """The fields of every greeting, in any version of the protocol."""
 
     protocol: int
     version: str = "of another version"

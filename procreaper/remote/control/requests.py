@@ -1,4 +1,4 @@
-"""What each request means for the running app: names are resolved, events posted, and what happens is told.
+"""The requests of clients: resolve names, post events to the supervisor, and send notices to followers.
 
 Rules: a request is carried out as a whole or not at all. A request becomes an event for the supervisor, like all other
 requests; nothing here waits for its effect.
@@ -42,12 +42,12 @@ SLICE = 1 << 15
 
 
 class RequestHandler:
-    """Carries out requests for the app of `owner`, and tells its followers what `hub` is told.
+    """Carries out requests for the app of `supervisor`, and sends the notices of `hub` to followers through `feed`.
 
-    `groups` are those of `.reaper.toml`, and `source` is where the plan comes from; `complain` prints what went wrong
-    in here. `history(names, lines)` gives the last lines of each of these processes (None: all that is kept) with what
-    has happened since, oldest first, and those of which there was more. `find(name, size)` returns where in its log the
-    last `size` bytes of a process begin, as a `Passage`, or None if it does not know.
+    `groups` are those of `.reaper.toml`, and `source` makes new plans. `print_error` reports internal errors.
+    `history(names, lines)` returns the last lines of these processes (None: all that is kept) with the events since,
+    oldest first, and the processes that wrote more. `find(name, size)` returns where in its log the last `size` bytes
+    of a process begin, as a `Passage`, or None if it does not know.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class RequestHandler:
         self._hub = hub
         self._feed = feed
         self._groups = groups
-        self._replanning = Replanner(supervisor, source, self._take)
-        self._complain = print_error
+        self._replanner = Replanner(supervisor, source, self._apply_configuration)
+        self._print_error = print_error
         self._history = history
-        self._find = find
-        self._tells = False
+        self._find_passage = find
+        self._is_sink = False
 
     async def answer(self, request: protocol.AnyRequest, connection: Connection) -> Any:
-        """The result of a request. Raises ProcreaperError where nothing of it was done."""
+        """Return the result of a request. Raises ProcreaperError if the request has changed nothing."""
         await self._supervisor.settled()
         match request:
             case protocol.StatusRequest(names=names):
@@ -87,45 +87,45 @@ class RequestHandler:
             case protocol.RestartRequest(names=names):
                 return await self._restart(names, connection)
             case protocol.QuitRequest():
-                self._tell_who("the end of the app", "quit", connection)
+                self._report_client("the end of the app", "quit", connection)
                 self._supervisor.post(events.Shutdown(0, by="`procreaper quit`"))
                 return None
             case protocol.ScaleRequest(counts=counts):
-                return await self._replanning.scale(
-                    counts, lambda: self._tell_who(_enumerate_counts(counts), "scale", connection)
+                return await self._replanner.scale(
+                    counts, lambda: self._report_client(_list_counts(counts), "scale", connection)
                 )
             case protocol.ReloadRequest():
-                return await self._replanning.reload(
-                    lambda: self._tell_who("a reload of the files", "reload", connection)
+                return await self._replanner.reload(
+                    lambda: self._report_client("a reload of the files", "reload", connection)
                 )
             case protocol.AttachRequest():
-                name = self._one(request.name)
-                alternate = self._attached.attach(name, request, connection)
+                name = self._select_one(request.name)
+                alternate = self._attached_clients.attach(name, request, connection)
                 return protocol.AttachResult(self._process(name), alternate)
             case protocol.TypeRequest(data=data):
-                return await self._attached.type(data, connection)
+                return await self._attached_clients.type(data, connection)
             case protocol.ResizeRequest(columns=columns, lines=lines):
-                return self._attached.resize(columns, lines, connection)
+                return self._attached_clients.resize(columns, lines, connection)
             case _:
                 assert_never(request)
 
-    # What the app is asked to do.
+    # Requests that change the app.
 
-    def _take(self, configuration: Configuration) -> None:
+    def _apply_configuration(self, configuration: Configuration) -> None:
         self._groups = configuration.groups
 
     async def _up(self, names: Iterable[str], connection: Connection) -> protocol.ActionResult:
         names = tuple(names)
-        is_told = False
+        is_announced = False
 
         def announce() -> None:
-            nonlocal is_told
-            if not is_told:
-                is_told = True
-                self._tell_who(f"a start of {_enumerate(names)}", "up", connection)
+            nonlocal is_announced
+            if not is_announced:
+                is_announced = True
+                self._report_client(f"a start of {_list_names(names)}", "up", connection)
 
-        new = {} if self._supervisor.shutting_down else await self._replanning.join(names, announce)
-        named = self._asked(names)
+        new = {} if self._supervisor.shutting_down else await self._replanner.join(names, announce)
+        named = self._select_for_change(names)
         edges = {
             process.name: [dependency.name for dependency in process.depends_on]
             for process in self._supervisor.processes
@@ -138,29 +138,29 @@ class RequestHandler:
         if wanted:
             announce()
         asked = await self._post(events.Start(wanted), wanted, already)
-        warnings = await self._replanning.find_outdated(wanted)
+        warnings = await self._replanner.find_outdated(wanted)
         return protocol.ActionResult({name: new.get(name, run) for name, run in asked.runs.items()}, already, warnings)
 
     async def _stop(self, names: Iterable[str], connection: Connection) -> protocol.ActionResult:
-        named = self._asked(names)
-        self._tell_who(f"the end of {_enumerate(named)}", "stop", connection)
+        named = self._select_for_change(names)
+        self._report_client(f"the end of {_list_names(named)}", "stop", connection)
         already = tuple(name for name in named if self._supervisor.status_of(name).state in AT_REST)
         return await self._post(events.Stop(named), named, already)
 
     async def _restart(self, names: Iterable[str], connection: Connection) -> protocol.ActionResult:
-        named = self._asked(names)
-        self._tell_who(f"a restart of {_enumerate(named)}", "restart", connection)
+        named = self._select_for_change(names)
+        self._report_client(f"a restart of {_list_names(named)}", "restart", connection)
         asked = await self._post(events.Restart(named), named, ())
-        # After the restart: it must not wait for a slow disk.
-        warnings = await self._replanning.find_outdated(named)
+        # After the restart, which must not wait for a slow disk.
+        warnings = await self._replanner.find_outdated(named)
         return protocol.ActionResult(asked.runs, asked.already, warnings)
 
-    def _tell_who(self, what: str, command: str, connection: Connection) -> None:
-        """Say who asks for a change, which would otherwise come without a cause."""
+    def _report_client(self, what: str, command: str, connection: Connection) -> None:
+        """Report which client asks for a change, so that the change does not come without a cause."""
         pid = "" if connection.pid is None else f" (pid {connection.pid})"
         self._supervisor.say(f"`procreaper {command}`{pid} asks for {what}")
 
-    def _asked(self, names: Iterable[str]) -> tuple[str, ...]:
+    def _select_for_change(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the processes that a changing request concerns."""
         if self._supervisor.shutting_down:
             raise ProcreaperError("the app is ending", hint="`procreaper start` starts it again")
@@ -170,21 +170,21 @@ class RequestHandler:
         return self._select(names)
 
     def _select(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """The processes that these names stand for. Raises UnknownProcessError."""
+        """Return the processes that these names stand for. Raises UnknownProcessError."""
         processes, groups = self._supervisor.processes, self._groups
         try:
             return select(names, processes, groups)
         except UnknownProcessError as error:
             missing = (name for name in names if not any(covers(name, process, groups) for process in processes))
-            raise next(filter(None, map(self._replanning.explain, missing)), error) from error
+            raise next(filter(None, map(self._replanner.explain, missing)), error) from error
 
     @cached_property
-    def _attached(self) -> AttachedClients:
+    def _attached_clients(self) -> AttachedClients:
         from procreaper.remote.control.attach import AttachedClients
 
         return AttachedClients(self._supervisor)
 
-    def _one(self, name: str) -> str:
+    def _select_one(self, name: str) -> str:
         names = self._select((name,))
         if len(names) != 1:
             choice = enumerate_words(names[:MOST_NAMED])
@@ -200,7 +200,7 @@ class RequestHandler:
             await self._supervisor.settled()
         return protocol.ActionResult(runs, already)
 
-    # What the app is doing.
+    # Requests for information.
 
     def _snapshot(self, names: Iterable[str]) -> tuple[protocol.ProcessStatus, ...]:
         processes = self._supervisor.processes
@@ -220,19 +220,21 @@ class RequestHandler:
             names = [process.name for process in snapshot]
             notices, truncated = self._history(names, request.lines)
             before = (line.data for notice in notices for line in encode_notice(notice))
-            found = {name: self._earlier(name, notices, request.lines) for name in truncated}
+            found = {name: self._locate_earlier_output(name, notices, request.lines) for name in truncated}
             earlier = {replace_surrogates(name): place for name, place in found.items() if place is not None}
         wants = None if request.until_now else self._wants(request)
-        connection.follow(wants, lambda notices, size: self._missed(request, notices, size), before)
-        if wants is not None and not self._tells:
-            self._tells = True
+        connection.follow(wants, lambda notices, size: self._encode_missed(request, notices, size), before)
+        if wants is not None and not self._is_sink:
+            self._is_sink = True
             self._hub.add(self)
         return protocol.FollowResult(snapshot, tuple(map(replace_surrogates, truncated)), earlier)
 
-    def _earlier(self, name: str, notices: Iterable[events.Notice], lines: int | None) -> protocol.LogPosition | None:
-        """Return where the output before these notices is, if they have fewer than `lines` lines."""
+    def _locate_earlier_output(
+        self, name: str, notices: Iterable[events.Notice], lines: int | None
+    ) -> protocol.LogPosition | None:
+        """Return where the log has the output before these notices, and how many of `lines` are missing here."""
         outputs = [notice.data for notice in notices if isinstance(notice, events.Output) and notice.name == name]
-        passage = self._find(name, sum(map(len, outputs)))
+        passage = self._find_passage(name, sum(map(len, outputs)))
         if passage is None:
             return None
         _, device, inode, offset = passage
@@ -246,8 +248,8 @@ class RequestHandler:
         output = request.output
         return lambda line: (output or not line.spoken) and (line.name is None or chosen(line.name))
 
-    def _missed(self, request: protocol.FollowRequest, notices: int, size: int) -> Iterator[bytes]:
-        """Yield the lines for a follower that has lost notices: the loss, and the current state of its processes."""
+    def _encode_missed(self, request: protocol.FollowRequest, notices: int, size: int) -> Iterator[bytes]:
+        """Yield the lines for a follower that has lost notices: the loss, and the current status of its processes."""
         now = time.time()
         yield _encode(protocol.DroppedNotice(now, notices, size))
         chosen = choose(request.names, self._groups)
@@ -256,37 +258,37 @@ class RequestHandler:
                 yield _encode(protocol.StatusNotice(now, self._process(process.name)))
 
     def accept(self, notice: events.Notice) -> bool:
-        """Take a notice from the hub, and tell the followers; never asks for a pause."""
+        """Receive a notice from the hub and publish it to the followers. Never ask for a pause."""
         if not self._feed.is_followed:
             self._hub.remove(self)
-            self._tells = False
+            self._is_sink = False
             return True
         try:
-            for line in self._told(notice):
+            for line in self._encode_for_followers(notice):
                 self._feed.publish(line)
         except Exception as error:
-            # Who is told is the owner's publisher: an error here would end the app.
-            self._complain(f"procreaper: internal error: a follower cannot be told: {type(error).__name__}: {error}")
+            # The supervisor publishes notices: an error here would end the app.
+            self._print_error(f"procreaper: internal error: a follower cannot be told: {type(error).__name__}: {error}")
         return True
 
-    def _told(self, notice: events.Notice) -> Iterator[Line]:
-        """What followers are told of a notice: what it says, and how the process that it is about is now."""
+    def _encode_for_followers(self, notice: events.Notice) -> Iterator[Line]:
+        """Encode a notice for followers, and the current status of its process if that has changed."""
         yield from encode_notice(notice)
         if changes_status(notice):
             yield Line(_encode(protocol.StatusNotice(notice.time, self._process(notice.name))), notice.name)
 
 
 def encode_notice(notice: events.Notice) -> Iterator[Line]:
-    """The lines of a notice, at whatever time they are read."""
+    """Encode a notice as lines; the result does not depend on the time of the call."""
     if isinstance(notice, events.Output):
-        yield from _lines_of(notice)
-    elif (told := notice_to_wire(notice)) is not None:
+        yield from _encode_output(notice)
+    elif (converted := notice_to_wire(notice)) is not None:
         name = None if isinstance(notice, events.Message) else notice.name
-        yield Line(_encode(told), name, spoken=isinstance(notice, events.Message | events.Transition))
+        yield Line(_encode(converted), name, spoken=isinstance(notice, events.Message | events.Transition))
 
 
-def _lines_of(output: events.Output) -> Iterator[Line]:
-    """What a process wrote, in slices that end where a line does, lest an escape sequence or a character be torn."""
+def _encode_output(output: events.Output) -> Iterator[Line]:
+    """Encode output in slices that end at a line end, so that no escape sequence or character is split."""
     name, data, start = replace_surrogates(output.name), output.data, 0
     while start < len(data):
         end = min(start + SLICE, len(data))
@@ -301,10 +303,10 @@ def _encode(notice: protocol.Notice) -> bytes:
     return msgspec.json.encode(notice) + b"\n"
 
 
-def _enumerate(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     more = len(names) - MOST_NAMED
     return enumerate_words(names, "and") if more <= 0 else f"{', '.join(names[:MOST_NAMED])} and {more} more"
 
 
-def _enumerate_counts(counts: Mapping[str, int]) -> str:
-    return _enumerate([f"{name}={count}" for name, count in counts.items()])
+def _list_counts(counts: Mapping[str, int]) -> str:
+    return _list_names([f"{name}={count}" for name, count in counts.items()])
