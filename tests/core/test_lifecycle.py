@@ -99,7 +99,7 @@ class TestStarting:
         )
 
     @pytest.mark.parametrize(
-        "life", [pending(web()), spawning(web()), alive(web())], ids=lambda process_state: process_state.state
+        "process_state", [pending(web()), spawning(web()), alive(web())], ids=lambda process_state: process_state.state
     )
     def test_start_leaves_alone_what_starts_or_runs_already(self, process_state: ProcessState) -> None:
         assert lifecycle.step(process_state, START, 1.0) == (process_state, ())
@@ -466,7 +466,7 @@ class TestEscalation:
         assert lifecycle.kill(process_state, 2.0) == (process_state, ())
 
     @pytest.mark.parametrize(
-        "life", [pending(web()), restarting(web(When.ALWAYS))], ids=lambda process_state: process_state.state
+        "process_state", [pending(web()), restarting(web(When.ALWAYS))], ids=lambda process_state: process_state.state
     )
     def test_kill_of_what_has_no_child_stops_it(self, process_state: ProcessState) -> None:
         process_state, actions = lifecycle.kill(process_state, 1.0)
@@ -637,7 +637,7 @@ class TestRestart:
         assert (process_state.state, process_state.retries) == (State.STARTING, 0)
 
     @pytest.mark.parametrize(
-        "life",
+        "process_state",
         [
             pending(web()),
             spawning(web()),
@@ -784,7 +784,7 @@ class TestOnlyMain:
 
 class TestStaleFacts:
     @pytest.mark.parametrize(
-        "life",
+        "process_state",
         [
             pending(web())._replace(run=2),
             spawning(web())._replace(run=2),
@@ -806,7 +806,7 @@ class TestStaleFacts:
             assert lifecycle.step(process_state, fact, 1.0) == (process_state, ())
 
     @pytest.mark.parametrize(
-        ("life", "impossible"),
+        ("process_state", "impossible"),
         [
             (spawning(web()), "exited ended"),
             (alive(web()), "spawned failed ended"),
@@ -1003,7 +1003,7 @@ class TestStoppedByHand:
     """Whatever changes, it stays so until somebody wants it again."""
 
     @pytest.mark.parametrize(
-        "life",
+        "process_state",
         [
             ProcessState(watched()),
             after(pending(watched()), STOP),
@@ -1033,7 +1033,7 @@ class TestStoppedByHand:
 
 
 class TestSignalInsteadOfRestart:
-    @pytest.mark.parametrize("life", [alive(watched(watch=ON_SIGNAL)), healthy_and_watched(ON_SIGNAL)])
+    @pytest.mark.parametrize("process_state", [alive(watched(watch=ON_SIGNAL)), healthy_and_watched(ON_SIGNAL)])
     def test_what_runs_gets_the_signal(self, process_state: ProcessState) -> None:
         before = process_state
         process_state, said, done = changed_and_waited(process_state)
@@ -1041,7 +1041,7 @@ class TestSignalInsteadOfRestart:
         assert process_state._replace(throttle=before.throttle) == before
 
     @pytest.mark.parametrize(
-        "life",
+        "process_state",
         [spawning(watched(watch=ON_SIGNAL)), alive(HEALTHY_WATCH._replace(watch=ON_SIGNAL))],
         ids=["spawning", "not healthy yet"],
     )
@@ -1195,7 +1195,7 @@ class TestPause:
         assert spawns(step(process_state, TICK, 3600.0)[1]) == [2]
 
     @pytest.mark.parametrize(
-        ("life", "timed"),
+        ("process_state", "timed"),
         [
             pytest.param(alive(web()), False, id="running"),
             pytest.param(healthy(), False, id="healthy"),
