@@ -1,13 +1,13 @@
-"""The private directory of the control sockets: which it is, what the sockets in it are called, which are there.
+"""The private directory of the control sockets: its path, the names of the sockets, and the search for them.
 
 Rules: uses nothing that another user could have made or could access. Never connects to a socket: a caller that does so
 and is refused has the socket removed.
 
-Theory of operation. The directory is `$XDG_RUNTIME_DIR/procreaper`; where there is no such place of our own, or its
-path is too long for a socket, `/tmp/procreaper-UID`; and where another user has made that one, which cannot be undone,
-`$XDG_STATE_HOME/procreaper/sockets`. All three are looked into. A socket is called by a hash of the root of its app,
-the app's pid and a few random digits, so that apps of one root live side by side and no name is used again. It gets
-that name when it listens. So one that has it and refuses a connection is dead for good.
+Theory of operation. The directory is `$XDG_RUNTIME_DIR/procreaper`. If that directory is not ours, or its path is too
+long for a socket, it is `/tmp/procreaper-UID`. If another user has made that one, which we cannot undo, it is
+`$XDG_STATE_HOME/procreaper/sockets`. A search covers all three. The name of a socket consists of a hash of the app's
+root, the app's pid and a few random digits, so that apps of one root can run side by side and no name is used twice. A
+socket gets this name once it listens, so a socket with such a name that refuses a connection is dead for good.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from typing import cast
 from procreaper.descriptors import retry_with_reserve
 from procreaper.errors import ProcreaperError, reason_of
 
-# The longest path of a socket, in bytes: what the kernel has room for, without the NUL at its end.
+# The longest path of a socket in bytes: the size of the kernel's field, without the NUL at its end.
 LONGEST_PATH = 103 if sys.platform == "darwin" else 107
 FALLBACK = "/tmp/procreaper-{uid}"
 NAME = r"(?P<root>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{4}\.sock"
-# Of 32 bits.
+# The largest prime below 2**32.
 LARGEST_PRIME = 2**32 - 5
 # The suffix of a socket that does not listen yet. After this number of seconds, it was abandoned.
 UNFINISHED = ".new"
 UNFINISHED_FOR = 60.0
 BACKLOG = 100
-# Of inotify: report that the file lost a link, was deleted or was renamed; and do not follow a symbolic link.
+# Flags of inotify: report that the file lost a link, was deleted or was renamed; and do not follow a symbolic link.
 IN_ATTRIB, IN_DELETE_SELF, IN_MOVE_SELF, IN_DONT_FOLLOW = 0x4, 0x400, 0x800, 0x0200_0000
-# Seconds between two attempts to get a lock.
-LOOK_EVERY = 0.02
+# Seconds between two attempts to acquire a lock.
+LOCK_INTERVAL = 0.02
 
 
-# No named tuples here: an app begins with this, while its first child starts, and each would take it 0.1 ms.
+# No named tuples here: an app imports this while its first child starts, and each named tuple would take 0.1 ms.
 
 
 class ListeningSocket:
-    """A socket that listens, and its path."""
+    """A listening socket and its path."""
 
     def __init__(self, listening: socket.socket, path: str) -> None:
         self.socket = listening
@@ -65,14 +65,15 @@ class ListeningSocket:
         self.socket.close()
 
     def watch(self) -> int | None:
-        """Open a descriptor that gets readable when the path is removed, by inotify; None where that cannot be.
+        """Open a descriptor that becomes readable when the path is removed, by inotify; return None if that is
+        impossible.
 
         Changes of other files in the directory do not make it readable, so an idle app does not wake up for them.
         """
         if sys.platform != "linux":
             return None
         try:
-            # Without the rest of ctypes, which takes two milliseconds to import.
+            # Not `ctypes` itself, which takes two milliseconds to import.
             import _ctypes
 
             program = _ctypes.dlopen(cast("str", None), 0)
@@ -91,16 +92,16 @@ class ListeningSocket:
 
 
 def open_socket(root: str, environment: Mapping[str, str]) -> ListeningSocket:
-    """A socket for the app of this root (absolute, without symbolic links). Raises ProcreaperError where none can be.
+    """Open a listening socket for the app of this root (absolute, without symbolic links).
 
-    It does not block, and no child inherits it.
+    The socket does not block, and no child inherits it. Raises ProcreaperError if no socket can be made.
     """
-    directory = _choose(environment)
+    directory = _choose_directory(environment)
     try:
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
-        _refuse_strangers(directory)
-        return _listen(os.path.join(directory, f"{hash_root(root)}-{os.getpid()}-{os.urandom(2).hex()}"))
+        _require_private_directory(directory)
+        return _listen_at(os.path.join(directory, f"{hash_root(root)}-{os.getpid()}-{os.urandom(2).hex()}"))
     except OSError as error:
         reason = reason_of(error)
         raise ProcreaperError(
@@ -110,7 +111,7 @@ def open_socket(root: str, environment: Mapping[str, str]) -> ListeningSocket:
 
 
 class BusyError(ProcreaperError):
-    """Another program has had a lock for too long."""
+    """Another program has held a lock for too long."""
 
 
 class Lock:
@@ -121,28 +122,29 @@ class Lock:
         self._path = path
 
     def release(self) -> None:
-        """Give up the lock; nothing happens if it was given up before."""
+        """Release the lock. Do nothing if it was released before."""
         if self._descriptor is None:
             return
         with suppress(OSError):
-            # While the lock is held, so that the file is ours. A program that waits for it sees that it is gone.
+            # Remove the file while we hold the lock. A program that waits for the lock notices that the file is gone.
             os.unlink(self._path)
         os.close(self._descriptor)
         self._descriptor = None
 
 
 def acquire_lock(root: str, environment: Mapping[str, str], patience: float) -> Lock:
-    """Wait until no other `start -D` of this root is under way. Raises BusyError after `patience` seconds.
+    """Wait until no other `start -D` of this root is under way.
 
-    `root` is absolute, without symbolic links. Raises ProcreaperError where there is no place for a lock.
+    `root` is absolute, without symbolic links. Raises BusyError after `patience` seconds, and ProcreaperError if the
+    lock file cannot be made.
     """
-    directory = _choose(environment)
+    directory = _choose_directory(environment)
     path = os.path.join(directory, f"{hash_root(root)}.lock")
     until = time.monotonic() + patience
     try:
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
-        _refuse_strangers(directory)
+        _require_private_directory(directory)
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             if _try_to_lock(descriptor, path):
@@ -153,7 +155,7 @@ def acquire_lock(root: str, environment: Mapping[str, str], patience: float) -> 
                     f"another `procreaper start -D` of this directory has been under way for {patience:g} s",
                     hint="end it, or `procreaper start -D --new` does not wait for it",
                 )
-            time.sleep(LOOK_EVERY)
+            time.sleep(LOCK_INTERVAL)
     except OSError as error:
         raise ProcreaperError(f"`{path}` cannot be locked: {reason_of(error)}") from error
 
@@ -161,19 +163,19 @@ def acquire_lock(root: str, environment: Mapping[str, str], patience: float) -> 
 def find_sockets(
     environment: Mapping[str, str], root: str | None = None
 ) -> tuple[tuple[str, ...], tuple[ProcreaperError, ...]]:
-    """The sockets of all apps of this user, or of those of one root, by pid; and why a directory was not looked into.
+    """Return the sockets of all apps of this user, or of one root, by pid; and the errors of unusable directories.
 
-    Some of them may be dead, or belong to another root.
+    Some sockets may be dead, or belong to another root with the same hash.
     """
     found: list[tuple[int, str]] = []
     errors: list[ProcreaperError] = []
     kept = _kept_directory(environment)
     for directory in dict.fromkeys((_own_directory(environment), _fallback(), kept)):
-        if directory is None or (directory == _fallback() and kept is not None and _is_strange(directory)):
-            # What another user has made there holds nothing of ours.
+        if directory is None or (directory == _fallback() and kept is not None and _belongs_to_another_user(directory)):
+            # A directory of another user has none of our sockets.
             continue
         try:
-            _refuse_strangers(directory)
+            _require_private_directory(directory)
             names = os.listdir(directory)
         except FileNotFoundError:
             continue
@@ -191,28 +193,28 @@ def find_sockets(
                 if root is None or match["root"] == hash_root(root):
                     found.append((int(match["pid"]), path))
             elif name.endswith(UNFINISHED):
-                _clear_unfinished(path)
+                _remove_unfinished(path)
     return tuple(path for _, path in sorted(found)), tuple(errors)
 
 
 def pid_of(path: str) -> int | None:
-    """The pid of the app whose socket has this path; None for a path of another kind."""
+    """Return the pid in the path of an app's socket, or None for another kind of path."""
     match = re.fullmatch(NAME, os.path.basename(path))
     return None if match is None else int(match["pid"])
 
 
 def is_socket_of(path: str, root: str) -> bool:
-    """Whether the name of this socket is one of an app with this root (absolute, without symbolic links)."""
+    """Whether the name of this socket is that of an app with this root (absolute, without symbolic links)."""
     return os.path.basename(path).startswith(f"{hash_root(root)}-")
 
 
 def remove_dead_socket(path: str) -> None:
-    """Remove a socket that has refused a connection, unless its app may live and be slow."""
+    """Remove a socket that has refused a connection, unless its app may be alive but slow."""
     pid = pid_of(path)
     if pid is None:
         return
     if sys.platform != "linux":
-        # Elsewhere too many at once are refused as well.
+        # Other systems also refuse a connection when the queue is full.
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -226,7 +228,7 @@ def remove_dead_socket(path: str) -> None:
 
 
 def _try_to_lock(descriptor: int, path: str) -> bool:
-    """Lock this file; False where another program has it, or where the file is not the one at `path` any more."""
+    """Lock this file. Return False if another program has locked it, or if `path` is another file by now."""
     import fcntl
 
     try:
@@ -238,8 +240,8 @@ def _try_to_lock(descriptor: int, path: str) -> bool:
     return (there.st_dev, there.st_ino) == (locked.st_dev, locked.st_ino)
 
 
-def _choose(environment: Mapping[str, str]) -> str:
-    """Where a new socket goes."""
+def _choose_directory(environment: Mapping[str, str]) -> str:
+    """Return the directory for a new socket."""
     own = _own_directory(environment)
     if own is None or not os.access(os.path.dirname(own), os.W_OK | os.X_OK):
         return _choose_fallback(environment)
@@ -248,24 +250,24 @@ def _choose(environment: Mapping[str, str]) -> str:
 
 def _choose_fallback(environment: Mapping[str, str]) -> str:
     kept = _kept_directory(environment)
-    if kept is None or not _is_strange(_fallback()):
+    if kept is None or not _belongs_to_another_user(_fallback()):
         return _fallback()
     try:
         os.makedirs(os.path.dirname(kept), 0o700, exist_ok=True)
     except OSError:
-        # The message is about the one that can be mended.
+        # The error message is then about the fallback, which the user can repair.
         return _fallback()
     return kept
 
 
 def _kept_directory(environment: Mapping[str, str]) -> str | None:
-    """One among what outlives an app; None where its path leaves no room for a socket."""
+    """Return the directory in the state directory; None if its path is too long for a socket."""
     directory = os.path.join(state_directory(environment), "sockets")
     return directory if _leaves_room(directory) else None
 
 
-def _is_strange(path: str) -> bool:
-    """Whether another user has made this."""
+def _belongs_to_another_user(path: str) -> bool:
+    """Whether this belongs to another user."""
     try:
         return os.lstat(path).st_uid != os.geteuid()
     except OSError:
@@ -278,9 +280,9 @@ def _leaves_room(directory: str) -> bool:
 
 
 def _own_directory(environment: Mapping[str, str]) -> str | None:
-    """The one in XDG_RUNTIME_DIR, if that is a directory of ours whose path leaves room for a socket."""
+    """Return the directory in XDG_RUNTIME_DIR; None if that is not ours, or if the path is too long for a socket."""
     runtime = environment.get("XDG_RUNTIME_DIR", "")
-    # The standard has others ignored.
+    # The XDG specification demands that a relative path is ignored.
     if not os.path.isabs(runtime):
         return None
     try:
@@ -296,8 +298,10 @@ def _fallback() -> str:
     return FALLBACK.format(uid=os.geteuid())
 
 
-def _refuse_strangers(directory: str) -> None:
-    """Raise ProcreaperError for what is no directory of ours that is closed to all others; OSError where none is."""
+def _require_private_directory(directory: str) -> None:
+    """Raise ProcreaperError unless this is a directory of ours that is closed to other users; OSError if there is
+    none.
+    """
     status = os.lstat(directory)
     if stat.S_ISLNK(status.st_mode):
         fault = "is a symbolic link"
@@ -315,12 +319,12 @@ def _refuse_strangers(directory: str) -> None:
     raise ProcreaperError(f"the directory for control sockets, `{directory}`, {fault}", hint=hint)
 
 
-def _listen(stem: str) -> ListeningSocket:
+def _listen_at(stem: str) -> ListeningSocket:
     unfinished, path = stem + UNFINISHED, f"{stem}.sock"
     listening = retry_with_reserve(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     try:
         listening.bind(unfinished)
-        # Whatever the umask is; the directory keeps other users out.
+        # Set this whatever the umask is; the directory keeps other users out until then.
         os.chmod(unfinished, 0o600)
         listening.listen(BACKLOG)
         listening.setblocking(False)
@@ -334,7 +338,7 @@ def _listen(stem: str) -> ListeningSocket:
 
 
 def _identify(path: str) -> tuple[int, int] | None:
-    """The device and inode of the file that has this path; None where there is none."""
+    """Return the device and inode of the file at this path, or None."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -342,7 +346,7 @@ def _identify(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _clear_unfinished(path: str) -> None:
+def _remove_unfinished(path: str) -> None:
     """Remove a socket whose maker was ended before it listened."""
     with suppress(OSError):
         if time.time() - os.lstat(path).st_mtime > UNFINISHED_FOR:
@@ -350,20 +354,20 @@ def _clear_unfinished(path: str) -> None:
 
 
 def state_directory(environment: Mapping[str, str]) -> str:
-    """Where what outlives an app is kept; it may not exist."""
+    """Return the directory for data that outlives an app. It may not exist."""
     home = environment.get("XDG_STATE_HOME", "")
-    # By the specification of these directories, a relative one is ignored.
+    # The XDG specification demands that a relative path is ignored.
     return os.path.join(home if os.path.isabs(home) else os.path.expanduser("~/.local/state"), "procreaper")
 
 
 def state_files(environment: Mapping[str, str], ending: str) -> list[str]:
-    """The names of the kept files that end so; none where they cannot be listed."""
+    """Return the names of the files in the state directory with this ending; none if it cannot be read."""
     with suppress(OSError):
         return [name for name in os.listdir(state_directory(environment)) if name.endswith(ending)]
     return []
 
 
 def hash_root(root: str) -> str:
-    """Eight digits by which what belongs to a root is named."""
-    # Only for looking in the right place: the greeting tells the root itself.
+    """Return eight hexadecimal digits for a root, which the names of its files contain."""
+    # The hash only narrows the search: the greeting has the root itself.
     return f"{int.from_bytes(os.fsencode(root)) % LARGEST_PRIME:08x}"

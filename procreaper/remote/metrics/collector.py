@@ -27,13 +27,13 @@ Snapshot = Callable[[], Sequence[tuple[Process, Status]]]
 
 
 class Collector:
-    """Tells of all processes of an app, all at the moment at which it is asked; a registry takes it.
+    """Collects the metrics of all processes of an app at one moment, for a registry.
 
-    `look()` gives each process with its status; `counts` is a sink of the app's hub.
+    `take_snapshot()` returns each process with its status; `counts` is a sink of the app's hub.
     """
 
-    def __init__(self, look: Snapshot, counts: Counts) -> None:
-        self._look = look
+    def __init__(self, take_snapshot: Snapshot, counts: Counts) -> None:
+        self._take_snapshot = take_snapshot
         self._counts = counts
 
     def describe(self) -> list[Metric]:
@@ -41,20 +41,20 @@ class Collector:
         return _Families().all
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics with their values."""
-        seen = self._look()
-        taken = measure_usage({process.name: status.pid for process, status in seen if status.pid is not None})
+        """Yield the metrics with their values."""
+        snapshot = self._take_snapshot()
+        usages = measure_usage({process.name: status.pid for process, status in snapshot if status.pid is not None})
         families = _Families()
-        for process, status in seen:
+        for process, status in snapshot:
             count = self._counts.of(process.name)
             families.add((process.name, process.type), status, count, has_checks=_has_checks(process))
-            if (its := taken.get(process.name)) is not None:
-                families.add_usage((process.name, process.type), its)
+            if (usage := usages.get(process.name)) is not None:
+                families.add_usage((process.name, process.type), usage)
         yield from families.all
 
 
 class _Families:
-    """All metrics, each of which has a value for each process."""
+    """All metrics, each with a value for each process."""
 
     def __init__(self) -> None:
         def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
@@ -85,11 +85,11 @@ class _Families:
 
     @property
     def all(self) -> list[Metric]:
-        """All of them, in the order in which they are told."""
+        """All metrics, in their order of output."""
         return list(vars(self).values())
 
     def add(self, labels: tuple[str, str], status: Status, count: Count, *, has_checks: bool) -> None:
-        """The values for one process; what does not apply to it has none."""
+        """Add the values of one process; a metric that does not apply to it gets none."""
         self.up.add_metric(labels, status.up)
         for state in State:
             self.state.add_metric((*labels, state), status.state is state)
@@ -106,7 +106,7 @@ class _Families:
         self.output.add_metric(labels, count.output_bytes)
 
     def add_usage(self, labels: tuple[str, str], usage: Usage) -> None:
-        """The values that only the operating system tells, where it does."""
+        """Add the CPU time and memory of a process, which only some operating systems report."""
         self.cpu.add_metric(labels, usage.cpu_seconds)
         self.memory.add_metric(labels, usage.resident_bytes)
 

@@ -1,23 +1,24 @@
-"""What is counted of each process, for metrics: restarts by reason, health checks, bytes of output, the last exit code.
+"""The counts of each process for metrics: restarts by reason, health checks, bytes of output, and the last exit code.
 
-Rules: a sink that only adds; nothing is looked up, asked or written. It counts from the moment at which it is added to
-the hub. It may be read from another thread while it counts: no value is ever taken back, and none ever vanishes but
-those of a process that is gone.
+Rules: a sink of the hub that only adds; it does no I/O and asks no other object. It counts from the moment at which it
+joins the hub. Another thread may read it meanwhile: no count decreases, and only the counts of a removed process
+disappear.
 """
 
 from __future__ import annotations
 
 from procreaper.core.events import Checked, Notice, Output, Removed, RestartReason, RunEnded, Transition
 
-# The upper bounds of the durations of health checks, in seconds; those that Prometheus proposes for requests.
+# The upper bounds of the durations of health checks, in seconds; Prometheus proposes them for requests.
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Count:
-    """What is counted of one process. `checks` has how many took no longer than each of `BOUNDS`, and longer than all.
+    """The counts of one process.
 
-    A check counts once, under the first bound that it keeps; `check_seconds` is what all took together. `last_exit` is
-    the code of the last run that ended, 128+n for a signal.
+    `checks` has the number of checks for each of `BOUNDS`, and last of those that took longer. A check counts once,
+    under the smallest bound that it does not exceed. `check_seconds` is the total duration of all checks. `last_exit`
+    is the exit code of the last run that ended, 128+n for signal n.
     """
 
     __slots__ = ("check_failures", "check_seconds", "checks", "last_exit", "output_bytes", "restarts")
@@ -32,13 +33,13 @@ class Count:
 
 
 class Counts:
-    """A sink that counts."""
+    """A sink of the hub that counts notices."""
 
     def __init__(self) -> None:
         self._counts: dict[str, Count] = {}
 
     def of(self, name: str) -> Count:
-        """What has been counted of a process so far."""
+        """Return the counts of a process so far."""
         count = self._counts.get(name)
         if count is None:
             count = self._counts[name] = Count()
@@ -53,7 +54,7 @@ class Counts:
             if notice.restart is not None:
                 count.restarts[notice.restart] += 1
             if notice.exit is not None and notice.exit.known:
-                # What the run counts as: it may have been ended because it was not healthy.
+                # This is the exit code that the run counts with: it may have been ended because it was unhealthy.
                 count.last_exit = notice.exit.status
         elif isinstance(notice, RunEnded):
             if notice.exit.known:
@@ -64,6 +65,6 @@ class Counts:
             count.check_seconds += notice.duration
             count.checks[sum(notice.duration > bound for bound in BOUNDS)] += 1
         elif isinstance(notice, Removed):
-            # If it comes back, it starts from zero.
+            # If the process comes back, it starts from zero.
             self._counts.pop(notice.name, None)
         return True
