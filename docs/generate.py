@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from procreaper.cli.commands.completion import Command, Flag, commands
+from procreaper.cli.commands.completion import Command, Flag, list_commands
 from procreaper.cli.parser import DESCRIPTION
 from procreaper.project.schema import json_schema
 
@@ -239,7 +239,7 @@ def pages() -> dict[Path, str]:
     return {
         DOCS / "settings.md": settings_page(schema),
         DOCS / "reaper.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
-        DOCS / "procreaper.1": man_page(commands()),
+        DOCS / "procreaper.1": man_page(list_commands()),
         DOCS / "architecture.md": architecture_page((DOCS / "architecture.md").read_text(encoding="utf-8")),
     }
 

@@ -34,7 +34,7 @@ from support.pages import (
 from support.recipe_player import Recipe, Stage, as_pattern
 from support.survivors import Survivors
 
-from procreaper.cli.commands.completion import commands
+from procreaper.cli.commands.completion import list_commands
 from procreaper.cli.parser import parse
 from procreaper.errors import ProcreaperError
 from procreaper.project.schema import (
@@ -194,7 +194,7 @@ def test_index_links_every_page() -> None:
     assert made_by_hand <= linked
 
 
-FLAGS = {spelling for command in commands() for flag in command.flags for spelling in flag.spellings}
+FLAGS = {spelling for command in list_commands() for flag in command.flags for spelling in flag.spellings}
 TABLES = (
     BackoffSettings,
     Document,
@@ -205,7 +205,7 @@ TABLES = (
     StopSettings,
     WatchSettings,
 )
-WORDS = {command.name for command in commands()} | {key for table in TABLES for key in table.__struct_fields__}
+WORDS = {command.name for command in list_commands()} | {key for table in TABLES for key in table.__struct_fields__}
 # Words of the migration page that are neither commands nor keys.
 OTHER_WORDS = {"false", "formation", "procfile", "root"}
 

@@ -13,23 +13,23 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from procreaper.cli.messages import report
+from procreaper.cli.messages import print_problems
 from procreaper.errors import USAGE_ERROR, ProcreaperError, enumerate_words, reason_of
 
 if TYPE_CHECKING:
-    from procreaper.cli.commands.ended import Ended
+    from procreaper.cli.commands.ended import EndedApp
     from procreaper.cli.commands.leftovers import Named
     from procreaper.remote.api.protocol import Greeting, ProcessStatus
     from procreaper.remote.control.client import Client
 
 # Seconds that each app may take to answer if there are several.
-LIMIT_OF_SEVERAL = 5.0
+SEVERAL_APPS_LIMIT = 5.0
 
 
 class NoAppError(ProcreaperError):
     """No app runs in the directory. `last` is the last background app that ended there, if its record exists."""
 
-    def __init__(self, message: str, *, hint: str, last: Ended | None = None) -> None:
+    def __init__(self, message: str, *, hint: str, last: EndedApp | None = None) -> None:
         super().__init__(message, hint=hint)
         self.last = last
         # The last lines of the process that caused the end; `ps` adds them.
@@ -60,26 +60,28 @@ class AppSelector(NamedTuple):
         return cls(os.path.realpath(directory), directory, None if pid is None else int(pid))
 
 
-def find_app(place: AppSelector) -> Client:
+def find_app(selector: AppSelector) -> Client:
     """Connect to the selected app. Raises NoAppError, and ProcreaperError if several apps match."""
-    return _the_only(find_apps(place), place)
+    return _require_one(find_apps(selector), selector)
 
 
-def _the_only(apps: list[Client], place: AppSelector) -> Client:
+def _require_one(apps: list[Client], selector: AppSelector) -> Client:
     if len(apps) > 1:
         for app in apps:
             app.close()
         pids = enumerate_words(f"--pid {app.greeting.pid}" for app in apps)
-        raise ProcreaperError(f"{len(apps)} apps of {_name(place)} are running", hint=f"choose one: {pids}")
+        raise ProcreaperError(
+            f"{len(apps)} apps of {_describe_place(selector)} are running", hint=f"choose one: {pids}"
+        )
     return apps[0]
 
 
-def find_app_with(place: AppSelector, names: Iterable[str]) -> Client:
+def find_app_with(selector: AppSelector, names: Iterable[str]) -> Client:
     """Connect to the app that has processes of all these names. Raises as `find_app`, and RefusedError."""
     from procreaper.remote.api.protocol import StatusRequest
     from procreaper.remote.control.client import RefusedError
 
-    apps = find_apps(place)
+    apps = find_apps(selector)
     if len(apps) == 1:
         # The app itself refuses names that it does not know.
         return apps[0]
@@ -87,17 +89,17 @@ def find_app_with(place: AppSelector, names: Iterable[str]) -> Client:
     refused: RefusedError | None = None
     for app in apps:
         try:
-            app.ask(StatusRequest(0, tuple(names)), limit=LIMIT_OF_SEVERAL)
+            app.ask(StatusRequest(0, tuple(names)), limit=SEVERAL_APPS_LIMIT)
             having.append(app)
         except RefusedError as error:
             refused = error
             app.close()
     if not having and refused is not None:
         raise refused
-    return _the_only(having, place)
+    return _require_one(having, selector)
 
 
-def share_out(names: Sequence[str], apps: Sequence[Client]) -> list[tuple[Client, tuple[str, ...]]]:
+def assign_names(names: Sequence[str], apps: Sequence[Client]) -> list[tuple[Client, tuple[str, ...]]]:
     """Assign each name to the apps that know it.
 
     No names mean all processes. Raises RefusedError if no app knows a name. Of several apps, one that does not answer
@@ -116,47 +118,47 @@ def share_out(names: Sequence[str], apps: Sequence[Client]) -> list[tuple[Client
         known[name] = []
         for app in tuple(answering):
             try:
-                app.ask(StatusRequest(0, (name,)), limit=LIMIT_OF_SEVERAL)
+                app.ask(StatusRequest(0, (name,)), limit=SEVERAL_APPS_LIMIT)
                 known[name].append(app)
             except RefusedError as error:
                 refused = error
             except (GoneError, SilentError) as error:
                 answering.remove(app)
                 if isinstance(error, SilentError):
-                    report([error])
+                    print_problems([error])
         if not known[name] and refused is not None:
             raise refused
     asked = [(app, tuple(name for name in names if app in known[name])) for app in apps]
     return [(app, some) for app, some in asked if some]
 
 
-def find_apps(place: AppSelector) -> list[Client]:
+def find_apps(selector: AppSelector) -> list[Client]:
     """Connect to all apps of a root, in the order of their pids. Raises NoAppError if there is none."""
-    root = os.fsencode(place.root).decode(errors="replace")
-    apps, silent, errors = _connect(place.root)
-    errors += (app.error for app in silent if place.pid in (None, app.pid))
+    root = os.fsencode(selector.root).decode(errors="replace")
+    apps, silent, errors = _connect(selector.root)
+    errors += (app.error for app in silent if selector.pid in (None, app.pid))
     meant: list[Client] = []
     for app in apps:
-        if app.greeting.root == root and place.pid in (None, app.greeting.pid):
+        if app.greeting.root == root and selector.pid in (None, app.greeting.pid):
             meant.append(app)
         else:
             app.close()
     if meant:
-        report(errors)
+        print_problems(errors)
         return meant
     if errors:
         raise errors[0]
     hint = "`procreaper start` starts it, `procreaper ls` lists the running apps"
-    which = "" if place.pid is None else f" with pid {place.pid}"
-    from procreaper.cli.commands.ended import find_last
+    which = "" if selector.pid is None else f" with pid {selector.pid}"
+    from procreaper.cli.commands.ended import find_last_end
 
-    last = find_last(place.root, os.environ, place.pid)
+    last = find_last_end(selector.root, os.environ, selector.pid)
     if last is not None and last.notices:
         hint = f"`procreaper logs` shows its last lines, {hint}"
-    raise NoAppError(f"no app of {_name(place)}{which} is running", hint=hint, last=last)
+    raise NoAppError(f"no app of {_describe_place(selector)}{which} is running", hint=hint, last=last)
 
 
-def report_leftovers(root: str, processes: Sequence[Named], running: Iterable[int | None] = ()) -> None:
+def warn_of_leftovers(root: str, processes: Sequence[Named], running: Iterable[int | None] = ()) -> None:
     """Warn about detached processes of an earlier start that still run."""
     from procreaper.remote.control.socket_directory import state_files
 
@@ -164,17 +166,19 @@ def report_leftovers(root: str, processes: Sequence[Named], running: Iterable[in
         # Imported here: most projects have no detached process.
         from procreaper.cli.commands.leftovers import find_leftovers
 
-        report(find_leftovers(root, os.environ, processes, running))
+        print_problems(find_leftovers(root, os.environ, processes, running))
 
 
-def find_all() -> tuple[list[Client], list[Silent]]:
+def find_all_apps() -> tuple[list[Client], list[SilentApp]]:
     """Connect to all apps of this user, in the order of their pids; also return the apps that do not answer."""
     apps, silent, errors = _connect(None)
-    report((*errors, *(app.error for app in silent)))
+    print_problems((*errors, *(app.error for app in silent)))
     return apps, silent
 
 
-def look(asked: Sequence[tuple[Client, tuple[str, ...]]]) -> tuple[list[Seen], list[tuple[Client, ProcreaperError]]]:
+def ask_status(
+    asked: Sequence[tuple[Client, tuple[str, ...]]],
+) -> tuple[list[AppStatus], list[tuple[Client, ProcreaperError]]]:
     """Ask each app for the status of its names, and close the connections; also return the apps that do not answer.
 
     The apps are asked in parallel, so several apps that hang cost one time limit together. An app that has just ended
@@ -183,7 +187,7 @@ def look(asked: Sequence[tuple[Client, tuple[str, ...]]]) -> tuple[list[Seen], l
     from procreaper.remote.api.protocol import StatusRequest, StatusResult
     from procreaper.remote.control.client import GREETING_LIMIT, GoneError, RefusedError
 
-    limit = GREETING_LIMIT if len(asked) < 2 else LIMIT_OF_SEVERAL
+    limit = GREETING_LIMIT if len(asked) < 2 else SEVERAL_APPS_LIMIT
     answers: dict[Client, StatusResult | ProcreaperError] = {}
 
     def ask(app: Client, names: tuple[str, ...]) -> None:
@@ -195,8 +199,8 @@ def look(asked: Sequence[tuple[Client, tuple[str, ...]]]) -> tuple[list[Seen], l
         except OSError as error:
             answers[app] = ProcreaperError(f"cannot ask the app (pid {app.greeting.pid}): {reason_of(error)}")
 
-    _at_once([partial(ask, app, names) for app, names in asked])
-    seen: list[Seen] = []
+    _run_in_parallel([partial(ask, app, names) for app, names in asked])
+    seen: list[AppStatus] = []
     silent: list[tuple[Client, ProcreaperError]] = []
     for app, names in asked:
         match answers[app]:
@@ -207,32 +211,34 @@ def look(asked: Sequence[tuple[Client, tuple[str, ...]]]) -> tuple[list[Seen], l
             case ProcreaperError() as error:
                 silent.append((app, error))
             case StatusResult(processes=processes):
-                seen.append(Seen(app.greeting, processes))
+                seen.append(AppStatus(app.greeting, processes))
     return seen, silent
 
 
-def find_others(limit: float) -> list[Client]:
+def find_other_apps(limit: float) -> list[Client]:
     """Connect to all other apps of this user that answer within `limit` seconds."""
     apps, _, _ = _connect(None, limit)
     return [app for app in apps if app.greeting.pid != os.getpid()]
 
 
-def _connect(root: str | None, limit: float | None = None) -> tuple[list[Client], list[Silent], list[ProcreaperError]]:
+def _connect(
+    root: str | None, limit: float | None = None
+) -> tuple[list[Client], list[SilentApp], list[ProcreaperError]]:
     from procreaper.remote.control.client import GREETING_LIMIT
     from procreaper.remote.control.socket_directory import find_sockets
 
     paths, refused = find_sockets(os.environ, root)
     if limit is None:
-        limit = GREETING_LIMIT if len(paths) < 2 else LIMIT_OF_SEVERAL
+        limit = GREETING_LIMIT if len(paths) < 2 else SEVERAL_APPS_LIMIT
     attempts = [_Attempt(path, limit) for path in paths]
     # In parallel: several apps that do not answer cost one time limit together.
-    _at_once([attempt.connect for attempt in attempts])
+    _run_in_parallel([attempt.connect for attempt in attempts])
     apps = [attempt.app for attempt in attempts if attempt.app is not None]
-    silent = [Silent(attempt.path, attempt.silence) for attempt in attempts if attempt.silence is not None]
+    silent = [SilentApp(attempt.path, attempt.silence) for attempt in attempts if attempt.silence is not None]
     return apps, silent, [*refused, *(attempt.error for attempt in attempts if attempt.error is not None)]
 
 
-def _at_once(actions: Sequence[Callable[[], None]]) -> None:
+def _run_in_parallel(actions: Sequence[Callable[[], None]]) -> None:
     """Run each action in its own thread, and wait for all of them."""
     if len(actions) < 2:
         for action in actions:
@@ -255,14 +261,14 @@ def _at_once(actions: Sequence[Callable[[], None]]) -> None:
         thread.join()
 
 
-class Seen(NamedTuple):
+class AppStatus(NamedTuple):
     """The answer of an app: its greeting, and the requested processes."""
 
     greeting: Greeting
     processes: tuple[ProcessStatus, ...]
 
 
-class Silent(NamedTuple):
+class SilentApp(NamedTuple):
     """An app that does not answer at its socket, and the error to report."""
 
     path: str
@@ -338,8 +344,8 @@ def _is_suspended(pid: int) -> bool:
         return False
 
 
-def _name(place: AppSelector) -> str:
-    return "this directory" if place.given == "." else f"`{place.given}`"
+def _describe_place(selector: AppSelector) -> str:
+    return "this directory" if selector.given == "." else f"`{selector.given}`"
 
 
 @contextmanager

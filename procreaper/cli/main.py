@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from procreaper import __version__
 from procreaper.cli import foreman
-from procreaper.cli.messages import print_error, report, run_guarded, say
+from procreaper.cli.messages import print_error, print_problems, print_result, run_guarded
 from procreaper.cli.parser import parse
 from procreaper.errors import ProcreaperError
 from procreaper.output.text import Style
@@ -34,27 +34,27 @@ def _dispatch(arguments: Sequence[str]) -> int:
         return 0
     match given.command:
         case "version":
-            say(f"procreaper {__version__}")
+            print_result(f"procreaper {__version__}")
             return 0
         case "help":
-            return _help(getattr(given, "task", None))
+            return _print_help(getattr(given, "task", None))
         case "attach":
             from procreaper.cli.commands.attach import attach
 
-            return attach(_place(given), given.name, getattr(given, "detach_keys", None))
+            return attach(_make_selector(given), given.name, getattr(given, "detach_keys", None))
         case "check":
             from procreaper.cli.commands.check import check
 
             strict, format_ = getattr(given, "strict", False), getattr(given, "format", "text")
             return check(_options(given), strict=strict, format_=format_)
         case "completion":
-            from procreaper.cli.commands.completion import completion
+            from procreaper.cli.commands.completion import print_completion
 
-            return completion(given.shell, given.argv)
+            return print_completion(given.shell, given.argv)
         case "logs":
-            from procreaper.cli.commands.logs import show_logs, wanted
+            from procreaper.cli.commands.logs import parse_selection, show_logs
 
-            what = wanted(
+            what = parse_selection(
                 given.names,
                 getattr(given, "lines", None),
                 getattr(given, "log_format", "text"),
@@ -63,33 +63,35 @@ def _dispatch(arguments: Sequence[str]) -> int:
             # These are names of a running app. It may have other processes than the files.
             given.names = []
             options = _options(given)
-            return show_logs(_place(given, options), options, _style(given), what)
+            return show_logs(_make_selector(given, options), options, _make_style(given), what)
         case "ls":
             from procreaper.cli.commands.ps import show_apps
 
-            return show_apps(_style(given), json=getattr(given, "json", False))
+            return show_apps(_make_style(given), json=getattr(given, "json", False))
         case "ps":
             from procreaper.cli.commands.ps import show_processes, watch_processes
 
             if getattr(given, "live", False):
-                return watch_processes(_place(given), given.names, _style(given))
-            return show_processes(_place(given), given.names, _style(given), json=getattr(given, "json", False))
+                return watch_processes(_make_selector(given), given.names, _make_style(given))
+            return show_processes(
+                _make_selector(given), given.names, _make_style(given), json=getattr(given, "json", False)
+            )
         case "up" | "stop" | "restart":
-            from procreaper.cli.commands.change import act
+            from procreaper.cli.commands.change import change_processes
 
-            return act(_place(given), given.command, given.names)
+            return change_processes(_make_selector(given), given.command, given.names)
         case "scale":
             from procreaper.cli.commands.change import scale
 
-            return scale(_place(given), given.counts)
+            return scale(_make_selector(given), given.counts)
         case "reload":
             from procreaper.cli.commands.change import reload
 
-            return reload(_place(given))
+            return reload(_make_selector(given))
         case "quit":
             from procreaper.cli.commands.change import quit_app
 
-            return quit_app(_place(given))
+            return quit_app(_make_selector(given))
         case "export":
             return _export(given)
         case "run":
@@ -105,7 +107,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
             typed = frozenset(vars(given))
             options = _options(given)
-            return start(options, _style(given), typed)
+            return start(options, _make_style(given), typed)
     raise AssertionError(given.command)
 
 
@@ -119,14 +121,14 @@ def _export(given: Namespace) -> int:
     return export(options, choices, given.format, given.location, template_dir=template_dir, force=force)
 
 
-def _help(task: str | None) -> int:
+def _print_help(task: str | None) -> int:
     return _dispatch(["--help"] if task is None else [task, "--help"])
 
 
 def _options(given: Namespace) -> Options:
     """Combine the given options with the defaults of `.foreman`; the given options win."""
     found = foreman.read_defaults()
-    report(found.problems)
+    print_problems(found.problems)
     defaults = found.values
     # honcho's and foreman's flag for the same setting: the given flag overrides the file.
     overruled = {"concurrency": "formation", "app_root": "root"}
@@ -152,7 +154,7 @@ def _options(given: Namespace) -> Options:
     return Options(**{**values, **{field: tuple(values.get(field, ())) for field in ("names", "watch")}})
 
 
-def _place(given: Namespace, options: Options | None = None) -> AppSelector:
+def _make_selector(given: Namespace, options: Options | None = None) -> AppSelector:
     """Make the selector of the app for a command."""
     from procreaper.cli.find_app import AppSelector
 
@@ -160,7 +162,7 @@ def _place(given: Namespace, options: Options | None = None) -> AppSelector:
     return AppSelector.of(options.root or options.app_root or ".", getattr(given, "pid", None))
 
 
-def _style(given: Namespace) -> Style:
+def _make_style(given: Namespace) -> Style:
     terminal = os.isatty(STDOUT)
     colour = getattr(given, "colour", None)
     return Style(

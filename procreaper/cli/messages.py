@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from procreaper.errors import FAILED, INTERNAL_ERROR, READER_GONE, OutputError, Problem, ProcreaperError, reason_of
 
 
-def report(problems: Iterable[Problem | ProcreaperError]) -> None:
+def print_problems(problems: Iterable[Problem | ProcreaperError]) -> None:
     """Print each problem with its place and its hint. Ignore a broken standard error."""
     for problem in problems:
         print_error(str(problem))
@@ -28,17 +28,17 @@ def print_error(text: str) -> None:
         return
 
 
-def say(text: str) -> None:
+def print_result(text: str) -> None:
     """Print a result on standard output. Raises BrokenPipeError if the reader is gone, else OutputError."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise lost(error) from error
+        raise make_output_error(error) from error
 
 
-def lost(error: OSError) -> OutputError:
+def make_output_error(error: OSError) -> OutputError:
     """Make the error for a failed write to standard output."""
     return OutputError(
         f"standard output cannot be written: {reason_of(error)}", hint="make room, or redirect it elsewhere"

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NoReturn
 
 from procreaper import __version__
-from procreaper.cli.messages import say
+from procreaper.cli.messages import print_result
 from procreaper.errors import USAGE_ERROR, ProcreaperError
 
 DESCRIPTION = "Run the processes of a Procfile, and supervise them"
@@ -105,7 +105,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: object = None) -> None:  # noqa: ARG002
         # argparse prints only the help and the version this way, and would ignore a failed write.
-        say(message.removesuffix("\n"))
+        print_result(message.removesuffix("\n"))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         # Only the command has `choices`.

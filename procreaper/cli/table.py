@@ -15,7 +15,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 UNITS = ("B", "K", "M", "G", "T")
 
 
-def table(
+def format_table(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
@@ -29,8 +29,8 @@ def table(
     Align the columns named in `right` to the right. Drop the columns named in `spare` one after another while the last
     column needs their room. `paint` names a column, with an escape sequence (or an empty string) for each row.
     """
-    rows = [[_shown(cell) for cell in row] for row in rows]
-    header, rows = _spared(header, rows, width, spare)
+    rows = [[_escape(cell) for cell in row] for row in rows]
+    header, rows = _drop_columns(header, rows, width, spare)
     widths = _widths(header, rows)
     painted = None if paint is None else header.index(paint[0])
     lines = []
@@ -39,7 +39,7 @@ def table(
             cell.rjust(size) if title in right else cell.ljust(size)
             for title, cell, size in zip(header[:-1], row[:-1], widths[:-1], strict=True)
         ]
-        room = None if width is None else _room(width, widths)
+        room = None if width is None else _last_width(width, widths)
         last = row[-1]
         if room is not None and len(last) > room:
             last = f"{last[: room - 1]}…" if room else ""
@@ -49,20 +49,20 @@ def table(
     return lines
 
 
-def _spared(
+def _drop_columns(
     header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, spare: Sequence[str]
 ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     """Drop the optional columns that there is no room for."""
     for title in spare:
         widths = _widths(header, rows)
-        if width is None or _room(width, widths) >= min(widths[-1], READABLE):
+        if width is None or _last_width(width, widths) >= min(widths[-1], READABLE):
             break
         at = header.index(title)
-        header, rows = _without(header, at), [_without(row, at) for row in rows]
+        header, rows = _remove_cell(header, at), [_remove_cell(row, at) for row in rows]
     return header, rows
 
 
-def _without(cells: Sequence[str], at: int) -> Sequence[str]:
+def _remove_cell(cells: Sequence[str], at: int) -> Sequence[str]:
     return (*cells[:at], *cells[at + 1 :])
 
 
@@ -70,18 +70,18 @@ def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(len, cells)) for cells in zip(header, *rows, strict=True)]
 
 
-def _room(width: int, widths: Sequence[int]) -> int:
+def _last_width(width: int, widths: Sequence[int]) -> int:
     """The width that is left for the last cell."""
     return max(0, width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1))
 
 
-def _shown(text: str) -> str:
+def _escape(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a duration in its two largest units, for example `2h05m`."""
     # The clock may have been set back.
     whole = int(max(0.0, seconds))
@@ -94,7 +94,7 @@ def duration(seconds: float) -> str:
     return f"{whole // DAY}d{whole % DAY // HOUR:02}h"
 
 
-def size(count: int) -> str:
+def format_size(count: int) -> str:
     """Write a number of bytes in the largest unit (powers of 1024) that gives at least 1, as `top` and `free -h` do."""
     number, unit = float(count), 0
     while number >= 1024 and unit < len(UNITS) - 1:

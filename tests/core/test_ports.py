@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.cli.commands.start_ports import FreePorts, find_taken
+from procreaper.cli.commands.start_ports import FreePorts, find_taken_ports
 from procreaper.core.plan import Plan, Process
 from procreaper.core.ports import AutoPorts, derive_port, variable_of
 from procreaper.project.machine import is_port_taken
@@ -73,10 +73,10 @@ def test_only_a_port_that_the_process_uses_is_looked_at(
     with listen("127.0.0.1") as server:
         port = server.getsockname()[1]
         process = Process("web.1", command, env={"PORT": str(port)})
-        found = list(find_taken(Plan((process,)), str(tmp_path)))
+        found = list(find_taken_ports(Plan((process,)), str(tmp_path)))
         assert [(taken.process, taken.port, taken.by_this_app) for taken in found] == [(process, port, False)] * is_used
-        assert list(find_taken(Plan((process,), ()), str(tmp_path))) == []
-        assert list(find_taken(Plan((process._replace(detached=True),)), str(tmp_path))) == []
+        assert list(find_taken_ports(Plan((process,), ()), str(tmp_path))) == []
+        assert list(find_taken_ports(Plan((process._replace(detached=True),)), str(tmp_path))) == []
 
 
 # Ports for `auto`.

@@ -15,10 +15,10 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from procreaper.cli.app.control_socket import Control
+from procreaper.cli.app.control_socket import ControlSocket
 from procreaper.cli.app.plan_source import PlanSource
-from procreaper.cli.app.signals import follow_window, signals_as_requests
-from procreaper.cli.messages import lost, print_error, report
+from procreaper.cli.app.signals import handle_signals, watch_window_size
+from procreaper.cli.messages import make_output_error, print_error, print_problems
 from procreaper.cli.rendering import make_format
 from procreaper.core.events import Shutdown
 from procreaper.core.plan import Plan
@@ -49,7 +49,7 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 # The shortest time, in seconds, after which the unread output for a stalled reader is dropped.
 PATIENCE = 5.0
 # Warn about a slow reader after this many seconds.
-TOLD_AFTER = 1.0
+WARN_AFTER = 1.0
 FROM_ANOTHER = "in another terminal: procreaper ps, logs, attach, restart"
 
 
@@ -68,53 +68,53 @@ class StartContext(NamedTuple):
 class Application:
     """Runs the plan of `source` in the running loop. Raises ProcreaperError if a log file cannot be opened."""
 
-    def __init__(self, source: PlanSource, style: Style, options: Options, groundwork: StartContext) -> None:
+    def __init__(self, source: PlanSource, style: Style, options: Options, context: StartContext) -> None:
         configuration = source.configuration
         self._source = source
         self._style = style
-        self._groundwork = groundwork
+        self._context = context
         self._loop = asyncio.get_running_loop()
-        self._supervising: asyncio.Task[int] | None = None
+        self._supervision: asyncio.Task[int] | None = None
         self._errors: list[BaseException] = []
         self._is_over = False
         self._quiet = set(configuration.quiet)
-        self._logs = _written_files(configuration.plan)
+        self._logs = _list_written_files(configuration.plan)
         self._text = make_format(configuration.log_format, configuration.plan.processes, style)
         self._hub = Hub()
         self._history = History()
         self._files = self._open_files(configuration.plan)
-        self._shown = groundwork.background or self._open_terminal()
+        self._shown = context.background or self._open_terminal()
         self._orphans = Orphans(
             os.environ[MARK_VARIABLE],
-            groundwork.adoption,
+            context.adoption,
             self._loop,
             say=lambda text: self._supervisor.say(text),
-            add_process=groundwork.guard.add_process,
-            remove_process=groundwork.guard.remove_process,
-            watch_output=groundwork.guard.watch_output,
-            forget_output=groundwork.guard.forget_output,
+            add_process=context.guard.add_process,
+            remove_process=context.guard.remove_process,
+            watch_output=context.guard.watch_output,
+            forget_output=context.guard.forget_output,
         )
         root = options.root or options.app_root or "."
-        self._control = Control(
+        self._control = ControlSocket(
             root,
             self._hub,
             lambda: self._supervisor,
             source,
             self._history.tail,
             find=self._find_in_files,
-            tried=self._control_tried,
+            tried=self._on_control_socket,
         )
         # After the control socket: clients can connect before any output is shown.
         for sink in (self._history, self._shown, self._files):
             if sink is not None:
                 self._hub.add(sink)
         # A program that runs procreaper in place of honcho would not know these lines.
-        explains = style.terminal or configuration.supervised or groundwork.background is not None
+        explains = style.terminal or configuration.supervised or context.background is not None
         if explains and options.procfile and options.root is None and not options.app_root and options.cwd is None:
-            from procreaper.cli.app.misplaced import hint_at_root
+            from procreaper.cli.app.misplaced import suggest_root
 
             # After the terminal: the hint follows the message that the run has ended.
-            hint_at_root(options, self._hub, lambda text: self._supervisor.say(text))
+            suggest_root(options, self._hub, lambda text: self._supervisor.say(text))
         self._root = root
         self._record: AppRecord | None = None
         self._supervisor = Supervisor(
@@ -124,9 +124,9 @@ class Application:
             logs=self._logs,
             tracker=self._orphans,
             window=self._window,
-            on_plan=self._take_plan,
+            on_plan=self._use_plan,
             root=root,
-            idle_input=groundwork.background is not None,
+            idle_input=context.background is not None,
             explains=explains,
             is_project_file=source.is_file,
             read_settings=self._read_settings,
@@ -134,11 +134,11 @@ class Application:
 
     async def run(self) -> int:
         """Supervise until the app has ended and all output is written; return the exit status."""
-        self._supervising = asyncio.current_task()
+        self._supervision = asyncio.current_task()
         self._loop.set_exception_handler(self._on_loop_error)
-        signals_as_requests(self._on_signal, self._supervisor.say)
+        handle_signals(self._on_signal, self._supervisor.say)
         if self._style.terminal:
-            follow_window(self._supervisor.resize)
+            watch_window_size(self._supervisor.resize)
         # Imports from here on may happen when no descriptor is left.
         RESERVE.keep()
         import_with_reserve()
@@ -149,19 +149,19 @@ class Application:
         code = INTERNAL_ERROR
         try:
             code = await self._supervisor.run()
-            await self._orphans.end_leftovers(patience=self._slowest_end())
-            self._leave_guard()
+            await self._orphans.end_leftovers(patience=self._longest_stop())
+            self._dismiss_guard()
         except asyncio.CancelledError:
             raise self._errors[0] from None
         finally:
             self._is_over = True
             if site is not None:
                 await site.end(code)
-            patience = max(PATIENCE, self._slowest_end())
+            patience = max(PATIENCE, self._longest_stop())
             if self._files is not None:
                 # Before the terminal: the log files may report an error there.
                 await self._files.drain(patience=patience)
-            telling = self._loop.call_later(TOLD_AFTER, _tell_slow_reader, patience)
+            telling = self._loop.call_later(WARN_AFTER, _warn_slow_reader, patience)
             await self._shown.drain(patience=patience)
             telling.cancel()
             code = code if code or not self._shown.lost else FAILED
@@ -169,14 +169,14 @@ class Application:
             await self._control.end(code, self._supervisor.end)
         return code
 
-    def _leave_guard(self) -> None:
-        if self._groundwork.adoption.complete:
-            self._groundwork.guard.kill()
+    def _dismiss_guard(self) -> None:
+        if self._context.adoption.complete:
+            self._context.guard.kill()
         else:
             # The guard finds by their mark the processes that we did not adopt.
-            self._groundwork.guard.end_leftovers()
+            self._context.guard.end_leftovers()
 
-    def _slowest_end(self) -> float:
+    def _longest_stop(self) -> float:
         """The longest stop timeout of all processes, in seconds."""
         return max((process.stop.timeout for process in self._supervisor.processes), default=0.0)
 
@@ -195,11 +195,11 @@ class Application:
 
         return open_logs(plan, self._source.project, on_room=self._on_room, say=lambda text: self._supervisor.say(text))
 
-    def _take_plan(self, plan: Plan) -> None:
+    def _use_plan(self, plan: Plan) -> None:
         """Take over a new plan of the supervisor: quiet processes, log files and colours."""
         self._quiet.clear()
         self._quiet.update(process.name for process in plan.processes if process.quiet)
-        self._logs[:] = _written_files(plan)
+        self._logs[:] = _list_written_files(plan)
         if self._files is None and any(process.log is not None for process in plan.processes):
             from procreaper.output.log_files import LogFiles
 
@@ -217,14 +217,14 @@ class Application:
             self._supervisor.resize()
 
     async def _read_settings(self, name: str) -> None:
-        from procreaper.cli.app.rereading import reread
+        from procreaper.cli.app.rereading import reread_settings
 
-        await reread(self._supervisor, self._source, name)
+        await reread_settings(self._supervisor, self._source, name)
 
     def _window(self) -> os.terminal_size:
         from procreaper.runtime.terminal.window import read_terminal_size
 
-        background = self._groundwork.background
+        background = self._context.background
         return (
             read_terminal_size(STDOUT, os.environ, margin=self._text.margin) if background is None else background.size
         )
@@ -240,7 +240,7 @@ class Application:
         if error.errno in NOBODY_READS:
             self._supervisor.post(Shutdown(READER_GONE, by="the end of the reader of its output"))
             return
-        print_error(str(lost(error)))
+        print_error(str(make_output_error(error)))
         self._supervisor.post(Shutdown(FAILED, by="the loss of its output"))
 
     def _on_signal(self, request: Shutdown) -> None:
@@ -259,19 +259,19 @@ class Application:
             return
         # One of our callbacks raised it and did not finish its work, so the state of the app is unreliable.
         self._errors.append(error)
-        if len(self._errors) == 1 and self._supervising is not None:
-            self._supervising.cancel()
+        if len(self._errors) == 1 and self._supervision is not None:
+            self._supervision.cancel()
 
     # Control socket and HTTP.
 
     async def _serve(self) -> Server | None:
         """Serve status and metrics over HTTP, if the settings or the flags ask for it."""
-        if self._groundwork.listening is None:
+        if self._context.listening is None:
             return None
         from procreaper.remote.http.server import Server
 
         site = Server(
-            *self._groundwork.listening,
+            *self._context.listening,
             supervisor=self._supervisor,
             hub=self._hub,
             history=self._history,
@@ -281,9 +281,9 @@ class Application:
         await site.begin()
         return site
 
-    def _control_tried(self, succeeded: bool) -> None:
+    def _on_control_socket(self, succeeded: bool) -> None:
         """Continue once the control socket is open, or could not be opened."""
-        background, style = self._groundwork.background, self._style
+        background, style = self._context.background, self._style
         if succeeded:
             self._record_start()
             self._warn_of_leftovers()
@@ -292,7 +292,7 @@ class Application:
                 background.ready(self._supervisor, self._last_lines)
             else:
                 hint = "fix that, or start it without `-D`"
-                report(
+                print_problems(
                     [
                         Problem(
                             "`start -D` needs a control socket, so the app does not start",
@@ -305,11 +305,11 @@ class Application:
             self._supervisor.say(FROM_ANOTHER)
         if succeeded and background is None and style.terminal and os.isatty(STDIN):
             # Imported here: only a user at a terminal can type.
-            from procreaper.cli.app.unread import watch_keys
+            from procreaper.cli.app.unread import watch_typing
 
-            watch_keys(self._tell_unread)
+            watch_typing(self._warn_of_unread_input)
 
-    def _tell_unread(self) -> None:
+    def _warn_of_unread_input(self) -> None:
         """Warn about an unread line. A process without its own terminal shares our input, and may read the line."""
         processes = self._supervisor.processes
         if all(process.pty or process.detached for process in processes):
@@ -320,8 +320,8 @@ class Application:
 
     def _record_start(self) -> None:
         """Write the record of a background app; in any case, remove the records of earlier apps."""
-        if self._groundwork.background is None:
-            self._forget_earlier()
+        if self._context.background is None:
+            self._remove_old_records()
             return
         from procreaper.cli.commands.ended import AppRecord
 
@@ -331,7 +331,7 @@ class Application:
         except OSError as error:
             hint = "set XDG_STATE_HOME to a directory of your own"
             text = f"the end of the app will not be recorded: {error.filename}: {reason_of(error)}"
-            report([Problem(text, hint=hint, level="warning")])
+            print_problems([Problem(text, hint=hint, level="warning")])
         else:
             self._record = record
 
@@ -342,17 +342,17 @@ class Application:
             # Imported here: most projects have no detached process.
             from procreaper.cli.commands.leftovers import find_leftovers
 
-            report(find_leftovers(os.path.realpath(self._root), os.environ, self._supervisor.processes))
+            print_problems(find_leftovers(os.path.realpath(self._root), os.environ, self._supervisor.processes))
 
-    def _forget_earlier(self) -> None:
+    def _remove_old_records(self) -> None:
         from procreaper.remote.control.socket_directory import hash_root, state_files
 
         root = os.path.realpath(self._root)
         if any(name.startswith(hash_root(root)) for name in state_files(os.environ, ".app")):
             # Imported here: most users have no app in the background.
-            from procreaper.cli.commands.ended import forget
+            from procreaper.cli.commands.ended import remove_old_records
 
-            forget(root, os.environ)
+            remove_old_records(root, os.environ)
 
     def _record_end(self, code: int) -> None:
         if self._record is None:
@@ -370,16 +370,16 @@ class Application:
             )
 
     def _last_lines(self, name: str) -> bytes:
-        from procreaper.cli.app.background import last_lines
+        from procreaper.cli.app.background import render_last_lines
 
         plain = make_format("text", self._supervisor.processes, self._style)
-        return last_lines(self._supervisor.process(name), self._history, plain)
+        return render_last_lines(self._supervisor.process(name), self._history, plain)
 
     def _find_in_files(self, name: str, size: int) -> Passage | None:
         return None if self._files is None else self._files.find(name, size)
 
 
-def _tell_slow_reader(patience: float) -> None:
+def _warn_slow_reader(patience: float) -> None:
     """Say what the shutdown waits for, unless standard error is full too, and would block."""
     poll = select.poll()
     poll.register(STDERR, select.POLLOUT)
@@ -390,12 +390,12 @@ def _tell_slow_reader(patience: float) -> None:
         )
 
 
-def _written_files(plan: Plan) -> list[str]:
+def _list_written_files(plan: Plan) -> list[str]:
     """The files that procreaper writes while this plan runs."""
-    return [*_own_files(), *(process.log.path for process in plan.processes if process.log is not None)]
+    return [*_list_own_files(), *(process.log.path for process in plan.processes if process.log is not None)]
 
 
-def _own_files() -> list[str]:
+def _list_own_files() -> list[str]:
     """The files behind standard output and standard error, if the system shows their names."""
     found = []
     for descriptor in (STDOUT, STDERR):

@@ -48,7 +48,7 @@ PATIENCE = 5.0
 LAST_LINES = 20
 
 
-def part() -> tuple[bool, int]:
+def fork_app() -> tuple[bool, int]:
     """Fork the app. Return whether this process is the app, with its end of the pipe of reports.
 
     Raises OSError if the system cannot fork.
@@ -67,7 +67,7 @@ def part() -> tuple[bool, int]:
         os._exit(1)
     if second:
         os._exit(0)
-    _give_up((STDIN, STDOUT))
+    _redirect_to_null((STDIN, STDOUT))
     for name in os.listdir("/dev/fd"):
         if int(name) not in (STDIN, STDOUT, STDERR, writing):
             # The descriptor that read the directory is already closed.
@@ -103,8 +103,8 @@ class Background:
         """Report that the app can be reached. `tail(name)` returns the last lines of a process."""
         self._supervisor, self._tail = supervisor, tail
         sys.stderr.flush()
-        sys.stderr = cast("TextIO", io.TextIOWrapper(_Complaints(supervisor.say), errors="surrogateescape"))
-        _give_up((STDERR,))
+        sys.stderr = cast("TextIO", io.TextIOWrapper(_ErrorStream(supervisor.say), errors="surrogateescape"))
+        _redirect_to_null((STDERR,))
         self._report({"ready": os.getpid()})
 
     def end(self, status: int) -> int:
@@ -123,7 +123,7 @@ class Background:
     def accept(self, notice: Notice) -> bool:
         """Check whether the notice changes which processes are up."""
         if self._waits and not isinstance(notice, Output | Message):
-            self._look(notice.name)
+            self._check_up(notice.name)
         return True
 
     def abandon(self) -> None:
@@ -134,7 +134,7 @@ class Background:
 
     # Which processes are up.
 
-    def _look(self, first: str | None = None) -> None:
+    def _check_up(self, first: str | None = None) -> None:
         """Report the progress. If several processes cannot come up, `first` is the cause."""
         supervisor = self._supervisor
         if supervisor is None or not self._waits:
@@ -142,7 +142,7 @@ class Background:
         end = supervisor.end
         if end is not None and end.name is not None:
             # First of all: processes that ended because of this one are not the cause.
-            self._fail(end.text, end.name, ending=True)
+            self._report_failure(end.text, end.name, ending=True)
             return
         statuses = {status.name: status for status in supervisor.status()}
         waiting: dict[str, str] = {}
@@ -151,11 +151,11 @@ class Background:
             outcome = find(Goal.UP_IN_THE_END, 0, status)
             if outcome.obstacle is not None:
                 if end is not None:
-                    self._fail(end.text, None, ending=True)
+                    self._report_failure(end.text, None, ending=True)
                 else:
                     culprit = name if status is None else supervisor.blame(name)
                     known = None if status is None else culprit
-                    self._fail(_obstacle(name, culprit, statuses), known, ending=supervisor.is_ending)
+                    self._report_failure(_describe_failure(name, culprit, statuses), known, ending=supervisor.is_ending)
                 return
             if status is not None and not (outcome.reached and self._is_confirmed(status)):
                 waiting[name] = with_reason(status.state, status.reason)
@@ -166,7 +166,7 @@ class Background:
             self._waiting = waiting
             self._report({"waiting": {name: waiting[name] for name in self._names if name in waiting}})
 
-    def _fail(self, text: str, culprit: str | None, *, ending: bool) -> None:
+    def _report_failure(self, text: str, culprit: str | None, *, ending: bool) -> None:
         """Report that a process cannot come up; `culprit` is the process that caused it, if any."""
         self._waits = False
         lines = "" if culprit is None or self._tail is None else os.fsdecode(self._tail(culprit))
@@ -177,12 +177,12 @@ class Background:
         loop = asyncio.get_running_loop()
         due = self._confirmation.due(status.name, status, loop.time())
         if due is not None and self._timer is None:
-            self._timer = loop.call_at(due, self._look_again)
+            self._timer = loop.call_at(due, self._check_again)
         return due is None
 
-    def _look_again(self) -> None:
+    def _check_again(self) -> None:
         self._timer = None
-        self._look()
+        self._check_up()
 
     # Reports.
 
@@ -212,7 +212,7 @@ class Background:
             loop.remove_writer(self._descriptor)
 
 
-def _obstacle(name: str, culprit: str, statuses: Mapping[str, Status]) -> str:
+def _describe_failure(name: str, culprit: str, statuses: Mapping[str, Status]) -> str:
     """Say why a process cannot come up, and which process caused it."""
     obstacle = find(Goal.UP_IN_THE_END, 0, statuses.get(culprit)).obstacle
     if culprit == name:
@@ -223,7 +223,7 @@ def _obstacle(name: str, culprit: str, statuses: Mapping[str, Status]) -> str:
     return f"{culprit} is not up: {obstacle}; so {name} was not started"
 
 
-def last_lines(process: Process, history: History, text: Format) -> bytes:
+def render_last_lines(process: Process, history: History, text: Format) -> bytes:
     """Render the last lines of a process as the terminal would show them; for a detached process, read its log file."""
     outputs: Iterable[Notice]
     if process.log is None or not process.detached:
@@ -237,7 +237,7 @@ def last_lines(process: Process, history: History, text: Format) -> bytes:
     return b"".join(text.render(output) for output in outputs if isinstance(output, Output)) + text.finish()
 
 
-class _Complaints(io.RawIOBase):
+class _ErrorStream(io.RawIOBase):
     """Replaces standard error in the background: each line becomes a message of the app."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -254,7 +254,7 @@ class _Complaints(io.RawIOBase):
         return len(data)
 
 
-def _give_up(streams: Collection[int]) -> None:
+def _redirect_to_null(streams: Collection[int]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in streams:
         os.dup2(null, stream)

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from procreaper.runtime.supervisor import Supervisor
 
 # Seconds from the removal of the socket to the new one. `rm -r` fails if the directory fills while it empties it.
-RENEWED_AFTER = 1.0
+RENEWAL_DELAY = 1.0
 
 
-class Control:
+class ControlSocket:
     """A sink that opens the control socket at the first run of the app, before any output is shown.
 
     It calls `tried` with True if the socket is open. Otherwise it prints a warning, and calls `tried` with False.
@@ -57,10 +57,10 @@ class Control:
         self._source = source
         self._history = history
         self._find = find
-        self._tried = tried
-        self._began = time.time()
+        self._on_opened = tried
+        self._started_at = time.time()
         self._loop = asyncio.get_running_loop()
-        self._door: ListeningSocket | None = None
+        self._listening: ListeningSocket | None = None
         self._server: Server | None = None
         self._opened = False
         self._watching: int | None = None
@@ -72,12 +72,12 @@ class Control:
         """Open the socket at the first run, even one that could not start. At later runs, check that it is in place."""
         if isinstance(notice, RunBegan | RunEnded):
             if self._opened:
-                self._look()
+                self._check_in_place()
                 return True
             self._opened = True
             self._hub.remove(self)
             self._open()
-            self._tried(self._door is not None)
+            self._on_opened(self._listening is not None)
         return True
 
     async def end(self, code: int, why: AppEnd | None) -> None:
@@ -87,23 +87,23 @@ class Control:
             self._renewal.cancel()
         if self._server is not None:
             await self._server.end(lambda: _encode_goodbye(code, why))
-        elif self._door is not None:
-            self._loop.remove_reader(self._door.socket)
-            self._door.close()
+        elif self._listening is not None:
+            self._loop.remove_reader(self._listening.socket)
+            self._listening.close()
 
     def _open(self) -> None:
         from procreaper.remote.control.socket_directory import open_socket
 
         try:
             self._root = os.path.realpath(self._root)
-            self._door = open_socket(self._root, os.environ)
+            self._listening = open_socket(self._root, os.environ)
             # A client that connects before the server exists waits in the queue of the socket.
-            self._loop.add_reader(self._door.socket, self._serve, self._door)
-            self._watch(self._door)
+            self._loop.add_reader(self._listening.socket, self._serve, self._listening)
+            self._watch(self._listening)
         except ProcreaperError as error:
-            self._do_without(error.message, error.hint)
+            self._warn_unavailable(error.message, error.hint)
         except OSError as error:
-            self._do_without(reason_of(error), None)
+            self._warn_unavailable(reason_of(error), None)
 
     # Replace a removed socket.
 
@@ -113,7 +113,7 @@ class Control:
         if self._watching is None:
             self._hub.add(self)
         else:
-            self._loop.add_reader(self._watching, self._look)
+            self._loop.add_reader(self._watching, self._check_in_place)
 
     def _unwatch(self) -> None:
         self._hub.remove(self)
@@ -122,21 +122,21 @@ class Control:
             os.close(self._watching)
             self._watching = None
 
-    def _look(self) -> None:
+    def _check_in_place(self) -> None:
         """If the socket is gone, schedule a new one."""
         if self._watching is not None:
             with suppress(BlockingIOError):
                 os.read(self._watching, 4096)
-        if self._door is not None and not self._door.is_in_place:
+        if self._listening is not None and not self._listening.is_in_place:
             self._unwatch()
             if self._renewal is None:
-                self._renewal = self._loop.call_later(RENEWED_AFTER, self._renew)
+                self._renewal = self._loop.call_later(RENEWAL_DELAY, self._renew)
 
     def _renew(self) -> None:
         from procreaper.remote.control.socket_directory import open_socket
 
         self._renewal = None
-        before = self._door
+        before = self._listening
         if before is None:
             return
         try:
@@ -147,7 +147,7 @@ class Control:
                 self._renewal_failed = True
                 self._supervisor().say(_explain_loss(error))
             return
-        self._door = door
+        self._listening = door
         if self._server is not None:
             self._server.move(door.socket, door.close)
         else:
@@ -165,10 +165,10 @@ class Control:
             self._server = self._make_server(door)
         except Exception as error:
             # For example, a package was removed since the start. Raised in a callback, the error would end the app.
-            self._door = None
+            self._listening = None
             self._unwatch()
             door.close()
-            self._do_without(f"{type(error).__name__}: {error}", "start the app again")
+            self._warn_unavailable(f"{type(error).__name__}: {error}", "start the app again")
 
     def _make_server(self, door: ListeningSocket) -> Server:
         from procreaper.remote.api.feed import Feed
@@ -200,9 +200,9 @@ class Control:
         from procreaper.remote.api.protocol import VERSION, Greeting
 
         root = os.fsencode(self._root).decode(errors="replace")
-        return msgspec.json.encode(Greeting(VERSION, __version__, root, os.getpid(), self._began)) + b"\n"
+        return msgspec.json.encode(Greeting(VERSION, __version__, root, os.getpid(), self._started_at)) + b"\n"
 
-    def _do_without(self, reason: str, hint: str | None) -> None:
+    def _warn_unavailable(self, reason: str, hint: str | None) -> None:
         print_error(str(Problem(f"no other terminal can control this app: {reason}", hint=hint, level="warning")))
 
 

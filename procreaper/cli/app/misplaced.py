@@ -17,7 +17,7 @@ from procreaper.output.hub import Hub
 from procreaper.project.configure import Options
 
 
-def hint_at_root(options: Options, hub: Hub, say: Callable[[str], None]) -> None:
+def suggest_root(options: Options, hub: Hub, say: Callable[[str], None]) -> None:
     """Say once, when a shell does not find a command, that foreman would run it in the directory of the Procfile."""
     procfile = options.procfile or ""
     directory = os.path.dirname(procfile)

@@ -254,7 +254,7 @@ class PlanSource:
         return project, configuration
 
 
-def examined(options: Options) -> tuple[Project, Configuration]:
+def inspect_files(options: Options) -> tuple[Project, Configuration]:
     """Read the project and plan what `start` would run; every problem is among the warnings."""
     return inspect_project(
         options, os.environ, load_check, find_port=AutoPorts(resolve_root(options), FreePorts().is_free).find

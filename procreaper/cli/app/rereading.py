@@ -21,17 +21,17 @@ from procreaper.threads import run_in_thread
 
 RELOAD = "`procreaper reload`"
 # A message names at most this many processes.
-MOST_NAMED = 4
+MAX_NAMES = 4
 
 
-async def reread(supervisor: Supervisor, source: PlanSource, name: str) -> None:
+async def reread_settings(supervisor: Supervisor, source: PlanSource, name: str) -> None:
     """Read the files again for this process, and continue its restart with the new settings or the old ones."""
     async with supervisor.planning:
         process = None
         try:
-            process = await _find(supervisor, source, name)
+            process = await _read_settings(supervisor, source, name)
         except ConfigError as error:
-            supervisor.say(f"{name} keeps its old settings: {_told(error.problems)}")
+            supervisor.say(f"{name} keeps its old settings: {_summarize(error.problems)}")
         except ProcreaperError as error:
             supervisor.say(f"{name} keeps its old settings: {error.message}")
         finally:
@@ -39,7 +39,7 @@ async def reread(supervisor: Supervisor, source: PlanSource, name: str) -> None:
         await supervisor.settled()
 
 
-async def _find(supervisor: Supervisor, source: PlanSource, name: str) -> Process | None:
+async def _read_settings(supervisor: Supervisor, source: PlanSource, name: str) -> Process | None:
     """Return the new settings of this process, or None if nothing has changed. Raises ProcreaperError."""
     try:
         async with asyncio.timeout(READING_LIMIT):
@@ -53,19 +53,19 @@ async def _find(supervisor: Supervisor, source: PlanSource, name: str) -> Proces
         old = supervisor.process(name)
         if name not in found:
             raise ProcreaperError(f"the files no longer define `{name}`; {RELOAD} removes it")
-        process = _without_circle(supervisor, found[name])
+        process = _keep_acyclic(supervisor, found[name])
         if process != old:
-            _refuse_taken_port(supervisor, old, process)
+            _check_port(supervisor, old, process)
             words = compare(Plan((old,)), Plan((process,))).changed.get(name, ())
             if words:
                 supervisor.say(f"{name} has new settings: {', '.join(words)}")
             source.take(process, project)
-        _tell_others(supervisor, source, configuration.plan, name)
+        _report_other_changes(supervisor, source, configuration.plan, name)
         return None if process == old else process
     return None
 
 
-def _without_circle(supervisor: Supervisor, process: Process) -> Process:
+def _keep_acyclic(supervisor: Supervisor, process: Process) -> Process:
     """Keep the old dependencies of the process if the new ones would form a cycle with those of other processes."""
     edges = {other.name: [edge.name for edge in other.depends_on] for other in supervisor.processes}
     edges[process.name] = [edge.name for edge in process.depends_on]
@@ -74,7 +74,7 @@ def _without_circle(supervisor: Supervisor, process: Process) -> Process:
     return process._replace(depends_on=supervisor.process(process.name).depends_on)
 
 
-def _refuse_taken_port(supervisor: Supervisor, old: Process, new: Process) -> None:
+def _check_port(supervisor: Supervisor, old: Process, new: Process) -> None:
     """Raise ProcreaperError if another process has the new port. In the files that one may have another port now."""
     port = (new.env or {}).get("PORT")
     if port == (old.env or {}).get("PORT"):
@@ -84,18 +84,18 @@ def _refuse_taken_port(supervisor: Supervisor, old: Process, new: Process) -> No
             raise ProcreaperError(f"its new PORT {port} is still that of {other.name}; {RELOAD} moves both")
 
 
-def _tell_others(supervisor: Supervisor, source: PlanSource, plan: Plan, name: str) -> None:
+def _report_other_changes(supervisor: Supervisor, source: PlanSource, plan: Plan, name: str) -> None:
     """Name once the other processes that the files change and that wait for `reload`."""
     differences = compare(supervisor.plan, plan)
     changed = (*differences.added, *differences.removed, *differences.changed)
     others = tuple(other for other in changed if other != name and not supervisor.awaits_settings(other))
     if others and others != source.told:
         source.told = others
-        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
-        supervisor.say(f"the files also change {', '.join(others[:MOST_NAMED])}{more}; {RELOAD} applies that")
+        more = f" and {len(others) - MAX_NAMES} more" if len(others) > MAX_NAMES else ""
+        supervisor.say(f"the files also change {', '.join(others[:MAX_NAMES])}{more}; {RELOAD} applies that")
 
 
-def _told(problems: Sequence[Problem]) -> str:
+def _summarize(problems: Sequence[Problem]) -> str:
     """Describe the first error with its place, and count the others."""
     errors = [problem for problem in problems if problem.level == "error"] or list(problems)
     more = f"; and {len(errors) - 1} more" if len(errors) > 1 else ""

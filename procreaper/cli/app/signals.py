@@ -33,12 +33,12 @@ SIGCHLD = bytes((signal.SIGCHLD,))
 _pipe: tuple[asyncio.AbstractEventLoop, int] | None = None
 
 
-def follow_window(resize: Callable[[], None]) -> None:
+def watch_window_size(resize: Callable[[], None]) -> None:
     """Call `resize` in the running loop whenever the size of our terminal changes."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, resize)
 
 
-def signals_as_requests(post: Callable[[Shutdown], None], say: Callable[[str], None]) -> None:
+def handle_signals(post: Callable[[Shutdown], None], say: Callable[[str], None]) -> None:
     """Announce every ending signal with `say` and post it as a `Shutdown`, in the running loop.
 
     The handlers stay until the process ends. Without them, a late Ctrl-C would run Python's own handler.
@@ -58,10 +58,10 @@ def signals_as_requests(post: Callable[[Shutdown], None], say: Callable[[str], N
     for number in IGNORED:
         # A handler and not SIG_IGN, which the children would inherit.
         loop.add_signal_handler(number, lambda: None)
-    make_room()
+    use_large_pipe()
 
 
-def make_room() -> None:
+def use_large_pipe() -> None:
     """Make room for many signals at once. Call this again after each new signal handler of the running loop.
 
     It changes nothing if no descriptor is left.

@@ -19,28 +19,28 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-from procreaper.cli.app.signals import make_room
+from procreaper.cli.app.signals import use_large_pipe
 
 KEYS = 0
 
 
-def watch_keys(tell: Callable[[], None]) -> None:
+def watch_typing(tell: Callable[[], None]) -> None:
     """Call `tell` once in the running loop when a line is typed at standard input, if that is a terminal."""
     if os.isatty(KEYS):
-        _Watcher(tell).begin()
+        _Watcher(tell).start()
 
 
 class _Watcher:
     def __init__(self, tell: Callable[[], None]) -> None:
-        self._tell = tell
+        self._callback = tell
         self._loop = asyncio.get_running_loop()
 
-    def begin(self) -> None:
-        self._loop.add_signal_handler(signal.SIGCONT, self._look)
-        make_room()
-        self._look()
+    def start(self) -> None:
+        self._loop.add_signal_handler(signal.SIGCONT, self._start_watching)
+        use_large_pipe()
+        self._start_watching()
 
-    def _look(self) -> None:
+    def _start_watching(self) -> None:
         self._loop.remove_reader(KEYS)
         if not _is_in_foreground():
             return
@@ -48,13 +48,13 @@ class _Watcher:
         if not ready:
             # Some systems cannot poll every kind of terminal.
             with suppress(OSError):
-                self._loop.add_reader(KEYS, self._came)
+                self._loop.add_reader(KEYS, self._on_input)
 
-    def _came(self) -> None:
+    def _on_input(self) -> None:
         self._loop.remove_reader(KEYS)
         if _is_in_foreground():
             self._loop.remove_signal_handler(signal.SIGCONT)
-            self._tell()
+            self._callback()
 
 
 def _is_in_foreground() -> bool:

@@ -42,7 +42,7 @@ class End(NamedTuple):
     code: int = 0
 
 
-def attach(place: AppSelector, name: str, detach_keys: str | None = None) -> int:
+def attach(selector: AppSelector, name: str, detach_keys: str | None = None) -> int:
     """Attach until the user types the `detach_keys` (default: Ctrl-]), or the app ends; return the exit status.
 
     Raises ProcreaperError if the process is not running, if this is not a terminal, and for invalid keys.
@@ -52,7 +52,7 @@ def attach(place: AppSelector, name: str, detach_keys: str | None = None) -> int
         if not os.isatty(descriptor):
             hint = f"`procreaper logs -f {name}` shows its output without a terminal"
             raise ProcreaperError(f"`attach` needs a terminal, but standard {what} is not one", hint=hint)
-    with find_app(place) as app:
+    with find_app(selector) as app:
         session = Session(app, name, leaving)
         session.attach()
         with RawTerminal() as terminal:
@@ -67,7 +67,7 @@ class Session:
     def __init__(self, app: Client, name: str, leaving: DetachKeys) -> None:
         self._app = app
         self._name = name
-        self._leaving = leaving
+        self._detach_keys = leaving
         self._is_attached = False
         self._typed = bytearray()
         # The bytes of each request that has no reply yet.
@@ -88,35 +88,35 @@ class Session:
     def stay(self, terminal: RawTerminal) -> End:
         """Pass input and output on until the end."""
         try:
-            self._greet(terminal)
+            self._print_greeting(terminal)
             while True:
-                end = self._turn(terminal)
+                end = self._run_once(terminal)
                 if end is not None:
                     return end
         except (OSError, termios.error):
             # The window of this terminal was closed.
             return End(f"detached from {self._name}", 128 + signal.SIGHUP)
 
-    def _turn(self, terminal: RawTerminal) -> End | None:
+    def _run_once(self, terminal: RawTerminal) -> End | None:
         for notice in self._app.arrived():
-            end = self._take(notice, terminal)
+            end = self._handle_notice(notice, terminal)
             if end is not None:
                 return end
-        if self._take_outcomes():
+        if self._handle_replies():
             terminal.ring_bell()
         self._send()
         waiting = [self._app.fileno(), terminal.signal_pipe]
         if len(self._typed) < MOST_WAITING:
             waiting.append(KEYBOARD)
         ready, _, _ = select.select(waiting, [], [])
-        if terminal.signal_pipe in ready and (number := self._follow(terminal)):
+        if terminal.signal_pipe in ready and (number := self._handle_signals(terminal)):
             return End(f"detached from {self._name}", 128 + number)
         if KEYBOARD in ready and (end := self._read(terminal)) is not None:
             return end
         return None
 
-    def _greet(self, terminal: RawTerminal) -> None:
-        terminal.say(f"attached to {self._name}; {self._leaving.name} detaches")
+    def _print_greeting(self, terminal: RawTerminal) -> None:
+        terminal.say(f"attached to {self._name}; {self._detach_keys.name} detaches")
 
     # Input, from this terminal to the process.
 
@@ -124,20 +124,20 @@ class Session:
         data = terminal.read_keys()
         if not data:
             return End(f"detached from {self._name}", 128 + signal.SIGHUP)
-        typed = self._leaving.feed(data)
+        typed = self._detach_keys.feed(data)
         if not self._is_attached:
-            return self._left() if typed.leaves or INTERRUPT in data else None
+            return self._detach() if typed.leaves or INTERRUPT in data else None
         self._typed += typed.data
         self._send()
-        return self._left() if typed.leaves else None
+        return self._detach() if typed.leaves else None
 
-    def _left(self) -> End:
+    def _detach(self) -> End:
         # The user may type a command and detach at once; the process must still get it.
         until = time.monotonic() + PATIENCE
         while self._unanswered and (left := until - time.monotonic()) > 0:
             select.select([self._app.fileno()], [], [], left)
             self._app.arrived()
-            self._take_outcomes()
+            self._handle_replies()
             self._send()
         lost = "; it did not read all that was typed" if self._was_refused else ""
         return End(f"detached from {self._name}{lost}")
@@ -149,7 +149,7 @@ class Session:
             self._unanswered.append(len(data))
             self._app.post(protocol.TypeRequest(0, data))
 
-    def _take_outcomes(self) -> bool:
+    def _handle_replies(self) -> bool:
         """Return whether some input was refused; then drop the input that follows."""
         was_refused = False
         for failure in self._app.outcomes():
@@ -159,7 +159,7 @@ class Session:
                 self._typed.clear()
         return was_refused
 
-    def _follow(self, terminal: RawTerminal) -> int:
+    def _handle_signals(self, terminal: RawTerminal) -> int:
         """Handle the signals: suspend, resume, resize. Return the number of a signal that ends us, or 0."""
         numbers = terminal.read_signals()
         for number in numbers:
@@ -183,27 +183,27 @@ class Session:
 
     # Output, from the process to this terminal.
 
-    def _take(self, notice: protocol.AnyNotice, terminal: RawTerminal) -> End | None:
+    def _handle_notice(self, notice: protocol.AnyNotice, terminal: RawTerminal) -> End | None:
         match notice:
             case protocol.ScreenNotice(data=data):
                 terminal.show(data)
             case protocol.TerminalClosedNotice(reason=reason):
-                return self._wait(terminal, reason)
+                return self._wait_for_next_run(terminal, reason)
             case protocol.GoodbyeNotice():
                 return End("the app has ended")
             case protocol.RemovedNotice() if not self._is_attached:
                 return End(f"{self._name} has been removed")
             case protocol.StatusNotice(process=process) if not self._is_attached:
-                return self._consider(process, terminal)
+                return self._attach_if_running(process, terminal)
             case _:
                 pass
         return None
 
-    def _wait(self, terminal: RawTerminal, reason: str) -> End | None:
+    def _wait_for_next_run(self, terminal: RawTerminal, reason: str) -> End | None:
         """The run has ended: wait for the next one, unless the process is at rest."""
         self._is_attached = False
         self._typed.clear()
-        self._leaving.forget()
+        self._detach_keys.forget()
         terminal.reset()
         over = f"{self._name} {reason}"
         try:
@@ -214,10 +214,10 @@ class Session:
         process = followed.processes[0]
         if process.state in AT_REST:
             return End(over)
-        terminal.say(f"{over}; {process.state}, {self._leaving.name} detaches")
-        return self._consider(process, terminal)
+        terminal.say(f"{over}; {process.state}, {self._detach_keys.name} detaches")
+        return self._attach_if_running(process, terminal)
 
-    def _consider(self, process: protocol.ProcessStatus, terminal: RawTerminal) -> End | None:
+    def _attach_if_running(self, process: protocol.ProcessStatus, terminal: RawTerminal) -> End | None:
         if process.state in AT_REST:
             return End(f"{self._name}: {process.reason}")
         if process.pid is not None:
@@ -226,5 +226,5 @@ class Session:
             except RefusedError:
                 # That run has already ended; a notice will follow.
                 return None
-            self._greet(terminal)
+            self._print_greeting(terminal)
         return None

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from procreaper.cli.find_app import AppSelector, find_app, find_app_with, interruptible
-from procreaper.cli.messages import print_error, say
+from procreaper.cli.messages import print_error, print_result
 from procreaper.cli.progress import Progress
 from procreaper.core.events import State, with_reason
 from procreaper.core.outcome import Confirmation, Goal, Outcome, find, find_blocker
@@ -29,11 +29,11 @@ NOT_DONE = {
     Goal.REMOVED: "is not removed",
 }
 # Seconds after which a process that still waits for its dependencies is reported.
-TOLD_AFTER = 2.0
+REPORT_WAIT_AFTER = 2.0
 ALREADY = {Goal.UP: "is up already", Goal.STOPPED: "was not running"}
 
 
-def act(place: AppSelector, command: str, names: Sequence[str]) -> int:
+def change_processes(selector: AppSelector, command: str, names: Sequence[str]) -> int:
     """Start, stop or restart these processes; return the exit status."""
     named = tuple(names)
     requests: dict[str, tuple[protocol.UpRequest | protocol.StopRequest | protocol.RestartRequest, Goal]] = {
@@ -42,34 +42,34 @@ def act(place: AppSelector, command: str, names: Sequence[str]) -> int:
         "restart": (protocol.RestartRequest(0, named), Goal.RESTARTED),
     }
     request, goal = requests[command]
-    with _interruptible(), find_app_with(place, named) as app:
+    with _stop_waiting_on_interrupt(), find_app_with(selector, named) as app:
         followed = app.ask(protocol.FollowRequest(0))
-        with _told_in_full():
+        with _print_file_problems():
             asked = app.ask(request)
         for warning in asked.warnings:
             print_error(warning)
         for name in asked.already:
-            say(f"{name} {ALREADY[goal]}")
+            print_result(f"{name} {ALREADY[goal]}")
         left = {name: (goal, run) for name, run in asked.runs.items() if name not in asked.already}
         return _wait(app, Waiting(left, followed.processes))
 
 
-def scale(place: AppSelector, pairs: Sequence[str]) -> int:
+def scale(selector: AppSelector, pairs: Sequence[str]) -> int:
     """Set the number of processes of each type; return the exit status."""
-    counts = _counts(pairs)
-    with _interruptible(), find_app_with(place, counts) as app:
-        return _change(app, protocol.ScaleRequest(0, counts))
+    counts = _parse_counts(pairs)
+    with _stop_waiting_on_interrupt(), find_app_with(selector, counts) as app:
+        return _replan(app, protocol.ScaleRequest(0, counts))
 
 
-def reload(place: AppSelector) -> int:
+def reload(selector: AppSelector) -> int:
     """Make the app read its files again, and print the changes; return the exit status."""
-    with _interruptible(), find_app(place) as app:
-        return _change(app, protocol.ReloadRequest(0))
+    with _stop_waiting_on_interrupt(), find_app(selector) as app:
+        return _replan(app, protocol.ReloadRequest(0))
 
 
-def quit_app(place: AppSelector) -> int:
+def quit_app(selector: AppSelector) -> int:
     """End the app, and wait until it has ended; return the exit status."""
-    with find_app(place) as app:
+    with find_app(selector) as app:
         followed = app.ask(protocol.FollowRequest(0))
         waiting = Waiting(
             {process.name: (Goal.STOPPED, process.run) for process in followed.processes}, followed.processes
@@ -86,16 +86,16 @@ def quit_app(place: AppSelector) -> int:
                     progress.show(waiting.progress())
             except GoneError:
                 pass
-    say("the app has ended")
+    print_result("the app has ended")
     if alive:
         names = ", ".join(f"{name} (pid {pid})" for name, pid in alive.items())
         pids = " ".join(map(str, alive.values()))
         hint = f"the next `start` adopts what runs, `kill {pids}` ends it"
-        say(f"still running, because detached: {names}\n  hint: {hint}")
+        print_result(f"still running, because detached: {names}\n  hint: {hint}")
     return 0
 
 
-def _counts(pairs: Iterable[str]) -> dict[str, int]:
+def _parse_counts(pairs: Iterable[str]) -> dict[str, int]:
     """Parse the counts by type. Raises ProcreaperError for an argument that is not TYPE=NUMBER, or is given twice."""
     counts: dict[str, int] = {}
     for pair in pairs:
@@ -111,17 +111,17 @@ def _counts(pairs: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def _change(app: Client, request: protocol.ScaleRequest | protocol.ReloadRequest) -> int:
+def _replan(app: Client, request: protocol.ScaleRequest | protocol.ReloadRequest) -> int:
     """Make the app plan again, and wait for the changes; return the exit status."""
     followed = app.ask(protocol.FollowRequest(0))
-    with _told_in_full():
+    with _print_file_problems():
         changes = app.ask(request)
     for warning in changes.warnings:
         print_error(warning)
-    return _follow_changes(app, followed, changes)
+    return _print_changes(app, followed, changes)
 
 
-def _follow_changes(app: Client, followed: protocol.FollowResult, changes: protocol.PlanResult) -> int:
+def _print_changes(app: Client, followed: protocol.FollowResult, changes: protocol.PlanResult) -> int:
     """Print the changes, and wait until they have happened; return the exit status."""
     marks = {
         "+": (changes.added, "new"),
@@ -134,12 +134,12 @@ def _follow_changes(app: Client, followed: protocol.FollowResult, changes: proto
         for name in names:
             word = "is not running; its next start uses the new settings" if name in resting else usual
             why = ", ".join(changes.changed.get(name, ()))
-            say(f"{mark} {name}: {why}; {word}" if why else f"{mark} {name}: {word}")
+            print_result(f"{mark} {name}: {why}; {word}" if why else f"{mark} {name}: {word}")
     changed = sum(len(names) for names, _ in marks.values())
     if changes.unchanged and changed:
-        say(f"{len(changes.unchanged)} unchanged")
+        print_result(f"{len(changes.unchanged)} unchanged")
     elif not changed:
-        say("nothing has changed")
+        print_result("nothing has changed")
     goals = {
         Goal.UP: [name for name in changes.added if name in changes.runs],
         Goal.REMOVED: changes.removed,
@@ -157,10 +157,10 @@ def _wait(app: Client, waiting: Waiting) -> int:
             while True:
                 for name in waiting.look(time.monotonic()):
                     progress.clear()
-                    _tell(waiting, name)
+                    _print_outcome(waiting, name)
                 for text in waiting.long_waits():
                     progress.clear()
-                    say(text)
+                    print_result(text)
                 if not waiting.left:
                     break
                 progress.show(waiting.progress())
@@ -173,7 +173,7 @@ def _wait(app: Client, waiting: Waiting) -> int:
 
 
 @contextmanager
-def _told_in_full() -> Iterator[None]:
+def _print_file_problems() -> Iterator[None]:
     """Print the problems in the files if the app refuses the request."""
     try:
         yield
@@ -184,7 +184,7 @@ def _told_in_full() -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _stop_waiting_on_interrupt() -> Iterator[None]:
     """Turn Ctrl-C into an error whose hint says that the request continues."""
     try:
         with interruptible():
@@ -202,10 +202,10 @@ def _take(waiting: Waiting, notices: Iterable[protocol.AnyNotice]) -> None:
         waiting.take(notice)
 
 
-def _tell(waiting: Waiting, name: str) -> None:
+def _print_outcome(waiting: Waiting, name: str) -> None:
     text, outcome = waiting.describe(name), waiting.outcomes[name]
     if outcome.obstacle is None:
-        say(text)
+        print_result(text)
         return
     print_error(str(Problem(text, hint=waiting.remedy(name))))
 
@@ -258,8 +258,8 @@ class Waiting:
                 found.append(name)
             elif process is not None and process.waits_for and name not in self._told:
                 since = self._waits_since.setdefault(name, now)
-                if now < since + TOLD_AFTER:
-                    deadlines.append(since + TOLD_AFTER)
+                if now < since + REPORT_WAIT_AFTER:
+                    deadlines.append(since + REPORT_WAIT_AFTER)
                 else:
                     self._told.add(name)
                     self._long_waits.append(self._describe_wait(process))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from procreaper.cli.messages import say
+from procreaper.cli.messages import print_result
 from procreaper.cli.parser import COMMANDS, EXPORT_FORMATS, CommandParser, build_parser, parse
 from procreaper.errors import USAGE_ERROR, ProcreaperError
 
@@ -47,21 +47,21 @@ class Command(NamedTuple):
     arguments: str = ""
 
 
-def completion(shell: str, arguments: Sequence[str]) -> int:
+def print_completion(shell: str, arguments: Sequence[str]) -> int:
     """Print the script for a shell; for `names`, the names that complete the command line so far."""
     if shell == "names":
-        for name in _names(arguments):
-            say(name)
+        for name in _find_names(arguments):
+            print_result(name)
         return 0
     writers = {"bash": _bash, "zsh": _zsh, "fish": _fish}
     if shell not in writers:
         hint = f"use {', '.join(f'`{name}`' for name in SHELLS)}"
         raise ProcreaperError(f"there is no completion for `{shell}`", hint=hint, exit_code=USAGE_ERROR)
-    say(writers[shell](commands()))
+    print_result(writers[shell](list_commands()))
     return 0
 
 
-def commands() -> list[Command]:
+def list_commands() -> list[Command]:
     """List all commands of the parser."""
     parser = build_parser(COMMANDS)
     found = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
@@ -82,12 +82,12 @@ def commands() -> list[Command]:
     return described
 
 
-def _names(arguments: Sequence[str]) -> list[str]:
+def _find_names(arguments: Sequence[str]) -> list[str]:
     """Find process types, then groups, then processes; nothing if the files cannot be read.
 
     For `scale` only the types, each with the `=` that precedes the number.
     """
-    from procreaper.cli.app.plan_source import examined
+    from procreaper.cli.app.plan_source import inspect_files
     from procreaper.project.configure import Options
 
     kept: list[str] = []
@@ -97,7 +97,7 @@ def _names(arguments: Sequence[str]) -> list[str]:
     given = parse([*kept, "check"])
     values = {field: getattr(given, field) for field in Options._fields if hasattr(given, field)}
     try:
-        project, configuration = examined(Options(**values))
+        project, configuration = inspect_files(Options(**values))
     except (ProcreaperError, OSError):
         return []
     types = [kind.name for kind in project.types]
@@ -108,7 +108,7 @@ def _names(arguments: Sequence[str]) -> list[str]:
     return [os.fsdecode(name) for name in dict.fromkeys((*types, *groups, *instances))]
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
@@ -157,15 +157,15 @@ def _bash(found: Sequence[Command]) -> str:
     for command in found:
         given = "names" if command.takes_names else " ".join(command.words)
         flags = " ".join(_spellings(command.flags))
-        cases.append(f"        {command.name}) flags={_quoted(flags)} words={_quoted(given)} ;;")
+        cases.append(f"        {command.name}) flags={_quote(flags)} words={_quote(given)} ;;")
     names = " ".join(command.name for command in found)
-    top = " ".join(_spellings(_common(found)))
-    cases.append(f"        *) flags={_quoted(top)} words={_quoted(names)} ;;")
+    top = " ".join(_spellings(_common_flags(found)))
+    cases.append(f"        *) flags={_quote(top)} words={_quote(names)} ;;")
     choices = [
-        f'        {flag}) COMPREPLY=($(compgen -W {_quoted(" ".join(words))} -- "$current")); return ;;'
+        f'        {flag}) COMPREPLY=($(compgen -W {_quote(" ".join(words))} -- "$current")); return ;;'
         for flag, words in WORDS.items()
     ]
-    return _filled(BASH, found, COMMANDS="|".join(command.name for command in found), CASES=cases, WORDS=choices)
+    return _fill_template(BASH, found, COMMANDS="|".join(command.name for command in found), CASES=cases, WORDS=choices)
 
 
 ZSH = r"""#compdef procreaper
@@ -199,14 +199,14 @@ if [[ $zsh_eval_context[-1] == loadautofunc ]]; then _procreaper "$@"; else comp
 
 
 def _zsh(found: Sequence[Command]) -> str:
-    cases = [f"        {_quoted(f'{command.name}:{command.help}')}" for command in found]
+    cases = [f"        {_quote(f'{command.name}:{command.help}')}" for command in found]
     arguments = []
     for command in found:
         words = " ".join(command.words)
         rest = "'*:name:_procreaper_names'" if command.takes_names else f"'*:word:({words})'" if words else "'*: : '"
         # `*` also matches the command itself, as it is a word of the line.
         arguments.append(f"        {command.name}) _arguments -s {_zsh_flags(command.flags)} {rest} ;;")
-    return _filled(ZSH, found, CASES=cases, ARGUMENTS=arguments, COMMON=_zsh_flags(_common(found)))
+    return _fill_template(ZSH, found, CASES=cases, ARGUMENTS=arguments, COMMON=_zsh_flags(_common_flags(found)))
 
 
 def _zsh_flags(flags: Iterable[Flag]) -> str:
@@ -214,7 +214,7 @@ def _zsh_flags(flags: Iterable[Flag]) -> str:
     for flag in flags:
         told = re.sub(r"([\[\]:\\])", r"\\\1", flag.help)
         value = "" if flag.value is None else f":{flag.value.replace(':', ' ')}:{_zsh_action(flag)}"
-        specs += [_quoted(f"{spelling}[{told}]{value}") for spelling in flag.spellings]
+        specs += [_quote(f"{spelling}[{told}]{value}") for spelling in flag.spellings]
     return " ".join(specs)
 
 
@@ -249,15 +249,15 @@ def _fish(found: Sequence[Command]) -> str:
     for command in found:
         lines.append(
             f"complete -c procreaper -n 'not __fish_seen_subcommand_from {names}' -a {command.name} "
-            f"-d {_quoted(command.help)}"
+            f"-d {_quote(command.help)}"
         )
         seen = f"complete -c procreaper -n '__fish_seen_subcommand_from {command.name}'"
         if command.takes_names:
             lines.append(f"{seen} -a '(__procreaper_names)'")
         if command.words:
-            lines.append(f"{seen} -a {_quoted(' '.join(command.words))}")
+            lines.append(f"{seen} -a {_quote(' '.join(command.words))}")
         lines += [f"{seen} {_fish_flag(flag)}" for flag in command.flags]
-    return _filled(FISH, found, CASES=lines)
+    return _fill_template(FISH, found, CASES=lines)
 
 
 def _fish_flag(flag: Flag) -> str:
@@ -266,7 +266,7 @@ def _fish_flag(flag: Flag) -> str:
     if flag.value is None:
         value = ""
     elif choices is not None:
-        value = f" -x -a {_quoted(' '.join(choices))}"
+        value = f" -x -a {_quote(' '.join(choices))}"
     elif flag.value in FILES:
         value = " -r -F"
     elif flag.value in DIRECTORIES:
@@ -275,16 +275,16 @@ def _fish_flag(flag: Flag) -> str:
         value = " -x -a '(__procreaper_list)'"
     else:
         value = " -x"
-    return f"{' '.join(spelled)}{value} -d {_quoted(flag.help)}"
+    return f"{' '.join(spelled)}{value} -d {_quote(flag.help)}"
 
 
-def _common(found: Sequence[Command]) -> list[Flag]:
+def _common_flags(found: Sequence[Command]) -> list[Flag]:
     """The flags that may stand before the command: those that `check` and `start` share."""
     by_name = {command.name: command for command in found}
     return [flag for flag in by_name["start"].flags if flag in by_name["check"].flags]
 
 
-def _filled(template: str, found: Sequence[Command], **parts: str | list[str]) -> str:
+def _fill_template(template: str, found: Sequence[Command], **parts: str | list[str]) -> str:
     flags = list(dict.fromkeys(flag for command in found for flag in command.flags if flag.value is not None))
     kinds = {
         "FILES": [flag for flag in flags if flag.value in FILES],

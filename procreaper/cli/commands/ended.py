@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from procreaper.cli.table import duration
+from procreaper.cli.table import format_duration
 from procreaper.remote.control.socket_directory import hash_root, state_directory
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ MOST_BYTES = 1 << 18
 OUTDATED = 30 * 86400.0
 
 
-class Ended(NamedTuple):
+class EndedApp(NamedTuple):
     """An app that has ended. `ended_at` and `code` are None if it was killed, or its machine went down (`went_down`).
 
     `name` is the process that caused the end, if any; `notices` are lines of JSON. Times are seconds since the epoch.
@@ -53,9 +53,11 @@ class Ended(NamedTuple):
         what = f"the last app in the background (pid {self.pid})"
         if self.ended_at is None:
             why = "the machine was restarted" if self.went_down else "it was killed, or ran out of memory"
-            return f"{what}, started at {_moment(self.started_at, now)}, has ended without giving a reason: {why}"
-        ago = duration(now - self.ended_at)
-        return f"{what} ended at {_moment(self.ended_at, now)} ({ago} ago) with exit code {self.code}: {self.reason}"
+            return f"{what}, started at {_format_time(self.started_at, now)}, has ended without giving a reason: {why}"
+        ago = format_duration(now - self.ended_at)
+        return (
+            f"{what} ended at {_format_time(self.ended_at, now)} ({ago} ago) with exit code {self.code}: {self.reason}"
+        )
 
 
 class AppRecord:
@@ -82,7 +84,7 @@ class AppRecord:
         os.makedirs(os.path.dirname(directory), exist_ok=True)
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
-        forget(self._root, self._environment)
+        remove_old_records(self._root, self._environment)
         self._write({}, b"")
 
     def end(self, code: int, end: AppEnd | None, reason: str) -> None:
@@ -109,7 +111,7 @@ class AppRecord:
         import json
 
         path = os.path.join(state_directory(self._environment), f"{hash_root(self._root)}-{os.getpid()}.app")
-        _refuse_strangers(os.path.dirname(path))
+        _check_owner(os.path.dirname(path))
         new = f"{path}.new"
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with open(descriptor, "wb") as file:
@@ -117,30 +119,30 @@ class AppRecord:
         os.replace(new, path)
 
 
-def find_last(root: str, environment: Mapping[str, str], pid: int | None = None) -> Ended | None:
+def find_last_end(root: str, environment: Mapping[str, str], pid: int | None = None) -> EndedApp | None:
     """Find the background app of this root (a real path) that ended last, or the one with this pid."""
-    found = [ended for _, ended in _records(root, environment) if ended is not None and pid in (None, ended.pid)]
+    found = [ended for _, ended in _iter_records(root, environment) if ended is not None and pid in (None, ended.pid)]
     return max(found, key=lambda ended: ended.ended_at or ended.started_at, default=None)
 
 
-def forget(root: str, environment: Mapping[str, str]) -> None:
+def remove_old_records(root: str, environment: Mapping[str, str]) -> None:
     """Remove the records of ended apps of this root (a real path), and the outdated records of other roots."""
-    for path, ended in _records(root, environment):
+    for path, ended in _iter_records(root, environment):
         if ended is not None:
             with suppress(OSError):
                 os.unlink(path)
     now = time.time()
-    for path, ended in _records(None, environment):
+    for path, ended in _iter_records(None, environment):
         with suppress(OSError):
             if ended is not None and now - os.lstat(path).st_mtime > OUTDATED:
                 os.unlink(path)
 
 
-def _records(root: str | None, environment: Mapping[str, str]) -> Iterator[tuple[str, Ended | None]]:
+def _iter_records(root: str | None, environment: Mapping[str, str]) -> Iterator[tuple[str, EndedApp | None]]:
     """Yield the path and the end (None: the app runs) of each record of a root, or of all. Skip untrusted files."""
     directory = state_directory(environment)
     try:
-        _refuse_strangers(directory)
+        _check_owner(directory)
         names = os.listdir(directory)
     except OSError:
         return
@@ -154,7 +156,7 @@ def _records(root: str | None, environment: Mapping[str, str]) -> Iterator[tuple
                 yield path, ended
 
 
-def _read(path: str) -> tuple[str, Ended | None]:
+def _read(path: str) -> tuple[str, EndedApp | None]:
     """Read the root and the end of an app. Raises OSError, or the errors of an incomplete file."""
     import json
 
@@ -173,13 +175,13 @@ def _read(path: str) -> tuple[str, Ended | None]:
         went_down = fields["boot"] != read_boot_id()
         if not went_down and read_start_time(pid) == fields["born"]:
             return root, None
-        return root, Ended(pid, started_at, None, None, None, "", went_down=went_down)
+        return root, EndedApp(pid, started_at, None, None, None, "", went_down=went_down)
     name = None if fields["name"] is None else str(fields["name"])
     code, reason = int(fields["code"]), str(fields["reason"])
-    return root, Ended(pid, started_at, float(fields["ended_at"]), code, name, reason, notices)
+    return root, EndedApp(pid, started_at, float(fields["ended_at"]), code, name, reason, notices)
 
 
-def _refuse_strangers(directory: str) -> None:
+def _check_owner(directory: str) -> None:
     """Raise OSError if this is not a directory, or belongs to another user."""
     found = os.lstat(directory)
     if not stat.S_ISDIR(found.st_mode):
@@ -188,7 +190,7 @@ def _refuse_strangers(directory: str) -> None:
         raise PermissionError(1, "belongs to another user", directory)
 
 
-def _moment(seconds: float, now: float) -> str:
+def _format_time(seconds: float, now: float) -> str:
     """Write the time of day, with the date unless it is today."""
     then, today = time.localtime(seconds), time.localtime(now)
     return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", then)

@@ -5,8 +5,8 @@ Rules: decide everything before the first file is written. Messages go to standa
 
 from __future__ import annotations
 
-from procreaper.cli.app.plan_source import examined
-from procreaper.cli.messages import print_error, report
+from procreaper.cli.app.plan_source import inspect_files
+from procreaper.cli.messages import print_error, print_problems
 from procreaper.errors import Problem
 from procreaper.export.app import Choices, make_app
 from procreaper.export.merge_warnings import together
@@ -29,16 +29,16 @@ def export(
     `force`: overwrite files that no earlier export wrote.
     """
     exporter = find_exporter(format_, template_dir)
-    project, configuration = examined(options)
-    report(raise_errors(configuration.warnings))
+    project, configuration = inspect_files(options)
+    print_problems(raise_errors(configuration.warnings))
     app = make_app(project, configuration, options, choices)
     rendered = exporter.render(app)
-    report(together(rendered.warnings))
+    print_problems(together(rendered.warnings))
     if not app.processes:
-        report([Problem("no process is exported: the concurrency of every process type is 0", level="warning")])
-    report(write_files(location, rendered.files, force=force, tell=_tell, names=rendered.names))
+        print_problems([Problem("no process is exported: the concurrency of every process type is 0", level="warning")])
+    print_problems(write_files(location, rendered.files, force=force, tell=_print_path, names=rendered.names))
     return 0
 
 
-def _tell(path: str) -> None:
+def _print_path(path: str) -> None:
     print_error(f"Writing '{path}'")

@@ -13,10 +13,10 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from procreaper.cli.commands.change import Waiting
-from procreaper.cli.commands.logs import event_of
-from procreaper.cli.commands.start_report import remedies, runs_on
+from procreaper.cli.commands.logs import to_event
+from procreaper.cli.commands.start_report import make_hint, make_running_hint
 from procreaper.cli.find_app import AppSelector, NoAppError, find_apps, interruptible
-from procreaper.cli.messages import print_error, report, say
+from procreaper.cli.messages import print_error, print_problems, print_result
 from procreaper.cli.progress import Progress
 from procreaper.cli.rendering import LONG_AGO, make_format
 from procreaper.core.events import Output
@@ -58,7 +58,7 @@ FLAGS = {
 NEW = "`procreaper start -D --new` starts another app"
 
 
-class Running(NamedTuple):
+class RunningApp(NamedTuple):
     """A running app, its processes by name, and the names that `start` would start (`meant`)."""
 
     app: Client
@@ -68,7 +68,7 @@ class Running(NamedTuple):
     @property
     def missing(self) -> tuple[str, ...]:
         """The meant processes that do not run there."""
-        return tuple(name for name in self.meant if not runs(self.processes.get(name)))
+        return tuple(name for name in self.meant if not is_running(self.processes.get(name)))
 
     @property
     def knows_all(self) -> bool:
@@ -90,7 +90,7 @@ def lock_root(options: Options) -> Lock | None:
         return None
 
 
-def runs(process: protocol.ProcessStatus | None) -> bool:
+def is_running(process: protocol.ProcessStatus | None) -> bool:
     """Whether a process is wanted and has not ended, or is a `oneshot` that is done."""
     return process is not None and (process.up or process.state in RUNNING)
 
@@ -116,24 +116,24 @@ def join(
             for app in apps:
                 stack.enter_context(app)
             try:
-                found = [running for app in apps if (running := _look(app, configuration)) is not None]
+                found = [running for app in apps if (running := _inspect(app, configuration)) is not None]
                 if not found:
                     # All apps were ending: search again.
                     continue
-                chosen = _choose(found)
-                _warn(chosen, configuration, options, typed)
+                chosen = _choose_app(found)
+                _warn_of_unused_flags(chosen, configuration, options, typed)
                 watch = _Watch(chosen.app, chosen.meant, style) if options.wait else None
-                _start(chosen)
+                _start_missing(chosen)
             except GoneError:
                 continue
             lock.release()
             status = 0 if watch is None else watch.wait(directory, until, limit)
             if not status:
-                _tell(chosen, directory, waits=options.wait)
+                _print_started(chosen, directory, waits=options.wait)
             return status
 
 
-def _look(app: Client, configuration: Configuration) -> Running | None:
+def _inspect(app: Client, configuration: Configuration) -> RunningApp | None:
     """Compare the app with the processes that `start` would start. If the app is ending, wait and return None."""
     seen = app.ask(protocol.StatusRequest(0))
     if seen.ending:
@@ -145,7 +145,7 @@ def _look(app: Client, configuration: Configuration) -> Running | None:
     names = [process.name for process in plan.processes] if plan.names is None else plan.names
     kinds = {process.name: process.type for process in plan.processes}
     # The running app decides how many processes of a type there are.
-    return Running(app, processes, tuple(name for name in names if name in processes or kinds[name] not in types))
+    return RunningApp(app, processes, tuple(name for name in names if name in processes or kinds[name] not in types))
 
 
 def _wait_for_end(app: Client) -> None:
@@ -162,7 +162,7 @@ def _wait_for_end(app: Client) -> None:
             raise ProcreaperError("stopped waiting", hint=hint, exit_code=INTERRUPTED) from None
 
 
-def _choose(found: Sequence[Running]) -> Running:
+def _choose_app(found: Sequence[RunningApp]) -> RunningApp:
     """Choose the app that has all the processes. Raises ProcreaperError if several apps match."""
     for candidates in (
         [running for running in found if not running.missing],
@@ -179,7 +179,9 @@ def _choose(found: Sequence[Running]) -> Running:
     raise ProcreaperError(text, hint=hint)
 
 
-def _warn(running: Running, configuration: Configuration, options: Options, typed: Collection[str]) -> None:
+def _warn_of_unused_flags(
+    running: RunningApp, configuration: Configuration, options: Options, typed: Collection[str]
+) -> None:
     """Warn about flags that have no effect, except for those that the app was evidently started with."""
     ours = {process.name: read_port(process) for process in configuration.plan.processes}
     its = {process.name: process.port for process in running.processes.values()}
@@ -194,10 +196,12 @@ def _warn(running: Running, configuration: Configuration, options: Options, type
     if flags:
         pid = running.app.greeting.pid
         text = f"the running app (pid {pid}) is not changed by {enumerate_words(flags)}"
-        report([Problem(text, hint=f"{NEW} with them" if len(flags) > 1 else f"{NEW} with it", level="warning")])
+        print_problems(
+            [Problem(text, hint=f"{NEW} with them" if len(flags) > 1 else f"{NEW} with it", level="warning")]
+        )
 
 
-def _start(running: Running) -> None:
+def _start_missing(running: RunningApp) -> None:
     """Request the missing processes. Raises GoneError if the app has ended or is ending."""
     app = running.app
     if not running.missing:
@@ -212,13 +216,13 @@ def _start(running: Running) -> None:
         raise ProcreaperError(message, hint=hint) from error
 
 
-def _tell(running: Running, directory: str | None, *, waits: bool) -> None:
+def _print_started(running: RunningApp, directory: str | None, *, waits: bool) -> None:
     pid, missing = running.app.greeting.pid, running.missing
     text = f"already up (pid {pid})"
     if missing:
         verb = ("is up" if waits else "starts") if len(missing) == 1 else ("are up" if waits else "start")
         text = f"{', '.join(missing)} {verb} in the running app (pid {pid})"
-    say(f"{text}\n  hint: {remedies(directory)}")
+    print_result(f"{text}\n  hint: {make_hint(directory)}")
 
 
 class _Watch:
@@ -248,7 +252,7 @@ class _Watch:
                 failed = True
             except KeyboardInterrupt:
                 progress.clear()
-                print_error(str(Problem("stopped waiting", hint=runs_on(pid, directory))))
+                print_error(str(Problem("stopped waiting", hint=make_running_hint(pid, directory))))
                 return INTERRUPTED
             except (_EndError, GoneError) as error:
                 progress.clear()
@@ -258,7 +262,7 @@ class _Watch:
                     return FAILED
                 return self._tell_end(goodbye)
         if failed:
-            print_error(f"  hint: {runs_on(pid, directory)}")
+            print_error(f"  hint: {make_running_hint(pid, directory)}")
         return FAILED if failed else 0
 
     def _refresh(self) -> None:
@@ -297,7 +301,7 @@ class _Watch:
         if isinstance(notice, protocol.StatusNotice):
             self._processes[notice.process.name] = notice.process
         self._waiting.take(notice)
-        if (event := event_of(notice)) is not None:
+        if (event := to_event(notice)) is not None:
             self._history.accept(event)
 
     def _find_goodbye(self) -> protocol.GoodbyeNotice | None:

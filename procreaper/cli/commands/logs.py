@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from procreaper.cli.find_app import AppSelector, NoAppError, find_apps, interruptible, share_out
-from procreaper.cli.messages import lost, print_error, say
+from procreaper.cli.find_app import AppSelector, NoAppError, assign_names, find_apps, interruptible
+from procreaper.cli.messages import make_output_error, print_error, print_result
 from procreaper.cli.rendering import LONG_AGO, make_format
 from procreaper.core import events
 from procreaper.core.events import Exit, Notice, Output, State
@@ -33,17 +33,17 @@ from procreaper.remote.api import protocol
 from procreaper.remote.control.client import Client, GoneError
 
 if TYPE_CHECKING:
-    from procreaper.cli.commands.ended import Ended
+    from procreaper.cli.commands.ended import EndedApp
 
 STDOUT = 1
 # The number of lines of a process that are shown with the reason for the end of its app.
 SHOWN_LINES = 20
 ALL = "all"
 # Milliseconds between two checks of the log file of a detached process.
-LOOK_EVERY = 150
+POLL_INTERVAL = 150
 
 
-class Wanted(NamedTuple):
+class LogSelection(NamedTuple):
     """The output to print: the last `lines` of each process (None: all kept lines), and the format."""
 
     names: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Wanted(NamedTuple):
     log_format: str = "text"
 
 
-def wanted(names: Sequence[str], lines: str | None, log_format: str, *, follow: bool) -> Wanted:
+def parse_selection(names: Sequence[str], lines: str | None, log_format: str, *, follow: bool) -> LogSelection:
     """Read the flags. Raises ProcreaperError for an unknown format or a wrong number of lines."""
     if log_format not in LOG_FORMATS:
         hint = "use `text` or `json`"
@@ -63,26 +63,26 @@ def wanted(names: Sequence[str], lines: str | None, log_format: str, *, follow: 
             hint = "write a number such as `-n 100`, or `all`"
             raise ProcreaperError(f"-n {lines}: not a number of lines", hint=hint, exit_code=USAGE_ERROR)
         number = int(lines)
-    return Wanted(tuple(names), number, follow, log_format)
+    return LogSelection(tuple(names), number, follow, log_format)
 
 
-def show_logs(place: AppSelector, options: Options, style: Style, what: Wanted) -> int:
+def show_logs(place: AppSelector, options: Options, style: Style, selection: LogSelection) -> int:
     """Print the selected output; return the exit status. Raises NoAppError if no app runs and no output is kept."""
     try:
         with interruptible(), ExitStack() as stack:
             try:
                 apps = find_apps(place)
             except NoAppError as error:
-                if what.follow:
+                if selection.follow:
                     raise
-                return _show_the_past(options, style, what, error)
+                return _show_ended_app(options, style, selection, error)
             for app in apps:
                 stack.enter_context(app)
-            return _show_apps(apps, style, what, stack)
+            return _show_apps(apps, style, selection, stack)
     except KeyboardInterrupt:
         if style.terminal:
             # Put the prompt on a new line, after the `^C`.
-            say("")
+            print_result("")
         return INTERRUPTED
 
 
@@ -112,40 +112,40 @@ class _Screen:
             except BrokenPipeError:
                 raise
             except OSError as error:
-                raise lost(error) from error
+                raise make_output_error(error) from error
 
 
-def _show_apps(apps: Sequence[Client], style: Style, what: Wanted, stack: ExitStack) -> int:
-    everybody = [process for app in apps for process in app.ask(protocol.StatusRequest(0)).processes]
+def _show_apps(apps: Sequence[Client], style: Style, selection: LogSelection, stack: ExitStack) -> int:
+    processes = [process for app in apps for process in app.ask(protocol.StatusRequest(0)).processes]
     # Filter all output. A process that wrote to a pipe did not write for this terminal, and its lines may contain text
     # of strangers, for example in an access log.
-    screen = _Screen(make_format(what.log_format, everybody, style, filter_all=style.terminal))
+    screen = _Screen(make_format(selection.log_format, processes, style, filter_all=style.terminal))
     followed: list[Client] = []
     tails: dict[str, RotatedLog] = {}
-    for app, names in share_out(what.names, apps):
-        request = protocol.FollowRequest(0, names, output=True, lines=what.lines, until_now=not what.follow)
+    for app, names in assign_names(selection.names, apps):
+        request = protocol.FollowRequest(0, names, output=True, lines=selection.lines, until_now=not selection.follow)
         found = app.ask(request)
         followed.append(app)
-        _tell_truncated(found, what)
+        _warn_of_missing_lines(found, selection)
         for process in found.processes:
             if (place := found.earlier.get(process.name)) is not None and process.log is not None:
                 before = (place.device, place.inode, place.offset)
-                for data in _read(process.log, place.lines, before):
+                for data in _read_log(process.log, place.lines, before):
                     screen.show(Output(LONG_AGO, process.name, data))
             if process.detached and process.log is not None:
                 try:
                     tails[process.name] = stack.enter_context(RotatedLog(process.log))
                 except OSError as error:
-                    _tell_unreadable(process.log, error)
+                    _warn_unreadable(process.log, error)
     for name, tail in tails.items():
-        for data in tail.last_lines(what.lines):
+        for data in tail.last_lines(selection.lines):
             screen.show(Output(LONG_AGO, name, data))
-    if what.follow:
+    if selection.follow:
         status = _follow(followed, tails, screen)
     else:
         status = 0
         for notice in heapq.merge(*(app.rest() for app in followed), key=lambda notice: notice.time):
-            _take(notice, screen)
+            _show_notice(notice, screen)
     screen.end()
     return status
 
@@ -177,26 +177,26 @@ def _follow(apps: Iterable[Client], tails: dict[str, RotatedLog], screen: _Scree
                 poll.unregister(descriptor)
                 del following[descriptor]
         for notice in sorted(arrived, key=lambda notice: notice.time):
-            _take(notice, screen)
+            _show_notice(notice, screen)
         for name, tail in tails.items():
             for data in tail.grown():
                 screen.show(Output(time.time(), name, data))
         if following:
-            ready = poll.poll(LOOK_EVERY if tails else None)
+            ready = poll.poll(POLL_INTERVAL if tails else None)
     return status
 
 
-def _take(notice: protocol.AnyNotice, screen: _Screen) -> None:
+def _show_notice(notice: protocol.AnyNotice, screen: _Screen) -> None:
     if isinstance(notice, protocol.DroppedNotice):
         print_error(
             f"procreaper: {notice.notices:,} notices, with {notice.bytes:,} bytes of output, are missing here: "
             "they came faster than they were read"
         )
-    elif (event := event_of(notice)) is not None:
+    elif (event := to_event(notice)) is not None:
         screen.show(event)
 
 
-def event_of(notice: protocol.AnyNotice) -> Notice | None:
+def to_event(notice: protocol.AnyNotice) -> Notice | None:
     """Turn a notice of the protocol into one of the app; return None if it is not shown."""
     match notice:
         case protocol.OutputNotice(time=time, name=name, data=data):
@@ -227,17 +227,17 @@ def event_of(notice: protocol.AnyNotice) -> Notice | None:
             return None
 
 
-def _tell_truncated(found: protocol.FollowResult, what: Wanted) -> None:
+def _warn_of_missing_lines(found: protocol.FollowResult, selection: LogSelection) -> None:
     logs = {process.name: process.log for process in found.processes}
-    for name in found.truncated if what.lines is not None else ():
+    for name in found.truncated if selection.lines is not None else ():
         if name in found.earlier:
             continue
         log = logs.get(name)
         hint = "`log` in .reaper.toml keeps more" if log is None else f"`{log}` has more"
-        print_error(str(Problem(f"fewer lines of {name} are kept than {what.lines}", hint=hint, level="warning")))
+        print_error(str(Problem(f"fewer lines of {name} are kept than {selection.lines}", hint=hint, level="warning")))
 
 
-def _tell_unreadable(path: str, error: OSError) -> None:
+def _warn_unreadable(path: str, error: OSError) -> None:
     reason = reason_of(error)
     print_error(str(Problem(f"`{path}` cannot be read: {reason}", level="warning")))
 
@@ -245,39 +245,39 @@ def _tell_unreadable(path: str, error: OSError) -> None:
 # If no app runs.
 
 
-def last_lines(ended: Ended, name: str, style: Style) -> str:
+def last_lines(ended: EndedApp, name: str, style: Style) -> str:
     """Return the last lines of one process of an ended app, as `logs` prints them."""
-    notices = _notices_of(ended, Wanted((name,), SHOWN_LINES))
-    text = make_format("text", _named(notices), style)
+    notices = _read_notices(ended, LogSelection((name,), SHOWN_LINES))
+    text = make_format("text", _list_names(notices), style)
     outputs = [notice for notice in notices if isinstance(notice, Output)]
     return os.fsdecode(b"".join(map(text.render, outputs)) + text.finish()).removesuffix("\n")
 
 
-def _show_the_past(options: Options, style: Style, what: Wanted, error: NoAppError) -> int:
+def _show_ended_app(options: Options, style: Style, selection: LogSelection, error: NoAppError) -> int:
     """Show the output of an ended app: its log files, else the last lines in its record."""
     if error.last is None:
         directory = options.root or options.app_root or "."
         if not os.path.exists(os.path.join(directory, options.procfile or "Procfile")):
             # `logs` has no flag for the Procfile, so its absence is not an error of the user.
             raise error
-        return _show_files(options, style, what, error)
+        return _show_files(options, style, selection, error)
     try:
-        return _show_files(options, style, what, error)
+        return _show_files(options, style, selection, error)
     except (ConfigError, NoAppError):
-        notices = _notices_of(error.last, what)
+        notices = _read_notices(error.last, selection)
     if not notices:
         raise error
     print_error(
         f"procreaper: {error.message}: showing the last lines that were kept\n  {error.last.explain(time.time())}"
     )
-    screen = _Screen(make_format(what.log_format, _named(notices), style))
+    screen = _Screen(make_format(selection.log_format, _list_names(notices), style))
     for notice in notices:
         screen.show(notice)
     screen.end()
     return 0
 
 
-def _notices_of(ended: Ended, what: Wanted) -> Sequence[Notice]:
+def _read_notices(ended: EndedApp, selection: LogSelection) -> Sequence[Notice]:
     """Read the last lines of the selected processes from the record of an ended app."""
     import msgspec
 
@@ -288,14 +288,14 @@ def _notices_of(ended: Ended, what: Wanted) -> Sequence[Notice]:
     names: dict[str, None] = {}
     for line in ended.notices.splitlines():
         try:
-            event = event_of(msgspec.json.decode(line, type=protocol.AnyNotice))
+            event = to_event(msgspec.json.decode(line, type=protocol.AnyNotice))
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
         if event is not None:
             history.accept(event)
             names[getattr(event, "name", "")] = None
-    chosen = choose(what.names, {})
-    return history.tail({name for name in names if name and chosen(name)}, what.lines).notices
+    chosen = choose(selection.names, {})
+    return history.tail({name for name in names if name and chosen(name)}, selection.lines).notices
 
 
 class _Name(NamedTuple):
@@ -305,19 +305,19 @@ class _Name(NamedTuple):
     pty: bool = True
 
 
-def _named(notices: Iterable[Notice]) -> list[_Name]:
+def _list_names(notices: Iterable[Notice]) -> list[_Name]:
     return [_Name(name) for name in dict.fromkeys(getattr(notice, "name", "") for notice in notices) if name]
 
 
-def _show_files(options: Options, style: Style, what: Wanted, error: NoAppError) -> int:
-    from procreaper.cli.app.plan_source import examined
+def _show_files(options: Options, style: Style, selection: LogSelection, error: NoAppError) -> int:
+    from procreaper.cli.app.plan_source import inspect_files
     from procreaper.core.selection import select
     from procreaper.project.configure import raise_errors
 
-    _, configuration = examined(options)
+    _, configuration = inspect_files(options)
     raise_errors(configuration.warnings)
     processes = configuration.plan.processes
-    chosen = set(select(what.names or (ALL,), processes, configuration.groups))
+    chosen = set(select(selection.names or (ALL,), processes, configuration.groups))
     logs: dict[str, list[Process]] = {}
     for process in processes:
         if process.name in chosen and process.log is not None:
@@ -329,9 +329,9 @@ def _show_files(options: Options, style: Style, what: Wanted, error: NoAppError)
     # The files may contain output for a terminal.
     shown = [process._replace(pty=style.terminal) for process in processes]
     shown += [process._replace(name=_label(sharing), pty=style.terminal) for sharing in logs.values()]
-    screen = _Screen(make_format(what.log_format, {process.name: process for process in shown}.values(), style))
+    screen = _Screen(make_format(selection.log_format, {process.name: process for process in shown}.values(), style))
     for path, sharing in logs.items():
-        for data in _read(path, what.lines):
+        for data in _read_log(path, selection.lines):
             screen.show(Output(LONG_AGO, _label(sharing), data))
     screen.end()
     return 0
@@ -346,7 +346,7 @@ def _label(sharing: Sequence[Process]) -> str:
     return types.pop() if len(types) == 1 else os.path.basename(path)
 
 
-def _read(path: str, lines: int | None, before: tuple[int, int, int] | None = None) -> Iterator[bytes]:
+def _read_log(path: str, lines: int | None, before: tuple[int, int, int] | None = None) -> Iterator[bytes]:
     try:
         with RotatedLog(path) as tail:
             yield from tail.last_lines(lines, before)
@@ -354,4 +354,4 @@ def _read(path: str, lines: int | None, before: tuple[int, int, int] | None = No
         # Nothing has been written yet.
         return
     except OSError as error:
-        _tell_unreadable(path, error)
+        _warn_unreadable(path, error)

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from procreaper.cli.find_app import (
     AppSelector,
     NoAppError,
-    find_all,
+    ask_status,
+    assign_names,
+    find_all_apps,
     find_apps,
     interruptible,
-    look,
-    report_leftovers,
-    share_out,
+    warn_of_leftovers,
 )
-from procreaper.cli.messages import report, say
-from procreaper.cli.table import duration, size, table
+from procreaper.cli.messages import print_problems, print_result
+from procreaper.cli.table import format_duration, format_size, format_table
 from procreaper.errors import ProcreaperError
 from procreaper.output.text import Style
 from procreaper.runtime.system.usage import Usage, measure_usage
@@ -48,34 +48,34 @@ OTHER_SCREEN, BACK = "\x1b[?1049h\x1b[?7l", "\x1b[?7h\x1b[?1049l"
 FROM_THE_TOP, ERASE_LINE, ERASE_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
-def show_processes(place: AppSelector, names: Sequence[str], style: Style, *, json: bool) -> int:
+def show_processes(selector: AppSelector, names: Sequence[str], style: Style, *, json: bool) -> int:
     """Print the processes of these names (none: all) in the selected apps; return the exit status.
 
     Raises NoAppError, and RefusedError if a name matches no process.
     """
     now = time.time()
-    seen, silent = look(share_out(names, _find(place, style)))
+    seen, silent = ask_status(assign_names(names, _find_apps_with_lines(selector, style)))
     if not seen:
         hint = "`procreaper start` starts it again"
         raise silent[0][1] if silent else ProcreaperError("the app has ended just now", hint=hint)
-    report(error for _, error in silent)
+    print_problems(error for _, error in silent)
     found = [(app.greeting.pid, process) for app in seen for process in app.processes]
     processes = [process for _, process in found]
-    report_leftovers(place.root, processes, (process.pid for process in processes))
-    taken = _usage(process for _, process in found)
+    warn_of_leftovers(selector.root, processes, (process.pid for process in processes))
+    taken = _measure(process for _, process in found)
     if json:
-        return _say_json([_record(pid, process, taken.get(process.pid), now) for pid, process in found])
-    shares = {pid: _average(process, taken[pid], now) for _, process in found if (pid := process.pid) in taken}
-    say("\n".join(_lines(found, taken, shares, style, now)))
+        return _print_json([_to_json(pid, process, taken.get(process.pid), now) for pid, process in found])
+    shares = {pid: _average_share(process, taken[pid], now) for _, process in found if (pid := process.pid) in taken}
+    print_result("\n".join(_lines(found, taken, shares, style, now)))
     return 0
 
 
-def watch_processes(place: AppSelector, names: Sequence[str], style: Style) -> int:
+def watch_processes(selector: AppSelector, names: Sequence[str], style: Style) -> int:
     """Show the processes until Ctrl-C; return the exit status. Raises as `show_processes` does."""
     if not style.terminal:
         hint = "leave out `-w` to print the list once, or use `--json`"
         raise ProcreaperError("`ps -w` needs a terminal", hint=hint)
-    view = _View(share_out(names, _find(place, style)), style)
+    view = _View(assign_names(names, _find_apps_with_lines(selector, style)), style)
     try:
         with interruptible():
             sys.stdout.write(OTHER_SCREEN)
@@ -88,14 +88,14 @@ def watch_processes(place: AppSelector, names: Sequence[str], style: Style) -> i
     finally:
         sys.stdout.write(BACK)
         sys.stdout.flush()
-    say("the app has ended")
+    print_result("the app has ended")
     return 0
 
 
-def _find(place: AppSelector, style: Style) -> list[Client]:
+def _find_apps_with_lines(selector: AppSelector, style: Style) -> list[Client]:
     """Find the selected apps. Add to a NoAppError the last lines of the process that caused the end of the last app."""
     try:
-        return find_apps(place)
+        return find_apps(selector)
     except NoAppError as error:
         if error.last is not None and error.last.name is not None:
             from procreaper.cli.commands.logs import last_lines
@@ -107,21 +107,21 @@ def _find(place: AppSelector, style: Style) -> list[Client]:
 def show_apps(style: Style, *, json: bool) -> int:
     """Print every app of this user; return the exit status."""
     now = time.time()
-    clients, silent = find_all()
-    seen, hanging = look([(app, ()) for app in clients])
-    report(error for _, error in hanging)
+    clients, silent = find_all_apps()
+    seen, hanging = ask_status([(app, ()) for app in clients])
+    print_problems(error for _, error in hanging)
     apps: list[tuple[Greeting, int | None, int | None]] = [
         (app.greeting, sum(process.up for process in app.processes), len(app.processes)) for app in seen
     ]
     apps += [(app.greeting, None, None) for app, _ in hanging]
     if json:
-        return _say_json(
+        return _print_json(
             [
                 {
                     "root": greeting.root,
                     "pid": greeting.pid,
                     "version": greeting.version,
-                    "started_at": _moment(greeting.started_at),
+                    "started_at": _to_iso(greeting.started_at),
                     "uptime": _seconds(now - greeting.started_at),
                     "up": up,
                     "total": total,
@@ -131,11 +131,22 @@ def show_apps(style: Style, *, json: bool) -> int:
             + [dict.fromkeys(APP_KEYS) | {"root": app.root, "pid": app.pid} for app in silent]
         )
     rows = [
-        [str(greeting.pid), "-" if up is None else f"{up}/{total}", duration(now - greeting.started_at), greeting.root]
+        [
+            str(greeting.pid),
+            "-" if up is None else f"{up}/{total}",
+            format_duration(now - greeting.started_at),
+            greeting.root,
+        ]
         for greeting, up, total in apps
     ]
-    rows += [[_known(app.pid), "-", "-", app.root or "-"] for app in silent]
-    say("\n".join(table(["PID", "UP", "UPTIME", "ROOT"], rows, width=_columns(style), right=("PID", "UP", "UPTIME"))))
+    rows += [[_or_dash(app.pid), "-", "-", app.root or "-"] for app in silent]
+    print_result(
+        "\n".join(
+            format_table(
+                ["PID", "UP", "UPTIME", "ROOT"], rows, width=_table_width(style), right=("PID", "UP", "UPTIME")
+            )
+        )
+    )
     return 0
 
 
@@ -170,7 +181,7 @@ class _View:
     def show(self) -> None:
         now, clock = time.time(), time.monotonic()
         found = [(app.greeting.pid, process) for app in self.apps for process in self._processes[app].values()]
-        taken = _usage(process for _, process in found)
+        taken = _measure(process for _, process in found)
         since, before = self._before
         shares: dict[int | None, float] = {}
         for _, process in found:
@@ -178,7 +189,7 @@ class _View:
             if pid in taken and pid in before and clock > since:
                 shares[pid] = (taken[pid].cpu_seconds - before[pid].cpu_seconds) / (clock - since)
             elif pid in taken:
-                shares[pid] = _average(process, taken[pid], now)
+                shares[pid] = _average_share(process, taken[pid], now)
         if clock >= since + PERIOD:
             self._before = (clock, taken)
         lines = _lines(found, taken, shares, self._style, now)[: os.get_terminal_size(STDOUT).lines - 1]
@@ -211,7 +222,9 @@ def _lines(
     ]
     colours = _colours() if style.colour else {}
     codes = [colours.get(process.state, "") for _, process in found]
-    return table(header, rows, width=_columns(style), right=(*NUMBERS, "APP"), spare=SPARE, paint=("STATE", codes))
+    return format_table(
+        header, rows, width=_table_width(style), right=(*NUMBERS, "APP"), spare=SPARE, paint=("STATE", codes)
+    )
 
 
 def _colours() -> Mapping[str, str]:
@@ -230,35 +243,35 @@ def _row(process: ProcessStatus, taken: Usage | None, share: float | None, now: 
     return [
         process.name,
         process.state,
-        _known(process.pid),
-        "-" if process.started_at is None else duration(now - process.started_at),
+        _or_dash(process.pid),
+        "-" if process.started_at is None else format_duration(now - process.started_at),
         "-" if share is None else f"{100 * max(0.0, share):.1f}%",
-        "-" if taken is None else size(taken.resident_bytes),
+        "-" if taken is None else format_size(taken.resident_bytes),
         str(process.retries),
         str(process.restarts),
-        _known(process.port),
+        _or_dash(process.port),
         # Do not repeat the state.
         "" if process.reason == process.state else process.reason,
     ]
 
 
-def _known(number: int | None) -> str:
+def _or_dash(number: int | None) -> str:
     return "-" if number is None else str(number)
 
 
-def _usage(processes: Iterable[ProcessStatus]) -> Usages:
+def _measure(processes: Iterable[ProcessStatus]) -> Usages:
     """Measure each process with all its descendants, by pid."""
     taken = measure_usage({str(process.pid): process.pid for process in processes if process.pid is not None})
     return {int(pid): its for pid, its in taken.items()}
 
 
-def _average(process: ProcessStatus, taken: Usage, now: float) -> float:
+def _average_share(process: ProcessStatus, taken: Usage, now: float) -> float:
     """Return the average share of a processor since the start of the process, as ps(1) does."""
     started = now if process.started_at is None else process.started_at
     return taken.cpu_seconds / max(0.01, now - started)
 
 
-def _record(app: int, process: ProcessStatus, taken: Usage | None, now: float) -> dict[str, Any]:
+def _to_json(app: int, process: ProcessStatus, taken: Usage | None, now: float) -> dict[str, Any]:
     """Make the JSON object of one process: times in seconds, memory in bytes."""
     started = process.started_at
     return {
@@ -269,7 +282,7 @@ def _record(app: int, process: ProcessStatus, taken: Usage | None, now: float) -
         "up": process.up,
         "pid": process.pid,
         "run": process.run,
-        "started_at": None if started is None else _moment(started),
+        "started_at": None if started is None else _to_iso(started),
         "uptime": None if started is None else _seconds(now - started),
         "retries": process.retries,
         "restarts": process.restarts,
@@ -286,14 +299,14 @@ def _record(app: int, process: ProcessStatus, taken: Usage | None, now: float) -
     }
 
 
-def _say_json(records: Sequence[dict[str, Any]]) -> int:
+def _print_json(records: Sequence[dict[str, Any]]) -> int:
     from json import dumps
 
-    say(dumps(records, indent=2, ensure_ascii=False))
+    print_result(dumps(records, indent=2, ensure_ascii=False))
     return 0
 
 
-def _columns(style: Style) -> int | None:
+def _table_width(style: Style) -> int | None:
     if not style.terminal:
         return None
     try:
@@ -302,7 +315,7 @@ def _columns(style: Style) -> int | None:
         return 80
 
 
-def _moment(seconds: float) -> str:
+def _to_iso(seconds: float) -> str:
     from datetime import datetime
 
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")

@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from procreaper.cli.app.plan_source import examined
-from procreaper.cli.messages import report
+from procreaper.cli.app.plan_source import inspect_files
+from procreaper.cli.messages import print_problems
 from procreaper.core.last_command import argv_of
 from procreaper.core.ports import PREFIX, variable_of
 from procreaper.errors import NOT_EXECUTABLE, NOT_FOUND, USAGE_ERROR, ConfigError, ProcreaperError, reason_of
@@ -43,19 +43,19 @@ def run(options: Options, argv: Sequence[str]) -> NoReturn:
     if not argv:
         raise ProcreaperError("no command was given", hint="for example `procreaper run env`", exit_code=USAGE_ERROR)
     values, warnings = read_environment(options, os.environ)
-    report(warnings)
-    environment = {**os.environ, **values, **_ports(options), **assigned}
-    program, command, directory = _find(argv, environment, options)
+    print_problems(warnings)
+    environment = {**os.environ, **values, **_port_variables(options), **assigned}
+    program, command, directory = _find_program(argv, environment, options)
     if directory is not None:
         try:
             os.chdir(directory)
         except OSError as error:
             message = f"{'--root ' if directory == options.root else ''}{directory}: {reason_of(error)}"
             raise ProcreaperError(message, hint="name an existing directory") from error
-    _become(program, command, environment)
+    _execute(program, command, environment)
 
 
-def _find(
+def _find_program(
     argv: Sequence[str], environment: Mapping[str, str], options: Options
 ) -> tuple[str, tuple[str, ...], str | None]:
     """Find the program, else the process of the Procfile, else the builtin of the shell.
@@ -90,16 +90,16 @@ def _process_command(name: str, options: Options) -> str | None:
     return command if command is None or isinstance(command, str) else shlex.join(command)
 
 
-def _ports(options: Options) -> dict[str, str]:
+def _port_variables(options: Options) -> dict[str, str]:
     """The variables with the ports of all types: those of the running app of this root, else those of a new start."""
-    from procreaper.cli.commands.start_ports import ports_of_running
+    from procreaper.cli.commands.start_ports import find_running_ports
 
     # Errors in the Procfile do not matter for the command.
     with suppress(ProcreaperError):
-        _, configuration = examined(options)
+        _, configuration = inspect_files(options)
         if processes := configuration.plan.processes:
             planned = {name: value for name, value in (processes[0].env or {}).items() if name.startswith(PREFIX)}
-            running = ports_of_running(options.root or options.app_root or ".")
+            running = find_running_ports(options.root or options.app_root or ".")
             return {**planned, **{variable_of(kind): str(port) for kind, port in running.items()}}
     return {}
 
@@ -111,7 +111,7 @@ def _is_shell_builtin(name: str) -> bool:
     return subprocess.run([SHELL, "-c", script, "sh", name], capture_output=True, check=False).returncode == 0
 
 
-def _become(program: str, argv: tuple[str, ...], environment: Mapping[str, str]) -> NoReturn:
+def _execute(program: str, argv: tuple[str, ...], environment: Mapping[str, str]) -> NoReturn:
     """Replace this process by the program."""
     # Python ignores these two, and the program would inherit that. Python itself cannot tell whether they were ignored
     # when it started.

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from procreaper.cli.app.plan_source import PlanSource
-from procreaper.cli.messages import print_error, report, run_guarded
+from procreaper.cli.messages import print_error, print_problems, run_guarded
 from procreaper.errors import ProcreaperError
 from procreaper.output.text import Style
 from procreaper.project.configure import Listen, Options
@@ -41,7 +41,7 @@ def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -
     path = add_mark(os.environ)
     source = PlanSource(options, terminal=style.terminal)
     configuration = source.configuration
-    report(configuration.warnings)
+    print_problems(configuration.warnings)
     plan = configuration.plan
     if not plan.processes or plan.names == ():
         why = (
@@ -59,9 +59,9 @@ def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -
         status = None if lock is None else join(configuration, options, style, typed, lock)
         if status is not None:
             return status
-    from procreaper.cli.commands.start_ports import find_taken
+    from procreaper.cli.commands.start_ports import find_taken_ports
 
-    report(taken.problem for taken in find_taken(plan, options.root or options.app_root or "."))
+    print_problems(taken.problem for taken in find_taken_ports(plan, options.root or options.app_root or "."))
     style = style._replace(timestamps=configuration.timestamps)
     if not options.detach:
         return _run(source, style, options, path)
@@ -70,14 +70,14 @@ def start(options: Options, style: Style, typed: frozenset[str] = frozenset()) -
 
     window = read_terminal_size(STDOUT, os.environ)
     names = [process.name for process in plan.processes] if plan.names is None else plan.names
-    is_app, descriptor = background.part()
+    is_app, descriptor = background.fork_app()
     if not is_app:
-        from procreaper.cli.commands.start_report import Awaited, attend
+        from procreaper.cli.commands.start_report import WaitOptions, report_start
         from procreaper.project.options import parse_seconds
 
         limit = None if options.wait_timeout is None else parse_seconds(options.wait_timeout)
-        awaited = Awaited(options.wait, limit, options.root or options.app_root)
-        return attend(descriptor, awaited, lambda: None if lock is None else lock.release())
+        awaited = WaitOptions(options.wait, limit, options.root or options.app_root)
+        return report_start(descriptor, awaited, lambda: None if lock is None else lock.release())
 
     app = background.Background(descriptor, names, waits=options.wait, size=window)
     style = style._replace(terminal=False)
@@ -99,11 +99,11 @@ def _run(source: PlanSource, style: Style, options: Options, path: str, backgrou
     _watch_children_by_descriptor(loop)
     guard.use_loop(loop)
     # Neither `asyncio.run` nor a close of the loop: both give SIGINT back its traceback before we are gone.
-    with _kept_modes() if background is None else nullcontext():
+    with _preserve_terminal_modes() if background is None else nullcontext():
         from procreaper.cli.app.application import StartContext
 
-        groundwork = StartContext(guard, adoption, background, listening)
-        status: int = loop.run_until_complete(_supervise(source, style, options, groundwork))
+        context = StartContext(guard, adoption, background, listening)
+        status: int = loop.run_until_complete(_supervise(source, style, options, context))
     return status
 
 
@@ -113,7 +113,7 @@ def _listen(where: Listen) -> tuple[socket.socket, Address]:
     return listen(where)
 
 
-def _kept_modes() -> AbstractContextManager[None]:
+def _preserve_terminal_modes() -> AbstractContextManager[None]:
     if not any(map(os.isatty, STREAMS)):
         return nullcontext()
     from procreaper.runtime.terminal.window import preserve_modes
@@ -121,13 +121,13 @@ def _kept_modes() -> AbstractContextManager[None]:
     return preserve_modes()
 
 
-async def _supervise(source: PlanSource, style: Style, options: Options, groundwork: StartContext) -> int:
+async def _supervise(source: PlanSource, style: Style, options: Options, context: StartContext) -> int:
     from procreaper.cli.app.application import Application
 
     try:
-        application = Application(source, style, options, groundwork)
+        application = Application(source, style, options, context)
     except ProcreaperError:
-        groundwork.guard.kill()
+        context.guard.kill()
         raise
     return await application.run()
 

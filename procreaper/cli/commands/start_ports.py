@@ -27,7 +27,7 @@ RUNS_ALREADY = "the app is already running: `procreaper ps` shows it, `procreape
 SHELLS = frozenset({"bash", "dash", "ksh", "sh", "zsh"})
 
 
-class Taken(NamedTuple):
+class TakenPort(NamedTuple):
     """A port that is in use, and its process. `by_this_app`: a process of a running app of the same root has it."""
 
     process: Process
@@ -52,7 +52,7 @@ class Taken(NamedTuple):
         return Problem(self.message, hint=self.hint, level="warning")
 
 
-def find_taken(plan: Plan, directory: str) -> Iterator[Taken]:
+def find_taken_ports(plan: Plan, directory: str) -> Iterator[TakenPort]:
     """Find the ports in use among those of the processes to start. `directory` is the root as it was given."""
     # Imported here and below: `socket` is slow to import, and often no port is checked.
     from procreaper.project.machine import is_port_taken
@@ -62,8 +62,8 @@ def find_taken(plan: Plan, directory: str) -> Iterator[Taken]:
     for process in starting[:MOST_PORTS]:
         port = _port(process)
         if port and is_port_taken(port):
-            own = _ports_of_apps(directory) if own is None else own
-            yield Taken(process, port, port in own)
+            own = _find_used_ports(directory) if own is None else own
+            yield TakenPort(process, port, port in own)
 
 
 def _port(process: Process) -> int:
@@ -71,7 +71,7 @@ def _port(process: Process) -> int:
     port = int((process.env or {}).get("PORT", "0"))
     if process.detached or not port:
         return 0
-    is_used = process.port is not None or re.search(r"\$\{?PORT\b", _script(process)) or _checks(process, port)
+    is_used = process.port is not None or re.search(r"\$\{?PORT\b", _script(process)) or _is_checked(process, port)
     return port if is_used else 0
 
 
@@ -82,7 +82,7 @@ def _script(process: Process) -> str:
     return " ".join(process.command) if process.command[0].rpartition("/")[2] in SHELLS else ""
 
 
-def _checks(process: Process, port: int) -> bool:
+def _is_checked(process: Process, port: int) -> bool:
     if process.health is None:
         return False
     # Imported here: it takes a tenth of the time to the first child.
@@ -110,7 +110,7 @@ class FreePorts:
         if is_port_taken(port):
             return False
         if self._given is None:
-            self._given = _given_ports()
+            self._given = _find_assigned_ports()
         return port not in self._given
 
     def forget(self) -> None:
@@ -118,14 +118,14 @@ class FreePorts:
         self._given = None
 
 
-def _given_ports() -> frozenset[int]:
+def _find_assigned_ports() -> frozenset[int]:
     """Return the ports of all processes of other running apps, including ports that no process listens on yet."""
-    from procreaper.cli.find_app import find_others
+    from procreaper.cli.find_app import find_other_apps
     from procreaper.remote.api.protocol import StatusRequest
 
     ports: set[int] = set()
     with ExitStack() as stack:
-        for app in [stack.enter_context(app) for app in find_others(PATIENCE)]:
+        for app in [stack.enter_context(app) for app in find_other_apps(PATIENCE)]:
             # A suspended app does not answer, but its listening ports still show as taken.
             with suppress(ProcreaperError, OSError):
                 ports.update(
@@ -134,21 +134,21 @@ def _given_ports() -> frozenset[int]:
     return frozenset(ports)
 
 
-def _ports_of_apps(directory: str) -> frozenset[int]:
+def _find_used_ports(directory: str) -> frozenset[int]:
     """Return the ports of the running processes in the apps of a root."""
-    return frozenset(process.port for process in _processes_of_apps(directory) if process.pid and process.port)
+    return frozenset(process.port for process in _find_processes(directory) if process.pid and process.port)
 
 
-def ports_of_running(directory: str) -> dict[str, int]:
+def find_running_ports(directory: str) -> dict[str, int]:
     """Return by type the port of its first process in the running app of a root; the last app wins."""
     return {
         process.type: process.port
-        for process in _processes_of_apps(directory)
+        for process in _find_processes(directory)
         if process.port is not None and process.name == f"{process.type}.1"
     }
 
 
-def _processes_of_apps(directory: str) -> list[protocol.ProcessStatus]:
+def _find_processes(directory: str) -> list[protocol.ProcessStatus]:
     from procreaper.cli.find_app import AppSelector, find_apps
     from procreaper.remote.api.protocol import StatusRequest
 

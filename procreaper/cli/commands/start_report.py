@@ -17,16 +17,16 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from procreaper.cli.find_app import interruptible
-from procreaper.cli.messages import print_error, say
+from procreaper.cli.messages import print_error, print_result
 from procreaper.cli.progress import Progress
 from procreaper.errors import FAILED, INTERRUPTED, Problem
 
 READ_SIZE = 1 << 16
 # Seconds that an app may take to end after Ctrl-C.
-LAST_WORDS = 10.0
+END_LIMIT = 10.0
 
 
-class Awaited(NamedTuple):
+class WaitOptions(NamedTuple):
     """How long to wait: until the app can be reached or, if `waits`, until all is up, at most `limit` seconds.
 
     `directory` is the given directory of the app, None for the current one.
@@ -37,7 +37,7 @@ class Awaited(NamedTuple):
     directory: str | None = None
 
 
-def attend(descriptor: int, awaited: Awaited, reachable: Callable[[], None] = lambda: None) -> int:
+def report_start(descriptor: int, wait: WaitOptions, reachable: Callable[[], None] = lambda: None) -> int:
     """Print the reports from `descriptor` until the wait is over; return the exit status.
 
     Call `reachable` once other programs can find the app.
@@ -45,14 +45,14 @@ def attend(descriptor: int, awaited: Awaited, reachable: Callable[[], None] = la
     reports = _Reports(descriptor)
     with interruptible(), Progress() as progress:
         try:
-            return _attend(reports, awaited, progress, reachable)
+            return _print_reports(reports, wait, progress, reachable)
         except KeyboardInterrupt:
             progress.clear()
-            return _interrupted(reports, awaited)
+            return _interrupted(reports, wait)
 
 
-def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: Callable[[], None]) -> int:
-    until = None if awaited.limit is None else time.monotonic() + awaited.limit
+def _print_reports(reports: _Reports, wait: WaitOptions, progress: Progress, reachable: Callable[[], None]) -> int:
+    until = None if wait.limit is None else time.monotonic() + wait.limit
     waiting: dict[str, str] = {}
     culprit = False
     while True:
@@ -62,8 +62,8 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: 
         match report:
             case {"pid": _}:
                 continue
-            case {"ready": _} if not awaited.waits:
-                say(f"the app runs in the background (pid {reports.pid})\n  hint: {remedies(awaited.directory)}")
+            case {"ready": _} if not wait.waits:
+                print_result(f"the app runs in the background (pid {reports.pid})\n  hint: {make_hint(wait.directory)}")
                 return 0
             case {"ready": _}:
                 continue
@@ -71,8 +71,10 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: 
                 progress.show("waiting for " + _enumerate(waiting))
             case {"up": _}:
                 progress.clear()
-                hint = remedies(awaited.directory)
-                say(f"all processes are up; the app runs in the background (pid {reports.pid})\n  hint: {hint}")
+                hint = make_hint(wait.directory)
+                print_result(
+                    f"all processes are up; the app runs in the background (pid {reports.pid})\n  hint: {hint}"
+                )
                 return 0
             case {"failed": text, "lines": lines, "ending": ending}:
                 progress.clear()
@@ -80,7 +82,7 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: 
                 if lines:
                     print_error(lines.removesuffix("\n"))
                 if not ending:
-                    print_error(f"  hint: {runs_on(reports.pid, awaited.directory)}")
+                    print_error(f"  hint: {make_running_hint(reports.pid, wait.directory)}")
                     return FAILED
                 culprit = True
                 until = None
@@ -99,32 +101,32 @@ def _attend(reports: _Reports, awaited: Awaited, progress: Progress, reachable: 
                 return FAILED
             case _:
                 progress.clear()
-                text = f"not all processes are up after {awaited.limit:g} s"
+                text = f"not all processes are up after {wait.limit:g} s"
                 print_error("\n".join((str(Problem(text)), *(f"  {name}: {why}" for name, why in waiting.items()))))
-                print_error(f"  hint: {runs_on(reports.pid, awaited.directory)}")
+                print_error(f"  hint: {make_running_hint(reports.pid, wait.directory)}")
                 return FAILED
 
 
-def _interrupted(reports: _Reports, awaited: Awaited) -> int:
+def _interrupted(reports: _Reports, wait: WaitOptions) -> int:
     if not reports.pid:
         # The pid is the first report; without it the app could not be ended.
         with suppress(KeyboardInterrupt):
-            reports.next(time.monotonic() + LAST_WORDS)
+            reports.next(time.monotonic() + END_LIMIT)
     while reports.next(time.monotonic()) is not None:
         # Read the reports that arrived before Ctrl-C.
         continue
     if reports.is_ready:
-        print_error(str(Problem("stopped waiting", hint=runs_on(reports.pid, awaited.directory))))
+        print_error(str(Problem("stopped waiting", hint=make_running_hint(reports.pid, wait.directory))))
     elif reports.pid:
         with suppress(ProcessLookupError, KeyboardInterrupt):
             os.kill(reports.pid, signal.SIGTERM)
-            until = time.monotonic() + LAST_WORDS
+            until = time.monotonic() + END_LIMIT
             while not reports.ended and reports.next(until) is not None:
                 continue
     return INTERRUPTED
 
 
-def remedies(directory: str | None) -> str:
+def make_hint(directory: str | None) -> str:
     """Make the hint with the commands for a background app of this directory (None: the current one)."""
     commands: tuple[str, ...] = ("procreaper ps", "logs -f", "quit")
     if directory is not None:
@@ -133,9 +135,9 @@ def remedies(directory: str | None) -> str:
     return f"{shows} shows it, {tells} what it writes, {ends} ends it"
 
 
-def runs_on(pid: int, directory: str | None) -> str:
+def make_running_hint(pid: int, directory: str | None) -> str:
     """Make the hint that the app continues to run."""
-    return f"the app runs on in the background (pid {pid}): {remedies(directory)}"
+    return f"the app runs on in the background (pid {pid}): {make_hint(directory)}"
 
 
 def _enumerate(waiting: dict[str, str]) -> str:

@@ -90,7 +90,7 @@ class App:
 def kept_streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The standard error of the tests is not given up."""
     before = sys.stderr
-    monkeypatch.setattr(background, "_give_up", lambda streams: None)
+    monkeypatch.setattr(background, "_redirect_to_null", lambda streams: None)
     yield
     sys.stderr = before
 

@@ -16,7 +16,7 @@ from support.recorder import Witness
 from support.survivors import Survivors
 
 from procreaper.cli.app.plan_source import PlanSource
-from procreaper.cli.app.rereading import reread
+from procreaper.cli.app.rereading import reread_settings
 from procreaper.core import fleet
 from procreaper.core.events import (
     Action,
@@ -156,7 +156,7 @@ class Running(Witness):
             publish=self.hub.publish,
             stays=True,
             is_project_file=self.source.is_file,
-            read_settings=lambda name: reread(self.supervisor, self.source, name),
+            read_settings=lambda name: reread_settings(self.supervisor, self.source, name),
         )
         self.requests = RequestHandler(
             self.supervisor, self.hub, Feed(1 << 20), groups={}, source=self.source, print_error=print

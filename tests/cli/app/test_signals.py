@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import asyncio, os, signal, sys
-from procreaper.cli.app.signals import signals_as_requests
+from procreaper.cli.app.signals import handle_signals
 
 ignored, *sent = (getattr(signal, name) for name in sys.argv[1:])
 signal.signal(ignored, signal.SIG_IGN)
@@ -15,7 +15,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, sent)
 
 async def main():
     asked = asyncio.Event()
-    signals_as_requests(lambda request: (print(request.code), asked.set()), print)
+    handle_signals(lambda request: (print(request.code), asked.set()), print)
     for number in sent:
         os.kill(os.getpid(), number)
     await asked.wait()
@@ -26,11 +26,11 @@ asyncio.run(main())
 
 FOLLOW = """
 import asyncio, os, signal
-from procreaper.cli.app.signals import follow_window
+from procreaper.cli.app.signals import watch_window_size
 
 async def main():
     resized = asyncio.Event()
-    follow_window(resized.set)
+    watch_window_size(resized.set)
     os.kill(os.getpid(), signal.SIGWINCH)
     await resized.wait()
     print("resized")
@@ -41,20 +41,20 @@ asyncio.run(main())
 
 FLOOD = """
 import asyncio, os, signal
-from procreaper.cli.app.signals import make_room, signals_as_requests
+from procreaper.cli.app.signals import use_large_pipe, handle_signals
 
 async def main():
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, lambda: print("a child has ended"))
-    signals_as_requests(lambda request: (print(request.code), request.code == 143 and ended.set()), print)
+    handle_signals(lambda request: (print(request.code), request.code == 143 and ended.set()), print)
     for _ in range(2):
         ended.clear()
         for number in (*[signal.SIGCHLD] * 1000, signal.SIGINT, signal.SIGINT, signal.SIGTERM):
             os.kill(os.getpid(), number)
         await ended.wait()
         loop.add_signal_handler(signal.SIGCONT, print)
-        make_room()
+        use_large_pipe()
 
 asyncio.run(main())
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from procreaper.cli.commands.change import TOLD_AFTER, Waiting
+from procreaper.cli.commands.change import REPORT_WAIT_AFTER, Waiting
 from procreaper.core.outcome import CONFIRMED_AFTER, Goal
 from procreaper.remote.api.protocol import ProcessStatus, RemovedNotice, StatusNotice
 
@@ -90,9 +90,9 @@ def test_neither_is_what_waits_for_one_that_was_given_up_itself() -> None:
 def test_a_long_wait_for_a_dependency_is_told_once() -> None:
     waiting = Waiting({"web.1": (Goal.UP, 1)}, [pending("web.1", "db.1"), dependency("starting", "waiting for it")])
     waiting.look(10.0)
-    assert waiting.deadline == 10.0 + TOLD_AFTER
+    assert waiting.deadline == 10.0 + REPORT_WAIT_AFTER
     assert waiting.long_waits() == []
-    waiting.look(10.0 + TOLD_AFTER)
+    waiting.look(10.0 + REPORT_WAIT_AFTER)
     assert waiting.long_waits() == ["web.1 waits for db.1, which is starting: waiting for it"]
     waiting.look(20.0)
     assert (waiting.long_waits(), waiting.deadline) == ([], None)

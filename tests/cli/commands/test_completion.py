@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.cli.commands.completion import SHELLS, commands, completion
+from procreaper.cli.commands.completion import SHELLS, list_commands, print_completion
 from procreaper.cli.parser import COMMANDS
 from procreaper.errors import ProcreaperError
 
@@ -32,7 +32,7 @@ def need(shell: str) -> str:
 @pytest.fixture
 def script(capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
     def written(shell: str) -> str:
-        assert completion(shell, ()) == 0
+        assert print_completion(shell, ()) == 0
         return capsys.readouterr().out
 
     return written
@@ -61,14 +61,14 @@ def run(project: Path, *command: str) -> list[str]:
 
 
 def test_every_command_is_completed() -> None:
-    assert [command.name for command in commands()] == list(COMMANDS)
+    assert [command.name for command in list_commands()] == list(COMMANDS)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_flag_is_in_every_script(shell: str, script: Callable[[str], str]) -> None:
     text = script(shell)
     assert "@" not in text.replace('"$@"', "").replace("(@)", "").replace("[@]", "")
-    for command in commands():
+    for command in list_commands():
         for flag in command.flags:
             for spelling in flag.spellings:
                 spelled = {"--": f"-l {spelling[2:]}"}.get(spelling[:2], f"-s {spelling[1:]}")
@@ -77,7 +77,7 @@ def test_every_flag_is_in_every_script(shell: str, script: Callable[[str], str])
 
 def test_an_unknown_shell_is_refused() -> None:
     with pytest.raises(ProcreaperError, match="no completion for `csh`") as caught:
-        completion("csh", ())
+        print_completion("csh", ())
     assert caught.value.exit_code == 2
     assert caught.value.hint == "use `bash`, `zsh`, `fish`"
 
@@ -125,7 +125,7 @@ def test_names_of_a_broken_project_are_none_and_nothing_is_said(
     monkeypatch.chdir(project)
     (project / "Procfile").write_bytes(b"\xff\n")
     (project / ".reaper.toml").write_text("[")
-    assert completion("names", ["start", "-f"]) == 0
+    assert print_completion("names", ["start", "-f"]) == 0
     assert capsys.readouterr() == ("", "")
 
 
@@ -135,5 +135,5 @@ def test_names_are_those_of_the_files_that_the_line_names(
     monkeypatch.chdir(project)
     (project / ".reaper.toml").unlink()
     (project / "Other").write_text("other: true\n")
-    assert completion("names", ["start", "-f", "Other", ""]) == 0
+    assert print_completion("names", ["start", "-f", "Other", ""]) == 0
     assert capsys.readouterr().out == "other\nother.1\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from procreaper.cli.commands import ended
-from procreaper.cli.commands.ended import AppRecord, Ended, find_last, forget
+from procreaper.cli.commands.ended import AppRecord, EndedApp, find_last_end, remove_old_records
 from procreaper.cli.commands.logs import last_lines
 from procreaper.core.events import Notice, Output
 from procreaper.core.notices import AppEnd
@@ -50,7 +50,7 @@ def alter(environment: dict[str, str], **fields: object) -> None:
 
 def test_an_app_that_runs_has_not_ended(environment: dict[str, str], root: str) -> None:
     AppRecord(root, environment, written).begin()
-    assert find_last(root, environment) is None
+    assert find_last_end(root, environment) is None
     assert stat.S_IMODE(file_of(environment).stat().st_mode) == 0o600
     assert stat.S_IMODE(file_of(environment).parent.stat().st_mode) == 0o700
 
@@ -59,22 +59,22 @@ def test_an_end_is_told_with_its_reason_and_the_last_lines(environment: dict[str
     record = AppRecord(root, environment, written)
     record.begin()
     record.end(3, CULPRIT, "")
-    last = find_last(root, environment, os.getpid())
+    last = find_last_end(root, environment, os.getpid())
     assert last is not None
     assert (last.pid, last.code, last.name, last.reason) == (os.getpid(), 3, "web.1", CULPRIT.text)
     assert last.notices.count(b"\n") == 20
     assert last.ended_at is not None
     # Days are counted by the clock of this machine.
     assert last.explain(last.ended_at + 61).endswith(f"(1m01s ago) with exit code 3: {CULPRIT.text}")
-    assert find_last(root, environment, 1) is None
-    assert find_last(os.path.dirname(root), environment) is None
+    assert find_last_end(root, environment, 1) is None
+    assert find_last_end(os.path.dirname(root), environment) is None
 
 
 def test_an_error_of_ours_is_a_reason_too(environment: dict[str, str], root: str) -> None:
     record = AppRecord(root, environment, written)
     record.begin()
     record.end(70, None, "internal error: RuntimeError: oh")
-    last = find_last(root, environment)
+    last = find_last_end(root, environment)
     assert last is not None
     assert (last.name, last.reason) == (None, "internal error: RuntimeError: oh")
 
@@ -88,7 +88,7 @@ def test_an_app_that_is_gone_without_an_end_was_killed(
 ) -> None:
     AppRecord(root, environment, written).begin()
     alter(environment, **fields)
-    last = find_last(root, environment)
+    last = find_last_end(root, environment)
     assert last is not None
     assert last.code is None
     assert last.explain(last.started_at).endswith(f", has ended without giving a reason: {why}")
@@ -101,7 +101,7 @@ def test_the_next_start_replaces_what_earlier_apps_left(environment: dict[str, s
     record.end(3, CULPRIT, "")
     file_of(environment).rename(file_of(environment).with_name(f"{file_of(environment).name[:9]}1.app"))
     AppRecord(root, environment, written).begin()
-    assert find_last(root, environment) is None
+    assert find_last_end(root, environment) is None
     assert file_of(environment).name.endswith(f"-{os.getpid()}.app")
 
 
@@ -109,7 +109,7 @@ def test_what_is_kept_is_bounded(environment: dict[str, str], root: str) -> None
     record = AppRecord(root, environment, lambda lines: [Output(0.0, "web.1", b"x" * 50_000 + b"\n")] * 4 * lines)
     record.begin()
     record.end(3, CULPRIT, "")
-    last = find_last(root, environment)
+    last = find_last_end(root, environment)
     assert last is not None
     assert 0 < len(last.notices) <= ended.MOST_BYTES
     assert all(json.loads(line)["notice"] == "output" for line in last.notices.splitlines())
@@ -123,7 +123,7 @@ def test_a_record_that_is_not_whole_is_left_out(environment: dict[str, str], roo
     record.begin()
     record.end(3, CULPRIT, "")
     file_of(environment).write_bytes(data)
-    assert find_last(root, environment) is None
+    assert find_last_end(root, environment) is None
 
 
 def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(environment: dict[str, str], root: str) -> None:
@@ -131,25 +131,25 @@ def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(environment: dict[str
     path = file_of(environment)
     path.unlink()
     os.mkfifo(path)
-    assert find_last(root, environment) is None
+    assert find_last_end(root, environment) is None
 
 
 def test_what_is_outdated_of_other_roots_goes(environment: dict[str, str], root: str) -> None:
     record = AppRecord(root, environment, written)
     record.begin()
     record.end(3, CULPRIT, "")
-    forget("/another", environment)
-    assert find_last(root, environment) is not None
+    remove_old_records("/another", environment)
+    assert find_last_end(root, environment) is not None
     os.utime(file_of(environment), (0, 0))
-    forget("/another", environment)
-    assert find_last(root, environment) is None
+    remove_old_records("/another", environment)
+    assert find_last_end(root, environment) is None
 
 
 def test_what_a_process_drew_on_its_terminal_does_not_clear_this_one(environment: dict[str, str], root: str) -> None:
     record = AppRecord(root, environment, lambda _: [Output(0.0, "web.1", b"\x1b[2J\x1b[1;1Hno database\n")])
     record.begin()
     record.end(3, CULPRIT, "")
-    last = find_last(root, environment)
+    last = find_last_end(root, environment)
     assert last is not None
     lines = last_lines(last, "web.1", Style(colour=False))
     assert lines.endswith("no database")
@@ -158,14 +158,14 @@ def test_what_a_process_drew_on_its_terminal_does_not_clear_this_one(environment
 
 
 def test_where_there_is_no_directory_nothing_has_ended(environment: dict[str, str], root: str) -> None:
-    assert find_last(root, environment) is None
-    forget(root, environment)
+    assert find_last_end(root, environment) is None
+    remove_old_records(root, environment)
     Path(environment["XDG_STATE_HOME"]).write_text("")
-    assert find_last(root, environment) is None
+    assert find_last_end(root, environment) is None
     with pytest.raises(OSError, match="state"):
         AppRecord(root, environment, written).begin()
 
 
 def test_a_date_is_told_where_it_is_not_today() -> None:
-    last = Ended(7, 0.0, 0.0, 0, None, "all processes have ended")
+    last = EndedApp(7, 0.0, 0.0, 0, None, "all processes have ended")
     assert "1970" in last.explain(10 * 86400.0) or "1969" in last.explain(10 * 86400.0)
