@@ -74,7 +74,9 @@ def find_missing_dependencies(
                 continue
             count = names.counts[missing[0].type]
             message = f"`{name}` depends on `{entry.name}`, but the concurrency of `{missing[0].type}` is {count}"
-            hint = f"run more of it, or leave it out: `start -x {entry.name}`" if count == 0 else "run more of it"
+            hint = (
+                f"run more instances, or leave it out: `start -x {entry.name}`" if count == 0 else "run more instances"
+            )
             problem = _problem(settings, entry, message, hint)
             if missing[0].type in reduced:
                 more = f"{missing[0].type}={missing[0].number or 1}"

@@ -116,7 +116,7 @@ def parse_with_dotenv(raw: bytes, path: str, environment: Mapping[str, str]) -> 
         from dotenv.parser import parse_stream
         from dotenv.variables import parse_variables
     except ImportError:
-        message = "python-dotenv, which is to read it, is not installed"
+        message = "python-dotenv is not installed, but `[env] parser` requires it"
         hint = "pip install 'procreaper[dotenv]', or remove `parser` from `[env]` in .reaper.toml"
         return EnvFile(path, {}, {}, (Problem(message, path, None, hint),))
     lines, problems = split_lines(raw, path)
@@ -303,7 +303,7 @@ def _why_unreadable(line: str, failure: ValueError, end: int = 0) -> Complaint:
         return message, _join_hints(step, hint)
     name, text = match[2], match[4]
     if end:
-        message = f"the quote that opens the value of `{name}` is closed only in line {end}"
+        message = f"the quote that opens the value of `{name}` is not closed before line {end}"
         return message, r"write the value in one line, with `\n` for each line end"
     cause = "a backslash at the end of" if "escaped" in str(failure) else "a quote that is not closed in"
     message = f"{cause} the value of `{name}`"

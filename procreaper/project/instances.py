@@ -135,7 +135,7 @@ class InstanceReader:
         for name, value in self._layers.env.items():
             keys = self._layers.keys("env", name)
             if name in OURS or name.startswith(PREFIX):
-                message = f"`{format_keys(keys)}` cannot be set: procreaper gives each process its own"
+                message = f"`{format_keys(keys)}` cannot be set, because procreaper sets it for each process"
                 self._add_problem(keys, message, _suggest_port(value, keys) if name == "PORT" else "remove it")
             elif not name or "=" in name:
                 message = f"`{format_keys(keys)}`: {quote_text(name)} cannot be the name of a variable"
@@ -180,7 +180,7 @@ def _suggest_check(kind: str, text: str) -> str:
         # Kubernetes and many proxies take a path.
         return f"write the whole URL: {quote_text(f'http://127.0.0.1:$PORT{text}')}"
     if kind == "http" and " " in text and "://" not in text.split(" ", 1)[0]:
-        return f"a command is written as `health = {{ exec = {quote_text(text)} }}`"
+        return f"write a command as `health = {{ exec = {quote_text(text)} }}`"
     if kind == "http" and "://" not in text:
         kinds = enumerate_words(["http://127.0.0.1:$PORT/healthz", f"tcp://{text if ':' in text else 'host:port'}"])
         return f"write a URL: {kinds}; a command is `{{ exec = ... }}`"

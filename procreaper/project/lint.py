@@ -121,7 +121,7 @@ class Linter:
         """Check the names of all process types."""
         for kind in types:
             if kind.name == "all":
-                message = "`all` means every process, as in `procreaper stop all`, so this one has no name of its own"
+                message = "`all` means every process, as in `procreaper stop all`, so this process cannot be named"
             elif kind.name == "system":
                 message = "the lines of `system` look like those of procreaper itself"
             elif kind.name.startswith("-"):
@@ -212,7 +212,9 @@ class Linter:
         for kind in types:
             variable = variable_of(kind.name)
             if first.setdefault(variable, kind.name) != kind.name:
-                message = f"`{variable}` is the port of `{first[variable]}`, so no variable has that of `{kind.name}`"
+                message = (
+                    f"`{variable}` is the port of `{first[variable]}`, so no variable has the port of `{kind.name}`"
+                )
                 self.warn(kind, message, "rename one of them")
 
     def _lint_log(self, kind: ProcessType, process: Process) -> None:
@@ -225,7 +227,7 @@ class Linter:
         group = find_nested_quantifier(pattern) if pattern else None
         if group is not None and kind.supervision is not None and self._settings is not None:
             keys = kind.supervision.layers.keys("health", "log")
-            message = f"`{format_keys(keys)}`: `{group}` may take very long on a line that it does not match"
+            message = f"`{format_keys(keys)}`: `{group}` may take very long on a line without a match"
             hint = "repeat either the group or its content, not both"
             self.problems.append(self._settings.problem(keys, message, hint, "warning"))
 

@@ -80,7 +80,7 @@ def why_unwritable(path: str) -> str | None:
         above = os.path.dirname(above) or "."
     if not os.path.isdir(above):
         return f"`{above}` is not a directory"
-    return None if os.access(above, os.W_OK | os.X_OK) else f"`{above}` may not be written to"
+    return None if os.access(above, os.W_OK | os.X_OK) else f"`{above}` is not writable"
 
 
 def find_defect(path: str) -> Defect | None:

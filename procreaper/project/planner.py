@@ -188,7 +188,7 @@ class _Planner:
         """Return a hint for an unknown name. Some users of other tools write `web=2` instead of `-c web=2`."""
         kind, equals, count = name.partition("=")
         if equals and kind in self._names.counts and count.isascii() and count.isdecimal():
-            return f"`-c {name}` says how many of it to run"
+            return f"`-c {name}` sets the number of instances"
         return self._names.suggest(name)
 
     def _find_flagged(self, option: str, given: Iterable[str], problems: list[Problem]) -> list[Member]:

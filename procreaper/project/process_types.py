@@ -246,7 +246,7 @@ class _TypeReader:
         log, keys = self._layers.log, self._layers.keys
         if not log.file:
             if self._layers.is_own("log") and log.file is UNSET and not self._is_broken("log"):
-                message = f"`{format_keys(keys('log'))}` names no file"
+                message = f"`{format_keys(keys('log'))}` does not name a file"
                 self._add_problem(keys("log"), message, f'add `file = "log/{self._layers.name}.log"`')
             return None
         return LogFile(
@@ -261,7 +261,7 @@ class _TypeReader:
             message = f"`{layers.name}` is detached, so its output needs a file"
             self._add_problem(layers.keys("detached"), message, f'add `log = "log/{layers.name}.log"`')
         if layers.get("detached") is True and layers.get("pty") is True and layers.is_own("pty"):
-            message = f"`{layers.name}` is detached, so it cannot have a terminal: that ends with procreaper"
+            message = f"`{layers.name}` is detached, so it cannot have a terminal, which would end with procreaper"
             self._add_problem(layers.keys("pty"), message, "remove `pty` or `detached`")
         if layers.get("detached") is True and not self._is_broken("health") and layers.health.log:
             message = (
@@ -291,7 +291,7 @@ class _TypeReader:
             return None
         given = [check for check in CHECKS if getattr(health, check) is not UNSET]
         if oneshot and layers.is_own("health"):
-            message = f"`{layers.name}` is a oneshot: it is up when it has completed, and has no health"
+            message = f"`{layers.name}` is a oneshot: it is up when it has completed, so it cannot have a health check"
             self._add_problem(layers.keys("health"), message, "remove `health` or `oneshot`")
             return None
         kinds = [check for check in given if check in CHECK_KINDS]

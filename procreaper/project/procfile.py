@@ -172,7 +172,7 @@ def _explain_ignored(line: str) -> Complaint:
     if illegal is not None:
         shown = "".join(letter if letter.isprintable() else "?" for letter in name.strip(" \t"))
         shown = shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}..."
-        message = f"line ignored: {name_character(illegal[0])} cannot stand in the name `{shown}`"
+        message = f"line ignored: {name_character(illegal[0])} is not allowed in the name `{shown}`"
         return message, "use only letters a-z, digits, `_` and `-` in names"
     where = "before" if name[0] in " \t" else "after"
     return f"line ignored: a blank {where} the name `{name.strip()}`", f"remove the blank {where} the name"

@@ -137,10 +137,10 @@ def _syntax_problem(error: Exception, text: str, path: str) -> Problem:
     # Either a statement never ends, or the last statement contradicts an earlier one.
     line = find_statements(text).open or text.rstrip().count("\n") + 1
     if isinstance(error, RecursionError):
-        return Problem("nested too deeply", path, line, "no setting needs more than four levels")
+        return Problem("nested too deeply", path, line, "use at most four levels")
     message = str(error)
     if not isinstance(error, tomllib.TOMLDecodeError):
-        return Problem("a number with too many digits", path, line, "no setting is so large")
+        return Problem("a number with too many digits", path, line, "use a smaller number")
     place = re.search(r" \(at line (\d+), column (\d+)\)$", message)
     if place is not None:
         line = int(place[1])

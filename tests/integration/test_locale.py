@@ -64,7 +64,7 @@ def test_all_bytes_reach_the_process_its_log_and_the_second_terminal(foreign: Pr
 def test_messages_are_printed_in_utf8(foreign: Project) -> None:
     checked = foreign.run("check")
     assert checked.code == 0
-    assert "`é` cannot stand in the name `wéb`" in checked.err
+    assert "`é` is not allowed in the name `wéb`" in checked.err
     foreign.write("Procfile", "web: sleep 1 ä'\n")
     assert "Procfile:1: warning: the shell cannot read the command" in foreign.run("check").err
     foreign.write(".reaper.toml", "[process.web]\ncwd = 'wö'\n")

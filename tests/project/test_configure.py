@@ -266,7 +266,7 @@ def test_all_unknown_names_are_reported() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("web=2", "`-c web=2` says how many of it to run"),
+        ("web=2", "`-c web=2` sets the number of instances"),
         ("web=x", "did you mean `web`?"),
         ("nope=2", "there is `web` and `worker`"),
     ],

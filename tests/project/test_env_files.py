@@ -187,7 +187,7 @@ def test_value_of_several_lines_is_one_error_at_its_first_line(value: str) -> No
     found = environment(f"A=a\nK={value}\nB=b")
     problem = only_problem(found.problems)
     assert (problem.level, problem.line) == ("error", 2)
-    assert problem.message == "the quote that opens the value of `K` is closed only in line 5"
+    assert problem.message == "the quote that opens the value of `K` is not closed before line 5"
     assert found.lines == {"A": 1, "B": 6}
 
 

@@ -64,7 +64,7 @@ def test_missing_python_dotenv_is_an_error_with_a_remedy(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "dotenv.parser", None)
     [problem] = parsed("A=1").problems
     assert problem == Problem(
-        "python-dotenv, which is to read it, is not installed",
+        "python-dotenv is not installed, but `[env] parser` requires it",
         ".env",
         None,
         "pip install 'procreaper[dotenv]', or remove `parser` from `[env]` in .reaper.toml",

@@ -212,7 +212,7 @@ def test_unknown_scheme_selects_a_check_of_a_package(health: str) -> None:
         (
             "detached = true\nlog = 'x'\npty = true",
             4,
-            "`web` is detached, so it cannot have a terminal: that ends with procreaper",
+            "`web` is detached, so it cannot have a terminal, which would end with procreaper",
             "remove `pty` or `detached`",
         ),
         ("detached = true", 2, "`web` is detached, so its output needs a file", 'log = "log/web.log"'),
@@ -237,7 +237,7 @@ def test_unknown_scheme_selects_a_check_of_a_package(health: str) -> None:
         ("health = {}", 2, "`process.web.health` does not say what to check", "`http`"),
         ("health = { interval = '5s' }", 2, "does not say what to check", ""),
         ("watch = { run = 'make' }", 2, "`process.web.watch` does not say which files to watch", "`paths"),
-        ("log = { max_size = '1MB' }", 2, "`process.web.log` names no file", '`file = "log/web.log"`'),
+        ("log = { max_size = '1MB' }", 2, "`process.web.log` does not name a file", '`file = "log/web.log"`'),
         ("health = { http = 'http://a', tcp = 'a:1' }", 2, "cannot be used together with `http`", "choose one"),
         ("health = { tcp = 'a:1', status = 200 }", 2, "`process.web.health.status` is for `http` only", ""),
         ("health = { exec = 'a', verify = false }", 2, "`process.web.health.verify` is for `http` only", "remove it"),
@@ -264,7 +264,7 @@ def test_unknown_scheme_selects_a_check_of_a_package(health: str) -> None:
         ("depends_on = [\n'db',\n'wroker']", 4, "`web` depends on `wroker`, which does not exist", "`worker`"),
         (f"depends_on = ['db.{'9' * 5000}']", 2, "which does not exist", ""),
         ("concurrency = 10001", 2, "a whole number from 0 to 10000", ""),
-        ("depends_on = ['db.2']", 2, "depends on `db.2`, but the concurrency of `db` is 1", "run more of it"),
+        ("depends_on = ['db.2']", 2, "depends on `db.2`, but the concurrency of `db` is 1", "run more instances"),
         ("depends_on = { db = 'healthy' }", 2, "but `db` has no health check", "add `health` to `db`"),
     ],
 )

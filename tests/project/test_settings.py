@@ -192,7 +192,7 @@ def test_unknown_key_gets_a_suggestion(text: str, message: str, hint: str) -> No
         ("a = 1\na = 2\n", 2, "cannot overwrite a value", "remove one"),
         ("a.b = 1\na.b.c = 2\n\n", 2, "cannot overwrite a value", "remove one"),
         ("a = 1\rb = 2", 1, "expected newline", ""),
-        ("\na = " + "9" * 5000, 2, "a number with too many digits", "no setting is so large"),
+        ("\na = " + "9" * 5000, 2, "a number with too many digits", "use a smaller number"),
         ("\na = " + "[" * 5000, 2, "nested too deeply", "four levels"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else None,

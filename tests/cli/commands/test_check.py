@@ -87,7 +87,10 @@ def test_types_that_share_the_variable_of_their_port_are_a_warning(capsys: pytes
     Path("Procfile").write_text("a-b: sleep 1\na_b: sleep 2\n")
     assert execute(["check"]) == 0
     told = capsys.readouterr().err
-    assert "Procfile:2: warning: `PROCREAPER_PORT_A_B` is the port of `a-b`, so no variable has that of `a_b`\n" in told
+    assert (
+        "Procfile:2: warning: `PROCREAPER_PORT_A_B` is the port of `a-b`, so no variable has the port of `a_b`\n"
+        in told
+    )
 
 
 def test_a_release_phase_that_would_end_the_app_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
