@@ -154,20 +154,6 @@ def test_man_page_renders_without_warnings(command: tuple[str, ...]) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
-def test_recording_begins_with_a_full_and_coloured_frame() -> None:
-    picture = (DOCS / "procreaper.svg").read_text(encoding="utf-8")
-    first = {
-        name
-        for name, state in re.findall(r"@keyframes (\w+)\{0\.00%\{visibility:(\w+)\}", picture)
-        if state == "visible"
-    }
-    rows = [
-        row for name, row in re.findall(r'<text class="(s\d+)(?: off)?"[^>]*>(.*?)</text>', picture) if name in first
-    ]
-    assert len(rows) > 20
-    assert len({colour for row in rows for colour in re.findall(r'class="(c\d+)"', row)}) > 3
-
-
 def anchors(page: str) -> set[str]:
     """The anchors of the headings of a page, in the spelling of GitHub."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)

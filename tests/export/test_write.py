@@ -1,4 +1,4 @@
-"""Files are written all or none, below the directory that was named, and over nothing that somebody else has made."""
+"""An export writes all files or none, only below the named directory, and replaces only its own files."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_what_is_kept_is_bounded_shared_and_has_no_gap(size: int, count: int) ->
         assert numbers == list(range(written[name] - len(numbers), written[name]))
         assert bool(numbers) == bool(written[name])
         assert (name in tail.truncated) == (len(numbers) < written[name])
-        # Of whoever wrote more than its share, a good part of that is left.
+        # A process that wrote more than its share keeps a good part of the share.
         size_kept = len(numbers) * max(8, OVERHEAD * 8 // size)
         assert len(numbers) == written[name] or size_kept > min(most / count, LARGEST_COPY) / 3
 

@@ -1,4 +1,4 @@
-"""Log files as a sink: what is kept, who is held back, and what is told when a disk fails."""
+"""Log files as a sink: their content, the back-pressure, and the messages when a disk fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from procreaper.core.plan import LogFile, Process
 from procreaper.output.log_files import HIGH, LogFiles
 from procreaper.output.rotation import RotatedFile
 
-# Longer than any test: whoever waits for it hangs.
+# Longer than any test: a wait for it hangs.
 FOR_EVER = 3600.0
 
 
@@ -190,7 +190,7 @@ async def test_a_disk_that_is_full_is_told_once_and_what_is_missing_at_the_end()
 
 
 class Full:
-    """A disk on which each write to `web.log` finds room for so many bytes, None: for all."""
+    """A disk on which each write to `web.log` has room for the next number of bytes of `room`; None: for all."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *room: int | None) -> None:
         self.others = 0
@@ -291,7 +291,7 @@ async def test_a_reload_changes_who_writes_where(tmp_path: Path) -> None:
     for name in ("web.1", "db.1", "new.1", "old.1"):
         disk.says(b"two\n", name)
     assert disk.files.accept(Removed(0.0, "old.1"))
-    disk.says(b"nobody says this\n", "old.1")
+    disk.says(b"not written\n", "old.1")
     await disk.drain()
     contents = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert contents == {"web.1": b"one\ntwo\n", "db.1": b"", "new.1": b"two\n", "old.1": b"two\n"}

@@ -1,4 +1,4 @@
-"""A log file is rotated by whole lines, and nobody who writes there loses any."""
+"""A log file is rotated by whole lines, and no writer loses any."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_what_can_be_no_log_is_an_error_with_its_path(log: Log, kind: str) -> No
         case "pipe":
             log.path.parent.mkdir()
             os.mkfifo(log.path)
-            # Even if somebody reads it.
+            # Even if it has a reader.
             reading = os.open(log.path, os.O_RDONLY | os.O_NONBLOCK)
         case _:
             log.path.parent.touch()

@@ -18,7 +18,7 @@ from procreaper.output import stdout as module
 from procreaper.output.stdout import HIGH, LAST_WRITES, PIECES_AT_ONCE, Terminal
 from procreaper.output.text import Style, TextFormat
 
-# Longer than any test: whoever waits for it hangs.
+# Longer than any test: a wait for it hangs.
 FOR_EVER = 3600.0
 
 
@@ -40,14 +40,14 @@ class Screen:
         return self.terminal.accept(Output(0.0, name, data))
 
     def read(self, size: int) -> bytes:
-        """Read exactly so much."""
+        """Read exactly `size` bytes."""
         data = b""
         while len(data) < size:
             data += os.read(self.reading, size - len(data))
         return data
 
     async def read_to_the_end(self, patience: float = FOR_EVER) -> bytes:
-        """Drain the terminal while somebody reads; return all that came out."""
+        """Drain the terminal while a thread reads; return all output."""
         reader = asyncio.create_task(asyncio.to_thread(self._read_all))
         await self.terminal.drain(patience)
         os.close(self.writing)
@@ -132,7 +132,7 @@ async def test_a_full_queue_asks_for_a_pause_and_tells_when_there_is_room() -> N
     accepted += 1
     # What is in the pipe is not in the queue any more.
     assert HIGH < accepted * len(line) <= HIGH + (1 << 20)
-    # Whoever does not pause is not refused; it is asked again.
+    # A producer that does not pause is not refused, but asked again.
     assert not screen.says(line)
     accepted += 1
     assert screen.room == 0
@@ -254,6 +254,6 @@ def test_a_writer_that_was_left_behind_does_not_mind_that_the_loop_is_gone() -> 
         await screen.terminal.drain(FOR_EVER)
 
     asyncio.run(leave())
-    # It writes on, and has nobody left to tell.
+    # It keeps writing, but the loop to report to is gone.
     screens[0].read(HIGH)
     os.close(screens[0].reading)

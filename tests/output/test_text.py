@@ -125,7 +125,7 @@ def test_all_prefixes_are_as_wide_as_the_longest(names: tuple[str, ...], width: 
         # A line that was flushed goes on without a new prefix.
         (PLAIN, [said("a.1", b"one "), said("a.1", b"two\n")], b"a.1    | one two\n"),
         (PLAIN, [said("a.1", b"one "), said("a.1", b"two\nthree\n")], b"a.1    | one two\na.1    | three\n"),
-        # Whoever else has something to say ends it.
+        # Output of another process ends it.
         (
             PLAIN,
             [said("a.1", b"half"), said("b.1", b"whole\n"), said("a.1", b" rest\n")],

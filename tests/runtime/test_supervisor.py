@@ -67,7 +67,7 @@ class App(Witness):
         return [notice.state for notice in self.all(Transition, name)]
 
     async def is_ready(self, count: int = 1) -> None:
-        """Wait until so many children have said so."""
+        """Wait until `count` children have printed `ready`."""
         await self.sees(lambda: sum(notice.data.count(b"ready\n") for notice in self.all(Output)) >= count)
 
 
@@ -300,7 +300,7 @@ async def test_an_error_of_the_rules_ends_every_group_and_comes_out(
 
 @in_loop
 async def test_an_error_of_a_spawn_ends_every_group_and_comes_out(survivors: Survivors) -> None:
-    # No word for the kernel; the plan is made by others, and nobody has looked.
+    # The kernel takes only strings; the plan was not validated.
     app = App(process("db", STUBBORN), Process("web", ("true",), env={"A": 1}))  # type: ignore[dict-item]
     with pytest.raises(ExceptionGroup) as caught:
         await app.supervisor.run()
@@ -308,7 +308,7 @@ async def test_an_error_of_a_spawn_ends_every_group_and_comes_out(survivors: Sur
     assert survivors.find() == []
 
 
-# A guest in somebody else's program.
+# As a library in another program.
 
 
 @in_loop
@@ -373,7 +373,7 @@ async def test_while_there_is_no_room_nobody_is_read(survivors: Survivors, tmp_p
     await app.sees(lambda: len(app.all(RunBegan)) == 2)
     await asyncio.to_thread((tmp_path / "gate").write_text, "go\n")
     await asyncio.to_thread((tmp_path / "done").read_text)
-    # It has written; whoever were to be read would be in the next rounds of the loop.
+    # It has written; a read would happen in the next rounds of the loop.
     for _ in range(100):
         await asyncio.sleep(0)
     assert app.output("late") == b""

@@ -94,7 +94,7 @@ def told(path: Path) -> dict[str, Any]:
 
 
 class Inbox:
-    """A named pipe to which programs tell; each line of theirs is waited for."""
+    """A named pipe to which programs write lines; a test waits for each line."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
@@ -107,7 +107,7 @@ class Inbox:
         deadline = time.monotonic() + LIMIT
         while b"\n" not in self._data:
             ready, _, _ = select.select([self._descriptor], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"nobody told anything for {LIMIT} s"
+            assert ready, f"no line came for {LIMIT} s"
             self._data += os.read(self._descriptor, 1 << 16)
         line, _, self._data = self._data.partition(b"\n")
         return json.loads(line)

@@ -1,4 +1,4 @@
-"""What a test leaves behind: file descriptors, child processes, and processes that nobody is a parent of."""
+"""Leftovers of a test: file descriptors, child processes, and orphans."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def nothing_is_left() -> Iterator[None]:
     before = len(os.listdir("/dev/fd"))
     yield
     if len(os.listdir("/dev/fd")) > before:
-        # What only a cycle keeps open is told of by a ResourceWarning, which is an error.
+        # A descriptor that only a reference cycle keeps open causes a ResourceWarning, which is an error.
         gc.collect()
     assert len(os.listdir("/dev/fd")) <= before
     try:
@@ -52,7 +52,7 @@ class Lifeline:
         assert os.read(self._fd, 100) == b"held\n"
 
     def wait_until_released(self) -> None:
-        """Return when nobody holds it any more; never, if somebody lives on."""
+        """Wait until no process holds it; this never returns if a process survives."""
         fd = os.open(self._path, os.O_RDONLY)
         self.close()
         try:

@@ -119,7 +119,7 @@ def closes_at_once(connection: socket.socket) -> None:
 
 @contextmanager
 def full_listener(listener: socket.socket | None = None) -> Iterator[int]:
-    """A port where packets get no answer: its queue of connections is full, and nobody accepts."""
+    """A port where packets get no answer: its queue of connections is full, and no program accepts."""
     with listener or bound(socket.AF_INET) as listener:
         listener.listen(0)
         address = listener.getsockname()
@@ -130,7 +130,7 @@ def full_listener(listener: socket.socket | None = None) -> Iterator[int]:
 
 
 def bound(family: socket.AddressFamily, port: int = 0) -> socket.socket:
-    """A socket that has a port but does not listen: nobody else can, and a connection is refused."""
+    """A socket that has a port but does not listen: no other program can use the port, and a connection is refused."""
     taken = socket.socket(family)
     try:
         taken.bind((LOCALHOST[family], port))

@@ -1,4 +1,4 @@
-"""Somebody who is told what happens, and waits for it."""
+"""A recorder of notices, which can wait for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An app that is steered from a second terminal, and what that terminal is told of it."""
+"""An app that a test controls from a second terminal."""
 
 from __future__ import annotations
 

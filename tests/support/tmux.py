@@ -36,7 +36,7 @@ class Screen:
         self._run("send-keys", "-t", f"test:{name}", *keys)
 
     def wait_for(self, name: str, text: str, count: int = 1) -> int:
-        """Wait until a text is on the screen so often; tmux tells nobody, so it is asked again and again."""
+        """Wait until a text is on the screen `count` times. tmux reports no changes, so this polls."""
         deadline = time.monotonic() + LIMIT
         while (shown := self._run("capture-pane", "-p", "-S", "-", "-t", f"test:{name}")).count(text) < count:
             assert time.monotonic() < deadline, f"no {text!r} in\n{shown}"

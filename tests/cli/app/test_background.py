@@ -1,4 +1,4 @@
-"""What an app in the background reports to whoever has started it."""
+"""The reports of an app in the background to the command that has started it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_who_is_not_up_yet_is_told_when_that_changes() -> None:
     assert app.sees("db", State.STARTING, "a while") == []
     assert app.sees("web", State.COMPLETED) == [{"waiting": {"db": "starting: a while"}}]
     assert app.sees("db", State.COMPLETED) == [{"up": True}]
-    # Nobody asks any more.
+    # No command waits any more.
     assert app.sees("db", State.FAILED) == []
     app.close()
 

@@ -1,4 +1,4 @@
-"""What is waited for after a request: rules of the command alone, without an app."""
+"""The wait after a request: the rules of the command, without an app."""
 
 from __future__ import annotations
 

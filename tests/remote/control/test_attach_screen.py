@@ -1,4 +1,4 @@
-"""What somebody is shown who is attached: all of it in order, or the present where that is too much."""
+"""The output for an attached client: all of it in order, or the current screen if it is too much."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from procreaper.remote.control.attach_screen import Screen
 
 
 class Client:
-    """Whom it is shown to."""
+    """The attached client."""
 
     def __init__(self) -> None:
         self.arrivals = self.pictures = self.closed = 0

@@ -286,7 +286,7 @@ async def test_files_that_cannot_be_read_in_time_hold_up_nobody(
     survivors: Survivors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Pipe(Source):
-        """Files of which one has nobody who writes, the first time."""
+        """Files, one of which has no writer the first time."""
 
         def __init__(self) -> None:
             super().__init__(stay("web.1"), stay("db.1"))

@@ -1,4 +1,4 @@
-"""The server, with real sockets: one reply for each line, whatever is sent, and nobody held up by anybody else."""
+"""The server, with real sockets: one reply for each line of any input, and no client delays another."""
 
 from __future__ import annotations
 
@@ -450,7 +450,7 @@ async def test_while_nobody_does_anything_nothing_is_scheduled() -> None:
 
 
 def following(before: Iterable[bytes] = ()) -> Handler:
-    """A handler that makes a follower of whoever asks."""
+    """A handler that makes each client a follower."""
 
     async def handler(asked: AnyRequest, connection: Connection) -> None:
         assert isinstance(asked, QuitRequest)

@@ -1,4 +1,4 @@
-"""The server, with a real app behind it: what is answered to whom, and that nobody who asks can disturb the app."""
+"""The server, with a real app behind it: its answers, and that no client can disturb the app."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ async def test_health_is_that_of_all_that_is_wanted() -> None:
         await site.reaches(State.RESTARTING, "bad.1")
         status, _, body = await site.get("/healthz")
         assert (status, body) == (503, "bad.1 is restarting: exited with code 3; retry 1 in 3600.0 s\n")
-        # Nobody wants any more what was stopped by hand.
+        # A process that was stopped by hand is no longer wanted.
         site.supervisor.post(Stop(("bad.1", "web.1")))
         await site.reaches(State.STOPPED)
         assert (await site.get("/healthz"))[0] == 200
@@ -380,7 +380,7 @@ async def test_who_goes_away_leaves_nothing() -> None:
 
 
 async def until_gone(site: Site) -> None:
-    """Wait until the server has seen that nobody is connected any more."""
+    """Wait until the server has noticed that all clients are gone."""
     while site.server._streams.readers:
         await site.get("/healthz")
 
@@ -506,14 +506,14 @@ async def test_connections_without_a_request_make_way_for_one_that_has_one(monke
             writer.close()
 
 
-# Nobody can disturb the app.
+# No client can disturb the app.
 
 
 @in_loop
 async def test_garbage_disturbs_nobody_and_prints_nothing(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # Of some requests the rest is waited for.
+    # The server waits for the rest of some requests.
     monkeypatch.setattr(module, "IDLE", 0.05)
     monkeypatch.setattr(module, "LINGERING", 0.05)
     chance = random.Random(7)

@@ -1,4 +1,4 @@
-"""Whom of a session a signal reaches first, by rules alone."""
+"""The processes of a session that a signal reaches first, by rules alone."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Observer(Witness):
         )
 
     async def closes(self) -> None:
-        """Wait for the end of its output, of which nobody is told."""
+        """Poll until its output has ended."""
         while not self.child.over:
             await asyncio.sleep(0)
 
@@ -67,7 +67,7 @@ class Observer(Witness):
 
 
 class Stuck:
-    """Custody of somebody whom nothing ends; `looks` counts how often that was asked."""
+    """A tracker of a process that nothing ends; `looks` counts the queries."""
 
     def __init__(self) -> None:
         self.looks = 0
@@ -188,7 +188,7 @@ async def test_a_lack_of_descriptors_starts_nothing_and_leaves_none_open() -> No
     run = Observer("true")
     before = len(os.listdir("/dev/fd"))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # So many are open already, and every number below is taken or free only for the pipe.
+    # Every descriptor below the limit is taken, or free only for the pipe.
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))) + 1, limits[1]))
     spare = []
     try:
@@ -250,7 +250,7 @@ async def test_no_signal_is_sent_once_the_group_is_gone(monkeypatch: pytest.Monk
     run = Observer("exit 0")
     await run.dies()
     assert run.child.ended
-    # By now the number may be somebody else's.
+    # Another process may have reused the pid by now.
     monkeypatch.setattr(os, "killpg", lambda *_: pytest.fail("a signal was sent"))
     run.child.signal(signal.SIGKILL)
 

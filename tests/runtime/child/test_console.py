@@ -27,7 +27,7 @@ LARGE = os.terminal_size((120, 50))
 
 
 class Screen:
-    """Somebody who is attached: all that he was shown."""
+    """An attached client, with all output that it got."""
 
     def __init__(self, run: Run, size: os.terminal_size = LARGE) -> None:
         self.data = b""

@@ -68,7 +68,7 @@ class Observer(Witness):
 
 
 async def written(path: Path, text: str) -> None:
-    """Wait until a file that another process writes holds a text, of which nobody tells."""
+    """Poll until a file that another process writes contains a text."""
     while not path.exists() or text not in path.read_text():
         await asyncio.sleep(0.005)
 
@@ -158,7 +158,7 @@ async def test_it_goes_on_when_we_go_and_is_adopted_by_who_comes_next(tmp_path: 
     assert said.endswith(f"; adopted (pid {pid})")
     assert second.log.read_text() == "ready\n"
     assert len(records(state)) == 1
-    # Nobody tells how one has ended that is not our child.
+    # The exit status of a process that is not our child is unknown.
     assert await second.ends(signal.SIGTERM) == ChildExited("tunnel.1", RUN, Exit(), leftovers=False)
     assert records(state) == []
     os.waitpid(pid, 0)

@@ -1,4 +1,4 @@
-"""The recording on the front page: made anew from a real run, and what it is made of."""
+"""The recording on the front page: its script, its content and its form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.pages import LIMIT, ROOT, base_port, environment
 
 SVG = "{http://www.w3.org/2000/svg}"
 RECORDED = ROOT / "docs" / "procreaper.svg"
-# What a run of docs/demo shows, here and there.
+# Texts that a run of docs/demo shows.
 SHOWN = (
     "$ procreaper start",
     "web.1: waiting for store.1",
@@ -33,7 +33,7 @@ SHOWN = (
 
 
 def rows(path: Path) -> list[ElementTree.Element]:
-    """What is shown in a row, and for how long, as the picture has it."""
+    """The elements of a picture, each with the text of a row."""
     return list(ElementTree.parse(path).getroot().iter(f"{SVG}text"))
 
 
@@ -41,7 +41,7 @@ def shown(path: Path) -> str:
     return "\n".join(re.sub(" +", " ", " ".join(row.itertext())) for row in rows(path))
 
 
-def test_a_run_of_the_demo_is_recorded(tmp_path: Path, survivors: object) -> None:
+def test_script_records_a_run_of_the_demo(tmp_path: Path, survivors: object) -> None:
     path = tmp_path / "new.svg"
     ran = subprocess.run(
         [sys.executable, "-W", "error", str(ROOT / "docs" / "record.py"), str(path)],
@@ -56,7 +56,7 @@ def test_a_run_of_the_demo_is_recorded(tmp_path: Path, survivors: object) -> Non
     assert [words for words in SHOWN if words not in text] == []
 
 
-def test_an_option_is_not_taken_for_the_file_to_write(tmp_path: Path) -> None:
+def test_help_option_writes_no_file(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "record.py"), "--help"],
         cwd=tmp_path,
@@ -69,24 +69,38 @@ def test_an_option_is_not_taken_for_the_file_to_write(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_picture_of_the_front_page_shows_such_a_run() -> None:
+def test_picture_shows_a_run_of_the_demo() -> None:
     text = shown(RECORDED)
     assert [words for words in SHOWN if words not in text] == []
 
 
 @pytest.mark.parametrize("word", ["<script", "<foreignObject", "href", "@import", "url(http", "@font-face"])
-def test_nothing_that_an_image_may_not_have_is_in_the_picture(word: str) -> None:
+def test_picture_has_no_script_font_or_link(word: str) -> None:
     assert word not in RECORDED.read_text(encoding="utf-8")
 
 
-def test_every_row_of_the_picture_is_seen_at_some_time() -> None:
+def test_each_row_of_the_picture_is_visible_at_some_time() -> None:
     css = "".join(ElementTree.parse(RECORDED).getroot().find(f"{SVG}style").itertext())
     for row in rows(RECORDED):
         name = row.get("class", "").split()[0]
         assert name == "title" or re.search(rf"@keyframes {name}\{{.*visibility:visible", css), name
 
 
-def test_a_picture_that_does_not_move_shows_both_terminals() -> None:
+def test_still_picture_shows_both_terminals() -> None:
     still = "\n".join(" ".join(row.itertext()) for row in rows(RECORDED) if "off" not in row.get("class", "").split())
     assert "retry 2 in 2.0 s" in still
     assert re.search(r"worker\.1\s+restarting", still)
+
+
+def test_recording_begins_with_a_full_and_coloured_frame() -> None:
+    picture = RECORDED.read_text(encoding="utf-8")
+    first = {
+        name
+        for name, state in re.findall(r"@keyframes (\w+)\{0\.00%\{visibility:(\w+)\}", picture)
+        if state == "visible"
+    }
+    rows = [
+        row for name, row in re.findall(r'<text class="(s\d+)(?: off)?"[^>]*>(.*?)</text>', picture) if name in first
+    ]
+    assert len(rows) > 20
+    assert len({colour for row in rows for colour in re.findall(r'class="(c\d+)"', row)}) > 3
