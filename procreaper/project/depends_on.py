@@ -124,27 +124,27 @@ class _DependencyResolver:
 
     def resolve(self) -> Entries:
         entries: dict[str, list[tuple[DependencyEntry, tuple[Member, ...]]]] = {}
-        for kind in self._types.values():
-            for entry in () if kind.supervision is None else kind.supervision.depends_on:
+        for process_type in self._types.values():
+            for entry in () if process_type.supervision is None else process_type.supervision.depends_on:
                 members = self._names.find(entry.name)
                 if members is None and may_be_unread(self._settings, entry.name):
                     continue
                 if members is None:
-                    who = "every process" if entry.keys[0] == "defaults" else f"`{kind.name}`"
+                    who = "every process" if entry.keys[0] == "defaults" else f"`{process_type.name}`"
                     message = f"{who} depends on `{entry.name}`, which does not exist"
                     self._add_problem(entry, message, self._names.suggest(entry.name))
                     continue
-                if any(member.type == kind.name for member in members):
+                if any(member.type == process_type.name for member in members):
                     # An entry in `[defaults]` does not apply to the dependency itself.
                     if entry.keys[0] != "defaults":
-                        through = "" if entry.name == kind.name else f" through `{entry.name}`"
+                        through = "" if entry.name == process_type.name else f" through `{entry.name}`"
                         self._add_problem(
-                            entry, f"`{kind.name}` depends on itself{through}", "remove it from `depends_on`"
+                            entry, f"`{process_type.name}` depends on itself{through}", "remove it from `depends_on`"
                         )
-                    members = tuple(member for member in members if member.type != kind.name)
+                    members = tuple(member for member in members if member.type != process_type.name)
                 for member in members:
-                    self._check_condition(kind.name, entry, member)
-                entries.setdefault(kind.name, []).append((entry, members))
+                    self._check_condition(process_type.name, entry, member)
+                entries.setdefault(process_type.name, []).append((entry, members))
         self._find_cycles(entries)
         return entries
 

@@ -73,7 +73,7 @@ class Probes(NamedTuple):
 class CommandPlace(NamedTuple):
     """A command of a process type, and its place: `keys` of the settings, or None for the line of the Procfile."""
 
-    kind: ProcessType
+    process_type: ProcessType
     keys: Keys | None
     command: Command
 
@@ -95,65 +95,69 @@ class Linter:
         for process in processes:
             by_type.setdefault(process.type, []).append(process)
         places: list[CommandPlace] = []
-        for kind in types:
-            if kind.supervision is not None:
-                self._lint_watch(kind)
-                self._lint_pattern(kind)
-            for process in by_type.get(kind.name, ())[:1]:
-                places += self._commands(kind, process)
-                self._lint_release(kind, process)
-                self._lint_log(kind, process)
-                self._lint_health(kind, process)
+        for process_type in types:
+            if process_type.supervision is not None:
+                self._lint_watch(process_type)
+                self._lint_pattern(process_type)
+            for process in by_type.get(process_type.name, ())[:1]:
+                places += self._commands(process_type, process)
+                self._lint_release(process_type, process)
+                self._lint_log(process_type, process)
+                self._lint_health(process_type, process)
         self._lint_commands(places)
         self._lint_port_variables(types)
         # Types that share a command from `[defaults]` have the same warning.
         self.problems = list(dict.fromkeys(self.problems))
 
-    def _lint_health(self, kind: ProcessType, process: Process) -> None:
+    def _lint_health(self, process_type: ProcessType, process: Process) -> None:
         ca = getattr(process.health and process.health.check, "ca", None)
-        if kind.supervision is not None and isinstance(ca, str) and not self._probes.exists(ca):
-            layers = kind.supervision.layers
+        if process_type.supervision is not None and isinstance(ca, str) and not self._probes.exists(ca):
+            layers = process_type.supervision.layers
             keys = layers.keys("health", "ca")
             message = f"`{format_keys(keys)}`: there is no file `{layers.health.ca}`"
-            self.warn(kind, message, "it is relative to the application root", keys)
+            self.warn(process_type, message, "it is relative to the application root", keys)
 
     def lint_names(self, types: Iterable[ProcessType]) -> None:
         """Check the names of all process types."""
-        for kind in types:
-            if kind.name == "all":
+        for process_type in types:
+            if process_type.name == "all":
                 message = "`all` means every process, as in `procreaper stop all`, so this process cannot be named"
-            elif kind.name == "system":
+            elif process_type.name == "system":
                 message = "the lines of `system` look like those of procreaper itself"
-            elif kind.name.startswith("-"):
-                message = f"`{kind.name}` begins with `-`, so commands take it for an option"
+            elif process_type.name.startswith("-"):
+                message = f"`{process_type.name}` begins with `-`, so commands take it for an option"
             else:
                 continue
-            if kind.line or self._settings is None:
-                self.problems.append(Problem(message, self._procfile, kind.line, "rename it", "warning"))
+            if process_type.line or self._settings is None:
+                self.problems.append(Problem(message, self._procfile, process_type.line, "rename it", "warning"))
             else:
-                self.problems.append(self._settings.problem(("process", kind.name), message, "rename it", "warning"))
+                self.problems.append(
+                    self._settings.problem(("process", process_type.name), message, "rename it", "warning")
+                )
 
-    def _commands(self, kind: ProcessType, process: Process) -> Iterator[CommandPlace]:
+    def _commands(self, process_type: ProcessType, process: Process) -> Iterator[CommandPlace]:
         """Yield the commands of a process that run through the shell, and check the others."""
         environment: Mapping[str, str] = process.env or {}
         # Its dependencies may create files before it starts.
         later = bool(process.depends_on)
-        for keys, text in self._texts(kind, process):
-            name = f"`{kind.name}`" if keys is None else f"`{format_keys(keys)}`"
+        for keys, text in self._texts(process_type, process):
+            name = f"`{process_type.name}`" if keys is None else f"`{format_keys(keys)}`"
             if isinstance(text, str):
-                yield CommandPlace(kind, keys, Command(text, name, environment, process.cwd, later, keys is None))
+                yield CommandPlace(
+                    process_type, keys, Command(text, name, environment, process.cwd, later, keys is None)
+                )
             else:
                 command = Command("", name, environment, process.cwd, later)
                 for message, hint in find_list_problems(command, text[0], self._files):
-                    self.warn(kind, message, hint, keys)
-                self._lint_arguments(kind, text, environment, keys)
+                    self.warn(process_type, message, hint, keys)
+                self._lint_arguments(process_type, text, environment, keys)
             if keys is None:
                 later = later or (isinstance(text, str) and runs_several(text))
 
-    def _texts(self, kind: ProcessType, process: Process) -> Iterator[tuple[Keys | None, str | Sequence[str]]]:
+    def _texts(self, process_type: ProcessType, process: Process) -> Iterator[tuple[Keys | None, str | Sequence[str]]]:
         yield None, process.command
-        if kind.supervision is not None:
-            layers = kind.supervision.layers
+        if process_type.supervision is not None:
+            layers = process_type.supervision.layers
             for table, field in SIDE_COMMANDS:
                 text = getattr(getattr(layers, table), field)
                 if text:
@@ -165,91 +169,98 @@ class Linter:
         errors = self._probes.find_syntax_errors([text for text in texts if PLAIN.fullmatch(text) is None])
         words = dict.fromkeys(word for text in texts for word in find_beyond_posix(text))
         missing = self._probes.find_missing_words(words) if words else frozenset()
-        for kind, keys, command in places:
+        for process_type, keys, command in places:
             if command.text in errors:
-                self.warn(kind, *describe_syntax_error(command, errors[command.text]), keys)
+                self.warn(process_type, *describe_syntax_error(command, errors[command.text]), keys)
                 continue
             found = [*find_shell_problems(command, missing.__contains__), *find_file_problems(command, self._files)]
             for message, hint in found:
-                self.warn(kind, message, hint, keys)
+                self.warn(process_type, message, hint, keys)
             if keys is None:
-                self._lint_variables(kind, command)
+                self._lint_variables(process_type, command)
 
-    def warn(self, kind: ProcessType, message: str, hint: str, keys: Keys | None = None) -> None:
+    def warn(self, process_type: ProcessType, message: str, hint: str, keys: Keys | None = None) -> None:
         """Add a warning at these keys of the settings, or by default at the place of the command."""
-        layers = None if kind.supervision is None else kind.supervision.layers
-        if keys is None and layers is not None and (layers.is_own("command") or not kind.line):
+        layers = None if process_type.supervision is None else process_type.supervision.layers
+        if keys is None and layers is not None and (layers.is_own("command") or not process_type.line):
             keys = layers.keys("command")
         if self._settings is not None and keys is not None:
             self.problems.append(self._settings.problem(keys, message, hint, "warning"))
         else:
-            self.problems.append(Problem(message, self._procfile, kind.line, hint, "warning"))
+            self.problems.append(Problem(message, self._procfile, process_type.line, hint, "warning"))
 
     def _lint_arguments(
-        self, kind: ProcessType, command: Sequence[str], environment: Mapping[str, str], keys: Keys | None
+        self, process_type: ProcessType, command: Sequence[str], environment: Mapping[str, str], keys: Keys | None
     ) -> None:
-        name = f"the command of `{kind.name}`" if keys is None else f"`{format_keys(keys)}`"
+        name = f"the command of `{process_type.name}`" if keys is None else f"`{format_keys(keys)}`"
         for argument in command:
             match = re.fullmatch(r"\$\{?([A-Za-z_]\w*)\}?", argument, re.ASCII)
             if match is not None and match[1] in environment:
                 hint = "no shell reads a command that is a list; write it as a string"
-                self.warn(kind, f"`{argument}` in {name} is passed on unchanged", hint, keys)
+                self.warn(process_type, f"`{argument}` in {name} is passed on unchanged", hint, keys)
 
-    def _lint_variables(self, kind: ProcessType, command: Command) -> None:
+    def _lint_variables(self, process_type: ProcessType, command: Command) -> None:
         for name in find_variables(command.text):
             if name not in command.env:
                 hint = f"set it in a .env file, or write `${{{name}:-}}` if it may be empty"
-                self.warn(kind, f"`{kind.name}` uses `${name}`, which is not set", hint)
+                self.warn(process_type, f"`{process_type.name}` uses `${name}`, which is not set", hint)
 
-    def _lint_release(self, kind: ProcessType, process: Process) -> None:
-        if kind.name == RELEASE and not process.oneshot and (kind.supervision is None or kind.supervision.autostart):
+    def _lint_release(self, process_type: ProcessType, process: Process) -> None:
+        if (
+            process_type.name == RELEASE
+            and not process.oneshot
+            and (process_type.supervision is None or process_type.supervision.autostart)
+        ):
             message = f"`{RELEASE}` is Heroku's release phase, but here it starts with the others"
             message += ", and its end stops the app"
-            self.warn(kind, message, f"`procreaper start -x {RELEASE}` leaves it out; {ONESHOT}")
+            self.warn(process_type, message, f"`procreaper start -x {RELEASE}` leaves it out; {ONESHOT}")
 
     def _lint_port_variables(self, types: Iterable[ProcessType]) -> None:
         first: dict[str, str] = {}
-        for kind in types:
-            variable = variable_of(kind.name)
-            if first.setdefault(variable, kind.name) != kind.name:
-                message = (
-                    f"`{variable}` is the port of `{first[variable]}`, so no variable has the port of `{kind.name}`"
-                )
-                self.warn(kind, message, "rename one of them")
+        for process_type in types:
+            variable = variable_of(process_type.name)
+            if first.setdefault(variable, process_type.name) != process_type.name:
+                name = process_type.name
+                message = f"`{variable}` is the port of `{first[variable]}`, so no variable has the port of `{name}`"
+                self.warn(process_type, message, "rename one of them")
 
-    def _lint_log(self, kind: ProcessType, process: Process) -> None:
+    def _lint_log(self, process_type: ProcessType, process: Process) -> None:
         reason = None if process.log is None else self._probes.why_unwritable(process.log.path)
         if reason is not None and self._settings is not None:
-            self.problems.append(make_log_problem(kind, process, self._settings, reason, "warning"))
+            self.problems.append(make_log_problem(process_type, process, self._settings, reason, "warning"))
 
-    def _lint_pattern(self, kind: ProcessType) -> None:
-        pattern = "" if kind.supervision is None else kind.supervision.layers.health.log
+    def _lint_pattern(self, process_type: ProcessType) -> None:
+        pattern = "" if process_type.supervision is None else process_type.supervision.layers.health.log
         group = find_nested_quantifier(pattern) if pattern else None
-        if group is not None and kind.supervision is not None and self._settings is not None:
-            keys = kind.supervision.layers.keys("health", "log")
+        if group is not None and process_type.supervision is not None and self._settings is not None:
+            keys = process_type.supervision.layers.keys("health", "log")
             message = f"`{format_keys(keys)}`: `{group}` may take very long on a line without a match"
             hint = "repeat either the group or its content, not both"
             self.problems.append(self._settings.problem(keys, message, hint, "warning"))
 
-    def _lint_watch(self, kind: ProcessType) -> None:
-        if kind.supervision is None or self._settings is None:
+    def _lint_watch(self, process_type: ProcessType) -> None:
+        if process_type.supervision is None or self._settings is None:
             return
-        layers = kind.supervision.layers
+        layers = process_type.supervision.layers
         for index, path in enumerate(layers.watch.paths or ()):
             fixed = re.split(r"[*?\[{]", path, maxsplit=1)[0]
             if fixed != path:
                 fixed = posixpath.dirname(fixed)
             if fixed and not self._probes.exists(posixpath.join(self._root, fixed)):
                 keys = (*layers.keys("watch", "paths"), index)
-                message = f"`{path}`, which `{kind.name}` watches, does not exist"
+                message = f"`{path}`, which `{process_type.name}` watches, does not exist"
                 hint = "create it, or correct the path"
                 self.problems.append(self._settings.problem(keys, message, hint, "warning", path))
 
 
-def make_log_problem(kind: ProcessType, process: Process, settings: Settings, reason: str, level: Level) -> Problem:
+def make_log_problem(
+    process_type: ProcessType, process: Process, settings: Settings, reason: str, level: Level
+) -> Problem:
     """Make a problem of a log file that cannot be written."""
     keys: Keys = (
-        ("process", kind.name, "log") if kind.supervision is None else kind.supervision.layers.keys("log", "file")
+        ("process", process_type.name, "log")
+        if process_type.supervision is None
+        else process_type.supervision.layers.keys("log", "file")
     )
     path = "" if process.log is None else process.log.path
     message = f"`{path}`, the log of `{process.name}`, cannot be written: {reason}"
