@@ -1,6 +1,6 @@
-"""The socket that the server listens at: taken before anything is started, so that a mistake is answered at once.
+"""The listening socket of the HTTP server: opened before any process starts, so that a mistake is reported at once.
 
-Rules: knows where the address was written, to say so when it cannot be had; nothing of HTTP.
+Rules: knows where the address was configured, for error messages; knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -14,40 +14,42 @@ from procreaper.errors import ConfigError, Problem, reason_of
 from procreaper.project.address import Address
 from procreaper.project.configure import Listen
 
-# What the extra brings.
+# The modules that the extra installs.
 NEEDED = ("aiohttp.web", "prometheus_client")
 EXTRA = "procreaper[http]"
 BACKLOG = 128
 
 
 def listen(where: Listen) -> tuple[socket.socket, Address]:
-    """A socket that listens there, and where that really is: port 0 has become one that was free.
+    """Open a listening socket and return it with its actual address: port 0 becomes a free port.
 
-    Of the addresses of a name it is the first one, IPv4 first. Raises ConfigError where that cannot be, or where what
-    serves HTTP is not installed.
+    A name may have several addresses; the first one is used, IPv4 before IPv6. Raises ConfigError if the socket cannot
+    be opened, or if the packages for HTTP are not installed.
     """
-    _import_what_serves(where)
+    _import_packages(where)
     host, port = where.address
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        raise _refused(where, f"there is no host `{host}`", "`localhost`, or just a port, is this machine") from None
+        raise _config_error(
+            where, f"there is no host `{host}`", "`localhost`, or just a port, is this machine"
+        ) from None
     family, kind, protocol, _, place = min(found, key=lambda info: info[0] is not socket.AF_INET)
     listening = socket.socket(family, kind, protocol)
     try:
-        # So that connections of an app that has just ended are no reason to wait.
+        # So that old connections of an app that has just ended do not block the port.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(place)
         listening.listen(BACKLOG)
     except OSError as error:
         with closing(listening):
-            raise _refused(where, *_why(error, where.address)) from None
+            raise _config_error(where, *_describe_error(error, where.address)) from None
     listening.setblocking(False)
     host, port = listening.getsockname()[:2]
     return listening, Address(host, port)
 
 
-def _import_what_serves(where: Listen) -> None:
+def _import_packages(where: Listen) -> None:
     try:
         for name in NEEDED:
             import_module(name)
@@ -56,10 +58,10 @@ def _import_what_serves(where: Listen) -> None:
         if missing not in {name.partition(".")[0] for name in NEEDED}:
             raise
         hint = f"pip install '{EXTRA}'"
-        raise _refused(where, f"to serve HTTP takes `{missing}`, which is not installed", hint) from None
+        raise _config_error(where, f"to serve HTTP takes `{missing}`, which is not installed", hint) from None
 
 
-def _why(error: OSError, address: Address) -> tuple[str, str]:
+def _describe_error(error: OSError, address: Address) -> tuple[str, str]:
     free = f"`{Address(address.host, 0)}` finds a free port"
     match error.errno:
         case errno.EADDRINUSE:
@@ -72,6 +74,6 @@ def _why(error: OSError, address: Address) -> tuple[str, str]:
             return reason_of(error), "choose another address"
 
 
-def _refused(where: Listen, message: str, hint: str) -> ConfigError:
+def _config_error(where: Listen, message: str, hint: str) -> ConfigError:
     problem: Problem = where.problem(message, hint)
     return ConfigError([problem])

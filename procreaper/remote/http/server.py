@@ -1,12 +1,13 @@
 """The HTTP server: access checks and answers.
 
 Rules: changes nothing of the app. Whatever a client sends, or does not read, delays only that client, and never causes
-an error of ours. A request that names another host than this one is refused, so that no page of the web can read here
-what it made a browser ask for.
+an error of ours. A request that names another host than this one is refused: otherwise a web page could make a browser
+send requests here and read the answers.
 
-Theory of operation. aiohttp has a task for each connection. Readers of streams wait for the feed, a bounded amount
-ahead of which is all that is kept for all of them; when the connection is lost, the task is cancelled and the reader
-leaves. At the end the streams get a last message; a client that does not read it is cut off after `LAST_WORDS`.
+Theory of operation. aiohttp runs a task for each connection. The reader of a stream waits for the feed; all readers
+share the bounded number of lines that the feed keeps. When the connection is lost, aiohttp cancels the task and the
+reader leaves the feed. At the end, the streams get a last message; a client that does not read it is cut off after
+`GOODBYE_LIMIT`.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ if TYPE_CHECKING:
     from procreaper.remote.api.feed import Reader
     from procreaper.runtime.supervisor import Supervisor
 
-# At most; and no more than a quarter of the descriptors that we may have, which the app needs itself.
+# The most connections; also no more than a quarter of our descriptors, because the app needs the rest.
 MOST_CONNECTIONS = 128
-# Seconds: between two signs of life in a stream; for which a connection may be idle; for the rest of a request that has
-# been answered; for the last message at the end.
-QUIET, IDLE, LINGERING, LAST_WORDS = 15.0, 15.0, 1.0, 0.3
+# Seconds: between two keep-alive comments in a stream; until an idle connection is closed; for the rest of a request
+# that has been answered; for the last message at the end.
+QUIET, IDLE, LINGERING, GOODBYE_LIMIT = 15.0, 15.0, 1.0, 0.3
 # Lines that are read together are written together, up to this number of bytes.
 WRITTEN_TOGETHER = 1 << 15
 DEFAULT_LINES, MOST_DIGITS = 100, 9
@@ -68,16 +69,16 @@ INDEX = f"""procreaper {__version__}
 
 
 class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why there is no answer."""
+    """The reason of a refusal."""
 
     message: str
     hint: str | None = None
 
 
 class Server:
-    """Answers at a socket that listens, from `begin` to `end`; `bound` is where that is.
+    """Answers at a listening socket from `begin` to `end`; `bound` is the address of the socket.
 
-    `groups()` are those of `.reaper.toml`; `complain` prints what went wrong in here.
+    `groups()` returns the groups of `.reaper.toml`; `print_error` reports internal errors.
     """
 
     def __init__(
@@ -96,16 +97,16 @@ class Server:
         self._supervisor = supervisor
         self._history = history
         self._groups = groups
-        self._complain = print_error
+        self._print_error = print_error
         self._streams = Streams(supervisor, hub, print_error)
-        self._over = False
+        self._has_ended = False
         counts = Counts()
         hub.add(counts)
         self._registry = CollectorRegistry()
         self._registry.register(Collector(supervisor.look, counts))
         self._host_name = socket.gethostname()
         self._most = limit_connections(MOST_CONNECTIONS)
-        # What clients do wrong is not worth a line on the terminal of the app.
+        # Mistakes of clients are not worth a line on the terminal of the app.
         silent = logging.Logger("procreaper.http", logging.CRITICAL + 1)
         self._connections = web.Server(
             self._answer,
@@ -116,26 +117,26 @@ class Server:
             lingering_time=LINGERING,
         )
         self._server: asyncio.Server | None = None
-        # The connections that wait for no answer of ours, those that have done so for longest first.
+        # Connections without a request, the one that has been idle for longest first.
         self._idle: dict[web.RequestHandler, None] = {}
 
     async def begin(self) -> None:
-        """Answer from now on."""
+        """Start answering."""
         self._server = await asyncio.get_running_loop().create_server(self._connect, sock=self._listening)
         others = "" if self._bound.is_loopback else ", for other machines too"
         self._supervisor.say(f"serving status and metrics at http://{self._bound}{others}")
 
     async def end(self, code: int) -> None:
-        """Take leave of all clients, and answer no more; it takes no longer than a second."""
+        """Send all streams a goodbye, close all connections and stop answering, within a second."""
         if self._server is None:
             self._listening.close()
             return
-        self._over = True
+        self._has_ended = True
         self._server.close()
         self._streams.end(code)
         self._connections.pre_shutdown()
-        # aiohttp waits that long for a handler to end, and then as long again.
-        await self._connections.shutdown(LAST_WORDS)
+        # aiohttp waits this long for handlers to end, and then as long again.
+        await self._connections.shutdown(GOODBYE_LIMIT)
 
     def _connect(self) -> asyncio.Protocol:
         present = self._connections.connections
@@ -148,7 +149,7 @@ class Server:
         return handler
 
     def _make_room(self, present: Sequence[web.RequestHandler]) -> bool:
-        """Close the connection that has been without a request for longest, if there is one."""
+        """Close the connection that has been without a request for longest. Return whether there was one."""
         handler = next((handler for handler in self._idle if handler in present), None)
         if handler is None:
             return False
@@ -156,22 +157,24 @@ class Server:
         handler.force_close()
         return True
 
-    # Who is answered.
+    # Access checks.
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self._idle.pop(request.protocol, None)
         try:
             return await self._dispatch(request)
         except ConnectionError:
-            # The client has gone.
+            # The client has closed the connection.
             raise
         except UnknownProcessError as error:
             return _refusal(404, error.message, error.hint)
         except ProcreaperError as error:
             return _refusal(400, error.message, error.hint)
         except Exception as error:
-            # An error of ours in an answer does not concern the app.
-            self._complain(f"procreaper: internal error: a request cannot be answered: {type(error).__name__}: {error}")
+            # An error of ours in one answer must not affect the app.
+            self._print_error(
+                f"procreaper: internal error: a request cannot be answered: {type(error).__name__}: {error}"
+            )
             return _refusal(500, "internal error", "this is a bug of procreaper, please report it")
         finally:
             self._idle[request.protocol] = None
@@ -205,11 +208,11 @@ class Server:
             case _:
                 return _refusal(404, f"there is no `{request.path}` here", "`/` lists what there is")
 
-    # What is answered at once.
+    # Answers that are sent at once.
 
     async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        # To look at all processes of a large machine takes a while.
+        # Measuring all processes of a large machine takes a while.
         try:
             body = await run_in_thread(lambda: encode(self._registry), "for collecting the metrics")
         except NoThreadError as error:
@@ -224,7 +227,7 @@ class Server:
     def _health(self) -> web.StreamResponse:
         if self._supervisor.shutting_down:
             return _text(503, "the app is ending\n")
-        # What is stopped is not wanted.
+        # A stopped process is not wanted, so it need not be up.
         lacking = [
             status for status in self._supervisor.status() if not status.up and status.state is not State.STOPPED
         ]
@@ -235,11 +238,11 @@ class Server:
         )
 
     def _processes(self, *names: str) -> tuple[protocol.ProcessStatus, ...]:
-        seen = {process.name: (process, status) for process, status in self._supervisor.look()}
-        chosen = select(names, [process for process, _ in seen.values()], self._groups()) if names else seen
-        return tuple(process_to_wire(seen[name][1], seen[name][0]) for name in chosen)
+        snapshot = {process.name: (process, status) for process, status in self._supervisor.look()}
+        chosen = select(names, [process for process, _ in snapshot.values()], self._groups()) if names else snapshot
+        return tuple(process_to_wire(snapshot[name][1], snapshot[name][0]) for name in chosen)
 
-    # What goes on.
+    # Streams.
 
     async def _events(self, request: web.BaseRequest) -> web.StreamResponse:
         response = await _begin_stream(request)
@@ -248,39 +251,39 @@ class Server:
         arrived = asyncio.Event()
         with self._streams.events(arrived.set) as (snapshot, reader):
             await response.write(snapshot)
-            await self._pass_on(reader, arrived, response)
+            await self._write_stream(reader, arrived, response)
         return response
 
     async def _logs(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
-        lines, follow = _number(request, "lines", DEFAULT_LINES), _number(request, "follow", 1)
+        lines, follow = _parse_number(request, "lines", DEFAULT_LINES), _parse_number(request, "follow", 1)
         names = select([name], self._supervisor.processes, self._groups())
         response = await _begin_stream(request)
         if request.method == "HEAD":
             return response
         if not follow:
-            await self._write_last(names, lines, response)
+            await self._write_last_lines(names, lines, response)
             return response
         arrived = asyncio.Event()
         with self._streams.output(choose([name], self._groups()), arrived.set) as reader:
-            await self._write_last(names, lines, response)
-            await self._pass_on(reader, arrived, response)
+            await self._write_last_lines(names, lines, response)
+            await self._write_stream(reader, arrived, response)
         return response
 
-    async def _write_last(self, names: Sequence[str], lines: int, response: web.StreamResponse) -> None:
+    async def _write_last_lines(self, names: Sequence[str], lines: int, response: web.StreamResponse) -> None:
         for notice in self._history.tail(names, lines).notices:
             if isinstance(notice, Output):
                 for line in encode_output(notice):
                     await response.write(line.data)
-                    # Where there is room, to write is not to wait.
+                    # A write that finds room does not wait, so let other tasks run.
                     await asyncio.sleep(0)
 
-    async def _pass_on(self, reader: Reader, arrived: asyncio.Event, response: web.StreamResponse) -> None:
-        """Write all that comes, until the app has ended; and a sign of life where nothing does."""
+    async def _write_stream(self, reader: Reader, arrived: asyncio.Event, response: web.StreamResponse) -> None:
+        """Write all lines until the app has ended, and a keep-alive comment after each quiet period."""
         while True:
             arrived.clear()
             if data := _read(reader):
                 await response.write(data)
-            elif self._over:
+            elif self._has_ended:
                 return
             else:
                 try:
@@ -291,7 +294,7 @@ class Server:
 
 
 class _Full(asyncio.Protocol):
-    """One client too many."""
+    """Refuses a connection that exceeds the limit."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
@@ -300,7 +303,7 @@ class _Full(asyncio.Protocol):
 
 
 def _read(reader: Reader) -> bytes:
-    """What has come, as much as is written together."""
+    """Read lines, up to the size that is written at once."""
     parts: list[bytes] = []
     size = 0
     while size < WRITTEN_TOGETHER and (data := reader.read()) is not None:
@@ -315,8 +318,8 @@ async def _begin_stream(request: web.BaseRequest) -> web.StreamResponse:
     return response
 
 
-def _number(request: web.BaseRequest, name: str, default: int) -> int:
-    """A number of the query. Raises ProcreaperError for what is none."""
+def _parse_number(request: web.BaseRequest, name: str, default: int) -> int:
+    """Parse a number in the query. Raises ProcreaperError for any other text."""
     text = request.query.get(name)
     if text is None:
         return default

@@ -404,7 +404,7 @@ async def test_who_does_not_read_is_told_how_much_was_lost_and_is_cut_off_at_the
             site.supervisor.post(Shutdown(0))
             await site.reaches(State.STOPPED)
             # Twice this long, at most.
-            assert module.LAST_WORDS < 0.5
+            assert module.GOODBYE_LIMIT < 0.5
             await site.server.end(0)
         finally:
             for _, writer in slow:
