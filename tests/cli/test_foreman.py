@@ -30,11 +30,11 @@ def refused(text: str | bytes) -> Problem:
     return problem
 
 
-def test_where_there_is_no_file_there_are_no_defaults() -> None:
+def test_missing_file_gives_no_defaults() -> None:
     assert foreman.read_defaults() == foreman.Defaults({}, {}, ())
 
 
-def test_a_directory_of_this_name_is_ignored_as_foreman_does() -> None:
+def test_directory_of_this_name_is_ignored_as_in_foreman() -> None:
     Path(".foreman").mkdir()
     assert foreman.read_defaults() == foreman.Defaults({}, {}, ())
 
@@ -55,7 +55,7 @@ def test_a_flat_line_is_a_default_for_the_command_line(line: str) -> None:
     assert read(f"# all\n\n---\n{line}\n") == {"port": "9000"}
 
 
-def test_every_option_that_means_something_here_is_taken() -> None:
+def test_every_supported_option_is_used() -> None:
     text = (
         "env: a,b\nformation: web=2,all=1\nprocfile: a b#c\nroot: '../x'\ntimeout: 2.5\ncolor: yes\ntimestamp: False\n"
     )
@@ -70,7 +70,7 @@ def test_every_option_that_means_something_here_is_taken() -> None:
     }
 
 
-def test_options_of_foremans_own_export_are_none_of_our_business() -> None:
+def test_options_of_foreman_export_are_ignored() -> None:
     assert read("app: x\nlog: /var/log\nuser: nobody\n") == {"app": "x", "log": "/var/log", "user": "nobody"}
     assert read("template: x\nrun: /run\n") == {}
 
@@ -79,7 +79,7 @@ def test_the_last_line_wins() -> None:
     assert read("port: 1\nport: 2") == {"port": "2"}
 
 
-def test_an_option_that_foreman_has_not_is_a_warning_with_its_line() -> None:
+def test_unknown_option_is_a_warning_with_its_line() -> None:
     Path(".foreman").write_text("port: 1\nlint: web=2\n")
     found = foreman.read_defaults()
     assert (found.values, found.lines) == ({"port": "1"}, {"port": 1})
@@ -88,7 +88,7 @@ def test_an_option_that_foreman_has_not_is_a_warning_with_its_line() -> None:
     assert "known are app, color" in str(warning.hint)
 
 
-def test_the_concurrency_of_old_files_is_a_warning_that_names_the_formation() -> None:
+def test_old_concurrency_option_is_a_warning_that_names_formation() -> None:
     Path(".foreman").write_text("concurrency: worker=0\n")
     [warning] = foreman.read_defaults().problems
     assert (warning.level, warning.place) == ("warning", ".foreman:1")
@@ -116,7 +116,7 @@ def test_the_concurrency_of_old_files_is_a_warning_that_names_the_formation() ->
         "root: a\0b",
     ],
 )
-def test_what_is_not_flat_is_an_error_that_names_the_line(line: str) -> None:
+def test_line_that_is_not_flat_is_an_error_with_its_line(line: str) -> None:
     problem = refused(f"env: a\n{line}\n")
     assert (problem.level, problem.line) == ("error", 2)
     assert "`key: value`" in problem.message
@@ -132,10 +132,10 @@ def test_what_is_not_flat_is_an_error_that_names_the_line(line: str) -> None:
         ("color: maybe", "`color` is true or false, not `maybe`"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_an_error_that_names_the_line(line: str, message: str) -> None:
+def test_wrong_kind_of_value_is_an_error_with_its_line(line: str, message: str) -> None:
     problem = refused(line)
     assert (problem.line, problem.message) == (1, message)
 
 
-def test_what_is_not_utf_8_is_an_error() -> None:
+def test_file_that_is_not_utf_8_is_an_error() -> None:
     assert refused(b"port: \xff\n").message == "is not a text in UTF-8"

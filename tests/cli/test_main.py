@@ -60,9 +60,7 @@ print(*early)
     assert result.stdout.split() == ["procreaper", "procreaper.__main__"]
 
 
-def test_the_defaults_of_foreman_give_way_to_the_command_line(
-    options: list[Options], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line_overrides_foreman_defaults(options: list[Options], capsys: pytest.CaptureFixture[str]) -> None:
     Path(".foreman").write_text("port: 1\nformation: web=2\nroot: sub\n")
     assert execute(["start"]) == 7
     assert execute(["start", "-p", "2", "-c", "web=1", "-d", "."]) == 7
@@ -87,7 +85,7 @@ def test_the_defaults_of_foreman_give_way_to_the_command_line(
         (("--root", "."), None),
     ],
 )
-def test_a_procfile_of_dot_foreman_says_where_the_processes_run(
+def test_procfile_in_dot_foreman_sets_the_working_directory(
     options: list[Options], arguments: tuple[str, ...], cwd: str | None
 ) -> None:
     Path(".foreman").write_text("procfile: sub/Procfile\n")
@@ -95,7 +93,7 @@ def test_a_procfile_of_dot_foreman_says_where_the_processes_run(
     assert (options[0].procfile, options[0].cwd) == ("sub/Procfile", cwd)
 
 
-def test_a_procfile_of_dot_foreman_beside_it_changes_nothing(options: list[Options]) -> None:
+def test_procfile_beside_dot_foreman_keeps_the_working_directory(options: list[Options]) -> None:
     Path(".foreman").write_text("procfile: Procfile.dev\n")
     assert execute(["start"]) == 7
     assert options[0].cwd is None
@@ -124,12 +122,12 @@ def test_no_error_becomes_a_traceback(
     assert "Traceback" not in told
 
 
-def test_d_and_root_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_d_and_root_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["start", "-d", ".", "--root", "."]) == 1
     assert "-d and --root cannot be used together" in capsys.readouterr().err
 
 
-def test_check_tells_honchos_line_and_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_the_line_of_honcho_and_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["check"]) == 0
     assert capsys.readouterr() == ("", "Valid procfile detected (web)\n")
     Path("Procfile").write_text("web: a\njunk\nweb: b\n")
@@ -160,7 +158,7 @@ def test_help_describes_the_commands(task: list[str], capsys: pytest.CaptureFixt
         ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
     ],
 )
-def test_colour_is_for_terminals_unless_the_environment_says_otherwise(
+def test_colour_needs_a_terminal_unless_the_environment_sets_it(
     environment: dict[str, str], terminal: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
@@ -169,7 +167,7 @@ def test_colour_is_for_terminals_unless_the_environment_says_otherwise(
     assert main._wants_colour(terminal) is wanted
 
 
-def test_a_broken_standard_error_hides_no_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_standard_error_keeps_the_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with suppress(BrokenPipeError), os.fdopen(writing, "w") as broken:

@@ -5,7 +5,7 @@ import pytest
 from procreaper.cli.table import format_duration, format_size, format_table
 
 
-def test_columns_are_aligned_and_numbers_stand_to_the_right() -> None:
+def test_columns_are_aligned_and_numbers_are_right_aligned() -> None:
     assert format_table(["NAME", "N", "WHY"], [["web", "10", "a"], ["worker", "5", ""]], right=("N",)) == [
         "NAME     N  WHY",
         "web     10  a",
@@ -18,7 +18,7 @@ def test_only_the_last_column_is_cut_to_the_width() -> None:
     assert format_table(["A", "B"], [["long", "reason"]], width=3)[1] == "long"
 
 
-def test_what_can_be_spared_makes_room_for_the_last_column() -> None:
+def test_optional_columns_are_dropped_for_the_last_column() -> None:
     header, row = ["NAME", "CPU", "PORT", "WHY"], ["web", "1.0%", "5000", "waiting for db"]
 
     def shown(width: int | None) -> list[str]:
@@ -30,18 +30,18 @@ def test_what_can_be_spared_makes_room_for_the_last_column() -> None:
     assert shown(19) == ["NAME  WHY", "web   waiting for …"]
 
 
-def test_a_long_last_column_is_cut_before_more_than_that_is_spared() -> None:
+def test_long_last_column_is_cut_before_more_columns_are_dropped() -> None:
     lines = format_table(["A", "B", "C"], [["x", "y", "z" * 100]], width=46, spare=("B", "A"))
     assert lines == ["A  B  C", f"x  y  {'z' * 39}…"]
     assert format_table(["A", "B", "C"], [["x", "y", "z" * 100]], width=45, spare=("B", "A"))[0] == "A  C"
 
 
-def test_a_cell_has_no_control_characters() -> None:
+def test_control_characters_in_cells_are_escaped() -> None:
     lines = format_table(["A", "ROOT"], [["1", "/a\nb\x1b[31m\udcff"], ["2", "/é ü"]])
     assert lines[1:] == ["1  /a\\nb\\x1b[31m\\udcff", "2  /é ü"]
 
 
-def test_colour_changes_no_width() -> None:
+def test_colour_keeps_the_column_widths() -> None:
     lines = format_table(["A", "B", "C"], [["x", "on", "1"], ["y", "off", "2"]], paint=("B", ["\x1b[32m", ""]))
     assert lines == ["A  B    C", "x  \x1b[32mon \x1b[0m  1", "y  off  2"]
 

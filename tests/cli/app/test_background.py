@@ -1,4 +1,4 @@
-"""The reports of an app in the background to the command that has started it."""
+"""The reports of a background app to the command that started it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def kept_streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @in_loop
-async def test_who_is_not_up_yet_is_told_when_that_changes() -> None:
+async def test_waiting_processes_are_reported_when_they_change() -> None:
     app = App("web", "db")
     assert app.sees("web", State.STARTING, "waiting") == [{"pid": os.getpid()}]
     app.background.ready(cast("Supervisor", app.supervisor), lambda name: b"")
@@ -107,14 +107,14 @@ async def test_who_is_not_up_yet_is_told_when_that_changes() -> None:
     assert app.sees("db", State.STARTING, "a while") == []
     assert app.sees("web", State.COMPLETED) == [{"waiting": {"db": "starting: a while"}}]
     assert app.sees("db", State.COMPLETED) == [{"up": True}]
-    # No command waits any more.
+    # Nobody asks any more.
     assert app.sees("db", State.FAILED) == []
     app.close()
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.HEALTHY])
 @in_loop
-async def test_what_is_up_is_believed_to_be_so_after_a_moment(state: State) -> None:
+async def test_process_counts_as_up_after_a_moment(state: State) -> None:
     app = App("web")
     app.ready()
     (report,) = app.sees("web", state)
@@ -130,7 +130,7 @@ async def test_what_is_up_is_believed_to_be_so_after_a_moment(state: State) -> N
 
 
 @in_loop
-async def test_of_those_who_cannot_come_up_the_cause_is_told() -> None:
+async def test_cause_is_reported_when_several_processes_cannot_come_up() -> None:
     app = App("web", "db")
     app.ready()
     app.supervisor.has("web", State.SKIPPED, "db failed")
@@ -140,7 +140,7 @@ async def test_of_those_who_cannot_come_up_the_cause_is_told() -> None:
 
 
 @in_loop
-async def test_the_process_that_ended_the_app_is_named_and_none_that_it_took_down() -> None:
+async def test_process_that_ended_the_app_is_the_only_one_reported() -> None:
     app = App("web", "css")
     app.ready()
     app.supervisor.has("css", State.COMPLETED)
@@ -151,7 +151,7 @@ async def test_the_process_that_ended_the_app_is_named_and_none_that_it_took_dow
 
 
 @in_loop
-async def test_no_process_is_to_blame_for_an_end_that_was_asked_for() -> None:
+async def test_requested_end_names_no_process() -> None:
     app = App("web")
     app.ready()
     app.supervisor.end = AppEnd(None, "SIGTERM ended the app")
@@ -161,7 +161,7 @@ async def test_no_process_is_to_blame_for_an_end_that_was_asked_for() -> None:
 
 
 @in_loop
-async def test_the_dependency_that_failed_is_named_with_its_lines() -> None:
+async def test_failed_dependency_is_reported_with_its_last_lines() -> None:
     app = App("web")
     app.ready()
     app.supervisor.has("db", State.FAILED, "oh")
@@ -176,7 +176,7 @@ async def test_the_dependency_that_failed_is_named_with_its_lines() -> None:
 
 
 @in_loop
-async def test_one_that_is_removed_is_no_longer_waited_for() -> None:
+async def test_removed_process_ends_the_wait_for_it() -> None:
     app = App("web", "db")
     app.ready()
     del app.supervisor.statuses["db"]
@@ -186,7 +186,7 @@ async def test_one_that_is_removed_is_no_longer_waited_for() -> None:
 
 
 @in_loop
-async def test_unless_somebody_waits_only_the_start_and_the_end_are_told() -> None:
+async def test_without_wait_only_start_and_end_are_reported() -> None:
     app = App("web", waits=False)
     app.ready()
     assert app.sees("web", State.FAILED) == []
@@ -196,7 +196,7 @@ async def test_unless_somebody_waits_only_the_start_and_the_end_are_told() -> No
 
 
 @in_loop
-async def test_a_reader_that_is_gone_or_stopped_holds_up_nothing() -> None:
+async def test_absent_or_stopped_reader_does_not_block_the_app() -> None:
     app = App("web")
     app.ready()
     for number in range(10_000):
@@ -209,7 +209,7 @@ async def test_a_reader_that_is_gone_or_stopped_holds_up_nothing() -> None:
 
 
 @in_loop
-async def test_what_does_not_fit_is_reported_once_there_is_room() -> None:
+async def test_report_that_does_not_fit_is_sent_later() -> None:
     app = App("web")
     app.background.ready(cast("Supervisor", app.supervisor), lambda name: b"x" * 200_000)
     app.supervisor.has("web", State.FAILED)
@@ -225,7 +225,7 @@ async def test_what_does_not_fit_is_reported_once_there_is_room() -> None:
 
 
 @in_loop
-async def test_what_is_complained_about_later_is_said_by_the_app() -> None:
+async def test_later_errors_become_messages_of_the_app() -> None:
     app = App("web")
     app.ready()
     print_error("procreaper: warning: no guard\n  hint: \udcff")

@@ -1,4 +1,4 @@
-"""A process that restarts because a file of the project changed: it has the new settings, and only that process."""
+"""New settings for a process that restarts because a file of the project has changed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def saved(app: App, *names: str) -> tuple[Action, ...]:
 
 
 class TestRules:
-    def test_the_next_run_waits_for_the_new_settings_and_has_them(self) -> None:
+    def test_next_run_waits_for_the_new_settings(self) -> None:
         app = App(WEB).start()
         assert signals(tuple(each for each in saved(app, "web") if not hasattr(each, "text"))) == {"web": SIGTERM}
         assert app.exited("web", -SIGTERM) == (ReadSettings("web"),)
@@ -58,26 +58,26 @@ class TestRules:
         assert spawns(app.tell(SettingsRead("web", NEW_WEB))) == ["web"]
         assert app.fleet.members["web"].process == NEW_WEB
 
-    def test_without_new_settings_it_has_the_old_ones(self) -> None:
+    def test_next_run_keeps_old_settings_without_new_ones(self) -> None:
         app = App(WEB).start()
         saved(app, "web")
         app.exited("web", -SIGTERM)
         assert spawns(app.tell(SettingsRead("web", None))) == ["web"]
         assert app.fleet.members["web"].process == WEB
 
-    def test_a_change_of_another_file_reads_nothing(self) -> None:
+    def test_change_of_another_file_reads_no_settings(self) -> None:
         app = App(WEB).start()
         app.changed("web")
         app.tick(0.1)
         assert spawns(app.exited("web", -SIGTERM)) == ["web"]
 
-    def test_a_retry_reads_them_too(self) -> None:
+    def test_retry_reads_the_settings(self) -> None:
         app = App(process("web", watch=WATCH._replace(signal=10), restart=When.ALWAYS)).start()
         saved(app, "web")
         app.exited("web", 1)
         assert app.tick(app.now + 2.0) == (ReadSettings("web"),)
 
-    def test_what_changes_while_they_are_read_is_read_too(self) -> None:
+    def test_change_during_reading_is_read_again(self) -> None:
         app = App(WEB).start()
         saved(app, "web")
         app.exited("web", -SIGTERM)
@@ -85,7 +85,7 @@ class TestRules:
         assert app.tell(SettingsRead("web", WEB)) == (ReadSettings("web"),)
         assert spawns(app.tell(SettingsRead("web", NEW_WEB))) == ["web"]
 
-    def test_each_of_several_waits_for_its_own(self) -> None:
+    def test_each_process_waits_for_its_own_settings(self) -> None:
         app = App(process("web.1", watch=WATCH), process("web.2", watch=WATCH), process("db")).start()
         saved(app, "web.1", "web.2")
         assert app.exited("web.1", -SIGTERM) == (ReadSettings("web.1"),)
@@ -93,7 +93,7 @@ class TestRules:
         assert spawns(app.tell(SettingsRead("web.2", None))) == ["web.2"]
         assert app.state("db") is State.RUNNING
 
-    def test_a_stop_meanwhile_takes_effect_and_the_next_start_has_the_settings(self) -> None:
+    def test_stop_during_reading_takes_effect_and_next_start_has_new_settings(self) -> None:
         app = App(WEB).start()
         saved(app, "web")
         app.exited("web", -SIGTERM)
@@ -103,7 +103,7 @@ class TestRules:
         assert spawns(app.tell(Start(("web",)))) == ["web"]
         assert app.fleet.members["web"].process == NEW_WEB
 
-    def test_a_start_meanwhile_waits_too(self) -> None:
+    def test_start_during_reading_waits(self) -> None:
         app = App(WEB).start()
         saved(app, "web")
         app.exited("web", -SIGTERM)
@@ -111,7 +111,7 @@ class TestRules:
         assert app.tell(Start(("web",))) == ()
         assert spawns(app.tell(SettingsRead("web", None))) == ["web"]
 
-    def test_of_one_that_is_removed_meanwhile_nothing_comes(self) -> None:
+    def test_process_removed_during_reading_does_not_start(self) -> None:
         app = App(WEB, process("db")).start()
         saved(app, "web")
         app.exited("web", -SIGTERM)
@@ -119,14 +119,14 @@ class TestRules:
         assert app.tell(SettingsRead("web", NEW_WEB)) == ()
         assert list(app.fleet.members) == ["db"]
 
-    def test_settings_that_it_does_not_wait_for_change_nothing(self) -> None:
+    def test_unexpected_settings_change_nothing(self) -> None:
         app = App(WEB).start()
         before = app.fleet
         assert app.tell(SettingsRead("web", NEW_WEB)) == ()
         assert app.tell(SettingsRead("ghost", None)) == ()
         assert app.fleet is before
 
-    def test_the_order_of_stopping_is_that_of_the_new_dependencies(self) -> None:
+    def test_stopping_order_follows_the_new_dependencies(self) -> None:
         app = App(WEB, process("db")).start()
         saved(app, "web")
         app.exited("web", -SIGTERM)
@@ -134,7 +134,7 @@ class TestRules:
         app.answer()
         assert signals(app.tell(Shutdown(0))) == {"web": SIGTERM}
 
-    def test_without_a_watch_later_changes_do_not_matter(self) -> None:
+    def test_later_changes_are_ignored_without_a_watch(self) -> None:
         app = App(WEB).start()
         saved(app, "web")
         app.exited("web", -SIGTERM)
@@ -211,7 +211,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("project")
 class TestRunning:
     @in_loop
-    async def test_a_saved_file_is_noticed_and_read_again(self, survivors: Survivors) -> None:
+    async def test_saved_file_is_read_again(self, survivors: Survivors) -> None:
         Path(".reaper.toml").write_text(SETTINGS.replace("elsewhere", ".env"))
         async with running() as app:
             # The clock of the file system may be behind ours by some milliseconds.
@@ -225,7 +225,7 @@ class TestRunning:
             assert "the files also change db.1; `procreaper reload` applies that" in app.said
 
     @in_loop
-    async def test_reload_brings_the_others_and_restarts_nothing_twice(self, survivors: Survivors) -> None:
+    async def test_reload_updates_other_processes_and_restarts_none_twice(self, survivors: Survivors) -> None:
         async with running() as app:
             Path(".env").write_text("A=2\n")
             app.save("web.1")
@@ -235,9 +235,7 @@ class TestRunning:
             assert (changes.restarted, changes.unchanged) == (("db.1",), ("web.1",))
 
     @in_loop
-    async def test_errors_in_the_files_leave_the_old_settings_and_are_told_with_their_place(
-        self, survivors: Survivors
-    ) -> None:
+    async def test_errors_keep_old_settings_and_are_reported_with_their_place(self, survivors: Survivors) -> None:
         async with running() as app:
             Path("Procfile").write_text(PROCFILE + "web: x\nweb: y\n")
             app.save("web.1", path="Procfile")
@@ -247,7 +245,7 @@ class TestRunning:
             assert app.supervisor.process("web.1").command == PROCFILE.partition(": ")[2].partition("\n")[0]
 
     @in_loop
-    async def test_what_the_files_define_no_more_goes_on(self, survivors: Survivors) -> None:
+    async def test_process_removed_from_the_files_keeps_running(self, survivors: Survivors) -> None:
         async with running() as app:
             Path("Procfile").write_text("db: exec sleep 600\n")
             Path(".reaper.toml").unlink()
@@ -257,7 +255,7 @@ class TestRunning:
             assert any(text.startswith(expected) for text in app.said)
 
     @in_loop
-    async def test_a_port_that_another_process_still_has_is_not_taken(self, survivors: Survivors) -> None:
+    async def test_port_of_another_process_is_refused(self, survivors: Survivors) -> None:
         async with running() as app:
             Path("Procfile").write_text(f"api: exec sleep 600\n{PROCFILE}")
             app.save("web.1", path="Procfile")
@@ -266,7 +264,7 @@ class TestRunning:
             assert (app.supervisor.process("web.1").env or {})["PORT"] == "5000"
 
     @in_loop
-    async def test_a_circle_with_dependencies_that_others_still_have_is_not_made(self, survivors: Survivors) -> None:
+    async def test_dependency_cycle_with_old_settings_is_avoided(self, survivors: Survivors) -> None:
         Path(".reaper.toml").write_text(f'{SETTINGS}[process.db]\ndepends_on = ["web"]\n')
         async with running() as app:
             Path(".env").write_text("A=2\n")
@@ -277,7 +275,7 @@ class TestRunning:
             assert app.environment("web.1") == "2"
 
     @in_loop
-    async def test_all_instances_and_those_that_come_later_have_the_new_settings(self, survivors: Survivors) -> None:
+    async def test_present_and_later_instances_have_the_new_settings(self, survivors: Survivors) -> None:
         async with running(concurrency="web=2") as app:
             Path(".env").write_text("A=2\n")
             app.save("web.1", "web.2")
@@ -289,7 +287,7 @@ class TestRunning:
             assert [app.environment(name) for name in ("web.1", "web.2", "web.3", "db.1")] == ["2", "2", "2", "1"]
 
     @in_loop
-    async def test_a_reload_at_the_same_time_has_the_last_word(self, survivors: Survivors) -> None:
+    async def test_concurrent_reload_wins(self, survivors: Survivors) -> None:
         async with running() as app:
             Path(".env").write_text("A=2\n")
             app.save("web.1")
@@ -302,7 +300,7 @@ class TestRunning:
             await app.sees(lambda: b"A=3" in app.output("web.1"))
 
     @in_loop
-    async def test_a_restart_says_that_files_have_changed_since(self, survivors: Survivors) -> None:
+    async def test_restart_warns_about_changed_files(self, survivors: Survivors) -> None:
         async with running() as app:
             os.utime(".env", (0, 0))
             assert await app.ask(protocol.RestartRequest(1, ("db",))) == protocol.ActionResult({"db.1": 1})
@@ -319,13 +317,13 @@ class TestRunning:
             assert "`procreaper check` says what is wrong in them now" in asked.warnings[0]
 
     @in_loop
-    async def test_a_change_that_is_none_for_the_process_is_not_said(self, survivors: Survivors) -> None:
+    async def test_irrelevant_change_is_not_reported(self, survivors: Survivors) -> None:
         async with running() as app:
             Path("Procfile").write_text(PROCFILE + "# a comment\njobs: exec sleep 600\n")
             assert await app.ask(protocol.RestartRequest(1, ("db",))) == protocol.ActionResult({"db.1": 1})
 
 
-def test_the_files_of_the_project_are_known_by_their_places(project: Path) -> None:
+def test_project_files_are_recognized_by_path(project: Path) -> None:
     Path("shared.env").write_text("B=1\n")
     Path("local.env").symlink_to("shared.env")
     Path(".reaper.toml").write_text('[process.web]\nenv_file = "local.env"\n')
@@ -335,7 +333,7 @@ def test_the_files_of_the_project_are_known_by_their_places(project: Path) -> No
     assert not any(source.is_file(str(project / name)) for name in ("main.py", "sub/.env", "Procfile/x"))
 
 
-def test_a_file_has_changed_when_its_content_has(project: Path) -> None:
+def test_file_counts_as_changed_if_its_content_differs(project: Path) -> None:
     os.mkfifo("pipe")
     contents: dict[str, bytes | None] = {"Procfile": PROCFILE.encode(), "absent": None, "pipe": b"A=1\n"}
     os.utime("Procfile", (0, 0))
@@ -345,7 +343,7 @@ def test_a_file_has_changed_when_its_content_has(project: Path) -> None:
     assert find_changed(contents) == ["Procfile", "absent"]
 
 
-def test_a_process_that_is_told_nothing_new_is_the_same(project: Path) -> None:
+def test_unchanged_files_give_an_equal_process(project: Path) -> None:
     source = PlanSource(Options(), terminal=False)
     _, configuration = source.read_again()
     assert configuration.plan == source.configuration.plan

@@ -66,7 +66,7 @@ def test_no_signal_is_lost_when_a_thousand_children_end_at_once() -> None:
     assert (done.stdout.splitlines(), done.stderr) == ([*requests, "a child has ended"] * 2, "")
 
 
-def test_a_window_that_changes_its_size_is_told() -> None:
+def test_window_size_change_calls_back() -> None:
     command = [sys.executable, "-c", FOLLOW]
     assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == "resized\n"
 
@@ -79,14 +79,14 @@ def told(*names: str) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "code"), [("SIGINT", "130"), ("SIGTERM", "143"), ("SIGHUP", "129"), ("SIGQUIT", "131")]
 )
-def test_an_ending_signal_even_a_blocked_one_asks_for_the_end_with_the_shells_exit_code(name: str, code: str) -> None:
+def test_ending_signal_requests_shutdown_with_the_exit_code_of_a_shell(name: str, code: str) -> None:
     assert told("SIGCHLD", name) == [f"{name} received", code]
 
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGQUIT"])
-def test_a_signal_that_nohup_or_a_shell_had_ignored_stays_so(name: str) -> None:
+def test_ignored_hangup_and_quit_stay_ignored(name: str) -> None:
     assert told(name, name, "SIGTERM") == ["SIGTERM received", "143"]
 
 
-def test_an_interrupt_is_heeded_even_where_it_was_ignored_as_by_honcho() -> None:
+def test_ignored_interrupt_is_handled_as_in_honcho() -> None:
     assert told("SIGINT", "SIGINT") == ["SIGINT received", "130"]

@@ -1,4 +1,4 @@
-"""The wait after a request: the rules of the command, without an app."""
+"""The wait for the outcome of a request: the rules of the command alone, without an app."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def told(found: ProcessStatus) -> StatusNotice:
 
 
 @pytest.mark.parametrize("state", ["running", "healthy"])
-def test_what_is_up_is_believed_to_be_so_after_a_moment(state: str) -> None:
+def test_process_counts_as_up_after_a_moment(state: str) -> None:
     waiting = Waiting({"web.1": (Goal.RESTARTED, 1)}, [process(state)])
     assert waiting.look(10.0) == []
     assert waiting.deadline == 10.0 + CONFIRMED_AFTER
@@ -27,12 +27,12 @@ def test_what_is_up_is_believed_to_be_so_after_a_moment(state: str) -> None:
     assert waiting.describe("web.1") == "web.1 restarted (pid 7)"
 
 
-def test_what_has_completed_is_believed_at_once() -> None:
+def test_completed_process_counts_at_once() -> None:
     waiting = Waiting({"web.1": (Goal.UP, 1)}, [process("completed")])
     assert waiting.look(10.0) == ["web.1"]
 
 
-def test_what_dies_within_that_moment_was_never_up() -> None:
+def test_process_that_dies_within_the_moment_was_never_up() -> None:
     waiting = Waiting({"web.1": (Goal.RESTARTED, 1)}, [process()])
     waiting.look(10.0)
     waiting.take(told(process("failed", up=False)))
@@ -40,7 +40,7 @@ def test_what_dies_within_that_moment_was_never_up() -> None:
     assert waiting.describe("web.1") == "web.1 was not restarted: failed: because"
 
 
-def test_the_moment_of_an_earlier_run_is_no_deadline() -> None:
+def test_moment_of_an_earlier_run_sets_no_deadline() -> None:
     waiting = Waiting({"web.1": (Goal.RESTARTED, 1)}, [process()])
     waiting.look(10.0)
     waiting.take(told(process("starting", run=3, up=False)))
@@ -49,7 +49,7 @@ def test_the_moment_of_an_earlier_run_is_no_deadline() -> None:
     assert waiting.progress() == "web.1 starting: because"
 
 
-def test_what_is_removed_has_gone() -> None:
+def test_removed_process_reaches_its_goal() -> None:
     waiting = Waiting({"web.1": (Goal.REMOVED, 1)}, [process()])
     assert waiting.look(0.0) == []
     waiting.take(RemovedNotice(0.0, "web.1"))
@@ -57,7 +57,7 @@ def test_what_is_removed_has_gone() -> None:
     assert waiting.describe("web.1") == "web.1 removed"
 
 
-def test_a_reason_that_begins_with_the_state_is_not_said_twice() -> None:
+def test_reason_that_begins_with_the_state_is_printed_once() -> None:
     stopping = msgspec.structs.replace(process("stopping", up=False), reason="stopping")
     assert Waiting({"web.1": (Goal.STOPPED, 2)}, [stopping]).progress() == "web.1 stopping"
 
@@ -71,14 +71,14 @@ def dependency(state: str, reason: str, run: int = 1) -> ProcessStatus:
 
 
 @pytest.mark.parametrize("goal", [Goal.UP, Goal.RESTARTED])
-def test_what_waits_for_a_stopped_dependency_is_not_waited_for(goal: Goal) -> None:
+def test_stopped_dependency_ends_the_wait(goal: Goal) -> None:
     waiting = Waiting({"web.1": (goal, 1)}, [pending("web.1", "db.1"), dependency("stopped", "stopped")])
     assert waiting.look(0.0) == ["web.1"]
     assert waiting.outcomes["web.1"].obstacle == "it waits for db.1, which is stopped"
     assert waiting.remedy("web.1") == "it starts as soon as db.1 is up; `procreaper up db.1` starts that"
 
 
-def test_neither_is_what_waits_for_one_that_was_given_up_itself() -> None:
+def test_failed_dependency_ends_the_wait() -> None:
     goals = {"db.1": (Goal.UP, 1), "web.1": (Goal.UP, 1)}
     waiting = Waiting(goals, [pending("web.1", "db.1"), dependency("starting", "waiting for its check")])
     assert waiting.look(0.0) == []
@@ -87,7 +87,7 @@ def test_neither_is_what_waits_for_one_that_was_given_up_itself() -> None:
     assert waiting.remedy("web.1").endswith("`procreaper logs db.1` shows what that wrote")
 
 
-def test_a_long_wait_for_a_dependency_is_told_once() -> None:
+def test_long_wait_for_a_dependency_is_reported_once() -> None:
     waiting = Waiting({"web.1": (Goal.UP, 1)}, [pending("web.1", "db.1"), dependency("starting", "waiting for it")])
     waiting.look(10.0)
     assert waiting.deadline == 10.0 + REPORT_WAIT_AFTER

@@ -1,4 +1,4 @@
-"""`check`: every problem of all files, and what will hardly work here."""
+"""`check`: every problem in all files, and commands that are likely to fail here."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def lint(command: str | tuple[str, ...], **environment: str) -> list[Problem]:
         (("known", "$PORT"), "`$PORT` in the command of `web` is passed on unchanged"),
     ],
 )
-def test_what_will_hardly_work_is_a_warning(command: str | tuple[str, ...], message: str) -> None:
+def test_command_that_is_likely_to_fail_is_a_warning(command: str | tuple[str, ...], message: str) -> None:
     [problem] = lint(command)
     assert problem.message == message
 
@@ -79,7 +79,7 @@ def test_what_will_hardly_work_is_a_warning(command: str | tuple[str, ...], mess
         ("/there",),
     ],
 )
-def test_what_may_well_work_is_no_warning(command: str | tuple[str, ...]) -> None:
+def test_command_that_may_work_is_no_warning(command: str | tuple[str, ...]) -> None:
     assert lint(command) == []
 
 
@@ -116,7 +116,7 @@ def test_a_program_is_found_along_a_path() -> None:
     assert not has_program("mine", "")
 
 
-def test_what_keeps_a_path_from_being_run() -> None:
+def test_reason_why_a_path_cannot_run_is_found() -> None:
     Path("dir").mkdir()
     Path("text").touch()
     Path("program").touch(0o755)
@@ -178,12 +178,12 @@ def test_the_shell_reads_all_commands_and_runs_none(name: str, monkeypatch: pyte
     assert not Path("made").exists()
 
 
-def test_many_commands_are_read_at_once_and_a_huge_one_is_passed_over() -> None:
+def test_many_commands_are_checked_together_and_a_huge_one_is_skipped() -> None:
     commands = [f"echo '{number}' {'x' * 3000}" for number in range(100)] + ["('" + "x" * 500_000, "(a"]
     assert list(find_syntax_errors(commands)) == ["(a"]
 
 
-def test_a_shell_that_does_not_answer_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shell_that_does_not_answer_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("slow").write_text("#!/bin/sh\nsleep 1000\n")
     Path("slow").chmod(0o755)
     monkeypatch.setattr("procreaper.project.machine.SHELL_TIMEOUT", 0.1)
@@ -204,7 +204,7 @@ def test_the_shell_says_which_words_it_knows(name: str, monkeypatch: pytest.Monk
     assert find_missing_words(["no-such-word"]) == {"no-such-word"}
 
 
-def test_every_command_of_the_settings_is_looked_at_in_its_line(capfd: pytest.CaptureFixture[str]) -> None:
+def test_every_command_in_the_settings_is_checked_at_its_line(capfd: pytest.CaptureFixture[str]) -> None:
     Path(".reaper.toml").write_text(
         "[process.web]\n"
         "hooks.on_fail = './gone'\n"
@@ -260,7 +260,7 @@ def test_a_file_that_a_oneshot_may_create_is_not_missing(capfd: pytest.CaptureFi
     assert "Procfile:2: warning: the program `./made` of `web` does not exist" in capfd.readouterr().err
 
 
-def test_a_file_of_authorities_is_relative_to_the_root_and_has_to_be_there(capfd: pytest.CaptureFixture[str]) -> None:
+def test_ca_file_is_relative_to_the_root_and_must_exist(capfd: pytest.CaptureFixture[str]) -> None:
     Path("Procfile").write_text("web: sleep 0\n")
     Path(".reaper.toml").write_text("[process.web]\nhealth = { http = 'https://localhost/', ca = 'certs/ca.pem' }\n")
     assert execute(["check", "--strict"]) == 1
@@ -286,7 +286,7 @@ def test_a_file_of_authorities_is_relative_to_the_root_and_has_to_be_there(capfd
         ("file/web.log", "`{here}/file` is not a directory"),
     ],
 )
-def test_where_a_log_can_be_written_is_found_out_without_writing(path: str, reason: str | None) -> None:
+def test_log_path_is_checked_without_writing(path: str, reason: str | None) -> None:
     Path("dir").mkdir()
     Path("file").touch()
     before = sorted(os.listdir())
@@ -303,13 +303,13 @@ def test_a_log_that_cannot_be_written_is_a_warning_where_it_is_set(capfd: pytest
     assert f".reaper.toml:3: warning: `{os.getcwd()}/dir`, the log of `web.1`, cannot be written: is a dir" in errors
 
 
-def test_a_project_without_problems_is_told_in_honchos_words(capfd: pytest.CaptureFixture[str]) -> None:
+def test_project_without_problems_prints_the_line_of_honcho(capfd: pytest.CaptureFixture[str]) -> None:
     Path(".reaper.toml").write_text("[process.new]\ncommand = 'sleep 3'\n[process.web]\ndepends_on = ['new']\n")
     assert execute(["check", "--strict"]) == 0
     assert capfd.readouterr() == ("", "Valid procfile detected (web, worker, new)\n")
 
 
-def test_problems_of_all_files_are_told_by_file_and_line(capfd: pytest.CaptureFixture[str]) -> None:
+def test_problems_are_sorted_by_file_and_line(capfd: pytest.CaptureFixture[str]) -> None:
     Path("Procfile").write_text("web: no-such-program\nnonsense\nworker: sleep $NOPE\n")
     Path(".env").write_text("A=b c\n")
     Path(".reaper.toml").write_text("[process.web]\nrestart = 'x'\nwatch = [\n'*',\n'nope/*',\n'nope']\n")
@@ -327,7 +327,7 @@ def test_problems_of_all_files_are_told_by_file_and_line(capfd: pytest.CaptureFi
     ]
 
 
-def test_a_command_of_the_settings_is_looked_at_there(capfd: pytest.CaptureFixture[str]) -> None:
+def test_problem_of_a_command_in_the_settings_has_its_line(capfd: pytest.CaptureFixture[str]) -> None:
     Path(".reaper.toml").write_text("[process.web]\noneshot = true\ncommand = 'no-such-program'\n")
     assert execute(["check"]) == 0
     assert ".reaper.toml:3: warning: the program `no-such-program` of `web` is not found" in capfd.readouterr().err
@@ -350,7 +350,7 @@ def test_warnings_alone_fail_only_when_strict(capfd: pytest.CaptureFixture[str])
     assert "Valid procfile" not in capfd.readouterr().err
 
 
-def test_start_says_nothing_of_what_will_hardly_work(capfd: pytest.CaptureFixture[str]) -> None:
+def test_start_prints_no_warning_of_check(capfd: pytest.CaptureFixture[str]) -> None:
     Path("Procfile").write_text("web: sh -c 'exit $NOPE'; no-such-program\n")
     assert execute(["start", "-c", "web=0"]) == 0
     assert "no-such-program" not in capfd.readouterr().err
@@ -386,7 +386,7 @@ def test_a_problem_as_a_command_of_github_is_escaped(problem: Problem, command: 
     assert github_command(problem) == command
 
 
-def test_problems_for_github_stand_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+def test_problems_for_github_go_to_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
     Path("Procfile").write_text("web\n")
     assert execute(["check", "--format=github"]) == 1
     out, err = capfd.readouterr()
@@ -397,13 +397,13 @@ def test_problems_for_github_stand_on_standard_output(capfd: pytest.CaptureFixtu
     assert err == ""
 
 
-def test_a_format_that_there_is_not_is_a_wrong_usage(capfd: pytest.CaptureFixture[str]) -> None:
+def test_unknown_format_is_a_usage_error(capfd: pytest.CaptureFixture[str]) -> None:
     assert execute(["check", "--format", "jsno"]) == 2
     assert "did you mean `json`?" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["directory", "latin", "empty", "bom", "deep", "long"])
-def test_no_settings_whatever_lead_to_a_traceback(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_random_settings_never_cause_a_traceback(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     path = Path(".reaper.toml")
     match kind:
         case "directory":

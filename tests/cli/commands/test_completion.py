@@ -119,7 +119,7 @@ def test_zsh_can_read_the_script(project: Path, script: Callable[[str], str]) ->
     assert run(project, need("zsh"), "-f", "-c", load) == ["_procreaper"]
 
 
-def test_names_of_a_broken_project_are_none_and_nothing_is_said(
+def test_broken_project_completes_no_names_and_prints_no_error(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
@@ -129,7 +129,7 @@ def test_names_of_a_broken_project_are_none_and_nothing_is_said(
     assert capsys.readouterr() == ("", "")
 
 
-def test_names_are_those_of_the_files_that_the_line_names(
+def test_names_come_from_the_files_in_the_command_line(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)

@@ -1,4 +1,4 @@
-"""The keys that leave `attach`."""
+"""The keys that detach from `attach`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from procreaper.errors import USAGE_ERROR, ProcreaperError
         ("a,a,b", "a a b", b"aab"),
     ],
 )
-def test_keys_in_dockers_form(text: str, name: str, typed: bytes) -> None:
+def test_keys_in_the_form_of_docker_are_parsed(text: str, name: str, typed: bytes) -> None:
     keys = DetachKeys(text)
     assert keys.name == name
     assert keys.feed(b"ls\r" + typed + b"more") == (b"ls\r", True)
@@ -33,19 +33,19 @@ def test_keys_in_dockers_form(text: str, name: str, typed: bytes) -> None:
 @pytest.mark.parametrize(
     "text", ["", "ctrl-", "ctrl-1", "ctrl-P", "alt-q", "ctrl-p,", "ctrl-p ctrl-q", "ü", "^]", "pq"]
 )
-def test_what_is_no_key_is_refused_with_the_way_to_write_it(text: str) -> None:
+def test_invalid_key_is_refused_with_a_hint(text: str) -> None:
     with pytest.raises(ProcreaperError, match="is no key") as raised:
         DetachKeys(text)
     assert (raised.value.exit_code, "`ctrl-`" in str(raised.value.hint)) == (USAGE_ERROR, True)
 
 
-def test_a_sequence_that_comes_in_pieces() -> None:
+def test_sequence_is_found_in_pieces() -> None:
     keys = DetachKeys("ctrl-p,ctrl-q")
     assert keys.feed(b"a\x10") == (b"a", False)
     assert keys.feed(b"\x11") == (b"", True)
 
 
-def test_the_first_key_is_for_the_process_when_another_follows() -> None:
+def test_first_key_goes_to_the_process_if_another_key_follows() -> None:
     keys = DetachKeys("ctrl-p,ctrl-q")
     assert keys.feed(b"\x10") == (b"", False)
     assert keys.feed(b"x") == (b"\x10x", False)
@@ -53,12 +53,12 @@ def test_the_first_key_is_for_the_process_when_another_follows() -> None:
     assert keys.feed(b"\x11") == (b"", True)
 
 
-def test_a_process_that_is_gone_gets_no_key_that_was_kept() -> None:
+def test_held_key_is_dropped_at_the_end_of_a_run() -> None:
     keys = DetachKeys("ctrl-p,ctrl-q")
     keys.feed(b"\x10")
     keys.forget()
     assert keys.feed(b"x") == (b"x", False)
 
 
-def test_an_escape_that_may_begin_a_key_is_not_kept() -> None:
+def test_escape_that_may_begin_a_key_is_not_held() -> None:
     assert DetachKeys().feed(b"\x1b") == (b"\x1b", False)

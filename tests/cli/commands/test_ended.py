@@ -1,4 +1,4 @@
-"""The record of an app in the background: written, believed or not, and removed by the next start."""
+"""The record of a background app: written, trusted or ignored, and removed by the next start."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def alter(environment: dict[str, str], **fields: object) -> None:
     path.write_bytes(json.dumps({**json.loads(head), **fields}).encode() + b"\n" + rest)
 
 
-def test_an_app_that_runs_has_not_ended(environment: dict[str, str], root: str) -> None:
+def test_running_app_has_no_end(environment: dict[str, str], root: str) -> None:
     AppRecord(root, environment, written).begin()
     assert find_last_end(root, environment) is None
     assert stat.S_IMODE(file_of(environment).stat().st_mode) == 0o600
     assert stat.S_IMODE(file_of(environment).parent.stat().st_mode) == 0o700
 
 
-def test_an_end_is_told_with_its_reason_and_the_last_lines(environment: dict[str, str], root: str) -> None:
+def test_end_has_its_reason_and_the_last_lines(environment: dict[str, str], root: str) -> None:
     record = AppRecord(root, environment, written)
     record.begin()
     record.end(3, CULPRIT, "")
@@ -70,7 +70,7 @@ def test_an_end_is_told_with_its_reason_and_the_last_lines(environment: dict[str
     assert find_last_end(os.path.dirname(root), environment) is None
 
 
-def test_an_error_of_ours_is_a_reason_too(environment: dict[str, str], root: str) -> None:
+def test_internal_error_is_a_reason(environment: dict[str, str], root: str) -> None:
     record = AppRecord(root, environment, written)
     record.begin()
     record.end(70, None, "internal error: RuntimeError: oh")
@@ -83,7 +83,7 @@ def test_an_error_of_ours_is_a_reason_too(environment: dict[str, str], root: str
     ("fields", "why"),
     [({"born": "1"}, "it was killed, or ran out of memory"), ({"boot": "another"}, "the machine was restarted")],
 )
-def test_an_app_that_is_gone_without_an_end_was_killed(
+def test_app_without_a_recorded_end_was_killed(
     environment: dict[str, str], root: str, fields: dict[str, str], why: str
 ) -> None:
     AppRecord(root, environment, written).begin()
@@ -95,7 +95,7 @@ def test_an_app_that_is_gone_without_an_end_was_killed(
     assert read_boot_id() != "another"
 
 
-def test_the_next_start_replaces_what_earlier_apps_left(environment: dict[str, str], root: str) -> None:
+def test_next_start_removes_earlier_records(environment: dict[str, str], root: str) -> None:
     record = AppRecord(root, environment, written)
     record.begin()
     record.end(3, CULPRIT, "")
@@ -105,7 +105,7 @@ def test_the_next_start_replaces_what_earlier_apps_left(environment: dict[str, s
     assert file_of(environment).name.endswith(f"-{os.getpid()}.app")
 
 
-def test_what_is_kept_is_bounded(environment: dict[str, str], root: str) -> None:
+def test_size_of_a_record_is_limited(environment: dict[str, str], root: str) -> None:
     record = AppRecord(root, environment, lambda lines: [Output(0.0, "web.1", b"x" * 50_000 + b"\n")] * 4 * lines)
     record.begin()
     record.end(3, CULPRIT, "")
@@ -118,7 +118,7 @@ def test_what_is_kept_is_bounded(environment: dict[str, str], root: str) -> None
 @pytest.mark.parametrize(
     "data", [b"", b"junk\n", b"[]\n", b"{}\n", b'{"pid": "x"}\n', b"[" * 100_000, b'{"root": 1, "pid": null}\n']
 )
-def test_a_record_that_is_not_whole_is_left_out(environment: dict[str, str], root: str, data: bytes) -> None:
+def test_incomplete_record_is_skipped(environment: dict[str, str], root: str, data: bytes) -> None:
     record = AppRecord(root, environment, written)
     record.begin()
     record.end(3, CULPRIT, "")
@@ -126,7 +126,7 @@ def test_a_record_that_is_not_whole_is_left_out(environment: dict[str, str], roo
     assert find_last_end(root, environment) is None
 
 
-def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(environment: dict[str, str], root: str) -> None:
+def test_pipe_in_place_of_a_record_does_not_block(environment: dict[str, str], root: str) -> None:
     AppRecord(root, environment, written).begin()
     path = file_of(environment)
     path.unlink()
@@ -134,7 +134,7 @@ def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(environment: dict[str
     assert find_last_end(root, environment) is None
 
 
-def test_what_is_outdated_of_other_roots_goes(environment: dict[str, str], root: str) -> None:
+def test_outdated_records_of_other_roots_are_removed(environment: dict[str, str], root: str) -> None:
     record = AppRecord(root, environment, written)
     record.begin()
     record.end(3, CULPRIT, "")
@@ -145,7 +145,7 @@ def test_what_is_outdated_of_other_roots_goes(environment: dict[str, str], root:
     assert find_last_end(root, environment) is None
 
 
-def test_what_a_process_drew_on_its_terminal_does_not_clear_this_one(environment: dict[str, str], root: str) -> None:
+def test_escape_sequences_of_a_process_do_not_clear_the_screen(environment: dict[str, str], root: str) -> None:
     record = AppRecord(root, environment, lambda _: [Output(0.0, "web.1", b"\x1b[2J\x1b[1;1Hno database\n")])
     record.begin()
     record.end(3, CULPRIT, "")
@@ -157,7 +157,7 @@ def test_what_a_process_drew_on_its_terminal_does_not_clear_this_one(environment
     assert last_lines(last, "worker.1", Style(colour=False)) == ""
 
 
-def test_where_there_is_no_directory_nothing_has_ended(environment: dict[str, str], root: str) -> None:
+def test_missing_state_directory_has_no_records(environment: dict[str, str], root: str) -> None:
     assert find_last_end(root, environment) is None
     remove_old_records(root, environment)
     Path(environment["XDG_STATE_HOME"]).write_text("")
@@ -166,6 +166,6 @@ def test_where_there_is_no_directory_nothing_has_ended(environment: dict[str, st
         AppRecord(root, environment, written).begin()
 
 
-def test_a_date_is_told_where_it_is_not_today() -> None:
+def test_date_is_shown_unless_it_is_today() -> None:
     last = EndedApp(7, 0.0, 0.0, 0, None, "all processes have ended")
     assert "1970" in last.explain(10 * 86400.0) or "1969" in last.explain(10 * 86400.0)

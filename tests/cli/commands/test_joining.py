@@ -1,4 +1,4 @@
-"""What `start -D` says of an app that it joins, with an app that ends at a chosen moment."""
+"""`start -D` with a running app that ends at a chosen moment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EndingApp:
         ([], 1, "error: the app has ended without giving a reason"),
     ],
 )
-def test_goodbye_counts_that_comes_instead_of_a_reply(
+def test_goodbye_instead_of_a_reply_is_reported(
     goodbye: list[protocol.GoodbyeNotice], code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     watch = _Watch(EndingApp(*goodbye), (), Style())  # type: ignore[arg-type]

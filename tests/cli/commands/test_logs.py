@@ -1,4 +1,4 @@
-"""What `logs -f` makes of several apps: rules of the command alone, with apps that say what a test has them say."""
+"""`logs -f` with several apps: the rules of the command alone, with fake apps."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def both() -> Iterator[tuple[App, App]]:
         app.close()
 
 
-def test_the_end_of_one_app_is_not_that_of_another(both: Any) -> None:
+def test_end_of_one_app_does_not_end_the_other(both: Any) -> None:
     screen: Any = Screen()
     assert logs._follow(both, {}, screen) == 0
     assert screen.shown == [Message(2.0, "hello")]

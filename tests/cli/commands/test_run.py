@@ -51,7 +51,7 @@ def refused(*argv: str, **options: str) -> ProcreaperError:
         (("true", "x" * 2_000_000), 126, "`true` cannot be run: argument list too long"),
     ],
 )
-def test_what_cannot_be_run_has_the_shells_exit_code(argv: tuple[str, ...], code: int, message: str) -> None:
+def test_unrunnable_command_reports_126_or_127(argv: tuple[str, ...], code: int, message: str) -> None:
     Path("file").touch()
     Path("sub").mkdir()
     error = refused(*argv)
@@ -63,7 +63,7 @@ def test_the_hint_for_a_directory_is_not_to_make_it_executable() -> None:
     assert "chmod" not in str(refused("./sub").hint)
 
 
-def test_a_root_that_is_no_directory_is_named() -> None:
+def test_root_that_is_not_a_directory_is_reported() -> None:
     assert refused("true", root="nope").message == "--root nope: no such file or directory"
 
 
@@ -83,14 +83,14 @@ def test_a_signal_that_python_ignores_ends_the_command(name: str) -> None:
     assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False).returncode == code
 
 
-def test_an_interrupt_that_the_background_of_a_script_ignores_stays_ignored_in_the_command() -> None:
+def test_ignored_interrupt_stays_ignored_in_the_command() -> None:
     command = [sys.executable, "-m", "procreaper", "run", "sh", "-c", "kill -INT $$; echo alive"]
     ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
     result = subprocess.run(ignoring, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
     assert (result.returncode, result.stdout) == (0, b"alive\n")
 
 
-def test_run_becomes_its_command() -> None:
+def test_run_replaces_itself_by_the_command() -> None:
     look = "import os, signal; print(os.getpid(), signal.pthread_sigmask(0, ()), sorted(os.listdir('/dev/fd')))"
     command = [sys.executable, "-m", "procreaper", "run", "--", sys.executable, "-c", look]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
