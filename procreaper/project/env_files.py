@@ -198,7 +198,7 @@ def _find_complaint(line: str, found: dict[str, str]) -> Complaint | None:
     if in_quotes is not None:
         if value == re.sub(_QUOTED, _unquote, in_quotes[1]):
             return None
-        return rf"`\n` or `\t` in {_label(name)} is not kept, whatever the quotes", _NO_SPELLING
+        return rf"`\n` or `\t` in {_label(name)} is not kept by any quotes", _NO_SPELLING
     written = _as_written(text)
     if value not in (written, re.sub(r"\\([ \t\"'#$\\])", r"\1", written)):
         return f"{_label(name)} {_describe_change(written)}", _propose_spelling(f"{prefix}=", written)

@@ -176,7 +176,7 @@ def _check_http(text: str) -> list[Problem]:
 
 
 def check_port(env_files: Sequence["EnvFile"]) -> list[Problem]:
-    """Check the PORT of the `.env` files, of which the last one counts. Return the problem, if there is one."""
+    """Check the PORT of the `.env` files; that of the last file counts. Return the problem, if there is one."""
     for env_file in reversed(env_files):
         text = env_file.values.get("PORT")
         if text is not None:

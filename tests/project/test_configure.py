@@ -550,7 +550,7 @@ def test_scaled_type_joins_the_app() -> None:
 def test_missing_members_of_a_group_join_and_removed_names_are_ignored() -> None:
     Path(".reaper.toml").write_text('[groups]\nboth = ["web", "worker"]\n')
     source = PlanSource(Options(names=("web",)), terminal=False)
-    assert source.left_out(["both", "web", "worker.1", "nobody"]) == ("both", "worker.1")
+    assert source.left_out(["both", "web", "worker.1", "unknown"]) == ("both", "worker.1")
     source.join(["both"])
     assert source.left_out(["both"]) == ()
     Path("Procfile").write_text("web: run web\n")
