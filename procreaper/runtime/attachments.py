@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Attachments:
-    """All who are attached; `post` takes the facts about it."""
+    """All attached clients. `post` takes the events about them."""
 
     def __init__(self, post: Callable[[Event], None]) -> None:
         self._post = post
@@ -38,7 +38,7 @@ class Attachments:
         return attachment
 
     def detach(self, name: str, attachment: Attachment) -> None:
-        """They have gone; nothing happens when the run was over before."""
+        """Detach a client. Nothing happens if the run was over before."""
         if self._attached.get(name, {}).pop(attachment, None) is None:
             return
         attachment.leave()
@@ -47,7 +47,7 @@ class Attachments:
             self._post(TerminalClosed(name))
 
     def end(self, name: str, reason: str) -> None:
-        """The run is over: tell all who were there."""
+        """Report the end of the run to all attached clients."""
         for attachment, ended in tuple(self._attached.get(name, {}).items()):
             self.detach(name, attachment)
             ended(reason)

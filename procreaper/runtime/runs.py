@@ -1,4 +1,4 @@
-"""The children of an app: the runs of each process that can still say something, the current one last.
+"""The runs of each process of an app that can still report something, with the current one last.
 
 Rules: creates and finds the runs. Other modules decide when to run a process and which signals to send.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Runs:
-    """`listening` gives what a run publishes with; `has_room` tells whether what a process writes may be read now."""
+    """All runs. `listening` makes the `publish` function of a run; `has_room` says whether output may be read now."""
 
     def __init__(
         self,
@@ -49,31 +49,31 @@ class Runs:
         self._runs: dict[str, list[Run]] = {}
 
     def add(self, process: Process, run: int) -> Run:
-        """The next run of a process, which is still to be spawned."""
+        """Add the next run of a process, which is still to be spawned."""
         child = self._detached(process, run) if process.detached else self._child(process, run)
         self._runs[process.name] = [*(old for old in self._runs.get(process.name, ()) if not old.over), child]
         return child
 
     def current(self, name: str) -> Run:
-        """The current run of a process, or the last. Raises KeyError where there was none."""
+        """Return the current run of a process, or the last one. Raises KeyError if there was none."""
         return self._runs[name][-1]
 
     def console(self, name: str) -> Console | None:
-        """The terminal of the current run, or of the last, where it has one."""
+        """Return the terminal of the current or last run, if it has one."""
         runs = self._runs.get(name)
         return runs[-1].console if runs else None
 
     def release(self, name: str) -> None:
-        """The current run goes on without us."""
+        """Let the current run go on without us."""
         self._runs[name].pop().finish()
 
     def forget(self, name: str) -> None:
-        """The process is not of the app any more; what it wrote last may still be on its way."""
+        """Forget a process that the app no longer has. Its last output may still come."""
         if left := [child for child in self._runs.pop(name, ()) if not child.over]:
             self._runs[name] = left
 
     def left(self, may_live_on: Callable[[str], bool]) -> list[Run]:
-        """Those that have not ended, but for the current runs of the processes that may live on."""
+        """Return the runs that have not ended, without the current runs of processes that may outlive the app."""
         return [
             child
             for name, runs in self._runs.items()
@@ -82,19 +82,19 @@ class Runs:
         ]
 
     def resume(self) -> None:
-        """There is room for output again."""
+        """Read output again, because there is room for it."""
         # Resume the longest waiting first, so that a few fast writers do not keep all others from being read.
         for child in sorted(self._all(), key=lambda child: child.read_at):
             child.resume()
 
     def resize(self) -> None:
-        """The window has another size."""
+        """Pass on the new size of the window."""
         window = self._window()
         for child in self._all():
             child.resize(window)
 
     def finish(self) -> None:
-        """The app has ended."""
+        """Finish all runs, because the app has ended."""
         for child in self._all():
             child.finish()
 
@@ -126,7 +126,7 @@ class Runs:
             return Pseudoterminal(self._window())
         except OSError as error:
             if error.errno in NO_DESCRIPTOR_LEFT:
-                # A pipe cannot be had either, and there may be a terminal for the next try.
+                # A pipe is not available either; the next try may get a terminal.
                 raise
             if not self._lacks_terminals:
                 self._lacks_terminals = True

@@ -1,6 +1,6 @@
-"""A side command of a process, such as a hook: what it writes is told as the process's, and that it failed is said.
+"""A side command of a process, such as a hook: its output appears as output of the process, and a failure is a message.
 
-Rules: runs one command to its end; when, and what follows, is decided elsewhere. Given the function that executes.
+Rules: runs one command to its end, with the function that it is given. Other modules decide when, and what follows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from procreaper.output.lines import Lines
 
 
 class Execute(Protocol):
-    """Runs a command to its end, as `command.execute` does. Raises OSError or ValueError where it cannot be started."""
+    """Runs a command to its end, as `command.execute` does. Raises OSError or ValueError if it cannot start."""
 
     def __call__(
         self,
@@ -30,9 +30,9 @@ class Execute(Protocol):
 
 
 class SideCommand(NamedTuple):
-    """A `command` for the shell, in the environment of `process` with these `variables` besides.
+    """A `command` for the shell, in the environment of `process` and these `variables`.
 
-    `kind` is its name for messages; `failing` is added to the message if it fails.
+    `kind` is its name in messages; `failing` is added to the message if it fails.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class SideCommand(NamedTuple):
 async def run(
     errand: SideCommand, *, execute: Execute, tell: Callable[[Notice], object], say: Callable[[str], None]
 ) -> bool:
-    """Run it, and return whether it has succeeded."""
+    """Run the command, and return whether it has succeeded."""
     name, lines = errand.process.name, Lines()
 
     def take(data: bytes) -> None:
@@ -66,5 +66,5 @@ async def run(
 
 
 def environment_of(process: Process) -> Mapping[str, str]:
-    """The environment of a process."""
+    """Return the environment of a process."""
     return os.environ if process.env is None else process.env

@@ -1,7 +1,7 @@
-"""What is under way beside the children: health checks, hooks, stop commands, and what prepares a restart.
+"""The tasks beside the children: health checks, hooks, stop commands, and the commands that prepare a restart.
 
-Rules: each is a task in the group of the owner; what comes of it is posted, published or said, and never raised. There
-is one check, and one preparation, of a process at once. Imported when there is the first of all these.
+Rules: each is a task in the group of the supervisor. Its result is posted or published, and never raised. A process has
+one check and one preparation at once. Imported with the first of them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ REPORTED_AFTER, REPORTED_AFTER_POLLING = 0.1, 0.6
 
 
 class SideTasks:
-    """`tell` takes what commands write; `ended` is called when a hook or a stop command has ended.
+    """The tasks of an app. `tell` takes the output of commands; `ended` is called after each hook and stop command.
 
-    `is_held` tells whether the run of a process is stopped or traced, so that it cannot answer. With `custody`, no
+    `is_held` says whether the run of a process is stopped or traced, so that it cannot answer. With `tracker`, no
     command outlives us.
     """
 
@@ -58,7 +58,7 @@ class SideTasks:
 
     @property
     def under_way(self) -> bool:
-        """Whether a hook or a stop command has not ended."""
+        """Whether a hook or a stop command is running."""
         return bool(self._commands)
 
     def check(self, process_state: ProcessState, number: int) -> None:
@@ -68,7 +68,7 @@ class SideTasks:
         self._checks[name] = self._tasks.create_task(check, name=f"check {name}")
 
     def cancel_check(self, name: str) -> None:
-        """The result of the check under way does not matter any more."""
+        """Cancel the check that is under way: its result no longer matters."""
         self._checks[name].cancel()
 
     def run(self, kind: str, process: Process, command: str, variables: Mapping[str, str] = {}) -> None:
@@ -76,7 +76,7 @@ class SideTasks:
         self._begin(self._run(SideCommand(kind, process, command, variables)), kind, process)
 
     def stop(self, process: Process, run: int, command: str) -> None:
-        """Run the stop command of a run; if it fails, the run gets the signal instead."""
+        """Run the stop command of a run. If it fails, the run gets the signal instead."""
         self._begin(self._stop(process, run, command), "stop command", process)
 
     def _begin(self, errand: Coroutine[Any, Any, bool], kind: str, process: Process) -> None:
@@ -85,26 +85,26 @@ class SideTasks:
         task.add_done_callback(self._command_ended)
 
     def prepare(self, process: Process, command: str) -> None:
-        """Run what prepares a restart."""
+        """Run the command that prepares a restart."""
         preparation = self._prepare(process, command)
         self._preparations[process.name] = self._tasks.create_task(preparation, name=f"prepare {process.name}")
 
     def cancel_preparation(self, name: str) -> None:
-        """The preparation under way is of no use any more."""
+        """End the preparation that is under way."""
         self._preparations[name].cancel()
 
     def forget(self, name: str) -> None:
-        """The process is not of the app any more."""
+        """Forget a process that the app no longer has."""
         self._checks.pop(name, None)
         self._preparations.pop(name, None)
 
     def cancel(self) -> None:
-        """The app has ended."""
+        """Cancel all tasks, because the app has ended."""
         for task in (*self._checks.values(), *self._commands, *self._preparations.values()):
             task.cancel()
 
     async def _check(self, process_state: ProcessState, number: int, previous: asyncio.Task[None] | None) -> None:
-        # Not at the top: hooks do without.
+        # Imported here, because hooks do not need it.
         from procreaper.core.checks import Target
         from procreaper.runtime.health.check import run_check
 
@@ -112,13 +112,13 @@ class SideTasks:
         if health is None or pid is None:
             raise RuntimeError(f"{process.name} has nothing to check")
         if previous is not None and not previous.done():
-            # One that was cancelled may still be ending its command.
+            # A cancelled check may still be ending its command.
             await asyncio.wait([previous])
         target = Target(process.name, pid, environment_of(process), process.cwd)
         began = time.perf_counter()
         error = await run_check(health, target, execute=self._executor(process.name, process_state.run))
         duration = time.perf_counter() - began
-        # A debugger holds the process, or it is suspended: it cannot answer, and must not be killed for that.
+        # A process that is suspended, or held by a debugger, cannot answer, and must not be killed for it.
         skipped = error is not None and self._is_held(process.name)
         if not skipped:
             self._publish(Checked(time.time(), process.name, error, duration))
@@ -132,7 +132,7 @@ class SideTasks:
         return await run(errand, execute=self._executor(errand.process.name), tell=self._tell, say=self._say)
 
     def _executor(self, name: str, run: int | None = None) -> Execute:
-        """The function that executes a command of this process; with the number of a run, one that checks it."""
+        """Return the function that runs a command of a process; with the number of a run, one that checks that run."""
 
         def execute_overseen(
             argv: Sequence[str],
@@ -148,7 +148,7 @@ class SideTasks:
 
     async def _stop(self, process: Process, run: int, command: str) -> bool:
         if self._tracker is not None:
-            # The run ends without a signal of ours.
+            # The run ends without our signal.
             self._tracker.scan_descendants()
         errand = SideCommand("stop command", process, command, failing=", so procreaper sends the signal")
         succeeded = await self._run(errand)

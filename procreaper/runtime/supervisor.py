@@ -1,14 +1,14 @@
-"""The owner: one inbox, one loop, the only writer of the state.
+"""The supervisor: one inbox, one loop, and the only writer of the state.
 
-Rules: takes events from the inbox, asks the rules, tells the world what changed and has the hands carry out what was
-decided. It decides nothing itself. Only this module holds the fleet, the `TaskGroup` in which every task lives, and the
-monotonic clock that the rules are fed with.
+Rules: takes events from the inbox, applies the rules, publishes what changed, and has the actions carried out. It
+decides nothing itself. Only this module holds the fleet, the `TaskGroup` of all tasks, and the monotonic clock of the
+rules.
 
 Theory of operation. The next deadline is derived from the fleet before every wait, so no timer can be stale. Notices
 are derived too, by comparing each process before and after a step (`notices`). While a limit runs, each wait is short,
 so that the supervisor notices time in which it did not run (`pauses`); it reports that time to the rules before all
 other events. A new plan starts a new watcher of files. However the loop ends, `finally` kills every remaining group,
-except those that may live on, and waits for their ends. Hooks and stop commands that still run at the end get
+except those that may outlive the app, and waits for their ends. Hooks and stop commands that still run at the end get
 `LAST_COMMANDS` seconds.
 """
 
@@ -77,21 +77,21 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-# How long hooks and stop commands may go on once everything else has ended, in seconds.
+# The time in seconds for hooks and stop commands after everything else has ended.
 LAST_COMMANDS = 5.0
 
 
 class Supervisor:
-    """Runs a plan. `publish` takes every notice; where it returns False, output pauses until `resume`.
+    """Runs a plan. `publish` takes every notice; if it returns False, output pauses until `resume`.
 
-    With `stays` it goes on until it is told to shut down, even when every process has ended. `largest_read` is how many
-    bytes of output a child may have under way. `logs` are the files that we write: no reason for a restart. `tracker`
-    knows the processes that have left the group of a run. `window` says how large the terminal of a child is, where it
-    has one. `on_plan` is called with every new plan. `root` is the directory of the app, by which its detached
-    processes are found again. With `idle_input`, the standard input of the children stays open and never delivers
-    anything. With `explains` it says whose end ends the app. Where a file changes that settings come from
-    (`is_project_file`), a process that watches it has its settings read again before its next run: `read_settings`
-    posts a `SettingsRead`, whatever happens.
+    With `stays`, it goes on until a `Shutdown`, even after every process has ended. A child may have `largest_read`
+    bytes of output in memory. `logs` are the files that we write; their changes restart nothing. `tracker` knows the
+    processes that have left the group of a run. `window` returns the size of the terminal of a child. `on_plan` is
+    called with every new plan. `root` is the directory of the app, by which it finds its detached processes again. With
+    `idle_input`, the standard input of the children stays open and never delivers anything. With `explains`, it reports
+    the process whose end ends the app. If a file changes that settings come from (`is_project_file`), a process that
+    watches it has its settings read again before its next run: `read_settings` posts a `SettingsRead`, whatever
+    happens.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Supervisor:
         self._tracker = tracker
         self._chores: SideTasks | None = None
         self._commands_until: float | None = None
-        # When the last wait was over; None before the first one.
+        # The end of the last wait; None before the first one.
         self._awake_since: float | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._companions: set[asyncio.Task[Any]] = set()
@@ -157,17 +157,17 @@ class Supervisor:
         self.post(Start(tuple(self._fleet.members) if plan.names is None else plan.names))
 
     def post(self, event: Event) -> None:
-        """Put a fact or a request into the inbox; to be called in the loop's thread."""
+        """Put a fact or a request into the inbox. Call it in the thread of the loop."""
         self._inbox.append(event)
         self._arrived.set()
 
     def resume(self) -> None:
-        """There is room for output again."""
+        """Read output again, because there is room for it."""
         self._room = True
         self._children.resume()
 
     def resize(self) -> None:
-        """The window has another size."""
+        """Pass on the new size of the window."""
         self._children.resize()
 
     def attach(
@@ -175,7 +175,7 @@ class Supervisor:
     ) -> Attachment | None:
         """Attach a client to the terminal of this process. `show` gets all output from now on.
 
-        None where it has none at this moment. `ended(reason)` is called when the run is over, and so it is.
+        Return None if it has no terminal at this moment. `ended(reason)` is called when the run is over.
         """
         console = self._children.console(name)
         if console is None or console.ended or self._fleet.members[name].pid is None:
@@ -183,15 +183,15 @@ class Supervisor:
         return self._attendance.attach(name, console, show, size, ended)
 
     def detach(self, name: str, attachment: Attachment) -> None:
-        """They have gone; nothing happens when the run was over before."""
+        """Detach a client. Nothing happens if the run was over before."""
         self._attendance.detach(name, attachment)
 
     def say(self, text: str) -> None:
-        """Tell the world something in words."""
+        """Publish a message."""
         self._publish(Message(time.time(), text))
 
     def status(self) -> tuple[Status, ...]:
-        """What every process is doing at this moment."""
+        """Return the status of every process at this moment."""
         return tuple(self._status(process_state) for process_state in self._fleet.members.values())
 
     def look(self) -> tuple[tuple[Process, Status], ...]:
@@ -201,11 +201,11 @@ class Supervisor:
         )
 
     def status_of(self, name: str) -> Status:
-        """What one process is doing at this moment. Raises KeyError for one that there is not."""
+        """Return the status of one process. Raises KeyError for an unknown name."""
         return self._status(self._fleet.members[name])
 
     def process(self, name: str) -> Process:
-        """What is to run as this process, and how. Raises KeyError for one that there is not."""
+        """Return the settings of one process. Raises KeyError for an unknown name."""
         return self._fleet.members[name].process
 
     @property
@@ -215,16 +215,16 @@ class Supervisor:
 
     @property
     def is_ending(self) -> bool:
-        """Whether the app is about to end: it shuts down, or nothing of it is left that could go on."""
+        """Whether the app is about to end: it shuts down, or no process is left that could go on."""
         return self._fleet.shutting_down or (self._fleet.finished and not self._stays)
 
     @property
     def shutting_down(self) -> bool:
-        """Whether the app is to end; from then on nothing starts any more."""
+        """Whether the app shuts down; from then on no process starts any more."""
         return self._ended or self._fleet.shutting_down
 
     def accompany(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result] | None:
-        """Do this in a task beside the supervision, with the end of which it is cancelled; None where it has ended.
+        """Run this in a task that is cancelled at the end of the supervision. Return None if that has ended.
 
         An error in it would end the app.
         """
@@ -234,7 +234,7 @@ class Supervisor:
         try:
             task = self._tasks.create_task(work)
         except RuntimeError:
-            # An error of ours ends the app: from then on the group takes no task.
+            # An error of ours ends the app, and then the group takes no more tasks.
             work.close()
             return None
         self._companions.add(task)
@@ -243,18 +243,18 @@ class Supervisor:
 
     @property
     def plan(self) -> Plan:
-        """The plan that was last given; what has been removed by it may not be gone yet."""
+        """The present plan. Processes that it has removed may still be there."""
         return self._plan
 
     def run_when_asked(self, name: str) -> int:
         """Return the run of a process at the last request to stop or restart it.
 
-        Raises KeyError where there is none of that name.
+        Raises KeyError for an unknown name.
         """
         return self._asked_in.get(name, self._fleet.members[name].run)
 
     def awaits_settings(self, name: str) -> bool:
-        """Whether the next run of a process has its settings read again before; False where there is none."""
+        """Return whether the settings of a process are read again before its next run; False for an unknown name."""
         process_state = self._fleet.members.get(name)
         return process_state is not None and (process_state.outdated or process_state.rereading)
 
@@ -269,21 +269,21 @@ class Supervisor:
         return telling.app_end(self._fleet)
 
     def blame(self, name: str) -> str:
-        """The dependency because of which this process was not started; else the process itself.
+        """Return the dependency because of which this process was not started; else the process itself.
 
-        Raises KeyError where there is none of that name.
+        Raises KeyError for an unknown name.
         """
         from procreaper.core.dependencies import root_cause
 
         return root_cause(self._fleet.members, name)
 
     async def settled(self) -> None:
-        """Wait until everything that was posted so far has been seen."""
+        """Wait until all events that were posted so far have been handled."""
         while self._inbox and not self._ended:
             await asyncio.sleep(0)
 
     async def run(self) -> int:
-        """Start what the plan says, supervise until the app has ended, and return its exit code."""
+        """Start the processes of the plan, supervise them until the app has ended, and return its exit code."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self._follow_files(tasks)
@@ -339,11 +339,11 @@ class Supervisor:
             self._count_pause(max(began, timer.when()), self._awake_since)
 
     def _count_pause(self, expected: float, now: float) -> None:
-        """Where the loop goes on much later than expected, have no limit count that time."""
+        """Report the time that the loop has lost, if it goes on much later than expected; no limit counts it."""
         seconds = pauses.lost(expected, now)
         if not seconds:
             return
-        # Before all events: those that came meanwhile must not meet a limit that has passed.
+        # It comes before all events, so that those of the pause do not meet a limit that has passed.
         self._inbox.appendleft(TimeLost(seconds))
         self._arrived.set()
         if self._commands_until is not None:
@@ -364,7 +364,7 @@ class Supervisor:
         after = self._fleet.members
         changed = [name for name, process_state in after.items() if process_state is not before.get(name)]
         gone = [] if after is before else [*(before.keys() - after.keys())]
-        # The cause before what follows from it.
+        # The cause comes before its consequences.
         for name in sorted((*changed, *gone), key=lambda name: name != getattr(event, "name", None)):
             if isinstance(event, ChildExited | GroupEnded | SpawnFailed) and event.name == name:
                 self._tell_end(before[name], event)
@@ -415,7 +415,7 @@ class Supervisor:
                 self._beside(tasks).check(self._fleet.members[name], run)
             case CancelCheck(name=name):
                 self._beside(tasks).cancel_check(name)
-                # The next one may be of the same run.
+                # The next check may be about the same run.
                 checked = [fact for fact in self._inbox if isinstance(fact, CheckFinished) and fact.name == name]
                 for fact in checked:
                     self._inbox.remove(fact)
@@ -423,7 +423,7 @@ class Supervisor:
                 self._children.release(name)
             case RunStopCommand(name=name, run=run):
                 process_state = self._fleet.members[name]
-                # It is about the run as it began.
+                # The command belongs to the settings with which the run began.
                 process = process_state.spawned_with or process_state.process
                 if process.stop.command is not None:
                     self._beside(tasks).stop(process, run, process.stop.command)
@@ -446,7 +446,7 @@ class Supervisor:
 
     def _beside(self, tasks: asyncio.TaskGroup) -> SideTasks:
         if self._chores is None:
-            # Not at the top: most processes have neither checks nor hooks.
+            # Imported here, because most processes have neither checks nor hooks.
             from procreaper.runtime.side_tasks import SideTasks
 
             self._chores = SideTasks(
@@ -468,7 +468,7 @@ class Supervisor:
         return process.quiet and process.log is None
 
     def _tell(self, notice: Notice) -> bool:
-        """Publish what a child says. It does so in a callback of the loop, where an error of ours would end nothing."""
+        """Publish a notice of a child, in a callback of the loop, where an error of ours would not end anything."""
         try:
             room = self._publish(notice)
         except Exception as error:
@@ -479,7 +479,7 @@ class Supervisor:
         return room
 
     def _status(self, process_state: ProcessState) -> Status:
-        # Not at the top: a plain start never asks.
+        # Imported here, because a plain start never asks for it.
         from procreaper.core.snapshot import take
 
         return take(process_state, self._started.get(process_state.process.name))
@@ -507,7 +507,7 @@ class Supervisor:
         self._on_plan(self._plan)
 
     def _see_files(self, event: Event) -> None:
-        """Files have changed; name the processes that watch one which their settings come from."""
+        """Post changed files, and name the processes whose settings come from one of them."""
         if isinstance(event, FilesChanged):
             roots = {name: self._watches[name].root for name in event.changes if name in self._watches}
             outdated = frozenset(
@@ -519,7 +519,7 @@ class Supervisor:
         self.post(event)
 
     def _forget(self, name: str) -> None:
-        """Nothing is left of a process that was removed; what it wrote last may still be on its way."""
+        """Forget a removed process of which nothing is left. Its last output may still come."""
         self._publish(Removed(time.time(), name))
         self._started.pop(name, None)
         self._ends.pop(name, None)
@@ -529,7 +529,7 @@ class Supervisor:
         self._children.forget(name)
 
     def _follow_files(self, tasks: asyncio.TaskGroup) -> None:
-        """Watch what is to be watched now; a new watcher begins before the old one ends, so that nothing is missed."""
+        """Watch the files of the present plan. A new watcher begins before the old one ends, so no change is missed."""
         watches = {process.name: process.watch for process in self._plan.processes if process.watch is not None}
         if watches == self._watches:
             return
@@ -539,13 +539,13 @@ class Supervisor:
             old.cancel()
 
     async def _watch(self, watches: Mapping[str, Watch]) -> None:
-        # Not at the top: it imports watchfiles.
+        # Imported here, because it imports watchfiles.
         from procreaper.runtime.watch.watcher import watch_files
 
         await watch_files(watches, post=self._see_files, say=self.say, logs=self._logs)
 
     def _listening(self, process: Process, run: int) -> Callable[[Notice], bool]:
-        """`publish` for one run, which also looks for the line that tells that it is ready."""
+        """Return `publish` for one run; it also looks for the log line that shows its readiness."""
         if process.health is None or process.health.log is None:
             return self._tell
         from procreaper.runtime.health.log import watch_for_ready_line
@@ -563,7 +563,7 @@ class Supervisor:
         )
 
     async def _kill_everything(self) -> None:
-        """The way out after an error of our own, or a cancellation: nothing may be left, whatever the rules say."""
+        """Kill everything after an error of our own or a cancellation, whatever the rules say."""
         limit = self._loop.time() + OUT_OF_REACH_AFTER
         with suppress(TimeoutError):
             async with asyncio.timeout_at(limit):

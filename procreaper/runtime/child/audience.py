@@ -1,11 +1,12 @@
-"""Choose the processes of a session that get a signal, and those that must wait for others.
+"""Chooses the processes of a session that get a signal, and those that must wait for others.
 
 Rules: pure; the contents of `/proc` come in as bytes and as parsed values.
 
-Theory of operation. A shell that runs a program does not end before the program does, unless a signal ends it. If it is
-the leader of a session on a terminal, its end hangs up that terminal: the kernel sends SIGHUP to the programs that are
-still ending. So a process *is in between* when the signal would end it at once while children of it live. It gets the
-signal after them. So is a launcher, such as make, with children: it would send them the signal a second time.
+Theory of operation. A shell that runs a program does not end before the program does, unless a signal ends it. If it
+leads a session on a terminal, its end hangs up that terminal: the kernel sends SIGHUP to the programs that are still
+ending. So a process is *in between* if the signal would end it at once while children of it live. It gets the signal
+after them. A launcher with children, such as make, is in between as well, because it would send them the signal a
+second time.
 """
 
 from __future__ import annotations
@@ -14,18 +15,22 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from procreaper.runtime.system.proc import ProcessStat
 
-# Programs that run others by their nature. `command` of a process is always run by one of them.
+# Programs whose purpose is to run others. A `command` that is a string always runs in one of them.
 SHELLS = frozenset({"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "ksh93", "mksh", "rbash", "yash", "zsh"})
 # Programs that end at a signal which they catch, after the program that they run, and that pass SIGTERM on to it. npm
 # shows its arguments in its name.
 LAUNCHERS = ("make", "gmake", "just", "npm", "uv")
 SIGINT = 2
-# By default these end no process: SIGCHLD, SIGCONT, SIGURG, SIGWINCH, and those that stop one. Numbers of Linux.
+# Signals that by default end no process, in the numbers of Linux: SIGCHLD, SIGCONT, SIGURG, SIGWINCH, and those that
+# stop it.
 ENDS_NOBODY = frozenset({17, 18, 19, 20, 21, 22, 23, 28})
 
 
 def is_fatal(status: bytes, number: int) -> bool:
-    """Whether a signal ends a process at once, by ``/proc/PID/status``: it neither catches, ignores nor blocks it."""
+    """Return whether a signal ends a process at once, because it neither catches, ignores nor blocks it.
+
+    `status` is the content of ``/proc/PID/status``.
+    """
     masks = 0
     found = False
     for line in status.splitlines():
@@ -37,7 +42,10 @@ def is_fatal(status: bytes, number: int) -> bool:
 
 
 def is_handled(status: bytes, number: int) -> bool:
-    """Whether a process handles a signal, by ``/proc/PID/status``: it catches it, or blocks it to wait for it."""
+    """Return whether a process handles a signal: it catches the signal, or blocks it to wait for it.
+
+    `status` is the content of ``/proc/PID/status``.
+    """
     masks = 0
     for line in status.splitlines():
         name, _, value = line.partition(b":")
@@ -47,7 +55,7 @@ def is_handled(status: bytes, number: int) -> bool:
 
 
 def children_of(members: Mapping[int, ProcessStat]) -> dict[int, list[int]]:
-    """The living children of each of these, oldest number first."""
+    """Return the living children of each of these processes, lowest number first."""
     children: dict[int, list[int]] = {}
     for pid in sorted(members):
         if not members[pid].is_zombie:
@@ -56,7 +64,7 @@ def children_of(members: Mapping[int, ProcessStat]) -> dict[int, list[int]]:
 
 
 def in_between(members: Mapping[int, ProcessStat], ends: Callable[[int], bool]) -> list[int]:
-    """Find launchers with children, and the processes that the signal `ends` before their children; parents first."""
+    """Find launchers with children, and processes that the signal `ends` before their children; parents first."""
     children = children_of(members)
     found = [
         pid
@@ -73,10 +81,10 @@ def programs_below(
     ends: Callable[[int], bool],
     feeds: Callable[[Iterable[int], int], bool],
 ) -> tuple[list[int], list[int]]:
-    """The shells that stand between a leader and the programs that it runs, and those programs.
+    """Find the shells between a leader and the programs that it runs, and those programs.
 
-    Where a shell runs several programs, all of them count, except those that only read what another one writes, as
-    `feeds(writers, reader)` tells. A shell that handles the signal, by a trap, is a program itself.
+    If a shell runs several programs, all of them count, except those that only read the output of another one
+    (`feeds(writers, reader)`). A shell that handles the signal by a trap is itself a program.
     """
     children = children_of(members)
     shells: list[int] = []
@@ -98,8 +106,8 @@ def handlers_below(
 ) -> list[int]:
     """Find the processes of a run that handle a signal: from the leader down, the first ones of each branch.
 
-    What such a process has started is its own affair: the workers of a server get the signal from the server, and many
-    of them would die of it.
+    The children of such a process are its own business: the workers of a server get the signal from the server, and
+    many of them would die of ours.
     """
     children = children_of(members)
     found: list[int] = []
@@ -117,9 +125,10 @@ def handlers_below(
 
 
 def groups_of(members: Mapping[int, ProcessStat], leader: int, us: int) -> set[int]:
-    """The groups of a session that a signal to a run is for.
+    """Return the groups of a session that get a signal to a run.
 
-    That of the leader is one; so is any other of which no member was adopted by us, which is told by other means.
+    These are the group of the leader, and each group of which we have adopted no member; the other groups get the
+    signal in another way.
     """
     adopted = {seen.group for pid, seen in members.items() if seen.parent == us and pid != leader}
     return {leader} | ({seen.group for seen in members.values()} - adopted)
@@ -129,8 +138,8 @@ def held_for(members: Mapping[int, ProcessStat], pid: int, leader: int | None) -
     """Find the living processes that have to end before a stopped one goes on and gets the signal.
 
     They are its children. The end of the leader hangs up the terminal for the whole session, so the leader waits for
-    all others: a wrapper, such as node, may end at the signal before the program that it runs. Without `leader` it
-    waits for its children as well, because the others of the session do not get the signal.
+    all others: a wrapper, such as node, may end at the signal before the program that it runs. Without `leader` the
+    leader waits for its children alone, because the others of the session do not get the signal.
     """
     if pid != leader:
         return children_of(members).get(pid, [])
@@ -138,7 +147,7 @@ def held_for(members: Mapping[int, ProcessStat], pid: int, leader: int | None) -
 
 
 def find_readers(pipes: Mapping[int, Collection[int]]) -> dict[int, Collection[int]]:
-    """Those of these readers that can wait until all of their writers have ended: not two that read each other.
+    """Return the readers that can wait until all of their writers have ended: not two that read from each other.
 
     >>> find_readers({12: [11], 13: [12]})
     {12: [11], 13: [12]}
@@ -162,7 +171,7 @@ def _reach(pipes: Mapping[int, Collection[int]], pid: int) -> set[int]:
 def _passes_on(seen: ProcessStat | None, number: int, ends: Callable[[int], bool], pid: int) -> bool:
     if seen is None or seen.program not in SHELLS:
         return False
-    # While a shell waits for a program, it may catch SIGINT to find out whether that ends the program; that is no trap.
+    # A shell that waits for a program may catch SIGINT, to find out whether that ends the program; this is no trap.
     return number == SIGINT or ends(pid)
 
 

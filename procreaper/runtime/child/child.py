@@ -1,25 +1,25 @@
-"""One run of a process: spawn it, have what it writes read, signal its group, report what happens to it.
+"""One run of a process: spawns it, reads its output, signals its group, and reports what happens to it.
 
 Rules: reports facts through `post` and output through `publish`; decides nothing about restarts. Everything happens in
-the loop's thread and nothing blocks.
+the thread of the loop, and nothing blocks.
 
-Theory of operation. The child leads a session, and so a group, of its own. Its standard output and error are one pipe,
-read by us (`reader`) and not by asyncio's transport, for two reasons: the end of the child is its wait status and not
-the end of the pipe, which a grandchild may hold open; and we pause reading (back-pressure) when `publish` says so. Or
-all three streams are a terminal of its own (`console`), of which we hold the child's end as well until it has died:
-were that closed by the last who has it open, to stop reading would hang it up, and end the child.
+Theory of operation. The child leads a session, and so a group, of its own. Its standard output and error are one pipe.
+We read the pipe (`reader`), and not asyncio's transport, for two reasons: the end of the child is its wait status, and
+not the end of the pipe, which a grandchild may hold open; and reading pauses when `publish` says so. Or all three
+streams are a terminal of its own (`console`). We keep the child's end of the terminal open until the child has died: if
+the last process that has it open closed it, a pause of our reading would hang it up and end the child.
 
-Without a terminal the child inherits our standard input. An app in the background has none to give: there each child
-gets an *idle* input, a pipe that stays open and never delivers anything. /dev/null would not do: esbuild and
+Without a terminal, the child inherits our standard input. An app in the background has none: there each child gets an
+*idle* input, a pipe that stays open and never delivers anything. /dev/null would not do, because esbuild and
 tailwindcss end their `--watch` at the end of their input. Each child has a pipe of its own, because node makes its
-input non-blocking, which would affect all who share the pipe. Only we hold the writing end, so that the input ends when
-we do, also after `kill -9`.
+input non-blocking, which would affect all processes that share the pipe. Only we hold the writing end, so the input
+ends when we do, also after `kill -9`.
 
 A signal goes to the whole group. On a terminal, shells get it after the programs that they run (`delivery`).
 
-When the child has been reaped, the current content of the pipe is read before `ChildExited` is posted, so that its last
-output comes before the message about its end. Remaining members of its group are polled, because the system does not
-report the end of a grandchild. Output that comes later through the pipe is still read.
+When the child has been reaped, the content of the pipe is read before `ChildExited` is posted, so that its last output
+comes before the message about its end. We poll the remaining members of its group, because the system does not report
+the end of a grandchild. Output that comes later through the pipe is still read.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ if TYPE_CHECKING:
     from procreaper.runtime.child.delivery import Delivery
     from procreaper.runtime.child.protocols import DescendantTracker
 
-# How long the obituary waits for room while output is paused, in seconds.
+# Seconds that the report of the exit waits for room while output is paused.
 LAST_WORDS = 0.25
-# Seconds between two looks at a group that outlives its leader: at first, and at most.
+# Seconds between two polls of a group that outlives its leader: at first, and at most.
 FIRST_LOOK, LAST_LOOK = 0.002, 0.05
 # The file descriptors that a spawn needs for itself, besides our pipe.
 SPAWN_DESCRIPTORS = 4
 
 
 class Child(asyncio.SubprocessProtocol):
-    """One run of `process`. `publish` returns False when the child should be read no further until `resume`.
+    """One run of `process`. `publish` returns False if the output should not be read any further until `resume`.
 
-    `has_room` tells whether it may be read now; `largest_read` is how many bytes at once, at most. `open_terminal`
-    opens a terminal for it; without that, or where it returns None, it writes to a pipe. `idle_input`: without a
-    terminal it does not inherit our standard input. Without `custody`, what belongs to a run is its group.
+    `has_room` says whether it may be read now; one read takes `largest_read` bytes at most. `open_terminal` opens a
+    terminal for it; without it, or if it returns None, the child writes to a pipe. With `idle_input`, a child without a
+    terminal does not inherit our standard input. Without `tracker`, a run consists of its group.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Child(asyncio.SubprocessProtocol):
         self._largest_read = largest_read
         self._reader: Reader | None = None
         self._open_terminal = open_terminal
-        # What can be attached to: its terminal, if it has one.
+        # Its terminal, if it has one, to which clients can attach.
         self.console: Console | None = None
         self._its_end: int | None = None
         self._idle_input = idle_input
@@ -95,9 +95,9 @@ class Child(asyncio.SubprocessProtocol):
         self._input: int | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._group: int | None = None
-        # The signal that was sent last, as long as some of the run are still to get it.
+        # The last signal, as long as processes of the run are still to get it.
         self._delivery: Delivery | None = None
-        # By which the output is on the list of those that must not outlive us.
+        # The key of the output in the list of the guard.
         self._key = ""
         self._look_timer: asyncio.TimerHandle | None = None
         self._last_words_timer: asyncio.TimerHandle | None = None
@@ -106,16 +106,16 @@ class Child(asyncio.SubprocessProtocol):
 
     @property
     def over(self) -> bool:
-        """Nothing more can come of this run: its group is gone and its pipe is closed."""
+        """Whether nothing more can come of this run: its group is gone and its pipe is closed."""
         return self.ended and (self._reader is None or self._reader.ended)
 
     @property
     def read_at(self) -> float:
-        """When it last was read, in seconds of the loop's clock."""
+        """When the output was last read, in seconds of the clock of the loop."""
         return 0.0 if self._reader is None else self._reader.read_at
 
     async def spawn(self) -> None:
-        """Start the child and report it; a failure is reported, not raised."""
+        """Start the child and report it. A failure is reported, not raised."""
         writing = reading_nothing = -1
         environment = self._process.env
         if self._tracker is not None:
@@ -164,14 +164,14 @@ class Child(asyncio.SubprocessProtocol):
 
     @property
     def held(self) -> bool:
-        """Whether it, or another of its group, is stopped or traced, as by a debugger; only Linux tells."""
+        """Whether a process of the group is stopped or traced, as by a debugger; only Linux tells."""
         return self._group is not None and is_group_suspended(self._group)
 
     def signal(self, number: int, *, only_main: bool = False, only_handlers: bool = False) -> None:
-        """Send a signal to all that belongs to the run, or with `only_main` to its programs, unless they are gone.
+        """Send a signal to all processes of the run, or with `only_main` to its programs, unless they are gone.
 
-        Its programs are the child, or where that is a shell, what the shell runs. With `only_handlers` the signal goes
-        to the first processes that handle it, or else to its programs.
+        Its programs are the child, or if that is a shell, the programs that the shell runs. With `only_handlers` the
+        signal goes to the first processes that handle it, or else to its programs.
         """
         if self.ended or (only_handlers and self._reach_handlers(number)):
             return
@@ -179,7 +179,7 @@ class Child(asyncio.SubprocessProtocol):
             self._delivery.cancel()
             self._delivery = None
         if self._tracker is not None:
-            # First: the parents of some may die of the signal, and only they tell whose these are.
+            # This comes first: a parent may die of the signal, and only it shows to which run a process belongs.
             if only_main:
                 self._tracker.scan_descendants()
             else:
@@ -195,7 +195,7 @@ class Child(asyncio.SubprocessProtocol):
         return send_to_handlers(self._group, number)
 
     def _deliver(self, number: int, *, only_main: bool) -> bool:
-        """Bring a signal to the programs before the shells that run them; False where that is not possible."""
+        """Send a signal to the programs before the shells that run them; return False if that is not possible."""
         # The end of a shell that leads a session matters to the others of its group only on a terminal.
         if self._group is None or number == signal.SIGKILL or not (only_main or self.console is not None):
             return False
@@ -223,12 +223,12 @@ class Child(asyncio.SubprocessProtocol):
                 send(self._group, signal.SIGCONT)
 
     def resize(self, size: os.terminal_size) -> None:
-        """Our terminal has another size; so gets that of the child, if it has one."""
+        """Pass on the new size of our terminal, if the child has one."""
         if self.console is not None:
             self.console.resize(size)
 
     def resume(self) -> None:
-        """There is room again: go on reading where a pause was asked for."""
+        """Read on after a pause, because there is room again."""
         if self._reader is None or not self._reader.paused:
             return
         self._reader.resume()
@@ -237,7 +237,7 @@ class Child(asyncio.SubprocessProtocol):
             self._say_last_words()
 
     def finish(self) -> None:
-        """Read what the pipe holds, room or not, and close it: the app has ended.
+        """Read the rest of the pipe, with room or without, and close it: the app has ended.
 
         A process that has left the group may hold the pipe open; its further output is ignored. Processes that even
         SIGKILL has not ended are no longer polled.
@@ -261,7 +261,7 @@ class Child(asyncio.SubprocessProtocol):
             self._tracker.run_started(self._process.name, self._run, self._group)
         self._post(Spawned(self._process.name, self._run, self._group))
         if self._reader is not None:
-            # Only now, so that the first output comes after the news of the start.
+            # Only now, so that the first output comes after the notice of the start.
             self._reader.begin()
 
     def process_exited(self) -> None:
@@ -350,16 +350,16 @@ class Child(asyncio.SubprocessProtocol):
 
 
 def _open_pipe() -> tuple[int, int]:
-    """A pipe whose reading end never blocks."""
+    """Open a pipe whose reading end never blocks."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     return reading, writing
 
 
 def _ensure_descriptors(open_one: int) -> None:
-    """Make sure that a spawn will have the descriptors that it needs; raises OSError if not.
+    """Make sure that a spawn has the descriptors that it needs. Raises OSError if not.
 
-    asyncio opens one after the child exists, and a child whose end cannot be watched for would be lost.
+    asyncio opens one after the child exists. A child whose end cannot be watched would be lost.
     """
     # Before a child: without these, neither an import nor a look into `/proc` would be sure to succeed.
     RESERVE.fill()

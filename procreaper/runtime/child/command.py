@@ -1,13 +1,13 @@
-"""Run a side command to its end: a hook, a stop command, a check that is a command.
+"""Runs a side command to its end: a hook, a stop command, or a check that is a command.
 
-Rules: it runs in a session of its own, reads nothing, and leaves nothing of its group behind; what has left the group
-is a matter of `oversight`. It knows nothing of processes, states and restarts; what the command writes goes to `take`
-as it comes.
+Rules: the command runs in a session of its own, has an empty input, and leaves nothing of its group behind; `oversight`
+takes care of processes that have left the group. The module knows nothing of processes, states and restarts; `take`
+gets the output as it comes.
 
-Theory of operation. As with a child, the end is the wait status and not the end of the pipe, which a grandchild may
-hold open; what the pipe holds at that moment is still taken. Whatever is left of the group is killed then. A
-cancellation never interrupts the spawn, which asyncio would answer by killing the command without its group; it is
-remembered until there is a pid, and nothing but SIGKILL happens after it.
+Theory of operation. As with a child, the end is the wait status, and not the end of the pipe, which a grandchild may
+hold open. What the pipe holds at that moment is still taken, and then the rest of the group is killed. A cancellation
+never interrupts the spawn, because asyncio would then kill the command without its group. It is remembered until there
+is a pid, and only SIGKILL follows.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ UNWATCHED_TIMEOUT = 0.5
 
 
 class Oversight(Protocol):
-    """Sees to it that one command does not outlive us, and knows what it leaves behind."""
+    """Makes sure that one command does not outlive us, and finds what it leaves behind."""
 
     def environment(self, environment: Mapping[str, str] | None) -> Mapping[str, str]:
-        """The environment for the command, by which its descendants are known; None stands for ours."""
+        """Return the environment for the command, by which its descendants are found; None stands for ours."""
 
     def before_spawn(self, output: int) -> None:
         """The command is about to start, and writes to this descriptor."""
 
     def started(self, group: int) -> None:
-        """It runs, in this group."""
+        """The command runs, in this group."""
 
     def before_kill(self) -> None:
-        """It is about to be killed before it has ended by itself."""
+        """The command is about to be killed before it has ended by itself."""
 
     def ended(self) -> None:
-        """It has ended, or could not be started; nothing is left of its group."""
+        """The command has ended, or could not be started. Nothing is left of its group."""
 
 
 async def execute(
@@ -61,8 +61,8 @@ async def execute(
     """Run a command in a group of its own, give its output to `take` in pieces, and return how it ended.
 
     Standard output and error are one stream, standard input is empty. Without `env` or `cwd` they are ours. It returns
-    when the command itself has exited, and kills what is left of its group. When it is cancelled, or `take` raises, the
-    whole group is killed first. Raises OSError or ValueError for a command that cannot be started.
+    when the command itself has exited, and kills what is left of its group. If it is cancelled, or `take` raises, it
+    first kills the whole group. Raises OSError or ValueError for a command that cannot be started.
     """
     RESERVE.fill()
     reading, writing = os.pipe()
@@ -96,12 +96,12 @@ class _Command(asyncio.SubprocessProtocol):
         self._oversight = oversight
         self._transport: asyncio.SubprocessTransport | None = None
         self._exited = asyncio.Event()
-        # Set when there is nothing more to wait for: the command has exited, or `take` has raised this error.
+        # Set at the end of the wait: the command has exited, or `take` has raised this error.
         self._over = asyncio.Event()
         self._error: Exception | None = None
 
     async def spawn(self, argv: Sequence[str], env: Mapping[str, str] | None, cwd: str | None, output: int) -> bool:
-        """Start the command; return whether that was to be cancelled meanwhile."""
+        """Start the command, and return whether it was cancelled meanwhile."""
         spawning = self._loop.create_task(
             self._loop.subprocess_exec(
                 lambda: self,
@@ -128,7 +128,7 @@ class _Command(asyncio.SubprocessProtocol):
             if cancelled:
                 raise asyncio.CancelledError from error
             if isinstance(error, RuntimeError):
-                # No thread for the wait, where asyncio needs one.
+                # asyncio may need a thread for the wait, and has none.
                 raise OSError(errno.EAGAIN, str(error)) from error
             raise
         return cancelled
@@ -188,14 +188,14 @@ class _Command(asyncio.SubprocessProtocol):
             size -= taken
 
     def _take_once(self, size: int) -> int:
-        """Take what one read gives; return its size, 0 at the end of the output."""
+        """Take the result of one read, and return its size, 0 at the end of the output."""
         data = os.read(self._pipe, size)
         if data:
             self._take(data)
         return len(data)
 
     def _abandon(self, transport: asyncio.SubprocessTransport) -> None:
-        """End a command that was started, but of whose end asyncio will not tell us."""
+        """End a command that was started, but whose end asyncio cannot report."""
         self._kill()
         process = transport.get_extra_info("subprocess")
         if process is not None:

@@ -4,10 +4,10 @@ Rules: bounded in bytes, even if the child does not read its input or a client d
 delays the child. Knows nothing about where the clients are.
 
 Theory of operation. The console keeps at least the last `MOST_KEPT` bytes that were written to the main screen, and the
-modes that the child has set on its terminal (`modes`). So a late client sees the same screen as an early one. A program
-that reads single keys, or draws on the alternate screen, is made to redraw by a change of the size. The size is the
-smallest of all clients, or that of our own window without clients. What is on the alternate screen are no lines; it is
-told only where the run ends there, as that may be its last words.
+modes that the child has set on its terminal (`modes`). So a late client sees the same screen as an early one. A change
+of the size makes a program redraw that reads single keys or draws on the alternate screen. The size is the smallest of
+all clients, or that of our own window without clients. The content of the alternate screen does not consist of lines;
+it is published only if the run ends there, because it may be the last output.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class OwnTerminal(Protocol):
 
 
 class Console:
-    """What can be attached to, for as long as the run lasts. Its size at first is that of our own window.
+    """The terminal of one run, to which clients can attach. Its first size is that of our own window.
 
-    `left()` is called when the last one who was attached has gone.
+    `left()` is called when the last client has left.
     """
 
     def __init__(self, terminal: OwnTerminal) -> None:
@@ -97,7 +97,7 @@ class Console:
         return self._modes.is_alternate
 
     def take(self, data: bytes) -> bytes:
-        """Show what was written, and return what of it is for the main screen, in lines."""
+        """Show the output to all clients, and return the part of it that is for the main screen, in lines."""
         written = self._modes.feed(data)
         if not self._modes.is_alternate:
             self._drawn.clear()
@@ -110,7 +110,7 @@ class Console:
                 data = LINE_END.sub(b"\r\n", data)
             self._attached[0].show(data)
             if len(self._attached) > 1:
-                # One answer to each question of the program is enough.
+                # One answer to each query of the program is enough.
                 asked_nothing = strip_queries(data)
                 for attachment in self._attached[1:]:
                     attachment.show(asked_nothing)
@@ -121,7 +121,7 @@ class Console:
         return written.main
 
     def take_rest(self) -> bytes:
-        """What ends here is no sequence, and what was last drawn on the alternate screen, if that is shown, is told."""
+        """Return an incomplete escape sequence as text, and the last content of the alternate screen if it is shown."""
         rest = bytes(self._drawn) + self._modes.take_unfinished()
         self._drawn.clear()
         return rest
@@ -141,7 +141,7 @@ class Console:
             self._resize_timer.cancel()
         self._was_read.set()
 
-    # For those who are attached.
+    # For attached clients.
 
     def attach(self, show: Callable[[bytes], None], size: os.terminal_size) -> Attachment:
         """Show all output from now on to a client whose terminal has this size."""
@@ -154,7 +154,7 @@ class Console:
         return attachment
 
     def part(self, attachment: Attachment) -> None:
-        """Show nothing more to this one; nothing happens when that is so already."""
+        """Detach a client; nothing happens if it has left before."""
         if attachment not in self._attached:
             return
         self._attached.remove(attachment)
@@ -165,15 +165,15 @@ class Console:
             self.left()
 
     def picture(self, lines: int) -> bytes:
-        """The last lines of the main screen, and what brings a terminal with the usual modes into these."""
+        """Return the last lines of the main screen, and the modes that a terminal with the usual modes needs."""
         if self._modes.is_alternate:
-            # A part of the drawing would not look like the whole, but the program will redraw it.
+            # A part of the screen would look wrong, but the program will redraw it.
             drawn = b"" if len(self._drawn) >= MOST_KEPT else strip_mode_changes(bytes(self._drawn))
             return self._modes.enter_sequence() + drawn
         return LINE_END.sub(b"\r\n", strip_queries(self._last_lines(lines))) + self._modes.enter_sequence()
 
     def redraw(self) -> None:
-        """Have what runs on it draw anew, if it does draw."""
+        """Make the program redraw the screen, if it draws."""
         if self._resize_timer is not None or self.ended:
             return
         if self._modes.is_alternate or self._terminal.takes_keys:
@@ -182,7 +182,7 @@ class Console:
             self._resize_timer = self._loop.call_later(MOMENT, self._resize_back)
 
     async def type(self, data: bytes) -> bool:
-        """Type this, as soon as there is room for it; False where there is none for `PATIENCE` seconds."""
+        """Type this as soon as there is room for it. Return False if there is none for `PATIENCE` seconds."""
         while len(self._typed) + len(data) > max(MOST_TYPED, len(data)):
             if self._is_stuck:
                 return False
@@ -220,7 +220,7 @@ class Console:
             return len(data)
 
     def fit(self) -> bool:
-        """Have the size that all can show; whether it is another one."""
+        """Set the size that all clients can show. Return whether it has changed."""
         sizes = [attachment.size for attachment in self._attached] or [self._window]
         size = os.terminal_size((min(size.columns for size in sizes), min(size.lines for size in sizes)))
         if size == self._size:
@@ -235,7 +235,7 @@ class Console:
         self._terminal.resize(self._size)
 
     def _last_lines(self, count: int) -> bytes:
-        """The last lines of the main screen, as far as they are kept."""
+        """Return the last lines of the main screen, as far as they are kept."""
         end = len(self._kept)
         for _ in range(count):
             end = self._kept.rfind(b"\n", 0, end)
@@ -262,17 +262,17 @@ class Attachment:
         return self._console.alternate
 
     def picture(self) -> bytes:
-        """What has their terminal, as long as it is in the usual modes, show what is shown here."""
+        """Return the last lines of the main screen, and the modes that a terminal with the usual modes needs."""
         # The cursor has a line too.
         return self._console.picture(max(1, self.size.lines - 1))
 
     def picture_anew(self) -> bytes:
-        """The same for a terminal that has missed something, whatever modes it is in."""
+        """Return the same for a terminal that has missed output, whatever modes it is in."""
         self._console.redraw()
         return RESET + CLEAR + self.picture()
 
     async def type(self, data: bytes) -> bool:
-        """Type this, as soon as there is room for it; False where there is none for `PATIENCE` seconds."""
+        """Type this as soon as there is room for it. Return False if there is none for `PATIENCE` seconds."""
         return await self._console.type(data)
 
     def resize(self, size: os.terminal_size) -> None:
@@ -281,7 +281,7 @@ class Attachment:
         self._console.fit()
 
     def leave(self) -> None:
-        """See and type no more."""
+        """Stop showing output to the client, and stop taking its input."""
         self._console.part(self)
 
 
@@ -290,6 +290,6 @@ def _keep_end(kept: bytearray, data: bytes) -> None:
         kept[:] = data[-MOST_KEPT:]
         return
     kept += data
-    # Not at each byte: to remove from the beginning is to move all the rest.
+    # Not at each byte, because a removal at the beginning moves all the rest.
     if len(kept) > 2 * MOST_KEPT:
         del kept[:-MOST_KEPT]

@@ -1,14 +1,13 @@
-"""One signal on its way through the session of a run: programs get it first, the shells that run them last.
+"""Delivers one signal to the session of a run: first to the programs, last to the shells that run them.
 
-Rules: Linux only. Each process gets the signal once. Nothing of this delays SIGKILL. What decides who comes when is
-pure (`audience`).
+Rules: Linux only. Each process gets the signal once. Nothing here delays SIGKILL. `audience` decides the order.
 
-Theory of operation. The processes in between, such as the shell that leads the session, are stopped by SIGSTOP, so
-that they can neither end before their children nor go on to their next command. Then the whole group gets the signal
-at once. On those that are stopped it waits, and it ends them before they do anything else as soon as they go on: when
-none of their children lives, and the leader, when no other process of the session lives. A process in between that
-reads what its child writes is not stopped, because a child that has filled the pipe would never end; it gets the signal
-when the children that it has at that moment have ended.
+Theory of operation. SIGSTOP stops the processes in between, such as the shell that leads the session, so that they can
+neither end before their children nor go on to their next command. Then the whole group gets the signal at once. For a
+stopped process it stays pending, and ends the process as soon as it goes on: when none of its children lives, and for
+the leader, when no other process of the session lives. A process in between that reads the output of its child is not
+stopped, because a child that has filled the pipe would never end. It gets the signal when its present children have
+ended.
 """
 
 from __future__ import annotations
@@ -40,55 +39,55 @@ from procreaper.runtime.system import proc
 from procreaper.runtime.system.proc import ProcessStat, read_stat
 from procreaper.runtime.system.process_table import ProcessTable, read_process_table
 
-# Seconds between two looks whether children live: at first, and at most.
+# Seconds between two checks whether children live: at first, and at most.
 FIRST_LOOK, LAST_LOOK = 0.002, 0.05
-# How long the processes in between may take to stop, and may grow in number, in seconds.
+# Seconds that the processes in between may take to stop and to be found.
 PATIENCE = 0.5
-# How long a program of a pipeline has to end, in seconds, when those before it have ended and it has read everything.
+# Seconds that a program of a pipeline has to end after the writers before it have ended and it has read everything.
 GRACE = 0.5
 STOPPED = ("T", "t")
 OUTPUTS = (1, 2)
-# How many deliveries go on in one turn of the loop: each takes about a millisecond, and all of them share one table.
+# The most deliveries in one turn of the loop: each takes about a millisecond, and all of them share one table.
 MOST_AT_ONCE = 200
 
 
 class Reader(NamedTuple):
-    """A process that reads what others write: its own birth, and that of each writer that has to end first."""
+    """A process that reads the output of others: its own start time, and that of each writer that has to end first."""
 
     start: int
     writers: dict[int, int]
-    # When it gets the signal at the latest, by the clock of the loop, once its writers have ended.
+    # The latest time for its signal after its writers have ended, by the clock of the loop.
     due: float | None
     grace: float
 
 
 class Delivery:
-    """Brings signal `number` to the session of `leader`; with `only_main`, to the programs that its shells run."""
+    """Delivers signal `number` to the session of `leader`; with `only_main`, to the programs that its shells run."""
 
     def __init__(self, leader: int, number: int, *, only_main: bool, loop: asyncio.AbstractEventLoop) -> None:
         self._leader = leader
         self._number = number
         self._only_main = only_main
-        # The process that waits for all others of the session; none where some of them do not get the signal.
+        # The process that waits for all others of the session; None if some of them do not get the signal.
         self._holder = None if only_main else leader
         self._loop = loop
-        # By the clock of the loop, from the first look at the session.
+        # By the clock of the loop, since the session was first read.
         self._gather_until: float | None = None
-        # What each that is stopped waits for, with the moments of their birth; a stopped process starts no other.
-        # None where one was not seen to stop.
+        # The processes that each stopped one waits for, with their start times; a stopped process starts no other.
+        # None if a process has not been seen to stop.
         self._children: dict[int, dict[int, int]] | None = None
-        # Stopped, with the moment of their birth, which tells them from a later process with the same number.
+        # The stopped processes, with their start times, which distinguish them from later ones with the same number.
         self._stopped: dict[int, int] = {}
         self._readers: dict[int, Reader] = {}
         self._handle: asyncio.Handle | None = None
 
-    # How many have gone on in this turn of which loop.
+    # The number of deliveries in this turn of this loop.
     _at_once = 0
     _turn_began = 0.0
     _turn_of: asyncio.AbstractEventLoop | None = None
 
     def begin(self) -> bool:
-        """Deliver the signal, or begin to; False where the processes of the session cannot be found out."""
+        """Deliver the signal, or begin to. Return False if the processes of the session cannot be found."""
         has_turn = self._has_turn()
         # All deliveries of this turn share it. An older table may lack a program that has just started.
         table = read_process_table(Delivery._turn_began)
@@ -101,12 +100,12 @@ class Delivery:
         return True
 
     def cancel(self) -> None:
-        """Another signal follows; those that are stopped stay so, until that one has them go on."""
+        """Cancel the delivery, because another signal follows, which then continues the stopped processes."""
         if self._handle is not None:
             self._handle.cancel()
 
     def release(self) -> None:
-        """Let those that are stopped get the signal now."""
+        """Let the stopped processes get the signal now."""
         self.cancel()
         for pid in self._stopped:
             _send(pid, signal.SIGCONT)
@@ -121,7 +120,7 @@ class Delivery:
         Delivery._at_once += 1
         return Delivery._at_once <= MOST_AT_ONCE
 
-    # Until all that are in between are stopped.
+    # Part one: until all processes in between are stopped.
 
     def _gather_again(self, since: float) -> None:
         if not self._has_turn():
@@ -149,7 +148,7 @@ class Delivery:
             for pid, writers in find_readers(_pipes_between(members)).items():
                 if pid not in self._stopped and pid not in self._readers:
                     self._add_reader(pid, writers, members, GRACE)
-        # On a busy machine it takes a while. One that has not stopped yet would die of the signal at once.
+        # This takes a while on a busy machine. A process that has not stopped yet would die of the signal at once.
         moving = [pid for pid in self._stopped if pid in members and members[pid].state not in STOPPED]
         if (found or moving) and self._loop.time() < self._gather_until:
             now = time.monotonic()
@@ -171,12 +170,12 @@ class Delivery:
         self._readers[pid] = Reader(members[pid].start, born, None, grace)
 
     def _members(self, table: ProcessTable) -> dict[int, ProcessStat]:
-        """Those who are alive: of the session, or with `only_main` all, since a program may have left the session."""
+        """Return the living processes of the session, or with `only_main` all: a program may have left the session."""
         pids = table.processes if self._only_main else table.sessions.get(self._leader, ())
         return {pid: seen for pid in pids if not (seen := table.processes[pid]).is_zombie}
 
     def _sort(self, members: Mapping[int, ProcessStat]) -> tuple[list[int], list[int]]:
-        """Those in between, and with `only_main` the programs that get the signal."""
+        """Return the processes in between, and with `only_main` the programs that get the signal."""
         if self._only_main:
             return programs_below(members, self._leader, self._number, self._ends, _feeds)
         return in_between(members, self._ends), []
@@ -186,7 +185,7 @@ class Delivery:
             return True
         return _has(is_fatal, pid, self._number)
 
-    # The signal.
+    # Part two: the signal.
 
     def _tell_programs(self, programs: Iterable[int]) -> None:
         for pid in self._stopped:
@@ -199,7 +198,7 @@ class Delivery:
         ours = groups_of(members, self._leader, os.getpid())
         with_readers = {members[pid].group for pid in self._readers if pid in members}
         for group in ours - with_readers:
-            # All at once, so that no process is missed that is born meanwhile.
+            # All at once, so that no process is missed that starts meanwhile.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, self._number)
                 if not self._stopped:
@@ -213,7 +212,7 @@ class Delivery:
             if pid not in self._stopped and (self._stopped or seen.group in with_readers):
                 _send(pid, signal.SIGCONT)
 
-    # Until all that are in between have got it.
+    # Part three: until all processes in between have got it.
 
     def _wait(self, wait: float) -> None:
         self._handle = None
@@ -233,9 +232,9 @@ class Delivery:
         self._wait(FIRST_LOOK if has_progress else wait)
 
     def _find_busy(self) -> set[int]:
-        """Those that are stopped and have living children; raises OSError."""
+        """Return the stopped processes whose children live. Raises OSError."""
         if self._children is None:
-            # The table serves all deliveries, and costs more than a look at a few processes.
+            # The table serves all deliveries, but costs more than reading a few processes.
             table = read_process_table()
             if table is None:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -248,7 +247,7 @@ class Delivery:
         }
 
     def _let_on(self, busy: Container[int]) -> bool:
-        """Let those go on that are not busy; return whether any was."""
+        """Continue the stopped processes that are not busy. Return whether there were any."""
         has_progress = False
         for pid, start in tuple(self._stopped.items()):
             if pid not in busy:
@@ -273,15 +272,15 @@ class Delivery:
 
 
 def _is_alive(pid: int, start: int) -> bool:
-    """Whether this process, which began at that moment, has not ended; raises OSError."""
+    """Return whether this process, with this start time, has not ended. Raises OSError."""
     seen = read_stat(pid)
     return seen is not None and not seen.is_zombie and seen.start == start
 
 
 def send_to_handlers(leader: int, number: int) -> bool:
-    """Send a signal to the programs of a run that handle it, or where none does, to the programs that its shells run.
+    """Send a signal to the programs of a run that handle it, or if none does, to the programs that its shells run.
 
-    False where the processes cannot be found out.
+    Return False if the processes cannot be found.
     """
     table: ProcessTable | None = None
     targets: list[int] = []
@@ -320,7 +319,7 @@ def _send(pid: int, number: int) -> None:
 
 
 def _reads_from(pid: int, children: Iterable[int]) -> bool:
-    """Whether a process reads what one of its children writes, by a pipe or, as node does, by a socket."""
+    """Return whether a process reads the output of one of its children, by a pipe, or as node does, by a socket."""
     outputs = {link for child in children for number in OUTPUTS if (link := _link(child, number)) is not None}
     if not any(link.startswith(("pipe:", "socket:")) for link in outputs):
         return False
@@ -331,14 +330,14 @@ def _reads_from(pid: int, children: Iterable[int]) -> bool:
     held = {_link(pid, number) for number in numbers}
     readable = {_link(pid, number) for number in numbers if _is_readable(pid, number)}
     return any(
-        # Of two sockets that are connected, each has a name of its own; one that both processes have was inherited.
+        # Two connected sockets have different names; a socket that both processes have was inherited.
         (link.startswith("pipe:") and link in readable) or (link.startswith("socket:") and link not in held)
         for link in outputs
     )
 
 
 def _feeds(writers: Iterable[int], reader: int) -> bool:
-    """Whether a process reads, from its standard input, what one of these writes."""
+    """Return whether a process reads, from its standard input, the output of one of these."""
     link = _link(reader, 0)
     if link is None or not link.startswith("pipe:"):
         return False
@@ -346,7 +345,7 @@ def _feeds(writers: Iterable[int], reader: int) -> bool:
 
 
 def _pipes_between(members: Mapping[int, ProcessStat]) -> dict[int, set[int]]:
-    """Those of these that read, from their standard input, what others of these write, with the writers."""
+    """Return the processes that read, from their standard input, the output of others of these, with the writers."""
     read = {pid: link for pid in members if (link := _link(pid, 0)) is not None and link.startswith("pipe:")}
     if not read:
         return {}

@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 SHELL = "/bin/sh"
 GATE = 'read -r open || exit; exec </dev/null "$@"'
 OPEN = b"open\n"
-# Seconds between two attempts to get the lock, and how long it is tried: who has it needs it for milliseconds.
+# Seconds between two attempts to get the lock, and for all attempts; its holder needs it for milliseconds.
 LOCK_PAUSE, LOCK_PATIENCE = 0.01, 10.0
-# Seconds between two looks whether it lives, where the system does not tell of its end.
+# Seconds between two polls, if the system does not report its end.
 POLL = 0.5
 
 
 class DetachedRun:
-    """One run of `process`, of the app in the directory `root`. `say` tells the user what was found.
+    """One run of `process`, of the app in the directory `root`. `say` reports to the user what was found.
 
     The tracker learns which processes to leave alone.
     """
@@ -73,13 +73,13 @@ class DetachedRun:
         self._tracker = tracker
         self._loop = asyncio.get_running_loop()
         self._register = Register(root, process.name, os.environ)
-        # While it is a child of ours.
+        # Set while it is our child.
         self._popen: Popen[bytes] | None = None
         self._record: Record | None = None
-        # Readable when it has ended.
+        # Readable after it has ended.
         self._descriptor: int | None = None
         self._timer: asyncio.TimerHandle | None = None
-        # The signal that was sent last, as long as its shells are still to get it.
+        # The last signal, as long as its shells are still to get it.
         self._delivery: Delivery | None = None
         self.console = None
         self.read_at = 0.0
@@ -87,7 +87,7 @@ class DetachedRun:
 
     @property
     def over(self) -> bool:
-        """Nothing more can come of this run."""
+        """Whether nothing more can come of this run."""
         return self.ended
 
     @property
@@ -97,11 +97,11 @@ class DetachedRun:
 
     @property
     def held(self) -> bool:
-        """Whether it, or another of its group, is stopped or traced, as by a debugger; only Linux tells."""
+        """Whether a process of the group is stopped or traced, as by a debugger; only Linux tells."""
         return self._record is not None and self._is_it(self._record) and is_group_suspended(self._record.pid)
 
     async def spawn(self) -> None:
-        """Start it, unless it runs, and report it; a failure is reported, not raised."""
+        """Start the process, unless it runs, and report it. A failure is reported, not raised."""
         try:
             lock = await self._lock()
             try:
@@ -158,19 +158,19 @@ class DetachedRun:
                 send(self._record.pid, signal.SIGCONT)
 
     def resize(self, size: os.terminal_size) -> None:
-        """It has no terminal."""
+        """Do nothing: it has no terminal."""
 
     def resume(self) -> None:
-        """Nothing of it is read."""
+        """Do nothing: its output is not read."""
 
     def finish(self) -> None:
-        """Know nothing of it any more: it goes on without us."""
+        """Forget the process, which goes on without us."""
         self.ended = True
         self._watch_no_more()
         if self._delivery is not None:
             self._delivery.release()
         if self._popen is not None and self._popen.returncode is None:
-            # It would be told to have been forgotten, and awaited whenever another process is started.
+            # Popen would warn about it, and wait for it whenever another process is started.
             self._popen.returncode = 0
 
     # The start.
@@ -187,12 +187,12 @@ class DetachedRun:
         try:
             return self._register.lock()
         except OSError as error:
-            # It would be taken for one of the command.
+            # It would count as an error of the command.
             text = f"there is no place to remember it in, set XDG_STATE_HOME to one: {reason_of(error)}"
             raise OSError(error.errno, text, error.filename) from error
 
     def _find(self) -> Record | None:
-        """The record of a run that has not ended; from then on its end will be noticed."""
+        """Return the record of a run that has not ended; from then on its end is noticed."""
         name = self._process.name
         try:
             record = self._register.read()
@@ -201,7 +201,7 @@ class DetachedRun:
             return None
         if record is None or record.boot != read_boot_id():
             return None
-        # Before the look at when it began: what it refers to from now on is that process and no later one.
+        # Opened before the start time is read: from now on it refers to that process and no later one.
         with suppress(OSError):
             self._descriptor = _end_of(record.pid)
         with suppress(ProcessLookupError):
@@ -317,7 +317,7 @@ class DetachedRun:
         return False
 
     def _is_it(self, record: Record) -> bool:
-        """Whether the pid still belongs to the process: it is not reused while a member of the group lives."""
+        """Return whether the pid still belongs to the process: it is not reused while a member of the group lives."""
         return read_start_time(record.pid) in (record.born, None)
 
     def _watch_no_more(self) -> None:
@@ -331,12 +331,12 @@ class DetachedRun:
 
 
 def _end_of(pid: int) -> int | None:
-    """A descriptor that is readable once this process has ended; None, or an OSError, where there is none to be had."""
+    """Return a descriptor that is readable once this process has ended; None if the system has none. Raises OSError."""
     return os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
 
 
 def _open(log: LogFile) -> int:
-    """Open its log file to append to it; one that is too large becomes the newest of the older ones before."""
+    """Open its log file to append to it; rotate a file that is too large before."""
     os.makedirs(os.path.dirname(log.path), exist_ok=True)
     with suppress(FileNotFoundError):
         if os.stat(log.path).st_size > log.max_size:
@@ -348,7 +348,7 @@ def _open(log: LogFile) -> int:
 
 
 def _require(program: str, environment: Mapping[str, str], cwd: str | None) -> None:
-    """Raise the OSError with which a program could not be run; the gate would only say so in the log file."""
+    """Raise the OSError with which the program would fail; the shell at the gate only writes it to the log file."""
     directories = [""] if "/" in program else os.get_exec_path(environment)
     paths = [os.path.join(cwd or "", directory, program) for directory in directories]
     if not any(os.path.isfile(path) and os.access(path, os.X_OK) for path in paths):
@@ -357,6 +357,6 @@ def _require(program: str, environment: Mapping[str, str], cwd: str | None) -> N
 
 
 def _moment(seconds: float) -> str:
-    """The time of day, with the date where that is not today's."""
+    """Return the time of day, with the date if that is not today."""
     then, now = time.localtime(seconds), time.localtime()
     return time.strftime("%H:%M:%S" if then[:3] == now[:3] else "%Y-%m-%d %H:%M:%S", then)

@@ -1,10 +1,9 @@
-"""What is remembered of a detached process from one procreaper to the next: a file each, in the user's state directory.
+"""The record of a detached process, from one procreaper to the next: a file in the user's state directory.
 
-Rules: knows files, and not whether what they say is still so. Nothing in them is believed that another user could have
-written.
+Rules: knows files, and not whether their content is still true. It trusts no file that another user could have written.
 
 Theory of operation. A file has one writer at a time, the holder of the lock. The lock is on the directory, and ends
-with its holder, also by `kill -9`. The file is replaced and never changed, so a reader sees either record as a whole.
+with its holder, also by `kill -9`. The file is replaced and never changed, so a reader sees one record or the other.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from procreaper.errors import reason_of
 
 DIRECTORY = "procreaper"
 LARGEST = 1 << 22
-# No number of a process is larger; nor is a moment that can be shown, which is one before the year 10000.
+# No process number is larger, and no time before the year 10000, which is the last that can be shown.
 LAST_PID, LAST_MOMENT = 2**31 - 1, 253_402_300_799
 
 
 class Record(NamedTuple):
-    """A process that runs, or ran: its number, when it and the machine began, and what it was started for.
+    """A process that runs or ran: its number, its start time, that of the machine, and what it was started for.
 
-    `started_at` is in seconds since the epoch, for people; `born` and `boot` are what tells it from others.
+    `started_at` is in seconds since the epoch, for people; `born` and `boot` distinguish it from other processes.
     """
 
     pid: int
@@ -42,20 +41,20 @@ class Record(NamedTuple):
 
 
 class UnusableRecordError(Exception):
-    """There is a record that cannot be believed; the message says why."""
+    """A record cannot be trusted; the message says why."""
 
 
 class Register:
-    """The record of one process of the app in `root`; `environment` tells where such things are kept."""
+    """The record of one process of the app in `root`; `environment` names the directory for such files."""
 
     def __init__(self, root: str, name: str, environment: Mapping[str, str]) -> None:
-        # Not at the top: who has nothing detached needs it not.
+        # Imported here, because only detached processes need it.
         from hashlib import sha256
 
         self.root = os.path.realpath(root)
         self.name = name
         home = environment.get("XDG_STATE_HOME", "")
-        # By the specification of those directories a relative one is to be ignored.
+        # By the specification of these directories, a relative path is ignored.
         state = home if os.path.isabs(home) else os.path.expanduser("~/.local/state")
         self._directory = os.path.join(state, DIRECTORY)
         digest = sha256(f"{self.root}\0{name}".encode(errors="surrogateescape")).hexdigest()[:24]
@@ -86,7 +85,9 @@ class Register:
         return descriptor
 
     def read(self) -> Record | None:
-        """The record, or None where there is none. Raises UnusableRecordError, and OSError for want of a descriptor."""
+        """Return the record, or None if there is none. Raises UnusableRecordError, and OSError for a lack of
+        descriptors.
+        """
         record = _read(self.path)
         if record is None:
             return None
@@ -119,7 +120,7 @@ class Register:
 
 
 def living(root: str, environment: Mapping[str, str], lives: Callable[[Record], bool]) -> list[Record]:
-    """The records of the detached processes of this root (real path) that live, by `lives`."""
+    """Return the records of the detached processes of this root (real path) that live, by `lives`."""
     home = environment.get("XDG_STATE_HOME", "")
     directory = os.path.join(home if os.path.isabs(home) else os.path.expanduser("~/.local/state"), DIRECTORY)
     found = []
@@ -135,9 +136,11 @@ def living(root: str, environment: Mapping[str, str], lives: Callable[[Record], 
 
 
 def _read(path: str) -> Record | None:
-    """What a file says; None where there is none. Raises UnusableRecordError, and OSError for want of a descriptor."""
+    """Return the record in a file; None if there is none. Raises UnusableRecordError, and OSError for a lack of
+    descriptors.
+    """
     try:
-        # A FIFO would be waited for.
+        # Without this flag, a FIFO would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None

@@ -1,4 +1,4 @@
-"""Why no child came of a spawn, in the words of the shell and of people.
+"""Why a spawn has failed, in the words of the shell and of people.
 
 Rules: knows the errors of the system, and nothing of how a child is started.
 """
@@ -10,13 +10,13 @@ import errno
 from procreaper.core.events import SpawnFailed
 from procreaper.errors import reason_of
 
-# What the shell says of a program that cannot be run, for the errors for which trying again cannot help.
+# The exit codes of a shell for the errors for which another try cannot help.
 PERMANENT = {errno.ENOENT: 127, errno.ENOTDIR: 127, errno.EACCES: 126, errno.ENOEXEC: 126, errno.E2BIG: 126}
 CANNOT_RUN = 126
 
 
 def spawn_failed(name: str, run: int, error: OSError | ValueError) -> SpawnFailed:
-    """The fact that this error is, for this run."""
+    """Return the event for this error."""
     code = PERMANENT.get(error.errno or 0) if isinstance(error, OSError) else CANNOT_RUN
     return SpawnFailed(
         name, run, error=_explain(error), code=CANNOT_RUN if code is None else code, permanent=code is not None

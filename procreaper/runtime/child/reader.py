@@ -1,11 +1,11 @@
-"""What one run writes: read as it comes, cut into lines, published.
+"""Reads the output of one run, cuts it into lines, and publishes it.
 
-Rules: reads only while there is room for it, and never blocks; knows nothing of the child but whether it has a terminal
-of its own.
+Rules: reads only while there is room, and never blocks. Of the child it only knows whether it has a terminal.
 
-Theory of operation. `publish` asks for a pause by returning False; then nothing is read before `resume`, the kernel's
-buffer fills, and the child waits in its write. An unfinished line is held until its rest comes, or until `QUIET` has
-passed; what stopped where a block buffer ends is held for longer, as the buffer and not the program has cut it.
+Theory of operation. `publish` asks for a pause by returning False. Then nothing is read before `resume`, the buffer of
+the kernel fills, and the child waits in its write. An unfinished line is held until its rest comes, or until `QUIET`
+has passed. A line that stops where a block buffer ends is held for longer, because the buffer has cut it, and not the
+program.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ QUIET = 0.1
 
 
 class Reader:
-    """Reads at `descriptor`, which it closes in the end, what the process `name` writes.
+    """Reads the output of the process `name` from `descriptor`, and closes that in the end.
 
-    `publish` returns False when nothing more should be read until `resume`; `has_room` tells whether it may be read
-    now; `largest_read` is how many bytes at once, at most. `console` is what sees it first where that is a terminal.
-    `closed()` is called when the descriptor has been closed. `read_at` is when it last was read, in seconds of the
-    loop's clock.
+    `publish` returns False if nothing more should be read until `resume`; `has_room` says whether it may be read now;
+    one read takes `largest_read` bytes at most. `console` sees the output first if it comes from a terminal. `closed()`
+    is called when the descriptor has been closed. `read_at` is when it was last read, in seconds of the clock of the
+    loop.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Reader:
         self._loop = asyncio.get_running_loop()
         self._lines = Lines()
         self._read_size = SMALL_READ
-        # When what is held of an unfinished line began to be.
+        # When the unfinished line began to be held.
         self._begun_at = 0.0
         self._flush_timer: asyncio.TimerHandle | None = None
         self.read_at = 0.0
@@ -84,7 +84,7 @@ class Reader:
             self._loop.add_reader(self._descriptor, self._read)
 
     def resume(self) -> None:
-        """There is room again: go on where a pause was asked for."""
+        """Read on after a pause, because there is room again."""
         if self.paused:
             self.paused = False
             self.begin()
@@ -110,7 +110,7 @@ class Reader:
             self._take(data)
 
     def flush(self) -> None:
-        """Hold no unfinished line any longer."""
+        """Publish the unfinished line that is held."""
         if self._lines.unfinished:
             self._tell(self._lines.flush())
 
@@ -157,7 +157,7 @@ class Reader:
         if self._console is None or len(data) < TERMINAL_READ:
             return data
         pieces, size = [data], len(data)
-        # Its end is found again by the next read.
+        # The next read finds the end again.
         with suppress(OSError):
             while size < SMALL_READ and (data := os.read(self._descriptor, self._read_size)):
                 pieces.append(data)
