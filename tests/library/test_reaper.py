@@ -58,7 +58,7 @@ def no_child_is_left() -> Iterator[None]:
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_everything_public_is_named_sorted_and_there() -> None:
+def test_public_names_are_sorted_and_exist() -> None:
     assert pr.__all__ == sorted(pr.__all__)
     assert all(getattr(pr, name).__doc__ for name in pr.__all__)
     assert set(pr.__all__) <= set(dir(pr))
@@ -66,7 +66,7 @@ def test_everything_public_is_named_sorted_and_there() -> None:
         _ = pr.nonsense  # type: ignore[attr-defined]
 
 
-def test_the_package_itself_imports_nothing() -> None:
+def test_package_itself_imports_nothing() -> None:
     script = "import sys, procreaper; print([name for name in sys.modules if name.startswith('procreaper.')])"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
@@ -121,7 +121,7 @@ class TestInALoop:
 
         run(main)
 
-    def test_a_second_cancellation_while_leaving_kills_and_still_waits(self) -> None:
+    def test_second_cancellation_while_leaving_kills_and_still_waits(self) -> None:
         async def main() -> None:
             deaf = pr.Process("deaf", "trap '' TERM; echo ready; while :; do sleep 1000; done", stop_timeout=1000)
             said = asyncio.Event()
@@ -153,7 +153,7 @@ class TestInALoop:
 
         run(main)
 
-    def test_a_crash_is_restarted_with_the_retries_in_the_status(self) -> None:
+    def test_crash_is_restarted_with_the_retries_in_the_status(self) -> None:
         async def main() -> None:
             async with pr.Reaper([pr.Process("a", SLEEP, restart="always", backoff=0.01)]) as reaper:
                 await reaper.ready()
@@ -169,7 +169,7 @@ class TestInALoop:
 
         run(main)
 
-    def test_ready_tells_what_failed_instead(self) -> None:
+    def test_ready_raises_the_failure(self) -> None:
         async def main() -> None:
             async with pr.Reaper([pr.Process("a", "exit 3"), pr.Process("b", SLEEP, depends_on=["a"])]) as reaper:
                 await reaper.wait("a")
@@ -188,7 +188,7 @@ class TestInALoop:
 
         run(main)
 
-    def test_dependants_wait_and_are_stopped_first(self) -> None:
+    def test_dependent_processes_wait_and_stop_first(self) -> None:
         order: list[str] = []
 
         async def main() -> None:
@@ -211,7 +211,7 @@ class TestInALoop:
         run(main)
         assert order == ["+db", "+migrate", "-migrate", "+web", "-web", "-db"]
 
-    def test_stop_start_and_restart_wait_for_the_outcome(self) -> None:
+    def test_stop_start_and_restart_wait_for_their_effect(self) -> None:
         async def main() -> None:
             async with pr.Reaper([pr.Process("a", SLEEP), pr.Process("b", SLEEP, autostart=False)]) as reaper:
                 await reaper.ready()
@@ -226,7 +226,7 @@ class TestInALoop:
 
         run(main)
 
-    def test_a_stop_that_a_start_overtakes_waits_for_the_run_that_it_ends(self) -> None:
+    def test_stop_overtaken_by_a_start_waits_only_for_its_run(self) -> None:
         async def main() -> None:
             async with pr.Reaper([pr.Process("a", SLEEP)]) as reaper:
                 await reaper.ready()
@@ -240,7 +240,7 @@ class TestInALoop:
 
         run(main)
 
-    def test_a_restart_that_a_stop_overtakes_is_told_so(self) -> None:
+    def test_restart_overtaken_by_a_stop_raises(self) -> None:
         async def main() -> None:
             async with pr.Reaper([pr.Process("a", SLEEP)]) as reaper:
                 await reaper.ready()
@@ -251,7 +251,7 @@ class TestInALoop:
 
         run(main)
 
-    def test_the_end_of_a_run_is_told_though_the_next_begins_at_once(self) -> None:
+    def test_end_of_a_run_is_reported_even_if_the_next_starts_at_once(self) -> None:
         async def main() -> None:
             async with pr.Reaper([pr.Process("a", SLEEP)]) as reaper:
                 await reaper.ready()
@@ -262,7 +262,7 @@ class TestInALoop:
 
         run(main)
 
-    def test_it_stays_when_every_process_has_ended(self) -> None:
+    def test_reaper_stays_when_every_process_has_ended(self) -> None:
         async def main() -> None:
             async with pr.Reaper([pr.Process("a", ["./nowhere"])]) as reaper:
                 (status,) = await reaper.wait()
@@ -272,7 +272,7 @@ class TestInALoop:
 
         run(main)
 
-    def test_the_output_comes_in_whole_lines(self) -> None:
+    def test_output_arrives_in_whole_lines(self) -> None:
         async def main() -> None:
             said: list[tuple[str, bytes]] = []
             async with pr.Reaper(
@@ -284,7 +284,7 @@ class TestInALoop:
 
         run(main)
 
-    def test_an_error_in_on_output_is_logged_and_harms_nobody(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_error_in_on_output_is_logged_and_harmless(self, caplog: pytest.LogCaptureFixture) -> None:
         async def main() -> None:
             def fail(name: str, data: bytes) -> None:
                 raise RuntimeError("mine")
@@ -296,7 +296,7 @@ class TestInALoop:
         run(main)
         assert "on_output failed for a" in caplog.text
 
-    def test_a_subscription_ends_with_the_reaper(self) -> None:
+    def test_subscription_ends_with_the_reaper(self) -> None:
         async def main() -> None:
             async with pr.Reaper([pr.Process("a", SLEEP)]) as reaper:
                 await reaper.ready()
@@ -307,7 +307,7 @@ class TestInALoop:
 
         run(main)
 
-    def test_a_slow_subscriber_loses_notices_and_is_told(self) -> None:
+    def test_slow_subscriber_loses_notices_and_learns_how_many(self) -> None:
         async def main() -> None:
             script = "import sys; sys.stdout.buffer.write(b'x' * 99 + b'\\n' if 0 else (b'x' * 99 + b'\\n') * 100_000)"
             async with pr.Reaper([pr.Process("a", [sys.executable, "-c", script])]) as reaper:
@@ -321,7 +321,7 @@ class TestInALoop:
 
         run(main)
 
-    def test_the_log_has_the_fields_of_the_go_library(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_log_has_the_fields_of_the_go_library(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, logger="procreaper")
 
         async def main() -> None:
@@ -337,7 +337,7 @@ class TestInALoop:
 
 
 class TestHealth:
-    def test_a_check_of_ones_own_decides(self) -> None:
+    def test_custom_check_decides(self) -> None:
         asked: list[pr.Target] = []
         healthy = asyncio.Event()
 
@@ -359,7 +359,7 @@ class TestHealth:
 
         run(main)
 
-    def test_unhealthy_is_restarted_by_the_policy(self) -> None:
+    def test_unhealthy_process_restarts_as_configured(self) -> None:
         sick = asyncio.Event()
 
         class Own:
@@ -386,7 +386,7 @@ class TestHealth:
 
         run(main)
 
-    def test_a_line_of_the_log_tells_that_it_is_ready(self) -> None:
+    def test_log_line_marks_the_process_ready(self) -> None:
         async def main() -> None:
             script = "echo starting; kill -STOP $$; echo ready to accept connections; exec sleep 1000"
             process = pr.Process("a", script, health=pr.LogCheck("ready to .* connections"))
@@ -408,7 +408,7 @@ class TestHealth:
 
 
 class TestOthersAreLeftAlone:
-    def test_no_exit_status_of_others_is_stolen(self) -> None:
+    def test_exit_status_of_other_children_is_left_alone(self) -> None:
         async def main() -> None:
             crashing = pr.Process("a", "exit 1", restart="always", backoff=0.001)
             async with pr.Reaper([crashing]):
@@ -420,7 +420,7 @@ class TestOthersAreLeftAlone:
 
         run(main)
 
-    def test_no_signal_handler_is_touched(self) -> None:
+    def test_signal_handlers_are_unchanged(self) -> None:
         def handlers() -> list[object]:
             return [signal.getsignal(number) for number in sorted(signal.valid_signals())]
 
@@ -438,7 +438,7 @@ class TestOthersAreLeftAlone:
             assert handlers() == before
         assert handlers() == before
 
-    def test_no_logger_but_its_own_is_touched(self) -> None:
+    def test_other_loggers_are_unchanged(self) -> None:
         root = logging.getLogger()
         before = (root.level, list(root.handlers), logging.getLogger("procreaper").handlers)
         with pr.Reaper([pr.Process("a", SLEEP)]) as reaper:
@@ -447,7 +447,7 @@ class TestOthersAreLeftAlone:
 
 
 class TestWithoutALoop:
-    def test_it_runs_in_a_thread_and_calls_block(self) -> None:
+    def test_reaper_runs_in_a_thread_and_calls_block(self) -> None:
         with pr.Reaper([pr.Process("a", SLEEP), pr.Process("b", SLEEP, autostart=False)]) as reaper:
             reaper.ready(timeout=LIMIT)
             first = by_name(reaper.status())["a"].pid
@@ -469,7 +469,7 @@ class TestWithoutALoop:
         assert pid is not None
         assert not alive(pid)
 
-    def test_several_live_side_by_side_in_several_threads(self) -> None:
+    def test_several_reapers_run_in_several_threads(self) -> None:
         def supervise(results: list[str]) -> None:
             with pr.Reaper([pr.Process("a", "exit 5")]) as reaper:
                 (status,) = reaper.wait("a")
@@ -483,7 +483,7 @@ class TestWithoutALoop:
             thread.join(LIMIT)
         assert results == ["failed 5"] * 8
 
-    def test_a_subscription_is_a_plain_iterator(self) -> None:
+    def test_subscription_is_a_plain_iterator(self) -> None:
         with pr.Reaper([pr.Process("a", SLEEP)]) as reaper, reaper.subscribe() as subscription:
             stopper = threading.Thread(target=lambda: (reaper.ready(timeout=LIMIT), reaper.stop("a")))
             stopper.start()
@@ -503,7 +503,7 @@ class TestWithoutALoop:
         with pytest.raises(pr.UsageError, match="does not run"):
             reaper.stop("a")
 
-    def test_a_ctrl_c_that_wakes_nobody_is_noticed_all_the_same(self) -> None:
+    def test_ctrl_c_just_before_a_wait_is_noticed(self) -> None:
         def interrupt(_name: str, _data: bytes) -> None:
             _thread.interrupt_main()
 
@@ -576,7 +576,7 @@ except KeyboardInterrupt:
         (lambda: pr.Reaper([pr.Process("a", SLEEP), pr.Process("a", SLEEP)]), "two processes are named"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused(make: Callable[[], object], message: str) -> None:
+def test_invalid_value_is_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -589,21 +589,21 @@ def test_a_value_that_makes_no_sense_is_refused(make: Callable[[], object], mess
         ("tcp://[::1]:80/", pr.TCPCheck("[::1]:80")),
     ],
 )
-def test_a_url_is_short_for_a_check(url: str, check: object) -> None:
+def test_url_stands_for_a_check(url: str, check: object) -> None:
     assert pr.Process("a", SLEEP, health=url).health == pr.Health(check=check)
 
 
-def test_a_signal_among_the_success_codes_is_named_or_given_as_the_shell_tells_it() -> None:
+def test_success_code_may_be_a_signal_name_or_128_plus_n() -> None:
     assert pr.Process("a", SLEEP, success_codes=[3, "SIGTERM", "INT", 137]).success_codes == {3, 143, 130, 137}
 
 
 @pytest.mark.parametrize("processes", [["redis-server"], pr.Process("a", SLEEP)])
-def test_what_is_no_process_is_not_supervised(processes: object) -> None:
+def test_object_that_is_not_a_process_is_refused(processes: object) -> None:
     with pytest.raises(TypeError, match=r"Process|single"):
         pr.Reaper(processes)
 
 
-def test_a_procfile_is_run_with_its_environment(tmp_path: Path) -> None:
+def test_procfile_is_run_with_its_environment(tmp_path: Path) -> None:
     (tmp_path / "Procfile").write_text('show: echo "$GREETING $PORT"; exit 3\nweb: sleep 1000\n')
     (tmp_path / ".env").write_text("GREETING=hello\n")
     said: list[bytes] = []
@@ -621,14 +621,14 @@ def test_a_procfile_is_run_with_its_environment(tmp_path: Path) -> None:
     assert b"".join(said) == b"hello 7000\n"
 
 
-def test_a_procfile_that_is_wrong_raises_every_problem(tmp_path: Path) -> None:
+def test_invalid_procfile_raises_every_problem(tmp_path: Path) -> None:
     (tmp_path / "Procfile").write_text("web: a\nweb: b\nworker:\n")
     with pytest.raises(pr.ConfigError) as caught:
         pr.Reaper.from_procfile(tmp_path / "Procfile")
     assert [problem.line for problem in caught.value.problems] == [2, 3]
 
 
-def test_status_can_be_made_into_json() -> None:
+def test_status_can_be_converted_to_json() -> None:
     with pr.Reaper([pr.Process("a", SLEEP)]) as reaper:
         reaper.ready(timeout=LIMIT)
         (status,) = reaper.status()

@@ -27,7 +27,7 @@ def refusal(line: bytes) -> ProcreaperError:
         (b'{"request":"follow","id":0,"lines":null}', FollowRequest(0, lines=None)),
     ],
 )
-def test_a_request_is_understood(line: bytes, request_: object) -> None:
+def test_request_is_decoded(line: bytes, request_: object) -> None:
     assert decode_request(line) == (request_.id, request_)  # type: ignore[attr-defined]
 
 
@@ -54,7 +54,7 @@ def test_a_request_is_understood(line: bytes, request_: object) -> None:
         (b'{"request":"quit","id":9,"more":' + b"[" * 60_000, "recursion", None),
     ],
 )
-def test_what_is_no_request_is_refused_with_its_id_if_there_is_one(line: bytes, words: str, number: int | None) -> None:
+def test_invalid_request_is_refused_with_its_id_if_readable(line: bytes, words: str, number: int | None) -> None:
     error = refusal(line)
     assert error.message.startswith("this is no request: ")
     assert words in error.message
@@ -69,7 +69,7 @@ def replied(data: bytes) -> dict[str, Any]:
     return reply
 
 
-def test_a_reply_has_the_result_or_the_error() -> None:
+def test_reply_has_the_result_or_the_error() -> None:
     assert replied(encode_reply(1, ActionResult({"web.1": 3}))) == {
         "id": 1,
         "result": {"runs": {"web.1": 3}, "already": [], "warnings": []},
@@ -81,7 +81,7 @@ def test_a_reply_has_the_result_or_the_error() -> None:
     assert replied(encode_too_late(b'{"request":"dance","id":4}'))["id"] == 4
 
 
-def test_what_is_no_text_is_told_all_the_same() -> None:
+def test_invalid_text_gets_replacement_characters() -> None:
     reply = replied(encode_error(None, ProcreaperError("a \udcff b \ud800", hint="\udcff")))
     assert reply["error"]["message"].startswith("a �")
 

@@ -42,7 +42,7 @@ def test_each_follower_gets_every_line_once_in_order() -> None:
     assert other.read() == [b"0", b"1", b"2", b"3"]
 
 
-def test_the_lines_are_the_same_objects_for_all() -> None:
+def test_all_followers_share_the_line_objects() -> None:
     feed = Feed()
     followers = [Follower(feed) for _ in range(2)]
     told = line(1)
@@ -50,7 +50,7 @@ def test_the_lines_are_the_same_objects_for_all() -> None:
     assert all(follower.reader.read() is told.data for follower in followers)
 
 
-def test_who_comes_later_gets_what_comes_later() -> None:
+def test_late_follower_gets_only_later_lines() -> None:
     feed = Feed()
     early = Follower(feed)
     feed.publish(line(0))
@@ -59,7 +59,7 @@ def test_who_comes_later_gets_what_comes_later() -> None:
     assert (early.read(), late.read()) == ([b"0", b"1"], [b"1"])
 
 
-def test_who_waits_is_called_once_until_all_is_read() -> None:
+def test_waiting_follower_is_called_once_until_it_has_read_all() -> None:
     feed = Feed()
     follower = Follower(feed)
     for number in range(3):
@@ -73,7 +73,7 @@ def test_who_waits_is_called_once_until_all_is_read() -> None:
     assert follower.calls == 2
 
 
-def test_what_is_not_wanted_is_passed_over() -> None:
+def test_unwanted_lines_are_skipped() -> None:
     feed = Feed()
     follower = Follower(feed, "web.1")
     feed.publish(line(0, name="db.1"))
@@ -81,7 +81,7 @@ def test_what_is_not_wanted_is_passed_over() -> None:
     assert follower.read() == [b"1"]
 
 
-def test_who_falls_behind_loses_what_it_has_not_read_and_is_told_how_much() -> None:
+def test_slow_follower_loses_unread_lines_and_learns_how_many() -> None:
     feed = Feed(most=3 * (OVERHEAD + 1))
     slow, other = Follower(feed, "web.1"), Follower(feed)
     feed.publish(line(0, output=10))
@@ -95,7 +95,7 @@ def test_who_falls_behind_loses_what_it_has_not_read_and_is_told_how_much() -> N
     assert slow.read() == [b"4"]
 
 
-def test_what_is_kept_is_bounded_however_many_do_not_read() -> None:
+def test_memory_is_bounded_for_any_number_of_slow_followers() -> None:
     feed = Feed(most=10_000)
     followers = [Follower(feed) for _ in range(100)]
     for number in range(1000):
@@ -107,7 +107,7 @@ def test_what_is_kept_is_bounded_however_many_do_not_read() -> None:
         assert (int(lost.split()[1]) + len(rest), now) == (1000, b"now")
 
 
-def test_nothing_is_kept_where_nobody_follows() -> None:
+def test_feed_without_followers_keeps_nothing() -> None:
     feed = Feed()
     feed.publish(line(0))
     follower = Follower(feed)
@@ -123,7 +123,7 @@ def test_nothing_is_kept_where_nobody_follows() -> None:
 
 @pytest.mark.parametrize("most", [0, 500, 2000])
 @given(steps=st.lists(st.sampled_from(["publish", "read", "read all", "join", "leave"]), max_size=80))
-def test_everything_is_read_or_counted_in_any_history(most: int, steps: list[str]) -> None:
+def test_every_line_is_read_or_counted_in_any_history(most: int, steps: list[str]) -> None:
     feed = Feed(most=most)
     followers: list[tuple[Follower, list[bytes], int]] = []
     published = 0

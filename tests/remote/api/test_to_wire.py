@@ -31,7 +31,7 @@ WEB = Process("web.2", "run", env={"PORT": "5001"}, pty=True, log=LogFile("/var/
 STATUS = Status("web.2", State.RUNNING, "it is w\udce9ll", 3, 4711, 1, 2, 0.5, BEGAN, None, True, True)
 
 
-def test_a_process_is_told_with_all_that_is_known_of_it() -> None:
+def test_process_is_converted_with_all_its_fields() -> None:
     told = process_to_wire(STATUS, WEB)
     fields = ("state", "reason", "started_at", "type", "port", "pty", "log", "detached")
     for field in set(Status._fields) - set(fields):
@@ -43,7 +43,7 @@ def test_a_process_is_told_with_all_that_is_known_of_it() -> None:
 
 
 @pytest.mark.parametrize(("port", "told"), [("5000", 5000), ("", None), ("x", None), ("\u0663", None), (None, None)])
-def test_a_port_is_a_number_or_none(port: str | None, told: int | None) -> None:
+def test_port_is_a_number_or_none(port: str | None, told: int | None) -> None:
     process = WEB._replace(env=None if port is None else {"PORT": port})
     assert process_to_wire(STATUS, process).port == told
 
@@ -59,7 +59,7 @@ def test_a_port_is_a_number_or_none(port: str | None, told: int | None) -> None:
         (Message(1.0, "w\udce9ll"), "message"),
     ],
 )
-def test_each_notice_has_its_word(notice: Notice, word: str) -> None:
+def test_each_notice_has_its_tag(notice: Notice, word: str) -> None:
     told = notice_to_wire(notice)
     assert told is not None
     assert (told.__struct_config__.tag, told.time) == (word, 1.0)
@@ -68,12 +68,12 @@ def test_each_notice_has_its_word(notice: Notice, word: str) -> None:
 
 
 @pytest.mark.parametrize("notice", [Output(1.0, "web.2", b"x"), Checked(1.0, "web.2", None, 0.1)])
-def test_what_is_told_in_another_way_has_none(notice: Notice) -> None:
+def test_output_and_checks_have_no_wire_notice(notice: Notice) -> None:
     assert notice_to_wire(notice) is None
     assert not changes_status(notice)
 
 
-def test_a_restart_is_told_with_its_reason_and_with_how_the_last_run_ended() -> None:
+def test_transition_has_the_restart_reason_and_the_last_exit() -> None:
     notice = Transition(1.0, "web.2", State.RUNNING, State.RESTARTING, "it", exit=Exit(signal=9))
     told = notice_to_wire(notice._replace(restart=RestartReason.EXIT, retries=1, backoff=2.0, reason_before="running"))
     expected = {"state": "restarting", "before": "running", "reason_before": "running", "retries": 1, "backoff": 2.0}

@@ -38,7 +38,7 @@ class Client:
         return b"".join(notice.data for notice in self.notices() if isinstance(notice, ScreenNotice))
 
 
-def test_what_is_shown_comes_in_order_and_byte_by_byte_as_it_was() -> None:
+def test_output_arrives_in_order_and_unchanged() -> None:
     client = Client()
     pieces = [b"\x1b[31mred", b"\xff\xfe\0", "grüße".encode(), b"x" * (3 * screen.SLICE)]
     for piece in pieces:
@@ -48,7 +48,7 @@ def test_what_is_shown_comes_in_order_and_byte_by_byte_as_it_was() -> None:
     assert client.screen.read() is None
 
 
-def test_who_is_too_far_behind_is_shown_what_waits_and_then_the_present(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_client_gets_the_waiting_output_and_then_the_current_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screen, "MOST_WAITING", 10)
     client = Client()
     for piece in (b"0123456789", b"lost", b"lost too"):
@@ -60,7 +60,7 @@ def test_who_is_too_far_behind_is_shown_what_waits_and_then_the_present(monkeypa
     assert client.pictures == 1
 
 
-def test_the_end_is_told_behind_what_was_shown_once() -> None:
+def test_end_is_reported_once_after_the_output() -> None:
     client = Client()
     client.screen.show(b"last words")
     client.screen.end("exited with code 1")
@@ -71,7 +71,7 @@ def test_the_end_is_told_behind_what_was_shown_once() -> None:
     assert client.screen.read() is None
 
 
-def test_no_reply_waits_for_what_is_shown() -> None:
+def test_replies_do_not_wait_for_output() -> None:
     client = Client()
     client.screen.show(b"much")
     assert list(client.screen.until_now()) == []

@@ -88,13 +88,13 @@ def app() -> Iterator[App]:
         app.close()
 
 
-def test_who_answers_is_known_from_the_greeting(app: App) -> None:
+def test_greeting_identifies_the_app(app: App) -> None:
     with app.connect(GREETING) as client:
         assert client.greeting == protocol.Greeting(1, "0.1.0", "/shop", 4711, 1.0)
 
 
 @pytest.mark.parametrize("greeting", [{**GREETING, "protocol": 2}, {"protocol": 0, "version": "9", "pid": 4711}])
-def test_another_protocol_is_refused_in_words(app: App, greeting: dict[str, object]) -> None:
+def test_another_protocol_is_refused_with_a_message(app: App, greeting: dict[str, object]) -> None:
     with pytest.raises(ProcreaperError) as caught:
         app.connect(greeting)
     assert f"protocol {greeting['protocol']} is not that of this one, 1" in caught.value.message
@@ -103,12 +103,12 @@ def test_another_protocol_is_refused_in_words(app: App, greeting: dict[str, obje
 
 
 @pytest.mark.parametrize("first", [b"SSH-2.0-x\n", b"[]\n", b"\xff\n", b'{"protocol":"1"}\n'])
-def test_what_does_not_greet_is_no_procreaper(app: App, first: bytes) -> None:
+def test_server_without_a_greeting_is_not_procreaper(app: App, first: bytes) -> None:
     with pytest.raises(ProcreaperError, match="is no procreaper"):
         app.connect(first)
 
 
-def test_nobody_who_listens_is_an_error_of_the_system(app: App) -> None:
+def test_dead_socket_raises_an_os_error(app: App) -> None:
     app.close()
     with pytest.raises(ConnectionRefusedError):
         Client(app.path)
@@ -116,14 +116,14 @@ def test_nobody_who_listens_is_an_error_of_the_system(app: App) -> None:
         Client(app.path + "-not")
 
 
-def test_who_does_not_greet_in_time_is_told_of(app: App) -> None:
+def test_missing_greeting_is_reported_after_the_limit(app: App) -> None:
     with pytest.raises(ProcreaperError, match=f"the app at {app.path} does not answer within 0.01 s") as caught:
         app.connect(limit=SOON)
     assert "kill -CONT" in (caught.value.hint or "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are refused")
-def test_who_lets_nobody_in_is_told_of_when_its_queue_is_full_too(app: App) -> None:
+def test_full_queue_is_reported_after_the_limit(app: App) -> None:
     with ExitStack() as waiting:
         with suppress(BlockingIOError):
             while True:
@@ -134,7 +134,7 @@ def test_who_lets_nobody_in_is_told_of_when_its_queue_is_full_too(app: App) -> N
             Client(app.path, limit=SOON)
 
 
-def test_a_request_has_a_number_of_ours_and_the_result_its_words(app: App) -> None:
+def test_request_gets_an_id_and_the_result_is_decoded(app: App) -> None:
     with app.connect(GREETING) as client:
         app.send({"id": 1, "result": {"runs": {"web.1": 3}, "later": 1}}, {"id": 2, "result": {}})
         assert client.ask(protocol.RestartRequest(7, ("web",))) == protocol.ActionResult({"web.1": 3})
@@ -144,7 +144,7 @@ def test_a_request_has_a_number_of_ours_and_the_result_its_words(app: App) -> No
 
 
 @pytest.mark.parametrize("number", [1, None])
-def test_a_failure_is_raised_with_all_it_says(app: App, number: int | None) -> None:
+def test_failure_is_raised_with_all_its_fields(app: App, number: int | None) -> None:
     failure = {"message": "no", "hint": "ask again", "problems": ["Procfile:3: error: no"]}
     with app.connect(GREETING, {"id": number, "error": failure}) as client:
         with pytest.raises(RefusedError) as caught:
@@ -153,14 +153,14 @@ def test_a_failure_is_raised_with_all_it_says(app: App, number: int | None) -> N
         assert caught.value.problems == ("Procfile:3: error: no",)
 
 
-def test_notices_that_come_before_a_reply_are_kept(app: App) -> None:
+def test_notices_before_a_reply_are_kept(app: App) -> None:
     with app.connect(GREETING, MESSAGE, {"id": 1, "result": {}}, MESSAGE, GOODBYE) as client:
         client.ask(protocol.QuitRequest(0))
         assert client.arrived_so_far() == [protocol.MessageNotice(1.0, "hello")]
         assert list(client.notices()) == [protocol.MessageNotice(1.0, "hello"), protocol.GoodbyeNotice(2.0, 3)]
 
 
-def test_the_reply_to_what_was_given_up_is_passed_over(app: App) -> None:
+def test_reply_to_an_abandoned_request_is_skipped(app: App) -> None:
     with app.connect(GREETING) as client:
         with pytest.raises(ProcreaperError, match="does not answer within"):
             client.ask(protocol.UpRequest(0, ("web",)), limit=SOON)
@@ -168,7 +168,7 @@ def test_the_reply_to_what_was_given_up_is_passed_over(app: App) -> None:
         assert client.ask(protocol.UpRequest(0, ("web",))) == protocol.ActionResult({})
 
 
-def test_a_line_may_come_in_any_pieces(app: App) -> None:
+def test_line_may_arrive_in_any_pieces(app: App) -> None:
     data = line(MESSAGE) + line({"id": 1, "result": {}})
     with app.connect(GREETING) as client:
         writer = threading.Thread(target=lambda: [app.send(bytes((byte,))) for byte in data])
@@ -178,18 +178,18 @@ def test_a_line_may_come_in_any_pieces(app: App) -> None:
         assert client.arrived() == [protocol.MessageNotice(1.0, "hello")]
 
 
-def test_a_notice_of_a_later_version_is_passed_over(app: App) -> None:
+def test_notice_of_a_later_version_is_skipped(app: App) -> None:
     with app.connect(GREETING, {"notice": "dance", "time": 1.0}, {**MESSAGE, "later": 1}, GOODBYE) as client:
         assert [type(notice) for notice in client.notices()] == [protocol.MessageNotice, protocol.GoodbyeNotice]
 
 
-def test_output_comes_as_bytes(app: App) -> None:
+def test_output_is_bytes(app: App) -> None:
     output = {"notice": "output", "time": 1.0, "name": "web.1", "data": "/2hlbGxvCg=="}
     with app.connect(GREETING, output) as client:
         assert client.next_notice() == protocol.OutputNotice(1.0, "web.1", b"\xffhello\n")
 
 
-def test_one_can_wait_for_a_notice_beside_other_things(app: App) -> None:
+def test_client_works_with_select(app: App) -> None:
     with app.connect(GREETING) as client:
         assert client.arrived() == []
         assert client.next_notice(SOON) is None
@@ -200,7 +200,7 @@ def test_one_can_wait_for_a_notice_beside_other_things(app: App) -> None:
         assert client.arrived() == []
 
 
-def test_half_a_line_is_no_notice_yet(app: App) -> None:
+def test_half_a_line_is_not_a_notice(app: App) -> None:
     half, rest = line(MESSAGE)[:9], line(MESSAGE)[9:]
     with app.connect(GREETING, half) as client:
         assert client.arrived() == []
@@ -209,7 +209,7 @@ def test_half_a_line_is_no_notice_yet(app: App) -> None:
 
 
 @pytest.mark.parametrize("half", [b"", b'{"id":1,"res'])
-def test_an_app_that_goes_in_the_middle_is_told_of(app: App, half: bytes) -> None:
+def test_app_that_ends_early_is_reported(app: App, half: bytes) -> None:
     with app.connect(GREETING, half) as client:
         app.leave()
         with pytest.raises(GoneError) as caught:
@@ -221,7 +221,7 @@ def test_an_app_that_goes_in_the_middle_is_told_of(app: App, half: bytes) -> Non
                 wait()
 
 
-def test_what_the_app_said_last_is_read_though_it_has_gone(app: App) -> None:
+def test_last_lines_are_read_after_the_app_has_ended(app: App) -> None:
     with app.connect(GREETING) as client:
         app.send({"id": None, "error": {"message": "this app has 2 clients already"}})
         app.leave()
@@ -229,13 +229,13 @@ def test_what_the_app_said_last_is_read_though_it_has_gone(app: App) -> None:
             client.ask(protocol.StatusRequest(0))
 
 
-def test_the_rest_is_what_was_asked_for_up_to_the_end(app: App) -> None:
+def test_rest_yields_all_notices_up_to_the_end(app: App) -> None:
     with app.connect(GREETING, MESSAGE, MESSAGE) as client:
         app.leave()
         assert len(list(client.rest())) == 2
 
 
-def test_what_is_no_reply_is_told_in_words(app: App) -> None:
+def test_invalid_reply_is_reported(app: App) -> None:
     for answer in (b"nonsense\n", b'{"id":1,"result":{"runs":7}}\n'):
         with (
             app.connect(GREETING, answer) as client,

@@ -127,7 +127,7 @@ def stay(name: str, **options: Any) -> Process:
 
 
 @in_loop
-async def test_status_tells_of_each_process_in_order(survivors: Survivors) -> None:
+async def test_status_lists_each_process_in_order(survivors: Survivors) -> None:
     web = stay("web.2", env={"PORT": "5001", "PATH": "/bin:/usr/bin"}, pty=False, log=LogFile("/tmp/web.log"))
     async with running(web, Process("db.1", "exit 3", stop_all=When.NEVER)) as app:
         await app.is_in(State.RUNNING, "web.2")
@@ -158,7 +158,7 @@ async def test_status_tells_of_each_process_in_order(survivors: Survivors) -> No
 
 @pytest.mark.parametrize("kind", [protocol.UpRequest, protocol.StopRequest, protocol.RestartRequest])
 @in_loop
-async def test_an_unknown_name_changes_nothing(kind: Any, survivors: Survivors) -> None:
+async def test_unknown_name_changes_nothing(kind: Any, survivors: Survivors) -> None:
     async with running(stay("web.1"), Process("db.1", STAY), names=("web.1",)) as app:
         await app.is_in(State.RUNNING, "web.1")
         before = app.supervisor.status()
@@ -174,16 +174,14 @@ async def test_an_unknown_name_changes_nothing(kind: Any, survivors: Survivors) 
 
 @pytest.mark.parametrize("request_", [protocol.StatusRequest(1, ("wbe",)), protocol.FollowRequest(1, ("wbe",))])
 @in_loop
-async def test_who_looks_for_an_unknown_name_is_told_what_there_is(
-    request_: protocol.AnyRequest, survivors: Survivors
-) -> None:
+async def test_unknown_name_is_refused_with_a_reason(request_: protocol.AnyRequest, survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         assert (await app.refused(request_)).message == "there is no process `wbe`"
         assert not app.feed.is_followed
 
 
 @in_loop
-async def test_a_stop_ends_the_named_and_tells_in_which_run_they_were(survivors: Survivors) -> None:
+async def test_stop_ends_the_named_processes_and_returns_their_runs(survivors: Survivors) -> None:
     async with running(stay("web.1"), stay("web.2"), stay("db.1"), groups={"front": ["web"]}) as app:
         await app.is_in(State.RUNNING, "web.1", "web.2", "db.1")
         assert await app.ask(protocol.StopRequest(1, ("web.2",))) == protocol.ActionResult({"web.2": 1})
@@ -195,7 +193,7 @@ async def test_a_stop_ends_the_named_and_tells_in_which_run_they_were(survivors:
 
 
 @in_loop
-async def test_a_restart_makes_a_later_run_of_each(survivors: Survivors) -> None:
+async def test_restart_starts_a_later_run_of_each(survivors: Survivors) -> None:
     async with running(stay("web.1"), stay("db.1")) as app:
         await app.is_in(State.RUNNING, "web.1", "db.1")
         assert await app.ask(protocol.RestartRequest(1, ("*",))) == protocol.ActionResult({"web.1": 1, "db.1": 1})
@@ -204,7 +202,7 @@ async def test_a_restart_makes_a_later_run_of_each(survivors: Survivors) -> None
 
 
 @in_loop
-async def test_the_runs_are_those_in_which_a_request_finds_them(survivors: Survivors) -> None:
+async def test_returned_runs_are_those_at_the_time_of_the_request(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         await app.is_in(State.RUNNING, "web.1")
         answers = await asyncio.gather(*(app.ask(protocol.RestartRequest(number, ("web",))) for number in range(5)))
@@ -213,7 +211,7 @@ async def test_the_runs_are_those_in_which_a_request_finds_them(survivors: Survi
 
 
 @in_loop
-async def test_up_starts_what_is_not_up_and_what_that_needs(survivors: Survivors) -> None:
+async def test_up_starts_processes_that_are_not_up_and_their_dependencies(survivors: Survivors) -> None:
     migrate = Process("migrate.1", "exit 0", oneshot=True, stop_all=When.NEVER)
     api = stay("api.1", depends_on=(Dependency("db.1"), Dependency("migrate.1", Condition.COMPLETED)))
     web = stay("web.1", depends_on=(Dependency("api.1"),))
@@ -237,7 +235,7 @@ async def test_quit_ends_the_app(survivors: Survivors) -> None:
 
 
 @in_loop
-async def test_while_the_app_ends_nothing_is_begun_and_it_can_be_looked_at(survivors: Survivors) -> None:
+async def test_during_a_shutdown_changes_are_refused_and_status_works(survivors: Survivors) -> None:
     stubborn = Process("web.1", "trap '' TERM; echo ready; while :; do sleep 600; done")
     app = App(stubborn)
     task = asyncio.ensure_future(app.supervisor.run())
@@ -256,7 +254,7 @@ async def test_while_the_app_ends_nothing_is_begun_and_it_can_be_looked_at(survi
 
 
 @in_loop
-async def test_a_reload_is_told_before_it_is_over(survivors: Survivors) -> None:
+async def test_reload_is_answered_before_its_effect(survivors: Survivors) -> None:
     source = Source(stay("web.1"), stay("db.1"))
     async with running(stay("web.1"), stay("cache.1"), source=source) as app:
         changes = await app.ask(protocol.ReloadRequest(1))
@@ -265,7 +263,7 @@ async def test_a_reload_is_told_before_it_is_over(survivors: Survivors) -> None:
 
 
 @in_loop
-async def test_two_reloads_at_once_are_carried_out_one_after_the_other(survivors: Survivors) -> None:
+async def test_concurrent_reloads_run_one_after_the_other(survivors: Survivors) -> None:
     source = Source(stay("web.1"), stay("db.1"))
     async with running(stay("web.1"), source=source) as app:
         first, second = await asyncio.gather(app.ask(protocol.ReloadRequest(1)), app.ask(protocol.ReloadRequest(2)))
@@ -273,7 +271,7 @@ async def test_two_reloads_at_once_are_carried_out_one_after_the_other(survivors
 
 
 @in_loop
-async def test_files_that_cannot_be_used_change_nothing(survivors: Survivors) -> None:
+async def test_invalid_files_change_nothing(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         error = await app.refused(protocol.ReloadRequest(1))
         assert error.message == "1 error, so nothing has been changed"
@@ -282,9 +280,7 @@ async def test_files_that_cannot_be_used_change_nothing(survivors: Survivors) ->
 
 
 @in_loop
-async def test_files_that_cannot_be_read_in_time_hold_up_nobody(
-    survivors: Survivors, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_slow_files_time_out_and_delay_no_other(survivors: Survivors, monkeypatch: pytest.MonkeyPatch) -> None:
     class Pipe(Source):
         """Files, one of which has no writer the first time."""
 
@@ -313,7 +309,7 @@ async def test_files_that_cannot_be_read_in_time_hold_up_nobody(
 
 
 @in_loop
-async def test_to_scale_nothing_is_refused(survivors: Survivors) -> None:
+async def test_empty_scale_is_refused(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         assert (await app.refused(protocol.ScaleRequest(1, {}))).message == "no process type is named"
 
@@ -322,7 +318,7 @@ async def test_to_scale_nothing_is_refused(survivors: Survivors) -> None:
 
 
 @in_loop
-async def test_a_follower_has_a_snapshot_and_every_change_since(survivors: Survivors) -> None:
+async def test_follower_gets_a_snapshot_and_every_later_change(survivors: Survivors) -> None:
     async with running(stay("web.1"), stay("db.1")) as app:
         await app.is_in(State.RUNNING, "web.1", "db.1")
         connection = app.connection()
@@ -344,7 +340,7 @@ async def test_a_follower_has_a_snapshot_and_every_change_since(survivors: Survi
 
 
 @in_loop
-async def test_what_is_written_and_said_is_for_those_who_ask_for_it(survivors: Survivors) -> None:
+async def test_output_and_messages_are_only_for_followers_of_output(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         await app.is_in(State.RUNNING, "web.1")
         with_output, without = app.connection(), app.connection()
@@ -359,7 +355,7 @@ async def test_what_is_written_and_said_is_for_those_who_ask_for_it(survivors: S
 
 
 @in_loop
-async def test_much_output_comes_in_slices(survivors: Survivors) -> None:
+async def test_long_output_is_sent_in_slices(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         connection = app.connection()
         await app.ask(protocol.FollowRequest(1, output=True), connection)
@@ -373,7 +369,7 @@ async def test_much_output_comes_in_slices(survivors: Survivors) -> None:
 
 
 @in_loop
-async def test_who_has_missed_something_is_told_how_all_are_now(survivors: Survivors) -> None:
+async def test_slow_follower_gets_the_current_status_of_all(survivors: Survivors) -> None:
     async with running(stay("web.1"), stay("db.1"), most=20_000) as app:
         await app.is_in(State.RUNNING, "web.1", "db.1")
         connection = app.connection()
@@ -393,7 +389,7 @@ async def test_who_has_missed_something_is_told_how_all_are_now(survivors: Survi
 
 
 @in_loop
-async def test_slices_end_where_lines_do(survivors: Survivors) -> None:
+async def test_slices_end_at_line_ends(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         connection = app.connection()
         await app.ask(protocol.FollowRequest(1, output=True), connection)
@@ -405,7 +401,7 @@ async def test_slices_end_where_lines_do(survivors: Survivors) -> None:
 
 
 @in_loop
-async def test_those_who_read_the_output_are_told_of_changes_as_people_are(survivors: Survivors) -> None:
+async def test_followers_of_output_get_transitions(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         connection = app.connection()
         await app.is_in(State.RUNNING, "web.1")
@@ -432,7 +428,7 @@ async def test_those_who_read_the_output_are_told_of_changes_as_people_are(survi
 
 
 @in_loop
-async def test_the_hub_is_left_alone_when_nobody_follows(survivors: Survivors) -> None:
+async def test_hub_has_no_sink_without_followers(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         connection = app.connection()
         await app.ask(protocol.FollowRequest(1), connection)
@@ -448,7 +444,7 @@ async def test_the_hub_is_left_alone_when_nobody_follows(survivors: Survivors) -
 
 
 @in_loop
-async def test_an_error_of_ours_does_not_reach_the_owner(survivors: Survivors) -> None:
+async def test_internal_error_does_not_reach_the_supervisor(survivors: Survivors) -> None:
     async with running(stay("web.1")) as app:
         await app.ask(protocol.FollowRequest(1), app.connection())
         assert app.requests.accept(Output(1.0, "web.1", None))  # type: ignore[arg-type]
@@ -456,7 +452,7 @@ async def test_an_error_of_ours_does_not_reach_the_owner(survivors: Survivors) -
 
 
 @in_loop
-async def test_what_was_written_before_comes_first_and_may_be_all(survivors: Survivors) -> None:
+async def test_earlier_output_comes_first_and_may_be_all(survivors: Survivors) -> None:
     asked: list[tuple[list[str], int | None]] = []
 
     def history(names: list[str], lines: int | None) -> tuple[list[Output], tuple[str, ...]]:

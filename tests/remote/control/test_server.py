@@ -155,14 +155,14 @@ async def stalled(path: str, count: int) -> list[socket.socket]:
 
 
 @in_loop
-async def test_the_server_speaks_first() -> None:
+async def test_server_sends_the_greeting_first() -> None:
     with nothing_is_left():
         async with served() as app:
             await app.connect()
 
 
 @in_loop
-async def test_each_line_is_answered_in_order_and_the_connection_lives_on() -> None:
+async def test_each_line_is_answered_in_order_and_the_connection_stays() -> None:
     async with served() as app:
         client = await app.connect()
         client.send(request(1) + b"nonsense\n\n" + b'{"id":2}\n\xff\n' + request(3))
@@ -174,7 +174,7 @@ async def test_each_line_is_answered_in_order_and_the_connection_lives_on() -> N
 
 
 @in_loop
-async def test_a_slow_handler_holds_up_its_own_connection_only() -> None:
+async def test_slow_handler_delays_only_its_own_connection() -> None:
     go = asyncio.Event()
     order: list[int] = []
 
@@ -194,7 +194,7 @@ async def test_a_slow_handler_holds_up_its_own_connection_only() -> None:
 
 
 @in_loop
-async def test_an_error_of_a_handler_is_a_reply() -> None:
+async def test_error_of_a_handler_is_a_reply() -> None:
     async def handler(asked: AnyRequest, connection: Connection) -> object:
         match asked.id:
             case 1:
@@ -220,7 +220,7 @@ async def test_an_error_of_a_handler_is_a_reply() -> None:
 
 @pytest.mark.parametrize("end", [b"\n", b""])
 @in_loop
-async def test_a_line_that_is_too_long_is_refused_once_and_ends_the_connection(end: bytes) -> None:
+async def test_line_that_is_too_long_is_refused_once_and_ends_the_connection(end: bytes) -> None:
     async with served() as app:
         client = await app.connect()
         client.send(b"x" * (LONGEST_LINE + 1) + end + request(1))
@@ -229,7 +229,7 @@ async def test_a_line_that_is_too_long_is_refused_once_and_ends_the_connection(e
 
 
 @in_loop
-async def test_the_longest_line_is_answered() -> None:
+async def test_longest_line_is_answered() -> None:
     async with served() as app:
         client = await app.connect()
         line = request(1, more="x" * (LONGEST_LINE - len(request(1, more=""))) + "y")
@@ -239,7 +239,7 @@ async def test_the_longest_line_is_answered() -> None:
 
 
 @in_loop
-async def test_who_ends_its_half_is_answered_what_it_asked_and_nothing_else() -> None:
+async def test_half_closed_connection_gets_its_replies_and_nothing_else() -> None:
     async with served() as app:
         client = await app.connect()
         client.send(request(1) + request(2) + b'{"request":"quit","id":3}')
@@ -248,7 +248,7 @@ async def test_who_ends_its_half_is_answered_what_it_asked_and_nothing_else() ->
 
 
 @in_loop
-async def test_who_leaves_in_the_middle_of_a_request_or_a_line_is_no_error() -> None:
+async def test_client_that_leaves_in_the_middle_is_no_error() -> None:
     go = asyncio.Event()
 
     async def handler(asked: AnyRequest, connection: Connection) -> None:
@@ -270,7 +270,7 @@ async def test_who_leaves_in_the_middle_of_a_request_or_a_line_is_no_error() -> 
 
 
 @in_loop
-async def test_who_reads_no_replies_is_read_no_further_and_loses_none() -> None:
+async def test_client_that_reads_no_replies_is_paused_and_loses_none() -> None:
     handled = 0
 
     async def handler(asked: AnyRequest, connection: Connection) -> dict[str, str] | None:
@@ -306,9 +306,7 @@ async def test_who_reads_no_replies_is_read_no_further_and_loses_none() -> None:
     cuts=st.lists(st.integers(0, 400), max_size=6),
     last=st.binary(max_size=20).map(lambda data: data.replace(b"\n", b" ")),
 )
-def test_whatever_is_sent_in_whatever_pieces_each_whole_line_has_one_reply(
-    lines: list[bytes], cuts: list[int], last: bytes
-) -> None:
+def test_each_whole_line_has_one_reply_for_any_pieces(lines: list[bytes], cuts: list[int], last: bytes) -> None:
     data = b"".join(line + b"\n" for line in lines) + last
     places = sorted({0, *(cut for cut in cuts if cut < len(data)), len(data)})
 
@@ -333,7 +331,7 @@ def test_whatever_is_sent_in_whatever_pieces_each_whole_line_has_one_reply(
 
 
 @in_loop
-async def test_another_user_is_sent_away_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_user_is_disconnected_without_a_greeting(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served() as app:
         assert (await app.connect()) is not None
         real = os.geteuid()
@@ -345,7 +343,7 @@ async def test_another_user_is_sent_away_without_a_word(monkeypatch: pytest.Monk
 
 
 @in_loop
-async def test_more_than_so_many_are_told_so_and_sent_away() -> None:
+async def test_client_above_the_limit_is_refused_with_a_reason() -> None:
     async with served(most_clients=2) as app:
         first, _ = await app.connect(), await app.connect()
         third = await app.connect()
@@ -360,7 +358,7 @@ async def test_more_than_so_many_are_told_so_and_sent_away() -> None:
 
 
 @in_loop
-async def test_one_that_has_been_idle_for_longest_makes_way_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_longest_idle_client_is_closed_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "IDLE_FOR", 0.0)
     async with served(most_clients=2) as app:
         first, second = await app.connect(), await app.connect()
@@ -375,7 +373,7 @@ async def test_one_that_has_been_idle_for_longest_makes_way_for_another(monkeypa
         assert (await first.read())["id"] == 3
 
 
-def test_clients_take_no_more_than_a_part_of_the_files_that_can_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_use_only_a_part_of_the_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (8, 8))
 
     @in_loop
@@ -389,7 +387,7 @@ def test_clients_take_no_more_than_a_part_of_the_files_that_can_be_open(monkeypa
     test()
 
 
-def test_the_uid_that_macos_tells_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uid_of_macos_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     class Peer:
         def getsockopt(self, level: int, option: int, size: int) -> bytes:
             assert (level, option, size) == (0, 1, 76)
@@ -403,7 +401,7 @@ def test_the_uid_that_macos_tells_is_understood(monkeypatch: pytest.MonkeyPatch)
 
 
 @in_loop
-async def test_while_no_file_can_be_opened_nobody_is_let_in_and_later_everybody_is(
+async def test_clients_wait_while_no_descriptor_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "RETRY_AFTER", 0.01)
@@ -433,7 +431,7 @@ async def test_while_no_file_can_be_opened_nobody_is_let_in_and_later_everybody_
 
 
 @in_loop
-async def test_while_nobody_does_anything_nothing_is_scheduled() -> None:
+async def test_idle_server_schedules_nothing() -> None:
     async with served(following()) as app:
         client = await app.connect()
         client.send(request(1))
@@ -468,7 +466,7 @@ def publish(feed: Feed, number: int, padding: int = 0) -> None:
 
 
 @in_loop
-async def test_a_follower_gets_the_reply_then_what_was_and_then_what_comes() -> None:
+async def test_follower_gets_the_reply_then_the_past_and_then_new_lines() -> None:
     go = asyncio.Event()
     inner = following([b'{"before":1}\n', b'{"before":2}\n'])
 
@@ -495,7 +493,7 @@ async def test_a_follower_gets_the_reply_then_what_was_and_then_what_comes() -> 
 
 
 @in_loop
-async def test_who_follows_anew_gets_nothing_twice() -> None:
+async def test_second_follow_request_duplicates_nothing() -> None:
     async with served(following()) as app:
         client = await app.connect()
         for number in (1, 2):
@@ -511,7 +509,7 @@ async def test_who_follows_anew_gets_nothing_twice() -> None:
 
 
 @in_loop
-async def test_a_follower_is_answered_while_a_flood_comes() -> None:
+async def test_follower_is_answered_during_a_flood() -> None:
     async with served(following()) as app:
         client = await app.connect()
         client.send(request(1))
@@ -527,7 +525,7 @@ async def test_a_follower_is_answered_while_a_flood_comes() -> None:
 
 
 @in_loop
-async def test_who_does_not_read_loses_notices_and_holds_up_nobody() -> None:
+async def test_slow_follower_loses_notices_and_delays_no_other() -> None:
     async with served(following(), feed=Feed(1 << 19)) as app:
         idle, quick = await app.connect(), await app.connect()
         for client in (idle, quick):
@@ -556,7 +554,7 @@ async def test_who_does_not_read_loses_notices_and_holds_up_nobody() -> None:
 
 
 @in_loop
-async def test_a_follower_that_leaves_is_forgotten() -> None:
+async def test_follower_that_leaves_is_forgotten() -> None:
     async with served(following()) as app:
         client = await app.connect()
         client.send(request(1))
@@ -568,7 +566,7 @@ async def test_a_follower_that_leaves_is_forgotten() -> None:
 
 
 @in_loop
-async def test_a_follower_that_leaves_while_it_is_told_something_is_forgotten() -> None:
+async def test_follower_that_leaves_during_a_notice_is_forgotten() -> None:
     async with served(following()) as app:
         (client,) = await stalled(app._path, 1)
         client.send(request(1))
@@ -588,7 +586,7 @@ async def test_a_follower_that_leaves_while_it_is_told_something_is_forgotten() 
 
 
 @in_loop
-async def test_at_the_end_followers_get_what_is_left_and_then_a_goodbye() -> None:
+async def test_at_the_end_followers_get_the_rest_and_then_a_goodbye() -> None:
     async with served(following()) as app:
         follower, other = await app.connect(), await app.connect()
         follower.send(request(1))
@@ -603,7 +601,7 @@ async def test_at_the_end_followers_get_what_is_left_and_then_a_goodbye() -> Non
 
 
 @in_loop
-async def test_what_was_asked_and_not_answered_is_answered_at_the_end() -> None:
+async def test_open_requests_are_answered_at_the_end() -> None:
     async def handler(asked: AnyRequest, connection: Connection) -> None:
         await asyncio.Event().wait()
 
@@ -622,7 +620,7 @@ async def test_what_was_asked_and_not_answered_is_answered_at_the_end() -> None:
 
 
 @in_loop
-async def test_a_task_that_was_cancelled_before_it_began_is_answered_too() -> None:
+async def test_task_that_was_cancelled_before_it_began_is_answered_too() -> None:
     async with served() as app:
         client = await app.connect()
         begin = app.server.begin
@@ -639,7 +637,7 @@ async def test_a_task_that_was_cancelled_before_it_began_is_answered_too() -> No
 
 
 @in_loop
-async def test_the_end_waits_for_nobody_who_does_not_read() -> None:
+async def test_end_does_not_wait_for_a_client_that_does_not_read() -> None:
     with nothing_is_left():
         async with served(following()) as app:
             (client,) = await stalled(app._path, 1)
@@ -654,7 +652,7 @@ async def test_the_end_waits_for_nobody_who_does_not_read() -> None:
 
 
 @in_loop
-async def test_after_the_end_nobody_listens() -> None:
+async def test_after_the_end_the_socket_is_closed() -> None:
     async with served() as app:
         await app.connect()
         await app.server.end(lambda: FAREWELL)

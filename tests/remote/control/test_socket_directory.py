@@ -54,7 +54,7 @@ def connected(path: str) -> bool:
         return True
 
 
-def test_a_socket_listens_in_a_private_directory_and_is_found_by_its_root(runtime: Path) -> None:
+def test_socket_listens_in_a_private_directory_and_is_found_by_its_root(runtime: Path) -> None:
     door = open_socket(ROOT, environment(runtime))
     assert Path(door.path).parent == runtime / "procreaper"
     assert stat.S_IMODE((runtime / "procreaper").stat().st_mode) == 0o700
@@ -66,14 +66,14 @@ def test_a_socket_listens_in_a_private_directory_and_is_found_by_its_root(runtim
     assert list((runtime / "procreaper").iterdir()) == []
 
 
-def test_apps_of_one_root_are_side_by_side(runtime: Path) -> None:
+def test_apps_of_one_root_can_coexist(runtime: Path) -> None:
     doors = [open_socket(ROOT, environment(runtime)) for _ in range(3)]
     assert len(set(paths(runtime))) == 3
     for door in doors:
         door.close()
 
 
-def test_a_socket_that_is_closed_leaves_another_one_with_its_path(runtime: Path) -> None:
+def test_closing_a_socket_keeps_another_one_at_its_path(runtime: Path) -> None:
     door = open_socket(ROOT, environment(runtime))
     assert door.is_in_place
     os.unlink(door.path)
@@ -107,7 +107,7 @@ def test_only_the_removal_of_a_socket_is_reported(runtime: Path, remove: Callabl
     door.close()
 
 
-def test_no_child_inherits_a_socket_and_nothing_blocks_on_it(runtime: Path) -> None:
+def test_socket_is_not_inherited_and_does_not_block(runtime: Path) -> None:
     door = open_socket(ROOT, environment(runtime))
     assert not door.socket.get_inheritable()
     assert not door.socket.getblocking()
@@ -115,7 +115,7 @@ def test_no_child_inherits_a_socket_and_nothing_blocks_on_it(runtime: Path) -> N
 
 
 @pytest.mark.parametrize("value", [None, "", "relative", "/no/such/directory", "/dev/null", "nul\0nul", "long"])
-def test_without_a_usable_runtime_directory_there_is_another_of_our_own(runtime: Path, value: str | None) -> None:
+def test_without_a_usable_runtime_directory_the_fallback_is_used(runtime: Path, value: str | None) -> None:
     variables = {} if value is None else {"XDG_RUNTIME_DIR": value}
     if value == "long":
         long = runtime / ("x" * (LONGEST_PATH - len(str(runtime)) - len("/procreaper/")))
@@ -129,9 +129,7 @@ def test_without_a_usable_runtime_directory_there_is_another_of_our_own(runtime:
 
 
 @pytest.mark.parametrize("theirs", [True, False])
-def test_a_runtime_directory_that_is_not_for_us_is_not_used(
-    runtime: Path, theirs: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_foreign_runtime_directory_is_not_used(runtime: Path, theirs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if theirs:
         os.chown(runtime, 12345, -1) if os.geteuid() == 0 else pytest.skip("only root can give a directory away")
     else:
@@ -141,14 +139,14 @@ def test_a_runtime_directory_that_is_not_for_us_is_not_used(
     door.close()
 
 
-def test_both_directories_are_looked_into(runtime: Path) -> None:
+def test_both_directories_are_searched(runtime: Path) -> None:
     doors = [open_socket(ROOT, {}), open_socket(ROOT, environment(runtime))]
     assert set(paths(runtime)) == {door.path for door in doors}
     for door in doors:
         door.close()
 
 
-def test_the_longest_path_is_one_that_the_system_takes(runtime: Path) -> None:
+def test_longest_path_is_accepted_by_the_system(runtime: Path) -> None:
     room = LONGEST_PATH - len(str(runtime)) - len("/") - len("/procreaper/01234567-2147483648-0123.sock")
     fits, too_long = runtime / ("x" * room), runtime / ("y" * (room + 1))
     for path in (fits, too_long):
@@ -186,9 +184,7 @@ def make_strange(path: Path) -> None:
         (make_strange, "belongs to another user (uid 12345)", "remove it"),
     ],
 )
-def test_what_another_could_have_made_is_refused_with_path_and_remedy(
-    runtime: Path, make: object, fault: str, remedy: str
-) -> None:
+def test_unsafe_directory_is_refused_with_path_and_hint(runtime: Path, make: object, fault: str, remedy: str) -> None:
     path = runtime / "procreaper"
     make(path)  # type: ignore[operator]
     with pytest.raises(ProcreaperError) as caught:
@@ -200,7 +196,7 @@ def test_what_another_could_have_made_is_refused_with_path_and_remedy(
 
 
 @pytest.mark.parametrize("make", [make_strange, Path.touch, make_link])
-def test_where_another_user_has_made_the_fallback_another_directory_is_used(
+def test_fallback_of_another_user_is_replaced_by_the_state_directory(
     runtime: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fallback = Path(directory.FALLBACK.format(uid=os.geteuid()))
@@ -221,7 +217,7 @@ def test_where_another_user_has_made_the_fallback_another_directory_is_used(
     door.close()
 
 
-def test_where_no_socket_can_be_made_the_reason_is_told(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_to_make_a_socket_is_reported_with_its_reason(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -235,7 +231,7 @@ def test_where_no_socket_can_be_made_the_reason_is_told(runtime: Path, monkeypat
     assert list((runtime / "procreaper").iterdir()) == []
 
 
-def test_a_socket_whose_app_is_gone_is_cleared_away(runtime: Path) -> None:
+def test_socket_of_a_dead_app_is_removed(runtime: Path) -> None:
     door = open_socket(ROOT, environment(runtime))
     door.socket.close()
     assert not connected(door.path)
@@ -249,16 +245,14 @@ def test_a_socket_whose_app_is_gone_is_cleared_away(runtime: Path) -> None:
     assert not os.path.exists(dead)
 
 
-def test_nothing_but_a_socket_of_ours_is_ever_cleared_away(runtime: Path) -> None:
+def test_only_our_sockets_are_removed(runtime: Path) -> None:
     other = runtime / "notes.txt"
     other.touch()
     remove_dead_socket(str(other))
     assert other.exists()
 
 
-def test_where_the_slow_are_refused_too_a_socket_stays_while_its_app_lives(
-    runtime: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_socket_of_a_live_app_is_kept_on_other_systems(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     door = open_socket(ROOT, environment(runtime))
     remove_dead_socket(door.path)
@@ -266,7 +260,7 @@ def test_where_the_slow_are_refused_too_a_socket_stays_while_its_app_lives(
     door.close()
 
 
-def test_what_was_never_finished_is_cleared_away_when_it_is_old(runtime: Path) -> None:
+def test_old_unfinished_socket_is_removed(runtime: Path) -> None:
     (runtime / "procreaper").mkdir(mode=0o700)
     old, new = (runtime / "procreaper" / f"01234567-1-{number}.new" for number in ("0000", "0001"))
     for path in (old, new):
@@ -276,7 +270,7 @@ def test_what_was_never_finished_is_cleared_away_when_it_is_old(runtime: Path) -
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_a_socket_is_never_seen_by_its_name_before_it_listens(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_gets_its_name_only_when_it_listens(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     rename = os.rename
 
@@ -292,14 +286,14 @@ def test_a_socket_is_never_seen_by_its_name_before_it_listens(runtime: Path, mon
     door.close()
 
 
-def test_a_root_of_any_bytes_has_a_socket(runtime: Path) -> None:
+def test_root_of_any_bytes_has_a_socket(runtime: Path) -> None:
     root = os.fsdecode(b"/home/\xff\xfe")
     door = open_socket(root, environment(runtime))
     assert paths(runtime, root) == [door.path]
     door.close()
 
 
-def test_one_program_at_a_time_has_the_lock_of_a_root(runtime: Path) -> None:
+def test_one_program_at_a_time_holds_the_lock_of_a_root(runtime: Path) -> None:
     first = acquire_lock(ROOT, environment(runtime), 0.0)
     with pytest.raises(BusyError) as caught:
         acquire_lock(ROOT, environment(runtime), 0.0)
@@ -316,7 +310,7 @@ def test_one_program_at_a_time_has_the_lock_of_a_root(runtime: Path) -> None:
     assert list((runtime / "procreaper").iterdir()) == []
 
 
-def test_a_lock_whose_file_has_been_removed_is_no_lock(runtime: Path) -> None:
+def test_lock_without_its_file_does_not_count(runtime: Path) -> None:
     first = acquire_lock(ROOT, environment(runtime), 0.0)
     (path,) = (runtime / "procreaper").iterdir()
     waiting = os.open(path, os.O_RDWR)
@@ -325,7 +319,7 @@ def test_a_lock_whose_file_has_been_removed_is_no_lock(runtime: Path) -> None:
     os.close(waiting)
 
 
-def test_a_lock_that_a_killed_program_left_behind_is_free(runtime: Path) -> None:
+def test_lock_of_a_killed_program_is_free(runtime: Path) -> None:
     pid = os.fork()
     if not pid:
         acquire_lock(ROOT, environment(runtime), 0.0)

@@ -26,7 +26,7 @@ def refused(where: Listen) -> Problem:
 
 
 @pytest.mark.parametrize("text", ["0", "127.0.0.1:0", "localhost:0"])
-def test_a_free_port_is_found_and_told(text: str) -> None:
+def test_port_0_finds_a_free_port_and_returns_it(text: str) -> None:
     listening, bound = listen(at(text))
     with listening:
         assert bound.host == "127.0.0.1"
@@ -46,7 +46,7 @@ def test_ipv6() -> None:
         assert str(bound) == f"[::1]:{bound.port}"
 
 
-def test_a_port_that_is_taken_is_told_with_its_place() -> None:
+def test_taken_port_is_reported_with_its_place() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         problem = refused(at(f"{port}"))
@@ -57,7 +57,7 @@ def test_a_port_that_is_taken_is_told_with_its_place() -> None:
         assert problem.message == f"`control.http` {port}: port {port} is taken"
 
 
-def test_a_port_can_be_had_again_at_once() -> None:
+def test_port_can_be_reused_at_once() -> None:
     listening, bound = listen(at("0"))
     with listening, socket.create_connection(bound), _accepted(listening):
         # The server's side ends first, and its port is then kept for a while.
@@ -80,13 +80,13 @@ def _accepted(listening: socket.socket) -> socket.socket:
         ("192.0.2.1:0", "`192.0.2.1` is no address of this machine"),
     ],
 )
-def test_an_address_that_is_not_here_is_told(text: str, message: str) -> None:
+def test_foreign_address_is_reported(text: str, message: str) -> None:
     problem = refused(at(text))
     assert problem.message == f"--http {text}: {message}"
     assert problem.hint
 
 
-def test_a_port_for_root_only_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_privileged_port_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: socket.socket, place: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -95,7 +95,7 @@ def test_a_port_for_root_only_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["aiohttp", "prometheus_client"])
-def test_what_is_not_installed_is_told_with_how_to_install_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_reported_with_an_install_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [module for module in sys.modules if module.partition(".")[0] == name]:
         monkeypatch.setitem(sys.modules, module, None)
     problem = refused(at("0"))

@@ -158,7 +158,7 @@ async def messages(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str,
 
 
 @in_loop
-async def test_the_index_lists_what_there_is() -> None:
+async def test_index_lists_all_paths() -> None:
     async with serving(process()) as site:
         status, headers, body = await site.get("/")
         assert status == 200
@@ -169,7 +169,7 @@ async def test_the_index_lists_what_there_is() -> None:
 
 
 @in_loop
-async def test_the_status_of_all_has_the_fields_of_the_protocol() -> None:
+async def test_status_of_all_has_the_fields_of_the_protocol() -> None:
     async with serving(process(), process("db.1", "exec sleep 600")) as site:
         await site.reaches(State.RUNNING, "db.1")
         _, headers, body = await site.get("/status")
@@ -182,7 +182,7 @@ async def test_the_status_of_all_has_the_fields_of_the_protocol() -> None:
 
 
 @in_loop
-async def test_the_status_of_one_of_a_type_and_of_a_group() -> None:
+async def test_status_of_one_of_a_type_and_of_a_group() -> None:
     processes = [process("web.1"), process("web.2"), process("db.1")]
     async with serving(*processes, groups={"all-web": ["web"]}) as site:
         assert json.loads((await site.get("/status/web.2"))[2])["name"] == "web.2"
@@ -193,7 +193,7 @@ async def test_the_status_of_one_of_a_type_and_of_a_group() -> None:
 
 @pytest.mark.parametrize("path", ["/status/wbe", "/logs/wbe"])
 @in_loop
-async def test_a_process_that_there_is_not_is_not_found_and_another_is_proposed(path: str) -> None:
+async def test_unknown_process_is_404_with_a_suggestion(path: str) -> None:
     async with serving(process()) as site:
         status, message, hint = await site.refused(path)
         assert (status, message) == (404, "there is no process `wbe`")
@@ -202,14 +202,14 @@ async def test_a_process_that_there_is_not_is_not_found_and_another_is_proposed(
 
 @pytest.mark.parametrize("path", ["/nothing", "/status/", "/status/web/1", "/logs", "/logs/", "//", "/metrics/", "/%"])
 @in_loop
-async def test_what_there_is_not_is_not_found(path: str) -> None:
+async def test_unknown_path_is_404(path: str) -> None:
     async with serving(process()) as site:
         assert (await site.refused(path))[0] == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 @in_loop
-async def test_nothing_can_be_changed(method: str) -> None:
+async def test_methods_that_change_something_are_refused(method: str) -> None:
     async with serving(process()) as site:
         for path in PATHS:
             status, headers, body = await site.get(path, method)
@@ -228,7 +228,7 @@ async def test_head_has_the_headers_and_no_body() -> None:
 
 
 @in_loop
-async def test_health_is_that_of_all_that_is_wanted() -> None:
+async def test_healthz_reflects_all_wanted_processes() -> None:
     later = process("later.1")
     bad = process("bad.1", "exit 3", restart=When.ALWAYS, backoff=Backoff(3600.0, 3600.0))
     async with serving(process(), bad, later, names=("web.1",)) as site:
@@ -248,7 +248,7 @@ async def test_health_is_that_of_all_that_is_wanted() -> None:
 
 
 @in_loop
-async def test_metrics_are_those_of_the_app_in_the_format_that_is_asked_for() -> None:
+async def test_metrics_have_the_requested_format() -> None:
     async with serving(process()) as site:
         await site.reads(b"ready\n", "web.1")
         site.supervisor.post(Restart(("web.1",)))
@@ -266,7 +266,7 @@ async def test_metrics_are_those_of_the_app_in_the_format_that_is_asked_for() ->
 
 
 @in_loop
-async def test_without_a_thread_the_metrics_are_refused_and_all_else_is_answered(
+async def test_without_a_thread_only_the_metrics_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(_: threading.Thread) -> None:
@@ -281,7 +281,7 @@ async def test_without_a_thread_the_metrics_are_refused_and_all_else_is_answered
 
 
 @in_loop
-async def test_events_begin_with_the_state_and_go_on_with_what_happens_in_order() -> None:
+async def test_events_start_with_the_state_and_continue_in_order() -> None:
     backoff = Backoff(0.001, 0.001)
     async with serving(process(restart=When.ALWAYS, backoff=backoff)) as site:
         await site.reaches(State.RUNNING)
@@ -309,7 +309,7 @@ async def test_events_begin_with_the_state_and_go_on_with_what_happens_in_order(
 
 
 @in_loop
-async def test_a_stream_ends_with_the_app_and_says_so() -> None:
+async def test_stream_ends_with_a_goodbye_when_the_app_ends() -> None:
     async with serving(process()) as site:
         await site.reaches(State.RUNNING)
         async with site.ask("/events") as events, site.ask("/logs/web") as logs:
@@ -324,7 +324,7 @@ async def test_a_stream_ends_with_the_app_and_says_so() -> None:
 
 
 @in_loop
-async def test_logs_begin_with_the_last_lines_and_go_on_without_a_gap() -> None:
+async def test_logs_start_with_the_last_lines_and_continue_without_a_gap() -> None:
     count = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $i; done; exec sleep 600"
     async with serving(process(command=count), process("web.2")) as site:
         await site.reads(b"10\n", "web.1")
@@ -348,7 +348,7 @@ async def test_logs_begin_with_the_last_lines_and_go_on_without_a_gap() -> None:
 
 @pytest.mark.parametrize("query", ["lines=x", "lines=-1", "lines=", "lines=1e3", "follow=yes", f"lines={'9' * 10}"])
 @in_loop
-async def test_what_is_no_number_is_refused(query: str) -> None:
+async def test_query_value_that_is_not_a_number_is_refused(query: str) -> None:
     async with serving(process()) as site:
         status, message, hint = await site.refused(f"/logs/web?{query}")
         assert (status, message) == (400, f"`{query}`: this is not a number")
@@ -356,7 +356,7 @@ async def test_what_is_no_number_is_refused(query: str) -> None:
 
 
 @in_loop
-async def test_there_is_a_sign_of_life_while_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_quiet_stream_gets_keep_alive_comments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUIET", 0.001)
     async with serving(process()) as site:
         await site.reads(b"ready\n", "web.1")
@@ -365,7 +365,7 @@ async def test_there_is_a_sign_of_life_while_somebody_waits(monkeypatch: pytest.
 
 
 @in_loop
-async def test_who_goes_away_leaves_nothing() -> None:
+async def test_closed_stream_leaves_no_reader() -> None:
     async with serving(process(command=REPEAT)) as site:
         await site.reaches(State.RUNNING)
         before = len(site.hub._sinks)
@@ -386,7 +386,7 @@ async def until_gone(site: Site) -> None:
 
 
 @in_loop
-async def test_who_does_not_read_is_told_how_much_was_lost_and_is_cut_off_at_the_end() -> None:
+async def test_slow_reader_learns_its_loss_and_is_cut_off_at_the_end() -> None:
     flood = process("flood.1", "yes | head -c 20000000", stop_all=When.NEVER)
     async with serving(process(), flood, names=("web.1",)) as site:
         slow = [await asyncio.open_connection(*site.bound, limit=1) for _ in range(20)]
@@ -412,7 +412,7 @@ async def test_who_does_not_read_is_told_how_much_was_lost_and_is_cut_off_at_the
 
 
 @in_loop
-async def test_who_is_removed_is_told_of_and_then_unknown_everywhere() -> None:
+async def test_removed_process_is_reported_and_then_unknown() -> None:
     web, other = process(), process("other.1")
     async with serving(web, other) as site:
         await site.reaches(State.RUNNING)
@@ -450,7 +450,7 @@ async def test_who_is_removed_is_told_of_and_then_unknown_everywhere() -> None:
     ],
 )
 @in_loop
-async def test_who_asks_for_another_host_is_refused(host: str, status: int) -> None:
+async def test_request_for_another_host_is_refused(host: str, status: int) -> None:
     async with serving(process()) as site:
         for path in PATHS:
             found, _, body = await site.get(path, "HEAD" if status == 200 else "GET", Host=host)
@@ -463,7 +463,7 @@ async def test_who_asks_for_another_host_is_refused(host: str, status: int) -> N
 
 @pytest.mark.parametrize("host", ["192.168.1.1", socket.gethostname(), "localhost", "evil.example"])
 @in_loop
-async def test_one_that_is_open_to_others_answers_to_addresses_and_to_its_own_name(host: str) -> None:
+async def test_public_server_answers_to_addresses_and_its_host_name(host: str) -> None:
     async with serving(process(), at="0.0.0.0:0") as site:
         assert site.said()[0].endswith(", for other machines too")
         assert (await site.get("/", Host=host))[0] == (421 if host == "evil.example" else 200)
@@ -472,7 +472,7 @@ async def test_one_that_is_open_to_others_answers_to_addresses_and_to_its_own_na
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 @pytest.mark.parametrize("hosts", [b"", b"Host: localhost\r\nHost: evil.example\r\n"])
 @in_loop
-async def test_who_does_not_say_which_host_is_refused(hosts: bytes, version: bytes) -> None:
+async def test_request_without_exactly_one_host_is_refused(hosts: bytes, version: bytes) -> None:
     async with serving(process()) as site:
         answer = await site.raw(b"GET /status HTTP/" + version + b"\r\n" + hosts + b"Connection: close\r\n\r\n")
         assert answer.partition(b" ")[2].startswith(b"400 ")
@@ -480,7 +480,7 @@ async def test_who_does_not_say_which_host_is_refused(hosts: bytes, version: byt
 
 
 @in_loop
-async def test_one_client_too_many_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connection_above_the_limit_gets_503(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_CONNECTIONS", 2)
     async with serving(process()) as site:
         async with site.ask("/events"), site.ask("/events"):
@@ -490,7 +490,7 @@ async def test_one_client_too_many_is_turned_away(monkeypatch: pytest.MonkeyPatc
 
 
 @in_loop
-async def test_connections_without_a_request_make_way_for_one_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_connection_is_closed_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_CONNECTIONS", 3)
     async with serving(process()) as site:
         async with site.ask("/events") as stream:
@@ -510,7 +510,7 @@ async def test_connections_without_a_request_make_way_for_one_that_has_one(monke
 
 
 @in_loop
-async def test_garbage_disturbs_nobody_and_prints_nothing(
+async def test_garbage_affects_no_other_client_and_prints_nothing(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # The server waits for the rest of some requests.
@@ -557,7 +557,7 @@ async def test_garbage_disturbs_nobody_and_prints_nothing(
 
 
 @in_loop
-async def test_an_error_of_ours_is_told_and_the_app_goes_on(
+async def test_internal_error_is_reported_and_the_app_continues(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with serving(process()) as site:
@@ -578,7 +578,7 @@ async def test_an_error_of_ours_is_told_and_the_app_goes_on(
 
 
 @in_loop
-async def test_an_error_while_readers_are_told_does_not_end_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_error_while_publishing_to_readers_does_not_end_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(process()) as site:
         await site.reaches(State.RUNNING)
 

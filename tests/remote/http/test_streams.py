@@ -37,11 +37,11 @@ def texts(data: bytes) -> list[str]:
         ("\u00e9\u2028\n".encode(), "\u00e9\u2028\n"),
     ],
 )
-def test_what_is_written_is_one_message(data: bytes, text: str) -> None:
+def test_output_is_one_event(data: bytes, text: str) -> None:
     assert texts(data) == [text]
 
 
-def test_much_is_cut_behind_a_line() -> None:
+def test_long_output_is_split_at_a_line_end() -> None:
     line = "x" * 99 + "\n"
     found = texts(line.encode() * 2000)
     assert len(found) > 1
@@ -50,7 +50,7 @@ def test_much_is_cut_behind_a_line() -> None:
 
 
 @given(st.text(min_size=1), st.integers(1, 40))
-def test_nothing_is_lost_and_no_character_is_cut(text: str, size: int) -> None:
+def test_splitting_loses_nothing_and_splits_no_character(text: str, size: int) -> None:
     before, streams.SLICE = streams.SLICE, max(size, streams.LONGEST_CHARACTER)
     try:
         assert "".join(texts(text.encode(errors="replace"))) == text.encode(errors="replace").decode()
@@ -59,7 +59,7 @@ def test_nothing_is_lost_and_no_character_is_cut(text: str, size: int) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_have_an_end(data: bytes) -> None:
+def test_splitting_any_bytes_terminates(data: bytes) -> None:
     before, streams.SLICE = streams.SLICE, 8
     try:
         texts(data)

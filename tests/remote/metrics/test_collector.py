@@ -49,7 +49,7 @@ class App:
         return self.registry.get_sample_value(f"procreaper_{metric}", {"process": process, "type": kind, **labels})
 
 
-def test_the_state_is_one_of_all() -> None:
+def test_exactly_one_state_is_set() -> None:
     app = App((WEB, status(WEB, State.FAILED)), (CHECKED, status(CHECKED)))
     assert {state: app.value("process_state", state=state) for state in State} == {
         **dict.fromkeys(State, 0),
@@ -59,7 +59,7 @@ def test_the_state_is_one_of_all() -> None:
     assert (app.value("process_up"), app.value("process_up", "web.2")) == (0, 1)
 
 
-def test_what_was_counted_is_told() -> None:
+def test_counts_are_in_the_metrics() -> None:
     app = App((WEB, status(WEB)))
     for notice in (
         Output(0.0, "web.1", b"hello\n"),
@@ -75,7 +75,7 @@ def test_what_was_counted_is_told() -> None:
     }
 
 
-def test_checks_are_a_histogram_of_those_that_have_some() -> None:
+def test_only_processes_with_a_check_have_a_histogram() -> None:
     waits = Process("web.3", "run", health=Health(log=LogCheck("ready")))
     app = App((WEB, status(WEB)), (CHECKED, status(CHECKED)), (waits, status(waits)))
     for error, duration in ((None, 0.02), ("no answer", 0.02), (None, 60.0)):
@@ -91,7 +91,7 @@ def test_checks_are_a_histogram_of_those_that_have_some() -> None:
 
 
 @linux_only
-def test_one_that_runs_takes_time_and_memory() -> None:
+def test_running_process_has_cpu_time_and_memory() -> None:
     began = datetime(2026, 1, 1, tzinfo=UTC)
     app = App((WEB, status(WEB, pid=os.getpid(), started_at=began)), (CHECKED, status(CHECKED)))
     assert app.value("process_start_time_seconds") == began.timestamp()
@@ -101,7 +101,7 @@ def test_one_that_runs_takes_time_and_memory() -> None:
         assert app.value(f"process_{name}", "web.2") is None
 
 
-def test_one_that_is_gone_has_no_metrics() -> None:
+def test_removed_process_has_no_metrics() -> None:
     app = App((WEB, status(WEB)))
     assert app.value("process_up") == 1
     app.seen.clear()
@@ -109,12 +109,12 @@ def test_one_that_is_gone_has_no_metrics() -> None:
     assert b"web.1" not in generate_latest(app.registry)
 
 
-def test_the_versions_are_told() -> None:
+def test_versions_are_in_the_metrics() -> None:
     labels = {"version": pr.__version__, "python": sys.version.split()[0]}
     assert App().registry.get_sample_value("procreaper_build_info", labels) == 1
 
 
-def test_all_is_valid_for_openmetrics_too() -> None:
+def test_metrics_are_valid_openmetrics() -> None:
     from prometheus_client.openmetrics.exposition import generate_latest as generate
 
     app = App((CHECKED, status(CHECKED, pid=os.getpid())))
@@ -123,7 +123,7 @@ def test_all_is_valid_for_openmetrics_too() -> None:
     assert len(families) == 11
 
 
-def test_a_registry_knows_what_is_told_twice_without_asking() -> None:
+def test_registry_detects_duplicate_metrics_without_collecting() -> None:
     def never() -> list[tuple[Process, Status]]:
         raise AssertionError("was asked")
 
@@ -137,7 +137,7 @@ def test_a_registry_knows_what_is_told_twice_without_asking() -> None:
 
 
 @in_loop
-async def test_an_application_can_have_it_in_a_registry_of_its_own(survivors: Survivors) -> None:
+async def test_collector_works_in_a_registry_of_the_application(survivors: Survivors) -> None:
     reaper = pr.Reaper([pr.Process("web", ["sh", "-c", "echo hello; exec sleep 600"])])
     registry = CollectorRegistry()
     registry.register(reaper.collector())
@@ -153,7 +153,7 @@ async def test_an_application_can_have_it_in_a_registry_of_its_own(survivors: Su
     assert registry.get_sample_value("procreaper_process_up", labels) == 0
 
 
-def test_without_asyncio_it_can_be_asked_in_any_thread(survivors: Survivors) -> None:
+def test_blocking_reaper_can_be_collected_in_any_thread(survivors: Survivors) -> None:
     registry = CollectorRegistry()
     labels = {"process": "web", "type": "web"}
     with pr.Reaper([pr.Process("web", ["sleep", "600"])]) as reaper:
@@ -164,7 +164,7 @@ def test_without_asyncio_it_can_be_asked_in_any_thread(survivors: Survivors) -> 
     assert registry.get_sample_value("procreaper_process_up", labels) == 0
 
 
-def test_without_the_package_there_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_an_error_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "procreaper.remote.metrics.collector")
     for name in [name for name in sys.modules if name.partition(".")[0] == "prometheus_client"]:
         monkeypatch.setitem(sys.modules, name, None)
@@ -179,7 +179,7 @@ def test_without_the_package_there_is_an_error_with_a_remedy(monkeypatch: pytest
 PAGE = (Path(__file__).parent.parent.parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 
 
-def test_the_page_has_every_metric_with_its_kind() -> None:
+def test_metrics_page_lists_every_metric_with_its_kind() -> None:
     told = {}
     for family in Collector(list, Counts()).describe():
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
@@ -187,13 +187,13 @@ def test_the_page_has_every_metric_with_its_kind() -> None:
     assert dict(re.findall(r"^\| `(procreaper_\w+)` \| (\w+) \|", PAGE, re.M)) == told
 
 
-def test_the_page_has_every_reason_for_a_restart() -> None:
+def test_metrics_page_lists_every_restart_reason() -> None:
     [line] = [line for line in PAGE.splitlines() if line.startswith("| `procreaper_process_restarts_total`")]
     assert re.findall(r"`(\w+)`", line)[2:] == list(RestartReason)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_what_the_page_proposes_for_prometheus_is_valid(tmp_path: Path) -> None:
+def test_prometheus_configuration_of_the_metrics_page_is_valid(tmp_path: Path) -> None:
     for name, text in re.findall(r"^```yaml\n# (\S+)\n(.*?)^```$", PAGE, re.M | re.S):
         (tmp_path / name).write_text(text, encoding="utf-8")
     command = ["promtool", "check", "config", str(tmp_path / "prometheus.yml")]

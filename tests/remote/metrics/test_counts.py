@@ -32,7 +32,7 @@ def transition(state: State, end: Exit | None = None, restart: RestartReason | N
     return Transition(0.0, "web", State.RUNNING, state, "because", exit=end, restart=restart)
 
 
-def test_nothing_is_counted_before_anything_happens() -> None:
+def test_counts_start_at_zero() -> None:
     count = counted(Message(0.0, "hello"), Output(0.0, "other", b"x"), SignalSent(0.0, "web", 7, 15))
     assert (count.output_bytes, sum(count.restarts.values()), count.last_exit) == (0, 0, None)
     assert (count.check_failures, count.check_seconds, sum(count.checks)) == (0, 0.0, 0)
@@ -63,7 +63,7 @@ def test_restarts_are_counted_by_their_reason() -> None:
         ([RunEnded(0.0, "web", 7, Exit(signal=15), ""), transition(State.RESTARTING, Exit(code=124))], 124),
     ],
 )
-def test_the_last_exit_code_stays(notices: list[Notice], code: int) -> None:
+def test_last_exit_code_is_kept_until_the_next(notices: list[Notice], code: int) -> None:
     assert counted(*notices).last_exit == code
 
 
@@ -71,21 +71,21 @@ def test_the_last_exit_code_stays(notices: list[Notice], code: int) -> None:
     ("duration", "bucket"),
     [(0.0, 0), (0.005, 0), (0.0051, 1), (1.0, BOUNDS.index(1.0)), (10.0, len(BOUNDS) - 1), (10.1, len(BOUNDS))],
 )
-def test_a_check_is_counted_under_the_first_bound_that_it_keeps(duration: float, bucket: int) -> None:
+def test_check_is_counted_under_the_smallest_bound_that_it_does_not_exceed(duration: float, bucket: int) -> None:
     checks = counted(Checked(0.0, "web", None, duration)).checks
     assert checks == [int(index == bucket) for index in range(len(BOUNDS) + 1)]
 
 
-def test_of_an_end_of_which_nobody_knows_there_is_no_code() -> None:
+def test_unknown_end_has_no_exit_code() -> None:
     unknown = Exit()
     assert counted(RunEnded(0.0, "web", 7, unknown, ""), transition(State.FAILED, unknown)).last_exit is None
 
 
-def test_what_is_removed_begins_anew_should_it_come_back() -> None:
+def test_counts_of_a_removed_process_restart_at_zero() -> None:
     count = counted(Output(0.0, "web", b"one\n"), Removed(0.0, "web"), Output(0.0, "web", b"x"))
     assert count.output_bytes == 1
 
 
-def test_checks_that_failed_are_counted_as_checks_too() -> None:
+def test_failed_checks_are_counted_as_checks_too() -> None:
     count = counted(Checked(0.0, "web", None, 0.5), Checked(0.0, "web", "no answer", 2.0))
     assert (count.check_failures, count.check_seconds, sum(count.checks)) == (1, 2.5, 2)
