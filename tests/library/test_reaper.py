@@ -1,4 +1,4 @@
-"""The library, as an application uses it: in its loop or without one, next to other users of subprocesses."""
+"""The library as an application uses it: with or without an event loop, beside other users of subprocesses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 import procreaper as pr
 from procreaper.runtime.system.groups import is_group_alive
 
-# Generous, for a loaded machine: nothing waits for it unless something is wrong.
+# Generous, for a loaded machine: a test waits this long only if it fails.
 LIMIT = 30.0
 SLEEP = ["sleep", "1000"]
 
@@ -235,7 +235,7 @@ class TestInALoop:
                 assert not is_group_alive(first)
                 assert pid_of(reaper, "a") != first
                 await reaper.stop("a")
-                # Nothing ran that could have ended.
+                # No run could have ended.
                 await asyncio.gather(reaper.stop("a"), reaper.start("a"))
 
         run(main)
@@ -398,7 +398,7 @@ class TestHealth:
                 assert status.pid is not None
                 ready = asyncio.create_task(reaper.ready("a"))
                 while not ready.done():
-                    # It may not have stopped itself yet.
+                    # The process may not have stopped itself yet.
                     os.kill(status.pid, signal.SIGCONT)
                     await asyncio.sleep(0)
                 await ready

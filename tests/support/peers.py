@@ -1,4 +1,4 @@
-"""Peers for the health checks: small servers in threads, each misbehaving in a way of its own."""
+"""Peers for health checks: small servers in threads, each with its own misbehaviour."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 LOCALHOST = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
-# Between two bytes of a peer that drips, in seconds.
+# Seconds between two bytes of a peer that drips.
 DRIP = 0.01
 
 Serve = Callable[[socket.socket], object]
@@ -18,13 +18,13 @@ Serve = Callable[[socket.socket], object]
 
 @contextmanager
 def peer(serve: Serve, listener: socket.socket | None = None) -> Iterator[int]:
-    """Have `serve` called in a thread with every connection; give the port. All threads have ended afterwards."""
+    """Call `serve` in a thread for every connection, and give the port. End all threads afterwards."""
     stop = threading.Event()
     threads: list[threading.Thread] = []
     connections: list[socket.socket] = []
 
     def serve_one(connection: socket.socket) -> None:
-        # What the client does to the connection is not what is tested.
+        # The behaviour of the client is not tested here.
         with suppress(OSError):
             serve(connection)
         connection.close()
@@ -87,7 +87,7 @@ def answers_and_stays(answer: bytes) -> Serve:
 
 
 def repeats(beginning: bytes, data: bytes, *, pause: float = 0.0) -> Serve:
-    """Sends `data` again and again until the client goes away."""
+    """Send `data` again and again until the client closes the connection."""
 
     def serve(connection: socket.socket) -> None:
         never = threading.Event()
@@ -119,7 +119,7 @@ def closes_at_once(connection: socket.socket) -> None:
 
 @contextmanager
 def full_listener(listener: socket.socket | None = None) -> Iterator[int]:
-    """A port where packets get no answer: its queue of connections is full, and no program accepts."""
+    """Give a port where packets get no answer: its queue of connections is full, and no program accepts."""
     with listener or bound(socket.AF_INET) as listener:
         listener.listen(0)
         address = listener.getsockname()
@@ -130,7 +130,7 @@ def full_listener(listener: socket.socket | None = None) -> Iterator[int]:
 
 
 def bound(family: socket.AddressFamily, port: int = 0) -> socket.socket:
-    """A socket that has a port but does not listen: no other program can use the port, and a connection is refused."""
+    """Bind a port without listening: no other program can use the port, and a connection is refused."""
     taken = socket.socket(family)
     try:
         taken.bind((LOCALHOST[family], port))
@@ -141,7 +141,7 @@ def bound(family: socket.AddressFamily, port: int = 0) -> socket.socket:
 
 
 def bound_twice() -> tuple[socket.socket, socket.socket]:
-    """The same with IPv4 and IPv6 on one port."""
+    """Bind one port of IPv4 and IPv6, as `bound` does."""
     while True:
         ipv4 = bound(socket.AF_INET)
         try:

@@ -14,7 +14,7 @@ def line(number: int, *, name: str = "web.1", output: int = 0) -> Line:
 
 
 class Follower:
-    """A reader, and what it has been told."""
+    """A reader and the lines that it has read."""
 
     def __init__(self, feed: Feed, name: str | None = None) -> None:
         self.calls = 0

@@ -1,4 +1,4 @@
-"""What programs are told, in the words of the protocol."""
+"""The conversion of statuses and notices to the types of the protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client, at a server that says just what a test has it say."""
+"""The client, against a server that sends what the test chooses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def line(value: object) -> bytes:
 
 
 class App:
-    """What listens: it sends what a test wants, and gives what the client has sent."""
+    """A listening socket that sends what the test chooses and returns what the client has sent."""
 
     def __init__(self, path: str) -> None:
         self.path = path

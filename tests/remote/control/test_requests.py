@@ -1,4 +1,4 @@
-"""What requests mean for a running app, with real children."""
+"""The effect of requests on a running app, with real children."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STAY = "exec sleep 600"
 
 
 class Connection:
-    """Takes what a handler gives to a client."""
+    """Records what a handler sends to a client."""
 
     pid = 4711
 
@@ -54,7 +54,7 @@ class Connection:
 
 
 class Source:
-    """The files of an app, which can have these processes now; with none of them they cannot be used."""
+    """The files of an app, with these processes; without processes they are invalid."""
 
     def __init__(self, *processes: Process) -> None:
         self._processes = processes
@@ -84,7 +84,7 @@ class Source:
 
 
 class App(Witness):
-    """An owner with its hub, and requests to it."""
+    """A supervisor with its hub, and requests to it."""
 
     def __init__(self, *processes: Process, names: tuple[str, ...] | None = None, **options: Any) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ Handler = Callable[[AnyRequest, Connection], Awaitable[Any]]
 
 
 async def nothing(request: AnyRequest, connection: Connection) -> None:
-    """What a request comes to where a test does not care."""
+    """The result of a request that does not matter for the test."""
 
 
 def request(number: int, **more: object) -> bytes:
@@ -43,7 +43,7 @@ def request(number: int, **more: object) -> bytes:
 
 
 class Client:
-    """The other end: `read` gives one line, `rest` all up to the end."""
+    """The client's end: `read` returns one line, `rest` all lines up to the end."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -61,7 +61,7 @@ class Client:
             while (line := await self.read()) is not None:
                 found.append(line)
         except ConnectionResetError:
-            # It was closed with something unread; what it had sent before has come.
+            # The client closed the socket with unread data; its earlier lines have arrived.
             pass
         return found
 
@@ -80,7 +80,7 @@ class Client:
 
 
 class Served:
-    """A server, and the clients of a test."""
+    """A server and the clients of a test."""
 
     def __init__(self, path: str, handler: Handler, **options: Any) -> None:
         self._path = path
@@ -118,14 +118,14 @@ class Served:
 
     @property
     def unanswered(self) -> int:
-        """How many bytes of requests are in memory."""
+        """Return the number of bytes of requests in memory."""
         return sum(len(connection._incoming) for connection in self.server._connections)
 
     async def clean_up(self) -> None:
         self.server.close()
         loop: Any = asyncio.get_running_loop()
         for descriptor in loop._selector.get_map():
-            # One that is closed would be in the way of the next that has its number.
+            # A closed descriptor would conflict with the next one of the same number.
             os.fstat(descriptor)
         for client in self._clients:
             await client.close()
@@ -280,7 +280,7 @@ async def test_client_that_reads_no_replies_is_paused_and_loses_none() -> None:
 
     async with served(handler) as app:
         client = await app.connect()
-        # What the buffers of the sockets and of this client hold does not count.
+        # The buffers of the sockets and of this client do not count.
         count = 2000
         client.send(b"".join(request(number, more="x" * 5000) for number in range(count)))
         other = await app.connect()
@@ -327,7 +327,7 @@ def test_each_whole_line_has_one_reply_for_any_pieces(lines: list[bytes], cuts: 
     test()
 
 
-# Who is let in.
+# Accepting clients.
 
 
 @in_loop

@@ -27,7 +27,7 @@ ROOT = "/home/ann/shop"
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime directory whose path is short, with a fallback of the test's own beside it."""
+    """Make a runtime directory with a short path, and a fallback beside it for this test."""
     with TemporaryDirectory(prefix="d-") as name:
         path = Path(name).resolve() / "run"
         path.mkdir()
@@ -95,7 +95,7 @@ def test_only_the_removal_of_a_socket_is_reported(runtime: Path, remove: Callabl
     def is_reported() -> bool:
         return bool(select.select([watching], [], [], 0)[0])
 
-    # What happens all the time: clients come, and other apps begin and end.
+    # Frequent events: clients connect, and other apps start and end.
     assert connected(door.path)
     assert paths(runtime) == [door.path]
     open_socket(ROOT, environment(runtime)).close()
@@ -211,7 +211,7 @@ def test_fallback_of_another_user_is_replaced_by_the_state_directory(
     assert connected(door.path)
     assert find_sockets(state, ROOT) == ((door.path,), ())
     acquire_lock(ROOT, state, 1).release()
-    # The message is that of the fallback where there is no room there either.
+    # If the state directory is full too, the message is about the fallback.
     with pytest.raises(ProcreaperError, match=r"belongs to another user|is not a directory|is a symbolic link"):
         open_socket(ROOT, {"XDG_STATE_HOME": str(runtime / ("x" * LONGEST_PATH))})
     door.close()
@@ -302,7 +302,7 @@ def test_one_program_at_a_time_holds_the_lock_of_a_root(runtime: Path) -> None:
     acquire_lock("/home/ann/blog", environment(runtime), 0.0).release()
     first.release()
     second = acquire_lock(ROOT, environment(runtime), 0.0)
-    # Once more changes nothing for the one that has it now.
+    # A second release does not affect the program that holds the lock now.
     first.release()
     with pytest.raises(BusyError):
         acquire_lock(ROOT, environment(runtime), 0.0)

@@ -1,4 +1,4 @@
-"""The socket, before anything is started: where it really is, and why it cannot be had."""
+"""The listening socket of the HTTP server: its actual address, and why it cannot be opened."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_taken_port_is_reported_with_its_place() -> None:
 def test_port_can_be_reused_at_once() -> None:
     listening, bound = listen(at("0"))
     with listening, socket.create_connection(bound), _accepted(listening):
-        # The server's side ends first, and its port is then kept for a while.
+        # The server closes first, so the system keeps its port for a while.
         pass
     listening, again = listen(at(str(bound)))
     listening.close()

@@ -1,4 +1,4 @@
-"""The server, with a real app behind it: its answers, and that no client can disturb the app."""
+"""The HTTP server with a real app: its answers, and that no client can disturb the app."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from procreaper.runtime.supervisor import Supervisor
 pytestmark = pytest.mark.usefixtures("survivors")
 STAY = "echo ready; exec sleep 600"
 PATHS = ("/", "/status", "/status/web", "/status/web.1", "/events", "/logs/web", "/metrics", "/healthz")
-# Prints each line of what it reads.
+# Print each line of the input.
 REPEAT = "exec cat"
 
 
 class Site(Witness):
-    """A server of an app, its owner, and all that the app has told, and complained of."""
+    """A server with its app and supervisor, and all notices and errors of the app."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Site(Witness):
         hub.add(self)
 
     async def reaches(self, state: State, name: str = "web.1", count: int = 1) -> None:
-        """Wait until a process has come into a state so often."""
+        """Wait until a process has entered a state this number of times."""
 
         def has_come() -> bool:
             found = self.all(Transition, name)
@@ -73,22 +73,22 @@ class Site(Witness):
         return [notice.text for notice in self.all(Message)]
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Any:
-        """A request, to be used as a block."""
+        """A request as a context manager."""
         return self._session.request(method, f"http://{self.bound}{path}", headers=headers)
 
     async def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Mapping[str, str], str]:
-        """The status, the headers and the body of the answer to a request."""
+        """Send a request and return the status, the headers and the body of the answer."""
         async with self.ask(path, method, **headers) as response:
             return response.status, response.headers, await response.text()
 
     async def refused(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, str | None]:
-        """The status, the message and the hint of the answer to a request."""
+        """Send a request and return the status, the message and the hint of the answer."""
         status, _, body = await self.get(path, method, **headers)
         error = json.loads(body)["error"]
         return status, error["message"], error.get("hint")
 
     async def raw(self, request: bytes) -> bytes:
-        """The answer to these bytes, all of it; nothing else is sent, until the server closes the connection."""
+        """Send these bytes and return the whole answer, up to the end of the connection."""
         reader, writer = await asyncio.open_connection(*self.bound)
         try:
             writer.write(request)
@@ -103,7 +103,7 @@ class Site(Witness):
 async def serving(
     *processes: Process, at: str = "0", names: tuple[str, ...] | None = None, groups: Mapping[str, Sequence[str]] = {}
 ) -> AsyncIterator[Site]:
-    """An app that runs, and its server; both have ended afterwards."""
+    """Run an app and its server; end both afterwards."""
     hub, history = Hub(), History()
     hub.add(history)
     supervisor = Supervisor(Plan(processes, names), publish=hub.publish, stays=True)
@@ -134,7 +134,7 @@ def process(name: str = "web.1", command: str = STAY, **options: object) -> Proc
 
 
 async def messages(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, int | None, Any]]:
-    """The messages of a stream: event, id and data."""
+    """Return the events of a stream: name, id and data."""
     event, number, data = "", None, None
     async for raw in response.content:
         line = raw.decode().removesuffix("\n")
@@ -154,7 +154,7 @@ async def messages(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str,
                 raise AssertionError(line)
 
 
-# What is answered.
+# Answers.
 
 
 @in_loop
@@ -238,7 +238,7 @@ async def test_healthz_reflects_all_wanted_processes() -> None:
         await site.reaches(State.RESTARTING, "bad.1")
         status, _, body = await site.get("/healthz")
         assert (status, body) == (503, "bad.1 is restarting: exited with code 3; retry 1 in 3600.0 s\n")
-        # A process that was stopped by hand is no longer wanted.
+        # A process that a user has stopped is no longer wanted.
         site.supervisor.post(Stop(("bad.1", "web.1")))
         await site.reaches(State.STOPPED)
         assert (await site.get("/healthz"))[0] == 200
@@ -380,7 +380,7 @@ async def test_closed_stream_leaves_no_reader() -> None:
 
 
 async def until_gone(site: Site) -> None:
-    """Wait until the server has noticed that all clients are gone."""
+    """Wait until the server has noticed that all clients have left."""
     while site.server._streams.readers:
         await site.get("/healthz")
 
@@ -396,14 +396,14 @@ async def test_slow_reader_learns_its_loss_and_is_cut_off_at_the_end() -> None:
                 assert await reader.read(12) == b"HTTP/1.1 200"
             site.supervisor.post(Start(("flood.1",)))
             await site.reaches(State.COMPLETED, "flood.1")
-            # One of them begins to read after all.
+            # One of the clients starts to read after all.
             text = b""
             while b"event: dropped" not in text:
                 text = text[-100:] + await slow[0][0].read(1 << 16)
             assert (await site.get("/healthz"))[0] == 200
             site.supervisor.post(Shutdown(0))
             await site.reaches(State.STOPPED)
-            # Twice this long, at most.
+            # At most twice this long.
             assert module.GOODBYE_LIMIT < 0.5
             await site.server.end(0)
         finally:
@@ -434,7 +434,7 @@ async def test_removed_process_is_reported_and_then_unknown() -> None:
         assert 'procreaper_process_up{process="other.1",type="other"} 1.0\n' in (await site.get("/metrics"))[2]
 
 
-# Who is answered.
+# Access checks.
 
 
 @pytest.mark.parametrize(
@@ -498,7 +498,7 @@ async def test_idle_connection_is_closed_for_a_new_one(monkeypatch: pytest.Monke
             await anext(events)
             silent = [await asyncio.open_connection(*site.bound) for _ in range(5)]
             assert (await site.get("/"))[0] == 200
-            # The stream goes on, and the oldest of the silent ones is gone.
+            # The stream continues, and the oldest idle connection is closed.
             site.supervisor.say("the next notice")
             assert (await anext(events))[0] == "message"
             assert await silent[0][0].read() == b""

@@ -1,4 +1,4 @@
-"""Output as messages; readers of streams are tested with the server."""
+"""Output as server-sent events; the tests of the server cover readers of streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from procreaper.remote.http.streams import SLICE, encode_output
 
 
 def texts(data: bytes) -> list[str]:
-    """The texts of the messages, each of which is what it has to be."""
+    """Return the texts of the messages, and check the form of each."""
     found = []
     for line in encode_output(Output(1.5, "web.1", data)):
         event, body, *rest = line.data.decode().split("\n")

@@ -1,4 +1,4 @@
-"""What Prometheus is told: names, labels and values, of processes as they may be."""
+"""The metrics for Prometheus: their names, labels and values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def status(process: Process, state: State = State.RUNNING, **fields: object) -> 
 
 
 class App:
-    """Processes as they are at one moment, and what has been counted of them."""
+    """Processes with their status at one moment, and their counts."""
 
     def __init__(self, *seen: tuple[Process, Status]) -> None:
         self.seen = list(seen)
@@ -174,7 +174,7 @@ def test_missing_package_is_an_error_with_a_hint(monkeypatch: pytest.MonkeyPatch
     assert caught.value.hint == "pip install 'procreaper[http]'"
 
 
-# The page about them.
+# The page about metrics.
 
 PAGE = (Path(__file__).parent.parent.parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What is counted, notice by notice."""
+"""The counts after each kind of notice."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_restarts_are_counted_by_their_reason() -> None:
         ([RunEnded(0.0, "web", 7, Exit(signal=9), "")], 137),
         # A new run does not change how the last one ended.
         ([RunEnded(0.0, "web", 7, Exit(code=3), ""), transition(State.STARTING), RunBegan(0.0, "web", 8)], 3),
-        # It was ended because it was not healthy in time.
+        # The run was ended because it was not healthy in time.
         ([RunEnded(0.0, "web", 7, Exit(signal=15), ""), transition(State.RESTARTING, Exit(code=124))], 124),
     ],
 )
