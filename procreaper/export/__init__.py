@@ -1,1 +1,1 @@
-"""Export: from a project to the files of an init system, or of a scheduler."""
+"""Export: turn a project into the files of an init system or a scheduler."""

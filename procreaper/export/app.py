@@ -1,4 +1,4 @@
-"""From a project to the app that is exported.
+"""Make the app to export from a project.
 
 Rules: reads only its arguments. Values of this machine, such as its PATH, are not exported, unless the project's files
 use them in a value.

@@ -1,12 +1,12 @@
 """compose: one `compose.yaml`, with a service for each process type.
 
-Rules: what the Compose Specification has a word for is said in it, with our defaults where they are not its own; each
-text is written so that compose's interpolation gives it back. What looks like a secret is not written down: compose
-takes it from its own environment, or from the `.env` beside the file. The file belongs into the application root, as
-the image is built from there where none is given.
+Rules: a setting becomes the matching key of the Compose Specification, with our defaults where compose has others.
+Texts are escaped for compose's interpolation. Values that look like secrets are left out: compose takes them from its
+own environment, or from the `.env` beside the file. The file belongs into the application root, because compose builds
+the image there if none is given.
 
-A process is not PID 1 of its container (`init`), because a PID 1 ignores SIGTERM unless it handles it, and a shell does
-not. The signal goes to the whole group, as with us, by a variable that this init (tini) knows.
+A process is not PID 1 of its container (`init`), because PID 1 ignores SIGTERM unless it handles it, and a shell does
+not. As with `start`, the signal goes to the whole group, by a variable of this init (tini).
 """
 
 from __future__ import annotations

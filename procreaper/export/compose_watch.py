@@ -1,7 +1,7 @@
-"""What compose watches: our paths and patterns as paths, each with patterns below it.
+"""Convert our watched paths and patterns to those of compose: paths, each with patterns below it.
 
-Rules: pure, names only. Our patterns are those of `watching`; compose's are those of a `.dockerignore` in the path that
-is watched. There is nothing that brings back what is ignored.
+Rules: pure, works on names only. Our patterns are those of `watch.patterns`; compose's patterns are those of a
+`.dockerignore` in the watched path. compose cannot include an ignored file again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Containers: what compose and Kubernetes have in common.
+"""The common part of compose and Kubernetes.
 
-Rules: pure. Each instance has a container, and so all ports, to itself. Instances that differ in nothing but `PORT` are
-copies of one *workload*, all on the port of the first. `PORT` is set in all of them; what else tells an instance who it
-is, only where its command uses that, and then the instances are workloads of their own. `localhost` is the container
-itself, so what reached a neighbour there does not any more: that is told.
+Rules: pure. Each instance has its own container, and so all ports. Instances that differ only in `PORT` are copies of
+one *workload*, all with the port of the first. All workloads get `PORT`. Other variables that differ between instances
+are set only if the command uses them, and then each instance is a separate workload. `localhost` is the container
+itself, so a process does not reach its neighbours there: a warning says so.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What an exporter is given, and what it gives back: an app with all that is known of it, and the files for it.
+"""The interface of exporters: the app that an exporter gets, and the files that it returns.
 
-Rules: values only, nothing here reads or writes a file. An exporter is anything with a function `render`, a module will
-do. It is pure: it looks at the `App` and at nothing else, so that the same project gives the same files everywhere.
+Rules: values only; nothing here reads or writes files. An exporter is any object with a function `render`, for example
+a module. It is pure and uses only the `App`, so the same project gives the same files everywhere.
 
-What the target cannot say is a warning that names the process and the key, and never dropped silently. Where only the
-one who has the project can decide, or where a file would be broken, it raises `ConfigError` with every such problem.
+A setting that the target cannot express is a warning with the process and the key; it is never dropped silently. If
+only the user can decide, or if a file would be broken, the exporter raises `ConfigError` with all such problems.
 
 Without a `.reaper.toml`, an export restarts every process whenever it ends, like all exports of honcho. With one, its
 settings apply, with the defaults of `start`. Only a process without `restart` still restarts, because no user watches

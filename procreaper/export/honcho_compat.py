@@ -1,8 +1,8 @@
-"""Where our exports are written otherwise than honcho's, and what cannot be written at all.
+"""The differences between our exports and honcho's, and values that cannot be exported.
 
-Rules: pure. Without a `.reaper.toml` the four formats that honcho knows are written as honcho writes them. What would
-not arrive that way is written otherwise, with a warning that names the reason. What makes a stop reach the program, and
-not only the shell above it, is written without a warning: docs/export.md lists it.
+Rules: pure. Without a `.reaper.toml`, the four formats of honcho look like honcho's. A value that would break there is
+written in another form, with a warning and the reason. The changes that make a stop reach the program, and not only the
+shell above it, cause no warning: docs/export.md lists them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exporters that were made for honcho: those of other packages, and honcho's own with templates of the user's.
+"""Exporters made for honcho: those of other packages, and honcho's own with the user's templates.
 
 Rules: they get what honcho passes to them, and know nothing of `.reaper.toml`; a warning says so. They need jinja2. If
 it is missing, honcho's own module exits, so this module checks for it first.

@@ -1,11 +1,10 @@
-"""Kubernetes: a manifest with a Deployment for each process type, a Job for a oneshot, and what goes with them.
+"""Kubernetes: a manifest with a Deployment for each process type, a Job for a oneshot, Services and variables.
 
-Rules: every name is a label of the domain name system, and every text such that Kubernetes' own expansion gives it
-back. An init container waits for a dependency, if it has a port. A Service leads only to ready containers, so an open
-port also means healthy.
+Rules: every name is a DNS label, and every text is escaped for Kubernetes' own expansion. An init container waits for a
+dependency, if it has a port. A Service leads only to ready containers, so an open port also means healthy.
 
-A container is stopped by SIGTERM, whatever the settings say; so another signal, or a command, is sent before it, and
-then as much time is waited as there is: the container ends at once when its process does.
+Kubernetes always stops a container by SIGTERM. So `preStop` sends another signal, or runs a command, before it, and
+then waits for the rest of the time; the container ends at once when its process does.
 """
 
 from __future__ import annotations

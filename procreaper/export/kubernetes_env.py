@@ -1,7 +1,7 @@
-"""Where Kubernetes has the variables of an app: a ConfigMap, Secrets, and the containers themselves.
+"""The variables of an app in Kubernetes: a ConfigMap, Secrets, and the containers themselves.
 
-Rules: what all workloads have in common is written once, in the ConfigMap; the rest stands in the containers. What
-looks like a secret is in no manifest that is applied: a template has its name, without its value.
+Rules: variables that all workloads share are written once, in the ConfigMap; all others are in the containers. A
+variable that looks like a secret is in no manifest to apply: a template has its name, without its value.
 """
 
 from __future__ import annotations

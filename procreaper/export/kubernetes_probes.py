@@ -1,8 +1,8 @@
-"""Kubernetes' probes: what is checked of a container, and how often.
+"""Kubernetes' probes: the health checks of a container, and their intervals.
 
-Rules: a start-up probe is our time until the first success; a readiness probe tells who is *up*; a liveness probe ends
-what has become unhealthy, and there is none where our policy would not restart it. Kubernetes counts in whole seconds,
-so ours are rounded up.
+Rules: the startup probe is our time until the first success. The readiness probe shows whether a process is *up*. The
+liveness probe ends an unhealthy process; there is none if our policy would not restart it. Kubernetes counts in whole
+seconds, so our times are rounded up.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """launchd: a property list for each process, for ~/Library/LaunchAgents or /Library/LaunchDaemons of a Mac.
 
-Rules: named as foreman's are, `APP-web-1.plist`. What cannot stand in a property list is an error, since a character
-that is lost in a command is worse than no file. launchd knows no dependencies and no health: its way is that everything
-starts at once and is started again.
+Rules: files are named like foreman's, `APP-web-1.plist`. A character that a property list cannot contain is an error,
+because a command without that character is worse than no file. launchd knows no dependencies and no health checks: it
+starts everything at once, and again after an end.
 
-Theory of operation. `KeepAlive` with `SuccessfulExit` starts a job at once, whatever else is said; so a process that
-is not to start with the app is `Disabled`, until `launchctl enable`. A job is given SIGTERM, and when it has ended,
-what is left of its group SIGKILL.
+Theory of operation. `KeepAlive` with `SuccessfulExit` starts a job at once, regardless of other keys. So a process that
+does not start with the app is `Disabled`, until `launchctl enable`. launchd stops a job by SIGTERM, and when the job
+has ended, kills the rest of its group.
 """
 
 from __future__ import annotations

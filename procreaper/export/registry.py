@@ -1,12 +1,13 @@
-"""The formats that there are: ours, those of other packages, and those that other packages have made for honcho.
+"""The available formats: ours, those of other packages, and those that other packages have made for honcho.
 
-Rules: knows names and how to get an exporter, and nothing of any format. A package offers one in its `pyproject.toml`;
-what it names is a module, or an object, or a class without arguments, that has the function `render`:
+Rules: knows the names of the formats and how to get an exporter, but nothing about a format. A package registers one in
+its `pyproject.toml`. The entry point is a module, an object, or a class without arguments, with the function `render`:
 
     [project.entry-points."procreaper.exporters"]
     nomad = "procreaper_nomad"
 
-Ours are found without looking at what is installed, and win over others of the same name, which win over honcho's.
+Our formats are found without a search of the installed packages. They win over others with the same name, which win
+over honcho's.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""runit: a service directory for each process, with its environment, its log and, as far as there is more, its policy.
+"""runit: a service directory for each process, with its environment, its log and its restart policy.
 
-Rules: pure. Without a `.reaper.toml` what honcho writes, save where that would not arrive (see `deviations`), and save
-that a stop reaches all processes of the group. With one, runit says nearly everything, because what it does is for
-scripts to say: `finish` has the restart policy with its back-off, `control/t` how the process is asked to end, `check`
-whether it is up, and `run` waits for what it needs.
+Rules: pure. Without a `.reaper.toml`, the export equals honcho's, except for values that would break (see
+`honcho_compat`), and except that a stop reaches all processes of the group. With one, runit can express nearly
+everything in scripts: `finish` has the restart policy with its back-off, `control/t` stops the process, `check` tests
+whether it is up, and `run` waits for its dependencies.
 
-Theory of operation. `chpst -e` sets a variable for each file in `env`: the first line without blanks at its end, with a
-NUL for each line end; an empty file unsets it. What cannot be said so is handed over by `/usr/bin/env`. What honcho
-puts behind `chpst` is read by a shell which does not have these variables yet: so only what is one program with plain
-arguments stands there, and everything else goes through a shell of its own.
+Theory of operation. `chpst -e` sets a variable for each file in `env`: the first line without trailing blanks, with a
+NUL for each line end; an empty file unsets it. `/usr/bin/env` sets the other values. A shell without these variables
+reads the text that honcho puts after `chpst`. So only a single program with plain arguments is written there; every
+other command runs in its own shell.
 
 `-P` makes the process the leader of a group, and the scripts in `control` signal that group. `finish` keeps the number
 of retries in a file beside it, and a `d` written to the control pipe means: stay down.

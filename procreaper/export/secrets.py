@@ -1,6 +1,6 @@
-"""Which variables look like secrets, so that they are not written where everybody reads them.
+"""Recognise variables that look like secrets, so that an export does not contain their values.
 
-Rules: pure, and on the safe side: better a harmless value that is asked for than a password in a repository.
+Rules: pure, and on the safe side: better ask for a harmless value than write a password into a repository.
 """
 
 from __future__ import annotations

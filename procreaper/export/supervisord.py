@@ -1,16 +1,17 @@
 """supervisord: one file, with a program for each process and a group for the app.
 
-Rules: pure. Without a `.reaper.toml` what honcho writes, save where that would not arrive (see `deviations`), and save
-that a stop reaches all processes of the group. With one, all that supervisord has a word for.
+Rules: pure. Without a `.reaper.toml`, the export equals honcho's, except for values that would break (see
+`honcho_compat`), and except that a stop reaches all processes of the group. With one, it contains all settings that
+supervisord can express.
 
-Theory of operation. Three readers come one after the other, and each has its own idea of quotes. Python's configparser
-ends a value before ` ;` and ` #`, also within quotes, and strips each line of a longer one; then `%` begins an
-expansion; then a command is split as by a POSIX shell, so that two quotes, which mean nothing there, can stand between
-a blank and what must not follow it. An `environment` is split into words that have no escapes at all and lose quotes at
-their ends. What cannot be said there is handed over by `/usr/bin/env`, which also unsets variables.
+Theory of operation. Three parsers read a value one after another, and each has its own rules for quotes. Python's
+configparser ends a value before ` ;` and ` #`, also within quotes, and strips each line of a longer one. Then `%`
+begins an expansion. Then a command is split as by a POSIX shell, so two quotes, which mean nothing there, can separate
+a blank from a character that must not follow it. An `environment` is split into words that have no escapes at all and
+lose quotes at their ends. `/usr/bin/env` sets values that cannot be written there, and unsets variables.
 
-An end within `startsecs` counts as a failed start, whatever its exit code, and is tried again with a wait that grows by
-a second each time, up to `startretries`; a later end is followed by a restart at once.
+An end within `startsecs` counts as a failed start, whatever its exit code, and is retried after a wait that grows by a
+second each time, up to `startretries`; after a later end, the program restarts at once.
 """
 
 from __future__ import annotations

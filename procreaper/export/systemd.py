@@ -1,11 +1,12 @@
 """systemd: a target for the app, one for each process type, and a service for each process.
 
-Rules: pure. Without a `.reaper.toml` what honcho writes, save where that would not arrive (see `deviations`), and save
-that a stop reaches all processes of a service. With one, all that systemd has a word for.
+Rules: pure. Without a `.reaper.toml`, the export equals honcho's, except for values that would break (see
+`honcho_compat`), and except that a stop reaches all processes of a service. With one, it contains all settings that
+systemd can express.
 
-Theory of operation. A unit file has three layers of meaning: `%` begins a specifier everywhere; quotes and C escapes
-count where there are words; and `$` in a command, where `$PORT` within a longer word is left to the shell, but
-`${PORT}` and `$$` are not. What honcho puts into single quotes arrives as long as nothing of that is in it.
+Theory of operation. A unit file has three layers of syntax. `%` begins a specifier everywhere. Quotes and C escapes
+have a meaning in lists of words. `$` has a meaning in a command: `$PORT` within a longer word is left to the shell, but
+`${PORT}` and `$$` are not. honcho's single quotes work as long as the text contains none of these.
 
 A dependency starts first, and a `oneshot` must succeed. `max_retries` becomes a limit of starts within the time that
 this number of retries takes. `RestartSec` cannot grow before systemd 254, so the settings that double it are comments.

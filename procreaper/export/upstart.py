@@ -1,12 +1,12 @@
 """upstart: a job for the app, one for each process type, and one for each process.
 
-Rules: pure. Without a `.reaper.toml` exactly what honcho writes, save where that would not arrive (see `deviations`).
-With one, all that upstart has a word for.
+Rules: pure. Without a `.reaper.toml`, the export equals honcho's, except for values that would break (see
+`honcho_compat`). With one, it contains all settings that upstart can express.
 
 Theory of operation. A job follows the events of the jobs above it: `start on starting app-web`. A value of `env` may be
-quoted as for a shell, but a backslash means something also within single quotes, and a line end nothing but a blank, so
-that values with these are set by the shell that `su` starts. What honcho puts behind `exec` there is one program with
-plain arguments, or else only the first of several commands would be run.
+quoted as for a shell, but a backslash has a meaning also within single quotes, and a line end counts as a blank. So the
+shell that `su` starts sets such values. After `exec`, honcho writes the command. Here it is a single program with plain
+arguments, because otherwise only the first of several commands would run.
 """
 
 from __future__ import annotations

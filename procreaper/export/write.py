@@ -1,9 +1,9 @@
-"""Write the files of an export: all or none, and nothing outside the directory that was named.
+"""Write the files of an export: all or none, and only inside the named directory.
 
-Rules: knows nothing of formats. An existing file is replaced only if it is known to be from an earlier export: because
-it already is what is to be written, or because it matches the pattern that its exporter gives (`File.known_by`). The
-pattern stands for the marker that our files carry, or for the whole shape of a file that must be exactly honcho's and
-cannot have a marker. Everything else takes `force`, which still replaces no directory and follows no link.
+Rules: knows nothing of formats. An existing file is replaced only if it comes from an earlier export: because it equals
+the new file, or because it matches the pattern of its exporter (`File.known_by`). The pattern stands for the marker in
+our files, or for the whole shape of a file that must equal honcho's and cannot have a marker. All other files need
+`force`, which still replaces no directory and follows no link.
 
 Theory of operation. First everything is checked. Then each file is written under a temporary name beside its place, and
 finally all are renamed. So a watcher of the directory sees only whole files, and a full disk leaves only the old ones.

@@ -1,8 +1,8 @@
-r"""YAML, as little of it as is needed: mappings, lists and scalars that every parser reads alike.
+r"""Write YAML, in a small subset: mappings, lists and scalars that every parser reads alike.
 
-Rules: what could be taken for anything but a text stands in double quotes, in the escapes that JSON and YAML share; so
-there is no question which version of YAML the reader speaks, in which `no` is a boolean and `22:22` a number. Lists of
-scalars stand in one line where they fit, as commands are written in these formats.
+Rules: a text that could be read as another type is in double quotes, with escapes that JSON and YAML share. So the
+version of YAML does not matter, in which `no` may be a boolean and `22:22` a number. A list of scalars is on one line
+if it fits, as is usual for commands in these formats.
 """
 
 from __future__ import annotations
