@@ -156,7 +156,7 @@ class BlockingReaper:
         if self._loop is None or not self._thread.is_alive():
             raise UsageError("this reaper does not run", hint="use it within its `with` block")
         if threading.current_thread() is self._thread:
-            raise UsageError("a call that blocks, from the thread of the reaper itself", hint="use another thread")
+            raise UsageError("this call would block the thread of the reaper itself", hint="use another thread")
         future = asyncio.run_coroutine_threadsafe(make(), self._loop)
         try:
             while not future.done():

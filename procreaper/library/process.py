@@ -125,7 +125,7 @@ def resolve_dependencies(processes: Sequence[plan.Process]) -> tuple[plan.Proces
         edges = []
         for name, condition in process.conditions.items():
             if name not in by_name:
-                raise ValueError(f"`{process.name}` depends on `{name}`, which is not there")
+                raise ValueError(f"`{process.name}` depends on `{name}`, which does not exist")
             edges.append(Dependency(name, by_name[name].up if condition is None else condition))
         resolved.append(plan.Process(*process)._replace(depends_on=tuple(edges)))
     cycle = find_cycle({process.name: [edge.name for edge in process.depends_on] for process in resolved})
@@ -165,7 +165,7 @@ def _parse_health(name: str, health: str | Check | LogCheck | Health | None) -> 
     if isinstance(health, LogCheck):
         return Health(log=health)
     if not hasattr(health, "check") and not isinstance(health, TCPCheck | HTTPCheck | ExecCheck):
-        raise ValueError(f"{name}: health is {health!r}, which is no check: it has no method `check`")
+        raise ValueError(f"{name}: health is {health!r}, which is not a check: it has no method `check`")
     return Health(check=health)
 
 

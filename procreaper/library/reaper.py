@@ -236,7 +236,7 @@ class Reaper:
             except ImportError as error:
                 if (error.name or "").partition(".")[0] != "prometheus_client":
                     raise
-                message = "to collect metrics takes `prometheus-client`, which is not installed"
+                message = "metrics need `prometheus-client`, which is not installed"
                 raise UsageError(message, hint="pip install 'procreaper[http]'") from None
             counts = Counts()
             self._hub.add(counts)

@@ -59,7 +59,7 @@ def test_up_starts_a_process_that_the_app_was_started_without(project: Project) 
     refused = project.run("restart", "worker")
     assert (refused.code, refused.out) == (1, "")
     assert refused.err == (
-        "procreaper: error: `worker` is not of this app, which was started without it\n"
+        "procreaper: error: `worker` is not in this app, which was started without it\n"
         "  hint: `procreaper up worker` starts it too\n"
     )
     result = project.run("up", "web", "worker")

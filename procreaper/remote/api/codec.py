@@ -23,9 +23,9 @@ def decode_request(line: bytes) -> tuple[int, AnyRequest]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error).replace("JSON is malformed", "malformed JSON")
         hint = 'one JSON object a line, for example {"request":"status","id":1}'
-        raise ProcreaperError(f"this is no request: {reason[:1].lower()}{reason[1:]}", hint=hint) from error
+        raise ProcreaperError(f"this is not a request: {reason[:1].lower()}{reason[1:]}", hint=hint) from error
     if not _is_id(request.id):
-        raise ProcreaperError("this is no request: its `id` has more than 64 bits", hint="count from 1")
+        raise ProcreaperError("this is not a request: its `id` has more than 64 bits", hint="count from 1")
     return request.id, request
 
 

@@ -40,7 +40,7 @@ class AttachedClients:
         Raises ProcreaperError if the process has no terminal now.
         """
         if connection in self._clients:
-            hint = "one connection is at one terminal"
+            hint = "a connection can be attached to one terminal"
             raise ProcreaperError(
                 f"this connection is attached to `{self._clients[connection].name}` already", hint=hint
             )
@@ -78,7 +78,7 @@ class AttachedClients:
 
     def _find_client(self, connection: Connection) -> AttachedClient:
         if connection not in self._clients:
-            raise ProcreaperError("this connection is not attached, or not any more", hint="`attach` comes first")
+            raise ProcreaperError("this connection is not attached to a terminal", hint="send `attach` first")
         return self._clients[connection]
 
     def _leave(self, connection: Connection) -> None:

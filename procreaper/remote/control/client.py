@@ -287,9 +287,9 @@ class Client:
         try:
             return msgspec.json.decode(line, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            hint = "start the app anew with the procreaper that you are using"
+            hint = "start the app again with this version of procreaper"
             raise ProcreaperError(
-                f"{self._app_name} says something that is not understood: {error}", hint=hint
+                f"{self._app_name} sent a line that this client cannot read: {error}", hint=hint
             ) from None
 
     def _decode_greeting(self, line: bytes) -> protocol.Greeting:
@@ -298,11 +298,11 @@ class Client:
             if version.protocol == protocol.VERSION:
                 return msgspec.json.decode(line, type=protocol.Greeting)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise ProcreaperError("what listens at the control socket is no procreaper") from None
+            raise ProcreaperError("the program at the control socket is not procreaper") from None
         raise ProcreaperError(
             f"the app (pid {version.pid}) was started by procreaper {version.version}, whose protocol "
             f"{version.protocol} is not that of this one, {protocol.VERSION}",
-            hint=f"use that version of procreaper, or end the app with `kill {version.pid}` and start it anew",
+            hint=f"use that version of procreaper, or end the app with `kill {version.pid}` and start it again",
         )
 
     @property
@@ -317,7 +317,7 @@ class Client:
     def _silent_error(self, limit: float, path: str | None = None) -> SilentError:
         where = "" if path is None else f" at {path}"
         hint = (
-            f"is it suspended (Ctrl-Z), or held by a debugger? `kill -CONT {self.greeting.pid or 'PID'}` has it go on"
+            f"is it suspended (Ctrl-Z), or held by a debugger? `kill -CONT {self.greeting.pid or 'PID'}` continues it"
         )
         return SilentError(f"{self._app_name}{where} does not answer within {limit:g} s", hint=hint)
 

@@ -25,7 +25,7 @@ READING_LIMIT = 30.0
 # How long a `restart` may search for changed files, in seconds; the restart itself comes before.
 SEARCH_LIMIT = 5.0
 FOR_READING = "for reading the files"
-HINT_FIX_FILES = "mend the files, and `procreaper reload`; `procreaper check` looks without changing anything"
+HINT_FIX_FILES = "fix the files and run `procreaper reload`; `procreaper check` only checks them"
 
 
 # Reports which client asks for a change, once it is certain that the change happens, and before its first effect.
@@ -106,10 +106,10 @@ class Replanner:
             if not paths:
                 return ()
             if configuration is None:
-                old, hint = tuple(names), "`procreaper check` says what is wrong in them now"
+                old, hint = tuple(names), "`procreaper check` lists their errors"
             else:
                 changed = compare(self._supervisor.plan, configuration.plan).changed
-                old, hint = tuple(name for name in names if name in changed), "`procreaper reload` brings the new ones"
+                old, hint = tuple(name for name in names if name in changed), "`procreaper reload` applies the new ones"
             old = tuple(name for name in old if not self._supervisor.awaits_settings(name))
             if not old:
                 return ()
@@ -123,7 +123,7 @@ class Replanner:
     def explain(self, name: str) -> UnknownProcessError | None:
         """Return why this name stands for no process, if there is a better reason than that it is unknown."""
         if self._source.left_out((name,)):
-            message = f"`{name}` is not of this app, which was started without it"
+            message = f"`{name}` is not in this app, which was started without it"
             return UnknownProcessError(message, hint=f"`procreaper up {name}` starts it too")
         if self._source.is_none(name):
             message = f"there are no processes of `{name}`: its concurrency is 0"

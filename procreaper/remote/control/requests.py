@@ -268,7 +268,9 @@ class RequestHandler:
                 self._feed.publish(line)
         except Exception as error:
             # The supervisor publishes notices: an error here would end the app.
-            self._print_error(f"procreaper: internal error: a follower cannot be told: {type(error).__name__}: {error}")
+            self._print_error(
+                f"procreaper: internal error: a notice cannot be sent to followers: {type(error).__name__}: {error}"
+            )
         return True
 
     def _encode_for_followers(self, notice: events.Notice) -> Iterator[Line]:

@@ -167,8 +167,8 @@ class Server:
         with accepted, suppress(OSError):
             accepted.setblocking(False)
             if _uid_of_peer(accepted) in (None, os.geteuid()):
-                hint = "raise the limit (`ulimit -n`) before the app starts, or stop some processes of it"
-                refusal = ProcreaperError(f"this app cannot let another client in: {reason_of(shortage)}", hint=hint)
+                hint = "raise the limit (`ulimit -n`) before the app starts, or stop some of its processes"
+                refusal = ProcreaperError(f"this app cannot accept another client: {reason_of(shortage)}", hint=hint)
                 accepted.send(self._greeting() + encode_error(None, refusal))
 
     def _greet(self, accepted: socket.socket) -> None:

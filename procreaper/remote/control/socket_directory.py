@@ -106,7 +106,7 @@ def open_socket(root: str, environment: Mapping[str, str]) -> ListeningSocket:
         reason = reason_of(error)
         raise ProcreaperError(
             f"no control socket can be made in `{directory}`: {reason}",
-            hint="make room or give yourself access there, or set XDG_RUNTIME_DIR to another directory of your own",
+            hint="free space or change its permissions, or set XDG_RUNTIME_DIR to another directory of your own",
         ) from error
 
 
@@ -184,7 +184,7 @@ def find_sockets(
             continue
         except OSError as error:
             reason = reason_of(error)
-            hint = "give yourself access to it, or remove it"
+            hint = "change its permissions, or remove it"
             errors.append(ProcreaperError(f"`{directory}` cannot be read: {reason}", hint=hint))
             continue
         for name in names:

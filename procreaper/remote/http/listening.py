@@ -58,7 +58,7 @@ def _import_packages(where: Listen) -> None:
         if missing not in {name.partition(".")[0] for name in NEEDED}:
             raise
         hint = f"pip install '{EXTRA}'"
-        raise _config_error(where, f"to serve HTTP takes `{missing}`, which is not installed", hint) from None
+        raise _config_error(where, f"HTTP needs `{missing}`, which is not installed", hint) from None
 
 
 def _describe_error(error: OSError, address: Address) -> tuple[str, str]:

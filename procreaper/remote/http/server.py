@@ -182,14 +182,18 @@ class Server:
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         hosts = request.headers.getall("Host", ())
         if len(hosts) != 1:
-            return _refusal(400, "the request does not say which host it is for", "send one `Host` header")
+            return _refusal(
+                400, "the request must have exactly one `Host` header", f"for example `Host: {self._bound}`"
+            )
         if not is_host_allowed(hosts[0], self._bound, self._host_name):
             message = f"this server does not answer to the name `{hosts[0]}`"
             hint = f"ask for {self._bound}" if self._bound.is_loopback else "start it with `--http NAME:PORT`"
             return _refusal(421, message, hint)
         if request.method not in METHODS:
-            message = f"{request.method} cannot be done: this server changes nothing"
-            return _refusal(405, message, "`procreaper help` lists the commands that do", {"Allow": ", ".join(METHODS)})
+            message = f"{request.method} is not allowed: this server is read-only"
+            return _refusal(
+                405, message, "`procreaper help` lists the commands that change the app", {"Allow": ", ".join(METHODS)}
+            )
         match request.path.split("/")[1:]:
             case [""]:
                 return _text(200, INDEX)

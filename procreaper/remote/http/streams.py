@@ -91,7 +91,9 @@ class Streams:
             self._publish(notice)
         except Exception as error:
             # The supervisor publishes notices: an error here would end the app.
-            self._print_error(f"procreaper: internal error: a reader cannot be told: {type(error).__name__}: {error}")
+            self._print_error(
+                f"procreaper: internal error: a notice cannot be sent to readers: {type(error).__name__}: {error}"
+            )
         return True
 
     def end(self, code: int) -> None:

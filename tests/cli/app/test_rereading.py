@@ -310,11 +310,11 @@ class TestRunning:
             assert isinstance(asked, protocol.ActionResult)
             [warning] = asked.warnings
             assert "`.env` has changed; `db.1` keeps its old settings" in warning
-            assert "`procreaper reload` brings the new ones" in warning
+            assert "`procreaper reload` applies the new ones" in warning
             Path("Procfile").write_text("\n")
             asked = await app.ask(protocol.RestartRequest(3, ("db",)))
             assert isinstance(asked, protocol.ActionResult)
-            assert "`procreaper check` says what is wrong in them now" in asked.warnings[0]
+            assert "`procreaper check` lists their errors" in asked.warnings[0]
 
     @in_loop
     async def test_irrelevant_change_is_not_reported(self, survivors: Survivors) -> None:

@@ -56,7 +56,7 @@ def test_request_is_decoded(line: bytes, request_: object) -> None:
 )
 def test_invalid_request_is_refused_with_its_id_if_readable(line: bytes, words: str, number: int | None) -> None:
     error = refusal(line)
-    assert error.message.startswith("this is no request: ")
+    assert error.message.startswith("this is not a request: ")
     assert words in error.message
     assert error.hint
     assert find_id(line) == number

@@ -104,7 +104,7 @@ def test_another_protocol_is_refused_with_a_message(app: App, greeting: dict[str
 
 @pytest.mark.parametrize("first", [b"SSH-2.0-x\n", b"[]\n", b"\xff\n", b'{"protocol":"1"}\n'])
 def test_server_without_a_greeting_is_not_procreaper(app: App, first: bytes) -> None:
-    with pytest.raises(ProcreaperError, match="is no procreaper"):
+    with pytest.raises(ProcreaperError, match="is not procreaper"):
         app.connect(first)
 
 
@@ -239,7 +239,7 @@ def test_invalid_reply_is_reported(app: App) -> None:
     for answer in (b"nonsense\n", b'{"id":1,"result":{"runs":7}}\n'):
         with (
             app.connect(GREETING, answer) as client,
-            pytest.raises(ProcreaperError, match="says something that is not understood"),
+            pytest.raises(ProcreaperError, match="sent a line that this client cannot read"),
         ):
             client.ask(protocol.StopRequest(0, ("web",)))
         app.leave()

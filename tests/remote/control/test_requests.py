@@ -448,7 +448,9 @@ async def test_internal_error_does_not_reach_the_supervisor(survivors: Survivors
     async with running(stay("web.1")) as app:
         await app.ask(protocol.FollowRequest(1), app.connection())
         assert app.requests.accept(Output(1.0, "web.1", None))  # type: ignore[arg-type]
-        assert app.complaints[0].startswith("procreaper: internal error: a follower cannot be told: TypeError")
+        assert app.complaints[0].startswith(
+            "procreaper: internal error: a notice cannot be sent to followers: TypeError"
+        )
 
 
 @in_loop

@@ -99,5 +99,5 @@ def test_missing_package_is_reported_with_an_install_command(name: str, monkeypa
     for module in [module for module in sys.modules if module.partition(".")[0] == name]:
         monkeypatch.setitem(sys.modules, module, None)
     problem = refused(at("0"))
-    assert problem.message == f"--http 0: to serve HTTP takes `{name}`, which is not installed"
+    assert problem.message == f"--http 0: HTTP needs `{name}`, which is not installed"
     assert problem.hint == "pip install 'procreaper[http]'"

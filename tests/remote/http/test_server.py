@@ -214,7 +214,7 @@ async def test_methods_that_change_something_are_refused(method: str) -> None:
         for path in PATHS:
             status, headers, body = await site.get(path, method)
             assert (status, headers["Allow"]) == (405, "GET, HEAD")
-            assert "changes nothing" in json.loads(body)["error"]["message"]
+            assert "is not allowed: this server is read-only" in json.loads(body)["error"]["message"]
 
 
 @in_loop
@@ -590,7 +590,9 @@ async def test_error_while_publishing_to_readers_does_not_end_the_app(monkeypatc
             monkeypatch.setattr(site.supervisor, "status_of", fail)
             site.supervisor.post(Restart(("web.1",)))
             await site.reaches(State.RUNNING, count=2)
-        assert set(site.complaints) == {"procreaper: internal error: a reader cannot be told: ZeroDivisionError: oh"}
+        assert set(site.complaints) == {
+            "procreaper: internal error: a notice cannot be sent to readers: ZeroDivisionError: oh"
+        }
         assert (await site.get("/healthz"))[0] == 200
 
 
