@@ -360,7 +360,7 @@ def find_app(survivors: Survivors) -> int:
 
 
 def test_ctrl_c_before_the_app_is_in_the_background_ends_it(project: Project, survivors: Survivors, held: int) -> None:
-    impatient = altered("from procreaper.cli.commands import start_report as arrival; arrival.LAST_WORDS = 0.2")
+    impatient = altered("from procreaper.cli.commands import start_report; start_report.END_LIMIT = 0.2")
     program = project.begin("start", "-D", wrapper=impatient)
     find_app(survivors)
     result = program.insist(signal.SIGINT)

@@ -250,8 +250,8 @@ def test_app_that_hangs_after_its_greeting_delays_no_other(project: Project) -> 
     for name in ("one", "two", "three"):
         project.write(f"{name}/Procfile", f"web: {STAY}\n")
     hangs = altered(
-        "import asyncio\nfrom procreaper.remote.control.requests import Requests\n"
-        "Requests.answer = lambda self, request, connection: asyncio.sleep(1000)"
+        "import asyncio\nfrom procreaper.remote.control.requests import RequestHandler\n"
+        "RequestHandler.answer = lambda self, request, connection: asyncio.sleep(1000)"
     )
     apps = {
         name: project.begin("start", "-d", name, wrapper=() if name == "two" else hangs)
