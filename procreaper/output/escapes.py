@@ -1,26 +1,25 @@
-r"""Filter what a program on a terminal of its own writes, for a screen that it shares with other programs.
+"""Filters the output of a program that has a terminal of its own, for a screen that it shares with other programs.
 
-Rules: pure. Text is never changed; only control characters and escape sequences are. A sequence may be cut anywhere
-between two chunks. Memory is bounded, whatever the program writes. The sequences are those of ECMA-48 and xterm.
+Rules: pure. Text never changes; only control characters and escape sequences do. A sequence may be cut anywhere between
+two chunks. Memory is bounded, whatever the program writes. The sequences are those of ECMA-48 and xterm.
 
-What passes: text, colours, links (OSC 8), the bell, and what moves within the line. What moves elsewhere, clears or
-exchanges the screen, sets its title, changes how keys are sent, or asks the terminal a question is dropped: the
-terminal would type its answer into the user's shell. Going to a column and erasing the whole line become a carriage
-return, after which `formats` repeats the prefix. Going to the top of the screen, where a new picture begins, begins a
-new line.
+Text, colours, links (OSC 8), the bell and movements within the line pass. A sequence is dropped if it moves elsewhere,
+clears or exchanges the screen, sets its title, changes how keys are sent, or asks the terminal a question: the terminal
+would type its answer into the user's shell. A move to a column and an erased line become a carriage return, after which
+`text` repeats the prefix. A move to the top of the screen, where a new picture begins, begins a new line.
 
 Theory of operation. `TerminalFilter` is the state machine of a terminal (ground, escape, control sequence, string), as
-in https://vt100.net/emu/dec_ansi_parser. It passes on nothing of a sequence before its last byte has come, so no part
-of a dropped sequence can combine with what follows. As a terminal does, it carries out a C0 control that stands inside
-a control sequence. Unlike a terminal, it ends every sequence with the line, resets colours there, and closes links.
-Regular expressions only cut the input into tokens; each token is matched where it begins, so the time is linear.
+in https://vt100.net/emu/dec_ansi_parser. It passes on no part of a sequence before its last byte has come, so a part of
+a dropped sequence cannot combine with the next one. As a terminal does, it carries out a C0 control inside a control
+sequence. Unlike a terminal, it ends every sequence, colour and link with the line. Regular expressions only cut the
+input into tokens; each token is matched where it begins, so the time is linear.
 """
 
 from __future__ import annotations
 
 import re
 
-# Of an unfinished sequence no more is kept. No control sequence that passes is longer; a link may be.
+# The longest part of an unfinished sequence that is kept. No control sequence that passes is longer; a link may be.
 LONGEST_SEQUENCE = 64
 LONGEST_LINK = 2048
 
@@ -45,7 +44,7 @@ _CUT_LETTER = re.compile(
     rb"(?:[\xc2-\xdf]|[\xe1-\xec\xee\xef][\x80-\xbf]?|\xe0[\xa0-\xbf]?|\xed[\x80-\x9f]?"
     rb"|\xf0(?:[\x90-\xbf][\x80-\xbf]?)?|[\xf1-\xf3][\x80-\xbf]{0,2}|\xf4(?:[\x80-\x8f][\x80-\xbf]?)?)\Z"
 )
-# The commonest sequence, whole: there is no need to go through the states.
+# The most common sequence, as a whole: it need not go through the states.
 _COLOUR = re.compile(rb"\x1b\[([0-9;:]{0,60})m")
 _PARAMETERS = re.compile(rb"[\x20-\x3f]+")
 _INTERMEDIATES = re.compile(rb"[\x20-\x2f]+")
@@ -55,7 +54,7 @@ _LINK = re.compile(rb"8;[\x20-\x3a\x3c-\x7e]*;([\x20-\x7e]*)")
 # A program that writes ten empty lines or more pushes earlier output off the screen, as vite does; it gets one.
 _PUSH = b"\n" * 10
 _PUSHES = re.compile(rb"\n{10,}")
-# Nothing of this can be seen as long as nothing follows.
+# This cannot be seen as long as nothing follows.
 _INVISIBLE = re.compile(rb"(?:\x1b\[[0-9;:]*[mK]|\r)+")
 
 RESET = b"\x1b[0m"
@@ -74,12 +73,12 @@ _TOP = frozenset({b"", b"1", b";", b";1", b"1;", b"1;1"})
 
 
 def is_invisible(data: bytes) -> bool:
-    """Whether nothing of `data` can be seen as long as nothing follows."""
+    """Return whether nothing of `data` can be seen as long as nothing follows."""
     return _INVISIBLE.fullmatch(data) is not None
 
 
 def _is_simple(data: bytes) -> bool:
-    """Whether there is nothing to filter in `data`; False also where that would take long to find out."""
+    """Return whether there is nothing to filter in `data`; also False if the answer would take long."""
     if data.isascii() and not any(byte in data for byte in _INTERESTING):
         return True
     if b"\x1b" not in data:
@@ -92,7 +91,7 @@ class TerminalFilter:
 
     def __init__(self) -> None:
         self._state = _GROUND
-        # What has come of a sequence, or the first bytes of a letter.
+        # The part of a sequence, or the first bytes of a letter, that has come so far.
         self._held = b""
         # The column within this line, counted in characters: a wide one or a tab moves further, which does no harm.
         self._column = 0
@@ -103,7 +102,7 @@ class TerminalFilter:
         self._has_link = False
 
     def feed(self, data: bytes) -> bytes:
-        """Take what the program wrote and return what of it may reach the shared screen."""
+        """Take the output of the program, and return the part of it that may reach the shared screen."""
         if _PUSH in data:
             data = _PUSHES.sub(b"\n", data)
         if self._state == _GROUND:
@@ -119,17 +118,19 @@ class TerminalFilter:
         return b"".join(out)
 
     def interrupt(self) -> bytes:
-        """Begin a line, as another program's output follows; return what closes colours and links before it."""
+        """Begin a line, because output of another program follows. Return the bytes that close colours and links before
+        it.
+        """
         closing = self._closing()
         self._begin_line()
         return closing
 
     def restart(self) -> None:
-        """A new run of the program begins: forget an unfinished sequence of the old one."""
+        """Forget an unfinished sequence, because a new run of the program begins."""
         self._state, self._held = _GROUND, b""
 
     def finish(self) -> bytes:
-        """The output ends: return the bytes of an unfinished letter, and what closes colours and links."""
+        """Return the bytes of an unfinished letter, and those that close colours and links, at the end of output."""
         letter = b""
         if self._state == _GROUND:
             letter = bytes(byte for byte in self._held if byte >= 0xA0)
@@ -312,7 +313,7 @@ class TerminalFilter:
         self._column += len(run.decode(errors="replace"))
 
     def _advance(self, data: bytes) -> None:
-        """Know the column after text without escape sequences."""
+        """Update the column after text without escape sequences."""
         line = data.rfind(b"\n") + 1
         if line:
             self._begin_line()
@@ -324,14 +325,14 @@ class TerminalFilter:
             self._column += len(rest[start:].decode(errors="replace"))
 
     def _return(self) -> bytes:
-        """What goes to the first column; nothing if it is there."""
+        """Return the bytes that go to the first column; none if the cursor is there."""
         if not self._column:
             return b""
         self._column = 0
         return self._closing() + b"\r"
 
     def _closing(self) -> bytes:
-        """What resets colours and closes a link, as far as they are open."""
+        """Return the bytes that reset colours and close a link, if they are open."""
         closing = (RESET if self._attributes else b"") + END_OF_LINK * self._has_link
         self._attributes.clear()
         self._has_link = False

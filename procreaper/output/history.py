@@ -22,23 +22,23 @@ from procreaper.core.events import Checked, Message, Notice, Output
 # A flood comes in pieces of a megabyte. Four of those, one of each of four who flood, fit in without being cut; and
 # what we take under such a flood, twenty-odd MiB without this, stays under 32.
 MOST_BYTES = 9 << 19
-# What a notice takes beside its output, in bytes: objects of Python. Where each has one line, that is most of it.
+# The bytes that a notice takes besides its output, in Python objects. With one line each, this is the greater part.
 OVERHEAD = 256
-# What is cut is copied: no more than an eighth of a piece that a flood comes in.
+# A cut copies the rest: an eighth of a piece of a flood at most.
 LARGEST_COPY = 1 << 17
-# Under whose name is kept what procreaper says.
+# The name under which messages of procreaper are kept.
 OURSELVES = ""
 
 
 class Tail(NamedTuple):
-    """The last of what was told, in order. `truncated`: more was asked for of these, and was there once."""
+    """The last notices, in order. Of the processes in `truncated`, more was asked for than is kept."""
 
     notices: tuple[Notice, ...]
     truncated: tuple[str, ...] = ()
 
 
 class History:
-    """A sink that remembers."""
+    """A sink that keeps the last notices."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most = most_bytes
@@ -48,7 +48,7 @@ class History:
         self._queues: dict[str, _Queue] = {}
 
     def accept(self, notice: Notice) -> bool:
-        """Keep the notice, and give up older ones where there is no room."""
+        """Keep the notice, and drop older ones if there is no room."""
         size = OVERHEAD
         if isinstance(notice, Output):
             name = notice.name
@@ -70,11 +70,10 @@ class History:
         return True
 
     def tail(self, names: Collection[str] | None = None, lines: int | None = None) -> Tail:
-        """The last `lines` lines of each of these processes (None: all that is kept; of all), and what befell them.
+        """Return the last `lines` lines of each of these processes (None: all that is kept; of all), and their events.
 
-        A line at the end that is not finished yet counts as one: the next output of that process continues it. Of what
-        befell a process, and of what procreaper said meanwhile, there is as much at most, and nothing that is older
-        than the lines.
+        An unfinished line at the end counts as a line: the next output of that process continues it. The number of
+        events, and of messages of procreaper, is limited in the same way, and none is older than the lines.
         """
         entries: list[tuple[int, Notice]] = []
         truncated = []
@@ -105,7 +104,7 @@ class History:
 
 
 class _Queue:
-    """What is kept of one process, the oldest first, each with its number."""
+    """The notices of one process, the oldest first, each with its number."""
 
     __slots__ = ("begins_within_line", "entries", "gave_up", "size")
 
@@ -116,7 +115,7 @@ class _Queue:
         self.begins_within_line = False
 
     def give_up(self, level: int) -> None:
-        """Forget the oldest notices until no more than `level` bytes are left, but none without which little is."""
+        """Drop the oldest notices until `level` bytes are left at most, but keep some."""
         entries = self.entries
         while self.size > level and len(entries) > 1:
             notice = entries[0][1]
@@ -130,13 +129,13 @@ class _Queue:
             self.gave_up = True
 
     def cut(self, level: int) -> None:
-        """Forget the beginning of the oldest notice, where more than `level` bytes are left."""
+        """Drop the beginning of the oldest notice if more than `level` bytes are left."""
         number, notice = self.entries[0]
         if self.size <= level or not isinstance(notice, Output):
             return
         data = notice.data
         others = self.size - len(data)
-        # Of the very last there is something left in any case.
+        # Something of the very last notice is always left.
         start = len(data) - max(min(level, LARGEST_COPY) - others, 1)
         begin = data.find(b"\n", start - 1, -1) + 1
         self.begins_within_line = begin == 0
@@ -145,7 +144,11 @@ class _Queue:
         self.size = others + len(data) - (begin or start)
 
     def tail(self, lines: int | None) -> tuple[list[tuple[int, Notice]], bool]:
-        """Return the last `lines` lines with the events since the first of them, and whether there were fewer."""
+        """Return the last `lines` lines of each of these processes (None: all that is kept; of all), and their events.
+
+        An unfinished line at the end counts as a line: the next output of that process continues it. The number of
+        events, and of messages of procreaper, is limited in the same way, and none is older than the lines.
+        """
         if lines == 0:
             return [], False
         found: list[tuple[int, Notice]] = []
@@ -179,7 +182,7 @@ class _Queue:
 def _start_of_lines(data: bytes, lines: int, *, goes_on: bool) -> tuple[int, int]:
     """Return where the last `lines` lines begin, or 0, and the number of lines that begin before this data.
 
-    `goes_on`: behind it comes more, so that an end of a line at its end is the beginning of one as well.
+    `goes_on`: more data follows, so that a line end at its end also begins a line.
     """
     end = len(data) if goes_on or not data.endswith(b"\n") else len(data) - 1
     found = data.count(b"\n", 0, end)
@@ -191,7 +194,7 @@ def _start_of_lines(data: bytes, lines: int, *, goes_on: bool) -> tuple[int, int
 
 
 def _from_line_start(entries: list[tuple[int, Notice]]) -> list[tuple[int, Notice]]:
-    """Leave out the end of a line whose beginning was given up, unless there is nothing behind it."""
+    """Leave out the rest of a line whose beginning was dropped, unless nothing follows it."""
     for index, (number, notice) in enumerate(entries):
         if not isinstance(notice, Output):
             # A run is over, and so is its line.
@@ -205,7 +208,7 @@ def _from_line_start(entries: list[tuple[int, Notice]]) -> list[tuple[int, Notic
 
 
 def _level(sizes: Iterable[int], room: int) -> int:
-    """Up to where all are filled when the room is poured out over them."""
+    """Return the level to which all queues would be filled if the room were poured out over them."""
     left = sorted(sizes)
     while left:
         level = room // len(left)

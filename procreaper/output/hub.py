@@ -1,6 +1,6 @@
-"""One place to publish a notice; every sink gets it, and says when it has had enough.
+"""The hub: each published notice goes to every sink, and a sink says when it has had enough.
 
-Rules: runs in the loop's thread and never blocks. The hub knows neither who publishes nor what a sink does.
+Rules: runs in the thread of the loop and never blocks. The hub knows neither the publishers nor what a sink does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from procreaper.core.events import Notice
 
 
 class Sink(Protocol):
-    """Something that takes notices, in order, without ever blocking."""
+    """Takes notices in order, and never blocks."""
 
     def accept(self, notice: Notice) -> bool:
         """Take the notice in any case; False asks the publisher to pause until there is room again."""
@@ -25,16 +25,16 @@ class Hub:
         self._sinks = tuple(sinks)
 
     def publish(self, notice: Notice) -> bool:
-        """Tell all sinks; False where one of them asks for a pause."""
+        """Pass a notice to all sinks. Return False if one of them asks for a pause."""
         room = True
         for sink in self._sinks:
             room &= sink.accept(notice)
         return room
 
     def add(self, sink: Sink) -> None:
-        """From the next notice on, tell this one too."""
+        """Pass notices to this sink too, from the next one on."""
         self._sinks = (*self._sinks, sink)
 
     def remove(self, sink: Sink) -> None:
-        """Tell this one no more; one that is not there is no error."""
+        """Pass no more notices to this sink. An unknown one is no error."""
         self._sinks = tuple(other for other in self._sinks if other is not sink)

@@ -1,8 +1,8 @@
-"""Notices as structured log records: one JSON object a line, with the names of the Go library reaper's log.
+"""Notices as structured log records: one JSON object per line, with the names of the Go library reaper's log.
 
-Rules: pure; the clock comes in as a function. `time`, `level`, `msg` and `name` come first; then what the event has of
-its own. A line that a child wrote is a record whose `msg` is the line, without its end and decoded as UTF-8, where
-bytes that are not UTF-8 are replaced. Part of a line waits for the rest, for the end of the run, or for `LONGEST_WAIT`.
+Rules: pure; the clock comes in as a function. `time`, `level`, `msg` and `name` come first, then the fields of the
+event. A line of a child is a record whose `msg` is the line, without its end, decoded as UTF-8 with invalid bytes
+replaced. A part of a line waits for its rest, for the end of the run, or for `LONGEST_WAIT`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from procreaper.core.events import (
 from procreaper.core.state import ABOUT_TO_START, HEALTHY, PAUSED
 
 SYSTEM = "procreaper"
-# Part of a line beyond this many bytes becomes a record of its own.
+# A part of a line of more than this many bytes becomes a record of its own.
 LONGEST_WAIT = 1 << 20
 
 Fields = dict[str, object]
 
 
 class RecordFormat:
-    """Renders notices one after the other as JSON lines; remembers the unfinished lines between them.
+    """Renders notices one after the other as JSON lines; it remembers the unfinished lines between them.
 
-    `timestamp` gives the time in RFC 3339 for seconds since the epoch, None where that is not known; `signal_name`
-    gives ``SIGTERM`` for 15.
+    `timestamp` returns the time in RFC 3339 for seconds since the epoch, or None if it is unknown; `signal_name`
+    returns ``SIGTERM`` for 15.
     """
 
     margin = 0
@@ -51,7 +51,7 @@ class RecordFormat:
         """Do nothing: no line depends on the names of other processes."""
 
     def render(self, notice: Notice) -> bytes:
-        """The bytes to print for a notice; none for one that says nothing new."""
+        """Return the bytes to print for a notice; none for one that adds nothing."""
         if isinstance(notice, Output):
             return self._lines(notice.time, notice.name, notice.data)
         before = b""
@@ -63,7 +63,7 @@ class RecordFormat:
         return before + b"".join(self._encode(notice.time, *record) for record in records)
 
     def finish(self) -> bytes:
-        """What is to be printed last: the lines that never ended."""
+        """Return the bytes to print last: the lines that never ended."""
         return b"".join(self._end_line(name) for name in tuple(self._unfinished))
 
     def _lines(self, time: float, name: str, data: bytes) -> bytes:
@@ -89,7 +89,7 @@ class RecordFormat:
 
 
 def fields(notice: Notice, signal_name: Callable[[int], str]) -> Iterator[tuple[str, str, str, Fields]]:
-    """Level, message, name and further fields of what a notice says, if it says anything that is worth a record."""
+    """Return level, message, name and further fields of a notice, if it is worth a record."""
     match notice:
         case Output() | Checked():
             return
@@ -107,7 +107,7 @@ def fields(notice: Notice, signal_name: Callable[[int], str]) -> Iterator[tuple[
         case Removed(name=name):
             yield "INFO", "process removed", name, {}
         case Message(text=text):
-            # Bytes of a file's name that are not UTF-8 come as lone surrogates, which JSON cannot hold.
+            # Bytes of a file name that are not UTF-8 are lone surrogates here, which JSON cannot hold.
             yield "INFO", text.encode(errors="surrogateescape").decode(errors="replace"), SYSTEM, {}
         case Transition():
             yield from _transition(notice)
@@ -147,7 +147,7 @@ def _transition(notice: Transition) -> Iterator[tuple[str, str, str, Fields]]:
 
 
 def duration(seconds: float) -> str:
-    """A duration as Go writes it: ``500ms``, ``2s``, ``1m30s``.
+    """Return a duration as Go writes it: ``500ms``, ``2s``, ``1m30s``.
 
     >>> duration(0.5), duration(2.0), duration(90)
     ('500ms', '2s', '1m30s')

@@ -1,6 +1,6 @@
-r"""Bytes in, whole lines out.
+r"""Cuts bytes into whole lines.
 
-Rules: pure; no byte is changed, decoded or dropped; only ``\n`` ends a line. An incomplete line is held until its end
+Rules: pure. It changes, decodes and drops no byte; only ``\n`` ends a line. An incomplete line is held until its end
 comes, until `flush`, or until it exceeds `LONGEST_LINE`.
 """
 
@@ -24,7 +24,7 @@ class Lines:
         self._total = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Take what was read; return all lines that it completes, as one piece, or nothing."""
+        """Take bytes, and return all lines that they complete, as one piece, or nothing."""
         self._total += len(data)
         end = data.rfind(b"\n") + 1
         if end == len(data) and not self._held:
@@ -41,7 +41,7 @@ class Lines:
         return whole
 
     def flush(self) -> bytes:
-        """Return what is held of an unfinished line, and hold it no more."""
+        """Return the part of a line that is held, and hold it no more."""
         held = b"".join(self._held_parts)
         self._held_parts.clear()
         self._held = 0
@@ -49,7 +49,7 @@ class Lines:
 
     @property
     def unfinished(self) -> bool:
-        """Whether part of a line is held."""
+        """Whether a part of a line is held."""
         return self._held > 0
 
     @property

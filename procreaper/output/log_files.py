@@ -1,12 +1,12 @@
-"""Log files as a sink: what a process writes is appended to its file, by a thread, so that the loop never blocks.
+"""Log files as a sink: a thread appends the output of a process to its file, so that the loop never blocks.
 
-Rules: bytes are kept as they came, escape sequences too: `less -R` and `tail` show the colours that were there, as with
+Rules: bytes are kept as they came, with their escape sequences: `less -R` and `tail` show the colours, as with
 supervisord and Docker. A slow disk slows the writers down. A broken disk (full, read-only) delays no process: output
 that cannot be written is dropped and counted. This is reported once, and again when the disk works again. Processes
 that share a file write whole lines.
 
-Theory of operation. As with the terminal, `accept` appends to the queue of a `writer`. Its thread joins what it finds
-for each file, and hands it over to `rotation`.
+Theory of operation. As with the terminal, `accept` appends to the queue of a `writer`. Its thread joins the data of
+each file, and hands it over to `rotation`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ END_OF_LINE = b""
 
 
 class LogFiles:
-    """Keeps what the `processes` write that have a log, but for the detached, who write theirs themselves.
+    """Keeps the output of the `processes` that have a log, except detached ones, which write theirs themselves.
 
     `on_room()` and `say(text)` are called in the loop that was running when this was made. A file that could not be
-    written is tried again after `retry` seconds. Raises OSError, with the path of the log, for one that cannot be
+    written is tried again after `retry` seconds. Raises OSError, with the path of the log, for a file that cannot be
     opened.
     """
 
@@ -62,7 +62,7 @@ class LogFiles:
         return self._writer.has_room
 
     def assign(self, processes: Iterable[Process]) -> None:
-        """From now on keep what these write, and what others say last, until they are removed.
+        """Keep the output of these processes from now on, and the last output of others until they are removed.
 
         A new file that cannot be opened is reported at the first write.
         """
@@ -94,7 +94,7 @@ class LogFiles:
         self._leave_files()
 
     def accept(self, notice: Notice) -> bool:
-        """Take the notice; False, of one that is kept, while there is no room."""
+        """Take the notice. Return False while there is no room for the output of a process with a log."""
         if isinstance(notice, Output):
             target = self._targets.get(notice.name)
             if target is None:
@@ -110,9 +110,9 @@ class LogFiles:
         return True
 
     def find(self, name: str, size: int) -> Passage | None:
-        """Where in its log the last `size` bytes of a process begin; None where that is not known.
+        """Return where in its log the last `size` bytes of a process begin; None if that is unknown.
 
-        It is not where several share a file, nor once something was put in or is missing.
+        It is unknown if several processes share the file, or after something was inserted or lost.
         """
         target = self._targets.get(name)
         if target is None or target.lines is not None or size > target.accepted or not target.file.is_exact:
@@ -120,7 +120,7 @@ class LogFiles:
         return target.file.log.find(target.accepted - size)
 
     async def drain(self, patience: float) -> None:
-        """Write what is left and close the files; give up once no byte has moved for `patience` seconds."""
+        """Write the rest and close the files. Give up after `patience` seconds without a written byte."""
         for target in self._targets.values():
             if data := _rest(target.lines):
                 self._append(target.file, data)
@@ -163,7 +163,7 @@ class LogFiles:
 
 
 class _Target:
-    """Where the output of a process goes, and what is held of its last line where others write there too."""
+    """Where the output of a process goes. It holds an unfinished line if other processes write to the file too."""
 
     __slots__ = ("accepted", "file", "lines")
 
@@ -175,7 +175,7 @@ class _Target:
 
 
 class _File:
-    """A log, and what did not come to be written to it."""
+    """A log file, and the count of bytes that could not be written to it."""
 
     def __init__(self, log: RotatedFile) -> None:
         self.log = log
@@ -193,7 +193,7 @@ class _File:
         self._shown = _shown(log.path)
 
     def write(self, pieces: Iterable[bytes], retry: float) -> str | None:
-        """Write these pieces, unless that has failed a moment ago; what is to be told of it."""
+        """Write these pieces, unless a write has just failed. Return the messages about it."""
         data = self._joined(pieces)
         now = time.monotonic()
         if self._failed_at is not None and now < self._failed_at + retry:
@@ -222,12 +222,12 @@ class _File:
         return self._look_at_rotation(now)
 
     def close(self) -> str | None:
-        """Close it at the end; what is to be told of what is missing."""
+        """Close it at the end. Return the message about missing output."""
         self.log.close()
         return f"`{self._shown}`: {self._account()}" if self._missing else None
 
     def _joined(self, pieces: Iterable[bytes]) -> bytes:
-        """The pieces as one, with an end for each line that is over without one."""
+        """Join the pieces, with an end for each line that is over without one."""
         joined: list[bytes] = []
         for piece in pieces:
             if piece:
@@ -263,7 +263,7 @@ class _File:
 
 
 def _rest(lines: Lines | None) -> bytes:
-    """What ends a line: its rest, where that is held here, or the mark in the queue."""
+    """Return what ends a line: its rest if that is held here, or the mark in the queue."""
     if lines is None:
         return END_OF_LINE
     return lines.flush() + b"\n" if lines.unfinished else END_OF_LINE
@@ -274,7 +274,7 @@ def _bytes(count: int) -> str:
 
 
 def _shown(path: str) -> str:
-    """A path for people: from where we are, if it is below that."""
+    """Return a path for people: relative to the working directory if it is below that."""
     try:
         return path.removeprefix(os.getcwd() + "/")
     except OSError:

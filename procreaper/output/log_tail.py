@@ -1,4 +1,4 @@
-"""The last lines of a log and of its older parts, and what is appended to it from then on.
+"""The last lines of a log and of its older parts, and the bytes that are appended from then on.
 
 Rules: reads only, in blocks. The log may be rotated meanwhile.
 """
@@ -22,19 +22,19 @@ class _Part(NamedTuple):
 
 
 class RotatedLog:
-    """The log at `path`. Also a context manager that closes it. Raises OSError where there is no file to be read."""
+    """The log at `path`. Also a context manager that closes it. Raises OSError if there is no readable file."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._stack = ExitStack()
         self._current: _Part | None = None
-        # How much of the current file has been read.
+        # The bytes of the current file that have been read.
         self._position = 0
 
     def last_lines(self, lines: int | None, before: tuple[int, int, int] | None = None) -> Iterator[bytes]:
         """Yield the last `lines` lines (None: all) in blocks, oldest first; an incomplete line counts.
 
-        `before`: those before an offset in the part with this device and inode, of which nothing may be left.
+        `before`: only lines before an offset in the part with this device and inode, which may be gone.
         """
         parts = self._open_all()
         if before is not None:
@@ -51,14 +51,16 @@ class RotatedLog:
         self._current, self._position = parts[-1], parts[-1].size
 
     def grown(self) -> Iterator[bytes]:
-        """What has been appended since the last look; after a rotation, the rest of the old file comes first."""
+        """Return the bytes that were appended since the last call; after a rotation, the rest of the old file comes
+        first.
+        """
         if self._current is None:
             return
         yield from self._rest(self._current.file)
         try:
             found = os.stat(self._path)
         except OSError:
-            # It has been moved away, and is not there again yet.
+            # It has been moved away, and there is no new one yet.
             return
         now = os.fstat(self._current.file.fileno())
         if (found.st_dev, found.st_ino) != (now.st_dev, now.st_ino):
@@ -66,7 +68,7 @@ class RotatedLog:
             self._current, self._position = _Part(self._open(self._path), 0), 0
             yield from self._rest(self._current.file)
         elif found.st_size < self._position:
-            # It was cut off, and is written from its beginning.
+            # It was truncated, and is written from its beginning.
             self._position = 0
             yield from self._rest(self._current.file)
 
@@ -83,7 +85,7 @@ class RotatedLog:
             yield data
 
     def _open_all(self) -> list[_Part]:
-        """All parts, the oldest first. One that is moved on while we open them is not taken twice."""
+        """Open all parts, the oldest first. A part that is moved meanwhile is not taken twice."""
         newest = self._open(self._path)
         parts, known = [newest], {_identity(newest)}
         for number in count(1):

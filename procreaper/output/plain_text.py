@@ -1,4 +1,4 @@
-"""Make what programs write fit to be searched and shown: without the escape sequences that colour it.
+"""Removes escape sequences from output, to search it and to show it.
 
 Rules: pure. The sequences are those of ECMA-48 (5.4, control sequences; 5.6, control strings) and ECMA-35.
 """
@@ -23,7 +23,7 @@ _CONTROL = re.compile(r"[\x00-\x20\x7f-\xa0]+")
 
 
 def without_escapes(text: str, *, keep_cut: bool = False) -> str:
-    """The text without escape sequences, and without the beginning of one at its end unless that is to be kept."""
+    """Return the text without escape sequences, and unless it is to be kept, without the beginning of one at its end."""
     if "\x1b" not in text:
         return text
     text = _WHOLE.sub("", text)
@@ -31,6 +31,6 @@ def without_escapes(text: str, *, keep_cut: bool = False) -> str:
 
 
 def one_phrase(text: str, longest: int = LONGEST_PHRASE) -> str:
-    """The text as part of one line for people: no escape sequences, no control characters, shortened if need be."""
+    """Return the text as part of one line for people: without escape and control sequences, shortened if needed."""
     text = _CONTROL.sub(" ", without_escapes(text)).strip()
     return text if len(text) <= longest else f"{text[: longest - 3]}..."

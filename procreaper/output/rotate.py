@@ -1,4 +1,4 @@
-"""The older parts of a log file, which stand beside it: `web.log.1` is the newest of them."""
+"""The older parts of a log file, beside it: `web.log.1` is the newest of them."""
 
 from __future__ import annotations
 

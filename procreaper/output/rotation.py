@@ -27,12 +27,12 @@ from procreaper.output.rotate import rotate_file
 # Another app rotates the file in less than a millisecond. An app that is suspended meanwhile is not waited for.
 MOST_TRIES = 100
 BETWEEN_TRIES = 0.002
-# As many files, or pieces of them between what others write.
+# The number of files, or of pieces of them between the output of others.
 MOST_PASSAGES = 1000
 
 
 class Passage(NamedTuple):
-    """What we wrote from `position` on, in bytes since the beginning, is in this file from `offset` on."""
+    """Our output from `position` on, in bytes since the beginning, is in this file from `offset` on."""
 
     position: int
     device: int
@@ -41,7 +41,7 @@ class Passage(NamedTuple):
 
 
 class RotatedFile:
-    """The log at `log.path`, without symbolic links; made, with its directories, when it is opened."""
+    """The log at `log.path`, without symbolic links; opening it creates it, with its directories."""
 
     def __init__(self, log: LogFile) -> None:
         self.path = log.path
@@ -50,13 +50,13 @@ class RotatedFile:
         self._descriptor: int | None = None
         self._identity = (0, 0)
         self._is_regular = True
-        # How many bytes of the line at the end of the file are ours; 0 where a line is to begin.
+        # How many bytes of the line at the end of the file are ours; 0 if a line begins there.
         self._line = 0
-        # How much we have written to it, and where in which file that went on, as long as that is remembered.
+        # How much we have written, and where it is in which file, as far as that is remembered.
         self.written = 0
         self._passages: deque[Passage] = deque(maxlen=MOST_PASSAGES)
         self._tries = 0
-        # Why the file cannot be rotated and grows. To clear this means to try again.
+        # Why the file cannot be rotated and grows. Without a value, the next write tries again.
         self.stuck: OSError | None = None
 
     def open(self) -> None:
@@ -68,7 +68,7 @@ class RotatedFile:
                 os.write(self._descriptor, b"\n")
 
     def close(self) -> None:
-        """Write no more, until it is opened again."""
+        """Write no more until it is opened again."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -79,18 +79,18 @@ class RotatedFile:
 
     @property
     def is_within_line(self) -> bool:
-        """Whether the last that we wrote did not end a line."""
+        """Whether our last bytes did not end a line."""
         return self._line > 0
 
     def find(self, position: int) -> Passage | None:
-        """Where that is which we wrote from this position on; None where it is not remembered. For any thread."""
+        """Return where our output from this position on is; None if that is not remembered. Safe in any thread."""
         for passage in reversed(list(self._passages)):
             if passage.position <= position:
                 return passage._replace(position=position, offset=passage.offset + position - passage.position)
         return None
 
     def write(self, data: bytes) -> tuple[int, OSError | None]:
-        """Append the data; how many bytes of it are written, and what has kept the others from it."""
+        """Append the data. Return how many bytes of it are written, and the error that kept the others from it."""
         position = 0
         try:
             while position < len(data):
@@ -118,7 +118,7 @@ class RotatedFile:
         return count
 
     def _open(self) -> int:
-        """Open the file, whatever is in it, and return its size."""
+        """Open the file and return its size."""
         try:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             # A named pipe without a reader would block.
@@ -149,7 +149,7 @@ class RotatedFile:
         return self._open()
 
     def _fitting(self, data: bytes, start: int, size: int) -> int:
-        """Up to where the data from `start` on goes into the file as it is; `start` where it is to be rotated first."""
+        """Return the end of the data that fits into the file from `start` on; `start` if it has to be rotated first."""
         if not self._is_regular or self.stuck is not None or len(data) - start <= self._most - size:
             return len(data)
         end = data.rfind(b"\n", start, max(start, start + self._most - size)) + 1
@@ -159,7 +159,7 @@ class RotatedFile:
             end = data.find(b"\n", start) + 1 or len(data)
             if self._line + end - start <= self._most:
                 return end
-        # What is longer than a whole file is torn.
+        # A line that is longer than a whole file is split.
         return start if size else start + self._most
 
     def _rotate(self) -> None:
@@ -176,7 +176,7 @@ class RotatedFile:
             time.sleep(BETWEEN_TRIES)
             return
         except OSError:
-            # There are file systems without locks.
+            # Some file systems have no locks.
             locked = -1
         self._tries = 0
         try:

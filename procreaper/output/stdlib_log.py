@@ -1,7 +1,7 @@
-"""What supervision does, for the `procreaper` logger of the standard library.
+"""The events of supervision, for the `procreaper` logger of the standard library.
 
 Rules: output of the children is not logged. Handlers, levels and formats belong to the application. Each record has the
-fields of the Go library reaper's log as attributes: `process_name`, and where they apply `pid`, `backoff`, `retries`,
+fields of the Go library reaper's log as attributes: `process_name`, and if they apply `pid`, `backoff`, `retries`,
 `exit_code`, `signal`, `reason`.
 """
 
@@ -26,7 +26,7 @@ class Log:
         self._logger = logging.getLogger(name)
 
     def accept(self, notice: Notice) -> bool:
-        """Log the notice; what a handler raises is the handler's concern, by the rules of `logging`."""
+        """Log the notice. An exception of a handler is the business of the handler, by the rules of `logging`."""
         if isinstance(notice, Output):
             return True
         for level, message, name, more in fields(notice, lambda number: signal.Signals(number).name):

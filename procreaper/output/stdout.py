@@ -1,11 +1,11 @@
-"""Standard output as a sink: bounded in bytes, written by a thread of its own, so that the loop never blocks on it.
+"""Standard output as a sink: bounded in bytes, and written by a thread of its own, so that it never blocks the loop.
 
-Rules: nothing is dropped while the output works. Once it is broken (the reader went away, the disk is full, the
-terminal hung up) everything is dropped, the reason is reported once, and no writer waits for room.
+Rules: nothing is dropped while the output works. Once it is broken (the reader is gone, the disk is full, the terminal
+has hung up), everything is dropped, the reason is reported once, and no writer waits for room.
 
-Theory of operation. `accept` renders a notice and appends it to the queue of the `writer`, whose thread takes the whole
-queue at a time and writes it with as few calls as the kernel allows; rendering and writing overlap, since writing lets
-go of the interpreter's lock.
+Theory of operation. `accept` renders a notice and appends it to the queue of the `writer`. Its thread takes the whole
+queue at a time and writes it with as few calls as the kernel allows. Rendering and writing overlap, because a write
+releases the lock of the interpreter.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ HIGH = 1 << 20
 HIGH_ON_SCREEN = 1 << 17
 # What Linux and macOS accept in one writev (IOV_MAX).
 PIECES_AT_ONCE = 1024
-# At the end the progress of a slow reader is watched, so the writes must be small enough to show it.
+# At the end we watch the progress of a slow reader, so the writes must be small enough to show it.
 LAST_WRITES = 4096
-# One that is already under way then shows nothing until it is done: not more than this for a reader that is slow.
+# A write that is under way shows no progress until it is done, so it may have this many bytes for a slow reader.
 MOST_AT_ONCE = 1 << 17
 # The reader is gone; on Linux a terminal that hung up says EIO.
 NOBODY_READS = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRESET})
@@ -35,8 +35,8 @@ NOBODY_READS = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errn
 class Terminal:
     """Writes notices to `fd`, as `text` renders them.
 
-    `quiet` names the processes whose output is not shown; they may change. `on_room()` and `on_broken(error)` are
-    called in the loop that was running when the terminal was made.
+    `quiet` has the names of processes whose output is not shown; they may change. `on_room()` and `on_broken(error)`
+    are called in the loop that was running when the terminal was made.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Terminal:
 
     @property
     def lost(self) -> bool:
-        """Whether something that was accepted did not, or will not, come out."""
+        """Whether an accepted notice has not come out, or will not."""
         return self._writer.broken or self._writer.waiting > 0
 
     @property
@@ -74,7 +74,7 @@ class Terminal:
         return self._append(self._text.render(notice))
 
     async def drain(self, patience: float) -> None:
-        """Write what is left; give up once no byte has moved for `patience` seconds, as is told by `lost`."""
+        """Write the rest. Give up after `patience` seconds without a written byte; `lost` then says so."""
         self._append(self._text.finish())
         await self._writer.drain(patience)
 
@@ -118,7 +118,7 @@ class Terminal:
 
 
 def _first_bytes(views: list[bytes | memoryview], most: int) -> list[bytes | memoryview]:
-    """The beginning of what is to be written, in as many bytes as one write should have."""
+    """Return the beginning of the data, in as many bytes as one write should have."""
     some: list[bytes | memoryview] = []
     for view in views:
         some.append(view if len(view) <= most else memoryview(view)[:most])

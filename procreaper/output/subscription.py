@@ -1,7 +1,7 @@
-"""A subscriber: it gets an atomic snapshot, then every notice since, in order.
+"""A subscriber gets an atomic snapshot, then every notice since, in order.
 
 Rules: a subscriber never delays the app. A slow subscriber loses notices instead: beyond `MOST_BYTES` of output or
-`MOST_NOTICES` the new ones are dropped, and how many is told (`Dropped`) as soon as there is room again.
+`MOST_NOTICES`, new ones are dropped, and a `Dropped` reports their number as soon as there is room again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_NOTICES = 10_000
 
 
 class Dropped(NamedTuple):
-    """The subscriber was too slow: the given numbers of notices and of bytes of output are missing here."""
+    """The subscriber was too slow: this many notices and bytes of output are missing here."""
 
     time: float
     notices: int
@@ -30,7 +30,7 @@ class Dropped(NamedTuple):
 class Subscription:
     """An asynchronous iterator over notices; `snapshot` is the state before the first of them.
 
-    It ends when the reaper does, or with `close`. Also a context manager that closes it.
+    It ends when the reaper ends, or with `close`. Also a context manager that closes it.
     """
 
     def __init__(self, snapshot: tuple[Status, ...], on_close: Callable[[Subscription], None]) -> None:
@@ -55,7 +55,7 @@ class Subscription:
         return True
 
     def close(self) -> None:
-        """Follow no longer; what has arrived can still be read."""
+        """Take no more notices. Those that have arrived can still be read."""
         if not self._closed:
             self._closed = True
             self._on_close(self)

@@ -1,12 +1,12 @@
-r"""Notices as text, the way honcho prints them: ``HH:MM:SS web.1  | line``.
+r"""Notices as text, as honcho prints them: ``HH:MM:SS web.1 | line``.
 
-Rules: pure; the clock comes in as a function. What a child wrote is never decoded or changed; prefixes are put between
-its lines. There is no work per line: one `replace` puts all prefixes of a chunk in place. Only the output of a child
-that has a terminal of its own is filtered, because the child acts as if it had the screen to itself (`sequences`).
+Rules: pure; the clock comes in as a function. The output of a child is never decoded or changed; prefixes are inserted
+between its lines. There is no work per line: one `replace` inserts all prefixes of a chunk. Only the output of a child
+that has a terminal of its own is filtered, because the child behaves as if it had the screen to itself (`escapes`).
 
-Theory of operation. At any time one line may be *open*: flushed before its end came. The process that owns it goes on
-without a new prefix; a notice of another process ends it first. On a terminal a ``\r`` within a line (a progress bar)
-would overwrite the prefix, so there the prefix is printed again behind it.
+Theory of operation. At any time one line may be *open*: it was flushed before its end came. Its process goes on without
+a new prefix; a notice of another process ends the line first. On a terminal, a ``\r`` within a line (a progress bar)
+would overwrite the prefix, so the prefix is printed again behind it.
 """
 
 import re
@@ -41,7 +41,7 @@ RETURN_WITHIN_LINE = re.compile(rb"\r(?=[^\r\n])")
 
 
 class Style(NamedTuple):
-    """What the prefix of a line looks like; `terminal`: the text goes to a screen, where a return moves the cursor."""
+    """The look of the prefix of a line. `terminal`: the text goes to a screen, where a return moves the cursor."""
 
     colour: bool = False
     prefix: bool = True
@@ -50,26 +50,26 @@ class Style(NamedTuple):
 
 
 class Format(Protocol):
-    """What a sink needs to know of a format; `margin` is how many columns stand before a line."""
+    """The part of a format that a sink needs; `margin` is the number of columns before a line."""
 
     margin: int
 
     def expect(self, names: Iterable[str]) -> None:
-        """These may be told of too; they may change the margin."""
+        """Prepare for these processes too; they may change the margin."""
 
     def render(self, notice: Notice) -> bytes:
         """The bytes to print for a notice."""
 
     def finish(self) -> bytes:
-        """What is to be printed last."""
+        """Return the bytes to print last."""
 
 
 class TextFormat:
-    """Renders notices one after the other; remembers the open line between them.
+    """Renders notices one after the other; it remembers the open line between them.
 
-    `names` are all processes, in the order in which they take their colours; others may come later. `clock` gives the
-    time of day as ``HH:MM:SS`` for seconds since the epoch; `signal_name` gives ``SIGTERM`` for 15. `filtered` are the
-    names of processes that have a terminal of their own; `filter_all` filters what any process writes.
+    `names` are all processes, in the order in which they take their colours; others may come later. `clock` returns the
+    time of day as ``HH:MM:SS`` for seconds since the epoch; `signal_name` returns ``SIGTERM`` for 15. `filtered` are
+    the processes that have a terminal of their own; `filter_all` filters the output of all.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class TextFormat:
         filtered: Iterable[str] = (),
         filter_all: bool = False,
     ) -> None:
-        # None until the process writes something; where no child has a terminal, the filter is not even imported.
+        # None until the process writes something. Without a child that has a terminal, the filter is not even imported.
         self._filters: dict[str, TerminalFilter | None] = dict.fromkeys(filtered)
         self._filter_all = filter_all
-        # What a process wrote last, as long as nothing of it can be seen: the reset of a colour, for one.
+        # The last output of a process, as long as it cannot be seen, such as the reset of a colour.
         self._unseen: dict[str, bytes] = {}
         self._style = style
         self._clock = clock
@@ -100,7 +100,7 @@ class TextFormat:
         self._returned = False
 
     def expect(self, names: Iterable[str]) -> None:
-        """Make the labels for these too; all become as wide as the widest name needs."""
+        """Prepare for these processes too; they may change the margin."""
         known = list(dict.fromkeys((*self._labels, *names)))
         known = [name for name in known if name != SYSTEM]
         width = max(map(len, (SYSTEM, *known)))
@@ -116,7 +116,7 @@ class TextFormat:
             case Output(time=time, name=name, data=data):
                 return self._lines(time, name, data)
             case RunBegan(since=float()):
-                # There is a message about that.
+                # A message reports this.
                 return b""
             case RunBegan(time=time, name=name, pid=pid, pty=pty):
                 if (filter_ := self._filters.get(name)) is not None:
@@ -146,14 +146,14 @@ class TextFormat:
                 assert_never(notice)
 
     def finish(self) -> bytes:
-        """What is to be printed last: the end of a line that is still open."""
+        """Return the bytes to print last."""
         if self._open is None:
             return b""
         filter_ = self._filters.get(self._open)
         return b"\n" if filter_ is None else filter_.finish() + b"\n"
 
     def _label(self, name: str, width: int, colour: str) -> tuple[bytes, bytes]:
-        """What stands before and behind the time of day."""
+        """Return what stands before and behind the time of day."""
         style = self._style
         if not style.prefix:
             return b"", b""
@@ -220,13 +220,13 @@ class TextFormat:
             filter_ = self._filters[name] = TerminalFilter()
         data = self._unseen.pop(name, b"") + filter_.feed(data)
         if self._open != name and is_invisible(data):
-            # A line of which nothing can be seen is not worth beginning.
+            # A line without anything visible is not begun.
             self._unseen[name], data = data, b""
         return data
 
 
 def describe(notice: Transition) -> str:
-    """What people are told of a transition; nothing of those that honcho knows too, which have lines of their own."""
+    """Return the message for a transition; None for those that honcho has too, which have lines of their own."""
     name, reason, before = notice.name, notice.reason, notice.before
     changed = notice.state is not before
     match notice.state:
@@ -243,7 +243,7 @@ def describe(notice: Transition) -> str:
         case State.STOPPING if before in (State.STARTING, State.HEALTHY) and notice.exit is not None:
             return f"{name}: {reason}"
         case State.RESTARTING if changed:
-            # Why is said already where the run had to be ended first.
+            # The reason was printed before if the run had to be ended first.
             return f"{name}: {reason.removeprefix(f'{notice.reason_before}; ')}"
         case State.FAILED if changed and notice.retries and reason != notice.reason_before:
             return f"{name}: {reason}"

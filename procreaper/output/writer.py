@@ -18,10 +18,10 @@ Item = TypeVar("Item")
 
 
 class Writer(Generic[Item]):
-    """Runs `write_all`, which takes until there is nothing left, in a thread called `name`.
+    """Runs `write_all`, which takes items until nothing is left, in a thread called `name`.
 
-    `on_room()` is called in the loop that was running when this was made. `waiting` bytes are in the queue, and
-    `closing` tells that nothing more will come.
+    `on_room()` is called in the loop that was running when this was made. `waiting` is the number of bytes in the
+    queue; `closing` says that nothing more will come.
     """
 
     def __init__(self, name: str, write_all: Callable[[], None], *, high: int, on_room: Callable[[], None]) -> None:
@@ -46,7 +46,7 @@ class Writer(Generic[Item]):
         try:
             self._thread.start()
         except RuntimeError as error:
-            # Not at the top: it costs time before the first child starts.
+            # Imported here, because it takes time before the first child starts.
             from procreaper.threads import NoThreadError
 
             raise NoThreadError("for writing the output") from error
@@ -70,10 +70,10 @@ class Writer(Generic[Item]):
             return not self.full
 
     async def drain(self, patience: float) -> bool:
-        """Have what is left written, then end the thread; give up once no byte has moved for `patience` seconds.
+        """Write the rest, then end the thread. Give up after `patience` seconds without a written byte.
 
-        Return whether all was written. A thread that is given up stays in its blocked write, because it cannot be
-        interrupted there; as a daemon thread it does not keep the program alive.
+        Return whether all was written. A thread that is given up stays in its blocked write, because that cannot be
+        interrupted; as a daemon thread it does not keep the program alive.
         """
         with self._changed:
             self.closing = True
@@ -95,7 +95,7 @@ class Writer(Generic[Item]):
     # For the thread.
 
     def take(self, most: int | None = None) -> list[Item]:
-        """Everything that waits, up to `most` of it; nothing only at the end."""
+        """Take all waiting items, up to `most` of them; an empty result comes only at the end."""
         with self._changed:
             while not self._queue and not self.closing:
                 self._changed.wait()
@@ -114,7 +114,7 @@ class Writer(Generic[Item]):
             self.call(self._on_room)
 
     def give_up(self) -> None:
-        """Nothing can be written any more: what waits is dropped, and so is what comes."""
+        """Drop the waiting items and all later ones, because nothing can be written any more."""
         with self._changed:
             self.broken = True
             self._queue.clear()
