@@ -23,7 +23,7 @@ _CONTROL = re.compile(r"[\x00-\x20\x7f-\xa0]+")
 
 
 def without_escapes(text: str, *, keep_cut: bool = False) -> str:
-    """Return the text without escape sequences, and unless it is to be kept, without the beginning of one at its end."""
+    """Return the text without escape sequences. Without `keep_cut`, also drop the beginning of one at its end."""
     if "\x1b" not in text:
         return text
     text = _WHOLE.sub("", text)
