@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable
 
 from procreaper.errors import FAILED, INTERNAL_ERROR, READER_GONE, OutputError, Problem, ProcreaperError, reason_of
 
+STDERR = 2
+ERASE_LINE = "\r\x1b[K"
+
 
 def print_problems(problems: Iterable[Problem | ProcreaperError]) -> None:
     """Print each problem with its place and its hint. Ignore a broken standard error."""
@@ -76,3 +79,36 @@ def describe_error(error: BaseException) -> str:
         place = place.tb_next
     where = "" if place is None else f" ({os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno})"
     return f"{type(error).__name__}: {error}{where}"
+
+
+class Progress:
+    """Shows one changing line on standard error, if that is a terminal. A context manager that removes the line."""
+
+    def __init__(self) -> None:
+        self._terminal = os.isatty(STDERR)
+        self._shown = ""
+
+    def show(self, text: str) -> None:
+        """Replace the line."""
+        if not self._terminal or text == self._shown:
+            return
+        columns = os.get_terminal_size(STDERR).columns or 80
+        cut = text if len(text) < columns else text[: columns - 2] + "…"
+        self._shown = text
+        self._write(ERASE_LINE + cut)
+
+    def clear(self) -> None:
+        """Remove the line, before another message is printed."""
+        if self._shown:
+            self._shown = ""
+            self._write(ERASE_LINE)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()

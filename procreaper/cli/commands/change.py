@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from procreaper.cli.find_app import AppSelector, find_app, find_app_with, interruptible
-from procreaper.cli.messages import print_error, print_result
-from procreaper.cli.progress import Progress
+from procreaper.cli.messages import Progress, print_error, print_result
 from procreaper.core.events import State, with_reason
 from procreaper.core.outcome import Confirmation, Goal, Outcome, find, find_blocker
 from procreaper.errors import FAILED, INTERRUPTED, USAGE_ERROR, Problem, ProcreaperError

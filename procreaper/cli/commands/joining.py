@@ -16,8 +16,7 @@ from procreaper.cli.commands.change import Waiting
 from procreaper.cli.commands.logs import to_event
 from procreaper.cli.commands.start_report import make_hint, make_running_hint
 from procreaper.cli.find_app import AppSelector, NoAppError, find_apps, interruptible
-from procreaper.cli.messages import print_error, print_problems, print_result
-from procreaper.cli.progress import Progress
+from procreaper.cli.messages import Progress, print_error, print_problems, print_result
 from procreaper.cli.rendering import LONG_AGO, make_format
 from procreaper.core.events import Output
 from procreaper.core.outcome import Goal

@@ -17,8 +17,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from procreaper.cli.find_app import interruptible
-from procreaper.cli.messages import print_error, print_result
-from procreaper.cli.progress import Progress
+from procreaper.cli.messages import Progress, print_error, print_result
 from procreaper.errors import FAILED, INTERRUPTED, Problem
 
 READ_SIZE = 1 << 16
