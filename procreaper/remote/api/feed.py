@@ -19,12 +19,12 @@ OVERHEAD = 200
 class Line(NamedTuple):
     """One encoded notice about process `name` (None: about no process), with `output` bytes of output.
 
-    `spoken`: the line is only for followers that read output and messages.
+    `output_only`: the line is only for followers that read output and messages.
     """
 
     data: bytes
     name: str | None
-    spoken: bool = False
+    output_only: bool = False
     output: int = 0
 
 

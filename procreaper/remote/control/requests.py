@@ -246,7 +246,7 @@ class RequestHandler:
     def _wants(self, request: protocol.FollowRequest) -> Callable[[Line], bool]:
         chosen = choose(request.names, self._groups)
         output = request.output
-        return lambda line: (output or not line.spoken) and (line.name is None or chosen(line.name))
+        return lambda line: (output or not line.output_only) and (line.name is None or chosen(line.name))
 
     def _encode_missed(self, request: protocol.FollowRequest, notices: int, size: int) -> Iterator[bytes]:
         """Yield the lines for a follower that has lost notices: the loss, and the current status of its processes."""
@@ -286,7 +286,7 @@ def encode_notice(notice: events.Notice) -> Iterator[Line]:
         yield from _encode_output(notice)
     elif (converted := notice_to_wire(notice)) is not None:
         name = None if isinstance(notice, events.Message) else notice.name
-        yield Line(_encode(converted), name, spoken=isinstance(notice, events.Message | events.Transition))
+        yield Line(_encode(converted), name, output_only=isinstance(notice, events.Message | events.Transition))
 
 
 def _encode_output(output: events.Output) -> Iterator[Line]:
@@ -297,7 +297,7 @@ def _encode_output(output: events.Output) -> Iterator[Line]:
         if end < len(data):
             end = data.rfind(b"\n", start, end) + 1 or end
         notice = protocol.OutputNotice(output.time, name, data[start:end])
-        yield Line(_encode(notice), output.name, spoken=True, output=end - start)
+        yield Line(_encode(notice), output.name, output_only=True, output=end - start)
         start = end
 
 

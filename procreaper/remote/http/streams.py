@@ -143,7 +143,7 @@ def encode_output(output: Output) -> Iterator[Line]:
         end = _find_slice_end(data, start)
         text = data[start:end].decode(errors="replace")
         message = _encode_event("output", Chunk(name, output.time, text))
-        yield Line(message, output.name, spoken=True, output=end - start)
+        yield Line(message, output.name, output_only=True, output=end - start)
         start = end
 
 

@@ -10,7 +10,7 @@ from procreaper.remote.api.feed import OVERHEAD, Feed, Line, Reader
 
 
 def line(number: int, *, name: str = "web.1", output: int = 0) -> Line:
-    return Line(b"%d" % number, name, spoken=bool(output), output=output)
+    return Line(b"%d" % number, name, output_only=bool(output), output=output)
 
 
 class Follower:

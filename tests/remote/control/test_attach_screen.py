@@ -17,12 +17,12 @@ class Client:
 
     def __init__(self) -> None:
         self.arrivals = self.pictures = self.closed = 0
-        self.screen = Screen(self._arrive, self._draw_anew, self._close)
+        self.screen = Screen(self._arrive, self._redraw, self._close)
 
     def _arrive(self) -> None:
         self.arrivals += 1
 
-    def _draw_anew(self) -> bytes:
+    def _redraw(self) -> bytes:
         self.pictures += 1
         return b"<the present>"
 

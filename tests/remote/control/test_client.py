@@ -41,7 +41,7 @@ class App:
         self._read: Any = None
 
     def connect(self, *lines: object, limit: float = 30.0) -> Client:
-        """A client that was greeted, and has been sent these lines too."""
+        """Connect a client that receives the greeting and these lines."""
         connected: list[Client | BaseException] = []
 
         def run() -> None:

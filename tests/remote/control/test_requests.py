@@ -282,7 +282,7 @@ async def test_invalid_files_change_nothing(survivors: Survivors) -> None:
 @in_loop
 async def test_slow_files_time_out_and_delay_no_other(survivors: Survivors, monkeypatch: pytest.MonkeyPatch) -> None:
     class Pipe(Source):
-        """Files, one of which has no writer the first time."""
+        """Files with a pipe among them that has no writer at the first reading."""
 
         def __init__(self) -> None:
             super().__init__(stay("web.1"), stay("db.1"))

@@ -20,7 +20,7 @@ def texts(data: bytes) -> list[str]:
         event, body, *rest = line.data.decode().split("\n")
         assert (event, rest) == ("event: output", ["", ""])
         message = json.loads(body.removeprefix("data: "))
-        assert (message["name"], message["time"], line.name, line.spoken) == ("web.1", 1.5, "web.1", True)
+        assert (message["name"], message["time"], line.name, line.output_only) == ("web.1", 1.5, "web.1", True)
         found.append(message["text"])
     assert sum(line.output for line in encode_output(Output(1.5, "web.1", data))) == len(data)
     return found
