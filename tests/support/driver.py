@@ -1,7 +1,7 @@
-"""Drives the program as its user does: starts it, reads what it prints, sends it signals, waits for its end.
+"""Drive the program as a user does: start it, read its output, send it signals, wait for its end.
 
 Rules: a test waits for events, never for time. Every wait has the same generous limit, which a loaded machine does not
-reach, and which ends a test that would hang.
+reach, and which ends a test that hangs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WINDOW = (100, 40)
 # A warning of the interpreter is a failure here too.
 PROGRAM = (sys.executable, "-W", "error", "-m", "procreaper")
 PYTHON = f"{shlex.quote(sys.executable)} -S"
-# Alters something of ours, then runs the program with the arguments of the one that it stands before.
+# Runs statements, then the program with the arguments after the word `procreaper`.
 ALTERED = """
 import sys
 {0}
@@ -39,16 +39,16 @@ from procreaper.__main__ import main
 sys.argv[1:] = sys.argv[sys.argv.index("procreaper") + 1:]
 main()
 """
-# Variables of the one who runs the tests that would change what comes out.
+# Variables of the developer that would change the output.
 UNWANTED = ("FORCE_COLOR", "NO_COLOR", "PORT", "PROCFILE", "PS", "PYTHONUNBUFFERED", "PYTHONIOENCODING")
-# Makes the terminal that is its standard input the controlling one, as that of a shell is, and becomes the program.
+# Makes the terminal at its standard input the controlling terminal, as in a shell, and becomes the program.
 ON_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 )
 
 
-# A program that prints the name of each signal and ends, with 7, at the first that is not among its arguments. A shell
-# would lose a signal that arrives just before it waits for something; here they wait for the program.
+# Prints the name of each signal, and exits with 7 at the first one that is not among its arguments. Unlike a shell, it
+# loses no signal that arrives just before it waits.
 CATCH = """
 import signal, sys
 signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1}
@@ -63,23 +63,23 @@ sys.exit(7)
 
 
 def altered(statements: str) -> tuple[str, ...]:
-    """A wrapper for the program: these statements run first, such as one that shortens a time that nobody can set."""
+    """A wrapper for the program that runs these statements first, for example to shorten a time that has no setting."""
     return (sys.executable, "-W", "error", "-c", ALTERED.format(statements))
 
 
-# Does not believe anybody to be up who is going to fail, however slow the machine is.
+# Counts no process as up that is going to fail, however slow the machine is.
 DOUBTFUL = altered("from procreaper.core import outcome; outcome.CONFIRMED_AFTER = 30.0")
 
 
 class Result(NamedTuple):
-    """How one run of the program ended, and all that it printed."""
+    """The exit code of a run of the program, and its output."""
 
     code: int
     out: str
     err: str
 
     def lines(self, name: str) -> list[str]:
-        """What was printed for one process, or for `system`, without time and prefix."""
+        """The lines of one process, or of `system`, without time and prefix."""
         return lines_of(self.out, name)
 
 
@@ -88,7 +88,7 @@ def lines_of(text: str, name: str) -> list[str]:
 
 
 class Stream:
-    """The reading end of a pipe or a terminal, read by a thread of its own into memory."""
+    """The reading end of a pipe or a terminal, which a thread reads into memory."""
 
     def __init__(self, descriptor: int, changed: threading.Condition) -> None:
         self._descriptor = descriptor
@@ -109,7 +109,7 @@ class Stream:
         return self.data.decode(errors="surrogateescape")
 
     def close(self) -> None:
-        """Read no more, and let go of the descriptor."""
+        """Stop reading, and close the descriptor."""
         if self._wake >= 0:
             os.write(self._wake, b".")
             self._thread.join()
@@ -124,7 +124,7 @@ class Stream:
             try:
                 data = b"" if self._woken in ready else os.read(self._descriptor, 1 << 20)
             except OSError:
-                # On Linux the end of a terminal is an error.
+                # Linux reports the end of a terminal as EIO.
                 data = b""
             with self._changed:
                 self._data += data
@@ -134,7 +134,7 @@ class Stream:
 
 
 class Program:
-    """One run of the program, in a session of its own."""
+    """One run of the program, in its own session."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class Program:
             self.terminal, inside = os.openpty()
             stdin = stdout = inside
             self.resize(*WINDOW)
-            # The terminal gives back exactly what was written to it.
+            # Switch off output processing, so that the terminal passes bytes unchanged.
             attributes = termios.tcgetattr(inside)
             attributes[1] &= ~termios.OPOST
             termios.tcsetattr(inside, termios.TCSANOW, attributes)
@@ -192,13 +192,13 @@ class Program:
         return self._err.text
 
     def read(self) -> None:
-        """From now on read its standard output; until then it writes to somebody who does not read."""
+        """Read its standard output from now on; before that, its reader stalls."""
         assert self._unread is not None
         self._out = Stream(self._unread, self._changed)
         self._unread = None
 
     def leave(self) -> None:
-        """Go away as the reader of its standard output; of a terminal: close its window."""
+        """Close the reading end of its standard output; for a terminal this closes the window."""
         if self._out is not None:
             self._out.close()
         for descriptor in filter(None, (self._unread, self.terminal)):
@@ -227,12 +227,12 @@ class Program:
         self._process.send_signal(number)
 
     def wait_for(self, pattern: str, *, count: int = 1) -> list[str]:
-        """Wait until standard output has `count` matches of the pattern; return all matches, or those of its group."""
+        """Wait until standard output has `count` matches of the pattern. Return all matches, or those of its group."""
         expression = re.compile(pattern, re.MULTILINE)
         searched = 0
 
         def happened() -> bool:
-            # To search all output again at each piece of it takes minutes where a flood comes in small pieces.
+            # Search only new output: to search all of it again takes minutes if a flood comes in small pieces.
             nonlocal searched
             data = self.data
             begin = data.rfind(b"\n", 0, max(0, searched - OVERLAP)) + 1
@@ -245,7 +245,7 @@ class Program:
         return expression.findall(self.out)
 
     def insist(self, number: signal.Signals) -> Result:
-        """Send a signal again and again, as somebody impatient does, until the program has ended."""
+        """Send a signal again and again until the program has ended."""
         while self._process.returncode is None:
             self.send(number)
             with suppress(subprocess.TimeoutExpired):
@@ -253,15 +253,15 @@ class Program:
         return self.end()
 
     def wait_for_error(self, text: str) -> None:
-        """Wait until a text was printed on standard error."""
+        """Wait until standard error contains a text."""
         self._wait(lambda: text in self.err, repr(text))
 
     def end(self, *, traceback: bool = False) -> Result:
-        """Wait for the end of the program, and of all that it prints.
+        """Wait for the end of the program and of its output.
 
-        `traceback`: there may be one, since Python itself prints it for a Ctrl-C before any program of its runs.
+        `traceback`: allow one, because Python itself prints one for a Ctrl-C before it runs the program.
         """
-        # The end of its output comes first; `wait` with a limit looks for the end of a process by polling.
+        # Wait for the end of the output first, because `wait` with a limit polls.
         self._wait(lambda: self._err.ended and (self._out is None or self._out.ended), "end of its output")
         try:
             code = self._process.wait(LIMIT)
@@ -277,7 +277,7 @@ class Program:
         return self.end()
 
     def clean_up(self) -> None:
-        """Leave nothing behind, however the test ended."""
+        """End the program and close its descriptors, however the test ended."""
         self._process.kill()
         self._process.wait()
         if self._process.stdin is not None:
@@ -298,7 +298,7 @@ class Program:
 
 
 class Project:
-    """A directory with a Procfile, and the programs that were started in it."""
+    """A directory with a Procfile, and the programs started in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -330,7 +330,7 @@ class Project:
         wrapper: tuple[str, ...] = (),
         read: bool = True,
     ) -> Program:
-        """Run the program with these arguments; `wrapper` stands before it and becomes it."""
+        """Start the program with these arguments. `wrapper` is a command that becomes it."""
         program = Program(
             arguments,
             cwd=self.path,
@@ -356,7 +356,7 @@ class Project:
 
 @contextmanager
 def project_in(directory: Path, survivors: Survivors) -> Iterator[Project]:
-    """A project in this directory; afterwards nothing that it started may be alive."""
+    """A project in this directory. Afterwards, no process of it may be alive."""
     project = Project(directory)
     yield project
     left = survivors.find()

@@ -107,7 +107,7 @@ async def test_waiting_processes_are_reported_when_they_change() -> None:
     assert app.sees("db", State.STARTING, "a while") == []
     assert app.sees("web", State.COMPLETED) == [{"waiting": {"db": "starting: a while"}}]
     assert app.sees("db", State.COMPLETED) == [{"up": True}]
-    # Nobody asks any more.
+    # No command waits any more.
     assert app.sees("db", State.FAILED) == []
     app.close()
 
