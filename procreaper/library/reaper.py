@@ -18,7 +18,7 @@ from procreaper.core.events import Event, Notice, Output, Restart, Shutdown, Sta
 from procreaper.core.plan import Plan, When
 from procreaper.core.ports import AutoPorts
 from procreaper.errors import NotReadyError, UnknownProcessError, UsageError, enumerate_words
-from procreaper.library.process import resolve_dependencies
+from procreaper.library.process import Process, resolve_dependencies
 from procreaper.output.hub import Hub
 from procreaper.output.stdlib_log import Log
 from procreaper.output.subscription import Subscription
@@ -57,9 +57,9 @@ class Reaper:
     """
 
     def __init__(
-        self, processes: Iterable[plan.Process] = (), *, on_output: Callable[[str, bytes], None] | None = None
+        self, processes: Iterable[Process | plan.Process] = (), *, on_output: Callable[[str, bytes], None] | None = None
     ) -> None:
-        self._processes: list[plan.Process] = []
+        self._processes: list[Process | plan.Process] = []
         self._names: tuple[str, ...] | None = None
         self._root = "."
         self._on_output = on_output
@@ -70,7 +70,7 @@ class Reaper:
         self._transition = asyncio.Event()
         self._blocking: BlockingReaper | None = None
         self._collector: Collector | None = None
-        if isinstance(processes, plan.Process):
+        if isinstance(processes, Process | plan.Process):
             raise TypeError("a Reaper takes an iterable of processes, not a single one")
         for process in processes:
             self.add(process)
@@ -120,13 +120,13 @@ class Reaper:
         reaper._root = directory
         return reaper
 
-    def add(self, process: plan.Process) -> None:
+    def add(self, process: Process | plan.Process) -> None:
         """Add a process. Call this before entering the block.
 
         Raises ValueError for a duplicate name, UsageError once the reaper has started, and TypeError for any other
         object than a `Process`.
         """
-        if not isinstance(process, plan.Process):
+        if not isinstance(process, Process | plan.Process):
             raise TypeError(f"{process!r} is not a Process")
         if self._supervisor is not None:
             raise UsageError("this reaper runs already", hint="add processes before entering its block")
@@ -290,8 +290,11 @@ class Reaper:
         if self._supervisor is not None:
             raise UsageError("this reaper was started already", hint="make a new one")
         resolved = resolve_dependencies(self._processes)
-        if self._names is None and any(not getattr(process, "autostart", True) for process in self._processes):
-            self._names = tuple(process.name for process in self._processes if getattr(process, "autostart", True))
+        waiting = {
+            process.name for process in self._processes if isinstance(process, Process) and not process.autostart
+        }
+        if self._names is None and waiting:
+            self._names = tuple(process.name for process in self._processes if process.name not in waiting)
         for sink in (self, Log()):
             self._hub.add(sink)
         self._supervisor = Supervisor(
