@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 from procreaper.core.plan import LogFile
 from procreaper.descriptors import retry_with_reserve
-from procreaper.output.rotate import rotate_file
 
 # Another app rotates the file in less than a millisecond. An app that is suspended meanwhile is not waited for.
 MOST_TRIES = 100
@@ -200,3 +199,14 @@ def _ends_line(path: str, size: int) -> bool:
             return file.read(1) in (b"\n", b"")
     except OSError:
         return True
+
+
+def rotate_file(path: str, most: int) -> None:
+    """Rotate `path` to `path.1`, shift the older parts, and keep at most `most` of them (at least one).
+
+    Raises OSError.
+    """
+    for number in range(most - 1, 0, -1):
+        with suppress(FileNotFoundError):
+            os.replace(f"{path}.{number}", f"{path}.{number + 1}")
+    os.replace(path, f"{path}.1")

@@ -7,15 +7,26 @@ one check and one preparation at once. Imported with the first of them.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from procreaper.core.events import Checked, CheckFinished, Event, Exit, Notice, PreparationEnded, StopCommandFailed
+from procreaper.core.events import (
+    Checked,
+    CheckFinished,
+    Event,
+    Exit,
+    Notice,
+    Output,
+    PreparationEnded,
+    StopCommandFailed,
+)
 from procreaper.core.plan import Process
 from procreaper.core.state import ProcessState
+from procreaper.core.transitions import predicate
+from procreaper.output.lines import Lines
 from procreaper.runtime.child.command import execute
-from procreaper.runtime.side_command import SideCommand, environment_of, run
 
 if TYPE_CHECKING:
     from procreaper.runtime.child.protocols import DescendantTracker
@@ -128,8 +139,9 @@ class SideTasks:
         self._commands.discard(task)
         self._ended()
 
-    async def _run(self, errand: SideCommand) -> bool:
-        return await run(errand, execute=self._executor(errand.process.name), tell=self._tell, say=self._say)
+    async def _run(self, command: SideCommand) -> bool:
+        execute = self._executor(command.process.name)
+        return await run_side_command(command, execute=execute, tell=self._tell, say=self._say)
 
     def _executor(self, name: str, run: int | None = None) -> Execute:
         """Return the function that runs a command of a process; with the number of a run, one that checks that run."""
@@ -162,3 +174,44 @@ class SideTasks:
         polled = process.watch is not None and process.watch.poll
         await asyncio.sleep(REPORTED_AFTER_POLLING if polled else REPORTED_AFTER)
         self._post(PreparationEnded(process.name, succeeded=succeeded))
+
+
+class SideCommand(NamedTuple):
+    """A `command` for the shell, in the environment of `process` and these `variables`.
+
+    `kind` is its name in messages; `failing` is added to the message if it fails.
+    """
+
+    kind: str
+    process: Process
+    command: str
+    variables: Mapping[str, str] = {}
+    failing: str = ""
+
+
+async def run_side_command(
+    command: SideCommand, *, execute: Execute, tell: Callable[[Notice], object], say: Callable[[str], None]
+) -> bool:
+    """Run the command, and return whether it has succeeded."""
+    name, lines = command.process.name, Lines()
+
+    def take(data: bytes) -> None:
+        if whole := lines.feed(data):
+            tell(Output(time.time(), name, whole))
+
+    environment = {**environment_of(command.process), **command.variables}
+    try:
+        end = await execute(("/bin/sh", "-c", command.command), env=environment, cwd=command.process.cwd, take=take)
+    except (OSError, ValueError) as error:
+        say(f"the {command.kind} of {name} could not be started: {error}{command.failing}")
+        return False
+    if lines.unfinished:
+        tell(Output(time.time(), name, lines.flush() + b"\n"))
+    if end.status != 0:
+        say(f"the {command.kind} of {name} {predicate(end)}{command.failing}")
+    return end.status == 0
+
+
+def environment_of(process: Process) -> Mapping[str, str]:
+    """Return the environment of a process."""
+    return os.environ if process.env is None else process.env

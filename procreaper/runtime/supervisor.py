@@ -480,9 +480,9 @@ class Supervisor:
 
     def _status(self, process_state: ProcessState) -> Status:
         # Imported here, because a plain start never asks for it.
-        from procreaper.core.snapshot import take
+        from procreaper.core.status import status_of
 
-        return take(process_state, self._started.get(process_state.process.name))
+        return status_of(process_state, self._started.get(process_state.process.name))
 
     # A new plan.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from procreaper.core.checks import Health, LogCheck, TCPCheck
-from procreaper.core.differences import compare, needs_restart
 from procreaper.core.plan import Backoff, Condition, Dependency, Hooks, LogFile, Plan, Process, StopPolicy, Watch, When
+from procreaper.core.reload import compare, needs_restart
 
 WEB = Process("web", "run", env={"PORT": "5000", "KEY": "secret"})
 TCP, LOG = TCPCheck(":80"), LogCheck("ready")

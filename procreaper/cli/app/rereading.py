@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from procreaper.cli.app.plan_source import PlanSource
-from procreaper.core.differences import compare
 from procreaper.core.events import SettingsRead
 from procreaper.core.plan import Plan, Process, find_cycle
+from procreaper.core.reload import compare
 from procreaper.errors import ConfigError, Problem, ProcreaperError
 from procreaper.remote.control.replan import FOR_READING, READING_LIMIT
 from procreaper.runtime.supervisor import Supervisor

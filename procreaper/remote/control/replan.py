@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from procreaper.core import events
-from procreaper.core.differences import compare
+from procreaper.core.reload import compare
 from procreaper.core.status import AT_REST
 from procreaper.errors import ConfigError, Problem, ProcreaperError, UnknownProcessError, enumerate_words
 from procreaper.project.configure import Configuration

@@ -25,6 +25,7 @@ the end of a grandchild. Output that comes later through the pipe is still read.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -33,11 +34,11 @@ from contextlib import suppress
 from subprocess import STDOUT
 from typing import TYPE_CHECKING
 
-from procreaper.core.events import ChildExited, Event, Exit, GroupEnded, Notice, Spawned
+from procreaper.core.events import ChildExited, Event, Exit, GroupEnded, Notice, Spawned, SpawnFailed
 from procreaper.core.last_command import argv_of
 from procreaper.core.plan import Process
 from procreaper.descriptors import RESERVE
-from procreaper.runtime.child.failure import spawn_failed
+from procreaper.errors import reason_of
 from procreaper.runtime.child.reader import BIG_READ, SMALL_READ, Reader
 from procreaper.runtime.system.groups import is_group_alive, is_group_suspended
 
@@ -370,3 +371,26 @@ def _ensure_descriptors(open_one: int) -> None:
     finally:
         for descriptor in spare:
             os.close(descriptor)
+
+
+# The exit codes of a shell for the errors for which another try cannot help.
+PERMANENT = {errno.ENOENT: 127, errno.ENOTDIR: 127, errno.EACCES: 126, errno.ENOEXEC: 126, errno.E2BIG: 126}
+CANNOT_RUN = 126
+
+
+def spawn_failed(name: str, run: int, error: OSError | ValueError) -> SpawnFailed:
+    """Return the event for this error."""
+    code = PERMANENT.get(error.errno or 0) if isinstance(error, OSError) else CANNOT_RUN
+    return SpawnFailed(
+        name, run, error=_explain(error), code=CANNOT_RUN if code is None else code, permanent=code is not None
+    )
+
+
+def _explain(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        if error.errno == errno.E2BIG:
+            return "its command or its environment is longer than the system allows"
+        return f"{reason_of(error)}: {error.filename}" if error.filename else reason_of(error)
+    if "null byte" in str(error):
+        return "its command or its environment contains a NUL byte"
+    return str(error)

@@ -29,10 +29,9 @@ from procreaper.core.events import ChildExited, Event, Exit, GroupEnded, Spawned
 from procreaper.core.last_command import argv_of
 from procreaper.core.plan import LogFile, Process
 from procreaper.errors import reason_of
-from procreaper.output.rotate import rotate_file
-from procreaper.runtime.child.child import FIRST_LOOK, LAST_LOOK
+from procreaper.output.rotation import rotate_file
+from procreaper.runtime.child.child import FIRST_LOOK, LAST_LOOK, spawn_failed
 from procreaper.runtime.child.detached_record import Record, Register, UnusableRecordError
-from procreaper.runtime.child.failure import spawn_failed
 from procreaper.runtime.system.groups import is_group_alive, is_group_suspended
 from procreaper.runtime.system.marks import DETACHED_MARK, MARK_VARIABLE
 from procreaper.runtime.system.proc import read_boot_id, read_start_time

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from procreaper.output.rotate import rotate_file
+from procreaper.output.rotation import rotate_file
 
 
 def found(directory: Path) -> dict[str, str]:
