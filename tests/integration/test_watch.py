@@ -168,7 +168,7 @@ class TestBursts:
             program.wait_for(f"version {version}$")
         for version in range(2 + MOST_RESTARTS, 12 + MOST_RESTARTS):
             save(project, version)
-        (calm,) = program.wait_for(r"web\.1: app\.py changed; too many restarts .* none has changed for ([.\d]+) s")
+        (calm,) = program.wait_for(r"web\.1: app\.py changed; too many restarts: .* no file has changed for ([.\d]+) s")
         assert float(calm) == PAUSES[0]
         program.wait_for(f"version {11 + MOST_RESTARTS}$")
         assert "not watched any more" not in program.stop().out

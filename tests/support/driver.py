@@ -266,7 +266,7 @@ class Program:
         try:
             code = self._process.wait(LIMIT)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"not over after {LIMIT} s\n{self._told()}") from None
+            raise AssertionError(f"not over after {LIMIT} s\n{self._stop_reason()}") from None
         result = Result(code, self.out, self.err)
         assert traceback or "Traceback" not in result.out + result.err, self._stop_reason()
         return result
@@ -290,7 +290,7 @@ class Program:
         with self._changed:
             while not happened():
                 left = deadline - time.monotonic()
-                assert left > 0, f"no {what} after {LIMIT} s\n{self._told()}"
+                assert left > 0, f"no {what} after {LIMIT} s\n{self._stop_reason()}"
                 self._changed.wait(left)
 
     def _stop_reason(self) -> str:
