@@ -266,9 +266,9 @@ class Program:
         try:
             code = self._process.wait(LIMIT)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"not over after {LIMIT} s\n{self._stop_reason()}") from None
+            raise AssertionError(f"not over after {LIMIT} s\n{self._describe_output()}") from None
         result = Result(code, self.out, self.err)
-        assert traceback or "Traceback" not in result.out + result.err, self._stop_reason()
+        assert traceback or "Traceback" not in result.out + result.err, self._describe_output()
         return result
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> Result:
@@ -290,10 +290,10 @@ class Program:
         with self._changed:
             while not happened():
                 left = deadline - time.monotonic()
-                assert left > 0, f"no {what} after {LIMIT} s\n{self._stop_reason()}"
+                assert left > 0, f"no {what} after {LIMIT} s\n{self._describe_output()}"
                 self._changed.wait(left)
 
-    def _stop_reason(self) -> str:
+    def _describe_output(self) -> str:
         return f"--- out\n{self.out[-20_000:]}\n--- err\n{self.err[-20_000:]}"
 
 
