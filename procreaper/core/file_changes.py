@@ -45,7 +45,7 @@ SUSPENDED = (
 OWN = "such changes do not run it again; add the file to `watch.ignore`"
 
 
-def add(
+def add_change(
     change: Change | None,
     throttle: RestartThrottle,
     paths: Iterable[str],
@@ -74,7 +74,7 @@ def add(
     return change._replace(paths=change.paths.union(paths), due=due), throttle
 
 
-def count(throttle: RestartThrottle, change: Change, now: float) -> RestartThrottle:
+def count_restart(throttle: RestartThrottle, change: Change, now: float) -> RestartThrottle:
     """Count the restart that a change leads to now."""
     if change.calm:
         return RestartThrottle(times=(now,), calmed=throttle.calmed + 1)
@@ -132,7 +132,7 @@ def _see_change(process_state: ProcessState, paths: Sequence[str], now: float, *
         if not (paths or process_state.change):
             return process_state, actions
     before = process_state.change
-    change, throttle = add(before, process_state.throttle, paths, watch.debounce, now, more=more)
+    change, throttle = add_change(before, process_state.throttle, paths, watch.debounce, now, more=more)
     process_state = process_state._replace(change=change, throttle=throttle)
     if change is None:
         process_state = process_state._replace(reason=process_state.reason.removesuffix(UNTIL_A_CHANGE))
@@ -158,7 +158,7 @@ def act(process_state: ProcessState, change: Change, now: float) -> Step:
     in_place = watch.run is not None or (watch.signal is not None and process_state.handles_signals)
     if not in_place and process_state.restart_pending:
         return process_state, ()
-    process_state = process_state._replace(throttle=count(process_state.throttle, change, now))
+    process_state = process_state._replace(throttle=count_restart(process_state.throttle, change, now))
     if not in_place:
         return _restart_for(process_state, f"{change} changed")
     if watch.run is not None:

@@ -45,7 +45,7 @@ class Finding(Enum):
     UNHEALTHY = "was healthy, and too many checks failed"
 
 
-def begin(settings: Health, now: float, *, paused: bool = False, silent: bool = False) -> HealthState:
+def begin_health(settings: Health, now: float, *, paused: bool = False, silent: bool = False) -> HealthState:
     """Begin the health of a run that has just been spawned."""
     log_seen = settings.log is None
     return HealthState(
@@ -59,7 +59,7 @@ def begin(settings: Health, now: float, *, paused: bool = False, silent: bool = 
 
 def restart_checks(settings: Health, before: HealthState | None, now: float, *, paused: bool = False) -> HealthState:
     """Begin again with other settings for a living run. A log line that was seen need not come again."""
-    health = begin(settings, now, paused=paused, silent=before is not None and before.silent)
+    health = begin_health(settings, now, paused=paused, silent=before is not None and before.silent)
     return log_matched(settings, health, now) if before is not None and before.log_seen else health
 
 
@@ -170,7 +170,7 @@ def apply_fact(
     if isinstance(fact, Spawned):
         return apply_health(
             process_state,
-            begin(settings, now, paused=process_state.attached, silent=not process_state.process.pty),
+            begin_health(settings, now, paused=process_state.attached, silent=not process_state.process.pty),
             now,
         )
     if health is None:

@@ -93,7 +93,7 @@ class Outcome(NamedTuple):
 PENDING, REACHED = Outcome(), Outcome(reached=True)
 
 
-def find(goal: Goal, run: int, seen: Observed | None) -> Outcome:
+def find_outcome(goal: Goal, run: int, seen: Observed | None) -> Outcome:
     """Return the outcome for a process that was in `run` when it was asked; None stands for a process that is gone.
 
     A run that failed is an obstacle even if it will be retried, because the client wants to know; but not for

@@ -19,7 +19,7 @@ FindPort = Callable[[str, Collection[int]], int]
 class AutoPorts:
     """Finds ports for the processes of one root (absolute, without symbolic links), and keeps to them.
 
-    >>> AutoPorts("/srv/shop").find("web.1", ()) == AutoPorts("/srv/shop").find("web.1", ())
+    >>> AutoPorts("/srv/shop").find_port("web.1", ()) == AutoPorts("/srv/shop").find_port("web.1", ())
     True
     """
 
@@ -28,7 +28,7 @@ class AutoPorts:
         self._is_free = is_free
         self._found: dict[str, int] = {}
 
-    def find(self, name: str, others: Collection[int]) -> int:
+    def find_port(self, name: str, others: Collection[int]) -> int:
         """Return the port of a process: the same as before, or its derived port, or the next one that is free and not
         in `others`.
         """

@@ -114,7 +114,7 @@ class Reaper:
             names=tuple(names),
         )
         ports = AutoPorts(os.path.realpath(directory), lambda port: not is_port_taken(port))
-        configured = configure(options, os.environ, find_port=ports.find).plan
+        configured = configure(options, os.environ, find_port=ports.find_port).plan
         reaper = cls((process._replace(stop_all=When.NEVER) for process in configured.processes), on_output=on_output)
         reaper._names = configured.names
         reaper._root = directory
@@ -240,7 +240,7 @@ class Reaper:
                 raise UsageError(message, hint="pip install 'procreaper[http]'") from None
             counts = Counts()
             self._hub.add(counts)
-            self._collector = Collector(lambda: () if self._supervisor is None else self._supervisor.look(), counts)
+            self._collector = Collector(lambda: () if self._supervisor is None else self._supervisor.snapshot(), counts)
         return self._collector
 
     async def __aenter__(self) -> Reaper:

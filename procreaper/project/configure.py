@@ -200,7 +200,7 @@ def _make_configuration(
         root=application_root(options),
         directory=_make_absolute(application_root(options)),
         terminal=terminal,
-        find_port=find_port or AutoPorts(resolve_root(options)).find,
+        find_port=find_port or AutoPorts(resolve_root(options)).find_port,
     )
     plan, further = make_plan(project.types, selection, context, project.settings, load_check or _refuse_check)
     problems += sorted(further, key=lambda problem: problem.line or 0)

@@ -100,7 +100,7 @@ class PlanContext(NamedTuple):
     root: str = "."
     directory: str = "/"
     terminal: bool = False
-    find_port: FindPort = AutoPorts("/").find
+    find_port: FindPort = AutoPorts("/").find_port
 
 
 def mark_outdated(problems: Iterable[Problem]) -> list[Problem]:

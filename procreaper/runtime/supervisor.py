@@ -194,7 +194,7 @@ class Supervisor:
         """Return the status of every process at this moment."""
         return tuple(self._status(process_state) for process_state in self._fleet.members.values())
 
-    def look(self) -> tuple[tuple[Process, Status], ...]:
+    def snapshot(self) -> tuple[tuple[Process, Status], ...]:
         """Return every process with its status, all of the same moment. Safe in any thread."""
         return tuple(
             (process_state.process, self._status(process_state)) for process_state in self._fleet.members.values()

@@ -32,8 +32,8 @@ from procreaper.core.file_changes import (
     PATIENCE,
     SOON,
     WINDOW,
-    add,
-    count,
+    add_change,
+    count_restart,
 )
 from procreaper.core.plan import Process, Watch, When
 from procreaper.core.state import Change, RestartThrottle
@@ -45,7 +45,7 @@ ENOUGH = MOST_RESTARTS + len(CALMS)
 
 
 def change(*paths: str, now: float = 0.0, then: Change | None = None, debounce: float = DEBOUNCE) -> Change:
-    one, _ = add(then, RestartThrottle(), paths, debounce, now)
+    one, _ = add_change(then, RestartThrottle(), paths, debounce, now)
     assert one is not None
     return one
 
@@ -105,8 +105,8 @@ class TestMoreOnTheWay:
         assert fleet.deadline(app.fleet) is None
 
     def test_a_calm_is_not_put_off_by_a_report_of_no_files(self) -> None:
-        calm, throttle = add(None, RestartThrottle(times=(0.0,) * MOST_RESTARTS), ("x.log",), DEBOUNCE, 1.0)
-        assert add(calm, throttle, (), DEBOUNCE, 2.0) == (calm, throttle)
+        calm, throttle = add_change(None, RestartThrottle(times=(0.0,) * MOST_RESTARTS), ("x.log",), DEBOUNCE, 1.0)
+        assert add_change(calm, throttle, (), DEBOUNCE, 2.0) == (calm, throttle)
 
 
 class TestNaming:
@@ -135,48 +135,48 @@ class TestNaming:
 
 def counted(throttle: RestartThrottle, now: float) -> RestartThrottle:
     """The pace after one more change, for which something is done as soon as it is due."""
-    one, throttle = add(None, throttle, ("x.log",), DEBOUNCE, now)
+    one, throttle = add_change(None, throttle, ("x.log",), DEBOUNCE, now)
     assert one is not None
-    return count(throttle, one, one.due)
+    return count_restart(throttle, one, one.due)
 
 
 class TestPace:
     def test_up_to_the_limit_no_change_waits_for_a_calm(self) -> None:
         throttle = RestartThrottle()
         for number in range(MOST_RESTARTS):
-            one, throttle = add(None, throttle, ("x.log",), DEBOUNCE, number)
+            one, throttle = add_change(None, throttle, ("x.log",), DEBOUNCE, number)
             assert one is not None
             assert one.due == number + DEBOUNCE
-            throttle = count(throttle, one, one.due)
+            throttle = count_restart(throttle, one, one.due)
         assert len(throttle.times) == MOST_RESTARTS
 
     def test_what_was_long_ago_does_not_count(self) -> None:
         throttle = RestartThrottle(times=tuple(map(float, range(MOST_RESTARTS))))
-        one, _ = add(None, throttle, ("x.log",), DEBOUNCE, WINDOW)
+        one, _ = add_change(None, throttle, ("x.log",), DEBOUNCE, WINDOW)
         assert one is not None
         assert one.calm == 0.0
 
     def test_beyond_the_limit_each_further_change_puts_it_off_until_there_is_a_calm(self) -> None:
-        one, throttle = add(None, RestartThrottle(times=(0.0,) * MOST_RESTARTS), ("x.log",), DEBOUNCE, 1.0)
+        one, throttle = add_change(None, RestartThrottle(times=(0.0,) * MOST_RESTARTS), ("x.log",), DEBOUNCE, 1.0)
         for number in range(2, 1000):
-            one, throttle = add(one, throttle, ("x.log",), DEBOUNCE, number)
+            one, throttle = add_change(one, throttle, ("x.log",), DEBOUNCE, number)
         assert one is not None
         assert one.due == 999 + CALMS[0]
 
     def test_a_change_soon_after_a_calm_needs_a_longer_one_and_after_the_last_it_suspends_the_watch(self) -> None:
         throttle, now = RestartThrottle(times=(0.0,) * MOST_RESTARTS), 1.0
         for calm in CALMS:
-            one, throttle = add(None, throttle, ("x.log",), DEBOUNCE, now)
+            one, throttle = add_change(None, throttle, ("x.log",), DEBOUNCE, now)
             assert one is not None
             assert one.due == now + calm
-            throttle = count(throttle, one, one.due)
+            throttle = count_restart(throttle, one, one.due)
             now = one.due + SOON
-        assert add(None, throttle, ("x.log",), DEBOUNCE, now) == (None, RestartThrottle(suspended="x.log"))
+        assert add_change(None, throttle, ("x.log",), DEBOUNCE, now) == (None, RestartThrottle(suspended="x.log"))
 
     @pytest.mark.parametrize("calmed", range(1, len(CALMS) + 1))
     def test_a_change_long_after_a_calm_counts_as_the_first(self, calmed: int) -> None:
         throttle = RestartThrottle(times=(100.0,), calmed=calmed)
-        one, throttle = add(None, throttle, ("x.log",), DEBOUNCE, 100.1 + SOON)
+        one, throttle = add_change(None, throttle, ("x.log",), DEBOUNCE, 100.1 + SOON)
         assert one is not None
         assert (one.calm, throttle) == (0.0, RestartThrottle())
 
@@ -188,10 +188,10 @@ class TestPace:
         one = change("x.log")
         for tenth in range(1, 1 + int(PATIENCE * 100)):
             one = change("x.log", now=tenth / 100, then=one)
-        assert len(count(RestartThrottle(), one, one.due).times) == NEVER_QUIET
+        assert len(count_restart(RestartThrottle(), one, one.due).times) == NEVER_QUIET
 
     def test_a_change_that_waited_for_something_else_counts_once(self) -> None:
-        assert len(count(RestartThrottle(), change("x.log"), 2 * PATIENCE).times) == 1
+        assert len(count_restart(RestartThrottle(), change("x.log"), 2 * PATIENCE).times) == 1
 
 
 class Bench:

@@ -5,7 +5,16 @@ from typing import NamedTuple
 import pytest
 
 from procreaper.core.events import State
-from procreaper.core.outcome import CONFIRMED_AFTER, PENDING, REACHED, Confirmation, Goal, Outcome, find, find_blocker
+from procreaper.core.outcome import (
+    CONFIRMED_AFTER,
+    PENDING,
+    REACHED,
+    Confirmation,
+    Goal,
+    Outcome,
+    find_blocker,
+    find_outcome,
+)
 
 
 class Process(NamedTuple):
@@ -23,25 +32,25 @@ RUNNING = Process(State.RUNNING, run=1, up=True)
 @pytest.mark.parametrize("state", [State.PENDING, State.STARTING, State.STOPPING])
 @pytest.mark.parametrize("goal", [Goal.UP, Goal.RESTARTED])
 def test_what_is_on_its_way_up_is_waited_for(goal: Goal, state: State) -> None:
-    assert find(goal, 1, Process(state, run=2)) == PENDING
+    assert find_outcome(goal, 1, Process(state, run=2)) == PENDING
 
 
 def test_what_is_up_already_is_up() -> None:
-    assert find(Goal.UP, 1, RUNNING) == REACHED
+    assert find_outcome(Goal.UP, 1, RUNNING) == REACHED
 
 
 def test_a_restart_is_not_over_while_the_old_run_is_up() -> None:
-    assert find(Goal.RESTARTED, 1, RUNNING) == PENDING
-    assert find(Goal.RESTARTED, 1, RUNNING._replace(run=2)) == REACHED
+    assert find_outcome(Goal.RESTARTED, 1, RUNNING) == PENDING
+    assert find_outcome(Goal.RESTARTED, 1, RUNNING._replace(run=2)) == REACHED
 
 
 def test_a_completed_run_is_up() -> None:
-    assert find(Goal.RESTARTED, 1, Process(State.COMPLETED, run=2, up=True)) == REACHED
+    assert find_outcome(Goal.RESTARTED, 1, Process(State.COMPLETED, run=2, up=True)) == REACHED
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.SKIPPED, State.STOPPED])
 def test_what_has_ended_is_not_waited_for(state: State) -> None:
-    assert find(Goal.UP, 1, Process(state, run=2)) == Outcome(obstacle=f"{state}: because")
+    assert find_outcome(Goal.UP, 1, Process(state, run=2)) == Outcome(obstacle=f"{state}: because")
 
 
 @pytest.mark.parametrize(
@@ -54,30 +63,30 @@ def test_what_has_ended_is_not_waited_for(state: State) -> None:
     ],
 )
 def test_a_reason_that_names_the_state_is_not_told_twice(state: State, reason: str, expected: str) -> None:
-    assert find(Goal.UP, 1, Process(state, run=2, reason=reason)).obstacle == expected
+    assert find_outcome(Goal.UP, 1, Process(state, run=2, reason=reason)).obstacle == expected
 
 
 def test_a_new_run_that_failed_is_an_obstacle_although_it_will_be_tried_again() -> None:
-    assert find(Goal.UP, 1, Process(State.RESTARTING, run=2)).obstacle == "restarting: because"
+    assert find_outcome(Goal.UP, 1, Process(State.RESTARTING, run=2)).obstacle == "restarting: because"
 
 
 def test_for_who_can_wait_a_run_that_failed_is_none_where_it_will_be_tried_again() -> None:
-    assert find(Goal.UP_IN_THE_END, 1, Process(State.RESTARTING, run=2)) == PENDING
-    assert find(Goal.UP_IN_THE_END, 1, Process(State.FAILED, run=2)).obstacle == "failed: because"
-    assert find(Goal.UP_IN_THE_END, 1, RUNNING) == REACHED
+    assert find_outcome(Goal.UP_IN_THE_END, 1, Process(State.RESTARTING, run=2)) == PENDING
+    assert find_outcome(Goal.UP_IN_THE_END, 1, Process(State.FAILED, run=2)).obstacle == "failed: because"
+    assert find_outcome(Goal.UP_IN_THE_END, 1, RUNNING) == REACHED
 
 
 def test_a_run_that_had_failed_before_somebody_asked_is_none() -> None:
-    assert find(Goal.UP, 2, Process(State.RESTARTING, run=2)) == PENDING
+    assert find_outcome(Goal.UP, 2, Process(State.RESTARTING, run=2)) == PENDING
 
 
 def test_to_wait_for_what_is_unhealthy_and_is_left_so_would_be_for_ever() -> None:
-    assert find(Goal.UP, 1, Process(State.UNHEALTHY)).obstacle == "unhealthy: because"
-    assert find(Goal.RESTARTED, 1, Process(State.UNHEALTHY)) == PENDING
+    assert find_outcome(Goal.UP, 1, Process(State.UNHEALTHY)).obstacle == "unhealthy: because"
+    assert find_outcome(Goal.RESTARTED, 1, Process(State.UNHEALTHY)) == PENDING
 
 
 def test_what_is_removed_meanwhile_never_comes_up() -> None:
-    assert find(Goal.RESTARTED, 1, None).obstacle == "it has been removed"
+    assert find_outcome(Goal.RESTARTED, 1, None).obstacle == "it has been removed"
 
 
 @pytest.mark.parametrize(
@@ -125,23 +134,23 @@ def test_what_waits_for_nothing_has_none() -> None:
 
 @pytest.mark.parametrize("state", [State.STOPPED, State.COMPLETED, State.FAILED, State.SKIPPED])
 def test_whatever_has_ended_is_stopped(state: State) -> None:
-    assert find(Goal.STOPPED, 1, Process(state)) == REACHED
+    assert find_outcome(Goal.STOPPED, 1, Process(state)) == REACHED
 
 
 def test_a_stop_is_over_when_somebody_has_started_the_next_run() -> None:
-    assert find(Goal.STOPPED, 1, RUNNING) == PENDING
-    assert find(Goal.STOPPED, 1, RUNNING._replace(run=2)) == REACHED
+    assert find_outcome(Goal.STOPPED, 1, RUNNING) == PENDING
+    assert find_outcome(Goal.STOPPED, 1, RUNNING._replace(run=2)) == REACHED
 
 
 @pytest.mark.parametrize("goal", [Goal.STOPPED, Goal.REMOVED])
 def test_what_survives_sigkill_is_told_of(goal: Goal) -> None:
     stuck = Process(State.STOPPING, reason="still there after SIGKILL", out_of_reach=True)
-    assert find(goal, 1, stuck).obstacle == "it cannot be stopped: it is still there after SIGKILL"
+    assert find_outcome(goal, 1, stuck).obstacle == "it cannot be stopped: it is still there after SIGKILL"
 
 
 def test_what_is_removed_is_gone_only_when_it_is_not_there_any_more() -> None:
-    assert find(Goal.REMOVED, 1, Process(State.STOPPED)) == PENDING
-    assert find(Goal.REMOVED, 1, None) == REACHED
+    assert find_outcome(Goal.REMOVED, 1, Process(State.STOPPED)) == PENDING
+    assert find_outcome(Goal.REMOVED, 1, None) == REACHED
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.HEALTHY])

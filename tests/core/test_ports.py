@@ -94,18 +94,18 @@ def test_a_derived_port_depends_on_the_root_and_the_process_alone() -> None:
 def test_a_port_that_is_not_free_is_replaced_by_the_next_one_that_is() -> None:
     first = derive_port("/a", "web.1")
     free = AutoPorts("/a", lambda port: port != first + 2)
-    assert free.find("web.1", {first, first + 1}) == first + 3
+    assert free.find_port("web.1", {first, first + 1}) == first + 3
     # A process keeps its port, whatever is free later.
-    assert free.find("web.1", ()) == first + 3
+    assert free.find_port("web.1", ()) == first + 3
 
 
 def test_no_two_processes_share_a_port() -> None:
     ports = AutoPorts("/a", lambda port: port in (29999, 20000, 20001))
-    assert {ports.find(f"web.{number}", ()) for number in range(3)} == {29999, 20000, 20001}
+    assert {ports.find_port(f"web.{number}", ()) for number in range(3)} == {29999, 20000, 20001}
 
 
 def test_where_no_port_is_free_the_derived_one_is_given() -> None:
-    assert AutoPorts("/a", lambda _: False).find("web.1", ()) == derive_port("/a", "web.1")
+    assert AutoPorts("/a", lambda _: False).find_port("web.1", ()) == derive_port("/a", "web.1")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from procreaper.cli.messages import print_error
 from procreaper.cli.rendering import LONG_AGO
 from procreaper.core.events import Message, Notice, Output, with_reason
-from procreaper.core.outcome import Confirmation, Goal, find
+from procreaper.core.outcome import Confirmation, Goal, find_outcome
 from procreaper.errors import reason_of
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Background:
         waiting: dict[str, str] = {}
         for name in sorted(self._names, key=lambda name: name != first):
             status = statuses.get(name)
-            outcome = find(Goal.UP_IN_THE_END, 0, status)
+            outcome = find_outcome(Goal.UP_IN_THE_END, 0, status)
             if outcome.obstacle is not None:
                 if end is not None:
                     self._report_failure(end.text, None, ending=True)
@@ -214,7 +214,7 @@ class Background:
 
 def _describe_failure(name: str, culprit: str, statuses: Mapping[str, Status]) -> str:
     """Say why a process cannot come up, and which process caused it."""
-    obstacle = find(Goal.UP_IN_THE_END, 0, statuses.get(culprit)).obstacle
+    obstacle = find_outcome(Goal.UP_IN_THE_END, 0, statuses.get(culprit)).obstacle
     if culprit == name:
         return f"{name} is not up: {obstacle}"
     if obstacle is None:

@@ -173,7 +173,7 @@ class PlanSource:
             terminal=self._terminal,
             scaled=planned,
             joined=tuple(joined),
-            find_port=self._ports.find,
+            find_port=self._ports.find_port,
         )
         select(names, configuration.plan.processes, configuration.groups)
         if self._renewed:
@@ -213,7 +213,7 @@ class PlanSource:
                 terminal=self._terminal,
                 scaled={name: count for name, count in scaled.items() if name in known},
                 joined=tuple(joined),
-                find_port=self._ports.find,
+                find_port=self._ports.find_port,
             )
         except ConfigError:
             return {}
@@ -248,7 +248,7 @@ class PlanSource:
             scaled=self._scaled,
             joined=tuple(self._joined),
             running=running,
-            find_port=self._ports.find,
+            find_port=self._ports.find_port,
         )
         raise_errors(configuration.warnings)
         return project, configuration
@@ -257,7 +257,7 @@ class PlanSource:
 def inspect_files(options: Options) -> tuple[Project, Configuration]:
     """Read the project and plan what `start` would run; every problem is among the warnings."""
     return inspect_project(
-        options, os.environ, load_check, find_port=AutoPorts(resolve_root(options), FreePorts().is_free).find
+        options, os.environ, load_check, find_port=AutoPorts(resolve_root(options), FreePorts().is_free).find_port
     )
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from procreaper.cli.find_app import AppSelector, find_app, find_app_with, interruptible
 from procreaper.cli.messages import Progress, print_error, print_result
 from procreaper.core.events import State, with_reason
-from procreaper.core.outcome import Confirmation, Goal, Outcome, find, find_blocker
+from procreaper.core.outcome import Confirmation, Goal, Outcome, find_blocker, find_outcome
 from procreaper.errors import FAILED, INTERRUPTED, USAGE_ERROR, Problem, ProcreaperError
 from procreaper.remote.api import protocol
 from procreaper.remote.control.client import Client, GoneError, RefusedError
@@ -81,7 +81,7 @@ def quit_app(selector: AppSelector) -> int:
                     if isinstance(notice, protocol.EndedNotice):
                         alive.pop(notice.name, None)
                     waiting.take(notice)
-                    waiting.look(time.monotonic())
+                    waiting.check(time.monotonic())
                     progress.show(waiting.progress())
             except GoneError:
                 pass
@@ -154,7 +154,7 @@ def _wait(app: Client, waiting: Waiting) -> int:
         with Progress() as progress:
             _take(waiting, app.arrived_so_far())
             while True:
-                for name in waiting.look(time.monotonic()):
+                for name in waiting.check(time.monotonic()):
                     progress.clear()
                     _print_outcome(waiting, name)
                 for text in waiting.long_waits():
@@ -237,14 +237,14 @@ class Waiting:
             case protocol.RemovedNotice(name=name):
                 self._processes.pop(name, None)
 
-    def look(self, now: float) -> list[str]:
+    def check(self, now: float) -> list[str]:
         """Return the processes whose outcome is newly known; `now` is in seconds of any clock."""
         found, deadlines = [], []
         runs = {name: run for name, (_, run) in self._goals.items()}
         for name in self.left:
             goal, run = self._goals[name]
             process = self._processes.get(name)
-            outcome = find(goal, run, process)
+            outcome = find_outcome(goal, run, process)
             if outcome.reached and process is not None:
                 due = self._confirmation.due(name, process, now)
                 if due is not None:

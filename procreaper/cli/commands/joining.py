@@ -274,7 +274,7 @@ class _Watch:
         while True:
             for notice in self._app.arrived_so_far():
                 self._take(notice)
-            found = self._waiting.look(time.monotonic())
+            found = self._waiting.check(time.monotonic())
             obstacles = [name for name in found if self._waiting.outcomes[name].obstacle is not None]
             if obstacles:
                 self._raise_if_ending()

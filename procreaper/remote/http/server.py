@@ -103,7 +103,7 @@ class Server:
         counts = Counts()
         hub.add(counts)
         self._registry = CollectorRegistry()
-        self._registry.register(Collector(supervisor.look, counts))
+        self._registry.register(Collector(supervisor.snapshot, counts))
         self._host_name = socket.gethostname()
         self._most = limit_connections(MOST_CONNECTIONS)
         # Mistakes of clients are not worth a line on the terminal of the app.
@@ -242,7 +242,7 @@ class Server:
         )
 
     def _processes(self, *names: str) -> tuple[protocol.ProcessStatus, ...]:
-        snapshot = {process.name: (process, status) for process, status in self._supervisor.look()}
+        snapshot = {process.name: (process, status) for process, status in self._supervisor.snapshot()}
         chosen = select(names, [process for process, _ in snapshot.values()], self._groups()) if names else snapshot
         return tuple(process_to_wire(snapshot[name][1], snapshot[name][0]) for name in chosen)
 

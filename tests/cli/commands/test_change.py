@@ -21,39 +21,39 @@ def told(found: ProcessStatus) -> StatusNotice:
 @pytest.mark.parametrize("state", ["running", "healthy"])
 def test_process_counts_as_up_after_a_moment(state: str) -> None:
     waiting = Waiting({"web.1": (Goal.RESTARTED, 1)}, [process(state)])
-    assert waiting.look(10.0) == []
+    assert waiting.check(10.0) == []
     assert waiting.deadline == 10.0 + CONFIRMED_AFTER
-    assert waiting.look(10.0 + CONFIRMED_AFTER) == ["web.1"]
+    assert waiting.check(10.0 + CONFIRMED_AFTER) == ["web.1"]
     assert waiting.describe("web.1") == "web.1 restarted (pid 7)"
 
 
 def test_completed_process_counts_at_once() -> None:
     waiting = Waiting({"web.1": (Goal.UP, 1)}, [process("completed")])
-    assert waiting.look(10.0) == ["web.1"]
+    assert waiting.check(10.0) == ["web.1"]
 
 
 def test_process_that_dies_within_the_moment_was_never_up() -> None:
     waiting = Waiting({"web.1": (Goal.RESTARTED, 1)}, [process()])
-    waiting.look(10.0)
+    waiting.check(10.0)
     waiting.take(told(process("failed", up=False)))
-    assert waiting.look(10.1) == ["web.1"]
+    assert waiting.check(10.1) == ["web.1"]
     assert waiting.describe("web.1") == "web.1 was not restarted: failed: because"
 
 
 def test_moment_of_an_earlier_run_sets_no_deadline() -> None:
     waiting = Waiting({"web.1": (Goal.RESTARTED, 1)}, [process()])
-    waiting.look(10.0)
+    waiting.check(10.0)
     waiting.take(told(process("starting", run=3, up=False)))
-    assert waiting.look(10.1) == []
+    assert waiting.check(10.1) == []
     assert waiting.deadline is None
     assert waiting.progress() == "web.1 starting: because"
 
 
 def test_removed_process_reaches_its_goal() -> None:
     waiting = Waiting({"web.1": (Goal.REMOVED, 1)}, [process()])
-    assert waiting.look(0.0) == []
+    assert waiting.check(0.0) == []
     waiting.take(RemovedNotice(0.0, "web.1"))
-    assert waiting.look(0.0) == ["web.1"]
+    assert waiting.check(0.0) == ["web.1"]
     assert waiting.describe("web.1") == "web.1 removed"
 
 
@@ -73,7 +73,7 @@ def dependency(state: str, reason: str, run: int = 1) -> ProcessStatus:
 @pytest.mark.parametrize("goal", [Goal.UP, Goal.RESTARTED])
 def test_stopped_dependency_ends_the_wait(goal: Goal) -> None:
     waiting = Waiting({"web.1": (goal, 1)}, [pending("web.1", "db.1"), dependency("stopped", "stopped")])
-    assert waiting.look(0.0) == ["web.1"]
+    assert waiting.check(0.0) == ["web.1"]
     assert waiting.outcomes["web.1"].obstacle == "it waits for db.1, which is stopped"
     assert waiting.remedy("web.1") == "it starts as soon as db.1 is up; `procreaper up db.1` starts that"
 
@@ -81,18 +81,18 @@ def test_stopped_dependency_ends_the_wait(goal: Goal) -> None:
 def test_failed_dependency_ends_the_wait() -> None:
     goals = {"db.1": (Goal.UP, 1), "web.1": (Goal.UP, 1)}
     waiting = Waiting(goals, [pending("web.1", "db.1"), dependency("starting", "waiting for its check")])
-    assert waiting.look(0.0) == []
+    assert waiting.check(0.0) == []
     waiting.take(told(dependency("restarting", "not healthy within 1 s; retry 1 in 2.0 s", run=2)))
-    assert waiting.look(0.0) == ["db.1", "web.1"]
+    assert waiting.check(0.0) == ["db.1", "web.1"]
     assert waiting.remedy("web.1").endswith("`procreaper logs db.1` shows what that wrote")
 
 
 def test_long_wait_for_a_dependency_is_reported_once() -> None:
     waiting = Waiting({"web.1": (Goal.UP, 1)}, [pending("web.1", "db.1"), dependency("starting", "waiting for it")])
-    waiting.look(10.0)
+    waiting.check(10.0)
     assert waiting.deadline == 10.0 + REPORT_WAIT_AFTER
     assert waiting.long_waits() == []
-    waiting.look(10.0 + REPORT_WAIT_AFTER)
+    waiting.check(10.0 + REPORT_WAIT_AFTER)
     assert waiting.long_waits() == ["web.1 waits for db.1, which is starting: waiting for it"]
-    waiting.look(20.0)
+    waiting.check(20.0)
     assert (waiting.long_waits(), waiting.deadline) == ([], None)

@@ -566,7 +566,7 @@ async def test_internal_error_is_reported_and_the_app_continues(
         def fail() -> None:
             raise ZeroDivisionError("oh")
 
-        monkeypatch.setattr(site.supervisor, "look", fail)
+        monkeypatch.setattr(site.supervisor, "snapshot", fail)
         assert await site.refused("/status") == (
             500,
             "internal error",
