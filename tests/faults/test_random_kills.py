@@ -2,6 +2,7 @@
 
 Rules: survivors are found by a unique argument, and not by their environment, which many of them clear.
 The number of kills is PROCREAPER_TEST_KILLS, the first of them PROCREAPER_TEST_FIRST; each number is one case.
+PROCREAPER_TEST_PLACE has all cases in one of the `PLACES`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .watching import guards, wait_until_gone
 
 KILLS = int(os.environ.get("PROCREAPER_TEST_KILLS", "6"))
 FIRST = int(os.environ.get("PROCREAPER_TEST_FIRST", "0"))
+PLACE = os.environ.get("PROCREAPER_TEST_PLACE", "")
 # The argument of each `sleep` begins with a number of the case and the position in the Procfile. It ends with one of
 # these if the process may survive, because it is in the gap or detached.
 GAP, DETACHED = "0098", "0099"
@@ -63,6 +65,7 @@ def test_kills_at_random_moments_leave_the_documented_gap_only(
         dice = random.Random(number)
         unique = str(dice.randrange(10**8, 10**9))
         moment, place = MOMENTS[number % len(MOMENTS)], dice.choice(PLACES)
+        place = PLACE or place
         kinds = dice.choices(list(KINDS), k=4)
         prepare(project, dice, unique, moment, place, kinds)
         apps = begin(project, dice, unique, moment, place)
@@ -99,7 +102,7 @@ def prepare(project: Project, dice: random.Random, unique: str, moment: str, pla
         tables[0] += "\npty = true"
     if place == "detached":
         commands["apart"] = f"exec sleep {unique}.0{DETACHED}"
-        tables.append("[process.apart]\ndetached = true")
+        tables.append('[process.apart]\ndetached = true\nlog = "apart.log"')
     if place == "commands":
         hook, check = (quoted(command_of(dice.choice(list(KINDS)), f"{unique}.{at}")) for at in (8, 9))
         tables.append(f'[process.p0]\nhealth = {{ exec = {check}, interval = "100ms", timeout = "300ms" }}')
@@ -128,7 +131,8 @@ def begin(project: Project, dice: random.Random, unique: str, moment: str, place
     # Sometimes kill it before any process has started.
     if moment != "start" or dice.randrange(4):
         deadline = time.monotonic() + LIMIT
-        while not having(unique) and time.monotonic() < deadline:
+        while not having(unique):
+            assert time.monotonic() < deadline, "no process has started"
             time.sleep(0.03)
     time.sleep(dice.uniform(0, 0.4) if moment == "start" else dice.uniform(0.2, 0.9))
     if moment == "reload":
