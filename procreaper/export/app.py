@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 TABLES = ("stop", "backoff", "health", "watch", "log", "hooks")
 NAME, PORT = "HONCHO_PROCESS_NAME", "PORT"
-# Written so by honcho, where APP stands for the name of the app.
+# honcho's default; APP stands for the name of the app.
 LOG = "/var/log/APP"
 SHELL = "/bin/sh"
 
 
 class Choices(NamedTuple):
-    """The options of `export` about the name and the environment of the app, as typed."""
+    """The options of `export` about the name and the environment of the app, as the user typed them."""
 
     app: str | None = None
     user: str | None = None
@@ -41,7 +41,7 @@ class Choices(NamedTuple):
 
 
 def make_app(project: Project, configuration: Configuration, options: Options, choices: Choices) -> App:
-    """The app. Raises ProcreaperError for a name that cannot be part of a file name."""
+    """Return the app to export. Raises ProcreaperError if a name cannot be part of a file name."""
     directory = os.getcwd()
     name = os.path.basename(directory) if choices.app is None else choices.app
     if name in ("", ".", "..") or "/" in name or not name.isprintable():
@@ -74,7 +74,7 @@ def make_app(project: Project, configuration: Configuration, options: Options, c
 
 def _export(process: Process, kind: ProcessType, project: Project, *, autostart: bool) -> Exported:
     given = process.env or {}
-    # honcho's order: that of its files.
+    # The order of honcho's files.
     names = [NAME, *project.environment, PORT]
     unset: tuple[str, ...] = ()
     said: Mapping[str, int | None] = {}
@@ -91,7 +91,7 @@ def _export(process: Process, kind: ProcessType, project: Project, *, autostart:
 
 
 def _said(layers: Layers, settings: Settings) -> dict[str, int | None]:
-    """The keys that were given, and their lines."""
+    """Return the keys that the user has set, and their lines."""
     from msgspec import UNSET
 
     from procreaper.project.toml import find_line

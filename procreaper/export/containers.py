@@ -23,7 +23,7 @@ from procreaper.export.warnings import Warnings
 from procreaper.project.procfile import OURS
 
 SHELL = "/bin/sh"
-# A label of the domain name system is shorter than 64 characters, and what is made of one gets a longer name.
+# A DNS label has at most 63 characters, and names that are made from a label are longer than it.
 LONGEST_NAME = 50
 _USES_PORT = re.compile(r"\$\{?PORT(?!\w)")
 _USES_NAME = re.compile(r"\$\{?(?:PS|HONCHO_PROCESS_NAME)(?!\w)")
@@ -31,10 +31,10 @@ _LOCAL = re.compile(r"(?<![\w.-])(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?![\w.
 
 
 class Workload(NamedTuple):
-    """Copies of one process: `members` are all of them, `first` is what they have in common.
+    """Copies of one process: `members` are all of them, and `first` has what they share.
 
-    `name` is a label of the domain name system, by which the others reach it. `ports` are those on which it can be
-    expected to answer; `is_public` where one of them is its `PORT`.
+    `name` is a DNS label, under which the other workloads reach it. `ports` are those on which it probably answers;
+    `is_public` if its `PORT` is among them.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Workload(NamedTuple):
 
     @property
     def process(self) -> Process:
-        """The process that they are copies of."""
+        """The process that the members run."""
         return self.first.process
 
 
 def workloads_of(app: App) -> tuple[Workload, ...]:
-    """All workloads, in the order of their first processes."""
+    """Return all workloads, in the order of their first processes."""
     groups: dict[str, list[Exported]] = {}
     for exported in app.processes:
         groups.setdefault(exported.process.type, []).append(exported)
@@ -74,14 +74,14 @@ def workloads_of(app: App) -> tuple[Workload, ...]:
 
 
 def are_copies(first: Exported, other: Exported) -> bool:
-    """Whether two instances of a type differ in nothing but their port and their names."""
+    """Return whether two instances of a type differ only in their port and their names."""
     if _USES_NAME.search(_text(first.process)):
         return False
     return _without_port(first, first.port) == _without_port(other, first.port)
 
 
 def _without_port(exported: Exported, port: int | None) -> tuple[object, ...]:
-    """All that counts in a comparison, as if its port was `port`."""
+    """Return everything that the comparison uses, with its port replaced by `port`."""
 
     def moved(text: str) -> str:
         if exported.port is None or port is None:
@@ -93,7 +93,7 @@ def _without_port(exported: Exported, port: int | None) -> tuple[object, ...]:
     check = None if health is None else health.check
     address = check.url if isinstance(check, HTTPCheck) else check.address if isinstance(check, TCPCheck) else None
     return (
-        # A log file does not travel, and neither `quiet`.
+        # A container has neither the log file nor `quiet`.
         process._replace(name="", health=None, log=None, quiet=False),
         moved(repr(health)) if address is None else (type(check), repr(health).replace(address, moved(address))),
         {name: moved(value) for name, value in exported.environment.items() if name not in OURS},
@@ -102,7 +102,7 @@ def _without_port(exported: Exported, port: int | None) -> tuple[object, ...]:
 
 
 def labels(names: Iterable[str]) -> list[str]:
-    """Each name as a label of the domain name system (RFC 1035), all of them different.
+    """Return each name as a DNS label (RFC 1035), all of them different.
 
     >>> labels(["web", "Web", "my_worker", "2nd"])
     ['web', 'web-2', 'my-worker', 'p-2nd']
@@ -120,21 +120,21 @@ def labels(names: Iterable[str]) -> list[str]:
 
 
 def uses_port(exported: Exported) -> bool:
-    """Whether a process probably listens on its `PORT`: by its settings or command, or as `web`, as at Heroku."""
+    """Return whether a process probably listens on its `PORT`: by its settings or command, or as `web` (as at Heroku)."""
     process = exported.process
     is_told = process.port is not None or process.type == "web" or _USES_PORT.search(_text(process)) is not None
     return exported.port is not None and is_told
 
 
 def ports_of(app: App, exported: Exported) -> tuple[int, ...]:
-    """The ports on which it can be expected to answer: its `PORT`, and what is checked of it."""
+    """Return the ports on which it probably answers: its `PORT`, and the port of its health check."""
     ports = [exported.port] if exported.port is not None and uses_port(exported) else []
     checked = None if checks_neighbour(app, exported) else checked_port(exported)
     return tuple(dict.fromkeys(ports if checked is None else (*ports, checked)))
 
 
 def checked_port(exported: Exported) -> int | None:
-    """The port of its own host that its health check asks, if it does ask one."""
+    """Return the local port that its health check connects to, or None."""
     match exported.process.health and exported.process.health.check:
         case HTTPCheck(url=url):
             parts = urlsplit(url)
@@ -147,18 +147,18 @@ def checked_port(exported: Exported) -> int | None:
 
 
 def checks_neighbour(app: App, exported: Exported) -> bool:
-    """Whether its health check asks at the `PORT` of another process, which in a container is not there."""
+    """Return whether its health check connects to the `PORT` of another process, which is in another container."""
     port = checked_port(exported)
     return port not in (None, exported.port) and port in {other.port for other in app.processes}
 
 
 def is_local(host: str) -> bool:
-    """Whether a host is the one on which the question is asked."""
+    """Return whether a host is the local machine."""
     return host in ("", "localhost", "0.0.0.0", "::", "::1") or host.startswith("127.")
 
 
 def environment_of(exported: Exported) -> dict[str, str]:
-    """What is to be set in its container."""
+    """Return the variables to set in its container."""
     found = {name: value for name, value in exported.environment.items() if name not in OURS}
     if exported.port is not None:
         found["PORT"] = str(exported.port)
@@ -179,9 +179,9 @@ def directory_of(app: App, process: Process) -> str | None:
 
 
 def argv_of(app: App, exported: Exported, argv: Sequence[str] | None = None) -> list[str]:
-    """What is run in the container: its command, or `argv`, in its directory and without what is not to be set.
+    """Return the command for the container: its own, or `argv`, in its directory and without the variables to unset.
 
-    Only the image knows where its application root is, so the command changes to a directory below it with `cd`.
+    Only the image knows its application root, so the command changes to a directory below it with `cd`.
     """
     process = exported.process
     if argv is None:
@@ -196,7 +196,7 @@ def argv_of(app: App, exported: Exported, argv: Sequence[str] | None = None) -> 
 
 
 def tell_of_localhost(warnings: Warnings, workloads: Collection[Workload]) -> None:
-    """Warn about `localhost`: in its own container, a process does not reach its neighbours there."""
+    """Warn about `localhost`: from its own container, a process does not reach its neighbours there."""
     by_port = {port: workload for workload in workloads for port in workload.ports}
     for workload in workloads:
         for name, value in environment_of(workload.first).items():
@@ -218,7 +218,7 @@ def tell_of_localhost(warnings: Warnings, workloads: Collection[Workload]) -> No
 
 
 def tell_of_credentials(warnings: Warnings, workloads: Iterable[Workload]) -> None:
-    """A password in a command is written down with it."""
+    """Warn about each command with a password, because the export contains it."""
     for workload in workloads:
         if has_credentials(_text(workload.process)):
             message = f"the command of `{workload.process.type}` has a URL with a password in it, which is written down"
@@ -227,7 +227,7 @@ def tell_of_credentials(warnings: Warnings, workloads: Iterable[Workload]) -> No
 
 
 def by_member(workloads: Iterable[Workload]) -> Mapping[str, Workload]:
-    """The workload of each process."""
+    """Map each process to its workload."""
     return {name: workload for workload in workloads for name in workload.members}
 
 

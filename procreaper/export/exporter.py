@@ -23,15 +23,15 @@ from procreaper.core.last_command import shell_stays, with_exec
 from procreaper.core.plan import Dependency, Process, When
 from procreaper.errors import Problem
 
-# A line with this is a comment in our files wherever the format has comments, and tells later that they are ours.
+# A comment with this text, in all formats that have comments, later identifies our files.
 MARK = "made by `procreaper export`"
 
 
 class File(NamedTuple):
-    """A file to write: `path` is relative to LOCATION, with slashes; who may read it is up to the umask.
+    """A file to write. `path` is relative to LOCATION, with slashes; the umask decides who may read the file.
 
-    `known_by` is a regular expression. Only if it is found in a file that exists already, that is known to be from an
-    earlier export, and replaced. None: known by the other files in the same directory of LOCATION.
+    `known_by` is a regular expression. An existing file that matches it comes from an earlier export, so it is
+    replaced. With None, the other files in the same directory of LOCATION decide this.
     """
 
     path: str
@@ -43,11 +43,11 @@ class File(NamedTuple):
 class Exported(NamedTuple):
     """One process to export.
 
-    `process` is that of the plan, but without its `env` (which is None) and with an absolute `cwd`. `environment` is
-    what it needs beyond the machine's own: the `.env` files, `env_file`, `env`, PORT and the names; `unset` are the
-    variables that `env = { X = false }` removes. `port` is its PORT. `autostart`: it starts with the app; otherwise
-    only by hand. `said` has the keys of `.reaper.toml` that were given for it, also those of tables such as
-    ``stop.signal``, and for each the line that it stands in, as far as that is known.
+    `process` is the process of the plan, but with an absolute `cwd` and without `env` (None). `environment` has the
+    variables that the process needs in addition to those of the machine: from the `.env` files, `env_file` and `env`,
+    PORT and the names. `unset` has the variables that `env = { X = false }` removes. `port` is its PORT. With
+    `autostart`, it starts with the app; otherwise only by hand. `said` maps each key that `.reaper.toml` sets for it,
+    including keys of tables such as ``stop.signal``, to its line if that is known.
     """
 
     process: Process
@@ -59,7 +59,7 @@ class Exported(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name: ``web.1``."""
+        """The name of the process: ``web.1``."""
         return self.process.name
 
     @property
@@ -69,43 +69,43 @@ class Exported(NamedTuple):
 
     @property
     def script(self) -> str:
-        """Its command for a shell, also where it was given as a list: that is run without one in between."""
+        """The command for a shell, also if it was given as a list (`start` runs a list without a shell)."""
         command = self.process.command
         return command if isinstance(command, str) else f"exec {shlex.join(command)}"
 
     @property
     def exec_script(self) -> str:
-        """Its command for ``sh -c``, with `exec` where the shell can become the last program."""
+        """The command for ``sh -c``, with `exec` if the last program can replace the shell."""
         command = self.process.command
         return with_exec(command) if isinstance(command, str) else self.script
 
     @property
     def keeps_shell(self) -> bool:
-        """Whether the shell that runs `exec_script` stays above its program, and keeps a signal to itself."""
+        """Whether the shell of `exec_script` waits for its program, and does not pass signals on."""
         command = self.process.command
         return isinstance(command, str) and shell_stays(command)
 
     @property
     def stop_signal(self) -> str:
-        """The signal that asks it to end, without its `SIG`: ``TERM``."""
+        """The signal that stops the process, without its `SIG`: ``TERM``."""
         return signal_name(self.process.stop.signal)
 
     @property
     def restart(self) -> When:
-        """When it is run again after it has ended."""
+        """When the process restarts after it has ended."""
         if "restart" in self.said:
             return self.process.restart
         return When.NEVER if self.process.oneshot else When.ALWAYS
 
     def asks_for(self, key: str) -> bool:
-        """Whether this key of `.reaper.toml` was given, and asks for something."""
+        """Whether `.reaper.toml` sets this key to a value that has an effect."""
         asked = {"stop_all": self.process.stop_all is not When.NEVER, "pty": self.process.pty}
         asked["backoff"] = self.restart is not When.NEVER
         return key in self.said and asked.get(key, True)
 
 
 def signal_name(number: int) -> str:
-    """The name of a signal without its `SIG`; its number where it has none."""
+    """Return the name of a signal without its `SIG`, or its number if it has no name."""
     names = [signal.name for signal in Signals if signal == number]
     return names[0].removeprefix("SIG") if names else str(number)
 
@@ -116,10 +116,10 @@ def slug(name: str) -> str:
 
 
 class App(NamedTuple):
-    """What to export. `root` is absolute; `settings` is the path of the `.reaper.toml`, None where there is none.
+    """The app to export. `root` is absolute; `settings` is the path of the `.reaper.toml`, or None without one.
 
-    `user`, `log` (a directory) and `shell` are honcho's options with honcho's defaults, `image` is a container image.
-    `is_given` has the names of those options that were given.
+    `user`, `log` (a directory) and `shell` are honcho's options with honcho's defaults; `image` is a container image.
+    `is_given` has the names of the options that were given.
     """
 
     name: str
@@ -138,16 +138,16 @@ class App(NamedTuple):
         return self.settings is not None
 
     def warning(self, exported: Exported, key: str, message: str, hint: str | None = None) -> Problem:
-        """A warning at the line of `.reaper.toml` where this key of the process stands."""
+        """Return a warning with the line of `.reaper.toml` that sets this key of the process."""
         return Problem(message, self.settings, exported.said.get(key), hint, "warning")
 
     def names(self, edges: Iterable[Dependency]) -> str:
-        """The process types that these dependencies lead to, as they stand in a message; empty where there are none."""
+        """Return the process types of these dependencies, as a message shows them; empty without dependencies."""
         types = {one.name: one.process.type for one in self.processes}
         return ", ".join(dict.fromkeys(f"`{types.get(edge.name, edge.name)}`" for edge in edges))
 
     def left_out(self, exported: Exported, target: str, keys: Mapping[str, str | None]) -> Iterator[Problem]:
-        """A warning for each of these keys that was given, which the target cannot say; the values are the hints."""
+        """Yield a warning for each of these keys that is set and that the target cannot express; values are hints."""
         for key, hint in keys.items():
             if exported.asks_for(key):
                 message = f"`{key}` of `{exported.process.type}` is left out: {target} has nothing like it"
@@ -155,10 +155,11 @@ class App(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """The files, none of them twice, and the warnings; what is said of several processes is shown once.
+    """The files, without duplicates, and the warnings; a warning about several processes is shown once.
 
-    `names` is a regular expression for what an export of this app can have directly in LOCATION. What has such a name
-    and is from an earlier export, but not from this one, is told, as it would be run as well. None: nothing is told.
+    `names` is a regular expression for the names that an export of this app can have directly in LOCATION. A warning
+    lists each such file that comes from an earlier export but not from this one, because the target would run it as
+    well. With None, there is no such warning.
     """
 
     files: tuple[File, ...]
@@ -167,8 +168,8 @@ class Rendered(NamedTuple):
 
 
 class Exporter(Protocol):
-    """Anything that renders an app."""
+    """Any object that renders an app."""
 
     def render(self, app: App) -> Rendered:
-        """The files for this app. Raises ConfigError for what cannot be written at all."""
+        """Return the files for this app. Raises ConfigError if they cannot be written at all."""
         ...

@@ -15,7 +15,7 @@ _SUBJECT = re.compile(r" of (`[^`]+`)(?!`)")
 
 
 def together(problems: Iterable[Problem]) -> list[Problem]:
-    """The problems in the order in which they came up, none twice, and one for all that could be told together.
+    """Merge the problems that differ only in their process, and remove duplicates. Keeps the order.
 
     >>> [problem.message for problem in together([Problem("`pty` of `web` is lost"), Problem("`pty` of `db` is lost")])]
     ['`pty` of `web`, `db` is lost']
@@ -24,7 +24,7 @@ def together(problems: Iterable[Problem]) -> list[Problem]:
     lines: dict[Problem, int | None] = {}
     for problem in problems:
         before, name, after = _parts(problem.message)
-        # As it would be without a place and a name: a template, with a NUL in the place of the name.
+        # The problem without its line, and with a NUL in place of the process name.
         template = problem._replace(message=f"{before}\0{after}" if name else before, line=None)
         lines.setdefault(template, problem.line)
         names = found.setdefault(template, {})

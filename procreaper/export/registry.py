@@ -32,9 +32,9 @@ def known_formats() -> list[str]:
 
 
 def find_exporter(name: str, template_dir: str | None = None) -> Exporter:
-    """The exporter for a format; with a `template_dir`, which only honcho's know, that of honcho.
+    """Return the exporter for a format. With a `template_dir`, return honcho's own, because only honcho uses templates.
 
-    Raises ProcreaperError where there is none, or where it does not work.
+    Raises ProcreaperError if the exporter does not exist or does not work.
     """
     if template_dir is None:
         if name in OURS:

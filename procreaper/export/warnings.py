@@ -13,14 +13,14 @@ from procreaper.export.exporter import App, Exported
 
 
 def keeps_signal(exported: Exported, target: str) -> Problem:
-    """A warning that a shell keeps the signal of `target` to itself, and its program runs on."""
+    """Return a warning that the shell does not pass the signal of `target` on, so its program keeps running."""
     message = f"the command of `{exported.process.type}` is run by a shell, and {target} stops only that shell"
     hint = "end the command with one program, or put it into a script that passes the signal on"
     return Problem(message, hint=hint, level="warning")
 
 
 class Warnings:
-    """Collects for one app and one `target`, which is the format's name as it stands in a sentence."""
+    """Collects the warnings for one app and one `target`: the name of the format, as messages show it."""
 
     def __init__(self, app: App, target: str) -> None:
         self._app = app
@@ -29,26 +29,26 @@ class Warnings:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The warnings, in the order in which they came up."""
+        """The warnings, in the order in which they were added."""
         return tuple(self._problems)
 
     def left_out(self, exported: Exported, keys: Mapping[str, str | None]) -> None:
-        """Those of these keys that were given are left out; the values are the hints."""
+        """Warn for each of these keys that the user has set and the export leaves out; the values are hints."""
         self._problems.update(dict.fromkeys(self._app.left_out(exported, self.target, keys)))
 
     def add(self, exported: Exported, key: str, reason: str, hint: str | None = None) -> None:
-        """`key` of a process is not said as it was meant: `reason` is a clause of the target, without its end."""
+        """Warn that `key` of a process has another effect. `reason` is a clause about the target, without a full stop."""
         message = f"`{key}` of `{exported.process.type}`: {reason}"
-        # A table that was given as a plain value has a line, but none for its parts.
+        # If a plain value stands in place of a table, only the table has a line number, and its parts have none.
         known = key if exported.said.get(key) is not None else key.partition(".")[0]
         self.tell(self._app.warning(exported, known, message, hint))
 
     def tell(self, problem: Problem) -> None:
-        """Something else to know."""
+        """Add any other warning."""
         self._problems[problem] = None
 
     def add_common(self, exported: Exported) -> None:
-        """What neither the formats for containers nor launchd can say."""
+        """Warn about the settings that neither the container formats nor launchd can express."""
         self.left_out(exported, {key: None for key in exported.said if key.startswith("hooks.")})
         if exported.process.success_codes != {0} and exported.asks_for("success_codes"):
             self.add(exported, "success_codes", f"for {self.target} only the exit code 0 is a success")
@@ -56,17 +56,17 @@ class Warnings:
             self.add(exported, "stop_all", f"in {self.target} the end of one process does not end the others")
 
     def add_neighbour(self, exported: Exported) -> None:
-        """Its health check asks for another process of the app."""
+        """Warn that the health check of a process connects to another process of the app."""
         reason = "in a container nothing but the process itself answers at `localhost`, so this check is left out"
         self.add(exported, "health", reason, "check what the process itself does, or use `exec`")
 
     def add_shell(self, exported: Exported) -> None:
-        """Warn where the target signals one process only, and that is a shell that stays above its program."""
+        """Warn if the target signals only one process, and that process is a shell that waits for its program."""
         if exported.keeps_shell and not exported.process.stop.only_main:
             self.tell(keeps_signal(exported, self.target))
 
     def add_options(self, names: Mapping[str, str]) -> None:
-        """Those of these options that were given have no effect; the values are the hints."""
+        """Warn for each of these options that was given and has no effect; the values are hints."""
         for name, hint in names.items():
             if name in self._app.is_given:
                 self.tell(

@@ -29,7 +29,7 @@ NO_FOLLOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class _Existing(NamedTuple):
-    """What stands where a file is to be: its type and mode, and its bytes if it is a regular file."""
+    """What exists at the path of a file: its type and mode, and its bytes if it is a regular file."""
 
     mode: int
     content: bytes | None
@@ -38,11 +38,12 @@ class _Existing(NamedTuple):
 def write_files(
     location: str, files: Sequence[File], *, force: bool, tell: Callable[[str], object], names: str | None = None
 ) -> list[Problem]:
-    """Write the files below `location`, which is made if need be; `tell` gets the path of each.
+    """Write the files below `location`, creating it if necessary, and pass the path of each to `tell`.
 
-    Returns warnings: what else is in directories below, such as a variable of an earlier export, still counts there;
-    and so does what has one of these `names` (`Rendered.names`), such as a process that is called otherwise now. Raises
-    ConfigError, with every problem, for files that must not be written, and OSError for what cannot be.
+    Returns warnings about other files that still have an effect: those in directories of the export, such as a variable
+    of an earlier export, and those that match `names` (`Rendered.names`), such as a process that has since been
+    renamed. Raises ConfigError, with every problem, if a file must not be written, and OSError if one cannot be
+    written.
     """
     _check_names(files)
     if not location or (os.path.lexists(location) and not os.path.isdir(location)):
@@ -58,7 +59,7 @@ def write_files(
         with ExitStack() as undoing:
             written = []
             for number, file in enumerate(files):
-                # Of a length of its own, as that of the file may be the longest that there can be.
+                # Not made from the name of the file, which may already have the maximum length.
                 temporary = f".{os.urandom(4).hex()}.{number}"
                 tell(os.path.join(location, file.path))
                 with _named(location, file), _directory(top, file.path, undoing) as directory:
@@ -77,7 +78,7 @@ def write_files(
 
 @contextmanager
 def _named(location: str, file: File) -> Iterator[None]:
-    """Whatever cannot be done with a file, or on the way to it, is told with its path."""
+    """Add the path to each error about a file or a directory above it."""
     try:
         yield
     except OSError as error:
@@ -158,7 +159,7 @@ def _check_existing(
 
 
 def is_from_an_export(file: File, content: str) -> bool:
-    """Whether what stands in the place of a file that has a pattern is from an earlier export."""
+    """Return whether the existing file comes from an earlier export, if the new one has a pattern."""
     return content == file.content or (file.known_by is not None and re.search(file.known_by, content) is not None)
 
 
@@ -168,14 +169,16 @@ def _is_known(file: File, files: Sequence[File], existing: dict[str, _Existing |
         return False
     if file.known_by is not None or found.content == _encode(file.content):
         return is_from_an_export(file, found.content.decode(errors="surrogateescape"))
-    # A bare value, such as one variable of an environment: it belongs to what is in the same directory.
+    # A bare value, such as one variable of an environment, belongs to the other files in its directory.
     top = file.path.split("/")[0]
     others = (other for other in files if other.known_by is not None and other.path.split("/")[0] == top)
     return any(_is_known(other, files, existing) for other in others)
 
 
 def _look(top: int, path: str) -> _Existing | None:
-    """What stands there, without following links. Raises ConfigError for a link on the way, or what is no directory."""
+    """Return what exists there, without following links. Raises ConfigError if a directory above it is a link or no
+    directory.
+    """
     with suppress(FileNotFoundError), _directory(top, path) as directory:
         name = os.path.basename(path)
         mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
