@@ -28,8 +28,8 @@ from procreaper.export.containers import (
     directory_of,
     environment_of,
     labels,
-    tell_of_credentials,
-    tell_of_localhost,
+    warn_about_credentials,
+    warn_about_localhost,
     workloads_of,
 )
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
@@ -55,8 +55,8 @@ def render(app: App) -> Rendered:
         "services": {workload.name: services.service(workload) for workload in workloads},
     }
     warnings.add_options({"log": "`docker compose logs` has what the services write"})
-    tell_of_localhost(warnings, workloads)
-    tell_of_credentials(warnings, workloads)
+    warn_about_localhost(warnings, workloads)
+    warn_about_credentials(warnings, workloads)
     return Rendered((File("compose.yaml", HEADING + dump(document)),), warnings.problems)
 
 
@@ -157,7 +157,7 @@ class _Services:
             message = f"the value of `{name}` is not written down, as it looks like a secret"
             what = "it" if source == name else f"`{source}`"
             hint = f"set {what} where compose runs, or in the `.env` beside compose.yaml"
-            self._warnings.tell(Problem(message, hint=hint, level="warning"))
+            self._warnings.add_problem(Problem(message, hint=hint, level="warning"))
         return found
 
     def _ports(self, workload: Workload) -> list[Value]:

@@ -120,7 +120,7 @@ def labels(names: Iterable[str]) -> list[str]:
 
 
 def uses_port(exported: Exported) -> bool:
-    """Return whether a process probably listens on its `PORT`: by its settings or command, or as `web` (as at Heroku)."""
+    """Return whether a process probably listens on its `PORT`: by its settings or command, or as `web` as at Heroku."""
     process = exported.process
     is_told = process.port is not None or process.type == "web" or _USES_PORT.search(_text(process)) is not None
     return exported.port is not None and is_told
@@ -195,7 +195,7 @@ def argv_of(app: App, exported: Exported, argv: Sequence[str] | None = None) -> 
     return [SHELL, "-c", 'cd "$0" && exec "$@"', directory, *argv]
 
 
-def tell_of_localhost(warnings: Warnings, workloads: Collection[Workload]) -> None:
+def warn_about_localhost(warnings: Warnings, workloads: Collection[Workload]) -> None:
     """Warn about `localhost`: from its own container, a process does not reach its neighbours there."""
     by_port = {port: workload for workload in workloads for port in workload.ports}
     for workload in workloads:
@@ -208,22 +208,22 @@ def tell_of_localhost(warnings: Warnings, workloads: Collection[Workload]) -> No
                 if neighbour is not None:
                     hint = f"write `{neighbour.name}:{match[1]}` instead"
                 message = f"`{name}` says `{match[0]}`, which in a container is that container itself"
-                warnings.tell(Problem(message, hint=hint, level="warning"))
+                warnings.add_problem(Problem(message, hint=hint, level="warning"))
         in_command = _LOCAL.search(_text(workload.process))
         if in_command and workload.ports:
             message = (
                 f"the command of `{workload.process.type}` says `{in_command[0]}`, where no other container reaches it"
             )
-            warnings.tell(Problem(message, hint="to be reached, have it listen on 0.0.0.0", level="warning"))
+            warnings.add_problem(Problem(message, hint="to be reached, have it listen on 0.0.0.0", level="warning"))
 
 
-def tell_of_credentials(warnings: Warnings, workloads: Iterable[Workload]) -> None:
+def warn_about_credentials(warnings: Warnings, workloads: Iterable[Workload]) -> None:
     """Warn about each command with a password, because the export contains it."""
     for workload in workloads:
         if has_credentials(_text(workload.process)):
             message = f"the command of `{workload.process.type}` has a URL with a password in it, which is written down"
             hint = "put it into a variable of the environment"
-            warnings.tell(Problem(message, hint=hint, level="warning"))
+            warnings.add_problem(Problem(message, hint=hint, level="warning"))
 
 
 def by_member(workloads: Iterable[Workload]) -> Mapping[str, Workload]:

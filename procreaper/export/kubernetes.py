@@ -21,8 +21,8 @@ from procreaper.export.containers import (
     by_member,
     directory_of,
     labels,
-    tell_of_credentials,
-    tell_of_localhost,
+    warn_about_credentials,
+    warn_about_localhost,
     workloads_of,
 )
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
@@ -52,8 +52,8 @@ def render(app: App) -> Rendered:
     manifests = _Manifests(app, app.image, workloads, environment, warnings)
     documents = [*environment.documents, *manifests.services()]
     documents += [manifests.workload(workload) for workload in workloads]
-    tell_of_localhost(warnings, workloads)
-    tell_of_credentials(warnings, workloads)
+    warn_about_localhost(warnings, workloads)
+    warn_about_credentials(warnings, workloads)
     warnings.add_options(
         {
             "log": "`kubectl logs` has what the containers write",

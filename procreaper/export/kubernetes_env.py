@@ -46,13 +46,13 @@ class EnvironmentSources:
         for name, value in environment_of(workload.first).items():
             if not _VARIABLE.fullmatch(name):
                 message = f"`{name}` is left out: for Kubernetes this is not the name of a variable"
-                warnings.tell(Problem(message, hint="rename it", level="warning"))
+                warnings.add_problem(Problem(message, hint="rename it", level="warning"))
                 continue
             found[name] = value
             if looks_secret(name, value):
                 message = f"the value of `{name}` is not written down, as it looks like a secret"
                 hint = "fill in `secret.yaml.example`, and apply it under another name"
-                warnings.tell(Problem(message, hint=hint, level="warning"))
+                warnings.add_problem(Problem(message, hint=hint, level="warning"))
         return found
 
     def own(self, name: str) -> dict[str, str]:

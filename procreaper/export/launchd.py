@@ -45,7 +45,7 @@ def render(app: App) -> Rendered:
 def _job(app: App, exported: Exported, warnings: Warnings) -> dict[str, Any]:
     process, label = exported.process, f"{app.name}-{exported.slug}"
     output = f"{app.log.rstrip('/')}/{label}.log" if process.log is None else process.log.path
-    _tell(exported, warnings)
+    _warn(exported, warnings)
     job: dict[str, Any] = {
         "Label": label,
         "ProgramArguments": [*_without(exported.unset), *_argv(app, exported)],
@@ -87,7 +87,7 @@ def _keep_alive(restart: When) -> bool | dict[str, bool]:
             assert_never(restart)
 
 
-def _tell(exported: Exported, warnings: Warnings) -> None:
+def _warn(exported: Exported, warnings: Warnings) -> None:
     process = exported.process
     if process.stop.signal != SIGTERM:
         warnings.add(exported, "stop.signal", "launchd stops everything by SIGTERM", "have the command translate it")

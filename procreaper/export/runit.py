@@ -74,7 +74,7 @@ def _as_honcho(app: App, one: Exported, problems: list[Problem]) -> Iterator[Fil
 def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[File]:
     process = one.process
     environment = environment_of(one, problems)
-    _tell_left_out(app, one, problems)
+    _warn_left_out(app, one, problems)
     waits = [
         f"until sv start ../{app.name}-{slug(edge.name)} >/dev/null; do sleep 1; done"
         for edge in process.depends_on
@@ -202,7 +202,7 @@ def _control(app: App, one: Exported, *stop: str) -> Iterator[File]:
         yield File(f"{_directory(app, one)}/control/{name}", content, executable=True)
 
 
-def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
+def _warn_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
     process = one.process
     keys = dict(LEFT_OUT)
     health = process.health

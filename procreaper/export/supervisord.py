@@ -80,7 +80,7 @@ def _as_honcho(app: App, one: Exported, problems: list[Problem]) -> Iterator[str
 def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[str]:
     process, stop = one.process, one.process.stop
     environment = environment_of(one, problems)
-    _tell_left_out(app, one, problems)
+    _warn_left_out(app, one, problems)
     others = {name: value for name, value in environment.items() if not _is_sayable(value)}
     yield f"[program:{one.slug}]"
     yield _command(app, one, others, [])
@@ -174,7 +174,7 @@ def _rank(app: App, one: Exported) -> int:
     return 1 + max((_rank(app, other) for other in edges), default=-1)
 
 
-def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
+def _warn_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
     process = one.process
     problems += app.left_out(one, TARGET, LEFT_OUT)
     edges = (edge for edge in process.depends_on if edge.condition is not Condition.STARTED or edge.restart)

@@ -128,7 +128,7 @@ def _spelled(text: str) -> str:
 
 def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[str]:
     process = one.process
-    _tell_left_out(app, one, problems)
+    _warn_left_out(app, one, problems)
     yield from ("[Unit]", f"Description={process.name} of {app.name}")
     if not process.detached:
         yield f"PartOf={app.name}-{process.type}.target"
@@ -213,7 +213,7 @@ def _stop(app: App, one: Exported) -> Iterator[str]:
     yield f"TimeoutStopSec={format_seconds(stop.timeout)}"
 
 
-def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
+def _warn_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
     process = one.process
     environment_of(one, problems)
     problems += app.left_out(one, TARGET, LEFT_OUT)

@@ -139,7 +139,7 @@ def _escaped(text: str) -> str:
 def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[str]:
     process, stop = one.process, one.process.stop
     environment = environment_of(one, problems)
-    _tell_left_out(app, one, problems)
+    _warn_left_out(app, one, problems)
     others = {name: value for name, value in environment.items() if not _is_sayable(value)}
     begin = [f"unset {name}" for name in one.unset]
     begin += [f"cd {shlex.quote(process.cwd or app.root)} || exit 1", *_exports(others)]
@@ -187,7 +187,7 @@ def _respawn(one: Exported) -> Iterator[str]:
         yield f"normal exit {' '.join((*map(str, codes), *signals))}"
 
 
-def _tell_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
+def _warn_left_out(app: App, one: Exported, problems: list[Problem]) -> None:
     process = one.process
     problems += app.left_out(one, TARGET, LEFT_OUT)
     if names := app.names(edge for edge in process.depends_on if edge.condition is Condition.HEALTHY):

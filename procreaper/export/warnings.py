@@ -37,13 +37,13 @@ class Warnings:
         self._problems.update(dict.fromkeys(self._app.left_out(exported, self.target, keys)))
 
     def add(self, exported: Exported, key: str, reason: str, hint: str | None = None) -> None:
-        """Warn that `key` of a process has another effect. `reason` is a clause about the target, without a full stop."""
+        """Warn that `key` of a process has another effect; `reason`, a clause, says why."""
         message = f"`{key}` of `{exported.process.type}`: {reason}"
         # If a plain value stands in place of a table, only the table has a line number, and its parts have none.
         known = key if exported.said.get(key) is not None else key.partition(".")[0]
-        self.tell(self._app.warning(exported, known, message, hint))
+        self.add_problem(self._app.warning(exported, known, message, hint))
 
-    def tell(self, problem: Problem) -> None:
+    def add_problem(self, problem: Problem) -> None:
         """Add any other warning."""
         self._problems[problem] = None
 
@@ -63,12 +63,12 @@ class Warnings:
     def add_shell(self, exported: Exported) -> None:
         """Warn if the target signals only one process, and that process is a shell that waits for its program."""
         if exported.keeps_shell and not exported.process.stop.only_main:
-            self.tell(keeps_signal(exported, self.target))
+            self.add_problem(keeps_signal(exported, self.target))
 
     def add_options(self, names: Mapping[str, str]) -> None:
         """Warn for each of these options that was given and has no effect; the values are hints."""
         for name, hint in names.items():
             if name in self._app.is_given:
-                self.tell(
+                self.add_problem(
                     Problem(f"--{name} is left out: {self.target} has nothing like it", hint=hint, level="warning")
                 )

@@ -20,8 +20,8 @@ from procreaper.export.containers import (
     environment_of,
     labels,
     ports_of,
-    tell_of_credentials,
-    tell_of_localhost,
+    warn_about_credentials,
+    warn_about_localhost,
     workloads_of,
 )
 from procreaper.export.exporter import App
@@ -223,8 +223,8 @@ def test_another_environment_makes_another_workload() -> None:
 def problems_of(app: App) -> list[tuple[str, str | None]]:
     warnings = Warnings(app, "compose")
     workloads = workloads_of(app)
-    tell_of_localhost(warnings, workloads)
-    tell_of_credentials(warnings, workloads)
+    warn_about_localhost(warnings, workloads)
+    warn_about_credentials(warnings, workloads)
     return [(problem.message, problem.hint) for problem in warnings.problems]
 
 
