@@ -46,7 +46,7 @@ HEADING = f"# For `docker compose up`, in the application root; {MARK}\n"
 
 
 def render(app: App) -> Rendered:
-    """The file for this app."""
+    """Return the file for this app."""
     warnings = Warnings(app, "compose")
     workloads = workloads_of(app)
     services = _Services(app, workloads, warnings)
@@ -61,12 +61,12 @@ def render(app: App) -> Rendered:
 
 
 def escaped(text: str) -> str:
-    """The text that compose's interpolation turns into this one."""
+    """Escape a text for compose's interpolation."""
     return text.replace("$", "$$")
 
 
 def duration(seconds: float) -> str:
-    """A duration as compose writes it; nothing is shorter than a millisecond.
+    """Return a duration as compose writes it, at least one millisecond.
 
     >>> duration(90), duration(0.5)
     ('90s', '500ms')
@@ -98,7 +98,7 @@ class _Services:
                     self._secrets.setdefault(name, set()).add(value)
 
     def service(self, workload: Workload) -> Value:
-        """The service of one workload."""
+        """Return the service of one workload."""
         app, exported, process = self._app, workload.first, workload.process
         service: dict[str, Value] = {"build": "."} if app.image is None else {"image": escaped(app.image)}
         if profiles := self._profiles[workload.name]:
@@ -136,7 +136,7 @@ class _Services:
         return service
 
     def _enable(self, workload: Workload, profile: str) -> None:
-        """Give the profile to a service, and to whatever it needs: compose refuses a profile in which that is not."""
+        """Add the profile to a service and to all services that it depends on, as compose requires."""
         waiting = [workload]
         while waiting:
             one = waiting.pop()
@@ -151,7 +151,7 @@ class _Services:
             if not looks_secret(name, value):
                 found[name] = escaped(value)
                 continue
-            # One name can have one value only in compose's own environment.
+            # In compose's own environment, a name can have only one value.
             source = name if len(self._secrets[name]) == 1 else f"{workload.name}_{name}".upper().replace("-", "_")
             found[name] = f"${{{source}:?set it in the environment or in .env}}"
             message = f"the value of `{name}` is not written down, as it looks like a secret"
@@ -161,12 +161,12 @@ class _Services:
         return found
 
     def _ports(self, workload: Workload) -> list[Value]:
-        # What is checked at its own machine only is published there only: a data base is not for everybody.
+        # A port that only a local health check uses is published on localhost only: a database is not public.
         found: list[Value] = []
         last = len(workload.members) - 1
         for port in workload.ports:
             if self._publishers.setdefault(port, workload.name) != workload.name:
-                # A port of the host can be given away only once.
+                # Only one service can publish a port of the host.
                 continue
             where = "" if workload.is_public and port == workload.first.port else "127.0.0.1:"
             found.append(f"{where}{port}-{port + last}:{port}" if last else f"{where}{port}:{port}")
@@ -240,7 +240,7 @@ class _Services:
                 condition = Condition.STARTED
                 reason = f"compose cannot check `{other.process.type}`, so it waits only until that has started"
                 self._warnings.add(workload.first, "depends_on", reason)
-            # Of several edges to copies of one service, what asks for most counts.
+            # Of several dependencies on copies of one service, the strictest counts.
             same = found.get(other.name, Dependency(other.name))
             condition = max(condition, same.condition, key=list(CONDITIONS).index)
             found[other.name] = Dependency(other.name, condition, need.restart or same.restart)
@@ -287,7 +287,7 @@ class _Services:
 
 
 def _watch_rule(rule: Rule) -> Value:
-    # Where in the image the files are, only its Dockerfile knows; so they cannot be put there one by one.
+    # Only the Dockerfile knows where the files are in the image, so single files cannot be synchronised.
     found: dict[str, Value] = {"path": escaped(rule.path), "action": "rebuild"}
     if rule.include is not None:
         found["include"] = [escaped(rule.include)]

@@ -15,7 +15,7 @@ from procreaper.runtime.watch.patterns import expand_braces
 
 
 class Rule(NamedTuple):
-    """One path that is watched; `include` is the pattern that counts below it, None where everything does."""
+    """A path to watch. `include` is the pattern for the files below it; None means all files."""
 
     path: str
     include: str | None
@@ -23,7 +23,7 @@ class Rule(NamedTuple):
 
 
 def rules_of(watch: Watch) -> list[Rule]:
-    """The rules for one process.
+    """Return the rules for one process.
 
     >>> rules_of(Watch("/srv", ("app", "config/*.toml"), ("*_test.py",)))[1]
     Rule(path='./config', include='*.toml', ignore=('**/*_test.py',))
@@ -39,7 +39,7 @@ def rules_of(watch: Watch) -> list[Rule]:
 
 
 def _split(text: str) -> tuple[str, str | None]:
-    """The path to watch, and the pattern below it."""
+    """Return the path to watch, and the pattern below it."""
     if not has_wildcard(text):
         return _local(unescape(text)), None
     components = text.removesuffix("/").split("/")
@@ -57,7 +57,7 @@ def _local(path: str) -> str:
 
 
 def _below(path: str, pattern: str) -> str | None:
-    """An ignore pattern of the root as one of `path`; None where it concerns nothing there."""
+    """Return an ignore pattern of the root relative to `path`; None if it matches nothing there."""
     plain = pattern.removesuffix("/")
     if "/" not in plain:
         return f"**/{plain}"

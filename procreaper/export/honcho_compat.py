@@ -14,26 +14,26 @@ from procreaper.errors import ConfigError, Problem
 from procreaper.export.exporter import App, Exported
 from procreaper.project.shell import BUILTINS
 
-# What /bin/sh takes for a variable; it drops others before the command sees them.
+# The names that /bin/sh accepts for variables; it drops others before the command sees them.
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
-# But for tab and line feed.
+# Except tab and line feed.
 CONTROL = r"[\x00-\x08\x0b-\x1f\x7f]"
 # Words, paths, options and quotes: they mean the same to every shell, alone and behind another program.
 PLAIN = r"""(?:[\w@%+=:,./*? -]|'[^'\\\n]*'|"[^"\\$`\n]*")+"""
 
-# What is in no name of a user, and would be read by a shell.
+# Characters that no user name has, and that a shell would interpret.
 USER = r"[^\w.:@+-]"
-# Builtins that are programs as well.
+# Builtins that also exist as programs.
 PROGRAMS_TOO = frozenset({"echo", "false", "kill", "printf", "pwd", "test", "true"})
 
 
 def differs(what: str, why: str) -> Problem:
-    """A warning that something is not written as by honcho, and `why`: what would come of it."""
+    """Return a warning that `what` is not written as by honcho; `why` says what honcho's form would cause."""
     return Problem(f"{what} is not written as honcho does: {why}", level="warning")
 
 
 def options_left_out(app: App, target: str) -> list[Problem]:
-    """A warning for each option that was given and means nothing to an init system."""
+    """Return a warning for each given option that has no meaning for an init system."""
     if "image" not in app.is_given:
         return []
     message = f"--image is left out: {target} has nothing like it"
@@ -41,7 +41,7 @@ def options_left_out(app: App, target: str) -> list[Problem]:
 
 
 def environment_of(one: Exported, problems: list[Problem]) -> dict[str, str]:
-    """Its variables as far as a shell passes them on; of each of the others it is told that it does not."""
+    """Return the variables that a shell passes on, and add a warning for each of the others."""
     environment = {}
     for name, value in one.environment.items():
         if re.fullmatch(VARIABLE, name):
@@ -53,7 +53,7 @@ def environment_of(one: Exported, problems: list[Problem]) -> dict[str, str]:
 
 
 def is_plain(command: str) -> bool:
-    """Whether a command is one program with its arguments and no more, so that `exec` can stand before it."""
+    """Return whether a command is a single program with arguments, so that `exec` can precede it."""
     if not command.strip() or re.fullmatch(PLAIN, command, re.ASCII) is None:
         return False
     first = shlex.split(command)[0]
@@ -61,10 +61,10 @@ def is_plain(command: str) -> bool:
 
 
 def refuse(app: App, target: str, *, forbidden: str = r"[\x00-\x1f\x7f]", of_name: str = "") -> None:
-    """Raises ConfigError for all in this app that would break the files of the target.
+    """Raise ConfigError for everything in this app that would break the files of the target.
 
-    Those are: `forbidden` in names and paths, which stand in the files as they are; `of_name` in the name of the app;
-    and control characters in commands and values, other than tab and line feed.
+    These are: `forbidden` in names and paths, which the files contain unquoted; `of_name` in the name of the app; and
+    control characters in commands and values, other than tab and line feed.
     """
     problems = []
     places = {"-a": app.name, "-u": app.user, "-l": app.log, "-s": app.shell, "-d": app.root}

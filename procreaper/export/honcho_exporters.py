@@ -19,14 +19,14 @@ INSTALL = "pip install 'procreaper[export]'"
 
 
 class Foreign:
-    """One of honcho's exporters as one of ours."""
+    """Wraps one of honcho's exporters as an `Exporter`."""
 
     def __init__(self, entry: EntryPoint, template_dir: str | None) -> None:
         self._entry = entry
         self._template_dir = template_dir
 
     def render(self, app: App) -> Rendered:
-        """The files that it makes of this app. Raises ProcreaperError where it does not work."""
+        """Return its files for this app. Raises ProcreaperError if it fails."""
         if find_spec("jinja2") is None:
             message = f"the exporter `{self._entry.name}` needs jinja2, which is not installed"
             raise ProcreaperError(message, hint=f"`{INSTALL}`")

@@ -32,7 +32,7 @@ from procreaper.export.warnings import Warnings
 from procreaper.export.yaml import Value, dump_all
 
 WAITING_IMAGE = "busybox:1.37"
-# A Job gives up after six failures unless it is told otherwise; this is without limit.
+# By default, a Job gives up after six failures; this means without limit.
 NO_LIMIT = 2**31 - 1
 HEADING = f"# For `kubectl apply -f kubernetes.yaml`, best in a namespace of its own; {MARK}\n"
 TEMPLATE = f"""\
@@ -42,7 +42,7 @@ TEMPLATE = f"""\
 
 
 def render(app: App) -> Rendered:
-    """The manifests for this app. Raises ConfigError where no image is named."""
+    """Return the manifests for this app. Raises ConfigError if no image is given."""
     if app.image is None:
         message = "Kubernetes runs images, and none is named"
         raise ConfigError([Problem(message, hint="build one, and name it with `--image REGISTRY/NAME:TAG`")])
@@ -62,7 +62,7 @@ def render(app: App) -> Rendered:
     )
     files = [File("kubernetes.yaml", HEADING + dump_all(documents))]
     if environment.templates:
-        # Another ending, so that a directory can be applied as a whole without it.
+        # Another suffix, so that `kubectl apply -f` of the directory skips it.
         files.append(File("secret.yaml.example", TEMPLATE + dump_all(environment.templates)))
     return Rendered(tuple(files), warnings.problems)
 
@@ -83,7 +83,7 @@ class _Manifests:
         self._part_of = labels([app.name])[0]
 
     def services(self) -> list[Value]:
-        """A Service for each workload that answers at a port."""
+        """Return a Service for each workload that has a port."""
         return [
             {
                 "apiVersion": "v1",
@@ -99,7 +99,7 @@ class _Manifests:
         ]
 
     def workload(self, workload: Workload) -> Value:
-        """The Job or the Deployment of a workload."""
+        """Return the Job or the Deployment of a workload."""
         exported, count = workload.first, len(workload.members)
         pod = self._pod(workload)
         self._tell(exported)
@@ -117,7 +117,7 @@ class _Manifests:
             kind, version = "Deployment", "apps/v1"
             spec = {"replicas": count if exported.autostart else 0, "selector": selector}
             if not workload.is_public:
-                # As with us, the old one is gone before the new one comes: two clocks would do everything twice.
+                # As with `start`, the old process ends before the new one starts: two clocks would do everything twice.
                 spec["strategy"] = {"type": "Recreate"}
         template: Value = {"metadata": {"labels": self._labels(workload)}, "spec": pod}
         metadata = self._metadata(workload)
@@ -151,7 +151,7 @@ class _Manifests:
         if waits := self._waits(workload):
             pod["initContainers"] = waits
         pod["containers"] = [container]
-        # Otherwise a neighbour called `redis` would set REDIS_PORT, to something that is no port.
+        # Otherwise a Service named `redis` would set REDIS_PORT to a URL.
         pod["enableServiceLinks"] = False
         if process.oneshot:
             pod["restartPolicy"] = "Never" if exported.restart is When.NEVER else "OnFailure"
@@ -187,7 +187,7 @@ class _Manifests:
         return list(found.values())
 
     def _why_not(self, workload: Workload, need: Dependency, other: Workload | None) -> tuple[str | None, str | None]:
-        """Why an init container cannot wait for a dependency, and what to do about it; None where it can."""
+        """Return why an init container cannot wait for a dependency, and the remedy; None if it can."""
         if other is None:
             return f"`{need.name}` is not exported", None
         if other is workload:
@@ -204,7 +204,7 @@ class _Manifests:
         if need.condition is Condition.HEALTHY and not self._probes[name]:
             return f"Kubernetes cannot check `{kind}`", f"check `{kind}` with `http`, `tcp` or `exec`"
         if need.condition is Condition.STARTED and self._probes[name]:
-            # A process that only waits for the start may be a dependency of the health itself.
+            # If a process waits only for the start, the health of its dependency may depend on that process.
             return f"a pod could wait only until `{kind}` is healthy, not until it has started", None
         return None, None
 

@@ -17,12 +17,12 @@ from procreaper.export.secrets import looks_secret
 from procreaper.export.warnings import Warnings
 from procreaper.export.yaml import Value
 
-# What can be the key of a ConfigMap or a Secret, and a variable.
+# The names that can be both a variable and a key of a ConfigMap or a Secret.
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
 
 class EnvironmentSources:
-    """Where the variables of each workload are: what all have in common is written once."""
+    """The sources of each workload's variables; variables that all workloads share are written once."""
 
     def __init__(self, app: App, workloads: tuple[Workload, ...], warnings: Warnings) -> None:
         self._app = labels([app.name])[0]
@@ -56,11 +56,11 @@ class EnvironmentSources:
         return found
 
     def own(self, name: str) -> dict[str, str]:
-        """What a workload has for itself."""
+        """Return the variables that are set in the workload itself."""
         return {key: value for key, value in self._own[name].items() if key not in self._shared}
 
     def of_container(self, name: str) -> dict[str, Value]:
-        """The part of a container that is about its environment."""
+        """Return the keys of a container that set its environment."""
         sources: list[Value] = []
         if _plain(self._shared):
             sources.append({"configMapRef": {"name": self._app}})

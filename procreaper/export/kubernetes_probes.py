@@ -17,12 +17,12 @@ from procreaper.export.exporter import App, Exported
 from procreaper.export.warnings import Warnings
 from procreaper.export.yaml import Value
 
-# What a probe takes for a success.
+# The statuses that a probe counts as a success.
 LOWEST, HIGHEST = 200, 399
 
 
 def probes_of(app: App, exported: Exported, warnings: Warnings) -> dict[str, Value]:
-    """The probes of a container, by their keys; none where nothing is checked, or nothing that can be said."""
+    """Return the probes of a container, by their keys; empty if nothing is checked, or if no probe can express it."""
     health = exported.process.health
     if health is None:
         return {}
@@ -57,14 +57,14 @@ def probes_of(app: App, exported: Exported, warnings: Warnings) -> dict[str, Val
 
 
 def seconds(value: float) -> int:
-    """A duration in whole seconds, one at least."""
+    """Return a duration in whole seconds, rounded up, at least one."""
     return max(1, ceil(value))
 
 
 def escaped(text: str) -> str:
-    """The text that Kubernetes turns into this one where it replaces ``$(NAME)`` and ``$$``.
+    """Escape a text where Kubernetes replaces ``$(NAME)`` and ``$$``.
 
-    That is in commands, in probes and in the values of variables, but not in what is run before a container ends.
+    It does so in commands, probes and the values of variables, but not in `preStop`.
     """
     return "".join(
         "$$" if character == "$" and text[position + 1 : position + 2] in ("$", "(") else character
@@ -102,7 +102,7 @@ def _get(url: str) -> dict[str, Value]:
     if parts.scheme == "https":
         found["scheme"] = "HTTPS"
     if is_local(host):
-        # It is asked at the address of its pod, but under the name under which it is asked here.
+        # The probe connects to the address of the pod, but sends the host name of our health check.
         found["httpHeaders"] = [{"name": "Host", "value": parts.netloc.rpartition("@")[2]}]
     else:
         found["host"] = host

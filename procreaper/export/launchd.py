@@ -23,13 +23,13 @@ from procreaper.errors import ConfigError, Problem
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
 from procreaper.export.warnings import Warnings
 
-# What XML 1.0 cannot have at all, and the carriage return, which every parser turns into a line feed.
+# Characters that XML 1.0 forbids, and the carriage return, which every parser turns into a line feed.
 _FORBIDDEN = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 DOCTYPE_END = '.dtd">\n'
 
 
 def render(app: App) -> Rendered:
-    """The files for this app. Raises ConfigError for texts that cannot stand in a property list."""
+    """Return the files for this app. Raises ConfigError for texts that a property list cannot contain."""
     warnings = Warnings(app, "launchd")
     jobs = [_job(app, exported, warnings) for exported in app.processes]
     problems = [
@@ -51,12 +51,12 @@ def _job(app: App, exported: Exported, warnings: Warnings) -> dict[str, Any]:
         "ProgramArguments": [*_without(exported.unset), *_argv(app, exported)],
         "EnvironmentVariables": dict(exported.environment),
         "WorkingDirectory": process.cwd or app.root,
-        # For a daemon; an agent runs as the one who has loaded it.
+        # For a daemon; an agent runs as the user who has loaded it.
         "UserName": app.user,
         "RunAtLoad": exported.autostart,
         "KeepAlive": _keep_alive(exported.restart),
         "ThrottleInterval": ceil(process.backoff.initial),
-        # 0 would be without end.
+        # 0 would mean without limit.
         "ExitTimeOut": max(1, ceil(process.stop.timeout)),
         "StandardOutPath": output,
         "StandardErrorPath": output,
@@ -116,7 +116,7 @@ def _write(job: dict[str, Any]) -> str:
 
 
 def _broken(exported: Exported, job: dict[str, Any]) -> Iterator[Problem]:
-    """An error for each text that would not come back as it is: control characters, among them carriage returns."""
+    """Return an error for each text that a parser would change: with control characters, including carriage returns."""
     texts = {
         "the command": " ".join(job["ProgramArguments"]),
         "the directory": job["WorkingDirectory"],

@@ -30,7 +30,7 @@ from procreaper.export.honcho_compat import differs, environment_of, is_plain, o
 from procreaper.project.values import format_seconds
 
 TARGET = "runit"
-# What honcho's scripts look like, and ours without a .reaper.toml.
+# The shape of honcho's scripts, and of ours without a .reaper.toml.
 RUN = r"\A#![^\n]*\nexec 2>&1\nENVDIR=\$PWD/env\ncd [^\n]*\nexec chpst -u "
 LOG = r"\A#!/bin/sh\nset -e\n\nLOG=[^\n]*\n\nif \[ ! -d \"\$LOG\" \]; then\n"
 LEFT_OUT = {
@@ -45,7 +45,7 @@ LEFT_OUT = {
 
 
 def render(app: App) -> Rendered:
-    """The service directories. Raises ConfigError for names and paths that they cannot have."""
+    """Return the service directories. Raises ConfigError for names and paths that they cannot contain."""
     refuse(app, TARGET)
     problems = options_left_out(app, TARGET)
     files: list[File] = []
@@ -121,14 +121,14 @@ def _variables(app: App, one: Exported, environment: dict[str, str]) -> Iterator
 
 
 def _in_file(value: str) -> str | None:
-    """What stands in the file of a variable; None where no file can say it."""
+    """Return the content of the file for a variable; None if no file can express the value."""
     if value.endswith((" ", "\t")):
         return None
     return value.replace("\n", "\0") or "\n"
 
 
 def _start(app: App, environment: dict[str, str], script: str, options: str = "") -> Iterator[str]:
-    """The last command of a script: the program, as the user, in its environment."""
+    """Return the last command of a script: it runs the program as the user, in its environment."""
     words = [shlex.quote(f"{name}={value}") for name, value in environment.items() if _in_file(value) is None]
     before = f"/usr/bin/env {' '.join(words)} " if words else ""
     yield f'exec chpst -u {app.user} {options}-e "$ENVDIR" \\'
@@ -151,7 +151,7 @@ def _svlogd(app: App, one: Exported, problems: list[Problem]) -> Iterator[File]:
 
 
 def _finish(one: Exported) -> Iterator[str]:
-    """The restart policy: `d` keeps the service down, and what is waited here comes before the next run."""
+    """Write the restart policy: `d` keeps the service down, and a sleep here delays the next run."""
     process, backoff = one.process, one.process.backoff
     stay_down = "printf d >supervise/control"
     yield "# Asked to be down: there is nothing to decide"
@@ -182,7 +182,7 @@ def _finish(one: Exported) -> Iterator[str]:
 
 
 def _stop(app: App, one: Exported, environment: dict[str, str], place: tuple[str, ...]) -> Iterator[str]:
-    """What is done instead of sending SIGTERM to the process alone."""
+    """Return the commands that replace SIGTERM to the process alone."""
     stop = one.process.stop
     if stop.command is not None:
         yield from (*place, *_start(app, environment, f"{app.shell} -c {shlex.quote(stop.command)}"))
@@ -191,7 +191,7 @@ def _stop(app: App, one: Exported, environment: dict[str, str], place: tuple[str
 
 
 def _control(app: App, one: Exported, *stop: str) -> Iterator[File]:
-    """How the process is asked to end, and killed: with its whole group, where runsv would signal it alone."""
+    """Return the scripts that stop and kill the whole group of the process, because runsv signals only the process."""
     for name, lines in {"t": stop, "k": ('kill -s KILL -- "-$pid"',)}.items():
         group = (
             "pid=$(cat supervise/pid)",

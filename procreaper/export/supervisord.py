@@ -29,12 +29,12 @@ from procreaper.export.honcho_compat import differs, environment_of, options_lef
 TARGET = "supervisord"
 NAME = r"[\s:/,\[\]%]"
 PATH = r"[\x00-\x1f\x7f]|\s[;#]|^\s|\s$"
-# What honcho's file looks like, and ours without a .reaper.toml.
+# The shape of honcho's file, and of ours without a .reaper.toml.
 SHAPE = (
     r"\A(\[program:(?s:.*)\nstopsignal=QUIT\n(stopasgroup=true\nkillasgroup=true\n)?stdout_logfile=(?s:.*)\n\n)?"
     r"\[group:[^\n]*\]\nprograms=[^\n]*\n?\Z"
 )
-# What an unquoted word in `environment` may have.
+# The characters of an unquoted word in `environment`.
 WORD = r"[A-Za-z0-9_/.+:-]+"
 HERE = "%(here)s"
 UNLIMITED = 1_000_000
@@ -50,7 +50,7 @@ LEFT_OUT = {
 
 
 def render(app: App) -> Rendered:
-    """The file. Raises ConfigError for names and paths that it cannot have."""
+    """Return the file. Raises ConfigError for names and paths that it cannot contain."""
     refuse(app, TARGET, forbidden=PATH, of_name=NAME)
     problems = options_left_out(app, TARGET)
     lines = [f"; {MARK}"] if app.supervised else []
@@ -89,7 +89,7 @@ def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[st
     words = {When.NEVER: "false", When.ON_FAILURE: "unexpected", When.ALWAYS: "true"}
     yield f"autorestart={words[one.restart]}"
     if process.oneshot or one.restart is When.NEVER:
-        # However soon it ends, that is no failed start.
+        # An early end is never a failed start.
         yield from ("startsecs=0", "startretries=0")
     else:
         yield f"startretries={UNLIMITED if process.max_retries is None else process.max_retries}"
@@ -113,7 +113,7 @@ def _place(app: App, one: Exported) -> Iterator[str]:
 
 
 def _command(app: App, one: Exported, others: dict[str, str], problems: list[Problem]) -> str:
-    """The command, run through `env` for variables that cannot be said elsewhere, or that are unset."""
+    """Return the command. `env` runs it if variables cannot be set elsewhere, or are unset."""
     words = [*(f"-u {name}" for name in one.unset), *(_quoted(f"{name}={value}") for name, value in others.items())]
     before = f"/usr/bin/env {' '.join(words)} " if words else ""
     problems += (differs(f"the value of `{name}`", "supervisord's `environment` cannot hold it") for name in others)
@@ -136,25 +136,25 @@ def _environment(environment: dict[str, str], problems: list[Problem]) -> str:
 
 
 def _is_sayable(value: str) -> bool:
-    """Whether a value can stand in `environment`: it has no escapes, and strips quotes from both ends."""
+    """Return whether `environment` can contain a value: it has no escapes, and strips quotes from both ends."""
     quotes = {character for character in value if character in "'\""}
     return not (len(quotes) > 1 or value[:1] in quotes or value[-1:] in quotes or "\n" in value or _is_broken(value))
 
 
 def _is_broken(text: str) -> bool:
-    """Whether a part of it would be taken for a comment, or be lost at the end of a line, or become a directory."""
+    """Return whether a part would become a comment or a directory, or be lost at the end of a line."""
     return re.search(r"\s[;#]|\n|%\(here\)s", text) is not None
 
 
 def _quoted(text: str) -> str:
-    """A word of a command that arrives as it is."""
+    """Quote a word of a command so that it arrives unchanged."""
     if not _is_broken(text):
         return _expansions(f"'{text}'" if "'" not in text else shlex.quote(text))
     quoted = shlex.quote(text)
-    # Two quotes keep a blank from what would make a comment of the rest, and from the ends of a line.
+    # Two quotes separate a blank from a character that would begin a comment, and from the ends of a line.
     quoted = re.sub(r"(\s)([;#])", r"\1''\2", quoted)
     quoted = re.sub(r"\n", "''\n  ''", quoted)
-    # In a file that is included, this is replaced before two per cent signs become one.
+    # In an included file, this is replaced before two per cent signs become one.
     return _expansions(quoted).replace(HERE, "%''(here)s")
 
 
@@ -168,7 +168,7 @@ def _log(path: str) -> str:
 
 
 def _rank(app: App, one: Exported) -> int:
-    """How many processes have to be started one after the other before this one."""
+    """Return how many processes must start one after the other before this one."""
     names = {other.name: other for other in app.processes}
     edges = [names[edge.name] for edge in one.process.depends_on if edge.name in names]
     return 1 + max((_rank(app, other) for other in edges), default=-1)

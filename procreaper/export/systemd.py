@@ -28,7 +28,7 @@ from procreaper.project.values import format_seconds
 TARGET = "systemd"
 NAME = r"[^A-Za-z0-9:_.\\-]"
 PATH = r"[\x00-\x1f\x7f]|\\$|^\s|\s$"
-# What honcho's units look like, and ours without a .reaper.toml.
+# The shape of honcho's units, and of ours without a .reaper.toml.
 SERVICE = (
     r"\A\[Unit\]\nPartOf=[^\n]*\n\n\[Service\]\nUser=(?s:.*)\nRestart=always\nStandardInput=null\n"
     r"StandardOutput=journal\nStandardError=journal\nSyslogIdentifier=%n\nKillMode=(process|control-group)\n\n"
@@ -36,7 +36,7 @@ SERVICE = (
 )
 MASTER = r"\A\[Unit\]\nWants=[^\n]*\n\n\[Install\]\nWantedBy=multi-user\.target\n?\Z"
 GROUP = r"\A\[Unit\]\nPartOf=[^\n]*\nWants=[^\n]*\n?\Z"
-# After an end by one of these nothing is restarted `on-failure`, unless it is said.
+# `on-failure` does not restart a process that one of these signals ended, unless the unit asks for it.
 CLEAN = ("SIGHUP", "SIGINT", "SIGTERM", "SIGPIPE")
 LEFT_OUT = {
     "health": "`WatchdogSec=` is for programs that report to systemd themselves",
@@ -51,7 +51,7 @@ DOUBLINGS = 10
 
 
 def render(app: App) -> Rendered:
-    """The units. Raises ConfigError for names and paths that a unit cannot have."""
+    """Return the units. Raises ConfigError for names and paths that a unit cannot contain."""
     refuse(app, TARGET, forbidden=PATH, of_name=NAME)
     problems = options_left_out(app, TARGET)
     groups = [(kind, list(members)) for kind, members in groupby(app.processes, lambda one: one.process.type)]
@@ -91,7 +91,7 @@ def _as_honcho(app: App, one: Exported, problems: list[Problem]) -> Iterator[str
 
 
 def _common(app: App, one: Exported, problems: list[Problem]) -> Iterator[str]:
-    """Who runs what, where, in which environment."""
+    """Return the user, the command, the directory and the environment of a service."""
     specified = (text for text in (app.root, app.shell, app.user) if "%" in text)
     problems += (differs(f"`{text}`", "systemd would take its `%` for a specifier") for text in specified)
     yield f"User={_specifiers(app.user)}"
@@ -117,7 +117,7 @@ def _specifiers(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A word that arrives as it is, but for dollar signs."""
+    """Quote a word so that it arrives unchanged, except for dollar signs."""
     escapes = {"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n", "\t": "\\t"}
     return '"' + "".join(escapes.get(character, character) for character in text) + '"'
 
@@ -138,7 +138,7 @@ def _supervised(app: App, one: Exported, problems: list[Problem]) -> Iterator[st
     yield from ("", "[Service]")
     if process.oneshot:
         yield from ("Type=oneshot", "RemainAfterExit=yes")
-    # A warning about honcho's writing is of no interest to those who have left it.
+    # With a .reaper.toml, differences from honcho's files are of no interest.
     yield from _common(app, one, [])
     if one.unset:
         yield f"UnsetEnvironment={' '.join(one.unset)}"
@@ -171,7 +171,7 @@ def _limit(one: Exported) -> Iterator[str]:
     if retries is None:
         yield "StartLimitIntervalSec=0"
     else:
-        # RestartSec is what it waits each time; a run that lasts longer than `reset` is none of those in a row.
+        # RestartSec is the wait before each restart; a run longer than `reset` does not count as one in a row.
         yield f"StartLimitIntervalSec={format_seconds(retries * (backoff.initial + backoff.reset))}"
         yield f"StartLimitBurst={retries + 1}"
 
@@ -206,7 +206,7 @@ def _stop(app: App, one: Exported) -> Iterator[str]:
     yield f"KillMode={'mixed' if stop.only_main else 'control-group'}"
     if stop.command is not None:
         yield f"ExecStop={_specifiers(app.shell)} -c {_quoted(stop.command).replace('$', '$$')}"
-        # When the command is through, systemd sends a signal all the same; this one asks for nothing.
+        # systemd sends a signal after the command in any case; this one has no effect.
         yield "KillSignal=SIGCONT"
     else:
         yield f"KillSignal={'' if one.stop_signal.isdigit() else 'SIG'}{one.stop_signal}"

@@ -26,7 +26,7 @@ from procreaper.export.warnings import keeps_signal
 
 TARGET = "upstart"
 NAME = r"[\s\"'\\()#]"
-# What honcho's jobs look like, and ours without a .reaper.toml.
+# The shape of honcho's jobs, and of ours without a .reaper.toml.
 MASTER = r"\Astart on \(started network-interface\n {10}or started network-manager\n"
 GROUP = r"\Astart on starting [^\n]*\nstop on stopping [^\n]*\n?\Z"
 PROCESS = r"\Astart on starting [^\n]*\nstop on stopping [^\n]*\nrespawn\n\n(?s:.*)\nexec su - "
@@ -51,7 +51,7 @@ stop on (stopping network-interface
 
 
 def render(app: App) -> Rendered:
-    """The jobs. Raises ConfigError for names and paths that a job cannot have."""
+    """Return the jobs. Raises ConfigError for names and paths that a job cannot contain."""
     refuse(app, TARGET, of_name=NAME)
     problems = options_left_out(app, TARGET)
     files = [_file(app, app.name, MASTER, NETWORK)]
@@ -99,7 +99,7 @@ def _su(app: App) -> str:
 
 
 def _command(app: App, one: Exported, others: dict[str, str], problems: list[Problem]) -> str:
-    """What the shell that `su` starts is to do, as one word."""
+    """Return, as one word, the command line for the shell that `su` starts."""
     root = app.root
     script = f"exec {one.script}"
     is_program = script == one.exec_script or is_plain(one.script)
@@ -118,14 +118,14 @@ def _command(app: App, one: Exported, others: dict[str, str], problems: list[Pro
 def _exports(variables: dict[str, str]) -> Iterator[str]:
     for name, value in variables.items():
         if "\n" in value:
-            # The full stop keeps line ends at the end, which `$(...)` would take away.
+            # The full stop keeps trailing line ends, which `$(...)` would remove.
             yield f"{name}=\"$(printf '%b.' {shlex.quote(_escaped(value))})\"; {name}=${{{name}%.}}; export {name}"
         else:
             yield f"export {name}={shlex.quote(value)}"
 
 
 def _script(*commands: str) -> str:
-    """Commands as one word in one line, which is all that the stanza `exec` can have."""
+    """Return commands as one word on one line, because the stanza `exec` takes only that."""
     script = "; ".join(commands)
     if "\n" in script:
         script = f"eval \"$(printf '%b' {shlex.quote(_escaped(script))})\""
