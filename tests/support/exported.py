@@ -1,4 +1,4 @@
-"""Apps to export: of projects as they are written, and of single values that hardly any format can take as they are."""
+"""Apps to export: from whole projects, and with single values that few formats can express directly."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ log = "log/tunnel.log"
 """
 ENVIRONMENT = "SECRET_KEY=hunter2\nDATABASE_URL=postgres://shop:hunter3@db.internal/shop\nDEBUG=yes\n"
 
-# What is taken for something else than a text where it is not written with care.
+# Texts that become values of another type if they are not quoted.
 NASTY = (
     *("", " ", "yes", "No", "y", "null", "~", "1", "1e3", "0x1f", "22:22", ".5", "-1", "- a", "a: b", "a #b", "# a"),
     *("'", '"', "\\", "a\\nb", "a\nb", "a\n", "\ta", " a ", "$HOME", "${HOME}", "$(HOME)", "$$", "$$(A)", "100%", "%n"),
     *("{a}", "[a]", "*a", "&a", "!a", "|", ">", "@a", "`a`", "?", "a,b", "=", "<<", "<a>&amp;]]>", "é", "漢字", "😀"),
     *("\u2028", "\x85", "\x7f", "\ufeff", "2026-01-01", "---", "..."),
 )
-# Whatever can be a variable or an argument, and be read from a file in UTF-8.
+# All texts that can be a variable or an argument, and stand in a UTF-8 file.
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.sampled_from(NASTY)
 SHELL_TEXTS = st.text("$(){} ABCDE:?-'\"\\", max_size=12) | TEXTS
 
@@ -85,7 +85,7 @@ SHELL_TEXTS = st.text("$(){} ABCDE:?-'\"\\", max_size=12) | TEXTS
 def app_of(
     directory: Path, procfile: str = PROCFILE, settings: str | None = None, env: str = "", **choices: str
 ) -> App:
-    """The app of a project that is written into `directory`."""
+    """Write a project into `directory`, and return its app."""
     (directory / "Procfile").write_text(procfile)
     if settings is not None:
         (directory / ".reaper.toml").write_text(settings)
@@ -99,19 +99,19 @@ def app_of(
 
 
 def full_app(directory: Path, **choices: str) -> App:
-    """One that says everything that there is to say."""
+    """Return an app that uses every setting."""
     return app_of(directory, settings=SETTINGS, env=ENVIRONMENT, **choices)
 
 
 def app_with(
     command: str | tuple[str, ...] = "run", environment: dict[str, str] | None = None, **fields: object
 ) -> App:
-    """An app of one process, `web.1`."""
+    """Return an app with one process, `web.1`."""
     process = Process("web.1", command)._replace(**{"cwd": "/srv/shop", **fields})
     exported = Exported(process, environment or {}, port=5000)
     return App("shop", "/srv/shop", "shop", "/var/log/shop", "/bin/sh", (exported,), image="shop:1")
 
 
 def told(rendered: Rendered) -> str:
-    """All warnings as they are shown."""
+    """Return all warnings as the command shows them."""
     return "\n".join(re.sub(r"^.*/(?=\.reaper)", "", str(problem)) for problem in rendered.warnings)

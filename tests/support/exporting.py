@@ -1,4 +1,4 @@
-"""What the tests of the exporters share: apps to export, honcho's files for them, and texts that are hard to write."""
+"""Shared by the tests of the exporters: apps to export, honcho's files for them, and texts that are hard to quote."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from procreaper.core.plan import Process
 from procreaper.export.exporter import MARK, App, Exported, File, Rendered
 
 ME = getpass.getuser()
-# Each of them is broken by at least one way of quoting.
+# At least one way of quoting breaks each of them.
 HARD = (
     "it's",
     '"quoted"',
@@ -77,13 +77,13 @@ def tell(data):
         file.write(json.dumps(data) + "\\n")
 tell({"arguments": sys.argv[1:], "environment": dict(os.environ), "directory": os.getcwd(), "pid": os.getpid()})
 """
-# Waits for the signal that asks it to end, and tells which that is.
+# Waits for the stop signal, and writes which signal it was.
 WAIT = "tell(signal.sigwait({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT}).name)"
 LIMIT = 45.0
 
 
 def telling(directory: Path, *arguments: str, then: str = "") -> str:
-    """A command that tells in `OUT` what it was given; `then` is Python that it runs afterwards."""
+    """Return a command that writes its arguments and environment to `OUT`, and then runs the Python code `then`."""
     (directory / "tell.py").write_text(TELL + then, encoding="utf-8")
     return shlex.join([sys.executable, "-S", str(directory / "tell.py"), *arguments])
 
@@ -126,7 +126,7 @@ def exported(
     said: Iterable[str] = (),
     **fields: Any,
 ) -> Exported:
-    """One process; the line of each key that is `said` is 1, 2 and so on."""
+    """Return one process. The keys in `said` have the lines 1, 2 and so on."""
     keys = {key: line for line, key in enumerate(said, 1)}
     process = Process(name, command, **fields)
     return Exported(process, environment or {}, unset, 5000, autostart, keys)
@@ -154,7 +154,7 @@ def messages(rendered: Rendered) -> list[str]:
 
 
 def honchos(format_: str, app: App) -> dict[str, tuple[str, bool]]:
-    """What honcho itself writes for this app."""
+    """Return the files that honcho itself writes for this app."""
     pytest.importorskip("jinja2", reason="honcho's own exporters need jinja2")
     from honcho.environ import ProcessParams
 
@@ -165,7 +165,7 @@ def honchos(format_: str, app: App) -> dict[str, tuple[str, bool]]:
 
 
 def stopping(format_: str, app: App) -> dict[str, tuple[str, bool]]:
-    """What honcho would write for this app if a stop reached all that it has started."""
+    """Return honcho's files for this app, changed so that a stop reaches all its processes."""
     if format_ in ("systemd", "supervisord"):
         # In the two others, honcho itself puts `exec` before the command.
         processes = [one._replace(process=one.process._replace(command=one.exec_script)) for one in app.processes]
@@ -185,7 +185,7 @@ def stopping(format_: str, app: App) -> dict[str, tuple[str, bool]]:
 
 
 def control(name: str, signal: str) -> str:
-    """The script of runit that signals the group of its service."""
+    """Return runit's script that signals the process group of its service."""
     alone = "kill -s KILL" if name == "k" else "kill"
     lines = ["#!/bin/sh", f"# {MARK}", "pid=$(cat supervise/pid)"]
     lines += ["# Before its program starts, the process is a shell without a group of its own"]
