@@ -46,6 +46,24 @@ def test_escapee_that_ignores_sigterm_is_killed_after_the_timeout(project: Proje
     assert ", which web.1 had left behind" in result.out
 
 
+@pytest.mark.parametrize("flag", ["--pty", "--no-pty"])
+def test_daemon_without_a_mark_is_ended_even_if_a_detached_process_goes_on(project: Project, flag: str) -> None:
+    # The children of a detached process are not ours; the daemon has an output of ours open.
+    project.procfile(web="(env -i setsid sleep 601 &); echo ready; exec sleep 600", apart="echo $$; exec sleep 602")
+    project.write(".reaper.toml", '[process.apart]\ndetached = true\nlog = "apart.log"\n')
+    program = project.begin("start", flag, env={"XDG_STATE_HOME": str(project.path / "state")})
+    program.wait_for("ready")
+    (apart,) = program.wait_for(r"apart\.1 started \(pid=(\d+)\)")
+    result = program.stop()
+    try:
+        assert re.search(r"ended sleep \(pid \d+\), which had been left behind", result.out)
+        assert f"apart.1: keeps running without procreaper (pid {apart})" in result.out
+        os.kill(int(apart), 0)
+    finally:
+        os.kill(int(apart), signal.SIGKILL)
+        wait_until_gone([int(apart)])
+
+
 def test_second_signal_kills_escapees_at_once(project: Project) -> None:
     project.procfile(web=trees.STUBBORN_ESCAPEE)
     program = project.begin("start", "-t", "3600")

@@ -104,6 +104,7 @@ class Child(asyncio.SubprocessProtocol):
         self._last_words_timer: asyncio.TimerHandle | None = None
         self.began_at = None
         self.ended = False
+        self._is_finished = False
 
     @property
     def over(self) -> bool:
@@ -243,6 +244,7 @@ class Child(asyncio.SubprocessProtocol):
         A process that has left the group may hold the pipe open; its further output is ignored. Processes that even
         SIGKILL has not ended are no longer polled.
         """
+        self._is_finished = True
         if self._look_timer is not None:
             self._look_timer.cancel()
         if self._delivery is not None:
@@ -285,7 +287,8 @@ class Child(asyncio.SubprocessProtocol):
         )
 
     def _output_closed(self) -> None:
-        if self._tracker is not None:
+        # At the end of the app, processes that still have it open are found by it.
+        if self._tracker is not None and not self._is_finished:
             self._tracker.forget_output(self._key)
 
     def _end_of_output(self) -> None:

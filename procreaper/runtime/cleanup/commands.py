@@ -25,8 +25,11 @@ SCAN_DELAY, SCAN_INTERVAL = 0.1, 1.0
 class DescendantTracker(Protocol):
     """Keeps the list of processes that must not outlive us, and the groups of all that we have started."""
 
-    watch_output: Callable[[int], str]
-    forget_output: Callable[[str], None]
+    def watch_output(self, output: int) -> str:
+        """Note a command that is about to start and writes to this descriptor. Return a key for `forget_output`."""
+
+    def forget_output(self, key: str) -> None:
+        """Forget an output whose other end has been closed."""
 
     def group_started(self, group: int, mark: str) -> None:
         """Note a process that we have started: it leads this group and has this mark."""

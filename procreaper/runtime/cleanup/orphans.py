@@ -111,8 +111,10 @@ class Orphans:
         self._say = say
         self._add_process = add_process
         self._remove_process = remove_process
-        self.watch_output = watch_output
-        self.forget_output = forget_output
+        self._watch_output = watch_output
+        self._forget_output = forget_output
+        # The keys of the outputs of runs that may still be open.
+        self._outputs: set[str] = set()
         self._had_children = adoption.had_children
         self._session = os.getsid(0)
         # The groups of what is running, with their marks. A group has the number of its leader.
@@ -205,6 +207,18 @@ class Orphans:
         self._last_signals[mark] = number
         _send_signal(self._signalled.setdefault(mark, {}), self._find_adopted(mark), number)
 
+    def watch_output(self, output: int) -> str:
+        """Take note of a run that is about to start and writes to this descriptor. Return a key for `forget_output`."""
+        key = self._watch_output(output)
+        if key:
+            self._outputs.add(key)
+        return key
+
+    def forget_output(self, key: str) -> None:
+        """Forget an output whose other end has been closed."""
+        self._outputs.discard(key)
+        self._forget_output(key)
+
     def has_escapees(self, name: str, run: int) -> bool:
         """Return whether a process that left the group of this run is alive; if not, report those that were ended."""
         mark = self._mark_of_run(name, run)
@@ -238,7 +252,9 @@ class Orphans:
         deadline, number = self._loop.time() + patience, signal.SIGTERM
         mark = self._mark if self._had_children or self._had_exempt else ""
         scans = 0
-        while (found := self._find_adopted(mark)) or (mark and self._has_unread_marks() and scans < MAX_SCANS):
+        while (found := self._find_adopted(mark, by_output=True)) or (
+            mark and self._has_unread_marks() and scans < MAX_SCANS
+        ):
             scans += 1
             is_late = self._loop.time() >= deadline
             if number is signal.SIGTERM and (is_late or self._end_requests > requests or requests > 1):
@@ -260,13 +276,18 @@ class Orphans:
     def _mark_of_run(self, name: str, run: int) -> str:
         return f"{self._mark}{name}/{run}/"
 
-    def _find_adopted(self, mark: str) -> dict[int, str]:
-        """Find the adopted processes with this mark or a longer one, and their descendants: programs by pid."""
+    def _find_adopted(self, mark: str, *, by_output: bool = False) -> dict[int, str]:
+        """Find the adopted processes with this mark or a longer one, and their descendants: programs by pid.
+
+        With `by_output`, a process that has the output of a run open counts as well, for example a daemon that has
+        cleared its environment.
+        """
         self._scan()
         roots = [
             pid
             for pid, stat in self._adopted.items()
-            if (own := self._descendants.mark_of(pid, stat)).startswith(mark) and own not in self._running_checks
+            if (own := self._descendants.mark_of(pid, stat)) not in self._running_checks
+            and (own.startswith(mark) or (by_output and self._has_output_open(pid)))
         ]
         return list_subtrees(self._descendants.processes, roots, self._is_exempt) if roots else {}
 
@@ -293,6 +314,16 @@ class Orphans:
                 self._add_process(pid, -pid if stat.group == pid else pid, stat.start)
         self._escaped = escaped
         self._adopted = {pid: stat for pid, stat in escaped.items() if self._is_adopted(stat)}
+
+    def _has_output_open(self, pid: int) -> bool:
+        outputs = {key.partition("_")[0] for key in self._outputs}
+        # Our end of each terminal has been closed. Another terminal may have its number by now.
+        links = {f"pipe:[{key[1:]}]" if key[0] == "p" else f"/dev/pts/{key[1:]} (deleted)" for key in outputs}
+        try:
+            return any(os.readlink(f"/proc/{pid}/fd/{name}") in links for name in os.listdir(f"/proc/{pid}/fd"))
+        except OSError:
+            # It has ended, or is of another user, or the system lacks descriptors.
+            return False
 
     def _is_adopted(self, stat: ProcessStat) -> bool:
         return stat.parent == os.getpid() and stat.session != self._session

@@ -207,11 +207,11 @@ async def main():
     pid = int(os.read(reading, 100))
     scans, find = [], orphans._find_adopted
 
-    def find_until_it_ends(mark):
+    def find_until_it_ends(mark, **options):
         scans.append(mark)
         if len(scans) == 4:
             kill(pid, signal.SIGKILL)
-        return find(mark)
+        return find(mark, **options)
 
     orphans._find_adopted = find_until_it_ends
     await orphans.end_leftovers(patience=60.0)
