@@ -49,7 +49,8 @@ def test_escapee_that_ignores_sigterm_is_killed_after_the_timeout(project: Proje
 @pytest.mark.parametrize("flag", ["--pty", "--no-pty"])
 def test_daemon_without_a_mark_is_ended_even_if_a_detached_process_goes_on(project: Project, flag: str) -> None:
     # The children of a detached process are not ours; the daemon has an output of ours open.
-    project.procfile(web="(env -i setsid sleep 601 &); echo ready; exec sleep 600", apart="echo $$; exec sleep 602")
+    daemon = "(env -i setsid sh -c 'echo ready; exec sleep 601' &)"
+    project.procfile(web=f"{daemon}; exec sleep 600", apart="exec sleep 602")
     project.write(".reaper.toml", '[process.apart]\ndetached = true\nlog = "apart.log"\n')
     program = project.begin("start", flag, env={"XDG_STATE_HOME": str(project.path / "state")})
     program.wait_for("ready")
@@ -132,7 +133,9 @@ def test_processes_of_a_running_check_are_left_alone(project: Project) -> None:
     os.mkfifo(project.path / "go on")
     helper = "(setsid sh -c 'echo > begun; read line < \"go on\"; echo $line' &); read line < begun"
     project.write("check", f"{helper}; echo > waits; while [ ! -e done ]; do sleep 0.01; done")
-    project.write("litter", "(setsid sh -c 'exec sleep 600' &); while [ ! -e waits ]; do sleep 0.01; done")
+    # A check ends with its group, which the leftover must have left before.
+    until_both = "until [ -e waits ] && [ -e left ]; do sleep 0.01; done"
+    project.write("litter", f"(setsid sh -c ': > left; exec sleep 600' &); {until_both}")
     project.write(
         ".reaper.toml",
         '[process.web]\nhealth = { exec = "sh check", timeout = "1h" }\n'
