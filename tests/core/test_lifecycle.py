@@ -1000,7 +1000,7 @@ def healthy_and_watched(watch: Watch) -> ProcessState:
 
 
 class TestStoppedByHand:
-    """Whatever changes, it stays so until somebody wants it again."""
+    """It stays so until it is wanted again, whatever changes."""
 
     @pytest.mark.parametrize(
         "process_state",

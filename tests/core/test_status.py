@@ -1,4 +1,4 @@
-"""What is told of a process at one moment."""
+"""The status of a process at one moment."""
 
 import pytest
 

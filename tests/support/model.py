@@ -722,7 +722,7 @@ class Books:
         assert process_state.change is None or page.changed, "waits for quiet, and nothing has changed"
         assert not page.changed or process_state.change is not None or anew, "what has changed was forgotten"
         assert not page.prepared or anew, "what was prepared was forgotten"
-        assert bool(process_state.throttle.suspended) is page.suspended, "suspended, and nobody was told"
+        assert bool(process_state.throttle.suspended) is page.suspended, "suspended without a notice, or the reverse"
         if (
             process_state.change is not None
             and not (process_state.change.echo or anew)
@@ -735,7 +735,7 @@ class Books:
         page, process_state = self.pages[name], new[name]
         if process_state.state is SKIPPED or page.allowed:
             return
-        assert not page.stopped_by_user, "wanted again, and somebody has stopped it"
+        assert not page.stopped_by_user, "wanted again after a stop by hand"
         assert not _lost_causes(process_state, new), "wanted again, and still in vain"
         page.allowed = page.asked = True
 
@@ -967,7 +967,7 @@ class Books:
                     assert not group.told, "told to end, and not stopping"
             else:
                 assert process_state.phase is NONE, "waits for what is known to be gone"
-            assert page.allowed or not process_state.wanted, "wanted, and nobody wants it"
+            assert page.allowed or not process_state.wanted, "wanted without a request"
             if state is PENDING:
                 self._check_pending(process_state, members, len(launching))
             elif state is SKIPPED and not after.shutting_down:

@@ -19,35 +19,19 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from subprocess import DEVNULL, STDOUT, TimeoutExpired
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from procreaper.core.events import Exit
 from procreaper.descriptors import RESERVE, count_readable_bytes
+
+if TYPE_CHECKING:
+    from procreaper.runtime.child.protocols import Oversight
 
 READ_SIZE = 1 << 16
 # Seconds to wait for the end of a killed command: one that the kernel cannot end must not block its caller.
 END_TIMEOUT = 2.0
 # The same in seconds for one whose end asyncio cannot watch for, and which therefore blocks the loop.
 UNWATCHED_TIMEOUT = 0.5
-
-
-class Oversight(Protocol):
-    """Makes sure that one command does not outlive us, and finds what it leaves behind."""
-
-    def environment(self, environment: Mapping[str, str] | None) -> Mapping[str, str]:
-        """Return the environment for the command, by which its descendants are found; None stands for ours."""
-
-    def before_spawn(self, output: int) -> None:
-        """The command is about to start, and writes to this descriptor."""
-
-    def started(self, group: int) -> None:
-        """The command runs, in this group."""
-
-    def before_kill(self) -> None:
-        """The command is about to be killed before it has ended by itself."""
-
-    def ended(self) -> None:
-        """The command has ended, or could not be started. Nothing is left of its group."""
 
 
 async def execute(

@@ -49,22 +49,22 @@ class DescendantTracker(Protocol):
 
 
 class Oversight(Protocol):
-    """Tracks one command beside the runs, such as a hook or a check."""
+    """Makes sure that one command does not outlive us, and finds what it leaves behind."""
 
     def environment(self, environment: Mapping[str, str] | None) -> Mapping[str, str]:
-        """The environment for the command; None stands for ours."""
+        """Return the environment for the command, by which its descendants are found; None stands for ours."""
 
     def before_spawn(self, output: int) -> None:
         """The command is about to start, and writes to this descriptor."""
 
     def started(self, group: int) -> None:
-        """It runs, in this group."""
+        """The command runs, in this group."""
 
     def before_kill(self) -> None:
-        """It is about to be killed before it has ended by itself."""
+        """The command is about to be killed before it has ended by itself."""
 
     def ended(self) -> None:
-        """It has ended, or could not be started."""
+        """The command has ended, or could not be started. Nothing is left of its group."""
 
 
 class Run(Protocol):

@@ -26,7 +26,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Container, Mapping, MutableMapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -283,11 +283,12 @@ class Orphans:
         cleared its environment.
         """
         self._scan()
+        outputs = self._output_links() if by_output else frozenset()
         roots = [
             pid
             for pid, stat in self._adopted.items()
             if (own := self._descendants.mark_of(pid, stat)) not in self._running_checks
-            and (own.startswith(mark) or (by_output and self._has_output_open(pid)))
+            and (own.startswith(mark) or (outputs and _has_open(pid, outputs)))
         ]
         return list_subtrees(self._descendants.processes, roots, self._is_exempt) if roots else {}
 
@@ -315,15 +316,11 @@ class Orphans:
         self._escaped = escaped
         self._adopted = {pid: stat for pid, stat in escaped.items() if self._is_adopted(stat)}
 
-    def _has_output_open(self, pid: int) -> bool:
+    def _output_links(self) -> frozenset[str]:
+        """Return what `/proc` shows for the outputs of runs after our ends of them have been closed."""
         outputs = {key.partition("_")[0] for key in self._outputs}
-        # Our end of each terminal has been closed. Another terminal may have its number by now.
-        links = {f"pipe:[{key[1:]}]" if key[0] == "p" else f"/dev/pts/{key[1:]} (deleted)" for key in outputs}
-        try:
-            return any(os.readlink(f"/proc/{pid}/fd/{name}") in links for name in os.listdir(f"/proc/{pid}/fd"))
-        except OSError:
-            # It has ended, or is of another user, or the system lacks descriptors.
-            return False
+        # Another terminal may have the number of a deleted one by now.
+        return frozenset(f"pipe:[{key[1:]}]" if key[0] == "p" else f"/dev/pts/{key[1:]} (deleted)" for key in outputs)
 
     def _is_adopted(self, stat: ProcessStat) -> bool:
         return stat.parent == os.getpid() and stat.session != self._session
@@ -462,3 +459,11 @@ def _peek_zombie() -> int | None:
 def _reap(pid: int) -> None:
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
+
+
+def _has_open(pid: int, links: Container[str]) -> bool:
+    try:
+        return any(os.readlink(f"/proc/{pid}/fd/{name}") in links for name in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        # It has ended, or is of another user, or the system lacks descriptors.
+        return False
